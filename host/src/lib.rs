@@ -1,1 +1,4 @@
-//! x
+//! Tidelock: a storage connector for schedulers of agents and virtual machines.
+#![warn(missing_docs)]
+
+pub mod types;
