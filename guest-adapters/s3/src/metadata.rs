@@ -1,0 +1,101 @@
+//! Base and labels as user metadata of an object.
+//!
+//! The base is the label `tidelock-base` (`x-amz-meta-tidelock-base` on the wire), so that it can be read with any S3
+//! tool and travels with the object when that is copied. Metadata are HTTP headers: values are percent-encoded where
+//! a header would not carry them unchanged, which is everything outside ASCII, control characters, `%`, and blanks at
+//! either end. Metadata that others have put there and that decode to no text are given back as they are.
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use tidelock_sdk::{Error, Label, ObjectId};
+
+/// The label that holds the base.
+pub const BASE: &str = "tidelock-base";
+
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// The labels that an object is put with. `invalid` if one has the name that belongs to the base.
+pub fn encode(base: Option<&str>, labels: &[Label]) -> Result<Vec<Label>, Error> {
+    if labels.iter().any(|(name, _)| name == BASE) {
+        return Err(Error::invalid("the label `tidelock-base` is the adapter's own"));
+    }
+    let base = base.map(|id| (BASE, id));
+    let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Ok(base.into_iter().chain(labels).map(|(name, value)| (name.into(), escape(value))).collect())
+}
+
+/// The base and the labels of an object that has these; `corrupt` if the base is not an id.
+pub fn decode(labels: Vec<Label>) -> Result<(Option<String>, Vec<Label>), Error> {
+    let (mut base, mut others) = (None, Vec::new());
+    for (name, value) in labels {
+        let value = percent_decode_str(&value).decode_utf8().map(Into::into).unwrap_or(value);
+        if name == BASE {
+            let id = ObjectId::new(value).map_err(|_| Error::corrupt("the label `tidelock-base` is not an id"))?;
+            base = Some(id.into_string());
+        } else {
+            others.push((name, value));
+        }
+    }
+    Ok((base, others))
+}
+
+fn escape(value: &str) -> String {
+    let inner = value.trim_matches(' ');
+    let before = value.len() - value.trim_start_matches(' ').len();
+    let after = value.len() - before - inner.len();
+    let encoded: String = utf8_percent_encode(inner, ESCAPED).collect();
+    ["%20".repeat(before), encoded, "%20".repeat(after)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn label(name: &str, value: &str) -> Label {
+        (name.into(), value.into())
+    }
+
+    #[test]
+    fn on_the_wire() {
+        let labels = [label("agent", " crawler 7 "), label("note", "50 % grün\n")];
+        let wire = encode(Some("4f/k1"), &labels).unwrap();
+        assert_eq!(
+            wire,
+            [label(BASE, "4f/k1"), label("agent", "%20crawler 7%20"), label("note", "50 %25 gr%C3%BCn%0A")]
+        );
+        assert_eq!(decode(wire).unwrap(), (Some("4f/k1".into()), labels.to_vec()));
+    }
+
+    #[test]
+    fn the_name_of_the_base_is_taken() {
+        assert!(matches!(encode(None, &[label(BASE, "x")]), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn what_others_wrote_is_left_alone() {
+        assert_eq!(
+            decode(vec![label("x", "100%"), label("y", "%ff")]).unwrap().1,
+            [label("x", "100%"), label("y", "%ff")]
+        );
+        for bad in ["", "a%00b", &"x".repeat(1025)] {
+            assert!(matches!(decode(vec![label(BASE, bad)]), Err(Error::Corrupt(_))), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is stored comes back, over a wire that trims blanks and carries printable ASCII alone.
+        #[test]
+        fn labels_survive_http(
+            base in prop::option::of("[^\\p{Cc}]{1,40}"),
+            labels in prop::collection::vec(("[a-z]{1,9}", any::<String>()), 0..5),
+        ) {
+            let wire = encode(base.as_deref(), &labels).unwrap();
+            for (_, value) in &wire {
+                prop_assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)));
+                prop_assert_eq!(value.trim(), value);
+            }
+            prop_assert_eq!(decode(wire).unwrap(), (base, labels));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What an adapter may ask of the host, by the name of a grant.
+//!
+//! A handle (`Directory::granted("objects")`) is only a name: nothing is opened or checked until it is used, and a name
+//! that the operator did not grant is `denied` then. A component imports the capabilities that it calls and no others.
+
+pub mod bucket;
+pub mod directory;
+pub mod http;
+
+/// Digests of values, at native speed.
+pub mod digest {
+    pub use crate::bindings::tidelock::storage::digest::{hmac_sha256, sha256};
+}
+
+/// Digests of bytes that pass by.
+pub mod digest_stream {
+    use crate::bindings::tidelock::storage::digest_stream as import;
+    use crate::{Body, Error};
+
+    pub use import::{Algorithm, Digests, Plan};
+
+    /// Digests a body while it passes, without its bytes coming into the adapter's memory. The future gives the digests
+    /// after the last byte of the body that is returned, so that must be read or handed on first.
+    pub fn tap(data: Body, plan: &Plan) -> (Body, impl Future<Output = Result<Digests, Error>>) {
+        let tapped = import::tap(data.into(), plan);
+        (tapped.data.into(), tapped.digests.into_future())
+    }
+}
+
+/// Notes for the operator.
+pub mod log {
+    use crate::bindings::tidelock::storage::log as import;
+
+    pub use import::Level;
+
+    /// Writes a note. The host limits how many and how long.
+    pub fn write(level: Level, message: &str) {
+        import::write(level, message);
+    }
+
+    /// A note for whoever looks for a fault in the adapter.
+    pub fn debug(message: &str) {
+        write(Level::Debug, message);
+    }
+
+    /// A note on what happens.
+    pub fn info(message: &str) {
+        write(Level::Info, message);
+    }
+
+    /// A note on what should not go on for long.
+    pub fn warn(message: &str) {
+        write(Level::Warn, message);
+    }
+}
+
+/// Time.
+pub mod clock {
+    pub use crate::bindings::tidelock::storage::clock::{monotonic, now};
+}
+
+/// Random bytes.
+pub mod entropy {
+    pub use crate::bindings::tidelock::storage::entropy::bytes;
+}
