@@ -1,0 +1,55 @@
+//! Real servers for tests, benchmarks and trying things out: installed into the cache, started on loopback.
+//!
+//! A test starts its own with [`Seaweed::start`]: free ports, a temporary folder, killed when the value is dropped and
+//! also when the test's process dies. `cargo xtask backends up` starts one of each kind that outlives it and writes down
+//! what it started; `down` kills exactly those processes.
+//!
+//! A further kind of server is a module beside [`seaweed`], built on [`daemon::Daemon`], and a variant of [`Kind`].
+
+pub mod daemon;
+pub mod seaweed;
+pub mod state;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+pub use seaweed::Seaweed;
+pub use state::{Record, down, status, up};
+
+/// A kind of server that can be installed and started here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// SeaweedFS: an S3 service.
+    Seaweed,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 1] = [Self::Seaweed];
+
+    /// Its name on the command line and in the state file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seaweed => seaweed::NAME,
+        }
+    }
+
+    /// Installs what it needs; quick when that is done.
+    pub fn install(self) -> Result<()> {
+        match self {
+            Self::Seaweed => seaweed::install().map(drop),
+        }
+    }
+
+    /// Starts one that outlives this process, keeping its data and its log in `dir`.
+    fn start_detached(self, dir: &Path) -> Result<Record> {
+        match self {
+            Self::Seaweed => {
+                let server = Seaweed::start_in(dir)?;
+                server.create_bucket(seaweed::BUCKET)?;
+                server.detach()
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `cargo xtask`: see `cargo xtask help`, and the library for what each task does.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use xtask::backends::{self, Kind, Record};
+use xtask::{bench, demo, guests, host, run, say, suite, wit};
+
+/// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Stores, updates and retrieves a real ext4 image through a sandboxed adapter, and compares.
+    Demo {
+        /// What the image is stored on.
+        #[arg(long, value_enum, default_value = "fs")]
+        backend: demo::Backend,
+    },
+    /// Checks format, lints, documentation, licences and frozen interfaces, then runs all tests and counts them.
+    Test {
+        /// Only the tests, without the checks.
+        #[arg(long)]
+        fast: bool,
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Builds the guests, then the command line with the default adapters in it.
+    Build {
+        /// How the command line is optimised.
+        #[arg(long, value_enum, default_value = "release")]
+        profile: BuildProfile,
+    },
+    /// Builds the guests alone and prints where they are.
+    Guests {
+        /// Only these.
+        names: Vec<String>,
+    },
+    /// Starts, stops or shows real servers on loopback, for trying things out.
+    Backends {
+        #[command(subcommand)]
+        action: Action,
+        /// Prints a JSON object on stdout.
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Runs a benchmark; `--json` and other arguments go to it.
+    Bench {
+        /// Its name; a wrong one lists them.
+        name: String,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Copies the WIT package to `wit/frozen/VERSION`, where it never changes again.
+    FreezeWit,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BuildProfile {
+    Release,
+    Dev,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Action {
+    /// Starts what does not run yet, and shows how to reach it.
+    Up,
+    /// Kills what `up` started and removes its data.
+    Down,
+    /// Shows what `up` started and still runs.
+    Status,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Demo { backend } => demo::run(backend),
+        Task::Test { fast, filter } => suite::test(&suite::Options { fast, filter }),
+        Task::Build { profile } => build(profile),
+        Task::Guests { names } => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            guests::build_guests(&names)?.values().for_each(|path| println!("{}", path.display()));
+            Ok(())
+        }
+        Task::Backends { action, json } => act(action, json),
+        Task::Bench { name, arguments } => bench::run(&name, &arguments),
+        Task::FreezeWit => {
+            let dir = wit::freeze(&run::root())?;
+            say!("froze {}; commit it", dir.display());
+            Ok(())
+        }
+    }
+}
+
+fn build(profile: BuildProfile) -> Result<()> {
+    let profile = match profile {
+        BuildProfile::Release => host::Profile::Release,
+        BuildProfile::Dev => host::Profile::Dev,
+    };
+    println!("{}", host::binary(profile)?.display());
+    Ok(())
+}
+
+fn act(action: Action, json: bool) -> Result<()> {
+    let (records, none) = match action {
+        Action::Up => (backends::up(&Kind::ALL)?, "nothing was started"),
+        Action::Down => (backends::down(&Kind::ALL)?, "nothing ran that `backends up` started"),
+        Action::Status => (backends::status()?, "nothing runs that `backends up` started"),
+    };
+    if json {
+        let key = if matches!(action, Action::Down) { "killed" } else { "running" };
+        let object = serde_json::to_string_pretty(&serde_json::json!({ key: records }));
+        println!("{}", object.context("cannot print JSON")?);
+        return Ok(());
+    }
+    if records.is_empty() {
+        println!("{none}");
+    }
+    records.iter().for_each(|record| show(record, matches!(action, Action::Down)));
+    Ok(())
+}
+
+fn show(record: &Record, killed: bool) {
+    let Record { name, version, pid, dir, .. } = record;
+    if killed {
+        println!("killed {name} {version} (process {pid})");
+        return;
+    }
+    println!("{name} {version} runs as process {pid}; data and log in {}", dir.display());
+    record.settings.iter().for_each(|(key, value)| println!("  {key} = {value:?}"));
+}

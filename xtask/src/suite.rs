@@ -1,0 +1,197 @@
+//! `cargo xtask test`: sets everything up, checks, tests, and counts.
+//!
+//! A failing check does not keep the others from running; a set-up that fails does. The last line alone on stdout is
+//! `N passed, N failed, N skipped`, where a check that failed counts as one failure. On a build server (`CI=true`)
+//! everything can be had, so nothing may be skipped there.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::backends::Kind;
+use crate::run::{cargo, seconds, shown};
+use crate::tally::Tally;
+use crate::wasm::Toolchain;
+use crate::{checks, guests, say, skip};
+
+/// What of the suite to run.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only `cargo test`, without the checks.
+    pub fast: bool,
+    /// Only tests whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// How one step of the suite ended.
+struct Step {
+    name: &'static str,
+    took: Duration,
+    failure: Option<String>,
+}
+
+/// What the tests came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    passed: u64,
+    failed: u64,
+    /// As `name: why`.
+    skipped: Vec<String>,
+    /// As `name version`, with how many were started.
+    servers: Vec<(String, usize)>,
+}
+
+/// Runs the suite. An error if anything failed, if no test ran, or on a build server if one was skipped.
+pub fn test(options: &Options) -> Result<()> {
+    let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let mut steps = Vec::new();
+    for (name, set_up) in
+        [("wasm toolchain", wasm as fn() -> Result<()>), ("guests", build_guests), ("servers", servers)]
+    {
+        step(&mut steps, name, set_up);
+    }
+    let ready = steps.iter().all(|step| step.failure.is_none());
+    let mut outcome = Outcome::default();
+    if ready {
+        if !options.fast {
+            checks::ALL.iter().for_each(|(name, check)| step(&mut steps, name, check));
+        }
+        step(&mut steps, "tests", || {
+            outcome = tests(options, on_ci)?;
+            if outcome.failed > 0 { bail!("{} failed", outcome.failed) } else { Ok(()) }
+        });
+    }
+    let checks_failed = steps.iter().filter(|step| step.failure.is_some() && step.name != "tests").count() as u64;
+    let tests_broke = steps.iter().any(|step| step.failure.is_some() && step.name == "tests") && outcome.failed == 0;
+    outcome.failed += checks_failed + u64::from(tests_broke);
+    summary(&steps, &outcome);
+    verdict(&outcome, on_ci)
+}
+
+fn wasm() -> Result<()> {
+    Toolchain::ensure().map(drop)
+}
+
+fn build_guests() -> Result<()> {
+    guests::ensure().map(drop)
+}
+
+fn servers() -> Result<()> {
+    Kind::ALL.into_iter().try_for_each(Kind::install)
+}
+
+fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<()>) {
+    say!("== {name}");
+    let began = Instant::now();
+    let failure = work().err().map(|error| format!("{error:#}"));
+    if let Some(failure) = &failure {
+        say!("{name} failed: {failure}");
+    }
+    steps.push(Step { name, took: began.elapsed(), failure });
+}
+
+/// `cargo test` over the workspace, its output passed on as it comes.
+fn tests(options: &Options, on_ci: bool) -> Result<Outcome> {
+    let notes = tempfile::tempdir().context("no temporary folder")?;
+    let (skips, servers) = (notes.path().join("skips"), notes.path().join("servers"));
+    let mut cargo = cargo("test");
+    cargo.args(["--workspace", "--no-fail-fast"]).args(&options.filter);
+    cargo.env(skip::SKIPS, &skips).env(skip::SERVERS, &servers);
+    if on_ci {
+        cargo.env(skip::NO_SKIPS, "1");
+    }
+    say!("{}", shown(&cargo));
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo has no stdout")?;
+    let tally = Tally::stream(output, std::io::stderr()).context("cannot read what the tests print")?;
+    let status = child.wait().context("cargo did not end")?;
+    let mut outcome = collect(tally, &lines(&skips), &lines(&servers));
+    if !status.success() && outcome.failed == 0 {
+        say!("`cargo test` failed ({status}) without a failed test: one did not compile, or ended without a result");
+        outcome.failed = 1;
+    }
+    Ok(outcome)
+}
+
+/// A test that was skipped is one that libtest counts as passed.
+fn collect(tally: Tally, skips: &[String], servers: &[String]) -> Outcome {
+    let mut counted: Vec<(String, usize)> = Vec::new();
+    for server in servers {
+        match counted.iter_mut().find(|(name, _)| name == server) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((server.clone(), 1)),
+        }
+    }
+    let skipped = skips.iter().cloned().chain(tally.ignored).collect();
+    Outcome { passed: tally.passed.saturating_sub(skips.len() as u64), failed: tally.failed, skipped, servers: counted }
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(String::from).collect()
+}
+
+fn summary(steps: &[Step], outcome: &Outcome) {
+    eprintln!("\n== summary");
+    for step in steps {
+        let end = if step.failure.is_some() { "FAILED" } else { "ok" };
+        eprintln!("{:>12}  {end:<6}  {}", seconds(step.took), step.name);
+    }
+    for failure in steps.iter().filter_map(|step| step.failure.as_ref().map(|why| format!("{}: {why}", step.name))) {
+        eprintln!("failed: {failure}");
+    }
+    eprintln!("real servers: {}", if outcome.servers.is_empty() { "none" } else { "" });
+    for (name, count) in &outcome.servers {
+        eprintln!("  {name} (started {count} times)");
+    }
+    for skipped in &outcome.skipped {
+        eprintln!("skipped: {skipped}");
+    }
+    let Outcome { passed, failed, skipped, .. } = outcome;
+    // Where stdout is closed, the exit status still tells.
+    let _ = writeln!(std::io::stdout(), "{passed} passed, {failed} failed, {} skipped", skipped.len());
+}
+
+fn verdict(outcome: &Outcome, on_ci: bool) -> Result<()> {
+    if outcome.failed > 0 {
+        bail!("something failed; see the summary");
+    }
+    if outcome.passed == 0 {
+        bail!("no test ran");
+    }
+    if on_ci && !outcome.skipped.is_empty() {
+        bail!("tests were skipped, and with CI=true none may be");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(passed: u64, failed: u64, skipped: &[&str]) -> Outcome {
+        Outcome { passed, failed, skipped: skipped.iter().map(|s| s.to_string()).collect(), servers: Vec::new() }
+    }
+
+    #[test]
+    fn a_skipped_test_is_not_a_passed_one() {
+        let tally = Tally { passed: 10, failed: 1, ignored: vec!["a: why".into()] };
+        let servers = ["SeaweedFS 4.48", "SeaweedFS 4.48", "Kubo 0.43"].map(String::from);
+        let outcome = collect(tally, &["b: no NFS".to_string()], &servers);
+        assert_eq!((outcome.passed, outcome.failed), (9, 1));
+        assert_eq!(outcome.skipped, ["b: no NFS", "a: why"]);
+        assert_eq!(outcome.servers, [("SeaweedFS 4.48".to_string(), 2), ("Kubo 0.43".to_string(), 1)]);
+    }
+
+    #[test]
+    fn only_tests_that_ran_and_passed_are_a_success() {
+        assert!(verdict(&outcome(1, 0, &[]), true).is_ok());
+        assert!(verdict(&outcome(1, 1, &[]), false).is_err());
+        assert!(verdict(&outcome(0, 0, &[]), false).is_err());
+        assert!(verdict(&outcome(1, 0, &["a: b"]), false).is_ok());
+        assert!(verdict(&outcome(1, 0, &["a: b"]), true).is_err());
+    }
+}
