@@ -14,7 +14,8 @@ use crate::{guests, say};
 pub fn run(name: &str, arguments: &[String]) -> Result<()> {
     let known = names()?;
     if !known.iter().any(|known| known == name) {
-        bail!("there is no benchmark {name}; there are: {}", known.join(", "));
+        let known = if known.is_empty() { "none yet".into() } else { known.join(", ") };
+        bail!("there is no benchmark {name}; there are: {known}");
     }
     guests::ensure()?;
     for kind in Kind::ALL {

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -94,27 +94,40 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
     steps.push(Step { name, took: began.elapsed(), failure });
 }
 
-/// `cargo test` over the workspace, its output passed on as it comes.
+/// All tests: those of the guests that need no host, on the machine's own target, then the workspace's.
 fn tests(options: &Options, on_ci: bool) -> Result<Outcome> {
     let notes = tempfile::tempdir().context("no temporary folder")?;
     let (skips, servers) = (notes.path().join("skips"), notes.path().join("servers"));
-    let mut cargo = cargo("test");
-    cargo.args(["--workspace", "--no-fail-fast"]).args(&options.filter);
-    cargo.env(skip::SKIPS, &skips).env(skip::SERVERS, &servers);
-    if on_ci {
-        cargo.env(skip::NO_SKIPS, "1");
+    let mut tally = Tally::default();
+    for mut cargo in [guests_test(), cargo("test")] {
+        cargo.args(["--workspace", "--no-fail-fast"]).args(&options.filter);
+        cargo.env(skip::SKIPS, &skips).env(skip::SERVERS, &servers);
+        if on_ci {
+            cargo.env(skip::NO_SKIPS, "1");
+        }
+        tally.add(cargo_test(&mut cargo)?);
     }
-    say!("{}", shown(&cargo));
+    Ok(collect(tally, &lines(&skips), &lines(&servers)))
+}
+
+fn guests_test() -> Command {
+    let mut command = cargo("test");
+    checks::on_guests(&mut command);
+    command
+}
+
+/// One `cargo test`, its output passed on as it comes.
+fn cargo_test(cargo: &mut Command) -> Result<Tally> {
+    say!("{}", shown(cargo));
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo has no stdout")?;
-    let tally = Tally::stream(output, std::io::stderr()).context("cannot read what the tests print")?;
+    let mut tally = Tally::stream(output, std::io::stderr()).context("cannot read what the tests print")?;
     let status = child.wait().context("cargo did not end")?;
-    let mut outcome = collect(tally, &lines(&skips), &lines(&servers));
-    if !status.success() && outcome.failed == 0 {
+    if !status.success() && tally.failed == 0 {
         say!("`cargo test` failed ({status}) without a failed test: one did not compile, or ended without a result");
-        outcome.failed = 1;
+        tally.failed = 1;
     }
-    Ok(outcome)
+    Ok(tally)
 }
 
 /// A test that was skipped is one that libtest counts as passed.

@@ -33,6 +33,13 @@ impl Tally {
         Ok(tally)
     }
 
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored.extend(other.ignored);
+    }
+
     fn line(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += number(counts, "passed");

@@ -155,12 +155,22 @@ impl Daemon {
         self.dir.join(format!("{}.log", self.name))
     }
 
-    /// Leaves it running when this value and this process are gone; its folder stays. Gives its process id.
-    pub fn detach(mut self) -> Result<u32> {
-        let running = self.running.take().with_context(|| format!("{} does not run", self.name))?;
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The files that it leaves when it is killed.
+    pub fn leftovers(&self) -> &[PathBuf] {
+        &self.leftovers
+    }
+
+    /// Leaves it running when this value and this process are gone; its folder stays.
+    pub fn detach(mut self) {
         self.temporary = false;
-        end(running.watchdog);
-        Ok(running.server.id())
+        if let Some(running) = self.running.take() {
+            end(running.watchdog);
+        }
     }
 }
 

@@ -164,9 +164,7 @@ impl Seaweed {
             ("secret_key", self.secret_key),
         ];
         let settings = settings.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-        let (program, dir) = (self.daemon.program().to_path_buf(), self.daemon.dir().to_path_buf());
-        let pid = self.daemon.detach()?;
-        Record::of(NAME, VERSION, pid, program, dir, settings)
+        Record::of(VERSION, self.daemon, settings)
     }
 }
 

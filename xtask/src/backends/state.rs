@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
+use super::daemon::Daemon;
 use crate::{cache, say};
 
 /// A server that runs, or ran.
@@ -29,23 +30,22 @@ pub struct Record {
     pub began: u64,
     /// Its data and its log.
     pub dir: PathBuf,
+    /// Files elsewhere that it leaves when it is killed.
+    pub leftovers: Vec<PathBuf>,
     /// How to reach it: endpoint, credentials.
     pub settings: BTreeMap<String, String>,
 }
 
 impl Record {
-    /// The record of a process that runs now.
-    pub(super) fn of(
-        name: &str,
-        version: &str,
-        pid: u32,
-        program: PathBuf,
-        dir: PathBuf,
-        settings: BTreeMap<String, String>,
-    ) -> Result<Self> {
+    /// The record of a server that shall outlive this process.
+    pub(super) fn of(version: &str, daemon: Daemon, settings: BTreeMap<String, String>) -> Result<Self> {
+        let (name, program, dir) = (daemon.name().to_string(), daemon.program().into(), daemon.dir().to_path_buf());
+        let leftovers = daemon.leftovers().to_vec();
+        let pid = daemon.pid().with_context(|| format!("{name} does not run"))?;
         let began =
             began(pid).with_context(|| format!("{name} ended as soon as it had started; see {}", dir.display()))?;
-        Ok(Self { name: name.into(), version: version.into(), pid, program, began, dir, settings })
+        daemon.detach();
+        Ok(Self { name, version: version.into(), pid, program, began, dir, leftovers, settings })
     }
 
     /// Whether the process still runs, and is that one.
@@ -109,6 +109,7 @@ pub fn down(kinds: &[Kind]) -> Result<Vec<Record>> {
             record.kill()?;
             killed.push(record.clone());
         }
+        record.leftovers.iter().for_each(|file| drop(fs::remove_file(file)));
         let _ = fs::remove_dir_all(&record.dir);
     }
     write(&home, &others)?;
@@ -152,12 +153,17 @@ mod tests {
 
     #[test]
     fn a_record_matches_only_its_own_process() -> Result<()> {
-        let program = std::env::current_exe()?.canonicalize()?;
-        let me = Record::of("me", "1", std::process::id(), program, "/".into(), BTreeMap::new())?;
-        assert!(me.runs());
-        assert!(!Record { began: me.began + 1, ..me.clone() }.runs());
-        assert!(!Record { program: "/bin/other".into(), ..me.clone() }.runs());
-        assert!(!Record { pid: u32::MAX, ..me }.runs());
+        let dir = tempfile::tempdir()?;
+        let sleep = vec!["-c".into(), "while :; do sleep 1; done".into()];
+        let mut daemon = Daemon::new("sleeper", Path::new("/bin/sh"), sleep, dir.path(), false)?;
+        daemon.start(std::time::Duration::from_secs(20), || true)?;
+        let record = Record::of("1", daemon, BTreeMap::new())?;
+        assert!(record.runs(), "detached, it goes on");
+        assert!(!Record { began: record.began + 1, ..record.clone() }.runs());
+        assert!(!Record { program: "/bin/other".into(), ..record.clone() }.runs());
+        assert!(!Record { pid: u32::MAX, ..record.clone() }.runs());
+        record.kill()?;
+        assert!(!record.runs());
         Ok(())
     }
 }
