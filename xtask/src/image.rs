@@ -91,13 +91,14 @@ impl Tools {
 pub fn gather(tree: &Path) -> Result<(Vec<PathBuf>, u64)> {
     let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"])).unwrap_or_default();
     // Programs, libraries, text: what a machine's disk is made of.
-    let sources = [Path::new(sysroot.trim()).join("bin"), "/usr/share".into(), "/usr/bin".into(), "/usr/lib".into()];
+    let rust = Path::new(sysroot.trim()).join("bin");
+    let sources =
+        [("rust", rust), ("share", "/usr/share".into()), ("bin", "/usr/bin".into()), ("lib", "/usr/lib".into())];
     let mut gathered = Gathered { files: Vec::new(), used: 0, bytes: 0, limit: 0 };
-    for (number, source) in sources.iter().enumerate() {
+    for (number, (name, source)) in sources.iter().enumerate() {
         // Each may take an equal part of what is left, so that all are there.
         gathered.limit = gathered.used + (FILL - gathered.used) / (sources.len() - number) as u64;
-        let into = PathBuf::from(source.file_name().unwrap_or_default());
-        gathered.walk(source, tree, &into)?;
+        gathered.walk(source, tree, Path::new(name))?;
     }
     if gathered.bytes == 0 {
         bail!("found no file to fill an image with in {sources:?}");
