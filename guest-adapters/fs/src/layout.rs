@@ -7,7 +7,7 @@
 //! directories keep a directory at some 15 objects when there are 1,000,000 of them, so that creating and listing stay
 //! fast on any file system. `flat` puts it at `KEY`, for few objects or for people who look at the directory.
 //!
-//! Beside an object there may be its side file `KEY.base` (see [`side`](crate::side)). A key has no dot, so the two
+//! Beside an object there may be its side file `KEY.base` (see `side.rs`). A key has no dot, so the two
 //! cannot be confused, and no id ends in `.base`.
 
 use tidelock_sdk::ids::{is_key, relative_path};

@@ -1,8 +1,8 @@
 //! The adapter `fs`: objects are files below one directory.
 //!
 //! It imports `directory` with the grant `objects`, which may be a local folder or an export of a file server, and
-//! nothing else but its settings. [`layout`] says where an object lies, [`side`] how its base and labels are kept,
-//! [`walk`] how all of them are listed.
+//! nothing else but its settings. `layout.rs` says where an object lies, `side.rs` how its base and labels are kept,
+//! `walk.rs` how all of them are listed.
 //!
 //! **No object without its lineage.** The host writes one file at a time, whole and durable. So the side file is written
 //! first, and the object after it; the object is what makes both visible. An attempt that dies in between leaves a side
@@ -129,9 +129,9 @@ async fn read_side(path: &str) -> Result<Option<Side>, Error> {
 }
 
 /// After a failed write: takes the side file away, but only when it is certain that no object needs it. That it fails
-/// is no news beside the error that led here.
+/// is no news beside the error that led here. An object is never removed here: one that is there is not of this attempt.
 async fn clear(path: &str) {
-    if OBJECTS.remove(path).await.is_ok() {
+    if matches!(OBJECTS.stat(path).await, Err(Error::NotFound(_))) {
         let _ = OBJECTS.remove(&side_path(path)).await;
     }
 }

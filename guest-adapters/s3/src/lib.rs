@@ -1,8 +1,8 @@
 //! The adapter `s3`: objects of an S3-compatible bucket.
 //!
 //! It imports `bucket` with the grant `objects`, its settings, and the clock for the end of a retention. The host signs,
-//! splits large uploads and checks checksums; [`keys`] says where an object lies and what is asked for when it is put,
-//! [`metadata`] how its base and labels are kept.
+//! splits large uploads and checks checksums; `keys.rs` says where an object lies and what is asked for when it is put,
+//! `metadata.rs` how its base and labels are kept.
 //!
 //! An object and its lineage are one put, so neither exists without the other. Every put is on the condition that the
 //! key is free: a key is used once, and one that is taken is a `conflict`, never an overwritten object.

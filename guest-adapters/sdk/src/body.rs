@@ -7,6 +7,12 @@
 //! - The end of a stream is not success. A `Body` ends well only when its writer says so; one that is dropped half-way,
 //!   by an early return or a panic, ends in an error.
 //! - Nothing is read without a limit.
+//!
+//! A component may not read a future of its own making if that carries more than a number. So the ending of a body that
+//! was made here stays an ordinary value of the adapter's until the body is handed to the host.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use wit_bindgen::rt::async_support::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
 
@@ -25,40 +31,58 @@ type Ending = Result<(), Error>;
 /// that is seen is the real end.
 #[derive(Debug)]
 pub struct Data {
-    stream: StreamReader<u8>,
+    stream: Bytes,
 }
 
 impl Data {
     /// Hands the bytes on unread, at no cost per byte.
     pub fn forward(self) -> Body {
-        // Dropping the writer makes the future resolve with the default.
-        let (_, ended) = wit_future::new(|| Ok(()));
-        Body { stream: self.stream, ended }
+        Body { stream: self.stream, end: End::Sound }
     }
 
     /// All bytes, for objects that are known to be small. `invalid` if there are more than `limit`.
     pub async fn read_all(mut self, limit: usize) -> Result<Vec<u8>, Error> {
-        let (bytes, complete) = read_up_to(&mut self.stream, limit).await;
+        let (bytes, complete) = self.stream.up_to(limit).await;
         if complete { Ok(bytes) } else { Err(too_long()) }
     }
 
     /// The next bytes, at most 64 KiB; `None` at the end.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        next_chunk(&mut self.stream).await
+        self.stream.next().await
     }
 }
 
 impl From<StreamReader<u8>> for Data {
     fn from(stream: StreamReader<u8>) -> Self {
-        Self { stream }
+        Self { stream: stream.into() }
     }
 }
 
 /// Bytes, and how they ended.
 #[derive(Debug)]
 pub struct Body {
-    stream: StreamReader<u8>,
-    ended: FutureReader<Ending>,
+    stream: Bytes,
+    end: End,
+}
+
+/// Who knows how a body ended.
+#[derive(Debug)]
+enum End {
+    /// Nobody needs to: an end that is seen is the real one.
+    Sound,
+    /// The host.
+    Host(FutureReader<Ending>),
+    /// This adapter, in a writer of its own.
+    Local(Rc<Slot>),
+}
+
+/// Between a writer here and whoever asks how it went.
+#[derive(Debug, Default)]
+struct Slot {
+    /// What the writer left, when nobody had asked yet.
+    result: RefCell<Option<Ending>>,
+    /// Where the writer is to say it, when the host has asked.
+    ask: RefCell<Option<FutureWriter<Ending>>>,
 }
 
 impl Body {
@@ -74,53 +98,84 @@ impl Body {
         F: AsyncFnOnce(&mut BodyWriter) -> Ending + 'static,
     {
         let (bytes, stream) = wit_stream::new();
-        let (ending, ended): (FutureWriter<Ending>, _) =
-            wit_future::new(|| Err(Error::other("the adapter stopped before the end of the bytes")));
+        let slot = Rc::new(Slot::default());
+        let told = Rc::clone(&slot);
         wit_bindgen::spawn_local(async move {
             let mut writer = BodyWriter { stream: bytes };
             let result = write(&mut writer).await;
-            drop(writer);
-            // It fails only if the reader has gone, and then nobody wants to know.
-            let _ = ending.write(result).await;
+            let ask = told.ask.take();
+            match ask {
+                Some(ask) => {
+                    drop(writer);
+                    // It fails only if the reader has gone, and then nobody wants to know.
+                    let _ = ask.write(result).await;
+                }
+                // The writer is dropped after this: who sees the end of the stream finds the result.
+                None => drop(told.result.replace(Some(result))),
+            }
         });
-        Self { stream, ended }
+        Self { stream: stream.into(), end: End::Local(slot) }
     }
 
     /// All bytes, for replies that are known to be small. `invalid` if there are more than `limit`, and the body's own
     /// error if it broke off.
     pub async fn read_all(mut self, limit: usize) -> Result<Vec<u8>, Error> {
-        let (bytes, complete) = read_up_to(&mut self.stream, limit).await;
+        let (bytes, complete) = self.stream.up_to(limit).await;
         if !complete {
             return Err(too_long());
         }
-        self.ended.await.map(|()| bytes)
+        self.finish().await.map(|()| bytes)
     }
 
     /// The first bytes, however the body goes on: for reasons and the like, never for objects.
     pub async fn read_at_most(mut self, limit: usize) -> Vec<u8> {
-        read_up_to(&mut self.stream, limit).await.0
+        self.stream.up_to(limit).await.0
     }
 
     /// The next bytes, at most 64 KiB. `None` at the end; then ask [`Body::finish`] whether it was the end.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        next_chunk(&mut self.stream).await
+        self.stream.next().await
     }
 
     /// How the body ended. To be asked after the last byte.
     pub async fn finish(self) -> Result<(), Error> {
         drop(self.stream);
-        self.ended.await
+        match self.end {
+            End::Sound => Ok(()),
+            End::Host(ended) => ended.await,
+            End::Local(slot) => slot.result.take().unwrap_or_else(unfinished),
+        }
     }
 
     /// The handles, as the bindings want them.
     pub fn into_parts(self) -> (StreamReader<u8>, FutureReader<Ending>) {
-        (self.stream, self.ended)
+        let ended = match self.end {
+            // Dropping the writer makes the future resolve with the default.
+            End::Sound => wit_future::new(|| Ok(())).1,
+            End::Host(ended) => ended,
+            End::Local(slot) => {
+                let (ask, ended) = wit_future::new(unfinished);
+                match slot.result.take() {
+                    Some(result) => wit_bindgen::spawn_local(async move {
+                        let _ = ask.write(result).await;
+                    }),
+                    None => drop(slot.ask.replace(Some(ask))),
+                }
+                ended
+            }
+        };
+        (self.stream.into_reader(), ended)
     }
+}
+
+/// The ending of a writer that never came to its end.
+fn unfinished() -> Ending {
+    Err(Error::other("the adapter stopped before the end of the bytes"))
 }
 
 impl From<(StreamReader<u8>, FutureReader<Ending>)> for Body {
     fn from((stream, ended): (StreamReader<u8>, FutureReader<Ending>)) -> Self {
-        Self { stream, ended }
+        Self { stream: stream.into(), end: End::Host(ended) }
     }
 }
 
@@ -153,32 +208,56 @@ impl BodyWriter {
     }
 }
 
-/// Up to `limit` bytes, and whether the stream ended with them.
-async fn read_up_to(stream: &mut StreamReader<u8>, limit: usize) -> (Vec<u8>, bool) {
-    let mut all = Vec::new();
-    loop {
+/// A stream that remembers whether its end was seen: such a one cannot be handed on any more.
+#[derive(Debug)]
+struct Bytes {
+    stream: StreamReader<u8>,
+    over: bool,
+}
+
+impl Bytes {
+    /// Some bytes, at most `room`, which is not 0; none only at the end.
+    async fn read(&mut self, room: usize) -> Vec<u8> {
+        while !self.over {
+            let (status, bytes) = self.stream.read(Vec::with_capacity(room.min(CHUNK))).await;
+            self.over = !matches!(status, StreamResult::Complete(_));
+            if !bytes.is_empty() {
+                return bytes;
+            }
+        }
+        Vec::new()
+    }
+
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        let bytes = self.read(CHUNK).await;
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Up to `limit` bytes, and whether the stream ended with them.
+    async fn up_to(&mut self, limit: usize) -> (Vec<u8>, bool) {
+        let mut all = Vec::new();
         // One byte more than the limit tells a stream that fits from one that does not.
-        let room = limit.saturating_add(1).saturating_sub(all.len());
-        if room == 0 {
-            all.truncate(limit);
-            return (all, false);
+        while all.len() <= limit {
+            let bytes = self.read((limit - all.len()).saturating_add(1)).await;
+            if bytes.is_empty() {
+                return (all, true);
+            }
+            all.extend_from_slice(&bytes);
         }
-        let (status, bytes) = stream.read(Vec::with_capacity(room.min(CHUNK))).await;
-        all.extend_from_slice(&bytes);
-        if !matches!(status, StreamResult::Complete(_)) {
-            return (all, true);
-        }
+        all.truncate(limit);
+        (all, false)
+    }
+
+    /// What is left, for the host.
+    fn into_reader(self) -> StreamReader<u8> {
+        // An empty stream of its own stands for one whose end was seen.
+        if self.over { wit_stream::new().1 } else { self.stream }
     }
 }
 
-async fn next_chunk(stream: &mut StreamReader<u8>) -> Option<Vec<u8>> {
-    loop {
-        let (status, bytes) = stream.read(Vec::with_capacity(CHUNK)).await;
-        match status {
-            StreamResult::Complete(_) if bytes.is_empty() => {}
-            StreamResult::Complete(_) => return Some(bytes),
-            StreamResult::Dropped | StreamResult::Cancelled => return None,
-        }
+impl From<StreamReader<u8>> for Bytes {
+    fn from(stream: StreamReader<u8>) -> Self {
+        Self { stream, over: false }
     }
 }
 
