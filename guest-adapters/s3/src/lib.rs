@@ -9,7 +9,7 @@
 //!
 //! **Limits.** S3 allows 2 KiB of user metadata: what is more, the backend refuses. The inventory lists the keys that
 //! this adapter makes, in either layout; other objects below the same prefix are left out, but can be read by their key.
-//! An object whose storage class must be thawed is `archived`; the adapter `glacier` can ask for it.
+//! An object whose storage class must be thawed is `archived`: this adapter cannot ask for it.
 
 mod keys;
 mod metadata;

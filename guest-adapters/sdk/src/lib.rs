@@ -52,7 +52,7 @@
 //! | [`body`] | bytes on their way, and how they ended |
 //! | [`error`] | errors, and what an HTTP reply means |
 //! | [`ids`] | checks of ids, keys and paths |
-//! | [`settings`] | settings, declared and read in one place |
+//! | [`settings`](mod@settings) | settings, declared and read in one place |
 //! | [`directory`] [`bucket`] [`http`] [`digest`] [`digest_stream`] [`log`] [`clock`] [`entropy`] | the capabilities |
 //!
 //! The crate is built for `wasm32-unknown-unknown`. It also compiles for the machine's own target, where the
