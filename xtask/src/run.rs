@@ -38,7 +38,11 @@ pub fn shown(command: &Command) -> String {
         let plain = !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "/._-=+:,@%".contains(c));
         if plain { part.into_owned() } else { format!("'{}'", part.replace('\'', r"'\''")) }
     };
-    std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect::<Vec<_>>().join(" ")
+    // The toolchain's own cargo has a long path, and `cargo` is what a user types.
+    let program = command.get_program();
+    let program =
+        Some(OsStr::new("cargo")).filter(|cargo| Path::new(program).file_name() == Some(cargo)).unwrap_or(program);
+    std::iter::once(program).chain(command.get_args()).map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs to the end; what the program prints on stdout goes to our stderr. Fails unless it ends with status 0.
