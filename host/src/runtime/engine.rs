@@ -1,0 +1,338 @@
+//! One wasmtime engine per host: how guests are compiled, where their memory comes from, and the clock that interrupts
+//! them.
+//!
+//! Instances come from a pool whose size bounds what all adapters together can take. An operation that finds the pool
+//! full waits for a place; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
+//! at loop heads and calls, so that no guest can hold a thread for longer, and each check is counted against the
+//! operation's CPU limit (`state.rs`). Fuel would count exactly but costs several times as much.
+//!
+//! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
+//! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
+//! with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::Component;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::types::{Error, ErrorKind, Result};
+
+/// How often the epoch advances, and so how long a guest can run before the host looks at it.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// The stack of compiled code. wasmtime's default; a guest that needs more traps.
+const WASM_STACK: usize = 512 << 10;
+
+/// What an [`Engine`] is made with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// How many operations may run at once, all backends together. Further ones wait.
+    pub operations: u32,
+    /// The most linear memory that any backend's limit can allow. Address space is reserved for it, not memory.
+    pub largest_memory: u64,
+    /// Where compiled components are kept; `None` compiles at every start.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { operations: 256, largest_memory: 1 << 30, cache: None }
+    }
+}
+
+/// The SHA-256 of a component's bytes: its identity in configuration, history and cache.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of a component.
+    pub fn of(component: &[u8]) -> Self {
+        Self(Sha256::digest(component).into())
+    }
+
+    fn hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.strip_prefix("sha256:")
+            .and_then(|hex| data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok())
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| {
+                Error::invalid(format!("`{text}` is not a digest")).hint("write sha256: and 64 hexadecimal digits")
+            })
+    }
+}
+
+/// Compiles components and lends places to run them.
+pub struct Engine {
+    inner: wasmtime::Engine,
+    places: Arc<Semaphore>,
+    cache: Option<PathBuf>,
+    largest_memory: u64,
+}
+
+/// How a component came to be compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompiledFrom {
+    /// By the compiler, now.
+    Source,
+    /// Loaded from the cache.
+    Cache,
+}
+
+impl Engine {
+    /// Makes an engine and starts its clock, a thread that ends with the engine.
+    ///
+    /// # Errors
+    /// `unavailable` if the address space for the pool cannot be reserved, or the cache folder cannot be made.
+    pub fn new(options: EngineOptions) -> Result<Arc<Self>> {
+        if let Some(cache) = &options.cache {
+            make_private_dir(cache)?;
+        }
+        let inner = wasmtime::Engine::new(&config(&options)).map_err(|error| {
+            Error::unavailable(format!("cannot set up the sandbox: {error:#}"))
+                .hint("lower `operations`, or allow this process more address space (ulimit -v)")
+        })?;
+        start_clock(&inner)?;
+        Ok(Arc::new(Self {
+            inner,
+            places: Arc::new(Semaphore::new(options.operations as usize)),
+            cache: options.cache,
+            largest_memory: options.largest_memory,
+        }))
+    }
+
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// The most linear memory that a backend's limit can allow.
+    pub fn largest_memory(&self) -> u64 {
+        self.largest_memory
+    }
+
+    /// Waits for a place in the pool.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.map_err(|_| Error::new(ErrorKind::Cancelled, "the host has stopped"))
+    }
+
+    /// Compiles a component or loads it from the cache. Takes milliseconds to seconds: call it off the async threads.
+    ///
+    /// # Errors
+    /// `invalid` if the bytes are not a component, or use WebAssembly features that the sandbox does not have.
+    pub fn compile(&self, bytes: &[u8]) -> Result<(Component, CompiledFrom)> {
+        if !is_component(bytes) {
+            return Err(Error::invalid(what_it_is_instead(bytes))
+                .hint("build it for wasm32-unknown-unknown and make a component of it (docs/write-an-adapter.md)"));
+        }
+        let cached = self.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
+        if let Some(component) = cached.as_deref().and_then(|file| self.load_cached(file)) {
+            return Ok((component, CompiledFrom::Cache));
+        }
+        let component = Component::new(&self.inner, bytes).map_err(|error| {
+            Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
+        })?;
+        if let Some(file) = cached
+            && let Err(error) = component.serialize().map_err(std::io::Error::other).and_then(|code| write_new(&file, &code))
+        {
+            // The next start compiles again, nothing else.
+            tracing::warn!(file = %file.display(), %error, "cannot keep compiled code");
+        }
+        Ok((component, CompiledFrom::Source))
+    }
+
+    fn cache_file(&self, dir: &Path, bytes: &[u8]) -> PathBuf {
+        use std::hash::{Hash as _, Hasher as _};
+        let mut engine = Fnv(0xcbf2_9ce4_8422_2325);
+        self.inner.precompile_compatibility_hash().hash(&mut engine);
+        dir.join(format!("{}-{:016x}.cwasm", Digest::of(bytes).hex(), engine.finish()))
+    }
+
+    fn load_cached(&self, file: &Path) -> Option<Component> {
+        if !file.exists() {
+            return None;
+        }
+        // SAFETY: the file was written by `compile` of this engine's configuration into a folder that only this user
+        // can write to (mode 0700), and appeared there whole, by rename. See the head of this file.
+        match unsafe { Component::deserialize_file(&self.inner, file) } {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), error = first_line(&error), "compiled code does not load, compiling again");
+                None
+            }
+        }
+    }
+}
+
+fn config(options: &EngineOptions) -> Config {
+    let operations = options.operations.max(1);
+    let mut pool = PoolingAllocationConfig::default();
+    // An adapter from Rust has one core instance, one memory and one or two tables; one from Python has 38 instances and
+    // 5,700 table elements. The pool is sized in address space, which costs nothing until it is touched.
+    pool.total_component_instances(operations)
+        .total_core_instances(operations.saturating_mul(40))
+        .total_memories(operations.saturating_mul(2))
+        .total_tables(operations.saturating_mul(12))
+        .total_stacks(operations.saturating_mul(4))
+        .max_core_instances_per_component(128)
+        .max_memories_per_component(4)
+        .max_tables_per_component(64)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .table_elements(20_000)
+        .max_memory_size(usize::try_from(options.largest_memory).unwrap_or(usize::MAX))
+        // Pages that a previous operation touched are kept and zeroed by hand up to here, instead of going back to
+        // the kernel: most operations touch less.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_reservation(options.largest_memory)
+        .max_wasm_stack(WASM_STACK)
+        .epoch_interruption(true)
+        .wasm_backtrace(true)
+        .wasm_component_model_async(true);
+    config
+}
+
+fn start_clock(engine: &wasmtime::Engine) -> Result<()> {
+    let weak = engine.weak();
+    std::thread::Builder::new()
+        .name("tidelock-epoch".into())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                match weak.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })
+        .map(drop)
+        .map_err(|error| Error::io("starting the sandbox's clock", error))
+}
+
+/// Makes a folder that only this user can enter; one that exists is taken if it is ours alone to write.
+fn make_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+    let what = || format!("the folder for compiled components, {}", dir.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| Error::io(what(), error))?;
+    let meta = std::fs::metadata(dir).map_err(|error| Error::io(what(), error))?;
+    if meta.mode() & 0o022 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::denied(format!("{} can be written by others", what()))
+            .hint(format!("chmod 700 {} and make sure that it is yours: what lies there is run as machine code", dir.display())));
+    }
+    Ok(())
+}
+
+fn write_new(file: &Path, code: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    temporary.write_all(code)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).map(drop).map_err(|error| error.error)
+}
+
+/// A component begins with `\0asm`, version 13 (0x0d), layer 1; a core module has version 1, layer 0.
+fn is_component(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x0d\x00\x01\x00")
+}
+
+fn what_it_is_instead(bytes: &[u8]) -> String {
+    if bytes.starts_with(b"\0asm\x01\x00\x00\x00") {
+        "this is a core WebAssembly module, not a component".into()
+    } else if bytes.is_empty() {
+        "this file is empty, not a WebAssembly component".into()
+    } else {
+        "this is not a WebAssembly component".into()
+    }
+}
+
+/// wasmtime's errors are chains with backtraces; the innermost line says what is wrong.
+pub(super) fn first_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().chars().take(300).collect()
+}
+
+/// FNV-1a: a hash that is the same in every process, for a file name.
+struct Fnv(u64);
+
+impl std::hash::Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(cache: Option<&Path>) -> Arc<Engine> {
+        let options = EngineOptions { operations: 4, cache: cache.map(Path::to_owned), ..Default::default() };
+        Engine::new(options).unwrap()
+    }
+
+    #[test]
+    fn says_what_it_was_given_instead() {
+        let engine = engine(None);
+        let message = |bytes: &[u8]| engine.compile(bytes).err().unwrap().to_string();
+        assert!(message(b"").contains("empty"));
+        assert!(message(b"hello").contains("not a WebAssembly component"));
+        assert!(message(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
+        assert!(message(b"\0asm\x0d\0\x01\0garbage").contains("cannot be compiled"));
+    }
+
+    #[test]
+    fn keeps_compiled_code_and_survives_its_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("compiled");
+        let engine = engine(Some(&cache));
+        let component = b"\0asm\x0d\0\x01\0";
+        assert_eq!(engine.compile(component).unwrap().1, CompiledFrom::Source);
+        assert_eq!(engine.compile(component).unwrap().1, CompiledFrom::Cache);
+        let file = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(&file, b"garbage").unwrap();
+        assert_eq!(engine.compile(component).unwrap().1, CompiledFrom::Source);
+        assert_eq!(engine.compile(component).unwrap().1, CompiledFrom::Cache);
+    }
+
+    #[test]
+    fn refuses_a_cache_that_others_can_write() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let options = EngineOptions { operations: 1, cache: Some(dir.path().to_owned()), ..Default::default() };
+        assert!(Engine::new(options).err().unwrap().to_string().contains("written by others"));
+    }
+}

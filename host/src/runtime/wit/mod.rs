@@ -1,0 +1,35 @@
+//! One folder for what is particular to a version of the WIT package: bindings, conversions, glue to the capabilities.
+//!
+//! Everything outside this folder speaks the host's own types. A further version of the package gets its own bindings
+//! and reuses what has not changed; within `0.1.x` the package only ever gains interfaces and functions that a guest
+//! may import, so that a component built against any earlier `0.1.x` keeps loading.
+
+mod bindings;
+mod body;
+mod capabilities;
+pub(super) mod convert;
+mod exports;
+
+pub(super) use body::accept;
+pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, surface};
+
+use super::state::State;
+use wasmtime::component::{HasData, Linker};
+
+/// Selects the store's state as what the capabilities work on.
+pub(super) struct Host;
+
+impl HasData for Host {
+    type Data<'a> = &'a mut State;
+}
+
+/// A linker with all that a guest may import: our capabilities, and WASI 0.2 with nothing granted.
+///
+/// # Errors
+/// If two definitions collide: a mistake in this file, not in a guest.
+pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    bindings::Host_::add_to_linker::<State, Host>(&mut linker, |state| state)?;
+    Ok(linker)
+}
