@@ -23,6 +23,7 @@ pub mod bucket;
 pub mod digest;
 pub mod directory;
 pub mod egress;
+mod gather;
 pub mod grant;
 pub mod http;
 mod stall;
@@ -62,7 +63,6 @@ impl Capabilities {
     ///
     /// # Errors
     /// `invalid` for a grant that makes no sense.
-    #[cfg(any())]
     pub fn grant_bucket(&mut self, name: &str, grant: &BucketGrant) -> Result<()> {
         let opened = bucket::S3Bucket::open(grant)?;
         self.provide_bucket(name, Arc::new(opened));

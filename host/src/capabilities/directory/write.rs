@@ -8,17 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::StreamExt;
 use tokio::task::JoinHandle;
 
 use super::WriteOptions;
 use super::local::{Inner, blocking, sync};
 use super::path::split;
 use super::temporary::Temporary;
+use crate::capabilities::gather::Gatherer;
 use crate::types::{Body, Error, Result};
 
-/// Chunks are gathered to at least this many bytes before they are written.
-const BATCH: usize = 1 << 20;
+/// Bytes of one write to the disk.
+const BATCH: u64 = 1 << 20;
 
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
 pub(super) async fn write(inner: Arc<Inner>, path: String, data: Body, options: WriteOptions) -> Result<u64> {
@@ -58,27 +58,20 @@ fn refuse_early(inner: &Inner, path: &str, options: WriteOptions) -> Result<()> 
     }
 }
 
-async fn fill(temporary: &Temporary, mut data: Body) -> Result<u64> {
+async fn fill(temporary: &Temporary, data: Body) -> Result<u64> {
+    let mut source = Gatherer::new(data);
     let mut offset = 0;
     let mut running: Option<JoinHandle<io::Result<()>>> = None;
-    let mut batch: Vec<Bytes> = Vec::new();
-    let mut gathered = 0;
     loop {
-        let chunk = data.next().await.transpose()?;
-        let ended = chunk.is_none();
-        if let Some(chunk) = chunk {
-            gathered += chunk.len();
-            batch.push(chunk);
-        }
-        if gathered >= BATCH || (ended && gathered > 0) {
-            finish(running.take()).await?;
+        let (batch, last) = source.next(BATCH).await?;
+        finish(running.take()).await?;
+        if batch.len > 0 {
             let file = Arc::clone(temporary.file());
-            let chunks = std::mem::take(&mut batch);
-            running = Some(tokio::task::spawn_blocking(move || write_all_at(&file, &chunks, offset)));
-            offset += gathered as u64;
-            gathered = 0;
+            let len = batch.len;
+            running = Some(tokio::task::spawn_blocking(move || write_all_at(&file, &batch.chunks, offset)));
+            offset += len;
         }
-        if ended {
+        if last {
             finish(running).await?;
             return Ok(offset);
         }
