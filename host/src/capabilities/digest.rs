@@ -30,7 +30,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// The bytes of one digest.
-    pub fn len(self) -> usize {
+    pub fn digest_len(self) -> usize {
         match self {
             Self::Sha256 | Self::Blake3 => 32,
             Self::Sha512 => 64,
@@ -174,7 +174,7 @@ struct Tap {
 
 impl Tap {
     fn new(plan: &Plan, size: Option<u64>) -> Result<Self> {
-        let digest_len = plan.algorithm.len();
+        let digest_len = plan.algorithm.digest_len();
         let pieces = match plan.piece_size {
             None => None,
             Some(0) => return Err(Error::invalid("a piece size of 0")),
@@ -237,4 +237,73 @@ impl Pieces {
 
 fn too_many_pieces() -> Error {
     Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ErrorKind;
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    fn plan(algorithm: Algorithm, piece_size: Option<u64>, prefix: &'static str) -> Plan {
+        Plan { algorithm, piece_size, prefix: Bytes::from_static(prefix.as_bytes()) }
+    }
+
+    /// FIPS 180-4's example "abc", and test cases 2 and 6 of RFC 4231.
+    #[test]
+    fn known_values() {
+        let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
+        assert_eq!(hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
+        assert_eq!(hex(&mac), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let mac = hmac_sha256(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First");
+        assert_eq!(hex(&mac), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    }
+
+    #[tokio::test]
+    async fn failures_reach_the_digest() {
+        let chunks = [Ok(Bytes::from_static(b"abc")), Err(Error::corrupt("bad disk"))];
+        let (body, digests) =
+            tap(Body::new(futures::stream::iter(chunks), None), plan(Algorithm::Blake3, None, "")).unwrap();
+        assert!(body.collect(100).await.is_err());
+        assert_eq!(digests.await.unwrap_err().to_string(), "bad disk");
+
+        let (body, digests) = tap(Body::from_bytes("abc"), plan(Algorithm::Sha256, None, "")).unwrap();
+        drop(body);
+        assert_eq!(*digests.await.unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn pieces_are_bounded() {
+        assert!(tap(Body::from_bytes("abc"), plan(Algorithm::Sha256, Some(0), "")).is_err());
+        let endless = |size| Body::new(futures::stream::repeat_with(|| Ok(Bytes::from(vec![0; 1 << 20]))), size);
+        assert!(tap(endless(Some(1 << 40)), plan(Algorithm::Sha256, Some(1), "")).is_err());
+        let (mut body, digests) = tap(endless(None), plan(Algorithm::Sha256, Some(1), "")).unwrap();
+        let mut passed = 0u64;
+        while let Some(Ok(chunk)) = body.next().await {
+            passed += chunk.len() as u64;
+        }
+        assert!(passed <= (MOST_PIECE_BYTES / 32) as u64);
+        assert_eq!(*digests.await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    proptest! {
+        /// However the stream is cut into chunks, pieces and whole are those of prefix and stream together.
+        #[test]
+        fn pieces_and_whole(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8), piece in 1u64..50) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let data = chunks.concat();
+            let body = Body::new(futures::stream::iter(chunks.into_iter().map(|c| Ok(c.into()))), None);
+            let (body, digests) = tap(body, plan(Algorithm::Sha512, Some(piece), "prefix")).unwrap();
+            let passed = runtime.block_on(body.collect(1000)).unwrap();
+            prop_assert_eq!(&passed[..], &data[..]);
+            let digests = runtime.block_on(digests).unwrap();
+            let all = [b"prefix".as_slice(), &data].concat();
+            prop_assert_eq!(digests.size, data.len() as u64);
+            prop_assert_eq!(digests.whole, sha2::Sha512::digest(&all).to_vec());
+            let pieces: Vec<u8> = all.chunks(piece as usize).flat_map(|p| sha2::Sha512::digest(p).to_vec()).collect();
+            prop_assert_eq!(digests.pieces, pieces);
+        }
+    }
 }

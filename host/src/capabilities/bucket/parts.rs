@@ -6,8 +6,8 @@ use crate::types::{Error, Result};
 
 /// The most parts of one upload.
 pub(super) const MOST_PARTS: u32 = 10_000;
-/// Where the size is unknown, parts double after each so many. From 5 MiB that reaches 5 TiB, from 16 MiB 16 TiB.
-const DOUBLING: u32 = 1_000;
+/// Where the size is unknown, parts double after each so many. So even parts that begin at 5 MiB reach beyond 5 TiB.
+const DOUBLING: u32 = 900;
 
 /// The sizes of the parts of one upload.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +64,8 @@ mod tests {
         let most: u128 = (1..=MOST_PARTS).map(|number| u128::from(plan.size(number))).sum();
         assert!(most >= 5 << 40, "{most}");
         assert_eq!(plan.size(1), SMALLEST_PART);
-        assert_eq!(plan.size(1001), 2 * SMALLEST_PART);
-        assert_eq!((plan.in_flight(1), plan.in_flight(1001), plan.in_flight(9999)), (4, 2, 1));
+        assert_eq!(plan.size(901), 2 * SMALLEST_PART);
+        assert_eq!((plan.in_flight(1), plan.in_flight(901), plan.in_flight(9999)), (4, 2, 1));
     }
 
     proptest! {

@@ -30,7 +30,7 @@ pub(super) struct Temporary {
 /// Opens the directory of temporary files below a root, and makes it if need be.
 pub(super) fn home(root: &Dir) -> Result<Dir> {
     match root.create_dir(TEMPORARY) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("making `.tmp`", error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("making `.tmp`", error)),
         _ => root.open_dir(TEMPORARY).map_err(|error| Error::io("opening `.tmp`", error)),
     }
 }

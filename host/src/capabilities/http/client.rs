@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::StreamExt;
 use reqwest::Method;
@@ -85,7 +86,8 @@ impl HttpClient {
             if let Some(size) = body.remaining() {
                 builder = builder.header(http::header::CONTENT_LENGTH, size);
             }
-            let body = stall::winding(body.chunks_of_at_most(PIECE), clock.clone());
+            let body = confirmed(body).await?.chunks_of_at_most(PIECE);
+            let body = stall::winding(body, clock.clone());
             builder = builder.body(reqwest::Body::wrap_stream(body));
         }
         let limit = self.stall_timeout.max(self.connect_timeout);
@@ -158,6 +160,28 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
         (Some(said), None) => Ok(Some(Body::new(whole, Some(said)))),
         _ => Ok(Some(whole)),
     }
+}
+
+/// Holds the last bytes of an announced size back until the source has said that it ended there. A connection stops
+/// asking once it has sent the announced length, and would take a body that runs over, or fails at the last moment, for a
+/// whole one.
+async fn confirmed(mut body: Body) -> Result<Body> {
+    let size = body.remaining();
+    if size == Some(0) {
+        body.next().await.transpose()?;
+        return Ok(Body::from_bytes(Bytes::new()));
+    }
+    let stream = futures::stream::unfold(body, |mut body| async move {
+        let chunk = body.next().await?;
+        match chunk {
+            Ok(last) if body.remaining() == Some(0) => match body.next().await {
+                Some(Err(error)) => Some((Err(error), body)),
+                _ => Some((Ok(last), body)),
+            },
+            other => Some((other, body)),
+        }
+    });
+    Ok(Body::new(stream, size))
 }
 
 /// What cut a response short.
