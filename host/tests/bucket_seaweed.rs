@@ -1,4 +1,5 @@
 //! The `bucket` capability against a real SeaweedFS.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -17,11 +18,8 @@ async fn grant(test: &str) -> Option<BucketGrant> {
         eprintln!("skipped {test}: no SeaweedFS at {ENDPOINT}");
         return None;
     }
-    let credentials = BucketCredentials {
-        access_key: "AKTEST".into(),
-        secret_key: Secret::new("SKTEST"),
-        session_token: None,
-    };
+    let credentials =
+        BucketCredentials { access_key: "AKTEST".into(), secret_key: Secret::new("SKTEST"), session_token: None };
     let grant = BucketGrant {
         endpoint: Some(ENDPOINT.into()),
         prefix: format!("{test}/"),
@@ -58,8 +56,7 @@ fn raw(grant: &BucketGrant) -> aws_sdk_s3::Client {
 }
 
 async fn uploads(grant: &BucketGrant) -> usize {
-    let page =
-        raw(grant).list_multipart_uploads().bucket(&grant.bucket).prefix(&grant.prefix).send().await.unwrap();
+    let page = raw(grant).list_multipart_uploads().bucket(&grant.bucket).prefix(&grant.prefix).send().await.unwrap();
     page.uploads().len()
 }
 
@@ -211,7 +208,10 @@ async fn listings_and_copies() {
     }
     assert_eq!(seen, keys);
     let below = bucket.list_objects("a/", None, 10).await.unwrap();
-    assert_eq!(below.entries.iter().map(|entry| (entry.key.as_str(), entry.size)).collect::<Vec<_>>(), [("a/b", 3), ("a/c", 3)]);
+    assert_eq!(
+        below.entries.iter().map(|entry| (entry.key.as_str(), entry.size)).collect::<Vec<_>>(),
+        [("a/b", 3), ("a/c", 3)]
+    );
     let labelled = PutOptions { labels: vec![("n".into(), "1".into())], ..PutOptions::default() };
     bucket.copy("a/b", "copy +ü", labelled).await.unwrap();
     assert_eq!(read(&bucket, "copy +ü", None).await.unwrap(), "a/b");

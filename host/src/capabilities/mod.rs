@@ -121,8 +121,11 @@ impl Capabilities {
 
     /// The kinds of which at least one grant exists: `http`, `bucket`, `directory`.
     pub fn kinds(&self) -> Vec<&'static str> {
-        let kinds =
-            [("http", self.http.is_empty()), ("bucket", self.bucket.is_empty()), ("directory", self.directory.is_empty())];
+        let kinds = [
+            ("http", self.http.is_empty()),
+            ("bucket", self.bucket.is_empty()),
+            ("directory", self.directory.is_empty()),
+        ];
         kinds.into_iter().filter(|(_, empty)| !empty).map(|(kind, _)| kind).collect()
     }
 }

@@ -45,7 +45,13 @@ impl Payload {
         let (payload, clock) = (self.clone(), clock.clone());
         ByteStream::new(SdkBody::retryable(move || {
             let left = payload.len;
-            SdkBody::from_body_1_x(Sending { payload: payload.clone(), clock: clock.clone(), index: 0, offset: 0, left })
+            SdkBody::from_body_1_x(Sending {
+                payload: payload.clone(),
+                clock: clock.clone(),
+                index: 0,
+                offset: 0,
+                left,
+            })
         }))
     }
 }

@@ -143,12 +143,7 @@ impl Bucket for S3Bucket {
         Box::pin(self.0.restore(key, days, tier))
     }
 
-    fn list_objects<'a>(
-        &'a self,
-        prefix: &'a str,
-        cursor: Option<&'a str>,
-        limit: u32,
-    ) -> BoxFuture<'a, Result<Page>> {
+    fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>> {
         Box::pin(self.0.list_objects(prefix, cursor, limit))
     }
 
@@ -159,6 +154,9 @@ impl Bucket for S3Bucket {
 
 impl std::fmt::Debug for S3Bucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("S3Bucket").field("bucket", &self.0.bucket).field("prefix", &self.0.prefix).finish_non_exhaustive()
+        f.debug_struct("S3Bucket")
+            .field("bucket", &self.0.bucket)
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
     }
 }

@@ -156,7 +156,13 @@ impl PartSender {
     }
 
     /// Copies a range of another object into a part, on the server.
-    pub(super) async fn copy(self, number: u32, source: String, etag: Option<String>, range: String) -> Result<CompletedPart> {
+    pub(super) async fn copy(
+        self,
+        number: u32,
+        source: String,
+        etag: Option<String>,
+        range: String,
+    ) -> Result<CompletedPart> {
         let part = part_number(number)?;
         let request = self
             .inner

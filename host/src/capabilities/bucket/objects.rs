@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{
-    ArchiveStatus, GlacierJobParameters, MetadataDirective, RestoreRequest, StorageClass, Tier,
-};
+use aws_sdk_s3::types::{ArchiveStatus, GlacierJobParameters, MetadataDirective, RestoreRequest, StorageClass, Tier};
 use futures::stream::{StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -66,7 +64,8 @@ fn archive_state(cold: bool, restore: Option<&str>) -> Option<ArchiveState> {
     match restore {
         Some(text) if text.contains("ongoing-request=\"true\"") => Some(ArchiveState::Restoring(None)),
         Some(text) if text.contains("ongoing-request=\"false\"") => {
-            let date = text.split_once("expiry-date=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
+            let date =
+                text.split_once("expiry-date=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
             let until = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
             Some(ArchiveState::Readable(seconds(until.as_ref())))
         }

@@ -22,9 +22,8 @@ pub(super) struct Checked {
 macro_rules! apply {
     ($builder:expr, $options:expr) => {{
         let options: &$crate::capabilities::bucket::options::Checked = $options;
-        let mut builder = $builder
-            .set_content_type(options.content_type.clone())
-            .set_storage_class(options.storage_class.clone());
+        let mut builder =
+            $builder.set_content_type(options.content_type.clone()).set_storage_class(options.storage_class.clone());
         for (name, value) in &options.labels {
             builder = builder.metadata(name, value);
         }
@@ -44,7 +43,10 @@ impl Checked {
     /// `invalid` for what a request could not say.
     pub(super) fn new(options: PutOptions) -> Result<Self> {
         let wrong = |what: &str, value: &str| {
-            Err(Error::invalid(format!("`{}` is not {what}", value.chars().take(100).collect::<String>().escape_debug())))
+            Err(Error::invalid(format!(
+                "`{}` is not {what}",
+                value.chars().take(100).collect::<String>().escape_debug()
+            )))
         };
         for (name, value) in &options.labels {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -98,7 +100,8 @@ mod tests {
     #[test]
     fn what_cannot_be_said_is_refused() {
         let refused = |options: PutOptions| assert!(Checked::new(options).is_err());
-        let label = |name: &str, value: &str| PutOptions { labels: vec![(name.into(), value.into())], ..Default::default() };
+        let label =
+            |name: &str, value: &str| PutOptions { labels: vec![(name.into(), value.into())], ..Default::default() };
         refused(label("", "x"));
         refused(label("Upper", "x"));
         refused(label("a", "x\r\ny: z"));

@@ -51,10 +51,7 @@ impl Inner {
             .body(payload.stream(&clock))
             .customize()
             .disable_payload_signing();
-        clock
-            .watch(self.stall_timeout, request.send())
-            .await?
-            .map_err(|error| explain("storing an object", &error))?;
+        clock.watch(self.stall_timeout, request.send()).await?.map_err(|error| explain("storing an object", &error))?;
         Ok(size)
     }
 }

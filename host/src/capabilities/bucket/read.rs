@@ -49,7 +49,9 @@ impl Inner {
         let size = match (partial, output.content_range().and_then(parse_content_range)) {
             (false, _) => sent,
             (true, Some((start, size))) if (start, sent) == range.within(size)? => size,
-            (true, _) => return Err(Error::unsupported(format!("the server did not answer the range {range} with it"))),
+            (true, _) => {
+                return Err(Error::unsupported(format!("the server did not answer the range {range} with it")));
+            }
         };
         let body = std::mem::take(&mut output.body);
         let info = ObjectInfo { size, ..known(&output) };

@@ -65,7 +65,8 @@ async fn directories_are_not_files() {
     let directory = open(temp.path());
     std::fs::create_dir(temp.path().join("d")).unwrap();
     std::fs::write(temp.path().join("f"), "x").unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, temp.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, temp.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let write = directory.write("d", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err();
     let below = directory.write("f/g", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err();
     let errors = [
@@ -97,10 +98,7 @@ async fn nothing_leads_out() {
     symlink(temp.path().join("outside/secret"), root.join("absolute")).unwrap();
     symlink("dir", root.join("chain")).unwrap();
     for path in ["dir/secret", "file", "absolute", "chain/secret", "../outside/secret", "/etc/passwd"] {
-        let errors = [
-            directory.read(path, None).await.unwrap_err(),
-            directory.stat(path).await.unwrap_err(),
-        ];
+        let errors = [directory.read(path, None).await.unwrap_err(), directory.stat(path).await.unwrap_err()];
         for error in errors {
             assert_eq!(*error.kind(), ErrorKind::Denied, "{path}: {error}");
         }
