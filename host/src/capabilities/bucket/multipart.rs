@@ -26,6 +26,7 @@ pub(super) struct Upload {
     inner: Arc<Inner>,
     key: String,
     id: Arc<str>,
+    /// Whether nothing is left to be aborted.
     completed: bool,
 }
 
@@ -49,11 +50,24 @@ impl Upload {
         PartSender { inner: Arc::clone(&self.inner), key: self.key.clone(), id: Arc::clone(&self.id) }
     }
 
-    /// Makes the object of the parts.
+    /// Makes the object of the parts, or aborts.
     ///
     /// # Errors
     /// `conflict` if the key must be free and is not.
-    pub(super) async fn complete(mut self, mut parts: Vec<CompletedPart>, options: &Checked) -> Result<()> {
+    pub(super) async fn complete(mut self, parts: Vec<CompletedPart>, options: &Checked) -> Result<()> {
+        match self.ask_to_complete(parts, options).await {
+            Ok(()) => {
+                self.completed = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask_to_complete(&self, mut parts: Vec<CompletedPart>, options: &Checked) -> Result<()> {
         parts.sort_by_key(CompletedPart::part_number);
         let request = self
             .inner
@@ -68,14 +82,14 @@ impl Upload {
             .watch(self.inner.stall_timeout * PATIENCE, request.send())
             .await?
             .map_err(|error| explain("completing an upload", &error))?;
-        self.completed = true;
         Ok(())
     }
 
     /// Gives the upload up and waits until the server knows; for whoever still can wait.
     pub(super) async fn abort(mut self) {
-        self.completed = true;
         abort(&self.inner, &self.key, &self.id).await;
+        // Only now: whoever drops this future meanwhile leaves the abort to the drop.
+        self.completed = true;
     }
 }
 
