@@ -1,5 +1,6 @@
 //! Tidelock: a storage connector for schedulers of agents and virtual machines.
 #![warn(missing_docs)]
 
+pub mod capabilities;
 pub mod types;
 mod runtime;
