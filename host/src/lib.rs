@@ -1,4 +1,5 @@
 //! Tidelock: a storage connector for schedulers of agents and virtual machines.
 #![warn(missing_docs)]
 
+pub mod snapshot;
 pub mod types;
