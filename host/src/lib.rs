@@ -1,5 +1,6 @@
 //! Tidelock: a storage connector for schedulers of agents and virtual machines.
 #![warn(missing_docs)]
 
+pub mod catalogue;
 pub mod snapshot;
 pub mod types;
