@@ -2,5 +2,6 @@
 #![warn(missing_docs)]
 
 pub mod catalogue;
+pub mod config;
 pub mod snapshot;
 pub mod types;

@@ -124,8 +124,9 @@ impl Catalogue {
     /// What the database says.
     pub async fn stale_intents(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<Intent>> {
         let all = self.with(|db| {
-            let mut query =
-                db.prepare_cached("SELECT key, backend, owner, started FROM intents ORDER BY owner, key").map_err(sql)?;
+            let mut query = db
+                .prepare_cached("SELECT key, backend, owner, started FROM intents ORDER BY owner, key")
+                .map_err(sql)?;
             let intents = query.query_map([], |row| {
                 Ok(Intent { key: row.get(0)?, backend: row.get(1)?, owner: row.get(2)?, started: row.get(3)? })
             });

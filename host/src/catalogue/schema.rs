@@ -80,9 +80,8 @@ fn connect(path: &Path) -> Result<Connection> {
     connection.busy_timeout(BUSY).map_err(sql)?;
     // Whose file it is has to be known before anything is written to it.
     ours(&connection)?;
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(sql)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(sql)?;
     if mode != "wal" {
         return Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
             .hint("put the data directory on a local file system"));
@@ -97,8 +96,7 @@ fn connect(path: &Path) -> Result<Connection> {
 fn ours(connection: &Connection) -> Result<usize> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
     let (id, version) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
         return Err(Error::invalid("this is the database of another program")
             .hint("configure another `data_dir`, or move the file away"));

@@ -128,7 +128,9 @@ impl Catalogue {
 }
 
 fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
-    db.prepare_cached("DELETE FROM intents WHERE key = ?1").and_then(|mut delete| delete.execute([key])).map_err(sql)?;
+    db.prepare_cached("DELETE FROM intents WHERE key = ?1")
+        .and_then(|mut delete| delete.execute([key]))
+        .map_err(sql)?;
     Ok(())
 }
 
@@ -142,14 +144,7 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
              WHERE size = excluded.size",
         )
         .and_then(|mut insert| {
-            insert.execute((
-                new.id.as_bytes().as_slice(),
-                new.size,
-                base,
-                &new.name,
-                now(),
-                &new.segments,
-            ))
+            insert.execute((new.id.as_bytes().as_slice(), new.size, base, &new.name, now(), &new.segments))
         })
         .map_err(sql)?;
     match changed {

@@ -30,7 +30,10 @@ impl SegmentDigests {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (digests, rest) = bytes.as_chunks::<32>();
         if !rest.is_empty() {
-            return Err(Error::corrupt(format!("a list of segment digests has {} bytes: no multiple of 32", bytes.len())));
+            return Err(Error::corrupt(format!(
+                "a list of segment digests has {} bytes: no multiple of 32",
+                bytes.len()
+            )));
         }
         Ok(Self(digests.to_vec()))
     }

@@ -203,7 +203,9 @@ impl Assembly {
 }
 
 /// One piece after the other; an error comes after everything that was right.
-fn pieces(checked: impl Stream<Item = Result<Vec<Bytes>>> + Send + 'static) -> impl Stream<Item = Result<Bytes>> + Send {
+fn pieces(
+    checked: impl Stream<Item = Result<Vec<Bytes>>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes>> + Send {
     checked.flat_map(|segment| {
         let (pieces, error) = match segment {
             Ok(pieces) => (pieces, None),
