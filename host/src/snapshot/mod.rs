@@ -15,6 +15,8 @@ mod identity;
 mod patch;
 mod segment;
 mod source;
+#[cfg(test)]
+mod testing;
 mod verify;
 
 use std::sync::Arc;
