@@ -289,6 +289,16 @@ fn errors_of_the_notation_say_where() {
 }
 
 #[test]
+fn deep_nesting_is_answered() {
+    for (open, close) in [("[", "]"), ("{a=", "}")] {
+        let text = format!("data_dir = {}1{}", open.repeat(100_000), close.repeat(100_000));
+        assert!(parse(&text).is_err());
+    }
+    assert!(parse(&format!("{}a = 1", "a.".repeat(100_000))).is_err());
+    assert!(parse(&format!("[{}a]", "a.".repeat(100_000))).is_err());
+}
+
+#[test]
 fn the_first_unknown_key_of_the_text_is_named() {
     let error = parse("zebra = 1\nalpha = 2").unwrap_err();
     assert!(error.to_string().contains("`zebra`"), "{error}");

@@ -31,7 +31,7 @@ pub const ZERO_SEGMENT: Digest = [
 
 /// Whether all bytes are zero, at the speed of a memory comparison.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; PAGE] = [0; PAGE];
+    static ZEROS: [u8; PAGE] = [0; PAGE];
     bytes.chunks(PAGE).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
@@ -126,7 +126,7 @@ impl SegmentHasher {
 }
 
 fn feed_zeros(hasher: &mut Hasher, mut count: usize) {
-    const ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
+    static ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
     while count > 0 {
         let some = count.min(ZEROS.len());
         hasher.update(&ZEROS[..some]);

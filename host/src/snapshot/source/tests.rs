@@ -2,9 +2,13 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::super::identity::Identifier;
+use super::super::segment::{SEGMENT, ZERO_SEGMENT, segment_digest};
 use super::super::testing::pattern;
 use super::*;
 
