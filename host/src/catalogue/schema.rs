@@ -4,9 +4,9 @@
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{damaged, sql};
 use crate::types::{Error, ErrorKind, Result};
@@ -78,22 +78,37 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(path, flags).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
-    // Whose file it is has to be known before anything is written to it.
-    ours(&connection)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(sql)?;
-    if mode != "wal" {
-        return Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
-            .hint("put the data directory on a local file system"));
-    }
+    // Whose file it is has to be known before anything is written to it. In one transaction: another process may be
+    // making the tables at this moment, and half of them would look like somebody else's.
+    ours(&connection.transaction().map_err(sql)?)?;
+    write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
     migrate(&mut connection)?;
     Ok(connection)
 }
 
+/// Switches to a write-ahead log, which a file remembers.
+fn write_ahead(connection: &Connection) -> Result<()> {
+    let began = Instant::now();
+    let mode: String = loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            // While another process switches, SQLite answers at once and does not wait as it does elsewhere.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && began.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            mode => break mode.map_err(sql)?,
+        }
+    };
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
+        .hint("put the data directory on a local file system"))
+}
+
 /// The version of the schema; 0 for a new file.
-fn ours(connection: &Connection) -> Result<usize> {
+fn ours(connection: &Transaction<'_>) -> Result<usize> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
     let (id, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
@@ -112,7 +127,7 @@ fn ours(connection: &Connection) -> Result<usize> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
-    if ours(connection)? == STEPS.len() {
+    if ours(&connection.transaction().map_err(sql)?)? == STEPS.len() {
         return Ok(());
     }
     // Another process may do the same: the one that comes second finds nothing to do.

@@ -272,12 +272,14 @@ async fn several_connections_write_at_once() {
 }
 
 #[tokio::test]
-async fn two_processes_may_make_the_file_together() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("catalogue.sqlite");
-    let opened = futures::future::join_all((0..8).map(|_| Catalogue::open(path.clone()))).await;
-    for catalogue in opened {
-        catalogue.unwrap().stats().await.unwrap();
+async fn several_may_make_the_file_at_once() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalogue.sqlite");
+        let opened = (0..8).map(|_| tokio::spawn(Catalogue::open(path.clone())));
+        for catalogue in futures::future::join_all(opened).await {
+            catalogue.unwrap().unwrap().stats().await.unwrap();
+        }
     }
 }
 
