@@ -2,5 +2,8 @@
 #![warn(missing_docs)]
 
 pub mod capabilities;
+pub mod catalogue;
+pub mod config;
+pub mod snapshot;
 pub mod types;
 mod runtime;

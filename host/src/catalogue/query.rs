@@ -1,0 +1,272 @@
+//! Questions.
+
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use super::{BackendStats, Catalogue, Intent, Placement, PlacementState, Snapshot, SnapshotPage, Stats, sql};
+use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+/// The fewest characters after `tl1` that are taken as the beginning of an id.
+const PREFIX_DIGITS: usize = 4;
+
+impl Catalogue {
+    /// The snapshot of this id, if it is known.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+        self.with(move |db| {
+            let found = snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?;
+            Ok(found.into_iter().next().map(|(_, snapshot)| snapshot))
+        })
+        .await
+    }
+
+    /// The segment digests of a snapshot as they were recorded, one after the other.
+    ///
+    /// # Errors
+    /// `not-found`; what the database says.
+    pub async fn segments(&self, id: SnapshotId) -> Result<Vec<u8>> {
+        self.with(move |db| {
+            db.prepare_cached("SELECT segments FROM snapshots WHERE id = ?1")
+                .and_then(|mut query| query.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional())
+                .map_err(sql)?
+                .ok_or_else(|| unknown(&id.to_string()))
+        })
+        .await
+    }
+
+    /// The one snapshot that a text means: an id, else a name, else the beginning of an id (`tl1` and at least four
+    /// characters).
+    ///
+    /// # Errors
+    /// `not-found` if there is none; `invalid` if there are several, with some of them.
+    pub async fn find(&self, text: &str) -> Result<Snapshot> {
+        let text = text.to_owned();
+        self.with(move |db| {
+            if let Ok(id) = text.parse::<SnapshotId>() {
+                return one(snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?, &text);
+            }
+            let named = snapshots(db, "WHERE name = ?1 ORDER BY seq DESC LIMIT 4", [&text])?;
+            if !named.is_empty() {
+                return one(named, &text);
+            }
+            let Some((low, high)) = bounds(&text) else { return Err(unknown(&text)) };
+            let (low, high) = (low.as_bytes().as_slice(), high.as_bytes().as_slice());
+            one(snapshots(db, "WHERE id BETWEEN ?1 AND ?2 ORDER BY seq DESC LIMIT 4", [low, high])?, &text)
+        })
+        .await
+    }
+
+    /// At most `limit` snapshots in the order in which they were first stored, after the page that gave `after`.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
+        let limit = limit.clamp(1, 10_000);
+        self.with(move |db| {
+            let after = after.unwrap_or(0);
+            // One more than asked for tells whether there is more.
+            let mut found = snapshots(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).map(|(seq, _)| *seq);
+            Ok(SnapshotPage { snapshots: found.into_iter().map(|(_, snapshot)| snapshot).collect(), next })
+        })
+        .await
+    }
+
+    /// The snapshots of exactly so many bytes. Where there are none, new bytes of that length are a new snapshot.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn by_size(&self, size: u64) -> Result<Vec<SnapshotId>> {
+        self.with(move |db| {
+            let mut query = db.prepare_cached("SELECT id FROM snapshots WHERE size = ?1 ORDER BY seq").map_err(sql)?;
+            let ids = query.query_map([size], |row| row.get(0).map(SnapshotId::from_bytes)).map_err(sql)?;
+            ids.collect::<rusqlite::Result<_>>().map_err(sql)
+        })
+        .await
+    }
+
+    /// Where a snapshot is, in any state, in the order in which it was placed.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
+        self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY rowid", [id.as_bytes().as_slice()])).await
+    }
+
+    /// Every placement in a state, for example the removals that a crash cut short.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
+        self.with(move |db| placements(db, "WHERE state = ?1 ORDER BY rowid", [state.name()])).await
+    }
+
+    /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.with(move |db| {
+            let found = placements(db, "WHERE backend = ?1 AND object = ?2", [backend.as_str(), object.as_str()])?;
+            Ok(found.into_iter().next())
+        })
+        .await
+    }
+
+    /// The stores whose owner does not live any more. `is_alive` is asked once for each owner, on a blocking thread;
+    /// see [`super::Owner::is_alive`].
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn stale_intents(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<Intent>> {
+        let all = self.with(|db| {
+            let mut query = db
+                .prepare_cached("SELECT key, backend, owner, started FROM intents ORDER BY owner, key")
+                .map_err(sql)?;
+            let intents = query.query_map([], |row| {
+                Ok(Intent { key: row.get(0)?, backend: row.get(1)?, owner: row.get(2)?, started: row.get(3)? })
+            });
+            intents.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).map_err(sql)
+        });
+        let all = all.await?;
+        super::blocking(move || {
+            let mut last: Option<(String, bool)> = None;
+            let stale = all.into_iter().filter(|intent| match &last {
+                Some((owner, alive)) if *owner == intent.owner => !alive,
+                _ => {
+                    let alive = is_alive(&intent.owner);
+                    last = Some((intent.owner.clone(), alive));
+                    !alive
+                }
+            });
+            Ok(stale.collect())
+        })
+        .await
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn stats(&self) -> Result<Stats> {
+        self.with(|db| {
+            // One transaction, so that the numbers belong together.
+            let db = db.transaction().map_err(sql)?;
+            let (snapshots, logical_bytes) = db
+                .query_row("SELECT count(*), coalesce(sum(size), 0) FROM snapshots", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .map_err(sql)?;
+            let intents = db.query_row("SELECT count(*) FROM intents", [], |row| row.get(0)).map_err(sql)?;
+            let mut query = db
+                .prepare(
+                    "SELECT backend, count(*), sum(state = 'bad'), sum(stored_bytes) FROM placements
+                     GROUP BY backend ORDER BY backend",
+                )
+                .map_err(sql)?;
+            let backends = query.query_map([], |row| {
+                Ok(BackendStats {
+                    backend: row.get(0)?,
+                    placements: row.get(1)?,
+                    bad: row.get(2)?,
+                    stored_bytes: row.get(3)?,
+                })
+            });
+            let backends = backends.and_then(Iterator::collect).map_err(sql)?;
+            Ok(Stats { snapshots, logical_bytes, intents, backends })
+        })
+        .await
+    }
+}
+
+fn unknown(text: &str) -> Error {
+    // A pasted novel should not be printed back whole.
+    let shown: String = text.chars().take(80).collect();
+    Error::not_found(format!("there is no snapshot `{shown}`")).hint("`tidelock ls` shows the snapshots known here")
+}
+
+/// The only one, or why there is none.
+fn one(found: Vec<(u64, Snapshot)>, text: &str) -> Result<Snapshot> {
+    let mut ids: Vec<String> = found.iter().map(|(_, snapshot)| snapshot.id.to_string()).collect();
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (None, _) => Err(unknown(text)),
+        (Some((_, only)), None) => Ok(only),
+        (Some(_), Some(_)) => {
+            if ids.len() > 3 {
+                ids.truncate(3);
+                ids.push("…".to_owned());
+            }
+            Err(Error::invalid(format!("`{text}` means several snapshots: {}", ids.join(", ")))
+                .hint("give more of the id"))
+        }
+    }
+}
+
+/// The least and the greatest id that begin with `text`.
+fn bounds(text: &str) -> Option<(SnapshotId, SnapshotId)> {
+    let missing = SnapshotId::TEXT_LEN.checked_sub(text.len())?;
+    if missing == 0 || text.len() < "tl1".len() + PREFIX_DIGITS {
+        return None;
+    }
+    let low = format!("{text}{}", "a".repeat(missing));
+    // The last character holds one bit: `q` is the greatest of the two that it may be.
+    let high = format!("{text}{}q", "7".repeat(missing - 1));
+    Some((low.parse().ok()?, high.parse().ok()?))
+}
+
+/// Snapshots with their place in the order.
+fn snapshots(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<(u64, Snapshot)>> {
+    let read = |row: &Row<'_>| {
+        let snapshot = Snapshot {
+            id: SnapshotId::from_bytes(row.get(1)?),
+            size: row.get(2)?,
+            base: row.get::<_, Option<[u8; 32]>>(3)?.map(SnapshotId::from_bytes),
+            name: row.get(4)?,
+            created: row.get(5)?,
+        };
+        Ok((row.get(0)?, snapshot))
+    };
+    let mut query = db
+        .prepare_cached(&format!("SELECT seq, id, size, base, name, created FROM snapshots {clause}"))
+        .map_err(sql)?;
+    query.query_map(params, read).and_then(Iterator::collect).map_err(sql)
+}
+
+fn placements(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Placement>> {
+    let mut query = db
+        .prepare_cached(&format!(
+            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created FROM placements {clause}"
+        ))
+        .map_err(sql)?;
+    let mut rows = query.query(params).map_err(sql)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        found.push(placement(row)?);
+    }
+    Ok(found)
+}
+
+fn placement(row: &Row<'_>) -> Result<Placement> {
+    let read = || {
+        let (snapshot, backend): ([u8; 32], String) = (row.get(0)?, row.get(1)?);
+        let (object, encoding): (String, String) = (row.get(2)?, row.get(3)?);
+        let (state, stored_bytes, created): (String, u64, u64) = (row.get(4)?, row.get(5)?, row.get(6)?);
+        Ok((snapshot, backend, object, encoding, state, stored_bytes, created))
+    };
+    let (snapshot, backend, object, encoding, state, stored_bytes, created) = read().map_err(sql)?;
+    let damaged = || Error::corrupt(format!("the catalogue: a placement on `{backend}` makes no sense"));
+    Ok(Placement {
+        snapshot: SnapshotId::from_bytes(snapshot),
+        object: ObjectId::new(object).map_err(|_| damaged())?,
+        state: PlacementState::from_name(&state).ok_or_else(damaged)?,
+        backend,
+        encoding,
+        stored_bytes,
+        created,
+    })
+}

@@ -1,0 +1,142 @@
+//! The tables, their versions, and opening a file.
+//!
+//! `PRAGMA application_id` says whose file it is and `PRAGMA user_version` which schema it has. Each step of
+//! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use super::{damaged, sql};
+use crate::types::{Error, ErrorKind, Result};
+
+/// `TdLk` in ASCII.
+const APPLICATION_ID: i32 = 0x5464_4c6b;
+
+/// How long a call waits for another process's write.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Each leads from the version of its index to the next.
+const STEPS: [&str; 1] = ["
+CREATE TABLE snapshots (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
+    id       BLOB    NOT NULL UNIQUE CHECK (length(id) = 32),
+    size     INTEGER NOT NULL CHECK (size >= 0),
+    base     BLOB    CHECK (length(base) = 32),             -- for information: no foreign key
+    name     TEXT,
+    created  INTEGER NOT NULL,
+    segments BLOB    NOT NULL                               -- last: long, and seldom read
+) STRICT;
+CREATE INDEX snapshots_by_size ON snapshots (size);
+CREATE INDEX snapshots_by_name ON snapshots (name) WHERE name IS NOT NULL;
+
+CREATE TABLE placements (
+    snapshot     BLOB    NOT NULL REFERENCES snapshots (id),
+    backend      TEXT    NOT NULL,
+    object       TEXT    NOT NULL,
+    encoding     TEXT    NOT NULL DEFAULT 'raw',
+    state        TEXT    NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'bad', 'removing')),
+    stored_bytes INTEGER NOT NULL CHECK (stored_bytes >= 0),
+    created      INTEGER NOT NULL,
+    UNIQUE (backend, object)
+) STRICT;
+CREATE INDEX placements_by_snapshot ON placements (snapshot);
+
+CREATE TABLE intents (
+    key     TEXT    NOT NULL PRIMARY KEY,
+    backend TEXT    NOT NULL,
+    owner   TEXT    NOT NULL,
+    started INTEGER NOT NULL
+) STRICT;
+"];
+
+/// Opens a file and brings it up to date.
+pub(super) fn open(path: &Path) -> Result<Connection> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Error::invalid(format!("the catalogue {shown} is a directory")));
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|error| Error::io(parent.display(), error))?;
+    }
+    connect(path).map_err(|error| {
+        let named = Error::new(error.kind().clone(), format!("{shown}: {}", error.message()));
+        let named = match (error.kind(), error.advice()) {
+            (_, Some(advice)) => named.hint(advice),
+            (ErrorKind::Corrupt, None) => named.hint(damaged(path)),
+            _ => named,
+        };
+        named.with_source(error)
+    })
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+    connection.busy_timeout(BUSY).map_err(sql)?;
+    // Whose file it is has to be known before anything is written to it. In one transaction: another process may be
+    // making the tables at this moment, and half of them would look like somebody else's.
+    ours(&connection.transaction().map_err(sql)?)?;
+    write_ahead(&connection)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Switches to a write-ahead log, which a file remembers.
+fn write_ahead(connection: &Connection) -> Result<()> {
+    let began = Instant::now();
+    let mode: String = loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            // While another process switches, SQLite answers at once and does not wait as it does elsewhere.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && began.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            mode => break mode.map_err(sql)?,
+        }
+    };
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
+        .hint("put the data directory on a local file system"))
+}
+
+/// The version of the schema; 0 for a new file.
+fn ours(connection: &Transaction<'_>) -> Result<usize> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
+    let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
+    if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
+        return Err(Error::invalid("this is the database of another program")
+            .hint("configure another `data_dir`, or move the file away"));
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= STEPS.len() => Ok(version),
+        _ => Err(Error::unsupported(format!(
+            "a newer version of tidelock wrote this catalogue: its schema is {version}, this one knows up to {}",
+            STEPS.len()
+        ))
+        .hint("use that version, or configure another `data_dir`")),
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    if ours(&connection.transaction().map_err(sql)?)? == STEPS.len() {
+        return Ok(());
+    }
+    // Another process may do the same: the one that comes second finds nothing to do.
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    for step in &STEPS[ours(&change)?..] {
+        change.execute_batch(step).map_err(sql)?;
+    }
+    change.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql)?;
+    // As many as there are steps: a handful.
+    change.pragma_update(None, "user_version", STEPS.len() as i32).map_err(sql)?;
+    change.commit().map_err(sql)
+}

@@ -1,0 +1,175 @@
+//! Changes. Each is one transaction that is on disk when the call returns.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::{Catalogue, NewPlacement, NewSnapshot, PlacementState, now, sql};
+use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+impl Catalogue {
+    /// Notes that an object is about to be stored, so that a crash leaves a trace of it.
+    ///
+    /// # Errors
+    /// `conflict` if the key is in use.
+    pub async fn begin_intent(&self, key: &str, backend: &str, owner: &str) -> Result<()> {
+        let (key, backend, owner) = (key.to_owned(), backend.to_owned(), owner.to_owned());
+        self.change(move |db| {
+            let made = db
+                .prepare_cached(
+                    "INSERT INTO intents (key, backend, owner, started) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )
+                .and_then(|mut insert| insert.execute((&key, &backend, &owner, now())))
+                .map_err(sql)?;
+            if made == 0 {
+                return Err(Error::conflict(format!("a store under the key `{key}` is under way already")));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends an intent without a placement: the store failed and nothing is left of it on the backend. Ending one that
+    /// is not there is no error.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn end_intent(&self, key: &str) -> Result<()> {
+        let key = key.to_owned();
+        self.change(move |db| forget(db, &key)).await
+    }
+
+    /// Records a snapshot and where it is, and ends the intents, all or nothing.
+    ///
+    /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
+    /// placement that is known already becomes live again.
+    ///
+    /// # Errors
+    /// `conflict` if one of the objects is known to hold another snapshot, or the snapshot is known with another size.
+    pub async fn commit(
+        &self,
+        snapshot: NewSnapshot,
+        placements: Vec<NewPlacement>,
+        intents: Vec<String>,
+    ) -> Result<()> {
+        self.change(move |db| {
+            record(db, &snapshot)?;
+            placements.iter().try_for_each(|placement| place(db, snapshot.id, placement))?;
+            intents.iter().try_for_each(|key| forget(db, key))
+        })
+        .await
+    }
+
+    /// Says how it is with an object.
+    ///
+    /// # Errors
+    /// `not-found` if the object is not known.
+    pub async fn mark_placement(&self, backend: &str, object: &ObjectId, state: PlacementState) -> Result<()> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.change(move |db| {
+            let marked = db
+                .prepare_cached("UPDATE placements SET state = ?3 WHERE backend = ?1 AND object = ?2")
+                .and_then(|mut update| update.execute((&backend, object.as_str(), state.name())))
+                .map_err(sql)?;
+            match marked {
+                0 => Err(Error::not_found(format!("no snapshot is known to be in object `{object}` on `{backend}`"))),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Forgets an object; one that is not known is no error. Remove it from its backend first.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn remove_placement(&self, backend: &str, object: &ObjectId) -> Result<()> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.change(move |db| {
+            db.prepare_cached("DELETE FROM placements WHERE backend = ?1 AND object = ?2")
+                .and_then(|mut delete| delete.execute((&backend, object.as_str())))
+                .map_err(sql)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets a snapshot that has no placements any more. Other snapshots may name it as their base and go on doing
+    /// so: as long as each is stored whole, lineage is information and nothing depends on it.
+    ///
+    /// # Errors
+    /// `conflict` while there are placements; `not-found` if it is not known.
+    pub async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.change(move |db| {
+            let bytes = id.as_bytes().as_slice();
+            let left: u64 = db
+                .prepare_cached("SELECT count(*) FROM placements WHERE snapshot = ?1")
+                .and_then(|mut query| query.query_row([bytes], |row| row.get(0)))
+                .map_err(sql)?;
+            if left > 0 {
+                return Err(Error::conflict(format!("snapshot {id} is still in {left} objects")));
+            }
+            match db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)? {
+                0 => Err(Error::not_found(format!("there is no snapshot {id}"))),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Runs a change as one transaction. It takes the write lock at once: a transaction that first reads and then wants
+    /// to write can be refused when another process wrote in between.
+    async fn change(&self, change: impl FnOnce(&Transaction<'_>) -> Result<()> + Send + 'static) -> Result<()> {
+        self.with(move |db: &mut Connection| {
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+            change(&transaction)?;
+            transaction.commit().map_err(sql)
+        })
+        .await
+    }
+}
+
+fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
+    db.prepare_cached("DELETE FROM intents WHERE key = ?1")
+        .and_then(|mut delete| delete.execute([key]))
+        .map_err(sql)?;
+    Ok(())
+}
+
+fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
+    let base = new.base.as_ref().map(|base| base.as_bytes().as_slice());
+    // The digests follow from the id, so those of a known snapshot need no replacing; a different length cannot be.
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO snapshots (id, size, base, name, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET base = coalesce(excluded.base, base), name = coalesce(excluded.name, name)
+             WHERE size = excluded.size",
+        )
+        .and_then(|mut insert| {
+            insert.execute((new.id.as_bytes().as_slice(), new.size, base, &new.name, now(), &new.segments))
+        })
+        .map_err(sql)?;
+    match changed {
+        0 => Err(Error::conflict(format!("snapshot {} is known with another size than {}", new.id, new.size))),
+        _ => Ok(()),
+    }
+}
+
+fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<()> {
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)
+             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6)
+             ON CONFLICT (backend, object) DO UPDATE SET
+                 encoding = excluded.encoding, state = 'live', stored_bytes = excluded.stored_bytes
+             WHERE snapshot = excluded.snapshot",
+        )
+        .and_then(|mut insert| {
+            let id = snapshot.as_bytes().as_slice();
+            insert.execute((id, &new.backend, new.object.as_str(), &new.encoding, new.stored_bytes, now()))
+        })
+        .map_err(sql)?;
+    match changed {
+        0 => Err(Error::conflict(format!("object `{}` holds another snapshot than {snapshot}", new.object))
+            .on_backend(&new.backend)),
+        _ => Ok(()),
+    }
+}
