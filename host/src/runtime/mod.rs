@@ -1,2 +1,6 @@
 //! x
+mod engine;
+mod limits;
+mod state;
+mod stream;
 mod wit;

@@ -89,6 +89,8 @@ pub(super) struct State {
     /// Host calls under way.
     pub(super) calls: usize,
     pub(super) log_left: usize,
+    /// When the operation began.
+    pub(super) started: std::time::Instant,
     /// Whether capabilities work: not while `describe` runs.
     pub(super) capable: bool,
     memory: u64,
@@ -113,6 +115,7 @@ impl State {
                 struck: None,
                 calls: 0,
                 log_left: environment.limits.log_bytes,
+                started: std::time::Instant::now(),
                 capable: true,
                 memory: 0,
                 table_elements: 0,

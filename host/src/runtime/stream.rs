@@ -112,7 +112,7 @@ impl StreamProducer<State> for HostBody {
     }
 
     fn try_into(me: Pin<Box<Self>>, wanted: TypeId) -> std::result::Result<Box<dyn Any>, Pin<Box<Self>>> {
-        if wanted == TypeId::of::<Self>() { Ok(Pin::into_inner(me)) } else { Err(me) }
+        if wanted == TypeId::of::<Self>() { Ok(Pin::into_inner(me) as Box<Self>) } else { Err(me) }
     }
 }
 

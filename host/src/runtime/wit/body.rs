@@ -50,34 +50,40 @@ impl<T: Lift + Send + 'static> FutureConsumer<State> for Once<T> {
 /// The second value resolves when the guest's part is over, and the store may be dropped.
 pub(in crate::runtime) fn accept<D: HasData>(
     accessor: &Accessor<State, D>,
+    body: WitBody,
+) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
+    accessor.with(|access| accept_in(access, body))
+}
+
+/// As [`accept`], where the store is at hand.
+pub(super) fn accept_in(
+    mut store: impl wasmtime::AsContextMut<Data = State>,
     (stream, ended): WitBody,
 ) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
-    accessor.with(|mut access| {
-        let progress = access.data_mut().progress.clone();
-        let (once, how) = Once::new();
-        ended.pipe(&mut access, once)?;
-        let (over, is_over) = oneshot::channel();
-        let ending = async move {
-            let how = how.await;
-            let _ = over.send(());
-            match how {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Err(convert::error_in(error))),
-                Err(_) => Some(Err(Error::other("the adapter went away without saying how its bytes ended"))),
-            }
-        };
-        let ending = futures::stream::once(ending).filter_map(std::future::ready);
-        Ok(match HostBody::recover(stream, &mut access) {
-            Ok(body) => {
-                let size = body.remaining();
-                (Body::new(body.chain(ending), size), is_over)
-            }
-            Err(stream) => {
-                let (bytes, chunks) = GuestBytes::new(progress);
-                stream.pipe(&mut access, bytes)?;
-                (Body::new(chunks.chain(ending), None), is_over)
-            }
-        })
+    let progress = store.as_context().data().progress.clone();
+    let (once, how) = Once::new();
+    ended.pipe(&mut store, once)?;
+    let (over, is_over) = oneshot::channel();
+    let ending = async move {
+        let how = how.await;
+        let _ = over.send(());
+        match how {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(convert::error_in(error))),
+            Err(_) => Some(Err(Error::other("the adapter went away without saying how its bytes ended"))),
+        }
+    };
+    let ending = futures::stream::once(ending).filter_map(std::future::ready);
+    Ok(match HostBody::recover(stream, &mut store) {
+        Ok(body) => {
+            let size = body.remaining();
+            (Body::new(body.chain(ending), size), is_over)
+        }
+        Err(stream) => {
+            let (bytes, chunks) = GuestBytes::new(progress);
+            stream.pipe(&mut store, bytes)?;
+            (Body::new(chunks.chain(ending), None), is_over)
+        }
     })
 }
 

@@ -1,0 +1,393 @@
+//! The capabilities as guests import them: thin glue from `tidelock:storage@0.1.x` to `crate::capabilities`.
+//!
+//! Every asynchronous call passes through [`call`], which counts it against the operation's limit of host calls in
+//! flight and marks progress. What a call means is not decided here.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use wasmtime::component::{Access, Accessor, FutureReader};
+
+use super::bindings::tidelock::storage as wit;
+use super::body::{accept, give, give_in, outcome};
+use super::convert::{self, error_out};
+use super::{Host, WitBody};
+use crate::capabilities::{Capabilities, bucket, digest, directory, http};
+use crate::runtime::limits::Struck;
+use crate::runtime::state::State;
+use crate::types::{Body, Error, Result};
+
+type Outcome<T> = wasmtime::Result<std::result::Result<T, wit::types::Error>>;
+type Caller = Accessor<State, Host>;
+
+/// Runs a host call within the operation's limits.
+async fn call<T, F: Future<Output = Result<T>>>(
+    accessor: &Caller,
+    work: impl FnOnce(Capabilities) -> Result<F>,
+) -> wasmtime::Result<Result<T>> {
+    let capabilities = accessor.with(|mut access| {
+        let state = access.data_mut();
+        state.progress.moved();
+        if !state.capable {
+            return Ok(None);
+        }
+        let limit = state.environment.limits.host_calls;
+        if state.calls >= limit {
+            return Err(state.strike(Struck::HostCalls(limit)));
+        }
+        state.calls += 1;
+        Ok(Some(state.environment.capabilities.clone()))
+    })?;
+    let Some(capabilities) = capabilities else {
+        return Ok(Err(Error::unsupported("capabilities do not work while an adapter describes itself")));
+    };
+    let result = match work(capabilities) {
+        Ok(future) => future.await,
+        Err(error) => Err(error),
+    };
+    accessor.with(|mut access| {
+        let state = access.data_mut();
+        state.calls = state.calls.saturating_sub(1);
+        state.progress.moved();
+    });
+    Ok(result)
+}
+
+fn taken(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
+    Ok(accept(accessor, body)?.0)
+}
+
+impl wit::types::Host for State {}
+impl wit::http::Host for State {}
+impl wit::bucket::Host for State {}
+impl wit::directory::Host for State {}
+impl wit::digest_stream::Host for State {}
+
+impl wit::http::HostWithStore<State> for Host {
+    async fn send(accessor: &Caller, grant: String, request: wit::http::Request) -> Outcome<wit::http::Response> {
+        let mut parts = Vec::with_capacity(request.body.len());
+        for part in request.body {
+            parts.push(match part {
+                wit::http::Part::Bytes(bytes) => http::Part::Bytes(Bytes::from(bytes)),
+                wit::http::Part::Body(body) => http::Part::Body(taken(accessor, body)?),
+            });
+        }
+        let request = http::Request {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            body: parts,
+            size: request.size,
+        };
+        let sent = call(accessor, |granted| {
+            let http = granted.http(&grant)?;
+            Ok(async move { http.send(request).await })
+        });
+        Ok(match sent.await? {
+            Ok(response) => Ok(wit::http::Response {
+                status: response.status,
+                headers: response.headers,
+                body: give(accessor, response.body)?,
+            }),
+            Err(error) => Err(error_out(&error)),
+        })
+    }
+}
+
+fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
+    bucket::PutOptions {
+        size: options.size,
+        labels: options.labels,
+        content_type: options.content_type,
+        storage_class: options.storage_class,
+        if_absent: options.if_absent,
+        encryption: options
+            .encryption
+            .map(|with| bucket::Encryption { algorithm: with.algorithm, key_id: with.key_id }),
+        retention: options.retention.map(|lock| bucket::Retention { mode: lock.mode, until: lock.until }),
+    }
+}
+
+fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
+    wit::bucket::ObjectInfo {
+        size: info.size,
+        etag: info.etag,
+        labels: info.labels,
+        storage_class: info.storage_class,
+        archive: info.archive.as_ref().map(convert::archive_out),
+        modified: info.modified,
+    }
+}
+
+impl wit::bucket::HostWithStore<State> for Host {
+    async fn put(
+        accessor: &Caller,
+        grant: String,
+        key: String,
+        data: WitBody,
+        options: wit::bucket::PutOptions,
+    ) -> Outcome<u64> {
+        let data = taken(accessor, data)?;
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.put(&key, data, put_options(options)).await })
+        };
+        Ok(outcome(call(accessor, work).await?))
+    }
+
+    async fn get(
+        accessor: &Caller,
+        grant: String,
+        key: String,
+        range: Option<wit::types::ByteRange>,
+    ) -> Outcome<wit::bucket::Object> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.get(&key, range.map(convert::range_in)).await })
+        };
+        Ok(match call(accessor, work).await? {
+            Ok(object) => {
+                Ok(wit::bucket::Object { info: object_info(object.info), body: give(accessor, object.body)? })
+            }
+            Err(error) => Err(error_out(&error)),
+        })
+    }
+
+    async fn head(accessor: &Caller, grant: String, key: String) -> Outcome<wit::bucket::ObjectInfo> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.head(&key).await })
+        };
+        Ok(outcome(call(accessor, work).await?.map(object_info)))
+    }
+
+    async fn delete(accessor: &Caller, grant: String, key: String) -> Outcome<()> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.delete(&key).await })
+        };
+        Ok(outcome(call(accessor, work).await?))
+    }
+
+    async fn copy(
+        accessor: &Caller,
+        grant: String,
+        source: String,
+        target: String,
+        options: wit::bucket::PutOptions,
+    ) -> Outcome<()> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.copy(&source, &target, put_options(options)).await })
+        };
+        Ok(outcome(call(accessor, work).await?))
+    }
+
+    async fn restore(
+        accessor: &Caller,
+        grant: String,
+        key: String,
+        days: u32,
+        tier: String,
+    ) -> Outcome<wit::types::ArchiveState> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.restore(&key, days, &tier).await })
+        };
+        Ok(outcome(call(accessor, work).await?.map(|state| convert::archive_out(&state))))
+    }
+
+    async fn list_objects(
+        accessor: &Caller,
+        grant: String,
+        prefix: String,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> Outcome<wit::bucket::Page> {
+        let work = |granted: Capabilities| {
+            let bucket = granted.bucket(&grant)?;
+            Ok(async move { bucket.list_objects(&prefix, cursor.as_deref(), limit).await })
+        };
+        let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
+        Ok(outcome(call(accessor, work).await?.map(|page| wit::bucket::Page {
+            entries: page.entries.into_iter().map(entry).collect(),
+            next: page.next,
+        })))
+    }
+}
+
+fn file_info(info: directory::FileInfo) -> wit::directory::FileInfo {
+    wit::directory::FileInfo { size: info.size, modified: info.modified }
+}
+
+impl wit::directory::HostWithStore<State> for Host {
+    async fn write(
+        accessor: &Caller,
+        grant: String,
+        path: String,
+        data: WitBody,
+        options: wit::directory::WriteOptions,
+    ) -> Outcome<u64> {
+        let data = taken(accessor, data)?;
+        let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
+        let work = |granted: Capabilities| {
+            let directory = granted.directory(&grant)?;
+            Ok(async move { directory.write(&path, data, options).await })
+        };
+        Ok(outcome(call(accessor, work).await?))
+    }
+
+    async fn read(
+        accessor: &Caller,
+        grant: String,
+        path: String,
+        range: Option<wit::types::ByteRange>,
+    ) -> Outcome<wit::directory::File> {
+        let work = |granted: Capabilities| {
+            let directory = granted.directory(&grant)?;
+            Ok(async move { directory.read(&path, range.map(convert::range_in)).await })
+        };
+        Ok(match call(accessor, work).await? {
+            Ok(file) => Ok(wit::directory::File { info: file_info(file.info), body: give(accessor, file.body)? }),
+            Err(error) => Err(error_out(&error)),
+        })
+    }
+
+    async fn stat(accessor: &Caller, grant: String, path: String) -> Outcome<wit::directory::FileInfo> {
+        let work = |granted: Capabilities| {
+            let directory = granted.directory(&grant)?;
+            Ok(async move { directory.stat(&path).await })
+        };
+        Ok(outcome(call(accessor, work).await?.map(file_info)))
+    }
+
+    async fn remove(accessor: &Caller, grant: String, path: String) -> Outcome<()> {
+        let work = |granted: Capabilities| {
+            let directory = granted.directory(&grant)?;
+            Ok(async move { directory.remove(&path).await })
+        };
+        Ok(outcome(call(accessor, work).await?))
+    }
+
+    async fn list_entries(
+        accessor: &Caller,
+        grant: String,
+        path: String,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> Outcome<wit::directory::Page> {
+        let work = |granted: Capabilities| {
+            let directory = granted.directory(&grant)?;
+            Ok(async move { directory.list_entries(&path, cursor.as_deref(), limit).await })
+        };
+        let entry = |e: directory::Entry| wit::directory::Entry {
+            name: e.name,
+            is_directory: e.is_directory,
+            size: e.size,
+            modified: e.modified,
+        };
+        Ok(outcome(call(accessor, work).await?.map(|page| wit::directory::Page {
+            entries: page.entries.into_iter().map(entry).collect(),
+            next: page.next,
+        })))
+    }
+}
+
+impl wit::digest::Host for State {
+    fn sha256(&mut self, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
+        self.progress.moved();
+        Ok(digest::sha256(&data).to_vec())
+    }
+
+    fn hmac_sha256(&mut self, key: Vec<u8>, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
+        self.progress.moved();
+        Ok(digest::hmac_sha256(&key, &data).to_vec())
+    }
+}
+
+impl wit::digest_stream::HostWithStore<State> for Host {
+    fn tap(
+        mut access: Access<'_, State, Self>,
+        data: WitBody,
+        plan: wit::digest_stream::Plan,
+    ) -> wasmtime::Result<wit::digest_stream::Tapped> {
+        let plan = digest::Plan {
+            algorithm: match plan.algorithm {
+                wit::digest_stream::Algorithm::Sha256 => digest::Algorithm::Sha256,
+                wit::digest_stream::Algorithm::Sha512 => digest::Algorithm::Sha512,
+                wit::digest_stream::Algorithm::Blake3 => digest::Algorithm::Blake3,
+            },
+            piece_size: plan.piece_size,
+            prefix: Bytes::from(plan.prefix),
+        };
+        let (data, _) = super::body::accept_in(&mut access, data)?;
+        let (data, digests) = match digest::tap(data, plan) {
+            Ok(tapped) => tapped,
+            // The interface has no place for an error here: both ends of the tap give it.
+            Err(error) => {
+                let again = error.duplicate();
+                let failed: futures::future::BoxFuture<'static, Result<digest::Digests>> =
+                    Box::pin(std::future::ready(Err(again)));
+                (Body::new(futures::stream::iter([Err(error)]), None), failed)
+            }
+        };
+        let digests = FutureReader::new(&mut access, async move {
+            Ok::<_, wasmtime::Error>(outcome(digests.await).map(|d| wit::digest_stream::Digests {
+                size: d.size,
+                whole: d.whole,
+                pieces: d.pieces,
+            }))
+        })?;
+        Ok(wit::digest_stream::Tapped { data: give_in(&mut access, data)?, digests })
+    }
+}
+
+impl wit::log::Host for State {
+    fn write(&mut self, level: wit::log::Level, message: String) -> wasmtime::Result<()> {
+        self.progress.moved();
+        if self.log_left == 0 {
+            return Ok(());
+        }
+        let backend = self.environment.backend.clone();
+        if message.len() > self.log_left {
+            self.log_left = 0;
+            tracing::warn!(target: "tidelock::adapter", %backend, "the adapter wrote more log than it may; the rest is dropped");
+            return Ok(());
+        }
+        self.log_left -= message.len();
+        let message = convert::text(message);
+        match level {
+            wit::log::Level::Debug => tracing::debug!(target: "tidelock::adapter", %backend, "{message}"),
+            wit::log::Level::Info => tracing::info!(target: "tidelock::adapter", %backend, "{message}"),
+            wit::log::Level::Warn => tracing::warn!(target: "tidelock::adapter", %backend, "{message}"),
+            wit::log::Level::Error => tracing::error!(target: "tidelock::adapter", %backend, "{message}"),
+        }
+        Ok(())
+    }
+}
+
+impl wit::settings::Host for State {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<wit::types::SettingValue>> {
+        Ok(self.environment.settings.get(&name).map(convert::setting_out))
+    }
+}
+
+impl wit::clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl wit::entropy::Host for State {
+    fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
+        let mut bytes = vec![0; count.min(4096) as usize];
+        getrandom::fill(&mut bytes)
+            .map_err(|error| wasmtime::Error::msg(format!("the system gives no random bytes: {error}")))?;
+        Ok(bytes)
+    }
+}
