@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Init, session: &Session) -> Result<(), Failure> {
 /// The file appears whole or not at all, and never in the place of another unless that is wanted.
 fn write(path: &Path, force: bool) -> Result<(), Failure> {
     let shown = path.display();
-    let fail = |error| Failure::input(Error::io(shown, error));
+    let fail = |error| Failure::input(Error::io(&shown, error));
     if path.is_dir() {
         return Err(Failure::usage(format!("{shown} is a directory"), "name a file in it"));
     }
