@@ -46,7 +46,7 @@ impl Sink {
             let own = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::output)?;
             return Ok(Self::Standard(own.into()));
         };
-        let fail = |error| Failure::input(Error::io(path.display(), error));
+        let fail = |error| Failure::input(Error::io(format_args!("cannot write {}", path.display()), error));
         // Through a symbolic link, its target is meant: replacing the link would leave the target as it was.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let found = match fs::metadata(&path) {
