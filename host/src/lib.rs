@@ -1,9 +1,44 @@
-//! Tidelock: a storage connector for schedulers of agents and virtual machines.
-#![warn(missing_docs)]
+//! Tidelock: a storage connector for schedulers of agents and virtual machines. Its backends are sandboxed WebAssembly
+//! components that can be swapped while the process runs; its host is native Rust.
+//!
+//! > The adapter steers, the host hauls.
+//!
+//! A [`Host`] stores images and gives them back. Which backend holds them, and how that backend is asked, is decided by
+//! an adapter in the sandbox; sockets, files, credentials, hashing and checking are the host's.
+//!
+//! ```no_run
+//! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};
+//!
+//! # async fn run() -> tidelock::Result<()> {
+//! let host = Host::open(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
+//! let first = host.store(Source::open("vm.img").await?, StoreOptions::default()).await?;
+//! // ... the machine runs on and its image changes ...
+//! let second = host.update(first.id, Source::open("vm.img").await?, StoreOptions::default()).await?;
+//! let image = host.retrieve(second.id, None).await?;
+//! println!("{} bytes come from {}", image.size, image.source);
+//! host.swap("local", std::fs::read("fs.wasm").expect("a component")).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library has no globals, reads no environment variables and starts no runtime: call it from any Tokio runtime that
+//! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
+//!
+//! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
+//! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`], then [`runtime`], then
+//! [`connector`], whose front door is re-exported here.
 
 pub mod capabilities;
 pub mod catalogue;
 pub mod config;
+pub mod connector;
+pub mod runtime;
 pub mod snapshot;
 pub mod types;
-mod runtime;
+
+pub use connector::{
+    AdapterInfo, BadPlacement, Collected, Delta, Host, NoSecrets, PlacementInfo, PlacementStat, Removed, Retrieved,
+    Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect,
+};
+pub use snapshot::Source;
+pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -119,6 +119,22 @@ impl Capabilities {
         self.directory.get(name).cloned().ok_or_else(|| not_granted("directory", name))
     }
 
+    /// Removes what writers that are gone have left in directories, and unfinished uploads to buckets that began longer
+    /// ago than `older_than`. Gives their number.
+    ///
+    /// # Errors
+    /// What the first grant that cannot be cleared says.
+    pub async fn collect(&self, older_than: std::time::Duration) -> Result<u64> {
+        let mut collected = 0;
+        for directory in self.directory.values() {
+            collected += directory.collect().await?;
+        }
+        for bucket in self.bucket.values() {
+            collected += bucket.collect(older_than).await?;
+        }
+        Ok(collected)
+    }
+
     /// The kinds of which at least one grant exists: `http`, `bucket`, `directory`.
     pub fn kinds(&self) -> Vec<&'static str> {
         let kinds = [

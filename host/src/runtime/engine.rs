@@ -54,6 +54,11 @@ impl Digest {
         Self(Sha256::digest(component).into())
     }
 
+    /// From the 32 bytes of a pinned digest.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     fn hex(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
     }
@@ -156,7 +161,8 @@ impl Engine {
             Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
         })?;
         if let Some(file) = cached
-            && let Err(error) = component.serialize().map_err(std::io::Error::other).and_then(|code| write_new(&file, &code))
+            && let Err(error) =
+                component.serialize().map_err(std::io::Error::other).and_then(|code| write_new(&file, &code))
         {
             // The next start compiles again, nothing else.
             tracing::warn!(file = %file.display(), %error, "cannot keep compiled code");
@@ -214,7 +220,6 @@ fn config(options: &EngineOptions) -> Config {
         .memory_reservation(options.largest_memory)
         .max_wasm_stack(WASM_STACK)
         .epoch_interruption(true)
-        .wasm_backtrace(true)
         .wasm_component_model_async(true);
     config
 }
@@ -243,8 +248,10 @@ fn make_private_dir(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| Error::io(what(), error))?;
     let meta = std::fs::metadata(dir).map_err(|error| Error::io(what(), error))?;
     if meta.mode() & 0o022 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::denied(format!("{} can be written by others", what()))
-            .hint(format!("chmod 700 {} and make sure that it is yours: what lies there is run as machine code", dir.display())));
+        return Err(Error::denied(format!("{} can be written by others", what())).hint(format!(
+            "chmod 700 {} and make sure that it is yours: what lies there is run as machine code",
+            dir.display()
+        )));
     }
     Ok(())
 }

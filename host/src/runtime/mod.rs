@@ -1,6 +1,25 @@
-//! x
+//! The sandbox: compiles adapters, runs their operations in instances of their own, and swaps one generation of an
+//! adapter for the next while operations run.
+//!
+//! `engine` compiles and keeps the clock; `limits`, `state` and `watch` bound what an operation takes; `stream` moves
+//! bytes; `wit` is all that is particular to a version of the WIT package; `check` refuses what may not run; `adapter`
+//! runs operations; `registry` knows which generation serves. Nothing here knows what a snapshot is.
+
+mod adapter;
+pub mod builtin;
+mod check;
 mod engine;
+mod inspect;
 mod limits;
+mod registry;
 mod state;
 mod stream;
+mod watch;
 mod wit;
+
+pub use adapter::{Adapter, BackendSpec};
+pub use engine::{CompiledFrom, Digest, Engine, EngineOptions};
+pub use inspect::Inspection;
+pub(crate) use inspect::inspect;
+pub use limits::Limits;
+pub use registry::{Generation, GenerationInfo, Slot, StageTime, SwapReport};

@@ -209,10 +209,12 @@ impl wit::bucket::HostWithStore<State> for Host {
             Ok(async move { bucket.list_objects(&prefix, cursor.as_deref(), limit).await })
         };
         let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
-        Ok(outcome(call(accessor, work).await?.map(|page| wit::bucket::Page {
-            entries: page.entries.into_iter().map(entry).collect(),
-            next: page.next,
-        })))
+        Ok(outcome(
+            call(accessor, work).await?.map(|page| wit::bucket::Page {
+                entries: page.entries.into_iter().map(entry).collect(),
+                next: page.next,
+            }),
+        ))
     }
 }
 

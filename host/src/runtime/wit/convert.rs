@@ -9,7 +9,8 @@ use super::bindings::exports::tidelock::storage::{account as wit_account, invent
 use super::bindings::tidelock::storage::types as wit;
 use crate::types::{
     AccountState, ArchiveState, ByteRange, Description, Error, ErrorKind, Features, Health, InventoryEntry,
-    InventoryPage, ObjectId, ObjectStat, PaymentDue, Receipt, Result, SettingKind, SettingSpec, SettingValue, StoreHint,
+    InventoryPage, ObjectId, ObjectStat, PaymentDue, Receipt, Result, SettingKind, SettingSpec, SettingValue,
+    StoreHint,
 };
 
 /// The most bytes of a text for people that are kept.
@@ -48,7 +49,10 @@ pub(in crate::runtime) fn error_in(error: wit::Error) -> Error {
                 unit: due.unit.map(text),
                 account: due.account.map(text),
             };
-            Error::new(ErrorKind::InsufficientBalance(payment), reason(due.reason, "the backend wants to be paid first"))
+            Error::new(
+                ErrorKind::InsufficientBalance(payment),
+                reason(due.reason, "the backend wants to be paid first"),
+            )
         }
         wit::Error::NotFound(why) => Error::not_found(reason(why, "there is no such object")),
         wit::Error::Denied(why) => Error::denied(reason(why, "the backend forbids it")),

@@ -99,10 +99,7 @@ impl Exports {
         let guest = self.adapter(accessor, instance)?;
         let delta = accessor.with(|access| StreamReader::new(access, HostBody::without_end(delta)))?;
         let base = base.as_str().to_owned();
-        answer(
-            guest.call_incremental_update(accessor, base, delta, convert::hint_out(hint)).await,
-            convert::receipt_in,
-        )
+        answer(guest.call_incremental_update(accessor, base, delta, convert::hint_out(hint)).await, convert::receipt_in)
     }
 
     pub(in crate::runtime) async fn retrieve(

@@ -1,0 +1,133 @@
+//! The connector: store, update, apply, retrieve, and what keeps them honest. This is the library's front door.
+//!
+//! [`Host`] ties the rooms below together: a catalogue that knows what is where, an engine that runs adapters, and for
+//! each backend the generation of its adapter that serves now. Each operation is one function in a file of its own.
+//! An operation takes the generation that serves when it reaches a backend and keeps it to its end, so that a swap never
+//! disturbs it.
+//!
+//! What has been promised holds at any moment, also when the process is killed: an object is recorded in the catalogue
+//! only after its backend has said that it is durable, and what was under way is recorded as an intent before the first
+//! byte goes out, so that leftovers can be found (`collect`).
+
+mod collect;
+mod delta;
+mod report;
+mod retrieve;
+mod setup;
+mod shelf;
+mod store;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use delta::Delta;
+pub use report::{
+    AdapterInfo, BadPlacement, Collected, PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored, Verification,
+};
+pub use retrieve::Retrieved;
+pub use setup::{NoSecrets, Secrets};
+pub use store::StoreOptions;
+
+use crate::catalogue::{Catalogue, Owner};
+use crate::config::{Config, Route, Tier};
+use crate::runtime::{Engine, GenerationInfo, Inspection, Slot, SwapReport};
+use crate::types::{Error, Result};
+
+/// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
+/// process are independent of each other, also on one `data_dir`.
+///
+/// All of its functions need a Tokio runtime with I/O and time enabled, of either flavour. Dropping the future of an
+/// operation gives the operation up: nothing of it becomes visible.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalogue: Catalogue,
+    owner: Owner,
+    data_dir: std::path::PathBuf,
+    backends: BTreeMap<String, Backend>,
+    routes: BTreeMap<String, Route>,
+}
+
+struct Backend {
+    slot: Slot,
+    tier: Tier,
+    capabilities: crate::capabilities::Capabilities,
+}
+
+impl Host {
+    /// Opens a host: its catalogue, its grants and the adapters of its backends. Connects to no backend yet.
+    ///
+    /// # Errors
+    /// `invalid` and `denied` for a configuration that does not fit its adapters; `not-found` for a component that is not
+    /// there; `corrupt` for a damaged catalogue.
+    pub async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
+        setup::open(config, secrets).await.map(|inner| Self { inner: Arc::new(inner) })
+    }
+
+    /// The backends and what serves them.
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.inner.backends.values().map(AdapterInfo::of).collect()
+    }
+
+    /// Replaces the adapter of a backend by another component while operations run. Those that have begun end on the
+    /// old one.
+    ///
+    /// # Errors
+    /// Whatever keeps the component from loading, and what its probe says. The old one serves on.
+    pub async fn swap(&self, backend: &str, component: Vec<u8>) -> Result<SwapReport> {
+        self.backend(backend)?.slot.swap(component).await
+    }
+
+    /// Puts the adapter that served before back.
+    ///
+    /// # Errors
+    /// `conflict` if there is none.
+    pub async fn rollback(&self, backend: &str) -> Result<SwapReport> {
+        self.backend(backend)?.slot.rollback().await
+    }
+
+    /// The generations of a backend's adapter, newest first.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown backend.
+    pub fn history(&self, backend: &str) -> Result<Vec<GenerationInfo>> {
+        Ok(self.backend(backend)?.slot.history())
+    }
+
+    /// Bytes that were copied into or out of the memory of the adapters that serve now: what the sandbox had to carry.
+    pub fn bytes_through_guests(&self) -> u64 {
+        self.inner.backends.values().map(|backend| backend.slot.current().adapter.bytes_through_guest()).sum()
+    }
+
+    fn backend(&self, name: &str) -> Result<&Backend> {
+        self.inner.backends.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.inner.backends.keys().map(String::as_str).collect();
+            Error::not_found(format!("there is no backend `{name}`")).hint(format!("there is {}", known.join(", ")))
+        })
+    }
+
+    fn route(&self, name: Option<&str>) -> Result<&Route> {
+        let name = name.unwrap_or(crate::config::DEFAULT_ROUTE);
+        self.inner.routes.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.inner.routes.keys().map(String::as_str).collect();
+            Error::invalid(format!("there is no route `{name}`")).hint(format!("there is {}", known.join(", ")))
+        })
+    }
+}
+
+/// Inspects a component without loading it as an adapter: its digest, what it imports and exports, what it needs.
+///
+/// # Errors
+/// `invalid` for what is not a component.
+pub async fn inspect(component: Vec<u8>) -> Result<Inspection> {
+    tokio::task::spawn_blocking(move || {
+        let engine = Engine::new(crate::runtime::EngineOptions { operations: 1, ..Default::default() })?;
+        crate::runtime::inspect(&engine, &component)
+    })
+    .await
+    .map_err(|error| Error::other(format!("inspecting was cut short: {error}")))?
+}

@@ -1,0 +1,158 @@
+//! Reading an image back: from the first placement that has it, and no byte unchecked.
+//!
+//! The catalogue keeps the digest of every segment of 2 MiB, so each segment is compared before it is handed on, of
+//! ranges too: a range is widened to whole segments, fetched, checked and cut.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+
+use super::Host;
+use crate::catalogue::{Placement, PlacementState, Snapshot};
+use crate::snapshot::{Identity, SegmentDigests, aligned, verify_known, verify_range};
+use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
+
+/// A snapshot, or a part of it, on its way.
+#[derive(Debug)]
+pub struct Retrieved {
+    /// What it is.
+    pub id: SnapshotId,
+    /// The bytes to come.
+    pub size: u64,
+    /// The backend that they come from.
+    pub source: String,
+    /// The bytes, each checked before it comes out. Ends in an error if they cannot all be had.
+    pub body: Body,
+}
+
+impl Host {
+    /// The bytes of a snapshot, or of a part of it.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; what the last backend that
+    /// holds it said.
+    pub async fn retrieve(&self, id: SnapshotId, range: Option<ByteRange>) -> Result<Retrieved> {
+        let snapshot = self.known(id).await?;
+        let identity = Arc::new(self.identity(&snapshot).await?);
+        if let Some(range) = range {
+            range.within(identity.size())?;
+        }
+        let mut last = None;
+        for placement in self.readable(id).await? {
+            match self.open_placement(&placement, &identity, range).await {
+                Ok(body) => {
+                    let size = body.remaining().unwrap_or(identity.size());
+                    return Ok(Retrieved { id, size, source: placement.backend, body });
+                }
+                Err(error) if worth_another(&error) => {
+                    tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
+                    if *error.kind() == ErrorKind::NotFound {
+                        let (backend, object) = (&placement.backend, &placement.object);
+                        self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                    }
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Error::unavailable(format!("no backend that is configured here holds snapshot {id}"))
+                .hint(format!("`tidelock stat {id}` says where it was stored"))
+        }))
+    }
+
+    /// Opens one placement, with every segment checked.
+    pub(super) async fn open_placement(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        range: Option<ByteRange>,
+    ) -> Result<Body> {
+        let generation = self.backend(&placement.backend)?.slot.current();
+        let adapter = &generation.adapter;
+        let Some(range) = range else {
+            let body = adapter.retrieve(&placement.object, None).await?;
+            return Ok(place(verify_known(body, identity.clone()), &placement.backend));
+        };
+        let wanted = aligned(range, identity.size())?;
+        let (_, len) = wanted.within(identity.size())?;
+        let body = if len == 0 {
+            Body::from_bytes("")
+        } else if adapter.description().features.ranges {
+            adapter.retrieve(&placement.object, Some(wanted)).await?
+        } else {
+            part_of(adapter.retrieve(&placement.object, None).await?, wanted.start, len)
+        };
+        Ok(place(verify_range(body, identity.clone(), range)?, &placement.backend))
+    }
+
+    /// The placements that may be read, in the order of the default route, those of other backends after them.
+    pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
+        let mut placements = self.inner.catalogue.placements(id).await?;
+        placements.retain(|p| p.state == PlacementState::Live && self.inner.backends.contains_key(&p.backend));
+        let order = &self.route(None)?.backends;
+        placements.sort_by_key(|p| order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX));
+        Ok(placements)
+    }
+
+    /// The catalogue's entry.
+    pub(super) async fn known(&self, id: SnapshotId) -> Result<Snapshot> {
+        self.inner.catalogue.get(id).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no snapshot {id}")).hint("`tidelock ls` shows what there is")
+        })
+    }
+
+    /// The digests by which a snapshot is checked.
+    pub(super) async fn identity(&self, snapshot: &Snapshot) -> Result<Identity> {
+        let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(snapshot.id).await?)?;
+        Identity::from_parts(snapshot.id, snapshot.size, segments)
+    }
+}
+
+/// Whether another placement may have what this one has not.
+fn worth_another(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
+}
+
+fn place(body: Body, backend: &str) -> Body {
+    let (size, backend) = (body.remaining(), backend.to_owned());
+    Body::new(body.map(move |chunk| chunk.map_err(|error| error.on_backend(&backend).during("retrieve"))), size)
+}
+
+/// `len` bytes from `start` of a body that only comes whole. What comes after them is not read.
+fn part_of(body: Body, start: u64, len: u64) -> Body {
+    let parts = futures::stream::unfold((body, start, len), |(mut body, mut skip, left)| async move {
+        while left > 0 {
+            let mut chunk = match body.next().await? {
+                Ok(chunk) => chunk,
+                Err(error) => return Some((Err(error), (body, 0, 0))),
+            };
+            let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+            skip -= drop as u64;
+            let mut chunk = chunk.split_off(drop);
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len()));
+            if !chunk.is_empty() {
+                let taken = chunk.len() as u64;
+                return Some((Ok(chunk), (body, skip, left - taken)));
+            }
+        }
+        None
+    });
+    Body::new(parts, Some(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_part_is_cut_out_of_any_chunks(start in 0usize..60, len in 0usize..60, chunk in 1usize..20) {
+            let bytes: Vec<u8> = (0..120).collect();
+            let body = Body::from_bytes(bytes.clone()).chunks_of_at_most(chunk);
+            let cut = futures::executor::block_on(part_of(body, start as u64, len as u64).collect(1000)).unwrap();
+            prop_assert_eq!(&cut[..], &bytes[start..start + len]);
+        }
+    }
+}

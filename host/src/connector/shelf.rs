@@ -1,0 +1,77 @@
+//! What is on the shelves: finding, listing, describing and removing snapshots.
+
+use super::Host;
+use super::report::{PlacementStat, Removed, SnapshotStat};
+use crate::catalogue::{PlacementState, SnapshotPage};
+use crate::types::{Result, SnapshotId};
+
+impl Host {
+    /// Finds a snapshot by its id, its name, or a beginning of its id that no other has.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for a text that is not an id, or a beginning that several have.
+    pub async fn find(&self, text: &str) -> Result<SnapshotId> {
+        Ok(self.inner.catalogue.find(text).await?.id)
+    }
+
+    /// Snapshots in the order in which they were first stored, at most `limit` of them; `after` is a page's `next`.
+    ///
+    /// # Errors
+    /// What the catalogue meets.
+    pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
+        self.inner.catalogue.list(after, limit).await
+    }
+
+    /// What is known of a snapshot. Asks no backend.
+    ///
+    /// # Errors
+    /// `not-found`.
+    pub async fn stat(&self, id: SnapshotId) -> Result<SnapshotStat> {
+        let snapshot = self.known(id).await?;
+        let placements: Vec<_> = self
+            .inner
+            .catalogue
+            .placements(id)
+            .await?
+            .into_iter()
+            .map(|placement| PlacementStat {
+                backend: placement.backend,
+                object: placement.object,
+                encoding: placement.encoding,
+                state: placement.state.name(),
+                stored_bytes: placement.stored_bytes,
+                created: placement.created,
+            })
+            .collect();
+        Ok(SnapshotStat {
+            id,
+            size: snapshot.size,
+            base: snapshot.base,
+            name: snapshot.name,
+            created: snapshot.created,
+            stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
+            placements,
+        })
+    }
+
+    /// Removes a snapshot from all backends and forgets it. Snapshots that were stored as changes of it stay whole.
+    /// From the first moment on it is no longer offered for reading; what a failure leaves is removed by `collect`.
+    ///
+    /// # Errors
+    /// `not-found`; what a backend says that cannot remove its object now.
+    pub async fn remove(&self, id: SnapshotId) -> Result<Removed> {
+        self.known(id).await?;
+        let catalogue = &self.inner.catalogue;
+        let placements = catalogue.placements(id).await?;
+        for placement in &placements {
+            catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
+        }
+        for placement in &placements {
+            let generation = self.backend(&placement.backend)?.slot.current();
+            generation.adapter.remove(&placement.object).await?;
+            catalogue.remove_placement(&placement.backend, &placement.object).await?;
+        }
+        catalogue.remove_snapshot(id).await?;
+        Ok(Removed { id, placements: placements.len() as u64 })
+    }
+}

@@ -1,0 +1,270 @@
+//! Storing an image: hashed while it is read, sent as it is read, recorded when it is durable.
+//!
+//! The order is: intent in the catalogue → bytes to the backend → receipt → snapshot, placement and end of the intent in
+//! one transaction. A file that may be known already (the catalogue has a snapshot of its size) is hashed first: if it
+//! is there, nothing is sent. If a backend cannot take an image, the next one of the route does; that needs a source
+//! that can be read again, so a stream fails with its first backend.
+
+use std::time::Instant;
+
+use super::Host;
+use super::report::{PlacementInfo, Stored};
+use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
+use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
+use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
+
+/// The encoding of objects that are the snapshot's bytes as they are.
+pub(super) const RAW: &str = "raw";
+
+/// How to store.
+#[derive(Clone, Default)]
+pub struct StoreOptions {
+    /// The route; the default one if there is none here.
+    pub route: Option<String>,
+    /// A name for people, by which the snapshot can be found. A later snapshot of the same name takes it over.
+    pub name: Option<String>,
+    /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
+    /// as yet.
+    pub raw: bool,
+    /// Is told how many bytes have been read.
+    pub progress: Option<Progress>,
+}
+
+impl Host {
+    /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
+    ///
+    /// # Errors
+    /// What reading the source met (`conflict` if a file changed meanwhile); what the last backend of the route said.
+    pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
+        self.put(source, None, &options).await
+    }
+
+    /// Stores an image as a change of another one. The backend keeps the lineage where it can.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown base; otherwise as [`Self::store`].
+    pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
+        self.known(base).await?;
+        let mut stored = self.put(source, Some(base), &options).await?;
+        stored.delta_bytes = Some(stored.stored_bytes);
+        Ok(stored)
+    }
+
+    pub(super) async fn put(&self, source: Source, base: Option<SnapshotId>, options: &StoreOptions) -> Result<Stored> {
+        let began = Instant::now();
+        let route = self.route(options.route.as_deref())?.clone();
+        let copies = (route.copies.max(1) as usize).min(route.backends.len());
+        if copies > 1 && matches!(source, Source::Stream(_)) {
+            return Err(Error::invalid(format!(
+                "this route wants {copies} copies, and a stream can be read only once"
+            ))
+            .hint("store a file, or use a route with one copy"));
+        }
+        let mut outcome = Stored {
+            id: SnapshotId::from_bytes([0; 32]),
+            size: 0,
+            stored_bytes: 0,
+            placements: Vec::new(),
+            seconds: 0.0,
+            base,
+            delta_bytes: None,
+        };
+        let (mut source, mut last) = (Some(source), None);
+        for backend in &route.backends {
+            let Some(this) = source.take() else { break };
+            let again = match &this {
+                Source::File(file) => Some(Source::File(file.clone())),
+                Source::Stream(_) => None,
+            };
+            match self.put_on(backend, this, base, options).await {
+                Ok(put) => {
+                    (outcome.id, outcome.size) = (put.id, put.size);
+                    outcome.stored_bytes += put.stored_bytes;
+                    outcome.placements.push(PlacementInfo { backend: backend.clone(), object: put.object });
+                    if outcome.placements.len() == copies {
+                        outcome.seconds = began.elapsed().as_secs_f64();
+                        return Ok(outcome);
+                    }
+                }
+                Err(error) if worth_another(&error) => {
+                    tracing::warn!(backend, %error, "the backend did not take the image");
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+            source = again;
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route took the image")))
+    }
+
+    async fn put_on(
+        &self,
+        backend: &str,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Put> {
+        if let Source::File(file) = &source
+            && let Some(put) = self.there_already(backend, file, base, options).await?
+        {
+            return Ok(put);
+        }
+        let key = fresh_key()?;
+        let size = source.size();
+        let (body, reading) = source.read(options.progress.clone());
+        self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
+        match self.send(backend, &key, size, base, body, reading).await {
+            Ok((receipt, identity)) => {
+                let put = Put {
+                    id: identity.id(),
+                    size: identity.size(),
+                    stored_bytes: receipt.size,
+                    object: receipt.id.clone(),
+                };
+                let snapshot = snapshot(&identity, base, options);
+                let placement = NewPlacement {
+                    backend: backend.to_owned(),
+                    object: receipt.id,
+                    encoding: RAW.to_owned(),
+                    stored_bytes: receipt.size,
+                };
+                self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;
+                Ok(put)
+            }
+            Err(error) => {
+                self.inner.catalogue.end_intent(&key).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Hands the bytes to the adapter. The identity of a file that changed while it was read is an error, and then the
+    /// object that may have been made of it is removed again.
+    async fn send(
+        &self,
+        backend: &str,
+        key: &str,
+        size: Option<u64>,
+        base: Option<SnapshotId>,
+        body: Body,
+        reading: Reading,
+    ) -> Result<(Receipt, Identity)> {
+        let generation = self.backend(backend)?.slot.current();
+        let adapter = &generation.adapter;
+        let hint = StoreHint { key: key.to_owned(), size, labels: Vec::new() };
+        let base = match base {
+            Some(base) if adapter.description().features.lineage => self.object_on(backend, base).await?,
+            _ => None,
+        };
+        let receipt = match &base {
+            Some(base) => adapter.incremental_update(base, body, hint).await,
+            None => adapter.store(body, hint).await,
+        }?;
+        match reading.identity().await {
+            Ok(identity) => Ok((receipt, identity)),
+            Err(error) => {
+                if let Err(left) = adapter.remove(&receipt.id).await {
+                    tracing::warn!(backend, object = %receipt.id, error = %left, "an object of no use could not be removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the backend holds this very image. Hashes it only if it might.
+    async fn there_already(
+        &self,
+        backend: &str,
+        file: &FileSource,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Option<Put>> {
+        if self.inner.catalogue.by_size(file.size()).await?.is_empty() {
+            return Ok(None);
+        }
+        let identity = file.identify(None).await?;
+        let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
+        let generation = self.backend(backend)?.slot.current();
+        match generation.adapter.stat(&object).await {
+            Ok(stat) if stat.size == identity.size() => {
+                self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), Vec::new()).await?;
+                Ok(Some(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
+            }
+            // The catalogue was wrong: it has to be stored again.
+            Ok(_) => {
+                self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
+                Ok(None)
+            }
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object that holds a snapshot on a backend, if there is a live one.
+    pub(super) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
+        let placements = self.inner.catalogue.placements(id).await?;
+        let live = |p: &crate::catalogue::Placement| p.backend == backend && p.state == PlacementState::Live;
+        Ok(placements.into_iter().find(live).map(|placement| placement.object))
+    }
+}
+
+struct Put {
+    id: SnapshotId,
+    size: u64,
+    stored_bytes: u64,
+    object: ObjectId,
+}
+
+fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOptions) -> NewSnapshot {
+    NewSnapshot {
+        id: identity.id(),
+        size: identity.size(),
+        // An image is not a change of itself.
+        base: base.filter(|base| *base != identity.id()),
+        name: options.name.clone(),
+        segments: identity.segments().to_bytes(),
+    }
+}
+
+/// Whether another backend may do what this one did not (DESIGN §6).
+fn worth_another(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable
+            | ErrorKind::Other
+            | ErrorKind::Trapped
+            | ErrorKind::Limit
+            | ErrorKind::TimedOut
+            | ErrorKind::RateLimited(_)
+            | ErrorKind::InsufficientBalance(_)
+    ) && error.backend().is_some()
+}
+
+/// A name that no other store has: the time, so that listings are in order, and 80 random bits.
+fn fresh_key() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    getrandom::fill(&mut bytes[6..])
+        .map_err(|error| Error::unavailable(format!("the system gives no random bytes: {error}")))?;
+    Ok(format!("snap-{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_short_plain_and_in_order() {
+        let keys: Vec<_> = (0..100).map(|_| fresh_key().unwrap()).collect();
+        for key in &keys {
+            assert!(key.len() <= 64 && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        }
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 100);
+        assert!(keys[0][..12] <= keys[99][..12]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Verification: whether what the catalogue says is there is there, and is what it was.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+
+use super::Host;
+use super::report::{BadPlacement, Verification};
+use crate::catalogue::{Placement, PlacementState, Snapshot};
+use crate::snapshot::{Identity, Progress};
+use crate::types::{Error, ErrorKind, Result, SnapshotId};
+
+/// Snapshots that are taken from the catalogue at once.
+const PAGE: usize = 256;
+
+impl Host {
+    /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
+    /// A placement that is found bad is marked, and not read again until it is repaired; one that was marked and is
+    /// found good is live again.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot. What is wrong with a placement is in the answer, not an error.
+    pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
+        let mut found = Verification::default();
+        if let Some(id) = id {
+            let snapshot = self.known(id).await?;
+            self.verify_snapshot(&snapshot, deep, progress.as_ref(), &mut found).await?;
+            return Ok(found);
+        }
+        let mut after = None;
+        loop {
+            let page = self.inner.catalogue.list(after, PAGE).await?;
+            for snapshot in &page.snapshots {
+                self.verify_snapshot(snapshot, deep, progress.as_ref(), &mut found).await?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    async fn verify_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        deep: bool,
+        progress: Option<&Progress>,
+        found: &mut Verification,
+    ) -> Result<()> {
+        let identity = Arc::new(self.identity(snapshot).await?);
+        for placement in self.inner.catalogue.placements(snapshot.id).await? {
+            if placement.state == PlacementState::Removing {
+                continue;
+            }
+            found.checked += 1;
+            let (backend, object) = (&placement.backend, &placement.object);
+            let outcome = self.verify_placement(&placement, &identity, deep, progress, &mut found.bytes).await;
+            let Err(error) = outcome else {
+                if placement.state == PlacementState::Bad && deep {
+                    self.inner.catalogue.mark_placement(backend, object, PlacementState::Live).await?;
+                }
+                continue;
+            };
+            let bad = BadPlacement {
+                id: snapshot.id,
+                backend: backend.clone(),
+                object: object.clone(),
+                why: error.message().to_owned(),
+            };
+            if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
+                self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                found.bad.push(bad);
+            } else {
+                found.unreachable.push(bad);
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify_placement(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        deep: bool,
+        progress: Option<&Progress>,
+        read: &mut u64,
+    ) -> Result<()> {
+        if !self.inner.backends.contains_key(&placement.backend) {
+            return Err(Error::unavailable(format!("there is no backend `{}` here", placement.backend)));
+        }
+        let generation = self.backend(&placement.backend)?.slot.current();
+        let stat = generation.adapter.stat(&placement.object).await?;
+        if stat.size != placement.stored_bytes {
+            return Err(Error::corrupt(format!(
+                "the object has {} bytes where {} were stored",
+                stat.size, placement.stored_bytes
+            )));
+        }
+        if !deep {
+            return Ok(());
+        }
+        let mut body = self.open_placement(placement, identity, None).await?;
+        while let Some(chunk) = body.next().await {
+            *read += chunk?.len() as u64;
+            if let Some(progress) = progress {
+                progress(*read);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! A loaded adapter: a component whose imports, exports and settings have been checked, ready to run operations.
+//!
+//! Every operation gets a fresh instance and a store of its own, and both are thrown away afterwards, whatever happened:
+//! nothing that a guest keeps, breaks or leaks outlives its operation. A watch beside the guest ends it when it stalls
+//! or runs past its deadline. Dropping the future of an operation drops the instance, at whatever point it was.
+//!
+//! `retrieve` runs as a task of its own, since its bytes outlive its answer; the task ends when the body is dropped.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
+
+use super::engine::{CompiledFrom, Digest, Engine, first_line};
+use super::limits::{Limits, Struck};
+use super::state::{Environment, Progress, State};
+use super::watch::watched;
+use super::{check, stream, wit};
+use crate::capabilities::Capabilities;
+use crate::types::{
+    AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, ObjectId,
+    ObjectStat, Receipt, Result, SettingValue, StoreHint,
+};
+
+/// What a backend brings to its adapter, whatever generation of it.
+#[derive(Clone)]
+pub struct BackendSpec {
+    /// The backend's name.
+    pub name: String,
+    /// What its adapter may use.
+    pub capabilities: Capabilities,
+    /// The adapter's settings.
+    pub settings: BTreeMap<String, SettingValue>,
+    /// What one operation may take.
+    pub limits: Limits,
+}
+
+/// A loaded adapter. Shared by all operations of its generation.
+pub struct Adapter {
+    engine: Arc<Engine>,
+    environment: Arc<Environment>,
+    pre: InstancePre<State>,
+    exports: wit::Exports,
+    description: Description,
+    digest: Digest,
+    compiled: CompiledFrom,
+    in_flight: Arc<Semaphore>,
+}
+
+/// One operation under way: a store, an instance, and its places in the queues.
+struct Running {
+    store: Store<State>,
+    instance: Instance,
+    progress: Arc<Progress>,
+    _turn: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Adapter {
+    /// Compiles a component, checks it against what the backend grants, and asks it to describe itself.
+    ///
+    /// # Errors
+    /// `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted; `invalid`
+    /// for settings that the adapter does not declare; whatever ends `describe`.
+    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: Vec<u8>) -> Result<Self> {
+        let place = |error: Error| error.on_backend(&spec.name).during("load");
+        check::limits(engine, &spec.limits).map_err(place)?;
+        let digest = Digest::of(&component);
+        let compiler = engine.clone();
+        let (component, compiled) = tokio::task::spawn_blocking(move || compiler.compile(&component))
+            .await
+            .map_err(|error| Error::other(format!("compiling was cut short: {error}")))?
+            .map_err(place)?;
+        check::surface(engine.wasmtime(), &component, &spec.capabilities).map_err(place)?;
+        let link = || -> wasmtime::Result<_> {
+            let pre = wit::linker(engine.wasmtime())?.instantiate_pre(&component)?;
+            let exports = wit::Exports::new(&pre)?;
+            Ok((pre, exports))
+        };
+        let (pre, exports) = link().map_err(|error| {
+            place(Error::invalid(format!("the component does not fit the interface: {}", first_line(&error))))
+        })?;
+        let environment = Arc::new(Environment {
+            backend: spec.name.as_str().into(),
+            settings: spec.settings.clone(),
+            capabilities: spec.capabilities.clone(),
+            limits: spec.limits.clone(),
+            through_guest: AtomicU64::new(0),
+        });
+        let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
+        let description = Description {
+            name: String::new(),
+            version: String::new(),
+            summary: String::new(),
+            features: Default::default(),
+            settings: Vec::new(),
+        };
+        let mut adapter =
+            Self { engine: engine.clone(), environment, pre, exports, description, digest, compiled, in_flight };
+        adapter.description = adapter.describe().await?;
+        check::settings(&adapter.description, &spec.settings).map_err(place)?;
+        Ok(adapter)
+    }
+
+    /// What the adapter says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The SHA-256 of the component.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether the compiler had to run.
+    pub fn compiled_from(&self) -> CompiledFrom {
+        self.compiled
+    }
+
+    /// The optional interfaces that the adapter exports: `archive`, `account`, `inventory`.
+    pub fn optional_interfaces(&self) -> Vec<&'static str> {
+        self.exports.optional()
+    }
+
+    /// Bytes that were copied into or out of guest memory, all operations so far together.
+    pub fn bytes_through_guest(&self) -> u64 {
+        self.environment.through_guest.load(Ordering::Relaxed)
+    }
+
+    /// Stores bytes as a new object. If their source fails, so does this, with the source's error, and nothing is stored.
+    ///
+    /// # Errors
+    /// Whatever the backend says; the adapter's limits, traps and deadlines.
+    pub async fn store(&self, data: Body, hint: StoreHint) -> Result<Receipt> {
+        self.take_in("store", None, data, hint).await
+    }
+
+    /// Stores bytes as a new object that records `base` as what it changes.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such base; otherwise as [`Self::store`].
+    pub async fn incremental_update(&self, base: &ObjectId, delta: Body, hint: StoreHint) -> Result<Receipt> {
+        self.take_in("incremental-update", Some(base), delta, hint).await
+    }
+
+    async fn take_in(
+        &self,
+        operation: &'static str,
+        base: Option<&ObjectId>,
+        data: Body,
+        hint: StoreHint,
+    ) -> Result<Receipt> {
+        let mut running = self.begin(operation).await?;
+        let (data, watch, failed) = stream::input(data, running.progress.clone());
+        let Running { store, instance, progress, .. } = &mut running;
+        let (instance, exports) = (&*instance, &self.exports);
+        let work = watched(
+            &self.environment.limits,
+            progress,
+            store.run_concurrent(async |accessor| match base {
+                Some(base) => exports.incremental_update(accessor, instance, base, data, hint).await,
+                None => exports.store(accessor, instance, data, hint).await,
+            }),
+        );
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            Ok(error) = failed => return Err(error),
+        };
+        let receipt = self.conclude(operation, &running, outcome)?;
+        if !watch.drained() {
+            let seen = watch.seen();
+            return Err(self.place(
+                Error::corrupt(format!(
+                    "the adapter says that it has stored everything, but it took only {seen} bytes"
+                )),
+                operation,
+            ));
+        }
+        Ok(receipt)
+    }
+
+    /// The bytes of an object, or of a part of it. The body ends in an error whenever the adapter, the backend or a
+    /// limit cuts it short.
+    ///
+    /// # Errors
+    /// As [`Self::store`]; `not-found`; `archived`.
+    pub async fn retrieve(self: &Arc<Self>, id: &ObjectId, range: Option<ByteRange>) -> Result<Body> {
+        let (answer, answered) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let (adapter, id) = (self.clone(), id.clone());
+        let task = tokio::spawn(async move {
+            let how = adapter.retrieve_task(&id, range, answer).await;
+            let _ = end.send(how);
+        });
+        let task = AbortOnDrop(task.abort_handle());
+        match answered.await {
+            Ok(body) => Ok(self.until_ended(body, ended, task)),
+            Err(_) => match ended.await {
+                Ok(Err(error)) => Err(error),
+                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cut short"), "retrieve")),
+            },
+        }
+    }
+
+    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one.
+    async fn retrieve_task(
+        &self,
+        id: &ObjectId,
+        range: Option<ByteRange>,
+        answer: oneshot::Sender<Body>,
+    ) -> Result<()> {
+        let mut running = self.begin("retrieve").await?;
+        let Running { store, instance, progress, .. } = &mut running;
+        let (instance, exports) = (&*instance, &self.exports);
+        let work = store.run_concurrent(async |accessor| {
+            let body = match exports.retrieve(accessor, instance, id, range).await? {
+                Ok(body) => body,
+                Err(error) => return Ok(Err(error)),
+            };
+            let (body, over) = wit::accept(accessor, body)?;
+            let _ = answer.send(body);
+            // An error here means that the reader has gone, which ends the task anyway.
+            let _ = over.await;
+            wasmtime::Result::Ok(Ok(()))
+        });
+        let outcome = watched(&self.environment.limits, progress, work).await;
+        self.conclude("retrieve", &running, outcome)
+    }
+
+    /// A body that is whole only if its task ended well, and that ends the task when it is dropped.
+    fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
+        let size = body.remaining();
+        let backend = self.environment.backend.clone();
+        let place = move |error: Error| error.on_backend(&backend).during("retrieve");
+        let cut = place.clone();
+        let tail = async move {
+            let how = ended.await;
+            drop(task);
+            match how {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Err(error)),
+                Err(_) => Some(Err(cut(Error::new(ErrorKind::Trapped, "the operation was cut short")))),
+            }
+        };
+        let tail = futures::stream::once(tail).filter_map(std::future::ready);
+        let chunks = body.map(move |chunk: Result<Bytes>| chunk.map_err(&place));
+        Body::new(chunks.chain(tail), size)
+    }
+
+    async fn describe(&self) -> Result<Description> {
+        let mut running = self.begin("describe").await?;
+        running.store.data_mut().capable = false;
+        let Running { store, instance, progress, .. } = &mut running;
+        let work = async { self.exports.describe(store, instance).await.map(Ok) };
+        let outcome = watched(&self.environment.limits, progress, work).await.map(Ok);
+        self.conclude("describe", &running, outcome)
+    }
+
+    async fn begin(&self, operation: &'static str) -> Result<Running> {
+        let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
+        let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let place = self.engine.place().await?;
+        let progress = Arc::new(Progress::default());
+        let mut store = State::store(self.engine.wasmtime(), &self.environment, progress.clone());
+        let made = watched(&self.environment.limits, &progress, self.pre.instantiate_async(&mut store)).await;
+        match made {
+            Ok(Ok(instance)) => Ok(Running { store, instance, progress, _turn: turn, _place: place }),
+            Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
+            Err(struck) => Err(self.place(timed_out(&struck), operation)),
+        }
+    }
+
+    /// What an operation came to: `Err` of the watch, of the guest's world, of the guest, or its answer.
+    fn conclude<T>(
+        &self,
+        operation: &'static str,
+        running: &Running,
+        outcome: std::result::Result<wasmtime::Result<wasmtime::Result<Result<T>>>, Struck>,
+    ) -> Result<T> {
+        match outcome {
+            Ok(Ok(Ok(answer))) => answer,
+            Ok(Ok(Err(error)) | Err(error)) => Err(failure(&running.store, error)),
+            Err(struck) => Err(timed_out(&struck)),
+        }
+        .map_err(|error| self.place(error, operation))
+    }
+
+    fn place(&self, error: Error, operation: &'static str) -> Error {
+        error.on_backend(&self.environment.backend).during(operation)
+    }
+}
+
+/// The operations that take and give no bytes: all alike.
+macro_rules! plain_operations {
+    ($($(#[$doc:meta])* $name:ident($operation:literal $(, $argument:ident: $type:ty)*) -> $answer:ty;)*) => {
+        impl Adapter {
+            $($(#[$doc])*
+            pub async fn $name(&self $(, $argument: $type)*) -> Result<$answer> {
+                let mut running = self.begin($operation).await?;
+                let Running { store, instance, progress, .. } = &mut running;
+                let (instance, exports) = (&*instance, &self.exports);
+                let work = store.run_concurrent(async |accessor| {
+                    exports.$name(accessor, instance $(, $argument)*).await
+                });
+                let outcome = watched(&self.environment.limits, progress, work).await;
+                self.conclude($operation, &running, outcome)
+            })*
+        }
+    };
+}
+
+plain_operations! {
+    /// What the backend says about an object.
+    ///
+    /// # Errors
+    /// `not-found`; otherwise as [`Adapter::store`].
+    stat("stat", id: &ObjectId) -> ObjectStat;
+    /// Removes an object; one that is not there is success.
+    ///
+    /// # Errors
+    /// As [`Adapter::store`].
+    remove("remove", id: &ObjectId) -> ();
+    /// Whether the backend would serve now.
+    ///
+    /// # Errors
+    /// As [`Adapter::store`].
+    probe("probe") -> Health;
+    /// Asks that an object become readable for so many days.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `archive`; otherwise as [`Adapter::store`].
+    restore("restore", id: &ObjectId, days: u32) -> ArchiveState;
+    /// The balances of the backend's account.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `account`; otherwise as [`Adapter::store`].
+    balance("balance") -> AccountState;
+    /// Some of the objects that the backend holds.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `inventory`; otherwise as [`Adapter::store`].
+    list_objects("list-objects", cursor: Option<String>, limit: u32) -> InventoryPage;
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn timed_out(struck: &Struck) -> Error {
+    Error::timed_out(struck.to_string()).hint("if the backend is merely slow, raise the limit in its `limits`")
+}
+
+/// Why a guest ended: the limit that struck, or the trap. Texts hold no backtrace: those go to the log.
+fn failure(store: &Store<State>, error: wasmtime::Error) -> Error {
+    tracing::debug!(target: "tidelock::adapter", backend = %store.data().environment.backend, "{error:?}");
+    if let Some(struck) = &store.data().struck {
+        return Error::new(ErrorKind::Limit, struck.to_string())
+            .hint("raise it in the backend's `limits` if the adapter is trusted with more");
+    }
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(trap) => Error::new(ErrorKind::Trapped, format!("the adapter trapped: {trap}")),
+        None => Error::new(ErrorKind::Trapped, format!("the adapter failed: {}", first_line(&error))),
+    }
+    .hint("the log has the details at level debug; this is a mistake in the adapter")
+}
+
+/// Keeps the future of an operation from being mistaken for one that is not `Send`.
+#[allow(dead_code)]
+fn operations_are_send(adapter: &Adapter, id: &ObjectId) -> impl Future + Send {
+    adapter.stat(id)
+}

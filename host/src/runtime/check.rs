@@ -1,0 +1,156 @@
+//! What is checked of a component before it may run: what it imports, what it exports, which settings it is given.
+
+use std::collections::BTreeMap;
+
+use wasmtime::component::Component;
+
+use super::engine::Engine;
+use super::limits::Limits;
+use super::wit;
+use crate::capabilities::Capabilities;
+use crate::types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
+
+/// The capabilities that need a grant, as the last part of an import's name.
+const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
+
+/// The interfaces that every adapter may import.
+const FREE: [&str; 7] = ["types", "digest", "digest-stream", "log", "settings", "clock", "entropy"];
+
+/// Compares what a component imports and exports with what the host offers and the backend grants.
+pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted: &Capabilities) -> Result<()> {
+    let (imports, exports) = wit::surface(component, engine);
+    if !exports.iter().any(|name| interface(name) == wit::REQUIRED_EXPORT) {
+        let hint = "build it with the SDK, or against the world `storage-adapter` of tidelock:storage@0.1";
+        let what = format!("the component does not export `{}`", wit::REQUIRED_EXPORT);
+        return Err(Error::invalid(what).hint(hint));
+    }
+    let kinds = granted.kinds();
+    for import in &imports {
+        let name = interface(import);
+        if name.starts_with("wasi:") {
+            continue;
+        }
+        let ours = name.strip_prefix("tidelock:storage/").unwrap_or("");
+        if GRANTED.contains(&ours) {
+            if !kinds.contains(&ours) {
+                return Err(Error::denied(format!(
+                    "the adapter imports `{ours}`, and nothing of that kind is granted"
+                ))
+                .hint(format!("add `grants.{ours}.NAME` to the backend, or use another adapter")));
+            }
+        } else if !FREE.contains(&ours) {
+            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not offer"))
+                .hint("an adapter may import tidelock:storage@0.1 and WASI 0.2, nothing else"));
+        }
+    }
+    Ok(())
+}
+
+/// `tidelock:storage/http@0.1.0` without its version.
+fn interface(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(name, _)| name)
+}
+
+/// Whether the engine can hold what the limits allow.
+pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
+    if limits.memory > engine.largest_memory() {
+        return Err(Error::invalid(format!(
+            "limits.memory {} is more than the {} that the sandbox reserves for one operation",
+            format_bytes(limits.memory),
+            format_bytes(engine.largest_memory())
+        )));
+    }
+    for (name, time) in [("deadline", limits.deadline), ("idle", limits.idle), ("cpu", limits.cpu)] {
+        if time.is_zero() {
+            return Err(Error::invalid(format!("limits.{name} is zero: nothing could ever run")));
+        }
+    }
+    Ok(())
+}
+
+/// Compares the settings that were given with those that the adapter declares.
+pub(super) fn settings(description: &Description, given: &BTreeMap<String, SettingValue>) -> Result<()> {
+    for (name, value) in given {
+        let Some(spec) = description.settings.iter().find(|spec| spec.name == *name) else {
+            return Err(unknown(name, description));
+        };
+        if spec.kind != value.kind() {
+            return Err(Error::invalid(format!(
+                "settings.{name} takes {}, not {}",
+                kind(spec.kind),
+                kind(value.kind())
+            ))
+            .hint(spec.summary.clone()));
+        }
+    }
+    match description.settings.iter().find(|spec| spec.required && !given.contains_key(&spec.name)) {
+        Some(spec) => Err(Error::invalid(format!(
+            "the adapter `{}` needs settings.{} ({})",
+            description.name,
+            spec.name,
+            kind(spec.kind)
+        ))
+        .hint(spec.summary.clone())),
+        None => Ok(()),
+    }
+}
+
+fn unknown(name: &str, description: &Description) -> Error {
+    let error = Error::invalid(format!("the adapter `{}` has no setting `{name}`", description.name));
+    let nearest = description
+        .settings
+        .iter()
+        .map(|spec| (strsim::osa_distance(&spec.name, name), &spec.name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min();
+    let names: Vec<_> = description.settings.iter().map(|spec| spec.name.as_str()).collect();
+    match (nearest, names.is_empty()) {
+        (Some((_, near)), _) => error.hint(format!("did you mean `{near}`?")),
+        (None, false) => error.hint(format!("it has {}", names.join(", "))),
+        (None, true) => error.hint("it has none at all: remove the key"),
+    }
+}
+
+fn kind(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Text => "a text",
+        SettingKind::Integer => "a whole number",
+        SettingKind::Boolean => "true or false",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::SettingSpec;
+
+    fn description() -> Description {
+        let spec = |name: &str, kind, required| SettingSpec {
+            name: name.into(),
+            kind,
+            required,
+            summary: "what it means".into(),
+        };
+        Description {
+            name: "x".into(),
+            version: "1".into(),
+            summary: String::new(),
+            features: Default::default(),
+            settings: vec![spec("prefix", SettingKind::Text, false), spec("days", SettingKind::Integer, true)],
+        }
+    }
+
+    #[test]
+    fn settings_are_what_the_adapter_declares() {
+        let check = |given: &[(&str, SettingValue)]| {
+            settings(&description(), &given.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect())
+        };
+        let days = ("days", SettingValue::Integer(3));
+        check(std::slice::from_ref(&days)).unwrap();
+        assert!(check(&[]).unwrap_err().to_string().contains("needs settings.days"));
+        let typo = check(&[days.clone(), ("prefxi", SettingValue::Text("a".into()))]).unwrap_err();
+        assert_eq!(typo.advice(), Some("did you mean `prefix`?"));
+        let wrong = check(&[("days", SettingValue::Text("3".into()))]).unwrap_err();
+        assert!(wrong.to_string().contains("takes a whole number, not a text"));
+    }
+}
