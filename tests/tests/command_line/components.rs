@@ -11,14 +11,18 @@ fn home(component: &[u8]) -> Home {
     home
 }
 
-/// What the program says to a component that cannot serve, in use and on inspection.
+/// What the program says to a component that cannot serve. Inspecting it says the same, or that it is no adapter.
 #[track_caller]
 fn refused(component: &[u8]) -> String {
     let home = home(component);
     let said = home.run_with(&["store", "-"], b"x").refused(2, &["store"]);
     assert!(said.contains("mine"), "it does not say which: {said}");
     assert!(!home.path("objects").exists() || std::fs::read_dir(home.path("objects")).unwrap().all(|e| e.unwrap().file_name() == ".tmp"));
-    home.refused(2, &["adapter", "inspect", "mine.wasm"]);
+    let inspected = home.run(&["adapter", "inspect", "mine.wasm", "--json"]);
+    match inspected.status.code() {
+        Some(0) => assert_eq!(inspected.json()["is_adapter"], false),
+        status => assert_eq!(status, Some(2), "{}", inspected.stderr),
+    }
     said
 }
 
@@ -30,8 +34,9 @@ fn an_adapter_from_a_file_serves() {
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "through an adapter of one's own");
     let listed = home.json(&["adapter", "ls"]).to_string();
     assert!(listed.contains("hello") && listed.contains("mine"), "{listed}");
-    let inspected = home.json(&["adapter", "inspect", "mine.wasm"]).to_string();
-    assert!(inspected.contains("hello") && inspected.contains("sha256:"), "{inspected}");
+    let inspected = home.json(&["adapter", "inspect", "mine.wasm"]);
+    assert!(inspected["is_adapter"] == true && inspected["digest"].as_str().unwrap().starts_with("sha256:"), "{inspected}");
+    assert_eq!(inspected["needs_grants"], serde_json::json!(["directory"]));
 }
 
 #[test]
@@ -53,7 +58,7 @@ fn a_component_that_is_not_one() {
 #[test]
 fn a_core_module() {
     let said = refused(&wat::parse_str("(module (func (export \"store\")))").unwrap());
-    assert!(said.contains("core module") && said.contains("hint:"), "{said}");
+    assert!(said.contains("core WebAssembly module") && said.contains("hint:"), "{said}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn a_file_that_is_not_there() {
     let home = Home::new();
     for command in [&["store", "absent.img"][..], &["id", "absent.img"]] {
         let said = home.refused(2, command);
-        assert!(said.contains("absent.img") && said.contains("not found"), "{said}");
+        assert!(said.contains("absent.img") && said.contains("no such file"), "{said}");
     }
     assert!(home.objects().is_empty());
 }
@@ -112,9 +112,11 @@ impl SmallDisk {
     /// The program in that namespace.
     fn run(&self, home: &Home, arguments: &[&str]) -> tidelock_tests::program::Outcome {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.shell.pid())).arg(tidelock()).args(arguments);
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.shell.pid()));
+        // Whoever enters stands at the root.
+        command.args(["sh", "-c", "cd \"$0\" && exec \"$@\""]).arg(home.path("."));
+        command.arg(tidelock()).args(arguments);
         home.settle(&mut command);
-        command.current_dir(home.path("."));
         Running::start(command).finish()
     }
 }

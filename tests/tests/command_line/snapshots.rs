@@ -24,8 +24,34 @@ fn what_is_stored_comes_back_and_has_one_name() {
         assert!(home.bytes(&["retrieve", &id, "-o", "copy"]).is_empty());
         assert_same(&home.read("copy"), &bytes, "in a file");
     }
-    assert_eq!(home.objects().len(), SIZES.len(), "what is stored twice is kept once");
     assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());
+}
+
+#[test]
+fn the_same_file_twice_is_kept_once() {
+    let home = Home::new();
+    home.file("image", noise(3 * MIB, 1));
+    home.file("copy", noise(3 * MIB, 1));
+    let first = home.json(&["store", "image"]);
+    for file in ["image", "copy"] {
+        let again = home.json(&["store", file]);
+        assert_eq!((&again["id"], &again["stored_bytes"]), (&first["id"], &0.into()));
+        assert_eq!(again["placements"], first["placements"]);
+    }
+    assert_eq!(home.objects().len(), 1);
+    assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 1);
+}
+
+/// A pipe can be read only once, so its bytes are on their way before anybody knows that they are there already.
+#[test]
+fn the_same_bytes_twice_through_a_pipe_are_kept_once() {
+    let home = Home::new();
+    let bytes = noise(3 * MIB, 1);
+    let id = home.line_with(&["store", "-"], &bytes);
+    assert_eq!(home.line_with(&["store", "-"], &bytes), id);
+    assert_eq!(home.objects().len(), 1, "{:?}", home.objects());
+    assert_eq!(home.json(&["stat", &id])["placements"].as_array().unwrap().len(), 1);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "what is kept");
 }
 
 #[test]
