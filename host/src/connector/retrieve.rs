@@ -122,7 +122,10 @@ fn place(body: Body, backend: &str) -> Body {
 /// `len` bytes from `start` of a body that only comes whole. What comes after them is not read.
 fn part_of(body: Body, start: u64, len: u64) -> Body {
     let parts = futures::stream::unfold((body, start, len), |(mut body, mut skip, left)| async move {
-        while left > 0 {
+        if left == 0 {
+            return None;
+        }
+        loop {
             let mut chunk = match body.next().await? {
                 Ok(chunk) => chunk,
                 Err(error) => return Some((Err(error), (body, 0, 0))),
@@ -136,7 +139,6 @@ fn part_of(body: Body, start: u64, len: u64) -> Body {
                 return Some((Ok(chunk), (body, skip, left - taken)));
             }
         }
-        None
     });
     Body::new(parts, Some(len))
 }

@@ -43,7 +43,6 @@ pub async fn read(host: &Host, id: SnapshotId) -> Result<Bytes> {
 }
 
 /// Stores and reads back.
-#[track_caller]
 pub async fn round_trip(host: &Host, bytes: &[u8]) -> Stored {
     let stored = store(host, bytes).await.unwrap();
     assert_same(&read(host, stored.id).await.unwrap(), bytes, "stored and read back");

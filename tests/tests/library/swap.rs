@@ -112,7 +112,7 @@ async fn a_swap_that_fails_leaves_the_old_one_serving_and_says_why() {
 async fn an_adapter_that_is_not_ready_does_not_take_over() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "hostile", "settings = { behaviour = \"unready\" }").await;
-    let error = host.swap("mine", component("hostile")).await.err().expect("its probe fails");
+    let error = host.swap("mine", component("hostile")).await.expect_err("its probe fails");
     assert!(error.to_string().contains("told not to be ready"), "{error}");
     assert_eq!(serving(&host), ("hostile".to_owned(), 1));
     round_trip(&host, &noise(5000, 1)).await;
@@ -122,7 +122,7 @@ async fn an_adapter_that_is_not_ready_does_not_take_over() {
 async fn one_step_back() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "hostile", "").await;
-    let error = host.rollback("mine").await.err().expect("there is nothing to go back to");
+    let error = host.rollback("mine").await.expect_err("there is nothing to go back to");
     assert_eq!(*error.kind(), ErrorKind::Conflict, "{error}");
     let report = host.swap("mine", component("copying")).await.unwrap();
     assert_eq!(serving(&host).0, "copying");
