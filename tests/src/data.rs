@@ -35,6 +35,10 @@ pub fn changed(bytes: &[u8], seed: u64) -> Vec<u8> {
 pub fn assert_same(found: &[u8], expected: &[u8], what: &str) {
     if found != expected {
         let at = found.iter().zip(expected).position(|(a, b)| a != b);
-        panic!("{what}: {} bytes where {} were expected; the first difference is at {at:?}", found.len(), expected.len());
+        panic!(
+            "{what}: {} bytes where {} were expected; the first difference is at {at:?}",
+            found.len(),
+            expected.len()
+        );
     }
 }

@@ -139,7 +139,9 @@ impl Home {
 
     /// Everything that is unfinished: files in a folder for temporary ones anywhere below the data directory.
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        let temporary = |path: &PathBuf| path.components().any(|part| [".tmp", "tmp"].contains(&part.as_os_str().to_str().unwrap_or_default()));
+        let temporary = |path: &PathBuf| {
+            path.components().any(|part| [".tmp", "tmp"].contains(&part.as_os_str().to_str().unwrap_or_default()))
+        };
         let root = self.path("tidelock-data");
         let all = files(&root).into_iter();
         all.filter(|path| path.strip_prefix(&root).is_ok_and(|path| temporary(&path.to_path_buf()))).collect()
@@ -277,7 +279,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        let read = |thread: Option<std::thread::JoinHandle<Vec<u8>>>| thread.and_then(|t| t.join().ok()).unwrap_or_default();
+        let read =
+            |thread: Option<std::thread::JoinHandle<Vec<u8>>>| thread.and_then(|t| t.join().ok()).unwrap_or_default();
         let stdout = read(self.stdout.take());
         let stderr = String::from_utf8_lossy(&read(self.stderr.take())).into_owned();
         Outcome { status, stdout, stderr }

@@ -39,7 +39,16 @@ const STATICS: [(&str, &str); 2] = [
 
 /// Types by which a static can change.
 const CHANGING: [&str; 11] = [
-    "Mutex", "RwLock", "Cell", "RefCell", "UnsafeCell", "OnceLock", "OnceCell", "LazyLock", "LazyCell", "ArcSwap",
+    "Mutex",
+    "RwLock",
+    "Cell",
+    "RefCell",
+    "UnsafeCell",
+    "OnceLock",
+    "OnceCell",
+    "LazyLock",
+    "LazyCell",
+    "ArcSwap",
     "Once",
 ];
 
@@ -97,7 +106,9 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
     let sources: Vec<Source> = files(&root)
         .iter()
-        .map(|path| Source::new(path.strip_prefix(&root).unwrap().to_str().unwrap(), &fs::read_to_string(path).unwrap()))
+        .map(|path| {
+            Source::new(path.strip_prefix(&root).unwrap().to_str().unwrap(), &fs::read_to_string(path).unwrap())
+        })
         .filter(|source| !["lib.rs", "main.rs"].contains(&source.name.as_str()))
         .collect();
     assert!(sources.len() > 50, "only {} files: is this the right folder?", sources.len());
@@ -144,7 +155,9 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
                     _ => None,
                 };
                 // `pub(crate)` is no path, and `x::std::y` is one of somebody else's.
-                let begins = at < 2 || !colons(tokens, at - 2) || word(at.checked_sub(3).and_then(|at| tokens.get(at))).is_none();
+                let begins = at < 2
+                    || !colons(tokens, at - 2)
+                    || word(at.checked_sub(3).and_then(|at| tokens.get(at))).is_none();
                 if let Some(start) = start.filter(|_| begins && colons(tokens, at + 1)) {
                     at = follow(tokens, at + 1, start, module, paths);
                     continue;
@@ -157,7 +170,13 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
 }
 
 /// Follows a path from the colons at `at`; gives the place after it.
-fn follow(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, module: &[String], paths: &mut Vec<Vec<String>>) -> usize {
+fn follow(
+    tokens: &[TokenTree],
+    mut at: usize,
+    mut path: Vec<String>,
+    module: &[String],
+    paths: &mut Vec<Vec<String>>,
+) -> usize {
     while colons(tokens, at) {
         match tokens.get(at + 2) {
             Some(TokenTree::Ident(ident)) => {
@@ -235,7 +254,8 @@ fn changing_statics(source: &Source) -> Vec<String> {
             if word(tokens.get(at + 1)).as_deref() == Some("mut") {
                 found.push(word(tokens.get(at + 2)).unwrap_or_default());
             } else if is(tokens.get(at + 2), ':') {
-                let kind = tokens[at + 3..].iter().take_while(|token| !is(Some(token), '=')).map(|token| token.to_string());
+                let kind =
+                    tokens[at + 3..].iter().take_while(|token| !is(Some(token), '=')).map(|token| token.to_string());
                 let kind: Vec<String> = kind.collect();
                 if kind.iter().any(|word| CHANGING.contains(&word.as_str()) || word.starts_with("Atomic")) {
                     found.push(word(tokens.get(at + 1)).unwrap_or_default());
@@ -320,6 +340,9 @@ fn trespasses_are_seen() {
     let statics = |text| changing_statics(&Source::new("config/a.rs", text)).len();
     assert_eq!(statics("static mut A: u8 = 0;"), 1);
     assert_eq!(statics("fn f() { static A: std::sync::OnceLock<u8> = OnceLock::new(); }"), 1);
-    assert_eq!(statics("static A: AtomicU64 = AtomicU64::new(0); thread_local! { static B: Cell<u8> = Cell::new(0) }"), 3);
+    assert_eq!(
+        statics("static A: AtomicU64 = AtomicU64::new(0); thread_local! { static B: Cell<u8> = Cell::new(0) }"),
+        3
+    );
     assert_eq!(statics("static A: &'static str = \"x\"; fn f(x: &'static Mutex<u8>) {}"), 0);
 }

@@ -17,7 +17,10 @@ fn refused(component: &[u8]) -> String {
     let home = home(component);
     let said = home.run_with(&["store", "-"], b"x").refused(2, &["store"]);
     assert!(said.contains("mine"), "it does not say which: {said}");
-    assert!(!home.path("objects").exists() || std::fs::read_dir(home.path("objects")).unwrap().all(|e| e.unwrap().file_name() == ".tmp"));
+    assert!(
+        !home.path("objects").exists()
+            || std::fs::read_dir(home.path("objects")).unwrap().all(|e| e.unwrap().file_name() == ".tmp")
+    );
     let inspected = home.run(&["adapter", "inspect", "mine.wasm", "--json"]);
     match inspected.status.code() {
         Some(0) => assert_eq!(inspected.json()["is_adapter"], false),
@@ -35,7 +38,10 @@ fn an_adapter_from_a_file_serves() {
     let listed = home.json(&["adapter", "ls"]).to_string();
     assert!(listed.contains("hello") && listed.contains("mine"), "{listed}");
     let inspected = home.json(&["adapter", "inspect", "mine.wasm"]);
-    assert!(inspected["is_adapter"] == true && inspected["digest"].as_str().unwrap().starts_with("sha256:"), "{inspected}");
+    assert!(
+        inspected["is_adapter"] == true && inspected["digest"].as_str().unwrap().starts_with("sha256:"),
+        "{inspected}"
+    );
     assert_eq!(inspected["needs_grants"], serde_json::json!(["directory"]));
 }
 

@@ -22,7 +22,10 @@ fn init_writes_a_configuration_that_works() {
 fn a_file_elsewhere_decides_where_its_paths_are() {
     let home = Home::new();
     std::fs::create_dir_all(home.path("etc/tide")).unwrap();
-    home.file("etc/tide/mine.toml", "data_dir = \"data\"\n[backends.b]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"things\" }\n");
+    home.file(
+        "etc/tide/mine.toml",
+        "data_dir = \"data\"\n[backends.b]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"things\" }\n",
+    );
     let id = home.line_with(&["store", "-", "--config", "etc/tide/mine.toml"], b"x");
     assert!(home.path("etc/tide/things").is_dir() && home.path("etc/tide/data").is_dir());
     assert!(!home.path("tidelock-data").exists());
@@ -46,7 +49,11 @@ fn a_value_of_a_wrong_type_names_its_line() {
     for (text, line, says) in [
         ("data_dir = 7\n[backends.local]\nadapter = \"fs\"\n", "line 1", "must be a string, not an integer"),
         ("[backends.local]\nadapter = \"fs\"\nlimits = { deadline = \"soon\" }\n", "line 3", "duration"),
-        ("[backends.local]\nadapter = \"fs\"\n[routes.default]\nbackends = [\"lokal\"]\n", "line 4", "did you mean `local`"),
+        (
+            "[backends.local]\nadapter = \"fs\"\n[routes.default]\nbackends = [\"lokal\"]\n",
+            "line 4",
+            "did you mean `local`",
+        ),
         ("[backends.local\n", "line 1", "tidelock.toml"),
         ("", "line 1", "backends"),
     ] {
@@ -59,12 +66,15 @@ fn a_value_of_a_wrong_type_names_its_line() {
 #[test]
 fn a_setting_that_the_adapter_does_not_have() {
     let grant = "grants.directory.objects = { path = \"objects\" }";
-    for (settings, says) in [("{ layuot = \"flat\" }", "layuot"), ("{ layout = 7 }", "layout"), ("{ layout = \"steep\" }", "layout")] {
+    for (settings, says) in
+        [("{ layuot = \"flat\" }", "layuot"), ("{ layout = 7 }", "layout"), ("{ layout = \"steep\" }", "layout")]
+    {
         let home = Home::with(&format!("[backends.local]\nadapter = \"fs\"\nsettings = {settings}\n{grant}\n"));
         let said = home.run_with(&["store", "-"], b"x").refused(2, &["store", "-"]);
         assert!(said.contains(says) && said.contains("local"), "{said}");
     }
-    let home = Home::with(&format!("[backends.local]\nadapter = \"fs\"\nsettings = {{ layout = \"flat\" }}\n{grant}\n"));
+    let home =
+        Home::with(&format!("[backends.local]\nadapter = \"fs\"\nsettings = {{ layout = \"flat\" }}\n{grant}\n"));
     home.line_with(&["store", "-"], b"x");
     assert_eq!(std::fs::read_dir(home.path("objects")).unwrap().flatten().filter(|e| e.path().is_file()).count(), 1);
 }

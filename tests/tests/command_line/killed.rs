@@ -27,7 +27,9 @@ fn a_store_that_is_killed_leaves_nothing_visible_on_fs() {
     let mut store = Running::start(home.command(&["store", "-"]));
     store.feed(&bytes[..16 * MIB]).unwrap();
     // So that the collection has something to do: the test would show nothing otherwise.
-    until("bytes in a temporary file", || home.leftovers().iter().any(|f| f.metadata().is_ok_and(|m| m.len() >= MIB as u64)));
+    until("bytes in a temporary file", || {
+        home.leftovers().iter().any(|f| f.metadata().is_ok_and(|m| m.len() >= MIB as u64))
+    });
     store.kill();
     assert!(home.objects().is_empty(), "{:?}", home.objects());
     assert!(!home.leftovers().is_empty());

@@ -63,7 +63,8 @@ fn a_file_that_may_not_be_read() {
 fn an_id_that_is_unknown_and_ones_that_are_none() {
     let home = Home::new();
     let unknown = home.line_with(&["id", "-"], b"never stored");
-    let nonsense = ["x", "tl1", &unknown[..54], &format!("{unknown}a"), &unknown.to_uppercase(), "tl1/../../etc/passwd", ""];
+    let nonsense =
+        ["x", "tl1", &unknown[..54], &format!("{unknown}a"), &unknown.to_uppercase(), "tl1/../../etc/passwd", ""];
     for command in ["stat", "rm", "retrieve", "verify"] {
         let said = home.refused(2, &[command, &unknown]);
         assert!(said.contains(&unknown), "{command}: {said}");
@@ -102,7 +103,8 @@ impl SmallDisk {
         command.args(["-m", "sh", "-c", &mount]);
         home.settle(&mut command);
         let mut shell = Running::start(command);
-        let root = PathBuf::from(format!("/proc/{}/root", shell.pid())).join(home.path("disk").strip_prefix("/").unwrap());
+        let root =
+            PathBuf::from(format!("/proc/{}/root", shell.pid())).join(home.path("disk").strip_prefix("/").unwrap());
         while shell.runs() && !root.join("ready").exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

@@ -109,8 +109,12 @@ fn ranges_are_the_bytes_between() {
 fn what_is_listed_can_be_looked_at_and_removed() {
     let home = Home::new();
     let listed = |home: &Home| {
-        let mut ids: Vec<String> =
-            home.json(&["ls"])["snapshots"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap().into()).collect();
+        let mut ids: Vec<String> = home.json(&["ls"])["snapshots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["id"].as_str().unwrap().into())
+            .collect();
         ids.sort();
         ids
     };

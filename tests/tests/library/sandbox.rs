@@ -96,7 +96,10 @@ async fn a_receipt_for_another_number_of_bytes() {
 async fn a_guest_that_spins_does_not_keep_others_from_being_served() {
     let dir = tempfile::tempdir().unwrap();
     let host = hostile(dir.path(), "spin", "cpu = \"5m\", deadline = \"5m\"").await;
-    let spinning = { let host = host.clone(); tokio::spawn(async move { store(&host, &noise(CUE, 1)).await }) };
+    let spinning = {
+        let host = host.clone();
+        tokio::spawn(async move { store(&host, &noise(CUE, 1)).await })
+    };
     tokio::time::sleep(Duration::from_millis(50)).await;
     let served = timeout(PATIENCE, round_trip(&host, &noise(MIB, 2))).await;
     served.expect("it waits for the guest that spins");
