@@ -151,7 +151,8 @@ mod tests {
         fn a_part_is_cut_out_of_any_chunks(start in 0usize..60, len in 0usize..60, chunk in 1usize..20) {
             let bytes: Vec<u8> = (0..120).collect();
             let body = Body::from_bytes(bytes.clone()).chunks_of_at_most(chunk);
-            let cut = futures::executor::block_on(part_of(body, start as u64, len as u64).collect(1000)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let cut = runtime.block_on(part_of(body, start as u64, len as u64).collect(1000)).unwrap();
             prop_assert_eq!(&cut[..], &bytes[start..start + len]);
         }
     }
