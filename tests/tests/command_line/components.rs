@@ -71,9 +71,11 @@ fn a_core_module() {
 fn a_component_without_the_export() {
     let said = refused(&wat::parse_str("(component)").unwrap());
     assert!(said.contains("tidelock:storage/adapter"), "{said}");
+    // Another version of the interface is another interface.
     let other = "(component (instance $i) (export \"tidelock:storage/adapter@7.0.0\" (instance $i)))";
-    let said = refused(&wat::parse_str(other).unwrap());
-    assert!(said.contains("tidelock:storage/adapter"), "{said}");
+    let home = home(&wat::parse_str(other).unwrap());
+    let said = home.run_with(&["store", "-"], b"x").refused(2, &["store"]);
+    assert!(said.contains("tidelock:storage/adapter") && said.contains("mine"), "{said}");
 }
 
 #[test]

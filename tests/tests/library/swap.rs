@@ -89,7 +89,7 @@ async fn a_swap_that_fails_leaves_the_old_one_serving_and_says_why() {
         ("noise", noise(10_000, 1), "component"),
         ("nothing", Vec::new(), "component"),
         ("half of one", fs[..fs.len() / 2].to_vec(), ""),
-        ("a core module", wat::parse_str("(module)").unwrap(), "core module"),
+        ("a core module", wat::parse_str("(module)").unwrap(), "core WebAssembly module"),
         ("no adapter", wat::parse_str("(component)").unwrap(), "tidelock:storage/adapter"),
         // It needs a bucket, and this backend grants none.
         ("not granted", component("s3"), "bucket"),
