@@ -40,7 +40,7 @@ impl Catalogue {
     /// Records a snapshot and where it is, and ends the intents, all or nothing.
     ///
     /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
-    /// placement that is known already becomes live again.
+    /// placement that is known already becomes live again. A name passes from the snapshot that had it.
     ///
     /// # Errors
     /// `conflict` if one of the objects is known to hold another snapshot, or the snapshot is known with another size.
@@ -135,6 +135,12 @@ fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 }
 
 fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
+    if let Some(name) = &new.name {
+        // A name means one snapshot: the latest that was given it.
+        db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
+            .and_then(|mut take| take.execute((name, new.id.as_bytes().as_slice())))
+            .map_err(sql)?;
+    }
     let base = new.base.as_ref().map(|base| base.as_bytes().as_slice());
     // The digests follow from the id, so those of a known snapshot need no replacing; a different length cannot be.
     let changed = db

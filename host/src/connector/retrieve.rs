@@ -55,10 +55,10 @@ impl Host {
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
-            Error::unavailable(format!("no backend that is configured here holds snapshot {id}"))
-                .hint(format!("`tidelock stat {id}` says where it was stored"))
-        }))
+        match last {
+            Some(error) => Err(error),
+            None => Err(self.why_unreadable(id).await?),
+        }
     }
 
     /// Opens one placement, with every segment checked.
@@ -93,6 +93,19 @@ impl Host {
         let order = &self.route(None)?.backends;
         placements.sort_by_key(|p| order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX));
         Ok(placements)
+    }
+
+    /// Why no placement of a known snapshot may be read.
+    async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
+        let placements = self.inner.catalogue.placements(id).await?;
+        let hint = format!("`tidelock stat {id}` says where it was stored");
+        let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
+        Ok(match bad {
+            Some(bad) => Error::corrupt(format!("snapshot {id} was found damaged or missing"))
+                .on_backend(&bad.backend)
+                .hint("store the image again if you still have it"),
+            None => Error::unavailable(format!("no backend that is configured here holds snapshot {id}")).hint(hint),
+        })
     }
 
     /// The catalogue's entry.

@@ -3,7 +3,7 @@
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
 use crate::catalogue::{PlacementState, SnapshotPage};
-use crate::types::{Result, SnapshotId};
+use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
     /// Finds a snapshot by its id, its name, or a beginning of its id that no other has.
@@ -63,6 +63,13 @@ impl Host {
         self.known(id).await?;
         let catalogue = &self.inner.catalogue;
         let placements = catalogue.placements(id).await?;
+        if let Some(lost) = placements.iter().find(|p| !self.inner.backends.contains_key(&p.backend)) {
+            return Err(Error::unavailable(format!(
+                "snapshot {id} has an object there, and it is not configured here"
+            ))
+            .on_backend(&lost.backend)
+            .hint("put the backend back into the configuration"));
+        }
         for placement in &placements {
             catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
         }

@@ -52,6 +52,7 @@ impl Host {
 
     pub(super) async fn put(&self, source: Source, base: Option<SnapshotId>, options: &StoreOptions) -> Result<Stored> {
         let began = Instant::now();
+        options.name.as_deref().map_or(Ok(()), check_name)?;
         let route = self.route(options.route.as_deref())?.clone();
         let copies = (route.copies.max(1) as usize).min(route.backends.len());
         if copies > 1 && matches!(source, Source::Stream(_)) {
@@ -87,7 +88,9 @@ impl Host {
                     }
                 }
                 Err(error) if worth_another(&error) => {
-                    tracing::warn!(backend, %error, "the backend did not take the image");
+                    if again.is_some() && route.backends.last() != Some(backend) {
+                        tracing::warn!(backend, %error, "the backend did not take the image, trying the next");
+                    }
                     last = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -241,6 +244,21 @@ fn worth_another(error: &Error) -> bool {
             | ErrorKind::RateLimited(_)
             | ErrorKind::InsufficientBalance(_)
     ) && error.backend().is_some()
+}
+
+/// What a name for people may be. It must not be taken for an id.
+fn check_name(name: &str) -> Result<()> {
+    let wrong = |why| Err(Error::invalid(format!("{name:?} cannot be a snapshot's name: {why}")));
+    if name.is_empty() || name.len() > 255 {
+        return wrong("a name has 1 to 255 bytes");
+    }
+    if name.chars().any(char::is_control) {
+        return wrong("it has control characters");
+    }
+    if name.starts_with("tl1") {
+        return wrong("it begins like an id");
+    }
+    Ok(())
 }
 
 /// A name that no other store has: the time, so that listings are in order, and 80 random bits.
