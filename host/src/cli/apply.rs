@@ -12,7 +12,7 @@ use crate::types::Error;
 
 pub(super) async fn run(arguments: Apply, session: &Session) -> Result<(), Failure> {
     let delta = open(&arguments.delta, arguments.format).await?;
-    let host = session.open().await?;
+    let host = session.open_existing().await?;
     let base = host.find(&arguments.base).await?;
     let bar = session.console.bar("storing", None);
     let stored = host.apply(base, delta, arguments.how.options(bar.progress())).await?;

@@ -169,7 +169,8 @@ pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
 
 /// Clap's first paragraph in one line. Without a command it shows the help instead of a message.
 fn usage_message(found: &clap::Error) -> String {
-    if found.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(found.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
         return "a command is missing".to_owned();
     }
     let text = found.render().to_string();

@@ -37,7 +37,7 @@ struct Report {
 pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Failure> {
     let began = Instant::now();
     let to = destination(arguments.output.as_deref(), session.json, output::is_terminal())?;
-    let host = session.open().await?;
+    let host = session.open_existing().await?;
     let id = host.find(&arguments.id).await?;
     let sink = Sink::open(to)?;
     let retrieved = host.retrieve(id, arguments.range).await?;

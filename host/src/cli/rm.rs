@@ -6,7 +6,7 @@ use super::output;
 use super::session::Session;
 
 pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failure> {
-    let host = session.open().await?;
+    let host = session.open_existing().await?;
     let id = host.find(&arguments.id).await?;
     let removed = host.remove(id).await?;
     if session.json {

@@ -62,6 +62,19 @@ impl Session {
         })
     }
 
+    /// The host, for a command about a snapshot that should be there: in a directory where nothing was ever stored it
+    /// says so, rather than making an empty store there and finding nothing in it.
+    pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
+        let nowhere = |path: &str| !Path::new(path).exists();
+        if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
+            let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
+            return Err(Error::not_found(what)
+                .hint("go to the directory where you stored, or name its configuration with --config")
+                .into());
+        }
+        self.open().await
+    }
+
     /// The host of this configuration.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         Ok(Host::open(&self.config()?, &Credentials::of_process()).await?)

@@ -8,7 +8,7 @@ use crate::SnapshotStat;
 use crate::types::format_bytes;
 
 pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failure> {
-    let host = session.open().await?;
+    let host = session.open_existing().await?;
     let id = host.find(&arguments.id).await?;
     let stat = host.stat(id).await?;
     if session.json { output::object(&stat) } else { output::text(&describe(&stat)) }

@@ -7,7 +7,7 @@ use super::{input, store};
 
 pub(super) async fn run(arguments: Update, session: &Session) -> Result<(), Failure> {
     let image = input::image(&arguments.image.file).await?;
-    let host = session.open().await?;
+    let host = session.open_existing().await?;
     let base = host.find(&arguments.base).await?;
     let bar = session.console.bar("storing", image.size());
     let stored = host.update(base, image, arguments.how.options(bar.progress())).await?;

@@ -68,7 +68,7 @@ fn describe(found: &Verification, deep: bool) -> String {
         ("ID", Side::Left),
         ("BACKEND", Side::Left),
         ("OBJECT", Side::Left),
-        ("", Side::Left),
+        ("STATE", Side::Left),
         ("WHY", Side::Left),
     ]);
     let mut add = |placements: &[BadPlacement], what: &str| {
