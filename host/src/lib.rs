@@ -30,6 +30,7 @@
 
 pub mod capabilities;
 pub mod catalogue;
+pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod runtime;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `tidelock`. Everything is in the library: `tidelock::cli`.
+
+fn main() -> std::process::ExitCode {
+    tidelock::cli::main()
+}

@@ -27,12 +27,27 @@ pub(super) struct Environment {
     pub(super) through_guest: AtomicU64,
 }
 
-/// Signs of life of one operation, for the watch that ends it when it stalls.
+/// Signs of life of one operation, for the watch that ends it when it stalls, and who it waits for.
 #[derive(Default)]
 pub(super) struct Progress {
     moves: AtomicU64,
-    /// How many streams wait for somebody who is not the adapter's or the backend's fault: a slow source or reader.
-    excused: AtomicU32,
+    /// Streams that wait for somebody outside: a slow source, a slow reader.
+    outside: AtomicU32,
+    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
+    calls: AtomicU32,
+    /// Host calls and readers that wait for the guest to go on.
+    guest: AtomicU32,
+}
+
+/// Who is waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// Somebody who is neither guest nor backend.
+    Outside,
+    /// A host call.
+    Call,
+    /// The guest.
+    Guest,
 }
 
 impl Progress {
@@ -44,37 +59,49 @@ impl Progress {
         self.moves.load(Ordering::Relaxed)
     }
 
+    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
     pub(super) fn excused(&self) -> bool {
-        self.excused.load(Ordering::Relaxed) > 0
+        let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
+        some(&self.outside) || (some(&self.calls) && !some(&self.guest))
+    }
+
+    fn counter(&self, whom: Waiting) -> &AtomicU32 {
+        match whom {
+            Waiting::Outside => &self.outside,
+            Waiting::Call => &self.calls,
+            Waiting::Guest => &self.guest,
+        }
     }
 }
 
-/// Marks one stream as waiting for somebody else; unmarks itself when dropped.
-pub(super) struct Excuse {
+/// Says that something waits for somebody; takes it back when dropped.
+pub(super) struct Wait {
     progress: Arc<Progress>,
-    given: bool,
+    whom: Waiting,
+    said: bool,
 }
 
-impl Excuse {
-    pub(super) fn new(progress: Arc<Progress>) -> Self {
-        Self { progress, given: false }
+impl Wait {
+    pub(super) fn new(progress: Arc<Progress>, whom: Waiting) -> Self {
+        Self { progress, whom, said: false }
     }
 
     pub(super) fn set(&mut self, waiting: bool) {
-        if waiting == self.given {
+        if waiting == self.said {
             return;
         }
-        self.given = waiting;
+        self.said = waiting;
+        let counter = self.progress.counter(self.whom);
         if waiting {
-            self.progress.excused.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
         } else {
             self.progress.moved();
-            self.progress.excused.fetch_sub(1, Ordering::Relaxed);
+            counter.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Drop for Excuse {
+impl Drop for Wait {
     fn drop(&mut self) {
         self.set(false);
     }
@@ -180,5 +207,31 @@ impl WasiView for State {
         // A builder's default has no arguments, environment, directories or network, and discards output.
         let wasi = self.wasi.get_or_insert_with(|| Box::new((WasiCtx::builder().build(), ResourceTable::new())));
         WasiCtxView { ctx: &mut wasi.0, table: &mut wasi.1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_lets_a_call_wait_has_no_excuse() {
+        let progress = Arc::new(Progress::default());
+        let wait = |whom| {
+            let mut wait = Wait::new(progress.clone(), whom);
+            wait.set(true);
+            wait
+        };
+        assert!(!progress.excused());
+        let call = wait(Waiting::Call);
+        assert!(progress.excused());
+        let guest = wait(Waiting::Guest);
+        assert!(!progress.excused());
+        let outside = wait(Waiting::Outside);
+        assert!(progress.excused());
+        drop((call, outside));
+        assert!(!progress.excused());
+        drop(guest);
+        assert!(!progress.excused());
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer};
 
-use super::state::{Excuse, Progress, State};
+use super::state::{Progress, State, Wait, Waiting};
 use crate::types::{Body, Error, Result};
 
 /// The most bytes that are copied out of a guest at once.
@@ -119,7 +119,7 @@ impl StreamProducer<State> for HostBody {
 /// The host's end of a stream that a guest makes.
 pub(super) struct GuestBytes {
     queue: mpsc::Sender<Result<Bytes>>,
-    excuse: Excuse,
+    reader: Wait,
 }
 
 impl GuestBytes {
@@ -127,7 +127,7 @@ impl GuestBytes {
     /// the bytes is for the stream's future to say.
     pub(super) fn new(progress: Arc<Progress>) -> (Self, mpsc::Receiver<Result<Bytes>>) {
         let (queue, chunks) = mpsc::channel(QUEUE);
-        (Self { queue, excuse: Excuse::new(progress) }, chunks)
+        (Self { queue, reader: Wait::new(progress, Waiting::Outside) }, chunks)
     }
 }
 
@@ -144,12 +144,12 @@ impl StreamConsumer<State> for GuestBytes {
         match self.queue.poll_ready(context) {
             Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
             Poll::Pending => {
-                self.excuse.set(true);
+                self.reader.set(true);
                 return Poll::Pending;
             }
             // Nobody reads any more.
             Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
-            Poll::Ready(Ok(())) => self.excuse.set(false),
+            Poll::Ready(Ok(())) => self.reader.set(false),
         }
         let environment = store.data().environment.clone();
         store.data().progress.moved();
@@ -193,8 +193,13 @@ pub(super) fn input(body: Body, progress: Arc<Progress>) -> (Body, Arc<InputWatc
     let size = body.remaining();
     let watch = Arc::new(InputWatch { seen: AtomicU64::new(0), ended: AtomicBool::new(false), size });
     let (fail, failed) = oneshot::channel();
-    let stream =
-        Input { body, watch: watch.clone(), fail: Some(fail), excuse: Excuse::new(progress.clone()), progress };
+    let stream = Input {
+        body,
+        watch: watch.clone(),
+        fail: Some(fail),
+        source: Wait::new(progress.clone(), Waiting::Outside),
+        progress,
+    };
     (Body::new(stream, size), watch, failed)
 }
 
@@ -202,7 +207,7 @@ struct Input {
     body: Body,
     watch: Arc<InputWatch>,
     fail: Option<oneshot::Sender<Error>>,
-    excuse: Excuse,
+    source: Wait,
     progress: Arc<Progress>,
 }
 
@@ -214,7 +219,7 @@ impl Stream for Input {
             return Poll::Pending;
         }
         let polled = self.body.poll_next_unpin(context);
-        self.excuse.set(polled.is_pending());
+        self.source.set(polled.is_pending());
         match polled {
             Poll::Ready(Some(Ok(chunk))) => {
                 self.progress.moved();
@@ -234,4 +239,14 @@ impl Stream for Input {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// Marks the time in which a stream waits for the guest.
+pub(super) fn waits_for_guest<S: Stream + Unpin>(stream: S, progress: Arc<Progress>) -> impl Stream<Item = S::Item> {
+    let (mut stream, mut wait) = (stream, Wait::new(progress, Waiting::Guest));
+    futures::stream::poll_fn(move |context| {
+        let polled = stream.poll_next_unpin(context);
+        wait.set(polled.is_pending());
+        polled
+    })
 }

@@ -1,8 +1,8 @@
 //! The watch beside a guest: ends an operation that runs past its deadline or that stalls.
 //!
 //! A stall is a time in which nothing moved: no byte, no host call begun or answered. Time in which the operation waits
-//! for somebody else, a slow source of a store or a slow reader of a retrieve, does not count; nor does a host call that
-//! is under way and has its own timeouts... as long as bytes move within it.
+//! for somebody else does not count: a slow source of a store, a slow reader of a retrieve, a host call under way (those
+//! have timeouts of their own), unless that call in turn waits for the guest.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift,
 use super::bindings::tidelock::storage::types as wit;
 use super::exports::WitBody;
 use crate::runtime::state::State;
-use crate::runtime::stream::{GuestBytes, HostBody};
+use crate::runtime::stream::{GuestBytes, HostBody, waits_for_guest};
 use crate::types::{Body, Error, Result};
 
 use super::convert;
@@ -73,16 +73,17 @@ pub(super) fn accept_in(
             Err(_) => Some(Err(Error::other("the adapter went away without saying how its bytes ended"))),
         }
     };
-    let ending = futures::stream::once(ending).filter_map(std::future::ready);
+    let ending = Box::pin(futures::stream::once(ending).filter_map(std::future::ready));
+    let ending = waits_for_guest(ending, progress.clone());
     Ok(match HostBody::recover(stream, &mut store) {
         Ok(body) => {
             let size = body.remaining();
             (Body::new(body.chain(ending), size), is_over)
         }
         Err(stream) => {
-            let (bytes, chunks) = GuestBytes::new(progress);
+            let (bytes, chunks) = GuestBytes::new(progress.clone());
             stream.pipe(&mut store, bytes)?;
-            (Body::new(chunks.chain(ending), None), is_over)
+            (Body::new(waits_for_guest(chunks, progress).chain(ending), None), is_over)
         }
     })
 }

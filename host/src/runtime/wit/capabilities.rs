@@ -14,7 +14,7 @@ use super::convert::{self, error_out};
 use super::{Host, WitBody};
 use crate::capabilities::{Capabilities, bucket, digest, directory, http};
 use crate::runtime::limits::Struck;
-use crate::runtime::state::State;
+use crate::runtime::state::{State, Wait, Waiting};
 use crate::types::{Body, Error, Result};
 
 type Outcome<T> = wasmtime::Result<std::result::Result<T, wit::types::Error>>;
@@ -25,7 +25,7 @@ async fn call<T, F: Future<Output = Result<T>>>(
     accessor: &Caller,
     work: impl FnOnce(Capabilities) -> Result<F>,
 ) -> wasmtime::Result<Result<T>> {
-    let capabilities = accessor.with(|mut access| {
+    let granted = accessor.with(|mut access| {
         let state = access.data_mut();
         state.progress.moved();
         if !state.capable {
@@ -36,15 +36,18 @@ async fn call<T, F: Future<Output = Result<T>>>(
             return Err(state.strike(Struck::HostCalls(limit)));
         }
         state.calls += 1;
-        Ok(Some(state.environment.capabilities.clone()))
+        let wait = Wait::new(state.progress.clone(), Waiting::Call);
+        Ok(Some((state.environment.capabilities.clone(), wait)))
     })?;
-    let Some(capabilities) = capabilities else {
+    let Some((capabilities, mut wait)) = granted else {
         return Ok(Err(Error::unsupported("capabilities do not work while an adapter describes itself")));
     };
+    wait.set(true);
     let result = match work(capabilities) {
         Ok(future) => future.await,
         Err(error) => Err(error),
     };
+    drop(wait);
     accessor.with(|mut access| {
         let state = access.data_mut();
         state.calls = state.calls.saturating_sub(1);
