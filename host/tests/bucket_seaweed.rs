@@ -1,6 +1,7 @@
 //! The `bucket` capability against a real SeaweedFS.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,32 +9,37 @@ use futures::StreamExt;
 use tidelock::capabilities::bucket::{Bucket, PutOptions, S3Bucket};
 use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, Secret};
 use tidelock::types::{Body, ByteRange, Error, ErrorKind};
+use xtask::backends::Seaweed;
 
-const ENDPOINT: &str = "http://127.0.0.1:18333";
 const MIB: usize = 1 << 20;
+const BUCKET: &str = "capability";
 
-/// A grant below a prefix of the test's own, in a bucket that is there; `None`, aloud, where no server runs.
-async fn grant(test: &str) -> Option<BucketGrant> {
-    if tokio::net::TcpStream::connect("127.0.0.1:18333").await.is_err() {
-        eprintln!("skipped {test}: no SeaweedFS at {ENDPOINT}");
-        return None;
-    }
-    let credentials =
-        BucketCredentials { access_key: "AKTEST".into(), secret_key: Secret::new("SKTEST"), session_token: None };
-    let grant = BucketGrant {
-        endpoint: Some(ENDPOINT.into()),
+/// One server for all tests of this file.
+fn server() -> &'static Seaweed {
+    static SERVER: LazyLock<Seaweed> = LazyLock::new(|| {
+        let server = Seaweed::start().unwrap();
+        server.create_bucket(BUCKET).unwrap();
+        server
+    });
+    &SERVER
+}
+
+/// A grant below a prefix of the test's own.
+async fn grant(test: &str) -> BucketGrant {
+    let server = tokio::task::spawn_blocking(server).await.unwrap();
+    let credentials = BucketCredentials {
+        access_key: server.access_key.clone(),
+        secret_key: Secret::new(server.secret_key.as_str()),
+        session_token: None,
+    };
+    BucketGrant {
+        endpoint: Some(server.endpoint.clone()),
         prefix: format!("{test}/"),
         path_style: true,
         credentials: Some(credentials),
         part_size: 5 << 20,
-        ..BucketGrant::of("us-east-1", "capability")
-    };
-    let _ = raw(&grant).create_bucket().bucket(&grant.bucket).send().await;
-    let bucket = S3Bucket::open(&grant).unwrap();
-    for entry in bucket.list_objects("", None, 1000).await.unwrap().entries {
-        bucket.delete(&entry.key).await.unwrap();
+        ..BucketGrant::of(&server.region, BUCKET)
     }
-    Some(grant)
 }
 
 /// The SDK itself, to look from outside.
@@ -41,7 +47,7 @@ fn raw(grant: &BucketGrant) -> aws_sdk_s3::Client {
     let keys = grant.credentials.as_ref().unwrap();
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
-        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .region(aws_sdk_s3::config::Region::new(grant.region.clone()))
         .force_path_style(true)
         .endpoint_url(grant.endpoint.clone().unwrap())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
@@ -77,7 +83,7 @@ async fn read(bucket: &S3Bucket, key: &str, range: Option<ByteRange>) -> Result<
 
 #[tokio::test]
 async fn what_is_stored_is_read() {
-    let Some(grant) = grant("what_is_stored_is_read").await else { return };
+    let grant = grant("what_is_stored_is_read").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     for len in [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 10 * MIB, 33 * MIB + 7] {
         let data = pattern(len);
@@ -103,7 +109,7 @@ async fn what_is_stored_is_read() {
 
 #[tokio::test]
 async fn ranges() {
-    let Some(grant) = grant("ranges").await else { return };
+    let grant = grant("ranges").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     let data = pattern(12 * MIB);
     bucket.put("k", stream(&data), PutOptions::default()).await.unwrap();
@@ -126,7 +132,7 @@ async fn ranges() {
 
 #[tokio::test]
 async fn only_where_it_is_absent() {
-    let Some(grant) = grant("only_where_it_is_absent").await else { return };
+    let grant = grant("only_where_it_is_absent").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     for len in [10, 12 * MIB] {
         let key = format!("k{len}");
@@ -141,7 +147,7 @@ async fn only_where_it_is_absent() {
 
 #[tokio::test]
 async fn what_fails_leaves_nothing() {
-    let Some(grant) = grant("what_fails_leaves_nothing").await else { return };
+    let grant = grant("what_fails_leaves_nothing").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     let data = pattern(12 * MIB);
     let broken = stream(&data).chain(futures::stream::iter([Err(Error::corrupt("the source broke"))]));
@@ -170,7 +176,7 @@ async fn what_fails_leaves_nothing() {
 
 #[tokio::test]
 async fn dead_uploads_are_collected_below_the_prefix_only() {
-    let Some(grant) = grant("dead_uploads").await else { return };
+    let grant = grant("dead_uploads").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     bucket.collect(Duration::ZERO).await.unwrap();
     let begin = |key: String| raw(&grant).create_multipart_upload().bucket(&grant.bucket).key(key).send();
@@ -189,7 +195,7 @@ async fn dead_uploads_are_collected_below_the_prefix_only() {
 
 #[tokio::test]
 async fn listings_and_copies() {
-    let Some(grant) = grant("listings").await else { return };
+    let grant = grant("listings").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     let keys = ["a", "a/b", "a/c", "b", "c"];
     for key in keys {
@@ -226,7 +232,8 @@ async fn listings_and_copies() {
 
 #[tokio::test]
 async fn refusals_say_what_to_do() {
-    let Some(grant) = grant("refusals").await else { return };
+    let grant = grant("refusals").await;
+    let (endpoint, secret) = (server().endpoint.clone(), server().secret_key.clone());
     let with = |secret: &str, bucket: &str, endpoint: &str| {
         let mut grant = grant.clone();
         grant.credentials.as_mut().unwrap().secret_key = Secret::new(secret);
@@ -236,25 +243,25 @@ async fn refusals_say_what_to_do() {
         S3Bucket::open(&grant).unwrap()
     };
     let put = async |bucket: S3Bucket| bucket.put("k", Body::from_bytes("x"), PutOptions::default()).await.unwrap_err();
-    let error = put(with("hush-hush", "capability", ENDPOINT)).await;
+    let error = put(with("hush-hush", BUCKET, &endpoint)).await;
     assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
     assert!(!format!("{error:?}").contains("hush-hush"));
     assert!(error.advice().is_some());
-    let error = with("SKTEST", "no-such-bucket", ENDPOINT).get("k", None).await.unwrap_err();
+    let error = with(&secret, "no-such-bucket", &endpoint).get("k", None).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotFound), "{error}");
-    let error = put(with("SKTEST", "capability", "http://127.0.0.1:1")).await;
+    let error = put(with(&secret, BUCKET, "http://127.0.0.1:1")).await;
     assert_eq!(*error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
     // Somebody who listens and never answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = put(with("SKTEST", "capability", &format!("http://{}", mute.local_addr().unwrap()))).await;
+    let error = put(with(&secret, BUCKET, &format!("http://{}", mute.local_addr().unwrap()))).await;
     assert!(error.to_string().contains("neither took nor gave"), "{error}");
 }
 
 /// That the server verifies the checksum that uploads carry, so that damage on the way is found.
 #[tokio::test]
 async fn the_server_verifies_checksums() {
-    let Some(grant) = grant("checksums").await else { return };
+    let grant = grant("checksums").await;
     let sent = raw(&grant)
         .put_object()
         .bucket(&grant.bucket)

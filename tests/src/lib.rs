@@ -1,1 +1,9 @@
-//! x
+//! What the tests share: the built program in a folder of its own ([`program`]), real servers ([`server`]), data
+//! ([`data`]).
+//!
+//! The tests themselves are three: `command_line` drives the built program as a user does, `library` embeds the host in
+//! its own process, `layers` reads the sources. Guests that they need are in `fixtures/` and are built with the others.
+
+pub mod data;
+pub mod program;
+pub mod server;

@@ -18,9 +18,14 @@ macro_rules! say {
 }
 
 /// The repository's root: the folder that holds `xtask/`.
+///
+/// Cargo tells what it runs where its package is. That goes before the folder of this crate at build time: checkouts that
+/// share a target directory share the built program too.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let there = told.as_deref().and_then(Path::parent).filter(|root| root.join("xtask/Cargo.toml").is_file());
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+    there.or(built.parent()).unwrap_or(built).to_path_buf()
 }
 
 /// A `cargo` of the active toolchain, run at the repository's root.

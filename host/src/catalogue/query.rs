@@ -186,7 +186,11 @@ impl Catalogue {
 fn unknown(text: &str) -> Error {
     // A pasted novel should not be printed back whole.
     let shown: String = text.chars().take(80).collect();
-    Error::not_found(format!("there is no snapshot `{shown}`")).hint("`tidelock ls` shows the snapshots known here")
+    let error = Error::not_found(format!("there is no snapshot `{shown}`"));
+    if text.starts_with("tl1") && text.len() < "tl1".len() + PREFIX_DIGITS {
+        return error.hint(format!("the beginning of an id needs {PREFIX_DIGITS} characters or more after `tl1`"));
+    }
+    error.hint("`tidelock ls` shows the snapshots known here")
 }
 
 /// The only one, or why there is none.
@@ -202,7 +206,7 @@ fn one(found: Vec<(u64, Snapshot)>, text: &str) -> Result<Snapshot> {
                 ids.push("…".to_owned());
             }
             Err(Error::invalid(format!("`{text}` means several snapshots: {}", ids.join(", ")))
-                .hint("give more of the id"))
+                .hint("give one of these ids, or enough of its beginning"))
         }
     }
 }

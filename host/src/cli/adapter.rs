@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::arguments::Component;
 use super::failure::Failure;
+use super::input;
 use super::output::{self, Facts, Side, Table};
 use super::session::Session;
-use super::input;
 use crate::AdapterInfo;
 use crate::runtime::Inspection;
 use crate::types::{Features, format_bytes};

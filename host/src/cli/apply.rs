@@ -23,11 +23,12 @@ pub(super) async fn run(arguments: Apply, session: &Session) -> Result<(), Failu
 async fn open(path: &Path, format: Format) -> Result<Delta, Failure> {
     match format {
         Format::Zstd if input::is_standard(path) => Ok(Delta::Zstd(Box::new(std::io::stdin()))),
-        Format::Zstd => Ok(Delta::Zstd(Box::new(Named { file: input::file(path).await?, name: path.display().to_string() }))),
-        Format::Sparse if input::is_standard(path) => Err(Failure::usage(
-            "a sparse delta cannot come through a pipe, which has no holes",
-            "give the file itself",
-        )),
+        Format::Zstd => {
+            Ok(Delta::Zstd(Box::new(Named { file: input::file(path).await?, name: path.display().to_string() })))
+        }
+        Format::Sparse if input::is_standard(path) => {
+            Err(Failure::usage("a sparse delta cannot come through a pipe, which has no holes", "give the file itself"))
+        }
         Format::Sparse => {
             input::file(path).await?;
             Ok(Delta::Sparse(path.to_owned()))
@@ -43,8 +44,6 @@ struct Named {
 
 impl Read for Named {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.file.read(buffer).map_err(|error| {
-            std::io::Error::new(error.kind(), Error::io(&self.name, error))
-        })
+        self.file.read(buffer).map_err(|error| std::io::Error::new(error.kind(), Error::io(&self.name, error)))
     }
 }

@@ -103,7 +103,7 @@ pub(super) struct How {
     /// The route of the configuration that says which backends it goes to [default: default].
     #[arg(long)]
     pub(super) route: Option<String>,
-    /// A name for the snapshot. Need not be unique; the newest with a name is meant by it.
+    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
     #[arg(long)]
     pub(super) name: Option<String>,
     /// Store the bytes as they are, so that other programs can use the object.

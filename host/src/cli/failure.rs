@@ -148,23 +148,16 @@ pub(super) struct ErrorObject<'a> {
 impl<'a> ErrorObject<'a> {
     /// An error's.
     pub(super) fn of(error: &'a Error) -> Self {
-        Self {
-            kind: error.kind().name(),
-            message: error.message(),
-            backend: error.backend(),
-            hint: error.advice(),
-        }
+        Self { kind: error.kind().name(), message: error.message(), backend: error.backend(), hint: error.advice() }
     }
 }
 
 /// Says what clap found wrong with the arguments, or shows the help that was asked for, and gives the status.
 pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
     if json && found.use_stderr() {
-        let text = found.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
         print_object(&ErrorObject {
             kind: ErrorKind::Invalid.name(),
-            message: message.strip_prefix("error: ").unwrap_or(message),
+            message: &usage_message(found),
             backend: None,
             hint: Some("`tidelock help` shows the usage"),
         });
@@ -174,6 +167,17 @@ pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
     if found.use_stderr() { BAD_INPUT } else { 0 }
 }
 
+/// Clap's first paragraph in one line. Without a command it shows the help instead of a message.
+fn usage_message(found: &clap::Error) -> String {
+    if found.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing".to_owned();
+    }
+    let text = found.render().to_string();
+    let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let message = lines.join(" ");
+    message.strip_prefix("error: ").unwrap_or(&message).to_owned()
+}
+
 fn print_object(error: &ErrorObject<'_>) {
     #[derive(Serialize)]
     struct Object<'a> {
@@ -181,7 +185,8 @@ fn print_object(error: &ErrorObject<'_>) {
     }
     // The status tells the same; a stdout that cannot be written to changes nothing about it.
     let mut out = io::stdout().lock();
-    let _ = serde_json::to_writer(&mut out, &Object { error }).map(|()| out.write_all(b"\n").and_then(|()| out.flush()));
+    let _ =
+        serde_json::to_writer(&mut out, &Object { error }).map(|()| out.write_all(b"\n").and_then(|()| out.flush()));
 }
 
 #[cfg(test)]
@@ -238,6 +243,18 @@ mod tests {
             serde_json::to_value(plain.object()).unwrap(),
             serde_json::json!({ "kind": "not-found", "message": "no such snapshot", "backend": null, "hint": null })
         );
+    }
+
+    #[test]
+    fn usage_is_told_in_one_line() {
+        use clap::{Arg, Command};
+        let parse = |words: &[&str]| {
+            let store = Command::new("store").arg(Arg::new("FILE").required(true));
+            let command = Command::new("x").subcommand(store).subcommand_required(true).arg_required_else_help(true);
+            usage_message(&command.try_get_matches_from(words).unwrap_err())
+        };
+        assert_eq!(parse(&["x", "store"]), "the following required arguments were not provided: <FILE>");
+        assert_eq!(parse(&["x"]), "a command is missing");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Init, session: &Session) -> Result<(), Failure> {
 /// The file appears whole or not at all, and never in the place of another unless that is wanted.
 fn write(path: &Path, force: bool) -> Result<(), Failure> {
     let shown = path.display();
-    let fail = |error| Failure::input(Error::io(&shown, error));
+    let fail = |error| Failure::input(Error::io(format_args!("cannot write {shown}"), error));
     if path.is_dir() {
         return Err(Failure::usage(format!("{shown} is a directory"), "name a file in it"));
     }
@@ -47,9 +47,10 @@ fn write(path: &Path, force: bool) -> Result<(), Failure> {
         return file.persist(path).map(drop).map_err(|refused| fail(refused.error));
     }
     file.persist_noclobber(path).map(drop).map_err(|refused| match refused.error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("{shown} is there already"), "overwrite it with --force, or name another with --config")
-        }
+        std::io::ErrorKind::AlreadyExists => Failure::usage(
+            format!("{shown} is there already"),
+            "overwrite it with --force, or name another with --config",
+        ),
         _ => fail(refused.error),
     })
 }

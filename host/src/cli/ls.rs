@@ -46,13 +46,13 @@ async fn table(host: &Host, short: bool) -> Result<(), Failure> {
             ("NAME", Side::Left),
         ]);
         for snapshot in page.snapshots {
-            let digits = if short { SHORT } else { SnapshotId::TEXT_LEN };
-            let shown = |id: SnapshotId| id.to_string().chars().take(digits).collect::<String>();
+            // The id is what a script takes from here.
+            let id = if short { beginning(snapshot.id) } else { snapshot.id.to_string() };
             table.row([
-                shown(snapshot.id),
+                id,
                 format_bytes(snapshot.size),
                 output::moment(snapshot.created),
-                snapshot.base.map_or_else(|| "-".to_owned(), shown),
+                snapshot.base.map_or_else(|| "-".to_owned(), beginning),
                 snapshot.name.unwrap_or_default(),
             ]);
         }
@@ -67,6 +67,10 @@ async fn table(host: &Host, short: bool) -> Result<(), Failure> {
     }
 }
 
+fn beginning(id: SnapshotId) -> String {
+    id.to_string().chars().take(SHORT).collect()
+}
+
 /// `{"snapshots": […]}`. If it breaks off, the list is closed and `error` follows: still one object.
 async fn objects(host: &Host) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
@@ -75,7 +79,8 @@ async fn objects(host: &Host) -> Result<(), Failure> {
     let end = match &result {
         Ok(()) => "]}\n".to_owned(),
         Err(Failure::Error { error, .. }) => {
-            let error = serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
+            let error =
+                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
             format!("],\"error\":{error}}}\n")
         }
         Err(_) => return result,

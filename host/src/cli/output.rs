@@ -117,10 +117,7 @@ mod tests {
         let mut table = Table::new([("NAME", Side::Left), ("SIZE", Side::Right), ("WHY", Side::Left)]);
         table.row(["a".into(), "12 B".into(), String::new()]);
         table.row(["long name\u{1b}".into(), "4096 B".into(), "x".into()]);
-        assert_eq!(
-            table.to_string(),
-            "NAME          SIZE  WHY\na             12 B\nlong name\u{fffd}  4096 B  x\n"
-        );
+        assert_eq!(table.to_string(), "NAME          SIZE  WHY\na             12 B\nlong name\u{fffd}  4096 B  x\n");
     }
 
     #[test]

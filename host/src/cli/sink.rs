@@ -46,10 +46,10 @@ impl Sink {
             let own = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::output)?;
             return Ok(Self::Standard(own.into()));
         };
-        let fail = |error| Failure::input(Error::io(path.display(), error));
+        let fail = |error| Failure::input(Error::io(format_args!("cannot write {}", path.display()), error));
         // Through a symbolic link, its target is meant: replacing the link would leave the target as it was.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let found = match fs::metadata(&path) {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let found = match fs::metadata(&real) {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(fail(error)),
@@ -59,16 +59,16 @@ impl Sink {
                 Err(Failure::usage(format!("{} is a directory", path.display()), "name a file in it"))
             }
             Some(metadata) if !metadata.is_file() => {
-                let file = File::options().write(true).open(&path).map_err(fail)?;
-                Ok(Self::Direct { file, path })
+                let file = File::options().write(true).open(&real).map_err(fail)?;
+                Ok(Self::Direct { file, path: real })
             }
             found => {
-                let temporary = temporary_beside(&path).map_err(fail)?;
+                let temporary = temporary_beside(&real).map_err(fail)?;
                 if let Some(metadata) = found {
                     let kept = Permissions::from_mode(metadata.permissions().mode() & 0o7777);
                     temporary.as_file().set_permissions(kept).map_err(fail)?;
                 }
-                Ok(Self::Whole { temporary, path, len: 0 })
+                Ok(Self::Whole { temporary, path: real, len: 0 })
             }
         }
     }

@@ -1,0 +1,111 @@
+//! New versions of a snapshot: whole images, and deltas that the caller has already.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use tidelock_tests::data::{MIB, assert_same, changed, noise};
+use tidelock_tests::program::Home;
+use xtask::skip::skip;
+
+#[test]
+fn an_update_is_the_new_image_and_knows_its_base() {
+    let home = Home::new();
+    let old = noise(5 * MIB + 9, 1);
+    let new = changed(&old, 2);
+    let base = home.line_with(&["store", "-"], &old);
+    let file = home.file("new", &new);
+    let id = home.line(&["update", &base, &file]);
+    assert_eq!(id, home.line(&["id", &file]));
+    assert_eq!(home.line_with(&["update", &base, "-"], &new), id, "through a pipe");
+    assert_same(&home.bytes(&["retrieve", &id]), &new, "the new version");
+    assert_same(&home.bytes(&["retrieve", &base]), &old, "the old version");
+    assert_same(&home.bytes(&["retrieve", &id, "--range", "777770..777790"]), &new[777_770..777_790], "a range");
+    let stat = home.json(&["stat", &id]);
+    assert_eq!((&stat["base"], &stat["size"]), (&base.clone().into(), &new.len().into()));
+    // A version of a version.
+    let newest = changed(&new, 3);
+    let third = home.line_with(&["update", &id, "-"], &newest);
+    assert_eq!(home.json(&["stat", &third])["base"], id);
+    assert_same(&home.bytes(&["retrieve", &third]), &newest, "the newest version");
+    home.json(&["verify", "--deep"]);
+}
+
+#[test]
+fn the_backend_itself_knows_the_base() {
+    let home = Home::new();
+    let base = home.line_with(&["store", "-"], &noise(9000, 1));
+    let id = home.line_with(&["update", &base, "-"], &noise(9000, 2));
+    let object = |id: &str| home.json(&["stat", id])["placements"][0]["object"].as_str().unwrap().to_owned();
+    let side = home.path("tidelock-data/objects").join(format!("{}.base", object(&id)));
+    let text = std::fs::read_to_string(&side).unwrap_or_else(|error| panic!("{}: {error}", side.display()));
+    assert!(text.contains(&format!("base {}", object(&base))), "{text}");
+}
+
+#[test]
+fn zstd_deltas_are_applied() {
+    if Command::new("zstd").arg("--version").output().is_err() {
+        return skip("zstd_deltas_are_applied", "there is no zstd program");
+    }
+    let home = Home::new();
+    let old = noise(4 * MIB + 17, 1);
+    let new = changed(&old, 2);
+    let (old_file, new_file) = (home.file("old", &old), home.file("new", &new));
+    let delta = home.path("delta");
+    let status = Command::new("zstd")
+        .args(["-q", "-f", "--long=27", &format!("--patch-from={old_file}"), &new_file, "-o"])
+        .arg(&delta)
+        .status();
+    assert!(status.unwrap().success());
+    let delta_bytes = std::fs::metadata(&delta).unwrap().len();
+    assert!(delta_bytes < MIB as u64, "zstd found the common parts");
+    let base = home.line(&["store", &old_file]);
+    let applied = home.json(&["apply", &base, "delta"]);
+    let id = home.line(&["id", &new_file]);
+    assert_eq!((&applied["id"], &applied["base"]), (&id.clone().into(), &base.clone().into()));
+    assert_eq!(applied["size"], new.len());
+    assert_same(&home.bytes(&["retrieve", &id]), &new, "base and delta");
+    assert_eq!(home.line_with(&["apply", &base, "-", "--format", "zstd"], &home.read("delta")), id, "through a pipe");
+
+    // One that belongs to another base, one cut short, one that is none.
+    let other = home.line_with(&["store", "-"], &noise(4 * MIB + 17, 5));
+    home.refused(2, &["apply", &other, "delta"]);
+    let cut = home.read("delta");
+    home.file("cut", &cut[..cut.len() / 2]);
+    home.refused(2, &["apply", &base, "cut"]);
+    home.refused(2, &["apply", &base, "new"]);
+    home.refused(2, &["apply", &base, "absent"]);
+    assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());
+}
+
+#[test]
+fn sparse_deltas_are_applied() {
+    let home = Home::new();
+    let old = noise(6 * MIB, 1);
+    let base = home.line_with(&["store", "-"], &old);
+    let mut new = old.clone();
+    let delta = File::create(home.path("delta")).unwrap();
+    delta.set_len(old.len() as u64).unwrap();
+    for (at, seed) in [(0, 3), (MIB, 4), (6 * MIB - 4096, 5)] {
+        let page = noise(4096, seed);
+        delta.write_all_at(&page, at as u64).unwrap();
+        new[at..at + 4096].copy_from_slice(&page);
+    }
+    let id = home.line(&["apply", &base, "delta", "--format", "sparse"]);
+    assert_eq!(id, home.line_with(&["id", "-"], &new));
+    assert_same(&home.bytes(&["retrieve", &id]), &new, "base and differences");
+    assert_eq!(home.json(&["stat", &id])["base"], base);
+    // Of another length it is of another machine.
+    delta.set_len(old.len() as u64 + 4096).unwrap();
+    home.refused(2, &["apply", &base, "delta", "--format", "sparse"]);
+}
+
+#[test]
+fn a_base_has_to_be_there() {
+    let home = Home::new();
+    let absent = home.line_with(&["id", "-"], b"never stored");
+    home.file("image", b"x");
+    home.refused(2, &["update", &absent, "image"]);
+    home.refused(2, &["apply", &absent, "image"]);
+    assert!(home.objects().is_empty());
+}

@@ -1,0 +1,102 @@
+//! The program killed in the middle of a store: nothing half-visible, a clean next start, nothing left for ever.
+
+use std::fs;
+
+use tidelock_tests::data::{MIB, assert_same, noise};
+use tidelock_tests::program::{Home, Running, files, until};
+use tidelock_tests::server;
+
+/// Begins a store, gives it half of the bytes and kills it.
+fn kill_half_way(home: &Home, bytes: &[u8]) {
+    let mut store = Running::start(home.command(&["store", "-"]));
+    store.feed(&bytes[..bytes.len() / 2]).unwrap();
+    assert!(store.runs(), "it waits for the rest");
+    store.kill();
+}
+
+#[track_caller]
+fn nothing_is_listed(home: &Home) {
+    let listed = home.json(&["ls"]).to_string();
+    assert!(!listed.contains("tl1"), "{listed}");
+}
+
+#[test]
+fn a_store_that_is_killed_leaves_nothing_visible_on_fs() {
+    let home = Home::new();
+    let bytes = noise(32 * MIB, 1);
+    let mut store = Running::start(home.command(&["store", "-"]));
+    store.feed(&bytes[..16 * MIB]).unwrap();
+    // So that the collection has something to do: the test would show nothing otherwise.
+    until("bytes in a temporary file", || {
+        home.leftovers().iter().any(|f| f.metadata().is_ok_and(|m| m.len() >= MIB as u64))
+    });
+    store.kill();
+    assert!(home.objects().is_empty(), "{:?}", home.objects());
+    assert!(!home.leftovers().is_empty());
+
+    nothing_is_listed(&home);
+    home.json(&["verify", "--deep"]);
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());
+    let id = home.line_with(&["store", "-"], &bytes);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "the next start");
+    assert_eq!(home.objects().len(), 1);
+}
+
+#[test]
+fn a_store_that_goes_on_is_not_collected() {
+    let home = Home::new();
+    let bytes = noise(8 * MIB, 1);
+    let mut store = Running::start(home.command(&["store", "-"]));
+    store.feed(&bytes[..4 * MIB]).unwrap();
+    until("a temporary file", || !home.leftovers().is_empty());
+    home.json(&["gc", "--older-than", "1ms"]);
+    home.json(&["ls"]);
+    store.feed(&bytes[4 * MIB..]).unwrap();
+    let id = String::from_utf8(store.finish().success(&["store", "-"]).stdout).unwrap();
+    assert_same(&home.bytes(&["retrieve", id.trim()]), &bytes, "beside a collection");
+}
+
+#[test]
+fn killed_again_and_again_nothing_piles_up() {
+    let home = Home::new();
+    let bytes = noise(8 * MIB, 2);
+    let id = home.line_with(&["store", "-"], &noise(5000, 3));
+    for _ in 0..4 {
+        kill_half_way(&home, &bytes);
+    }
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());
+    let runs = files(&home.path("tidelock-data/run"));
+    assert!(runs.len() <= 2, "marks of dead processes: {runs:?}");
+    assert_same(&home.bytes(&["retrieve", &id]), &noise(5000, 3), "what was there before");
+    assert_eq!(home.objects().len(), 1);
+}
+
+#[test]
+fn a_store_that_is_killed_leaves_nothing_visible_on_s3() {
+    let home = server::home(server::shared(), "killed");
+    let bytes = noise(64 * MIB, 4);
+    kill_half_way(&home, &bytes);
+    nothing_is_listed(&home);
+    home.json(&["verify", "--deep"]);
+    let collected = home.json(&["gc", "--older-than", "1ms"]);
+    assert_eq!(collected["leftovers"], 1, "the upload that was begun: {collected}");
+    assert_eq!(home.json(&["gc", "--older-than", "1ms"])["leftovers"], 0, "and it is gone");
+    let id = home.line_with(&["store", "-"], &bytes);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "the next start");
+}
+
+#[test]
+fn a_retrieve_that_is_killed_leaves_the_old_file() {
+    let home = server::home(server::shared(), "killed-retrieve");
+    let bytes = noise(48 * MIB, 5);
+    let id = home.line_with(&["store", "-"], &bytes);
+    home.file("copy", b"old");
+    let before = fs::read_dir(home.path(".")).unwrap().count();
+    let retrieve = Running::start(home.command(&["retrieve", &id, "-o", "copy"]));
+    until("the beginning of a copy", || fs::read_dir(home.path(".")).unwrap().count() > before);
+    retrieve.kill();
+    let now = home.read("copy");
+    assert!(now == b"old" || now == bytes, "{} bytes of {}", now.len(), bytes.len());
+}

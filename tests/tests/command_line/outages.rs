@@ -1,0 +1,114 @@
+//! A backend that goes away: before, during and after, and that it is as good as new when it is back.
+
+use std::time::Duration;
+
+use tidelock_tests::data::{MIB, assert_same, noise};
+use tidelock_tests::program::{Home, Outcome, Running, until};
+use tidelock_tests::server;
+
+#[track_caller]
+fn failed(outcome: Outcome) {
+    let said = outcome.refused(1, &["with the backend down"]);
+    assert!(said.contains("cloud"), "it does not say which backend: {said}");
+}
+
+#[track_caller]
+fn empty(home: &Home) {
+    let listed = home.json(&["ls"]).to_string();
+    assert!(!listed.contains("tl1"), "{listed}");
+}
+
+#[test]
+fn a_backend_that_is_down_and_comes_back() {
+    let mut server = server::start();
+    let home = server::home(&server, "down");
+    let bytes = noise(20 * MIB, 1);
+    let known = home.line_with(&["store", "-"], &bytes);
+    server.kill();
+    home.file("image", noise(5000, 2));
+    failed(home.run(&["store", "image"]));
+    failed(home.run(&["retrieve", &known, "-o", "copy"]));
+    assert!(!home.path("copy").exists());
+    // What needs no backend works without one.
+    assert_eq!(home.json(&["stat", &known])["size"], bytes.len());
+    assert!(home.json(&["ls"]).to_string().contains(&known));
+    server.restart().unwrap();
+    assert_same(&home.bytes(&["retrieve", &known]), &bytes, "after the outage");
+    home.line(&["store", "image"]);
+    home.json(&["verify", "--deep"]);
+}
+
+#[test]
+fn a_backend_that_dies_in_the_middle_of_a_put() {
+    let mut server = server::start();
+    let home = server::home(&server, "mid-put");
+    let bytes = noise(60 * MIB, 3);
+    let mut put = Running::start(home.command(&["store", "-"]));
+    // More than one part is on its way when it dies.
+    put.feed(&bytes[..40 * MIB]).unwrap();
+    assert!(put.runs());
+    server.kill();
+    // It may have noticed already and closed its input.
+    let _ = put.feed(&bytes[40 * MIB..]);
+    failed(put.finish());
+    empty(&home);
+    server.restart().unwrap();
+    empty(&home);
+    let id = home.line_with(&["store", "-"], &bytes);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "the same store after the outage");
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "after the leftovers were collected");
+}
+
+#[test]
+fn a_backend_that_dies_in_the_middle_of_a_get() {
+    let mut server = server::start();
+    let home = server::home(&server, "mid-get");
+    let bytes = noise(60 * MIB, 5);
+    let id = home.line_with(&["store", "-"], &bytes);
+
+    // A reader that takes a little and waits: most of the object is still at the server when it dies.
+    let mut command = home.command(&["retrieve", &id]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    command.stdin(std::process::Stdio::null()).stdout(writer).stderr(std::process::Stdio::piped());
+    let mut get = command.spawn().unwrap();
+    drop(command);
+    let mut start = vec![0; MIB];
+    std::io::Read::read_exact(&mut reader, &mut start).unwrap();
+    assert_same(&start, &bytes[..MIB], "the beginning");
+    server.kill();
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut reader, &mut rest).unwrap();
+    let ended = get.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(get.stderr.as_mut().unwrap(), &mut said).unwrap();
+    assert!(rest.len() < bytes.len() - MIB, "the object was over before the server died: enlarge it");
+    assert_eq!(ended.code(), Some(1), "cut short is not done: {said}");
+    assert!(said.contains("cloud"), "{said}");
+    assert_same(&rest, &bytes[MIB..MIB + rest.len()], "what came was right");
+
+    // The same into a file: no file.
+    server.restart().unwrap();
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "after the outage");
+    home.file("copy", b"old");
+    server.pause().unwrap();
+    let get = Running::start(home.command(&["retrieve", &id, "-o", "copy"]));
+    std::thread::sleep(Duration::from_millis(300));
+    server.kill();
+    failed(get.finish());
+    assert_eq!(home.read("copy"), b"old");
+}
+
+#[test]
+fn a_backend_that_says_nothing_is_given_up() {
+    let server = server::start();
+    let home = server::home(&server, "mute");
+    let known = home.line_with(&["store", "-"], &noise(5000, 1));
+    server.pause().unwrap();
+    // The configuration allows five seconds without a byte.
+    failed(home.run(&["retrieve", &known, "-o", "copy"]));
+    let outcome = home.run_with(&["store", "-"], &noise(6000, 2));
+    server.resume().unwrap();
+    failed(outcome);
+    until("it answers again", || home.run(&["retrieve", &known]).status.success());
+}

@@ -1,0 +1,71 @@
+//! Hosts in folders of their own.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use tidelock::capabilities::grant::{BucketCredentials, Secret};
+use tidelock::config::{Config, CredentialRef};
+use tidelock::{Body, Error, Host, NoSecrets, Result, Secrets, SnapshotId, Source, StoreOptions, Stored};
+use tidelock_tests::data::assert_same;
+use tidelock_tests::program::guest;
+
+/// A component that was built with the other guests.
+pub fn component(name: &str) -> Vec<u8> {
+    std::fs::read(guest(name)).unwrap()
+}
+
+/// One backend `mine`, with a guest or a built-in adapter and further lines of its table.
+pub fn config(dir: &Path, adapter: &str, lines: &str) -> Config {
+    let adapter = if adapter == "fs" { adapter.into() } else { guest(adapter).display().to_string() };
+    let text = format!(
+        "data_dir = \"data\"\n[backends.mine]\nadapter = \"{adapter}\"\ngrants.directory.objects = {{ path = \"objects\" }}\n{lines}\n"
+    );
+    Config::parse(&text, dir).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A host with that backend.
+pub async fn host(dir: &Path, adapter: &str, lines: &str) -> Host {
+    Host::open(&config(dir, adapter, lines), &NoSecrets).await.unwrap()
+}
+
+/// Stores bytes that can be read again, as a file's can.
+pub async fn store(host: &Host, bytes: &[u8]) -> Result<Stored> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    host.store(Source::open(file.path()).await?, StoreOptions::default()).await
+}
+
+/// All bytes of a snapshot.
+pub async fn read(host: &Host, id: SnapshotId) -> Result<Bytes> {
+    let retrieved = host.retrieve(id, None).await?;
+    let body: Body = retrieved.body;
+    body.collect(1 << 30).await
+}
+
+/// Stores and reads back.
+pub async fn round_trip(host: &Host, bytes: &[u8]) -> Stored {
+    let stored = store(host, bytes).await.unwrap();
+    assert_same(&read(host, stored.id).await.unwrap(), bytes, "stored and read back");
+    stored
+}
+
+/// The files that hold objects, those being written aside.
+pub fn objects(dir: &Path) -> usize {
+    let root = dir.join("objects");
+    let all = tidelock_tests::program::files(&root).into_iter();
+    all.filter(|path| !path.starts_with(root.join(".tmp")) && path.extension().is_none()).count()
+}
+
+/// The one credential of a test server, whatever it is called.
+pub struct Keys(pub String, pub String);
+
+impl Secrets for Keys {
+    fn bucket(&self, _: &CredentialRef) -> Result<BucketCredentials> {
+        let secret_key = Secret::new(self.1.as_str());
+        Ok(BucketCredentials { access_key: self.0.clone(), secret_key, session_token: None })
+    }
+
+    fn http(&self, _: &CredentialRef) -> Result<Secret> {
+        Err(Error::invalid("no test sends a header"))
+    }
+}
