@@ -63,6 +63,9 @@ fn a_file_that_may_not_be_read() {
 fn an_id_that_is_unknown_and_ones_that_are_none() {
     let home = Home::new();
     let unknown = home.line_with(&["id", "-"], b"never stored");
+    let said = home.refused(2, &["stat", &unknown]);
+    assert!(said.contains("nothing is stored here"), "in the wrong folder: {said}");
+    home.line_with(&["store", "-"], b"something else");
     let nonsense =
         ["x", "tl1", &unknown[..54], &format!("{unknown}a"), &unknown.to_uppercase(), "tl1/../../etc/passwd", ""];
     for command in ["stat", "rm", "retrieve", "verify"] {
