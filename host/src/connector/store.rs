@@ -118,6 +118,12 @@ impl Host {
         self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
         match self.send(backend, &key, size, base, body, reading).await {
             Ok((receipt, identity)) => {
+                if let Ok(Some(object)) = self.sound_object_on(backend, &identity).await {
+                    // A stream that turned out to be there already, or two stores of one image at once.
+                    self.remove_spare(backend, &receipt.id).await;
+                    self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), vec![key]).await?;
+                    return Ok(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object });
+                }
                 let put = Put {
                     id: identity.id(),
                     size: identity.size(),
@@ -135,9 +141,23 @@ impl Host {
                 Ok(put)
             }
             Err(error) => {
-                self.inner.catalogue.end_intent(&key).await?;
+                // Where the backend may have done it all the same, the intent stays, for `collect` to look.
+                if !outcome_unknown(&error) {
+                    self.inner.catalogue.end_intent(&key).await?;
+                }
                 Err(error)
             }
+        }
+    }
+
+    /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
+    async fn remove_spare(&self, backend: &str, object: &ObjectId) {
+        let removed = match self.backend(backend) {
+            Ok(there) => there.slot.current().adapter.remove(object).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(backend, %object, %error, "an object of no use could not be removed");
         }
     }
 
@@ -166,9 +186,7 @@ impl Host {
         match reading.identity().await {
             Ok(identity) => Ok((receipt, identity)),
             Err(error) => {
-                if let Err(left) = adapter.remove(&receipt.id).await {
-                    tracing::warn!(backend, object = %receipt.id, error = %left, "an object of no use could not be removed");
-                }
+                self.remove_spare(backend, &receipt.id).await;
                 Err(error)
             }
         }
@@ -186,24 +204,22 @@ impl Host {
             return Ok(None);
         }
         let identity = file.identify(None).await?;
+        let Some(object) = self.sound_object_on(backend, &identity).await? else { return Ok(None) };
+        self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), Vec::new()).await?;
+        Ok(Some(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
+    }
+
+    /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
+    async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
-        let generation = self.backend(backend)?.slot.current();
-        match generation.adapter.stat(&object).await {
-            Ok(stat) if stat.size == identity.size() => {
-                self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), Vec::new()).await?;
-                Ok(Some(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
-            }
-            // The catalogue was wrong: it has to be stored again.
-            Ok(_) => {
-                self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
-                Ok(None)
-            }
-            Err(error) if *error.kind() == ErrorKind::NotFound => {
-                self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        match self.backend(backend)?.slot.current().adapter.stat(&object).await {
+            Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
+            Ok(_) => {}
+            Err(error) if *error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
+        Ok(None)
     }
 
     /// The object that holds a snapshot on a backend, if there is a live one.
@@ -244,6 +260,12 @@ fn worth_another(error: &Error) -> bool {
             | ErrorKind::RateLimited(_)
             | ErrorKind::InsufficientBalance(_)
     ) && error.backend().is_some()
+}
+
+/// Whether the backend may hold the object although the store failed: a reply that was lost, a guest that was cut.
+fn outcome_unknown(error: &Error) -> bool {
+    use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
+    error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
 }
 
 /// What a name for people may be. It must not be taken for an id.

@@ -184,6 +184,11 @@ impl Adapter {
                 operation,
             ));
         }
+        if receipt.size != watch.seen() {
+            let (said, given) = (receipt.size, watch.seen());
+            let what = format!("the adapter says that it has stored {said} bytes, but it was given {given}");
+            return Err(self.place(Error::corrupt(what), operation));
+        }
         Ok(receipt)
     }
 

@@ -19,7 +19,7 @@ const FREE: [&str; 7] = ["types", "digest", "digest-stream", "log", "settings", 
 /// Compares what a component imports and exports with what the host offers and the backend grants.
 pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted: &Capabilities) -> Result<()> {
     let (imports, exports) = wit::surface(component, engine);
-    if !exports.iter().any(|name| interface(name) == wit::REQUIRED_EXPORT) {
+    if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` of tidelock:storage@0.1";
         let what = format!("the component does not export `{}`", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));

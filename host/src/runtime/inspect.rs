@@ -19,8 +19,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The capabilities for which the operator has to grant something: `http`, `bucket`, `directory`.
     pub needs_grants: Vec<String>,
-    /// Core instances, if that can be told.
-    pub core_instances: Option<u32>,
+    /// Linear memories, if that can be told.
+    pub memories: Option<u32>,
     /// Elements of its tables at the start, if that can be told.
     pub table_elements: Option<u64>,
     /// Whether this host can load it as an adapter.
@@ -40,9 +40,9 @@ pub(crate) fn inspect(engine: &Engine, bytes: &[u8]) -> Result<Inspection> {
         digest: Digest::of(bytes).to_string(),
         bytes: bytes.len() as u64,
         needs_grants: ["http", "bucket", "directory"].into_iter().filter(|c| named(c)).map(str::to_owned).collect(),
-        core_instances: needs.as_ref().map(|needs| needs.num_memories),
+        memories: needs.as_ref().map(|needs| needs.num_memories),
         table_elements: needs.as_ref().and_then(|needs| needs.max_initial_table_size),
-        is_adapter: exports.iter().any(|name| name.starts_with(wit::REQUIRED_EXPORT)),
+        is_adapter: exports.iter().any(|name| wit::is_adapter_export(name)),
         imports,
         exports,
     })

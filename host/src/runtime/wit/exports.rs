@@ -179,8 +179,13 @@ fn missing(interface: &str, what: &str) -> crate::types::Error {
     crate::types::Error::unsupported(format!("the adapter does not export `{interface}`, so it cannot {what}"))
 }
 
-/// Interfaces that a component of this version must export, by their names without version.
-pub(in crate::runtime) const REQUIRED_EXPORT: &str = "tidelock:storage/adapter";
+/// The interface that a component of this version must export.
+pub(in crate::runtime) const REQUIRED_EXPORT: &str = "tidelock:storage/adapter@0.1";
+
+/// Whether the name of an export is that of the adapter interface, in a version that this host serves.
+pub(in crate::runtime) fn is_adapter_export(name: &str) -> bool {
+    name.strip_prefix(REQUIRED_EXPORT).is_some_and(|patch| patch.starts_with('.'))
+}
 
 /// The names of what a component imports and exports.
 pub(in crate::runtime) fn surface(component: &Component, engine: &wasmtime::Engine) -> (Vec<String>, Vec<String>) {

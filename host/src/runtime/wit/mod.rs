@@ -11,7 +11,7 @@ pub(super) mod convert;
 mod exports;
 
 pub(super) use body::accept;
-pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, surface};
+pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, is_adapter_export, surface};
 
 use super::state::State;
 use wasmtime::component::{HasData, Linker};
