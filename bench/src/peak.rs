@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use xtask::host::{Profile, binary};
 use xtask::image::difference;
+use xtask::run;
 
 use crate::place::{self, CREDENTIALS, Server, field};
 use crate::stats::rounded;
@@ -57,7 +57,7 @@ impl Peaks {
 
 /// Measures images of these sizes, in GiB, on both backends.
 pub fn run(gib: &[u64], note: impl Fn(&str)) -> Result<Peaks> {
-    let program = binary(Profile::Release)?;
+    let program = program()?;
     let mut rows = Vec::new();
     for &size in gib {
         let dir = place::on_disk()?;
@@ -74,6 +74,17 @@ pub fn run(gib: &[u64], note: impl Fn(&str)) -> Result<Peaks> {
         rows.extend(Job { program: &program, dir: &s3, image: &image, gib: size, server: Some(&server) }.run("s3")?);
     }
     Ok(Peaks { gib: gib.to_vec(), rows })
+}
+
+/// The program, built beside this one. Both packages are named, so that their dependencies have the features that they
+/// have here: for the program alone they would all be compiled again.
+fn program() -> Result<PathBuf> {
+    let mut cargo = run::cargo("build");
+    cargo.args(["--release", "--package", "tidelock-bench", "--package", "tidelock", "--bin", "tidelock"]);
+    run::run(&mut cargo)?;
+    let program = std::env::current_exe()?.with_file_name("tidelock");
+    ensure!(program.is_file(), "cargo built no {}: run `cargo xtask bench sandbox`", program.display());
+    Ok(program)
 }
 
 /// A store and a retrieve in a folder of their own.

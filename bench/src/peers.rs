@@ -127,7 +127,7 @@ impl OpenDal {
     pub fn new(server: &Seaweed) -> Result<Self> {
         // Its HTTP client is built with TLS even where none is used, and then needs a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        opendal::install_default();
+        opendal_http_transport_reqwest::install_default();
         let service = S3::default()
             .bucket(BUCKET)
             .endpoint(&server.endpoint)

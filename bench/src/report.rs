@@ -44,8 +44,8 @@ impl Sandbox {
             let place = if transfer.in_memory { "memory" } else { "disk" };
             let _ = writeln!(
                 text,
-                "256 MiB over S3 (SeaweedFS, data in {place}), {} rounds, MiB/s: median (slowest to fastest)\n",
-                transfer.rounds
+                "256 MiB over S3 (SeaweedFS, data in {place}), {} and {} rounds: median (slowest to fastest)\n",
+                transfer.rounds[0], transfer.rounds[1]
             );
             text += &direction("store", &transfer.put);
             text += &direction("retrieve", &transfer.get);
@@ -62,10 +62,11 @@ impl Sandbox {
 }
 
 fn direction(name: &str, direction: &Direction) -> String {
-    let mut text = format!("{name:<28}{:>8}{:>16}   adapter / this\n", "MiB/s", "");
+    let mut text = format!("{name:<28}{:>8}{:>16}{:>9}   adapter / this\n", "MiB/s", "", "CPU ms");
     for row in &direction.rows {
         let range = format!("({} to {})", row.range[0], row.range[1]);
-        let _ = writeln!(text, "  {:<26}{:>8}{range:>16}   {:.3}", row.who, row.mib_s, row.adapter_ratio);
+        let _ =
+            writeln!(text, "  {:<26}{:>8}{range:>16}{:>9}   {:.3}", row.who, row.mib_s, row.cpu_ms, row.adapter_ratio);
     }
     let _ = writeln!(text, "  adapter to its faster peer ({}): {:.3}; aim 0.95\n", direction.peer, direction.ratio);
     text

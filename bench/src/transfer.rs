@@ -28,6 +28,8 @@ use crate::{MIB, data, place};
 pub const SIZE: u64 = 256 * MIB;
 /// In how large pieces they come, which is how a host reads an image.
 const CHUNK: usize = 2 << 20;
+/// Rounds of reading for each of storing.
+const READS: usize = 3;
 /// The object that is read.
 const READ: &str = "read";
 
@@ -83,6 +85,8 @@ pub struct Row {
     pub mib_s: f64,
     /// The slowest and the fastest round.
     pub range: [f64; 2],
+    /// Processor time of this process for one object, in ms, the median of its rounds. The server's is not in it.
+    pub cpu_ms: f64,
     /// The median, over the rounds, of the adapter's rate to this one's.
     pub adapter_ratio: f64,
 }
@@ -103,8 +107,8 @@ pub struct Direction {
 pub struct Transfer {
     /// Bytes of the object.
     pub bytes: u64,
-    /// Rounds that count.
-    pub rounds: usize,
+    /// Rounds that count: of storing, and of reading, which is quicker and less even.
+    pub rounds: [usize; 2],
     /// Whether the server's data was in memory.
     pub in_memory: bool,
     /// Storing.
@@ -125,10 +129,10 @@ pub async fn run(rounds: usize, note: impl Fn(&str)) -> Result<Transfer> {
     let put = field.rounds(rounds, Way::Put).await?;
     note("reading 256 MiB over S3, in turns");
     field.sdk.put_parts(READ, field.data.clone()).await?;
-    let get = field.rounds(rounds, Way::Get).await?;
+    let get = field.rounds(rounds * READS, Way::Get).await?;
     Ok(Transfer {
         bytes: SIZE,
-        rounds,
+        rounds: [rounds, rounds * READS],
         in_memory: dir.path().starts_with("/dev/shm"),
         put,
         get,
@@ -171,31 +175,31 @@ impl Field {
     }
 
     async fn rounds(&self, rounds: usize, way: Way) -> Result<Direction> {
-        let mut rates = vec![Vec::new(); Who::ALL.len()];
+        let mut taken = vec![Vec::new(); Who::ALL.len()];
         let stored = if way == Way::Get { Some(self.store_image().await?) } else { None };
         for round in 0..=rounds {
             for turn in 0..Who::ALL.len() {
                 let index = (turn + round) % Who::ALL.len();
                 let who = Who::ALL[index];
-                let seconds = match stored {
+                let lap = match stored {
                     None => self.put(who, round).await,
                     Some(id) => self.get(who, id, round == 0).await,
                 };
-                let seconds = seconds.with_context(|| format!("{} failed", who.name()))?;
+                let lap = lap.with_context(|| format!("{} failed", who.name()))?;
                 // The first round makes connections and the server's volumes.
                 if round > 0 {
-                    rates[index].push(SIZE as f64 / MIB as f64 / seconds);
+                    taken[index].push(lap);
                 }
             }
         }
-        Ok(direction(&rates))
+        Ok(direction(&taken))
     }
 
-    /// Seconds for one object, which is gone afterwards.
-    async fn put(&self, who: Who, round: usize) -> Result<f64> {
+    /// Stores one object, which is gone afterwards.
+    async fn put(&self, who: Who, round: usize) -> Result<Lap> {
         let key = format!("{}-{round}", who.name().replace([' ', ','], "-"));
         let data = self.data.clone();
-        let began = Instant::now();
+        let began = Began::now()?;
         let mut gone = Some(key.clone());
         match who {
             Who::Adapter => {
@@ -214,21 +218,20 @@ impl Field {
             Who::OpenDalWhole => self.opendal.put(&key, data).await?,
             Who::OpenDalParts => self.opendal.put_parts(&key, data).await?,
         }
-        let seconds = match gone {
+        match gone {
             Some(key) => {
-                let seconds = began.elapsed().as_secs_f64();
+                let lap = began.lap()?;
                 self.sdk.delete(&key).await?;
-                seconds
+                Ok(lap)
             }
             None => {
                 let id = self.store_image().await?;
-                let seconds = began.elapsed().as_secs_f64();
+                let lap = began.lap()?;
                 // Otherwise the host would know the image next time, and send nothing.
                 self.host.remove(id).await?;
-                seconds
+                Ok(lap)
             }
-        };
-        Ok(seconds)
+        }
     }
 
     async fn store_image(&self) -> Result<SnapshotId> {
@@ -236,8 +239,8 @@ impl Field {
         Ok(self.host.store(source, StoreOptions::default()).await?.id)
     }
 
-    /// Seconds for reading the object, which is compared with what was stored if `check`.
-    async fn get(&self, who: Who, id: SnapshotId, check: bool) -> Result<f64> {
+    /// Reads the object, which is compared with what was stored if `check`.
+    async fn get(&self, who: Who, id: SnapshotId, check: bool) -> Result<Lap> {
         let (mut seen, mut same) = (0, true);
         let mut sink = |chunk: &[u8]| {
             if check {
@@ -245,7 +248,7 @@ impl Field {
             }
             seen += chunk.len();
         };
-        let began = Instant::now();
+        let began = Began::now()?;
         let object = ObjectId::new(READ)?;
         match who {
             Who::Adapter => drain(self.adapter.retrieve(&object, None).await?, &mut sink).await?,
@@ -256,26 +259,61 @@ impl Field {
             Who::OpenDalWhole => self.opendal.get(READ, SIZE, &mut sink).await?,
             Who::OpenDalParts => self.opendal.get_ranges(READ, SIZE, &mut sink).await?,
         }
-        let seconds = began.elapsed().as_secs_f64();
+        let lap = began.lap()?;
         ensure!(same && seen as u64 == SIZE, "what was read is not what was stored ({seen} bytes)");
-        Ok(seconds)
+        Ok(lap)
     }
 }
 
+/// One object of one contestant.
+#[derive(Clone, Copy)]
+struct Lap {
+    mib_s: f64,
+    cpu_ms: f64,
+}
+
+/// When an object was begun.
+struct Began {
+    at: Instant,
+    cpu_ms: f64,
+}
+
+impl Began {
+    fn now() -> Result<Self> {
+        Ok(Self { cpu_ms: cpu_ms()?, at: Instant::now() })
+    }
+
+    fn lap(&self) -> Result<Lap> {
+        let seconds = self.at.elapsed().as_secs_f64();
+        Ok(Lap { mib_s: (SIZE / MIB) as f64 / seconds, cpu_ms: cpu_ms()? - self.cpu_ms })
+    }
+}
+
+/// Processor time of this process so far: fields 14 and 15 of `/proc/self/stat` (proc(5)), in hundredths of a second.
+fn cpu_ms() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    // The second field is a name in parentheses, which may hold anything.
+    let (_, fields) = text.rsplit_once(") ").context("/proc/self/stat has no name")?;
+    let ticks: f64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks * 10.0)
+}
+
 /// Medians of the rates, and of the ratios within a round.
-fn direction(rates: &[Vec<f64>]) -> Direction {
+fn direction(laps: &[Vec<Lap>]) -> Direction {
+    let rates: Vec<Vec<f64>> = laps.iter().map(|laps| laps.iter().map(|lap| lap.mib_s).collect()).collect();
     let ours = &rates[0];
-    let row = |(who, theirs): (Who, &Vec<f64>)| {
+    let row = |((who, theirs), laps): ((Who, &Vec<f64>), &Vec<Lap>)| {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         let extreme = |pick: fn(f64, f64) -> f64| rounded(theirs.iter().copied().reduce(pick).unwrap_or(0.0), 0);
         Row {
             who: who.name(),
             mib_s: rounded(median(theirs), 0),
             range: [extreme(f64::min), extreme(f64::max)],
+            cpu_ms: rounded(median(&laps.iter().map(|lap| lap.cpu_ms).collect::<Vec<_>>()), 0),
             adapter_ratio: rounded(median(&ratios), 3),
         }
     };
-    let rows: Vec<Row> = Who::ALL.into_iter().zip(rates).map(row).collect();
+    let rows: Vec<Row> = Who::ALL.into_iter().zip(&rates).zip(laps).map(row).collect();
     let peers = rows.iter().zip(Who::ALL).filter(|(_, who)| who.is_peer()).map(|(row, _)| row);
     let faster = peers.max_by(|a, b| a.mib_s.total_cmp(&b.mib_s));
     let (ratio, peer) = faster.map_or((0.0, ""), |row| (row.adapter_ratio, row.who));
@@ -329,12 +367,24 @@ mod tests {
 
     #[test]
     fn the_ratio_is_to_the_faster_peer_round_by_round() {
-        let mut rates = vec![vec![100.0, 100.0, 100.0]; Who::ALL.len()];
-        rates[0] = vec![90.0, 190.0, 285.0];
+        let laps = |rates: [f64; 3]| rates.map(|mib_s| Lap { mib_s, cpu_ms: 1.0 }).to_vec();
+        let mut all = vec![laps([100.0; 3]); Who::ALL.len()];
+        all[0] = laps([90.0, 190.0, 285.0]);
         // Faster than any peer, but not one.
-        rates[2] = vec![999.0; 3];
-        rates[4] = vec![100.0, 200.0, 300.0];
-        let direction = direction(&rates);
+        all[2] = laps([999.0; 3]);
+        all[4] = laps([100.0, 200.0, 300.0]);
+        let direction = direction(&all);
         assert_eq!((direction.ratio, direction.peer), (0.95, "aws-sdk-s3, parts at once"));
+    }
+
+    #[test]
+    fn work_takes_processor_time() -> Result<()> {
+        let before = cpu_ms()?;
+        let mut digest = 0_u64;
+        while cpu_ms()? <= before {
+            digest = std::hint::black_box(digest.wrapping_mul(31).wrapping_add(7));
+        }
+        assert!(cpu_ms()? >= before + 10.0);
+        Ok(())
     }
 }
