@@ -124,10 +124,9 @@ impl Host {
 /// # Errors
 /// `invalid` for what is not a component.
 pub async fn inspect(component: Vec<u8>) -> Result<Inspection> {
-    tokio::task::spawn_blocking(move || {
+    setup::blocking(move || {
         let engine = Engine::new(crate::runtime::EngineOptions { operations: 1, ..Default::default() })?;
         crate::runtime::inspect(&engine, &component)
     })
     .await
-    .map_err(|error| Error::other(format!("inspecting was cut short: {error}")))?
 }

@@ -95,13 +95,7 @@ impl Adapter {
             through_guest: AtomicU64::new(0),
         });
         let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
-        let description = Description {
-            name: String::new(),
-            version: String::new(),
-            summary: String::new(),
-            features: Default::default(),
-            settings: Vec::new(),
-        };
+        let description = Description::default();
         let mut adapter =
             Self { engine: engine.clone(), environment, pre, exports, description, digest, compiled, in_flight };
         adapter.description = adapter.describe().await?;

@@ -76,20 +76,6 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-impl std::str::FromStr for Digest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        text.strip_prefix("sha256:")
-            .and_then(|hex| data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok())
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or_else(|| {
-                Error::invalid(format!("`{text}` is not a digest")).hint("write sha256: and 64 hexadecimal digits")
-            })
-    }
-}
-
 /// Compiles components and lends places to run them.
 pub struct Engine {
     inner: wasmtime::Engine,

@@ -18,8 +18,8 @@ use futures::StreamExt as _;
 use futures::channel::mpsc;
 use futures::stream::Stream;
 use tokio::sync::oneshot;
-use wasmtime::StoreContextMut;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::state::{Progress, State, Wait, Waiting};
 use crate::types::{Body, Error, Result};
@@ -99,14 +99,12 @@ impl StreamProducer<State> for HostBody {
             }
         }
         let capacity = self.rest.len().min(CHUNK);
-        store.data().crossed(0);
-        let environment = store.data().environment.clone();
-        let mut direct = destination.as_direct(store, capacity);
+        let mut direct = destination.as_direct(store.as_context_mut(), capacity);
         let room = direct.remaining();
         let count = room.len().min(self.rest.len());
         room[..count].copy_from_slice(&self.rest[..count]);
         direct.mark_written(count);
-        environment.through_guest.fetch_add(count as u64, Ordering::Relaxed);
+        store.data().crossed(count);
         self.rest.advance(count);
         Poll::Ready(Ok(StreamResult::Completed))
     }
@@ -137,7 +135,7 @@ impl StreamConsumer<State> for GuestBytes {
     fn poll_consume(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        store: StoreContextMut<State>,
+        mut store: StoreContextMut<State>,
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
@@ -151,18 +149,14 @@ impl StreamConsumer<State> for GuestBytes {
             Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
             Poll::Ready(Ok(())) => self.reader.set(false),
         }
-        let environment = store.data().environment.clone();
-        store.data().progress.moved();
-        let mut direct = source.as_direct(store);
+        let mut direct = source.as_direct(store.as_context_mut());
         let ready = direct.remaining();
         let count = ready.len().min(CHUNK);
-        if count > 0 {
-            let chunk = Bytes::copy_from_slice(&ready[..count]);
-            direct.mark_read(count);
-            environment.through_guest.fetch_add(count as u64, Ordering::Relaxed);
-            if self.queue.start_send(Ok(chunk)).is_err() {
-                return Poll::Ready(Ok(StreamResult::Dropped));
-            }
+        let chunk = Bytes::copy_from_slice(&ready[..count]);
+        direct.mark_read(count);
+        store.data().crossed(count);
+        if count > 0 && self.queue.start_send(Ok(chunk)).is_err() {
+            return Poll::Ready(Ok(StreamResult::Dropped));
         }
         Poll::Ready(Ok(StreamResult::Completed))
     }

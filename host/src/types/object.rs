@@ -141,7 +141,7 @@ pub struct SettingSpec {
 }
 
 /// What an adapter says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Description {
     /// Its name, for people.
     pub name: String,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::super::identity::Identifier;
 use super::super::segment::{SEGMENT, ZERO_SEGMENT, segment_digest};
-use super::super::testing::pattern;
+use super::super::testing::{drain, pattern};
 use super::*;
 
 fn expected(bytes: &[u8]) -> Identity {
@@ -31,17 +31,6 @@ fn counter() -> (Arc<AtomicU64>, Option<Progress>) {
         seen.fetch_max(done, Ordering::Relaxed);
     });
     (most, Some(progress))
-}
-
-async fn drain(mut body: Body) -> (Vec<u8>, Option<Error>) {
-    let mut all = Vec::new();
-    while let Some(chunk) = body.next().await {
-        match chunk {
-            Ok(chunk) => all.extend_from_slice(&chunk),
-            Err(error) => return (all, Some(error)),
-        }
-    }
-    (all, None)
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::identity::Identifier;
-use super::super::testing::pattern;
+use super::super::testing::{drain, pattern};
 use super::*;
 
 const LEN: usize = 2 * SEGMENT + 4321;
@@ -21,18 +21,6 @@ fn body(bytes: &[u8], piece: usize, sized: bool) -> Body {
     let count = bytes.len().div_ceil(piece);
     let chunks = (0..count).map(move |i| Ok(bytes.slice(i * piece..bytes.len().min((i + 1) * piece))));
     Body::new(stream::iter(chunks.collect::<Vec<_>>()), size)
-}
-
-/// What came out, and how it ended.
-async fn drain(mut body: Body) -> (Vec<u8>, Option<Error>) {
-    let mut all = Vec::new();
-    while let Some(chunk) = body.next().await {
-        match chunk {
-            Ok(chunk) => all.extend_from_slice(&chunk),
-            Err(error) => return (all, Some(error)),
-        }
-    }
-    (all, None)
 }
 
 fn is_corrupt(error: Option<Error>) -> String {
