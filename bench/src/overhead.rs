@@ -80,7 +80,13 @@ async fn side_by_side(name: &'static str, directory: Arc<dyn Directory>, operati
     capabilities.provide_directory("objects", directory.clone());
     // No directories of its own making, which would be work that the direct calls do not have.
     let flat = [("layout".to_owned(), SettingValue::Text("flat".to_owned()))];
-    let spec = BackendSpec { name: name.into(), capabilities, settings: flat.into(), limits: Limits::default() };
+    let spec = BackendSpec {
+        name: name.into(),
+        capabilities,
+        settings: flat.into(),
+        limits: Limits::default(),
+        trust: Default::default(),
+    };
     let engine = Engine::new(EngineOptions::default())?;
     let adapter = Arc::new(Adapter::load(&engine, &spec, transfer::component("fs")?).await?);
     // On a worker of the runtime, as a host's operations are; the thread that blocks on the runtime is none.

@@ -323,8 +323,13 @@ fn direction(laps: &[Vec<Lap>]) -> Direction {
 async fn adapter(server: &Server) -> Result<Arc<Adapter>> {
     let mut capabilities = Capabilities::none();
     capabilities.grant_bucket("objects", &server.grant())?;
-    let spec =
-        BackendSpec { name: "cloud".into(), capabilities, settings: Default::default(), limits: Limits::default() };
+    let spec = BackendSpec {
+        name: "cloud".into(),
+        capabilities,
+        settings: Default::default(),
+        limits: Limits::default(),
+        trust: Default::default(),
+    };
     let engine = Engine::new(EngineOptions::default())?;
     Ok(Arc::new(Adapter::load(&engine, &spec, component("s3")?).await?))
 }

@@ -53,8 +53,8 @@ fn abilities(features: &Features, optional: &[&str]) -> String {
 }
 
 pub(super) async fn inspect(arguments: &Component, session: &Session) -> Result<(), Failure> {
-    let bytes = input::component(&arguments.file).await?;
-    let inspection = crate::inspect(bytes).await?;
+    let component = input::component(&arguments.file).await?;
+    let inspection = crate::inspect(component.bytes).await?;
     if session.json { output::object(&inspection) } else { output::text(&describe(&inspection)) }
 }
 

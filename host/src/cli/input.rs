@@ -3,11 +3,9 @@
 use std::path::Path;
 
 use super::failure::Failure;
+use crate::runtime::Component;
 use crate::snapshot::{Source, StreamSource};
-use crate::types::{Error, Result};
-
-/// The most bytes of a component.
-const LARGEST_COMPONENT: u64 = 256 << 20;
+use crate::types::{Error, ErrorKind, Result};
 
 /// Whether standard input or output is meant.
 pub(super) fn is_standard(path: &Path) -> bool {
@@ -32,18 +30,11 @@ pub(super) async fn file(path: &Path) -> Result<std::fs::File, Failure> {
     Ok(file.into_std().await)
 }
 
-/// Reads a component.
-pub(super) async fn component(path: &Path) -> Result<Vec<u8>, Failure> {
-    use tokio::io::AsyncReadExt;
-    let fail = |error| Failure::input(Error::io(path.display(), error));
-    let mut bytes = Vec::new();
-    let file = tokio::fs::File::from_std(file(path).await?);
-    file.take(LARGEST_COMPONENT + 1).read_to_end(&mut bytes).await.map_err(fail)?;
-    if bytes.len() as u64 > LARGEST_COMPONENT {
-        return Err(Failure::usage(
-            format!("{} has more than 256 MiB: it is not an adapter", path.display()),
-            "give the component that was built for the adapter",
-        ));
-    }
-    Ok(bytes)
+/// Reads a component, with the signatures that lie beside it.
+pub(super) async fn component(path: &Path) -> Result<Component, Failure> {
+    let hint = "give the component that was built for the adapter";
+    Component::read(path).await.map_err(|error| {
+        let hinted = error.advice().is_some();
+        Failure::input(if hinted || *error.kind() != ErrorKind::Invalid { error } else { error.hint(hint) })
+    })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Ack, AdapterSource, Backend, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Limits, Listen, Route, Service,
-    Tier,
+    Tier, Trust,
 };
 
 /// The text of a configuration that means [`Config::embedded_default`] and documents every key.
@@ -33,6 +33,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
     Config {
         backends: BTreeMap::from([(name, backend)]),
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),
+        trust: Trust::default(),
         service: Service { listen: Listen::Unix("tidelock.sock".into()), token_file: None },
         data_dir,
     }

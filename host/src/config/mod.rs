@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::types::{Result, SettingValue};
+use crate::types::{PublicKey, Result, SettingValue};
 
 pub use default::commented_default;
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub backends: BTreeMap<String, Backend>,
     /// The routes by name; [`DEFAULT_ROUTE`] is always there, and all name backends that exist.
     pub routes: BTreeMap<String, Route>,
+    /// Whose components may be used.
+    pub trust: Trust,
     /// The daemon.
     pub service: Service,
 }
@@ -56,6 +58,13 @@ impl Config {
     pub fn embedded_default(data_dir: impl Into<PathBuf>) -> Self {
         default::embedded(data_dir.into())
     }
+}
+
+/// Whose components may be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The public keys that a backend's `signed_by` may name.
+    pub keys: BTreeMap<String, PublicKey>,
 }
 
 /// Where the component of an adapter comes from.
@@ -86,7 +95,8 @@ pub struct Backend {
     pub adapter: AdapterSource,
     /// The SHA-256 that the component must have.
     pub digest: Option<[u8; 32]>,
-    /// The names of the keys of which one must have signed the component. Empty demands no signature.
+    /// The names of the keys of [`Trust::keys`] of which one must have signed the component, at the start and at every
+    /// swap. Empty demands no signature.
     pub signed_by: Vec<String>,
     /// How warm it is; `warm` if it is not said.
     pub tier: Tier,

@@ -9,12 +9,14 @@ use url::Url;
 use super::read::{Item, Table, document, list, nearest};
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Tier,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Tier, Trust,
 };
 use crate::types::{Error, Result, SettingValue, parse_bytes, parse_duration};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
-    document(text, |root| Reader { directory }.config(root.only(&["data_dir", "backends", "routes", "service"])?))
+    document(text, |root| {
+        Reader { directory }.config(root.only(&["data_dir", "backends", "routes", "trust", "service"])?)
+    })
 }
 
 struct Reader<'d> {
@@ -29,7 +31,8 @@ impl Reader<'_> {
         };
         let example = "a table such as [backends.local] with `adapter = \"fs\"`";
         let named = root.need("backends", example)?;
-        let backends = map(&named, |item| self.backend(item))?;
+        let trust = root.get("trust").map_or(Ok(Trust::default()), |item| trust(&item))?;
+        let backends = map(&named, |item| self.backend(item, &trust))?;
         if backends.is_empty() {
             return Err(named.wrong("must hold at least one backend").hint(format!("write {example}")));
         }
@@ -41,10 +44,10 @@ impl Reader<'_> {
             routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&backends)?);
         }
         let service = self.service(root.get("service"))?;
-        Ok(Config { data_dir, backends, routes, service })
+        Ok(Config { data_dir, backends, routes, trust, service })
     }
 
-    fn backend(&self, item: &Item<'_>) -> Result<Backend> {
+    fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<Backend> {
         let table = item.table(&["adapter", "digest", "signed_by", "tier", "settings", "grants", "limits", "cost"])?;
         let adapter = table.need("adapter", "`adapter = \"fs\"`, or the path of a component")?;
         let settings = match table.get("settings") {
@@ -54,7 +57,7 @@ impl Reader<'_> {
         Ok(Backend {
             adapter: self.adapter(&adapter)?,
             digest: table.get("digest").map(|item| item.parsed(sha256)).transpose()?,
-            signed_by: table.get("signed_by").map_or(Ok(Vec::new()), |item| texts(&item))?,
+            signed_by: table.get("signed_by").map_or(Ok(Vec::new()), |item| signed_by(&item, trust))?,
             tier: table.get("tier").map_or(Ok(Tier::Warm), |item| tier(&item))?,
             settings,
             grants: table.get("grants").map_or(Ok(Grants::default()), |item| self.grants(&item))?,
@@ -215,8 +218,27 @@ fn settings(item: &Item<'_>) -> Result<BTreeMap<String, SettingValue>> {
     item.names()?.entries().map(|(name, item)| Ok((name.to_owned(), value(&item)?))).collect()
 }
 
-fn texts(item: &Item<'_>) -> Result<Vec<String>> {
-    item.array()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+fn trust(item: &Item<'_>) -> Result<Trust> {
+    let table = item.table(&["keys"])?;
+    let keys = table.get("keys").map_or(Ok(BTreeMap::new()), |item| map(&item, |key| key.parsed(str::parse)))?;
+    Ok(Trust { keys })
+}
+
+fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {
+    let known: Vec<&str> = trust.keys.keys().map(String::as_str).collect();
+    let named = |item: &Item<'_>| {
+        let name = item.text()?;
+        if trust.keys.contains_key(name) {
+            return Ok(name.to_owned());
+        }
+        let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let hint = match known.is_empty() {
+            true => format!("add a table [trust.keys] with {name} = \"ed25519:…\""),
+            false => format!("[trust.keys] has {}", list(&known)),
+        };
+        Err(item.wrong(format_args!("names `{name}`, and there is no such key in [trust.keys]{near}")).hint(hint))
+    };
+    item.array()?.iter().map(named).collect()
 }
 
 fn tier(item: &Item<'_>) -> Result<Tier> {

@@ -31,6 +31,10 @@ backends = ["cloud", "local"]
 copies = 2
 ack = 2
 
+[trust.keys]
+release = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+nightly = "ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="
+
 [service]
 listen = "127.0.0.1:7070"
 token_file = "token"
@@ -57,6 +61,7 @@ fn everything_is_read() {
     let cloud = &config.backends["cloud"];
     assert_eq!(cloud.digest.unwrap()[..6], [0, 0x11, 0x22, 0x33, 0x44, 0x55]);
     assert_eq!(cloud.signed_by, ["release", "nightly"]);
+    assert_eq!(config.trust.keys["release"].to_string(), "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
     assert_eq!(cloud.settings["layout"], SettingValue::Text("flat".into()));
     assert_eq!(cloud.settings["parts"], SettingValue::Integer(16));
     assert_eq!(cloud.settings["odd key"], SettingValue::Boolean(true));
@@ -117,6 +122,22 @@ fn errors_say_where_and_what() {
     for (text, expected) in [
         ("", "line 1, column 1: the configuration lacks `backends`"),
         ("backends = {}", "line 1, column 12: `backends` must hold at least one backend"),
+        (
+            "[backends.a]\nadapter = 'fs'\nsigned_by = ['release']",
+            "line 3, column 14: `backends.a.signed_by[0]` names `release`, and there is no such key in [trust.keys]",
+        ),
+        (
+            "[backends.a]\nadapter = 'fs'\nsigned_by = ['relaese']\n[trust.keys]\nrelease = 'ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo='",
+            "line 3, column 14: `backends.a.signed_by[0]` names `relaese`, and there is no such key in [trust.keys]; did you mean `release`?",
+        ),
+        (
+            &format!("{one}[trust.keys]\na = 'ed25519:xyz'"),
+            "line 4, column 5: `trust.keys.a` is wrong: it is not a public key",
+        ),
+        (
+            &format!("{one}[trust.keys]\na = 'ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='"),
+            "line 4, column 5: `trust.keys.a` is wrong: it is a weak key: any message would pass under it",
+        ),
         ("data_dri = 'x'", "line 1, column 1: `data_dri` is not a key that is known here; did you mean `data_dir`?"),
         ("zzz = 'x'", "line 1, column 1: `zzz` is not a key that is known here"),
         ("data_dir = 3", "line 1, column 12: `data_dir` must be a string, not an integer"),
@@ -141,8 +162,8 @@ fn errors_say_where_and_what() {
             "line 3, column 10: `backends.a.digest` is wrong: it is not a SHA-256 digest",
         ),
         (
-            "[backends.a]\nadapter = 'fs'\nsigned_by = ['x', 3]",
-            "line 3, column 19: `backends.a.signed_by[1]` must be a string, not an integer",
+            "[backends.a]\nadapter = 'fs'\nsigned_by = [3]",
+            "line 3, column 14: `backends.a.signed_by[0]` must be a string, not an integer",
         ),
         ("[backends.a]\nadapter = 'fs'\nsigned_by = []", "line 3, column 13: `backends.a.signed_by` must not be empty"),
         (
@@ -302,7 +323,7 @@ fn deep_nesting_is_answered() {
 fn the_first_unknown_key_of_the_text_is_named() {
     let error = parse("zebra = 1\nalpha = 2").unwrap_err();
     assert!(error.to_string().contains("`zebra`"), "{error}");
-    assert_eq!(error.advice(), Some("the keys here are `data_dir`, `backends`, `routes`, `service`"));
+    assert_eq!(error.advice(), Some("the keys here are `data_dir`, `backends`, `routes`, `trust`, `service`"));
 }
 
 #[test]

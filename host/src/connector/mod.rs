@@ -31,7 +31,7 @@ pub use store::StoreOptions;
 
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route, Tier};
-use crate::runtime::{Engine, GenerationInfo, Inspection, Slot, SwapReport};
+use crate::runtime::{Component, Engine, GenerationInfo, Inspection, Slot, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -77,8 +77,9 @@ impl Host {
     /// old one.
     ///
     /// # Errors
-    /// Whatever keeps the component from loading, and what its probe says. The old one serves on.
-    pub async fn swap(&self, backend: &str, component: Vec<u8>) -> Result<SwapReport> {
+    /// `denied` for a component that the backend's pin or its demand for a signature refuses; whatever else keeps it from
+    /// loading; what its probe says. The old one serves on.
+    pub async fn swap(&self, backend: &str, component: impl Into<Component>) -> Result<SwapReport> {
         self.backend(backend)?.slot.swap(component).await
     }
 

@@ -8,7 +8,7 @@ use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HttpGrant, Secret};
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
-use crate::runtime::{BackendSpec, Digest, Engine, EngineOptions, Limits, Slot, builtin};
+use crate::runtime::{BackendSpec, Component, Digest, Engine, EngineOptions, Limits, Slot, Trust, builtin};
 use crate::types::{Error, Result};
 
 /// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
@@ -66,7 +66,9 @@ pub(super) async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Inner
     let engine = Engine::new(options)?;
     let mut backends = BTreeMap::new();
     for (name, backend) in &config.backends {
-        let opened = open_backend(&engine, name, backend, secrets).await.map_err(|error| error.on_backend(name))?;
+        let opened = open_backend(&engine, name, backend, &config.trust, secrets)
+            .await
+            .map_err(|error| error.on_backend(name))?;
         backends.insert(name.clone(), opened);
     }
     Ok(Inner { catalogue, owner, data_dir, backends, routes: config.routes.clone() })
@@ -76,36 +78,37 @@ async fn open_backend(
     engine: &std::sync::Arc<Engine>,
     name: &str,
     backend: &config::Backend,
+    roots: &config::Trust,
     secrets: &dyn Secrets,
 ) -> Result<Backend> {
-    if !backend.signed_by.is_empty() {
-        return Err(Error::unsupported("signatures of adapters cannot be checked yet")
-            .hint("pin the component with `digest` instead of `signed_by`"));
-    }
     let component = component(&backend.adapter).await?;
-    if let Some(pinned) = backend.digest {
-        let found = Digest::of(&component);
-        if found != Digest::from_bytes(pinned) {
-            return Err(Error::denied(format!(
-                "the component is {found}, but the configuration pins {}",
-                Digest::from_bytes(pinned)
-            ))
-            .hint("if the new component is wanted, change `digest`"));
-        }
-    }
+    let trust = trust(backend, roots)?;
+    // Also before any folder of its grants is made; loading checks it again.
+    trust.check(&component)?;
     let capabilities = capabilities(&backend.grants, secrets).await?;
     let spec = BackendSpec {
         name: name.to_owned(),
         capabilities: capabilities.clone(),
         settings: backend.settings.clone(),
         limits: limits(&backend.limits),
+        trust,
     };
     Ok(Backend { slot: Slot::open(engine.clone(), spec, component).await?, tier: backend.tier, capabilities })
 }
 
-async fn component(source: &AdapterSource) -> Result<Vec<u8>> {
+/// What a backend demands of its components, the names of keys resolved.
+fn trust(backend: &config::Backend, roots: &config::Trust) -> Result<Trust> {
+    let key = |name: &String| match roots.keys.get(name) {
+        Some(key) => Ok((name.clone(), *key)),
+        None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
+    };
+    let signed_by = backend.signed_by.iter().map(key).collect::<Result<_>>()?;
+    Ok(Trust { digest: backend.digest.map(Digest::from_bytes), signed_by })
+}
+
+async fn component(source: &AdapterSource) -> Result<Component> {
     match source {
-        AdapterSource::BuiltIn(name) => builtin::builtin(name).map(<[u8]>::to_vec).ok_or_else(|| {
+        AdapterSource::BuiltIn(name) => builtin::builtin(name).map(Component::from).ok_or_else(|| {
             let known: Vec<_> = builtin::names().collect();
             if known.contains(&name.as_str()) {
                 return Error::unsupported("this binary was built without the default adapters")
@@ -114,9 +117,7 @@ async fn component(source: &AdapterSource) -> Result<Vec<u8>> {
             Error::invalid(format!("there is no built-in adapter `{name}`"))
                 .hint(format!("there is {}; or give the path of a component", known.join(", ")))
         }),
-        AdapterSource::File(path) => {
-            tokio::fs::read(path).await.map_err(|error| Error::io(format!("adapter {}", path.display()), error))
-        }
+        AdapterSource::File(path) => Component::read(path).await,
     }
 }
 

@@ -18,9 +18,11 @@ use tokio::task::AbortHandle;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
+use super::component::Component;
 use super::engine::{CompiledFrom, Digest, Engine, first_line};
 use super::limits::{Limits, Struck};
 use super::state::{Environment, Progress, State};
+use super::trust::Trust;
 use super::watch::watched;
 use super::{check, stream, wit};
 use crate::capabilities::Capabilities;
@@ -40,6 +42,8 @@ pub struct BackendSpec {
     pub settings: BTreeMap<String, SettingValue>,
     /// What one operation may take.
     pub limits: Limits,
+    /// What is demanded of its components.
+    pub trust: Trust,
 }
 
 /// A loaded adapter. Shared by all operations of its generation.
@@ -64,17 +68,21 @@ struct Running {
 }
 
 impl Adapter {
-    /// Compiles a component, checks it against what the backend grants, and asks it to describe itself.
+    /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
+    /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
     ///
     /// # Errors
-    /// `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted; `invalid`
+    /// `denied` for a component that is not the pinned one or lacks a demanded signature; `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted; `invalid`
     /// for settings that the adapter does not declare; whatever ends `describe`.
-    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: Vec<u8>) -> Result<Self> {
+    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
         let place = |error: Error| error.on_backend(&spec.name).during("load");
         check::limits(engine, &spec.limits).map_err(place)?;
-        let digest = Digest::of(&component);
-        let compiler = engine.clone();
-        let (component, compiled) = tokio::task::spawn_blocking(move || compiler.compile(&component))
+        let (component, trust, compiler) = (component.into(), spec.trust.clone(), engine.clone());
+        let work = move || {
+            let digest = trust.check(&component)?;
+            compiler.compile(&component.bytes).map(|(component, compiled)| (digest, component, compiled))
+        };
+        let (digest, component, compiled) = tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::other(format!("compiling was cut short: {error}")))?
             .map_err(place)?;

@@ -59,6 +59,11 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     fn hex(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
     }

@@ -1,25 +1,29 @@
 //! The sandbox: compiles adapters, runs their operations in instances of their own, and swaps one generation of an
 //! adapter for the next while operations run.
 //!
-//! `engine` compiles and keeps the clock; `limits`, `state` and `watch` bound what an operation takes; `stream` moves
+//! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state` and `watch` bound what an operation takes; `stream` moves
 //! bytes; `wit` is all that is particular to a version of the WIT package; `check` refuses what may not run; `adapter`
 //! runs operations; `registry` knows which generation serves. Nothing here knows what a snapshot is.
 
 mod adapter;
 pub mod builtin;
 mod check;
+mod component;
 mod engine;
 mod inspect;
 mod limits;
 mod registry;
 mod state;
 mod stream;
+mod trust;
 mod watch;
 mod wit;
 
 pub use adapter::{Adapter, BackendSpec};
+pub use component::{Component, MOST_COMPONENT_BYTES, signatures_beside};
 pub use engine::{CompiledFrom, Digest, Engine, EngineOptions};
 pub use inspect::Inspection;
 pub(crate) use inspect::inspect;
 pub use limits::Limits;
 pub use registry::{Generation, GenerationInfo, Slot, StageTime, SwapReport};
+pub use trust::{MOST_SIGNATURE_BYTES, MOST_SIGNATURES, SecretKey, Signature, Trust, parse_signatures};

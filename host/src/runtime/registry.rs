@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::adapter::{Adapter, BackendSpec};
+use super::component::Component;
 use super::engine::Engine;
 use crate::types::{Error, Result};
 
@@ -86,7 +87,7 @@ impl Slot {
     ///
     /// # Errors
     /// As [`Adapter::load`].
-    pub async fn open(engine: Arc<Engine>, spec: BackendSpec, component: Vec<u8>) -> Result<Self> {
+    pub async fn open(engine: Arc<Engine>, spec: BackendSpec, component: impl Into<Component>) -> Result<Self> {
         let adapter = Arc::new(Adapter::load(&engine, &spec, component).await?);
         let first = Generation { number: 1, adapter, since: now() };
         Ok(Self {
@@ -112,7 +113,7 @@ impl Slot {
     ///
     /// # Errors
     /// Whatever keeps the component from loading; what its probe says. The old generation serves on.
-    pub async fn swap(&self, component: Vec<u8>) -> Result<SwapReport> {
+    pub async fn swap(&self, component: impl Into<Component>) -> Result<SwapReport> {
         let _turn = self.swapping.lock().await;
         let mut stages = Stages::default();
         let adapter = Arc::new(Adapter::load(&self.engine, &self.spec, component).await?);

@@ -6,6 +6,7 @@
 mod body;
 mod error;
 mod ids;
+mod key;
 mod object;
 mod range;
 mod units;
@@ -13,6 +14,7 @@ mod units;
 pub use body::Body;
 pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
 pub use ids::{InvalidId, ObjectId, SnapshotId};
+pub use key::PublicKey;
 pub use object::{
     AccountState, Description, Features, Health, InventoryEntry, InventoryPage, ObjectStat, Receipt, SettingKind,
     SettingSpec, SettingValue, StoreHint,
