@@ -20,7 +20,11 @@ struct Listed {
 }
 
 pub(super) async fn ls(session: &Session) -> Result<(), Failure> {
-    let adapters = session.open().await?.adapters();
+    let host = session.open().await?;
+    for backend in host.backends() {
+        host.open_backend(backend).await?;
+    }
+    let adapters = host.adapters();
     if session.json {
         return output::object(&Listed { adapters });
     }

@@ -1,6 +1,7 @@
 //! What all commands start from: the configuration and the global options.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use super::arguments::Global;
@@ -75,8 +76,9 @@ impl Session {
         self.open().await
     }
 
-    /// The host of this configuration.
+    /// The host of this configuration. Its backends are opened by what needs them, so that a command asks for no more
+    /// credentials than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
-        Ok(Host::open(&self.config()?, &Credentials::of_process()).await?)
+        Ok(Host::open_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
 }

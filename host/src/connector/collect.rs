@@ -19,10 +19,10 @@ impl Host {
     /// What a backend says. What has been cleared by then stays cleared.
     pub async fn collect(&self, older_than: Duration) -> Result<Collected> {
         let mut collected = Collected::default();
-        for backend in self.inner.backends.values() {
-            let name = backend.slot.backend();
+        for name in self.inner.backends.keys() {
+            let capabilities = &self.backend(name).await?.capabilities;
             collected.leftovers +=
-                backend.capabilities.collect(older_than).await.map_err(|error| error.on_backend(name).during("gc"))?;
+                capabilities.collect(older_than).await.map_err(|error| error.on_backend(name).during("gc"))?;
         }
         self.finish_removals(&mut collected).await?;
         let run = self.inner.data_dir.join("run");
@@ -39,7 +39,10 @@ impl Host {
     async fn finish_removals(&self, collected: &mut Collected) -> Result<()> {
         let catalogue = &self.inner.catalogue;
         for placement in catalogue.placements_in(PlacementState::Removing).await? {
-            let Some(backend) = self.inner.backends.get(&placement.backend) else { continue };
+            if !self.inner.backends.contains_key(&placement.backend) {
+                continue;
+            }
+            let backend = self.backend(&placement.backend).await?;
             backend.slot.current().adapter.remove(&placement.object).await?;
             catalogue.remove_placement(&placement.backend, &placement.object).await?;
             collected.removals += 1;
@@ -54,7 +57,7 @@ impl Host {
     /// Removes the objects that cut-short stores may have completed without anybody having noted it. Their names hold
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
     async fn remove_orphans(&self, backend: &str, intents: &[&Intent], collected: &mut Collected) -> Result<()> {
-        let generation = self.backend(backend)?.slot.current();
+        let generation = self.backend(backend).await?.slot.current();
         let adapter = &generation.adapter;
         if !adapter.optional_interfaces().contains(&"inventory") {
             tracing::info!(backend, "the adapter cannot list its objects, so orphans cannot be looked for");

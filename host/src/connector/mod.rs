@@ -9,6 +9,7 @@
 //! only after its backend has said that it is durable, and what was under way is recorded as an intent before the first
 //! byte goes out, so that leftovers can be found (`collect`).
 
+mod backend;
 mod collect;
 mod delta;
 mod report;
@@ -29,9 +30,11 @@ pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
 pub use store::StoreOptions;
 
+use backend::{Backend, Open};
+
 use crate::catalogue::{Catalogue, Owner};
-use crate::config::{Config, Route, Tier};
-use crate::runtime::{Component, Engine, GenerationInfo, Inspection, Slot, SwapReport};
+use crate::config::{Config, Route};
+use crate::runtime::{Component, Engine, GenerationInfo, Inspection, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -48,29 +51,55 @@ struct Inner {
     catalogue: Catalogue,
     owner: Owner,
     data_dir: std::path::PathBuf,
+    engine: Arc<Engine>,
     backends: BTreeMap<String, Backend>,
     routes: BTreeMap<String, Route>,
-}
-
-struct Backend {
-    slot: Slot,
-    tier: Tier,
-    capabilities: crate::capabilities::Capabilities,
+    /// For the backends that are opened later; `None` once all are open.
+    secrets: Option<Arc<dyn Secrets>>,
 }
 
 impl Host {
-    /// Opens a host: its catalogue, its grants and the adapters of its backends. Connects to no backend yet.
+    /// Opens a host with all of its backends: its catalogue, its grants, their credentials and the adapters. Connects to
+    /// no backend yet.
     ///
     /// # Errors
     /// `invalid` and `denied` for a configuration that does not fit its adapters; `not-found` for a component that is not
-    /// there; `corrupt` for a damaged catalogue.
+    /// there; `corrupt` for a damaged catalogue. One backend that cannot be opened is enough; the error names it.
     pub async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
-        setup::open(config, secrets).await.map(|inner| Self { inner: Arc::new(inner) })
+        let host = Self { inner: Arc::new(setup::open(config, None).await?) };
+        for backend in host.inner.backends.values() {
+            backend.open(&host.inner.engine, secrets).await?;
+        }
+        Ok(host)
     }
 
-    /// The backends and what serves them.
+    /// Opens a host without its backends: each is opened by the first operation that needs it, which is when its
+    /// credentials and its component have to be there. What only asks the catalogue needs none of them. A backend that
+    /// cannot be opened fails that operation, or leaves it to the next backend that holds a snapshot, and is tried again
+    /// by the next one.
+    ///
+    /// # Errors
+    /// What the data directory and the catalogue meet.
+    pub async fn open_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
+        Ok(Self { inner: Arc::new(setup::open(config, Some(secrets)).await?) })
+    }
+
+    /// The names of the backends, whether or not they are open.
+    pub fn backends(&self) -> impl Iterator<Item = &str> {
+        self.inner.backends.keys().map(String::as_str)
+    }
+
+    /// Opens a backend if it is not open yet.
+    ///
+    /// # Errors
+    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    pub async fn open_backend(&self, name: &str) -> Result<()> {
+        self.backend(name).await.map(drop)
+    }
+
+    /// The backends that are open, and what serves them.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
-        self.inner.backends.values().map(AdapterInfo::of).collect()
+        self.inner.backends.values().filter_map(|backend| Some(AdapterInfo::of(backend, backend.get()?))).collect()
     }
 
     /// Replaces the adapter of a backend by another component while operations run. Those that have begun end on the
@@ -80,7 +109,7 @@ impl Host {
     /// `denied` for a component that the backend's pin or its demand for a signature refuses; whatever else keeps it from
     /// loading; what its probe says. The old one serves on.
     pub async fn swap(&self, backend: &str, component: impl Into<Component>) -> Result<SwapReport> {
-        self.backend(backend)?.slot.swap(component).await
+        self.backend(backend).await?.slot.swap(component).await
     }
 
     /// Puts the adapter that served before back.
@@ -88,25 +117,37 @@ impl Host {
     /// # Errors
     /// `conflict` if there is none.
     pub async fn rollback(&self, backend: &str) -> Result<SwapReport> {
-        self.backend(backend)?.slot.rollback().await
+        self.backend(backend).await?.slot.rollback().await
     }
 
-    /// The generations of a backend's adapter, newest first.
+    /// The generations of a backend's adapter, newest first. None if the backend is not open yet.
     ///
     /// # Errors
     /// `not-found` for an unknown backend.
     pub fn history(&self, backend: &str) -> Result<Vec<GenerationInfo>> {
-        Ok(self.backend(backend)?.slot.history())
+        Ok(self.configured(backend)?.get().map(|open| open.slot.history()).unwrap_or_default())
     }
 
     /// Bytes that were copied into or out of the memory of the adapters that serve now: what the sandbox had to carry.
     pub fn bytes_through_guests(&self) -> u64 {
-        self.inner.backends.values().map(|backend| backend.slot.current().adapter.bytes_through_guest()).sum()
+        let open = self.inner.backends.values().filter_map(Backend::get);
+        open.map(|open| open.slot.current().adapter.bytes_through_guest()).sum()
     }
 
-    fn backend(&self, name: &str) -> Result<&Backend> {
+    /// A backend, opened if it was not yet. What keeps it from being opened may be of any kind, `not-found` too (of a
+    /// component), and must not be taken for what an adapter says of an object.
+    async fn backend(&self, name: &str) -> Result<&Open> {
+        let backend = self.configured(name)?;
+        match (backend.get(), &self.inner.secrets) {
+            (Some(open), _) => Ok(open),
+            (None, Some(secrets)) => backend.open(&self.inner.engine, &**secrets).await,
+            (None, None) => backend.open(&self.inner.engine, &NoSecrets).await,
+        }
+    }
+
+    fn configured(&self, name: &str) -> Result<&Backend> {
         self.inner.backends.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.inner.backends.keys().map(String::as_str).collect();
+            let known: Vec<_> = self.backends().collect();
             Error::not_found(format!("there is no backend `{name}`")).hint(format!("there is {}", known.join(", ")))
         })
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Backend;
+use super::backend::{Backend, Open};
 use crate::config::Tier;
 use crate::types::{Features, ObjectId, SnapshotId};
 
@@ -142,17 +142,17 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
-    pub(super) fn of(backend: &Backend) -> Self {
-        let generation = backend.slot.current();
+    pub(super) fn of(backend: &Backend, open: &Open) -> Self {
+        let generation = open.slot.current();
         let description = generation.adapter.description();
         Self {
-            backend: backend.slot.backend().to_owned(),
+            backend: backend.name().to_owned(),
             adapter: description.name.clone(),
             version: description.version.clone(),
             digest: generation.adapter.digest().to_string(),
             generation: generation.number,
             since: generation.since,
-            tier: match backend.tier {
+            tier: match backend.tier() {
                 Tier::Hot => "hot",
                 Tier::Warm => "warm",
                 Tier::Cold => "cold",

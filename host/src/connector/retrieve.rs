@@ -39,6 +39,12 @@ impl Host {
         }
         let mut last = None;
         for placement in self.readable(id).await? {
+            if let Err(error) = self.backend(&placement.backend).await {
+                // What keeps a backend from being opened says nothing about what it holds.
+                tracing::warn!(backend = placement.backend, %error, "the backend cannot be opened");
+                last = Some(error);
+                continue;
+            }
             match self.open_placement(&placement, &identity, range).await {
                 Ok(body) => {
                     let size = body.remaining().unwrap_or(identity.size());
@@ -68,7 +74,7 @@ impl Host {
         identity: &Arc<Identity>,
         range: Option<ByteRange>,
     ) -> Result<Body> {
-        let generation = self.backend(&placement.backend)?.slot.current();
+        let generation = self.backend(&placement.backend).await?.slot.current();
         let adapter = &generation.adapter;
         let Some(range) = range else {
             let body = adapter.retrieve(&placement.object, None).await?;

@@ -1,9 +1,10 @@
 //! From a configuration to an open host: folders, grants, credentials, components.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{Backend, Inner};
+use super::Inner;
+use super::backend::{Backend, Open};
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HttpGrant, Secret};
 use crate::catalogue::{Catalogue, Owner};
@@ -13,7 +14,7 @@ use crate::types::{Error, Result};
 
 /// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
 /// embeds it decides where secrets come from.
-pub trait Secrets: Sync {
+pub trait Secrets: Send + Sync {
     /// The keys for a bucket.
     ///
     /// # Errors
@@ -46,7 +47,8 @@ fn nowhere() -> Error {
         .hint("open the host with an implementation of `Secrets`")
 }
 
-pub(super) async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Inner> {
+/// Everything but the backends.
+pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> Result<Inner> {
     let data_dir = config.data_dir.clone();
     make_dir(&data_dir)?;
     let catalogue = Catalogue::open(data_dir.join("catalogue.sqlite")).await?;
@@ -64,23 +66,20 @@ pub(super) async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Inner
         ..Default::default()
     };
     let engine = Engine::new(options)?;
-    let mut backends = BTreeMap::new();
-    for (name, backend) in &config.backends {
-        let opened = open_backend(&engine, name, backend, &config.trust, secrets)
-            .await
-            .map_err(|error| error.on_backend(name))?;
-        backends.insert(name.clone(), opened);
-    }
-    Ok(Inner { catalogue, owner, data_dir, backends, routes: config.routes.clone() })
+    let roots = Arc::new(config.trust.clone());
+    let backend = |(name, backend): (&String, _)| (name.clone(), Backend::new(name, backend, roots.clone()));
+    let backends = config.backends.iter().map(backend).collect();
+    Ok(Inner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
 }
 
-async fn open_backend(
-    engine: &std::sync::Arc<Engine>,
+/// What an operation needs of a backend: its grants with their credentials, and its adapter.
+pub(super) async fn open_backend(
+    engine: &Arc<Engine>,
     name: &str,
     backend: &config::Backend,
     roots: &config::Trust,
     secrets: &dyn Secrets,
-) -> Result<Backend> {
+) -> Result<Open> {
     let component = component(&backend.adapter).await?;
     let trust = trust(backend, roots)?;
     // Also before any folder of its grants is made; loading checks it again.
@@ -93,7 +92,7 @@ async fn open_backend(
         limits: limits(&backend.limits),
         trust,
     };
-    Ok(Backend { slot: Slot::open(engine.clone(), spec, component).await?, tier: backend.tier, capabilities })
+    Ok(Open { slot: Slot::open(engine.clone(), spec, component).await?, capabilities })
 }
 
 /// What a backend demands of its components, the names of keys resolved.

@@ -71,10 +71,14 @@ impl Host {
             .hint("put the backend back into the configuration"));
         }
         for placement in &placements {
+            // One that cannot be opened is met before anything is marked.
+            self.open_backend(&placement.backend).await?;
+        }
+        for placement in &placements {
             catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
         }
         for placement in &placements {
-            let generation = self.backend(&placement.backend)?.slot.current();
+            let generation = self.backend(&placement.backend).await?.slot.current();
             generation.adapter.remove(&placement.object).await?;
             catalogue.remove_placement(&placement.backend, &placement.object).await?;
         }

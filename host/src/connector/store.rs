@@ -152,7 +152,7 @@ impl Host {
 
     /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
     async fn remove_spare(&self, backend: &str, object: &ObjectId) {
-        let removed = match self.backend(backend) {
+        let removed = match self.backend(backend).await {
             Ok(there) => there.slot.current().adapter.remove(object).await,
             Err(error) => Err(error),
         };
@@ -172,7 +172,7 @@ impl Host {
         body: Body,
         reading: Reading,
     ) -> Result<(Receipt, Identity)> {
-        let generation = self.backend(backend)?.slot.current();
+        let generation = self.backend(backend).await?.slot.current();
         let adapter = &generation.adapter;
         let hint = StoreHint { key: key.to_owned(), size, labels: Vec::new() };
         let base = match base {
@@ -212,7 +212,7 @@ impl Host {
     /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
-        match self.backend(backend)?.slot.current().adapter.stat(&object).await {
+        match self.backend(backend).await?.slot.current().adapter.stat(&object).await {
             Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NotFound => {}

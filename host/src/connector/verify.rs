@@ -85,10 +85,9 @@ impl Host {
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        if !self.inner.backends.contains_key(&placement.backend) {
-            return Err(Error::unavailable(format!("there is no backend `{}` here", placement.backend)));
-        }
-        let generation = self.backend(&placement.backend)?.slot.current();
+        // Whatever keeps the backend from being opened says nothing about what it holds.
+        let backend = self.backend(&placement.backend).await;
+        let generation = backend.map_err(|error| Error::unavailable(error.message()))?.slot.current();
         let stat = generation.adapter.stat(&placement.object).await?;
         if stat.size != placement.stored_bytes {
             return Err(Error::corrupt(format!(

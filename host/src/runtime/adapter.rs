@@ -88,7 +88,7 @@ impl Adapter {
             .map_err(place)?;
         check::surface(engine.wasmtime(), &component, &spec.capabilities).map_err(place)?;
         let link = || -> wasmtime::Result<_> {
-            let pre = wit::linker(engine.wasmtime())?.instantiate_pre(&component)?;
+            let pre = engine.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;
             Ok((pre, exports))
         };

@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::Component;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::state::State;
+use super::wit;
 use crate::types::{Error, ErrorKind, Result};
 
 /// How often the epoch advances, and so how long a guest can run before the host looks at it.
@@ -84,6 +86,8 @@ impl std::fmt::Debug for Digest {
 /// Compiles components and lends places to run them.
 pub struct Engine {
     inner: wasmtime::Engine,
+    /// All that a guest may import. The same for every adapter, so it is made once: WASI alone has hundreds of functions.
+    linker: Linker<State>,
     places: Arc<Semaphore>,
     cache: Option<PathBuf>,
     largest_memory: u64,
@@ -113,8 +117,11 @@ impl Engine {
                 .hint("lower `operations`, or allow this process more address space (ulimit -v)")
         })?;
         start_clock(&inner)?;
+        let linker = wit::linker(&inner)
+            .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
         Ok(Arc::new(Self {
             inner,
+            linker,
             places: Arc::new(Semaphore::new(options.operations as usize)),
             cache: options.cache,
             largest_memory: options.largest_memory,
@@ -123,6 +130,10 @@ impl Engine {
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
+    }
+
+    pub(super) fn linker(&self) -> &Linker<State> {
+        &self.linker
     }
 
     /// The most linear memory that a backend's limit can allow.

@@ -86,3 +86,59 @@ fn credentials_that_are_not_there() {
     let said = home.run_with(&["store", "-"], b"x").refused(2, &["store", "-"]);
     assert!(said.contains("NOWHERE_ACCESS_KEY_ID"), "{said}");
 }
+
+/// A bucket whose credentials are nowhere, beside a folder. Nothing answers at its address.
+const BROKEN: &str = "
+[backends.cloud]
+adapter = \"s3\"
+grants.bucket.objects = { bucket = \"vm\", endpoint = \"http://127.0.0.1:1\", credentials = { env = \"NOWHERE\" } }
+[backends.local]
+adapter = \"fs\"
+grants.directory.objects = { path = \"objects\" }
+[routes.default]
+backends = [\"local\", \"cloud\"]
+[routes.away]
+backends = [\"cloud\", \"local\"]
+";
+
+#[test]
+fn a_backend_that_is_not_used_needs_no_credentials() {
+    let home = Home::with(BROKEN);
+    let id = home.line_with(&["store", "-", "--name", "mine"], b"x");
+    assert_eq!(home.json(&["ls"])["snapshots"][0]["id"], id);
+    assert_eq!(home.json(&["stat", "mine"])["placements"][0]["backend"], "local");
+    assert_eq!(home.bytes(&["retrieve", &id]), b"x");
+    assert_eq!(home.json(&["verify"])["checked"], 1);
+    // What needs it says what is missing, and on which.
+    let says = |said: String| assert!(said.contains("NOWHERE_ACCESS_KEY_ID") && said.contains("cloud"), "{said}");
+    let route = ["store", "-", "--route", "away"];
+    says(home.run_with(&route, b"y").refused(2, &route));
+    says(home.refused(2, &["adapter", "ls"]));
+    says(home.refused(2, &["gc"]));
+    // Another backend's copy is read although the preferred one cannot be opened.
+    home.file("tidelock.toml", BROKEN.replace("[\"local\", \"cloud\"]", "[\"cloud\", \"local\"]"));
+    assert_eq!(home.bytes(&["retrieve", &id]), b"x");
+    home.line(&["rm", &id]);
+}
+
+/// A component that is missing says nothing about the objects that it would find.
+#[test]
+fn a_backend_that_cannot_be_opened_loses_nothing() {
+    let home = Home::with("[backends.mine]\nadapter = \"./mine.wasm\"\ngrants.directory.objects = { path = \"o\" }\n");
+    let component = std::fs::read(tidelock_tests::program::guest("fs")).unwrap();
+    home.file("mine.wasm", &component);
+    let id = home.line_with(&["store", "-"], b"x");
+    std::fs::remove_file(home.path("mine.wasm")).unwrap();
+    let outcome = home.run(&["verify", "--deep", "--json"]);
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    let found = outcome.json();
+    assert_eq!(found["bad"], serde_json::json!([]), "{found}");
+    assert!(found["unreachable"][0]["why"].as_str().unwrap().contains("mine.wasm"), "{found}");
+    for arguments in [["retrieve", &id], ["rm", &id]] {
+        let said = home.refused(1, &arguments);
+        assert!(said.contains("mine.wasm"), "{said}");
+        assert_eq!(home.json(&["stat", &id])["placements"][0]["state"], "live");
+    }
+    home.file("mine.wasm", &component);
+    assert_eq!(home.bytes(&["retrieve", &id]), b"x");
+}
