@@ -12,7 +12,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -146,27 +148,53 @@ fn not_public(name: &str, address: IpAddr) -> Error {
         .hint("set private_addresses = true in the grant if this is meant")
 }
 
-/// Resolves names by the operating system and gives only public addresses. A name that has none is `denied`.
-#[derive(Debug, Clone, Copy)]
+/// Turns names into addresses. The operating system's way is [`SystemNames`]; an embedder may have another.
+pub trait Names: Send + Sync + 'static {
+    /// All addresses of a name, in the order in which they are to be tried; ports do not matter. They are checked
+    /// afterwards, and connected to without a further look-up.
+    ///
+    /// # Errors
+    /// `unavailable` if the name does not resolve.
+    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>>>;
+}
+
+/// As the operating system resolves names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemNames;
+
+impl Names for SystemNames {
+    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await;
+            let found = found.map_err(|error| Error::unavailable(format!("`{name}` does not resolve: {error}")))?;
+            Ok(found.collect())
+        })
+    }
+}
+
+/// Resolves names and gives only public addresses. A name that has none is `denied`.
+#[derive(Clone)]
 pub struct PublicResolver {
+    names: Arc<dyn Names>,
     /// Whether addresses that are not public are given too.
-    pub private_addresses: bool,
+    private_addresses: bool,
 }
 
 impl PublicResolver {
-    /// The addresses of a name that may be connected to, in the system's order.
+    /// Over a way of resolving names.
+    pub fn new(names: Arc<dyn Names>, private_addresses: bool) -> Self {
+        Self { names, private_addresses }
+    }
+
+    /// The addresses of a name that may be connected to, in the given order.
     ///
     /// # Errors
     /// `unavailable` if the name does not resolve; `denied` if no address is allowed.
-    pub async fn lookup(self, name: &str) -> Result<Vec<SocketAddr>> {
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0))
-            .await
-            .map_err(|error| Error::unavailable(format!("`{name}` does not resolve: {error}")))?
-            .collect();
-        self.keep(name, found)
+    pub async fn lookup(&self, name: &str) -> Result<Vec<SocketAddr>> {
+        self.keep(name, self.names.lookup(name).await?)
     }
 
-    fn keep(self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
+    fn keep(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
         let first = found.first().map(SocketAddr::ip);
         let kept: Vec<_> = found.into_iter().filter(|a| self.private_addresses || is_public(a.ip())).collect();
         match (kept.is_empty(), first) {
@@ -179,7 +207,7 @@ impl PublicResolver {
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let resolver = *self;
+        let resolver = self.clone();
         Box::pin(async move {
             let found = resolver.lookup(name.as_str()).await?;
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -290,9 +318,9 @@ mod tests {
     #[tokio::test]
     async fn only_public_addresses_of_a_name_are_left() {
         let mixed = vec!["127.0.0.1:0".parse().unwrap(), "8.8.8.8:0".parse().unwrap()];
-        let strict = PublicResolver { private_addresses: false };
+        let strict = PublicResolver::new(Arc::new(SystemNames), false);
         assert_eq!(strict.keep("x", mixed.clone()).unwrap(), ["8.8.8.8:0".parse().unwrap()]);
-        assert_eq!(PublicResolver { private_addresses: true }.keep("x", mixed.clone()).unwrap(), mixed);
+        assert_eq!(PublicResolver::new(Arc::new(SystemNames), true).keep("x", mixed.clone()).unwrap(), mixed);
         let error = strict.lookup("localhost").await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Denied);
         assert!(error.to_string().starts_with("localhost ("), "{error}");

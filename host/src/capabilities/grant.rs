@@ -52,6 +52,21 @@ pub struct HeaderCredential {
     pub secret: Secret,
 }
 
+/// The size of a request's or a response's headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// The most of them.
+    pub count: usize,
+    /// The most bytes of all names and values together.
+    pub bytes: usize,
+}
+
+impl Default for HeaderLimits {
+    fn default() -> Self {
+        Self { count: super::http::MOST_HEADERS, bytes: super::http::MOST_HEADER_BYTES }
+    }
+}
+
 /// Leave to send HTTP requests to some origins.
 #[derive(Debug, Clone)]
 pub struct HttpGrant {
@@ -62,6 +77,8 @@ pub struct HttpGrant {
     pub private_addresses: bool,
     /// What the host adds to each request.
     pub credentials: Option<HeaderCredential>,
+    /// The largest headers that are sent and taken.
+    pub headers: HeaderLimits,
     /// The most time for making a connection, name resolution and TLS included.
     pub connect_timeout: Duration,
     /// The most time in which the other side neither takes nor gives a byte.
@@ -79,6 +96,7 @@ impl HttpGrant {
             origins: origins.into_iter().map(str::parse).collect::<Result<_>>()?,
             private_addresses: false,
             credentials: None,
+            headers: HeaderLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
         })

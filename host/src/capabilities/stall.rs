@@ -5,6 +5,8 @@
 //! stands still while *we* are the ones who wait (for the source of the body). Responses are watched chunk by chunk.
 //!
 //! "Leaves" means: is taken by the client's write buffer, which holds some hundred KiB at most.
+//!
+//! A byte now and then is no life: while we wait for it, a response must bring [`PROGRESS`] bytes within each limit.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +16,10 @@ use futures::stream::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use crate::types::{Body, Error, Result};
+
+/// The bytes that a response must bring in the time that may pass without any. In the default half minute that is a line
+/// slower than any that storage is worth having over.
+const PROGRESS: usize = 1024;
 
 /// When the other side last showed life.
 #[derive(Debug, Clone)]
@@ -73,13 +79,20 @@ pub(super) fn winding(body: Body, clock: Clock) -> impl Stream<Item = Result<byt
     })
 }
 
-/// A body that fails when its next chunk takes longer than `limit`.
+/// A body that fails when it brings fewer than [`PROGRESS`] bytes within `limit`, unless they are its last. Time in which
+/// nobody asks for its bytes does not count.
 pub(super) fn watched(body: Body, limit: Duration) -> Body {
     let size = body.remaining();
-    let stream = futures::stream::unfold(Some(body), move |body| async move {
-        let mut body = body?;
-        match tokio::time::timeout(limit, body.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
+    let state = Some((body, limit, 0));
+    let stream = futures::stream::unfold(state, move |state| async move {
+        let (mut body, left, came) = state?;
+        let began = Instant::now();
+        match tokio::time::timeout(left, body.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                let came = chunk.len().saturating_add(came);
+                let next = if came >= PROGRESS { (limit, 0) } else { (left.saturating_sub(began.elapsed()), came) };
+                Some((Ok(chunk), Some((body, next.0, next.1))))
+            }
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,
             Err(_) => Some((Err(stalled(limit)), None)),
@@ -89,7 +102,10 @@ pub(super) fn watched(body: Body, limit: Duration) -> Body {
 }
 
 fn stalled(limit: Duration) -> Error {
-    Error::unavailable(format!("the other side neither took nor gave a byte for {} s", limit.as_secs_f32()))
+    Error::unavailable(format!(
+        "the other side neither took nor gave more than a few bytes for {} s",
+        limit.as_secs_f32()
+    ))
 }
 
 #[cfg(test)]
@@ -113,6 +129,20 @@ mod tests {
         clock.wind();
         let error = clock.watch(Duration::from_secs(30), futures::future::pending::<()>()).await.unwrap_err();
         assert!(error.to_string().contains("30 s"), "{error}");
+        let trickle = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            Some((Ok(bytes::Bytes::from_static(b"x")), ()))
+        });
+        let seen = StreamExt::collect::<Vec<_>>(watched(Body::new(trickle, None), Duration::from_secs(30))).await;
+        assert_eq!((seen.len(), seen[3].is_err()), (4, true), "three bytes in half a minute are as good as none");
+        let slow = futures::stream::unfold(0, |n| async move {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            (n < 9).then(|| (Ok(bytes::Bytes::from(vec![0; 1024])), n + 1))
+        });
+        assert_eq!(
+            watched(Body::new(slow, None), Duration::from_secs(30)).collect(1 << 20).await.unwrap().len(),
+            9 << 10
+        );
         let silent = Body::new(futures::stream::pending(), None);
         assert!(watched(silent, Duration::from_secs(30)).next().await.unwrap().is_err());
     }

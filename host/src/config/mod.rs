@@ -12,17 +12,18 @@
 //! a value stood once it has left the parser, and cannot tell which key was nearly right.
 
 mod default;
+mod limits;
 mod parse;
 mod read;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::types::{PublicKey, Result, SettingValue};
 
 pub use default::commented_default;
+pub use limits::{LIMITS, Limits};
 
 /// The data directory if the configuration does not say.
 pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
@@ -180,21 +181,6 @@ pub enum CredentialRef {
     Env(String),
     /// In a file.
     File(PathBuf),
-}
-
-/// What an adapter may use. `None` leaves it to the host's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of linear memory of one instance.
-    pub memory: Option<u64>,
-    /// Time for one operation, waiting included.
-    pub deadline: Option<Duration>,
-    /// Time without a byte moving.
-    pub idle: Option<Duration>,
-    /// Time of the processor for one operation.
-    pub cpu: Option<Duration>,
-    /// Host calls under way at once.
-    pub in_flight: Option<u32>,
 }
 
 /// What a backend costs, in one currency for all backends.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 use url::Url;
 
+use super::limits::limits;
 use super::read::{Item, Table, document, list, nearest};
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
     DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Tier, Trust,
 };
-use crate::types::{Error, Result, SettingValue, parse_bytes, parse_duration};
+use crate::types::{Error, Result, SettingValue};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
     document(text, |root| {
@@ -248,29 +249,6 @@ fn tier(item: &Item<'_>) -> Result<Tier> {
         "cold" => Ok(Tier::Cold),
         _ => Err(item.wrong("must be \"hot\", \"warm\" or \"cold\"")),
     }
-}
-
-fn limits(item: &Item<'_>) -> Result<Limits> {
-    let table = item.table(&["memory", "deadline", "idle", "cpu", "in_flight"])?;
-    let duration = |key| {
-        let item = table.get(key);
-        item.map(|item: Item<'_>| {
-            let duration = item.parsed(parse_duration)?;
-            if duration.is_zero() { Err(item.wrong("must be longer than nothing")) } else { Ok(duration) }
-        })
-        .transpose()
-    };
-    let memory = table.get("memory").map(|item| match item.value() {
-        DeValue::Integer(_) => u64::try_from(item.integer()?).map_err(|_| item.wrong("must not be negative")),
-        _ => item.parsed(parse_bytes),
-    });
-    Ok(Limits {
-        memory: memory.transpose()?,
-        deadline: duration("deadline")?,
-        idle: duration("idle")?,
-        cpu: duration("cpu")?,
-        in_flight: table.get("in_flight").map(|item| item.count(1 << 20)).transpose()?,
-    })
 }
 
 fn cost(item: &Item<'_>) -> Result<Cost> {

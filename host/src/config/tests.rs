@@ -1,5 +1,7 @@
 //! What is accepted, what is refused and in which words.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -89,6 +91,7 @@ fn everything_is_read() {
         idle: Some(Duration::from_secs(30)),
         cpu: Some(Duration::from_millis(250)),
         in_flight: Some(64),
+        ..Limits::default()
     };
     assert_eq!(cloud.limits, limits);
     assert_eq!(cloud.cost, Cost { storage_gb_month: Some(0.023), egress_gb: Some(1.0) });
@@ -96,6 +99,21 @@ fn everything_is_read() {
     assert_eq!(config.routes["default"], route);
     assert_eq!(config.service.listen, Listen::Tcp("127.0.0.1:7070".parse().unwrap()));
     assert_eq!(config.service.token_file.as_deref(), Some(Path::new("/etc/tidelock/token")));
+}
+
+/// Each limit reaches the value of its own name, and no other.
+#[test]
+fn every_limit_is_read() {
+    for key in LIMITS {
+        let value = match key {
+            "deadline" | "idle" | "cpu" => "'7s'",
+            _ => "7",
+        };
+        let text = format!("[backends.a]\nadapter = 'fs'\nlimits = {{ {key} = {value} }}");
+        let limits = format!("{:?}", parse(&text).unwrap().backends["a"].limits);
+        assert!(limits.contains(&format!("{key}: Some(7")), "{key}: {limits}");
+        assert_eq!(limits.matches("Some").count(), 1, "{key}: {limits}");
+    }
 }
 
 #[test]
@@ -354,12 +372,16 @@ fn every_example_can_be_used() {
 fn every_key_is_documented() {
     let text = uncommented();
     let source = include_str!("parse.rs");
+    for key in LIMITS {
+        assert!(text.contains(&format!("\n{key} =")), "the limit `{key}` is not in the commented default");
+    }
     let mut lists = 0;
     for list in source.split("table(&[").skip(1).map(|rest| &rest[..rest.find(']').unwrap()]) {
         lists += 1;
         for key in list.split(',').map(|key| key.trim().trim_matches('"')).filter(|key| !key.is_empty()) {
-            let documented = [format!("{key} ="), format!(".{key}."), format!("[{key}"), format!("`{key}`")];
-            assert!(documented.iter().any(|form| text.contains(form)), "`{key}` is not in the commented default");
+            let forms =
+                [format!("{key} ="), format!(".{key}."), format!("[{key}"), format!(".{key}]"), format!("`{key}`")];
+            assert!(forms.iter().any(|form| text.contains(form)), "`{key}` is not in the commented default");
         }
     }
     assert!(lists >= 9, "the lists of keys were not found: {lists}");

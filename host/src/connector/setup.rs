@@ -6,11 +6,17 @@ use std::sync::Arc;
 use super::Inner;
 use super::backend::{Backend, Open};
 use crate::capabilities::Capabilities;
-use crate::capabilities::grant::{BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HttpGrant, Secret};
+use crate::capabilities::grant::{
+    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, Secret,
+};
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
 use crate::runtime::{BackendSpec, Component, Digest, Engine, EngineOptions, Limits, Slot, Trust, builtin};
 use crate::types::{Error, Result};
+
+/// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
+/// takes 4 GiB of address space.
+const MOST_OPERATIONS: u32 = 2048;
 
 /// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
 /// embeds it decides where secrets come from.
@@ -59,13 +65,7 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
         Ok(owner)
     })
     .await?;
-    let largest_memory = config.backends.values().filter_map(|backend| backend.limits.memory).max().unwrap_or(0);
-    let options = EngineOptions {
-        cache: Some(data_dir.join("compiled")),
-        largest_memory: largest_memory.max(EngineOptions::default().largest_memory),
-        ..Default::default()
-    };
-    let engine = Engine::new(options)?;
+    let engine = Engine::new(engine(config, data_dir.join("compiled")))?;
     let roots = Arc::new(config.trust.clone());
     let backend = |(name, backend): (&String, _)| (name.clone(), Backend::new(name, backend, roots.clone()));
     let backends = config.backends.iter().map(backend).collect();
@@ -84,12 +84,13 @@ pub(super) async fn open_backend(
     let trust = trust(backend, roots)?;
     // Also before any folder of its grants is made; loading checks it again.
     trust.check(&component)?;
-    let capabilities = capabilities(&backend.grants, secrets).await?;
+    let limits = limits(&backend.limits);
+    let capabilities = capabilities(&backend.grants, &limits, secrets).await?;
     let spec = BackendSpec {
         name: name.to_owned(),
         capabilities: capabilities.clone(),
         settings: backend.settings.clone(),
-        limits: limits(&backend.limits),
+        limits,
         trust,
     };
     Ok(Open { slot: Slot::open(engine.clone(), spec, component).await?, capabilities })
@@ -120,11 +121,12 @@ async fn component(source: &AdapterSource) -> Result<Component> {
     }
 }
 
-async fn capabilities(grants: &config::Grants, secrets: &dyn Secrets) -> Result<Capabilities> {
+async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Secrets) -> Result<Capabilities> {
     let mut granted = Capabilities::none();
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
         http.private_addresses = grant.private_addresses;
+        http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
         if let Some(credentials) = &grant.credentials {
             let secret = secrets.http(&credentials.value)?;
             http.credentials = Some(HeaderCredential { header: credentials.header.clone(), secret });
@@ -163,13 +165,47 @@ async fn capabilities(grants: &config::Grants, secrets: &dyn Secrets) -> Result<
 
 fn limits(given: &config::Limits) -> Limits {
     let otherwise = Limits::default();
+    let count = |given: Option<u32>, otherwise| given.map_or(otherwise, |count| count as usize);
+    let bytes =
+        |given: Option<u64>, otherwise| given.map_or(otherwise, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     Limits {
         memory: given.memory.unwrap_or(otherwise.memory),
+        table_elements: given.table_elements.unwrap_or(otherwise.table_elements),
+        instances: count(given.instances, otherwise.instances),
         deadline: given.deadline.unwrap_or(otherwise.deadline),
         idle: given.idle.unwrap_or(otherwise.idle),
         cpu: given.cpu.unwrap_or(otherwise.cpu),
-        in_flight: given.in_flight.map_or(otherwise.in_flight, |count| count as usize),
-        ..otherwise
+        in_flight: count(given.in_flight, otherwise.in_flight),
+        calls: given.calls.map_or(otherwise.calls, u64::from),
+        calls_in_flight: count(given.calls_in_flight, otherwise.calls_in_flight),
+        call_bytes: bytes(given.call_bytes, otherwise.call_bytes),
+        handles: count(given.handles, otherwise.handles),
+        request_bytes: given.request_bytes.unwrap_or(otherwise.request_bytes),
+        response_bytes: given.response_bytes.unwrap_or(otherwise.response_bytes),
+        headers: count(given.headers, otherwise.headers),
+        header_bytes: bytes(given.header_bytes, otherwise.header_bytes),
+        log_bytes: bytes(given.log_bytes, otherwise.log_bytes),
+    }
+}
+
+/// An engine that can hold what the limits of all backends allow.
+fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
+    let otherwise = EngineOptions::default();
+    let limits: Vec<Limits> = config.backends.values().map(|backend| limits(&backend.limits)).collect();
+    // A place for every operation that any backend may run, and again while one generation takes over from another: no
+    // backend waits for another's places. Places cost address space.
+    let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
+    let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(otherwise.operations, MOST_OPERATIONS);
+    EngineOptions {
+        operations,
+        largest_memory: limits.iter().map(|limits| limits.memory).max().unwrap_or(0).max(otherwise.largest_memory),
+        largest_table: limits
+            .iter()
+            .map(|limits| limits.table_elements)
+            .max()
+            .unwrap_or(0)
+            .max(otherwise.largest_table),
+        cache: Some(cache),
     }
 }
 
@@ -180,4 +216,29 @@ fn make_dir(dir: &Path) -> Result<()> {
 /// Runs what blocks on the file system off the async threads.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::other(format!("the work was cut short: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `tidelock init` writes says what holds without it.
+    #[test]
+    fn the_commented_limits_are_the_defaults() {
+        let shown =
+            |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned();
+        let text: Vec<String> = config::commented_default().lines().map(shown).collect();
+        let config = Config::parse(&text.join("\n"), Path::new("")).unwrap();
+        let given = &config.backends["local"].limits;
+        assert_ne!(*given, config::Limits::default());
+        assert_eq!(limits(given), Limits::default());
+    }
+
+    #[test]
+    fn there_is_a_place_for_every_operation() {
+        let text =
+            "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
+        let options = engine(&Config::parse(text, Path::new("")).unwrap(), "x".into());
+        assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
+    }
 }

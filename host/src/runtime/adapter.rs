@@ -11,7 +11,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
@@ -20,8 +19,9 @@ use wasmtime::component::{Instance, InstancePre};
 
 use super::component::Component;
 use super::engine::{CompiledFrom, Digest, Engine, first_line};
-use super::limits::{Limits, Struck};
-use super::state::{Environment, Progress, State};
+use super::limits::{Limits, Struck, why};
+use super::progress::Progress;
+use super::state::{Environment, State};
 use super::trust::Trust;
 use super::watch::watched;
 use super::{check, stream, wit};
@@ -233,6 +233,11 @@ impl Adapter {
                 Err(error) => return Ok(Err(error)),
             };
             let (body, over) = wit::accept(accessor, body)?;
+            let given = accessor.with(|mut access| access.data_mut().progress.clone());
+            let body = stream::counted(body, move |bytes| {
+                given.of_object(bytes);
+                Ok(())
+            });
             let _ = answer.send(body);
             // An error here means that the reader has gone, which ends the task anyway.
             let _ = over.await;
@@ -242,24 +247,32 @@ impl Adapter {
         self.conclude("retrieve", &running, outcome)
     }
 
-    /// A body that is whole only if its task ended well, and that ends the task when it is dropped.
+    /// A body that is whole only if its task ended well, and that ends the task when it is dropped. Where the bytes broke
+    /// off because the task ended, the task's error is what counts.
     fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
         let size = body.remaining();
         let backend = self.environment.backend.clone();
         let place = move |error: Error| error.on_backend(&backend).during("retrieve");
-        let cut = place.clone();
-        let tail = async move {
-            let how = ended.await;
-            drop(task);
-            match how {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Err(error)),
-                Err(_) => Some(Err(cut(Error::new(ErrorKind::Trapped, "the operation was cut short")))),
+        let cut = || Error::new(ErrorKind::Trapped, "the operation was cut short");
+        let state = Some((body, ended, task, place));
+        let chunks = futures::stream::unfold(state, move |state| async move {
+            let (mut body, ended, task, place) = state?;
+            match body.next().await {
+                Some(Ok(chunk)) => Some((Ok(chunk), Some((body, ended, task, place)))),
+                Some(Err(error)) if *error.kind() != ErrorKind::Cancelled => Some((Err(place(error)), None)),
+                // The bytes are over, well or because the guest is no more: the task knows.
+                last => {
+                    let end = match (ended.await, last) {
+                        (Ok(Err(error)), _) => error,
+                        (Ok(Ok(())), None) => return None,
+                        (Ok(Ok(())), Some(Err(error))) => error,
+                        _ => cut(),
+                    };
+                    Some((Err(place(end)), None))
+                }
             }
-        };
-        let tail = futures::stream::once(tail).filter_map(std::future::ready);
-        let chunks = body.map(move |chunk: Result<Bytes>| chunk.map_err(&place));
-        Body::new(chunks.chain(tail), size)
+        });
+        Body::new(chunks, size)
     }
 
     async fn describe(&self) -> Result<Description> {
@@ -275,13 +288,13 @@ impl Adapter {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
         let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.engine.place().await?;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new(&self.environment.limits));
         let mut store = State::store(self.engine.wasmtime(), &self.environment, progress.clone());
         let made = watched(&self.environment.limits, &progress, self.pre.instantiate_async(&mut store)).await;
         match made {
             Ok(Ok(instance)) => Ok(Running { store, instance, progress, _turn: turn, _place: place }),
             Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
-            Err(struck) => Err(self.place(timed_out(&struck), operation)),
+            Err(struck) => Err(self.place(struck.error(), operation)),
         }
     }
 
@@ -295,7 +308,7 @@ impl Adapter {
         match outcome {
             Ok(Ok(Ok(answer))) => answer,
             Ok(Ok(Err(error)) | Err(error)) => Err(failure(&running.store, error)),
-            Err(struck) => Err(timed_out(&struck)),
+            Err(struck) => Err(struck.error()),
         }
         .map_err(|error| self.place(error, operation))
     }
@@ -365,22 +378,11 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn timed_out(struck: &Struck) -> Error {
-    Error::timed_out(struck.to_string()).hint("if the backend is merely slow, raise the limit in its `limits`")
-}
-
-/// Why a guest ended: the limit that struck, or the trap. Texts hold no backtrace: those go to the log.
+/// Why a guest ended, having told the log all of it.
 fn failure(store: &Store<State>, error: wasmtime::Error) -> Error {
-    tracing::debug!(target: "tidelock::adapter", backend = %store.data().environment.backend, "{error:?}");
-    if let Some(struck) = &store.data().struck {
-        return Error::new(ErrorKind::Limit, struck.to_string())
-            .hint("raise it in the backend's `limits` if the adapter is trusted with more");
-    }
-    match error.downcast_ref::<wasmtime::Trap>() {
-        Some(trap) => Error::new(ErrorKind::Trapped, format!("the adapter trapped: {trap}")),
-        None => Error::new(ErrorKind::Trapped, format!("the adapter failed: {}", first_line(&error))),
-    }
-    .hint("the log has the details at level debug; this is a mistake in the adapter")
+    let environment = &store.data().environment;
+    tracing::debug!(target: "tidelock::adapter", backend = %environment.backend, "{error:?}");
+    why(&error, &environment.limits)
 }
 
 /// Keeps the future of an operation from being mistaken for one that is not `Send`.

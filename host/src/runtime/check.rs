@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wasmtime::component::Component;
 
-use super::engine::Engine;
+use super::engine::{Engine, INSTANCES};
 use super::limits::Limits;
 use super::wit;
 use crate::capabilities::Capabilities;
@@ -51,18 +51,29 @@ fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 
-/// Whether the engine can hold what the limits allow.
+/// Whether the engine can hold what the limits allow, and anything could run within them.
 pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
-    if limits.memory > engine.largest_memory() {
-        return Err(Error::invalid(format!(
+    let wrong = |what: String| Err(Error::invalid(what));
+    let most = engine.options();
+    if limits.memory > most.largest_memory {
+        return wrong(format!(
             "limits.memory {} is more than the {} that the sandbox reserves for one operation",
             format_bytes(limits.memory),
-            format_bytes(engine.largest_memory())
-        )));
+            format_bytes(most.largest_memory)
+        ));
+    }
+    let counts = [
+        ("table_elements", limits.table_elements, most.largest_table),
+        ("instances", limits.instances as u64, INSTANCES as u64),
+    ];
+    for (name, limit, most) in counts {
+        if limit > most {
+            return wrong(format!("limits.{name} {limit} is more than the {most} that the sandbox can hold"));
+        }
     }
     for (name, time) in [("deadline", limits.deadline), ("idle", limits.idle), ("cpu", limits.cpu)] {
         if time.is_zero() {
-            return Err(Error::invalid(format!("limits.{name} is zero: nothing could ever run")));
+            return wrong(format!("limits.{name} is zero: nothing could ever run"));
         }
     }
     Ok(())

@@ -3,8 +3,8 @@
 //!
 //! Instances come from a pool whose size bounds what all adapters together can take. An operation that finds the pool
 //! full waits for a place; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
-//! at loop heads and calls, so that no guest can hold a thread for longer, and each check is counted against the
-//! operation's CPU limit (`state.rs`). Fuel would count exactly but costs several times as much.
+//! at loop heads and calls, so that no guest can hold a thread for longer, and the time that it held one is counted
+//! against the operation's CPU limit (`watch.rs`). Fuel would count exactly but costs several times as much.
 //!
 //! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
 //! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::limits::Struck;
 use super::state::State;
 use super::wit;
 use crate::types::{Error, ErrorKind, Result};
@@ -26,8 +27,21 @@ use crate::types::{Error, ErrorKind, Result};
 /// How often the epoch advances, and so how long a guest can run before the host looks at it.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// The stack of compiled code. wasmtime's default; a guest that needs more traps.
-const WASM_STACK: usize = 512 << 10;
+/// The stack of compiled code. wasmtime's default; the same for all backends, since it is part of how code runs.
+pub(super) const WASM_STACK: usize = 512 << 10;
+
+/// Linear memories of a component. An adapter has one; one that is put together from components, one for each.
+pub(super) const MEMORIES: u32 = 4;
+
+/// Tables of a component. An adapter from Rust has one or two, one from Python 10.
+pub(super) const TABLES: u32 = 64;
+
+/// The most core instances of a component that any backend's limit can allow.
+pub(super) const INSTANCES: usize = 128;
+
+/// Stacks for each operation. A component can block one for each of its instances; those with the default limits of
+/// instances cannot take all of them, as long as half of the places are free.
+const STACKS: u32 = 9;
 
 /// What an [`Engine`] is made with.
 #[derive(Debug, Clone)]
@@ -36,13 +50,15 @@ pub struct EngineOptions {
     pub operations: u32,
     /// The most linear memory that any backend's limit can allow. Address space is reserved for it, not memory.
     pub largest_memory: u64,
+    /// The most elements of a table that any backend's limit can allow. Address space again.
+    pub largest_table: u64,
     /// Where compiled components are kept; `None` compiles at every start.
     pub cache: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { operations: 256, largest_memory: 1 << 30, cache: None }
+        Self { operations: 256, largest_memory: 1 << 30, largest_table: 20_000, cache: None }
     }
 }
 
@@ -89,8 +105,7 @@ pub struct Engine {
     /// All that a guest may import. The same for every adapter, so it is made once: WASI alone has hundreds of functions.
     linker: Linker<State>,
     places: Arc<Semaphore>,
-    cache: Option<PathBuf>,
-    largest_memory: u64,
+    options: EngineOptions,
 }
 
 /// How a component came to be compiled.
@@ -119,13 +134,8 @@ impl Engine {
         start_clock(&inner)?;
         let linker = wit::linker(&inner)
             .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
-        Ok(Arc::new(Self {
-            inner,
-            linker,
-            places: Arc::new(Semaphore::new(options.operations as usize)),
-            cache: options.cache,
-            largest_memory: options.largest_memory,
-        }))
+        let places = Arc::new(Semaphore::new(options.operations as usize));
+        Ok(Arc::new(Self { inner, linker, places, options }))
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -136,9 +146,9 @@ impl Engine {
         &self.linker
     }
 
-    /// The most linear memory that a backend's limit can allow.
-    pub fn largest_memory(&self) -> u64 {
-        self.largest_memory
+    /// What it was made with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
     }
 
     /// Waits for a place in the pool.
@@ -149,17 +159,21 @@ impl Engine {
     /// Compiles a component or loads it from the cache. Takes milliseconds to seconds: call it off the async threads.
     ///
     /// # Errors
-    /// `invalid` if the bytes are not a component, or use WebAssembly features that the sandbox does not have.
+    /// `invalid` if the bytes are not a component, or use WebAssembly features that the sandbox does not have; `limit` for
+    /// one that needs more than any backend can allow.
     pub fn compile(&self, bytes: &[u8]) -> Result<(Component, CompiledFrom)> {
         if !is_component(bytes) {
             return Err(Error::invalid(what_it_is_instead(bytes))
                 .hint("build it for wasm32-unknown-unknown and make a component of it (docs/write-an-adapter.md)"));
         }
-        let cached = self.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
+        let cached = self.options.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
         if let Some(component) = cached.as_deref().and_then(|file| self.load_cached(file)) {
             return Ok((component, CompiledFrom::Cache));
         }
         let component = Component::new(&self.inner, bytes).map_err(|error| {
+            if let Some(struck) = Struck::of_compiler(&error, &self.options) {
+                return struck.error().with_source(error);
+            }
             Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
         })?;
         if let Some(file) = cached
@@ -198,19 +212,19 @@ impl Engine {
 fn config(options: &EngineOptions) -> Config {
     let operations = options.operations.max(1);
     let mut pool = PoolingAllocationConfig::default();
-    // An adapter from Rust has one core instance, one memory and one or two tables; one from Python has 38 instances and
-    // 5,700 table elements. The pool is sized in address space, which costs nothing until it is touched.
+    // Every operation can have all that any backend's limits can allow, so that no guest's appetite makes another's
+    // instantiation fail. The pool is sized in address space, which costs nothing until it is touched.
     pool.total_component_instances(operations)
-        .total_core_instances(operations.saturating_mul(40))
-        .total_memories(operations.saturating_mul(2))
-        .total_tables(operations.saturating_mul(12))
-        .total_stacks(operations.saturating_mul(4))
-        .max_core_instances_per_component(128)
-        .max_memories_per_component(4)
-        .max_tables_per_component(64)
+        .total_core_instances(operations.saturating_mul(INSTANCES as u32))
+        .total_memories(operations.saturating_mul(MEMORIES))
+        .total_tables(operations.saturating_mul(TABLES))
+        .total_stacks(operations.saturating_mul(STACKS))
+        .max_core_instances_per_component(INSTANCES as u32)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
-        .table_elements(20_000)
+        .table_elements(usize::try_from(options.largest_table).unwrap_or(usize::MAX))
         .max_memory_size(usize::try_from(options.largest_memory).unwrap_or(usize::MAX))
         // Pages that a previous operation touched are kept and zeroed by hand up to here, instead of going back to
         // the kernel: most operations touch less.

@@ -1,8 +1,8 @@
 //! The sandbox: compiles adapters, runs their operations in instances of their own, and swaps one generation of an
 //! adapter for the next while operations run.
 //!
-//! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state` and `watch` bound what an operation takes; `stream` moves
-//! bytes; `wit` is all that is particular to a version of the WIT package; `check` refuses what may not run; `adapter`
+//! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
+//! `progress` and `watch` bound what an operation takes; `stream` moves bytes; `wit` is all that is particular to a version of the WIT package; `check` refuses what may not run; `adapter`
 //! runs operations; `registry` knows which generation serves. Nothing here knows what a snapshot is.
 
 mod adapter;
@@ -12,6 +12,7 @@ mod component;
 mod engine;
 mod inspect;
 mod limits;
+mod progress;
 mod registry;
 mod state;
 mod stream;

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::engine::TICK;
 use super::limits::{Limits, Struck};
+use super::progress::Progress;
 use crate::capabilities::Capabilities;
 use crate::types::SettingValue;
 
@@ -27,102 +27,21 @@ pub(super) struct Environment {
     pub(super) through_guest: AtomicU64,
 }
 
-/// Signs of life of one operation, for the watch that ends it when it stalls, and who it waits for.
-#[derive(Default)]
-pub(super) struct Progress {
-    moves: AtomicU64,
-    /// Streams that wait for somebody outside: a slow source, a slow reader.
-    outside: AtomicU32,
-    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
-    calls: AtomicU32,
-    /// Host calls and readers that wait for the guest to go on.
-    guest: AtomicU32,
-}
-
-/// Who is waited for.
-#[derive(Clone, Copy)]
-pub(super) enum Waiting {
-    /// Somebody who is neither guest nor backend.
-    Outside,
-    /// A host call.
-    Call,
-    /// The guest.
-    Guest,
-}
-
-impl Progress {
-    pub(super) fn moved(&self) {
-        self.moves.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn moves(&self) -> u64 {
-        self.moves.load(Ordering::Relaxed)
-    }
-
-    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
-    pub(super) fn excused(&self) -> bool {
-        let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
-        some(&self.outside) || (some(&self.calls) && !some(&self.guest))
-    }
-
-    fn counter(&self, whom: Waiting) -> &AtomicU32 {
-        match whom {
-            Waiting::Outside => &self.outside,
-            Waiting::Call => &self.calls,
-            Waiting::Guest => &self.guest,
-        }
-    }
-}
-
-/// Says that something waits for somebody; takes it back when dropped.
-pub(super) struct Wait {
-    progress: Arc<Progress>,
-    whom: Waiting,
-    said: bool,
-}
-
-impl Wait {
-    pub(super) fn new(progress: Arc<Progress>, whom: Waiting) -> Self {
-        Self { progress, whom, said: false }
-    }
-
-    pub(super) fn set(&mut self, waiting: bool) {
-        if waiting == self.said {
-            return;
-        }
-        self.said = waiting;
-        let counter = self.progress.counter(self.whom);
-        if waiting {
-            counter.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.progress.moved();
-            counter.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        self.set(false);
-    }
-}
-
 /// The data of one store.
 pub(super) struct State {
     pub(super) environment: Arc<Environment>,
     pub(super) progress: Arc<Progress>,
-    /// The limit that ended this operation, if one did.
-    pub(super) struck: Option<Struck>,
+    /// Host calls so far.
+    calls: u64,
     /// Host calls under way.
-    pub(super) calls: usize,
-    pub(super) log_left: usize,
+    pub(super) calls_in_flight: usize,
+    log_left: usize,
     /// When the operation began.
     pub(super) started: std::time::Instant,
     /// Whether capabilities work: not while `describe` runs.
     pub(super) capable: bool,
     memory: u64,
     table_elements: u64,
-    ticks: u32,
     /// WASI 0.2 with nothing granted; made when a guest first asks for it, since most never do.
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
 }
@@ -139,43 +58,60 @@ impl State {
             State {
                 environment: environment.clone(),
                 progress,
-                struck: None,
                 calls: 0,
+                calls_in_flight: 0,
                 log_left: environment.limits.log_bytes,
                 started: std::time::Instant::now(),
                 capable: true,
                 memory: 0,
                 table_elements: 0,
-                ticks: 0,
                 wasi: None,
             },
         );
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| {
-            let state = context.data_mut();
-            state.ticks = state.ticks.saturating_add(1);
-            let cpu = state.environment.limits.cpu;
-            if TICK.saturating_mul(state.ticks) > cpu {
-                return Err(state.strike(Struck::Cpu(cpu)));
-            }
-            Ok(UpdateDeadline::Yield(1))
-        });
-        // Strings and lists that one host call may carry out of the guest.
-        store.set_hostcall_fuel(16 << 20);
+        // At every tick the guest gives its thread back, and the watch sees how long it had it.
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_hostcall_fuel(environment.limits.call_bytes);
+        let handles = environment.limits.handles;
+        store.set_max_component_handles(handles);
+        // What wasmtime keeps of a handle on its side: a stream is three entries, a call that is under way two.
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(handles.saturating_mul(4).saturating_add(256));
+        }
         store
     }
 
     /// Notes which limit struck and makes the error that ends the guest.
     pub(super) fn strike(&mut self, struck: Struck) -> wasmtime::Error {
-        let error = wasmtime::Error::new(struck.clone());
-        self.struck.get_or_insert(struck);
-        error
+        self.progress.strike(struck.clone());
+        wasmtime::Error::new(struck)
+    }
+
+    /// Counts a host call, of whatever kind.
+    pub(super) fn called(&mut self) -> wasmtime::Result<()> {
+        self.calls += 1;
+        let limit = self.environment.limits.calls;
+        if self.calls > limit { Err(self.strike(Struck::Calls(limit))) } else { Ok(()) }
+    }
+
+    /// Counts a line of log.
+    pub(super) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        // What a line costs that says nothing.
+        const LINE: usize = 64;
+        match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
+            Some(left) => self.log_left = left,
+            None => {
+                let limit = self.environment.limits.log_bytes;
+                return Err(self.strike(Struck::LogBytes(limit)));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn crossed(&self, bytes: usize) {
         self.environment.through_guest.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.progress.moved();
+        self.progress.carried(bytes);
     }
 }
 
@@ -200,38 +136,24 @@ impl ResourceLimiter for State {
         self.table_elements = total;
         Ok(true)
     }
+
+    fn instances(&self) -> usize {
+        self.environment.limits.instances
+    }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        // A builder's default has no arguments, environment, directories or network, and discards output.
-        let wasi = self.wasi.get_or_insert_with(|| Box::new((WasiCtx::builder().build(), ResourceTable::new())));
+        let limits = &self.environment.limits;
+        let wasi = self.wasi.get_or_insert_with(|| {
+            // A builder's default has no arguments, environment or directories, and discards output. It would let a
+            // guest make sockets, though not use them: each is a file descriptor of this process.
+            let mut builder = WasiCtx::builder();
+            builder.allow_tcp(false).allow_udp(false).max_random_size(limits.call_bytes as u64);
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(limits.handles);
+            Box::new((builder.build(), table))
+        });
         WasiCtxView { ctx: &mut wasi.0, table: &mut wasi.1 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_that_lets_a_call_wait_has_no_excuse() {
-        let progress = Arc::new(Progress::default());
-        let wait = |whom| {
-            let mut wait = Wait::new(progress.clone(), whom);
-            wait.set(true);
-            wait
-        };
-        assert!(!progress.excused());
-        let call = wait(Waiting::Call);
-        assert!(progress.excused());
-        let guest = wait(Waiting::Guest);
-        assert!(!progress.excused());
-        let outside = wait(Waiting::Outside);
-        assert!(progress.excused());
-        drop((call, outside));
-        assert!(!progress.excused());
-        drop(guest);
-        assert!(!progress.excused());
     }
 }

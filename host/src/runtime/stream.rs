@@ -21,7 +21,9 @@ use tokio::sync::oneshot;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
-use super::state::{Progress, State, Wait, Waiting};
+use super::limits::Struck;
+use super::progress::{Progress, Wait, Waiting};
+use super::state::State;
 use crate::types::{Body, Error, Result};
 
 /// The most bytes that are copied out of a guest at once.
@@ -37,18 +39,20 @@ pub(super) struct HostBody {
     rest: Bytes,
     /// Tells the future that travels with the stream how it ended.
     end: Option<oneshot::Sender<Result<()>>>,
+    /// Whether what the guest reads of it counts as read from a backend.
+    reply: bool,
 }
 
 impl HostBody {
     /// The stream's side and the future's side of a body.
     pub(super) fn new(body: Body) -> (Self, oneshot::Receiver<Result<()>>) {
         let (end, ended) = oneshot::channel();
-        (Self { body, rest: Bytes::new(), end: Some(end) }, ended)
+        (Self { body, rest: Bytes::new(), end: Some(end), reply: true }, ended)
     }
 
     /// A body whose failure cannot be told to the guest, because its source is an [`input`].
     pub(super) fn without_end(body: Body) -> Self {
-        Self { body, rest: Bytes::new(), end: None }
+        Self { body, rest: Bytes::new(), end: None, reply: false }
     }
 
     /// The body behind a stream that the host made and a guest handed back, or the stream again if a guest made it.
@@ -99,12 +103,16 @@ impl StreamProducer<State> for HostBody {
             }
         }
         let capacity = self.rest.len().min(CHUNK);
+        let reply = self.reply;
         let mut direct = destination.as_direct(store.as_context_mut(), capacity);
         let room = direct.remaining();
         let count = room.len().min(self.rest.len());
         room[..count].copy_from_slice(&self.rest[..count]);
         direct.mark_written(count);
         store.data().crossed(count);
+        if reply {
+            store.data().progress.reads(count)?;
+        }
         self.rest.advance(count);
         Poll::Ready(Ok(StreamResult::Completed))
     }
@@ -216,7 +224,7 @@ impl Stream for Input {
         self.source.set(polled.is_pending());
         match polled {
             Poll::Ready(Some(Ok(chunk))) => {
-                self.progress.moved();
+                self.progress.of_object(chunk.len());
                 self.watch.seen.fetch_add(chunk.len() as u64, Ordering::AcqRel);
                 Poll::Ready(Some(Ok(chunk)))
             }
@@ -233,6 +241,20 @@ impl Stream for Input {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// Counts what passes, and ends in the error of the limit that the count breaks, if it breaks one.
+pub(super) fn counted<F>(body: Body, mut count: F) -> Body
+where
+    F: FnMut(usize) -> std::result::Result<(), Struck> + Send + 'static,
+{
+    let size = body.remaining();
+    let chunks = body.map(move |chunk| {
+        let chunk = chunk?;
+        count(chunk.len()).map_err(|struck| struck.error())?;
+        Ok(chunk)
+    });
+    Body::new(chunks, size)
 }
 
 /// Marks the time in which a stream waits for the guest.

@@ -1,5 +1,6 @@
 //! The `http` capability over reqwest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +10,9 @@ use reqwest::Method;
 use url::Url;
 
 use super::headers::{self, Credential};
-use super::{Http, MOST_HEADER_BYTES, MOST_HEADERS, Part, Request, Response};
-use crate::capabilities::egress::{Origin, PublicResolver};
-use crate::capabilities::grant::HttpGrant;
+use super::{Http, Part, Request, Response};
+use crate::capabilities::egress::{Names, Origin, PublicResolver, SystemNames};
+use crate::capabilities::grant::{HeaderLimits, HttpGrant};
 use crate::capabilities::stall::{self, Clock};
 use crate::capabilities::tls;
 use crate::types::{Body, Error, Result};
@@ -26,6 +27,7 @@ pub struct HttpClient {
     origins: Vec<Origin>,
     private_addresses: bool,
     credential: Option<Credential>,
+    headers: HeaderLimits,
     connect_timeout: Duration,
     stall_timeout: Duration,
 }
@@ -37,20 +39,28 @@ impl HttpClient {
     /// `invalid` for a grant that makes no sense; `unavailable` if the system has no trusted certificates and an origin
     /// needs them.
     pub fn open(grant: &HttpGrant) -> Result<Self> {
+        Self::with_names(grant, Arc::new(SystemNames))
+    }
+
+    /// The same with another way of resolving names. Addresses are checked whoever gives them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_names(grant: &HttpGrant, names: Arc<dyn Names>) -> Result<Self> {
         grant.validate()?;
         let mut tls =
             if grant.origins.iter().any(Origin::is_https) { tls::client_config()? } else { tls::trusting_nobody()? };
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .dns_resolver(PublicResolver { private_addresses: grant.private_addresses })
+            .dns_resolver(PublicResolver::new(names, grant.private_addresses))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
             .connect_timeout(grant.connect_timeout)
-            .http1_max_headers(MOST_HEADERS)
-            .http2_max_header_list_size(MOST_HEADER_BYTES as u32)
+            .http1_max_headers(grant.headers.count)
+            .http2_max_header_list_size(u32::try_from(grant.headers.bytes).unwrap_or(u32::MAX))
             .build()
             .map_err(|error| Error::other(format!("the HTTP client cannot be set up: {}", reason(&error))))?;
         Ok(Self {
@@ -58,6 +68,7 @@ impl HttpClient {
             origins: grant.origins.clone(),
             private_addresses: grant.private_addresses,
             credential: grant.credentials.as_ref().map(Credential::new).transpose()?,
+            headers: grant.headers,
             connect_timeout: grant.connect_timeout,
             stall_timeout: grant.stall_timeout,
         })
@@ -79,7 +90,7 @@ impl HttpClient {
     async fn exchange(&self, request: Request) -> Result<Response> {
         let url = self.check_url(&request.url)?;
         let method = check_method(&request.method)?;
-        let headers = headers::of_request(&request.headers, self.credential.as_ref())?;
+        let headers = headers::of_request(&request.headers, self.headers, self.credential.as_ref())?;
         let clock = Clock::new();
         let mut builder = self.client.request(method, url).headers(headers);
         if let Some(body) = assemble(request.body, request.size)? {
@@ -93,7 +104,7 @@ impl HttpClient {
         let limit = self.stall_timeout.max(self.connect_timeout);
         let response = clock.watch(limit, builder.send()).await?.map_err(|error| self.explain(&error))?;
         let status = response.status().as_u16();
-        let headers = headers::of_response(response.headers(), self.credential.as_ref())?;
+        let headers = headers::of_response(response.headers(), self.headers, self.credential.as_ref())?;
         let size = response.content_length();
         let body = response.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
         Ok(Response { status, headers, body: stall::watched(Body::new(body, size), self.stall_timeout) })

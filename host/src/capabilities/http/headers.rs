@@ -3,12 +3,13 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Header;
-use crate::capabilities::grant::{HeaderCredential, Secret};
-use crate::types::{Error, Result};
+use crate::capabilities::grant::{HeaderCredential, HeaderLimits, Secret};
+use crate::types::{Error, ErrorKind, Result, format_bytes};
 
-/// The most headers of a request or a response.
+/// The most headers of a request or a response, unless the grant says otherwise.
 pub const MOST_HEADERS: usize = 256;
-/// The most bytes of all names and values of a request's or a response's headers together.
+/// The most bytes of all names and values of a request's or a response's headers together, unless the grant says
+/// otherwise.
 pub const MOST_HEADER_BYTES: usize = 64 << 10;
 
 /// Whether a header is the host's alone: those that say where a request goes, how its body is framed and what becomes of
@@ -58,17 +59,31 @@ impl Credential {
     }
 }
 
+/// The limit that headers exceed, in the words of the sandbox.
+fn exceeded(limits: HeaderLimits, count: usize, bytes: usize) -> Option<String> {
+    if count > limits.count {
+        Some(format!("limit: headers {}", limits.count))
+    } else if bytes > limits.bytes {
+        Some(format!("limit: header bytes {}", format_bytes(limits.bytes as u64)))
+    } else {
+        None
+    }
+}
+
 /// The headers of a request: the adapter's, checked, and the host's.
 ///
 /// # Errors
-/// `invalid` for a header that is the host's, carries the credentials, is malformed (CR and LF with it), and for too many.
-pub(super) fn of_request(headers: &[Header], credential: Option<&Credential>) -> Result<HeaderMap> {
+/// `invalid` for a header that is the host's, carries the credentials, or is malformed (CR and LF with it); `limit` for
+/// too many, and for too many bytes of them.
+pub(super) fn of_request(
+    headers: &[Header],
+    limits: HeaderLimits,
+    credential: Option<&Credential>,
+) -> Result<HeaderMap> {
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if headers.len() > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
-        return Err(Error::invalid(format!(
-            "{} headers of {bytes} bytes: at most {MOST_HEADERS} of {MOST_HEADER_BYTES} bytes are taken",
-            headers.len()
-        )));
+    if let Some(limit) = exceeded(limits, headers.len(), bytes) {
+        return Err(Error::new(ErrorKind::Limit, limit)
+            .hint("raise it in the backend's `limits` if the adapter is trusted with more"));
     }
     let mut map = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
@@ -94,14 +109,15 @@ pub(super) fn of_request(headers: &[Header], credential: Option<&Credential>) ->
 /// The headers of a response as the adapter sees them: without those that show the credentials.
 ///
 /// # Errors
-/// `unavailable` for too many.
-pub(super) fn of_response(map: &HeaderMap, credential: Option<&Credential>) -> Result<Vec<Header>> {
+/// `unavailable` for too many, and for too many bytes of them: the server's fault, not the adapter's.
+pub(super) fn of_response(
+    map: &HeaderMap,
+    limits: HeaderLimits,
+    credential: Option<&Credential>,
+) -> Result<Vec<Header>> {
     let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if map.len() > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
-        return Err(Error::unavailable(format!(
-            "a response with {} headers of {bytes} bytes: at most {MOST_HEADERS} of {MOST_HEADER_BYTES} bytes are taken",
-            map.len()
-        )));
+    if let Some(limit) = exceeded(limits, map.len(), bytes) {
+        return Err(Error::unavailable(format!("the response has {} headers of {bytes} bytes ({limit})", map.len())));
     }
     let shown = map.iter().filter(|(name, value)| !credential.is_some_and(|c| c.shows_in(name, value)));
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())

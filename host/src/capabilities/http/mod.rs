@@ -52,7 +52,7 @@ pub struct Request {
 pub struct Response {
     /// For example 200.
     pub status: u16,
-    /// At most [`MOST_HEADERS`] of together at most [`MOST_HEADER_BYTES`]. None carries the grant's credentials.
+    /// At most as many and as long as the grant says. None carries the grant's credentials.
     pub headers: Vec<Header>,
     /// Ends in `unavailable` when the connection breaks before the announced length, never silently short.
     pub body: Body,
@@ -64,7 +64,7 @@ pub trait Http: Send + Sync + 'static {
     /// the response's body, closes the connection.
     ///
     /// # Errors
-    /// `denied` outside the grant; `invalid` for a malformed request; `unavailable` when the other side refuses, resets,
+    /// `denied` outside the grant; `invalid` for a malformed request; `limit` for too many headers; `unavailable` when the other side refuses, resets,
     /// stalls, or says something that is not HTTP. Whatever cut the request's body short is given as it is.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>>;
 }

@@ -12,7 +12,7 @@ use super::bindings::tidelock::storage::types as wit;
 use super::exports::WitBody;
 use crate::runtime::state::State;
 use crate::runtime::stream::{GuestBytes, HostBody, waits_for_guest};
-use crate::types::{Body, Error, Result};
+use crate::types::{Body, Error, ErrorKind, Result};
 
 use super::convert;
 
@@ -70,7 +70,7 @@ pub(super) fn accept_in(
         match how {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(Err(convert::error_in(error))),
-            Err(_) => Some(Err(Error::other("the adapter went away without saying how its bytes ended"))),
+            Err(_) => Some(Err(gone())),
         }
     };
     let ending = Box::pin(futures::stream::once(ending).filter_map(std::future::ready));
@@ -86,6 +86,11 @@ pub(super) fn accept_in(
             (Body::new(waits_for_guest(chunks, progress).chain(ending), None), is_over)
         }
     })
+}
+
+/// The end of bytes whose guest is no more. What ended it is known elsewhere, and says more.
+fn gone() -> Error {
+    Error::new(ErrorKind::Cancelled, "the adapter went away without saying how its bytes ended")
 }
 
 /// Gives a body to a guest.

@@ -1,7 +1,7 @@
 //! The capabilities as guests import them: thin glue from `tidelock:storage@0.1.x` to `crate::capabilities`.
 //!
-//! Every asynchronous call passes through [`call`], which counts it against the operation's limit of host calls in
-//! flight and marks progress. What a call means is not decided here.
+//! Every asynchronous call passes through [`call`], which counts it against the operation's limits of host calls and
+//! marks progress; every body that leaves passes through [`sent`]. What a call means is not decided here.
 
 use std::future::Future;
 
@@ -14,28 +14,31 @@ use super::convert::{self, error_out};
 use super::{Host, WitBody};
 use crate::capabilities::{Capabilities, bucket, digest, directory, http};
 use crate::runtime::limits::Struck;
-use crate::runtime::state::{State, Wait, Waiting};
-use crate::types::{Body, Error, Result};
+use crate::runtime::progress::{Wait, Waiting};
+use crate::runtime::state::State;
+use crate::runtime::stream::counted;
+use crate::types::{Body, Error, ErrorKind, Result};
 
 type Outcome<T> = wasmtime::Result<std::result::Result<T, wit::types::Error>>;
 type Caller = Accessor<State, Host>;
 
-/// Runs a host call within the operation's limits.
+/// Runs a host call within the operation's limits. A limit that the capability itself keeps ends the operation too.
 async fn call<T, F: Future<Output = Result<T>>>(
     accessor: &Caller,
     work: impl FnOnce(Capabilities) -> Result<F>,
 ) -> wasmtime::Result<Result<T>> {
     let granted = accessor.with(|mut access| {
         let state = access.data_mut();
-        state.progress.moved();
+        state.progress.stepped();
+        state.called()?;
         if !state.capable {
             return Ok(None);
         }
-        let limit = state.environment.limits.host_calls;
-        if state.calls >= limit {
-            return Err(state.strike(Struck::HostCalls(limit)));
+        let limit = state.environment.limits.calls_in_flight;
+        if state.calls_in_flight >= limit {
+            return Err(state.strike(Struck::CallsInFlight(limit)));
         }
-        state.calls += 1;
+        state.calls_in_flight += 1;
         let wait = Wait::new(state.progress.clone(), Waiting::Call);
         Ok(Some((state.environment.capabilities.clone(), wait)))
     })?;
@@ -50,14 +53,27 @@ async fn call<T, F: Future<Output = Result<T>>>(
     drop(wait);
     accessor.with(|mut access| {
         let state = access.data_mut();
-        state.calls = state.calls.saturating_sub(1);
-        state.progress.moved();
-    });
+        state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
+        match &result {
+            Err(error) if *error.kind() == ErrorKind::Limit => {
+                Err(state.strike(Struck::Capability(error.message().to_owned())))
+            }
+            _ => Ok(()),
+        }
+    })?;
     Ok(result)
 }
 
-fn taken(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
-    Ok(accept(accessor, body)?.0)
+/// A body that leaves through a capability.
+fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
+    let (body, _) = accept(accessor, body)?;
+    let progress = accessor.with(|mut access| access.data_mut().progress.clone());
+    Ok(counted(body, move |bytes| progress.sends(bytes)))
+}
+
+/// Bytes that leave through a capability and are no body.
+fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
+    Ok(accessor.with(|mut access| access.data_mut().progress.sends(bytes))?)
 }
 
 impl wit::types::Host for State {}
@@ -68,11 +84,16 @@ impl wit::digest_stream::Host for State {}
 
 impl wit::http::HostWithStore<State> for Host {
     async fn send(accessor: &Caller, grant: String, request: wit::http::Request) -> Outcome<wit::http::Response> {
+        let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        sends(accessor, head.saturating_add(request.url.len()))?;
         let mut parts = Vec::with_capacity(request.body.len());
         for part in request.body {
             parts.push(match part {
-                wit::http::Part::Bytes(bytes) => http::Part::Bytes(Bytes::from(bytes)),
-                wit::http::Part::Body(body) => http::Part::Body(taken(accessor, body)?),
+                wit::http::Part::Bytes(bytes) => {
+                    sends(accessor, bytes.len())?;
+                    http::Part::Bytes(Bytes::from(bytes))
+                }
+                wit::http::Part::Body(body) => http::Part::Body(sent(accessor, body)?),
             });
         }
         let request = http::Request {
@@ -130,7 +151,7 @@ impl wit::bucket::HostWithStore<State> for Host {
         data: WitBody,
         options: wit::bucket::PutOptions,
     ) -> Outcome<u64> {
-        let data = taken(accessor, data)?;
+        let data = sent(accessor, data)?;
         let work = |granted: Capabilities| {
             let bucket = granted.bucket(&grant)?;
             Ok(async move { bucket.put(&key, data, put_options(options)).await })
@@ -233,7 +254,7 @@ impl wit::directory::HostWithStore<State> for Host {
         data: WitBody,
         options: wit::directory::WriteOptions,
     ) -> Outcome<u64> {
-        let data = taken(accessor, data)?;
+        let data = sent(accessor, data)?;
         let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
         let work = |granted: Capabilities| {
             let directory = granted.directory(&grant)?;
@@ -300,12 +321,12 @@ impl wit::directory::HostWithStore<State> for Host {
 
 impl wit::digest::Host for State {
     fn sha256(&mut self, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        self.progress.moved();
+        self.called()?;
         Ok(digest::sha256(&data).to_vec())
     }
 
     fn hmac_sha256(&mut self, key: Vec<u8>, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        self.progress.moved();
+        self.called()?;
         Ok(digest::hmac_sha256(&key, &data).to_vec())
     }
 }
@@ -316,6 +337,7 @@ impl wit::digest_stream::HostWithStore<State> for Host {
         data: WitBody,
         plan: wit::digest_stream::Plan,
     ) -> wasmtime::Result<wit::digest_stream::Tapped> {
+        access.data_mut().called()?;
         let plan = digest::Plan {
             algorithm: match plan.algorithm {
                 wit::digest_stream::Algorithm::Sha256 => digest::Algorithm::Sha256,
@@ -349,17 +371,9 @@ impl wit::digest_stream::HostWithStore<State> for Host {
 
 impl wit::log::Host for State {
     fn write(&mut self, level: wit::log::Level, message: String) -> wasmtime::Result<()> {
-        self.progress.moved();
-        if self.log_left == 0 {
-            return Ok(());
-        }
+        self.called()?;
+        self.logged(message.len())?;
         let backend = self.environment.backend.clone();
-        if message.len() > self.log_left {
-            self.log_left = 0;
-            tracing::warn!(target: "tidelock::adapter", %backend, "the adapter wrote more log than it may; the rest is dropped");
-            return Ok(());
-        }
-        self.log_left -= message.len();
         let message = convert::text(message);
         match level {
             wit::log::Level::Debug => tracing::debug!(target: "tidelock::adapter", %backend, "{message}"),
@@ -373,23 +387,27 @@ impl wit::log::Host for State {
 
 impl wit::settings::Host for State {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<wit::types::SettingValue>> {
+        self.called()?;
         Ok(self.environment.settings.get(&name).map(convert::setting_out))
     }
 }
 
 impl wit::clock::Host for State {
     fn now(&mut self) -> wasmtime::Result<u64> {
+        self.called()?;
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        self.called()?;
         Ok(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
 impl wit::entropy::Host for State {
     fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
+        self.called()?;
         let mut bytes = vec![0; count.min(4096) as usize];
         getrandom::fill(&mut bytes)
             .map_err(|error| wasmtime::Error::msg(format!("the system gives no random bytes: {error}")))?;

@@ -1,0 +1,246 @@
+//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, and
+//! the limit that struck, if one did.
+//!
+//! Bytes move in streams that outlive the moment in which the store is at hand, so their counters live here, shared. A
+//! limit that strikes is noted once, by whoever sees it first, and wakes the watch, which ends the operation.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::limits::{Limits, Struck};
+
+/// Signs of life of one operation, and what it has used.
+pub(super) struct Progress {
+    limits: Limits,
+    struck: OnceLock<Struck>,
+    strikes: Notify,
+    /// Host calls begun and answered, and waits for others that came to an end.
+    steps: AtomicU64,
+    /// Bytes that went into or out of the guest, and of its input.
+    bytes: AtomicU64,
+    /// Streams that wait for somebody outside: a slow source, a slow reader.
+    outside: AtomicU32,
+    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
+    calls: AtomicU32,
+    /// Host calls and readers that wait for the guest to go on.
+    guest: AtomicU32,
+    /// Bytes of the object that it takes in or gives out.
+    object: AtomicU64,
+    /// Bytes that it has sent.
+    sent: AtomicU64,
+    /// Bytes of replies and files that it has read for itself.
+    read: AtomicU64,
+    /// Nanoseconds on a thread.
+    cpu: AtomicU64,
+}
+
+/// Who is waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// Somebody who is neither guest nor backend.
+    Outside,
+    /// A host call.
+    Call,
+    /// The guest.
+    Guest,
+}
+
+/// How far an operation has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) steps: u64,
+    pub(super) bytes: u64,
+}
+
+impl Progress {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let none = || AtomicU64::new(0);
+        Self {
+            limits: limits.clone(),
+            struck: OnceLock::new(),
+            strikes: Notify::new(),
+            steps: none(),
+            bytes: none(),
+            outside: AtomicU32::new(0),
+            calls: AtomicU32::new(0),
+            guest: AtomicU32::new(0),
+            object: none(),
+            sent: none(),
+            read: none(),
+            cpu: none(),
+        }
+    }
+
+    /// Notes that a limit struck. The first one counts.
+    pub(super) fn strike(&self, struck: Struck) {
+        let _ = self.struck.set(struck);
+        self.strikes.notify_one();
+    }
+
+    /// The limit that struck, if one did.
+    pub(super) fn struck(&self) -> Option<&Struck> {
+        self.struck.get()
+    }
+
+    /// Waits until a limit strikes.
+    pub(super) async fn until_struck(&self) -> Struck {
+        loop {
+            if let Some(struck) = self.struck() {
+                return struck.clone();
+            }
+            self.strikes.notified().await;
+        }
+    }
+
+    /// A host call was begun or answered.
+    pub(super) fn stepped(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes moved into or out of the guest.
+    pub(super) fn carried(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the object itself: of the input that was taken, or of the answer that was given.
+    pub(super) fn of_object(&self, bytes: usize) {
+        self.carried(bytes);
+        self.object.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that the operation sends.
+    ///
+    /// # Errors
+    /// The limit, if they are too many.
+    pub(super) fn sends(&self, bytes: usize) -> Result<(), Struck> {
+        let limit = self.limits.request_bytes;
+        self.within(&self.sent, bytes, limit).map_err(|()| self.broken(Struck::RequestBytes(limit)))
+    }
+
+    /// Counts bytes of a reply that the guest reads.
+    ///
+    /// # Errors
+    /// The limit, if they are too many.
+    pub(super) fn reads(&self, bytes: usize) -> Result<(), Struck> {
+        let limit = self.limits.response_bytes;
+        self.within(&self.read, bytes, limit).map_err(|()| self.broken(Struck::ResponseBytes(limit)))
+    }
+
+    /// Counts time on a thread.
+    ///
+    /// # Errors
+    /// The limit, if it is too long.
+    pub(super) fn spends(&self, time: Duration) -> Result<(), Struck> {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let all = self.cpu.fetch_add(time, Ordering::Relaxed).saturating_add(time);
+        let limit = self.limits.cpu;
+        if Duration::from_nanos(all) > limit { Err(self.broken(Struck::Cpu(limit))) } else { Ok(()) }
+    }
+
+    fn within(&self, counter: &AtomicU64, bytes: usize, limit: u64) -> Result<(), ()> {
+        let bytes = bytes as u64;
+        let all = counter.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if all > limit.saturating_add(self.object.load(Ordering::Relaxed)) { Err(()) } else { Ok(()) }
+    }
+
+    fn broken(&self, struck: Struck) -> Struck {
+        self.strike(struck.clone());
+        struck
+    }
+
+    /// How far it has come.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
+    pub(super) fn excused(&self) -> bool {
+        let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
+        some(&self.outside) || (some(&self.calls) && !some(&self.guest))
+    }
+
+    fn counter(&self, whom: Waiting) -> &AtomicU32 {
+        match whom {
+            Waiting::Outside => &self.outside,
+            Waiting::Call => &self.calls,
+            Waiting::Guest => &self.guest,
+        }
+    }
+}
+
+/// Says that something waits for somebody; takes it back when dropped.
+pub(super) struct Wait {
+    progress: Arc<Progress>,
+    whom: Waiting,
+    said: bool,
+}
+
+impl Wait {
+    pub(super) fn new(progress: Arc<Progress>, whom: Waiting) -> Self {
+        Self { progress, whom, said: false }
+    }
+
+    pub(super) fn set(&mut self, waiting: bool) {
+        if waiting == self.said {
+            return;
+        }
+        self.said = waiting;
+        let counter = self.progress.counter(self.whom);
+        if waiting {
+            counter.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // That others have done their part is progress. That the guest gave something is progress by what it gave.
+        if !matches!(self.whom, Waiting::Guest) {
+            self.progress.stepped();
+        }
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_lets_a_call_wait_has_no_excuse() {
+        let progress = Arc::new(Progress::new(&Limits::default()));
+        let wait = |whom| {
+            let mut wait = Wait::new(progress.clone(), whom);
+            wait.set(true);
+            wait
+        };
+        assert!(!progress.excused());
+        let call = wait(Waiting::Call);
+        assert!(progress.excused());
+        let guest = wait(Waiting::Guest);
+        assert!(!progress.excused());
+        let outside = wait(Waiting::Outside);
+        assert!(progress.excused());
+        drop((call, outside));
+        assert!(!progress.excused());
+        drop(guest);
+        assert!(!progress.excused());
+    }
+
+    #[test]
+    fn budgets_are_beyond_the_object() {
+        let progress = Progress::new(&Limits { request_bytes: 10, response_bytes: 20, ..Limits::default() });
+        progress.of_object(100);
+        progress.sends(110).unwrap();
+        progress.reads(120).unwrap();
+        assert_eq!(progress.struck(), None);
+        assert_eq!(progress.sends(1).unwrap_err(), Struck::RequestBytes(10));
+        assert_eq!(progress.reads(1).unwrap_err(), Struck::ResponseBytes(20));
+        assert_eq!(progress.struck(), Some(&Struck::RequestBytes(10)), "the first one counts");
+    }
+}
