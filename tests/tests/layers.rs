@@ -304,7 +304,7 @@ fn there_is_no_global_state() {
 #[test]
 fn every_file_says_what_it_is_for_and_fits_the_eye() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folders = ["host", "tests", "xtask", "bench", "examples", "guest-adapters"];
+    let folders = ["host", "tests", "xtask", "bench", "examples", "fuzz", "guest-adapters"];
     let mut wrong = BTreeMap::new();
     for path in folders.iter().flat_map(|folder| files(&root.join(folder))) {
         let name = path.strip_prefix(&root).unwrap().display().to_string();

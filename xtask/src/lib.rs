@@ -14,6 +14,7 @@ pub mod cache;
 pub mod checks;
 pub mod debian;
 pub mod demo;
+pub mod fuzz;
 pub mod guests;
 pub mod host;
 pub mod image;

@@ -1,11 +1,12 @@
 //! `cargo xtask`: see `cargo xtask help`, and the library for what each task does.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::backends::{self, Kind, Record};
-use xtask::{bench, demo, guests, host, run, say, suite, wit};
+use xtask::{bench, demo, fuzz, guests, host, run, say, suite, wit};
 
 /// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
 #[derive(Debug, Parser)]
@@ -58,6 +59,24 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Throws hostile input at a fuzz target, or with `--all` at each of them.
+    Fuzz {
+        /// Its name; a wrong one lists them.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        name: Option<String>,
+        /// All targets.
+        #[arg(long)]
+        all: bool,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Adds inputs that reach something new to those that are kept in git.
+        #[arg(long)]
+        keep: bool,
+        /// Prints a JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// Copies the WIT package to `wit/frozen/VERSION`, where it never changes again.
     FreezeWit,
 }
@@ -100,6 +119,9 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Backends { action, json } => act(action, json),
         Task::Bench { name, arguments } => bench::run(&name, &arguments),
+        Task::Fuzz { name, all: _, seconds, keep, json } => {
+            fuzz::task(name.as_deref(), &fuzz::Options { time: Duration::from_secs(seconds), keep, json })
+        }
         Task::FreezeWit => {
             let dir = wit::freeze(&run::root())?;
             say!("froze {}; commit it", dir.display());

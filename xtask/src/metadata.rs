@@ -1,6 +1,7 @@
 //! What Cargo says about a workspace's packages.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -43,4 +44,41 @@ pub fn parse(metadata: &str) -> Result<Vec<Package>> {
     }
     let metadata: Metadata = serde_json::from_str(metadata).context("cannot read what `cargo metadata` printed")?;
     Ok(metadata.packages)
+}
+
+/// The programs that a build with `--message-format=json` made, or found made already, by the name of their target.
+pub fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        reason: String,
+        target: Option<Named>,
+        executable: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
+    artifacts.filter_map(|message| Some((message.target?.name, message.executable?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_those_that_cargo_names() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null,"fresh":true}"#,
+            "\n",
+            r#"{"reason":"build-script-executed","package_id":"x"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"tidelock"},"executable":"/t/debug/tidelock"}"#,
+            "\nnot json\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executables(messages), [("tidelock".to_owned(), "/t/debug/tidelock".into())].into());
+        assert!(executables(r#"{"reason":"build-finished","success":true}"#).is_empty());
+    }
 }

@@ -33,6 +33,14 @@ pub fn cargo(subcommand: &str) -> Command {
     // Cargo names itself to what it runs: that one, not whichever comes first on PATH.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
+    // What Cargo told us of our own package is not for the next one to hear: build scripts that look at it (ring's does)
+    // would run again, and all that depends on them, each time that another package asks.
+    for (name, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|part| name.to_string_lossy().starts_with(part));
+        if told {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: sets everything up, checks, tests, and counts.
+//! `cargo xtask test`: sets everything up, checks, tests, fuzzes for a minute each, and counts.
 //!
 //! A failing check does not keep the others from running; a set-up that fails does. The last line alone on stdout is
 //! `N passed, N failed, N skipped`, where a check that failed counts as one failure. On a build server (`CI=true`)
@@ -16,16 +16,19 @@ use crate::backends::Kind;
 use crate::run::{cargo, seconds, shown};
 use crate::tally::Tally;
 use crate::wasm::Toolchain;
-use crate::{checks, guests, say, skip};
+use crate::{checks, fuzz, guests, say, skip};
 
 /// What of the suite to run.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Only `cargo test`, without the checks.
+    /// Only `cargo test`, without the checks and the fuzzing.
     pub fast: bool,
     /// Only tests whose name contains this.
     pub filter: Option<String>,
 }
+
+/// How long each fuzz target runs.
+const FUZZING: Duration = Duration::from_secs(60);
 
 /// How one step of the suite ended.
 struct Step {
@@ -43,6 +46,8 @@ struct Outcome {
     skipped: Vec<String>,
     /// As `name version`, with how many were started.
     servers: Vec<(String, usize)>,
+    /// What each fuzz target came to.
+    fuzzed: Vec<String>,
 }
 
 /// Runs the suite. An error if anything failed, if no test ran, or on a build server if one was skipped.
@@ -64,6 +69,15 @@ pub fn test(options: &Options) -> Result<()> {
             outcome = tests(options, on_ci)?;
             if outcome.failed > 0 { bail!("{} failed", outcome.failed) } else { Ok(()) }
         });
+        if options.fast || options.filter.is_some() {
+            say!("fuzzing is left out of a part of the suite: `cargo xtask fuzz --all` does it");
+        } else {
+            step(&mut steps, "fuzzing", || {
+                let reports = fuzz::run(&fuzz::names()?, FUZZING)?;
+                outcome.fuzzed = reports.iter().map(ToString::to_string).collect();
+                fuzz::verdict(&reports)
+            });
+        }
     }
     let checks_failed = steps.iter().filter(|step| step.failure.is_some() && step.name != "tests").count() as u64;
     let tests_broke = steps.iter().any(|step| step.failure.is_some() && step.name == "tests") && outcome.failed == 0;
@@ -140,7 +154,8 @@ fn collect(tally: Tally, skips: &[String], servers: &[String]) -> Outcome {
         }
     }
     let skipped = skips.iter().cloned().chain(tally.ignored).collect();
-    Outcome { passed: tally.passed.saturating_sub(skips.len() as u64), failed: tally.failed, skipped, servers: counted }
+    let passed = tally.passed.saturating_sub(skips.len() as u64);
+    Outcome { passed, failed: tally.failed, skipped, servers: counted, fuzzed: Vec::new() }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -159,6 +174,9 @@ fn summary(steps: &[Step], outcome: &Outcome) {
     eprintln!("real servers: {}", if outcome.servers.is_empty() { "none" } else { "" });
     for (name, count) in &outcome.servers {
         eprintln!("  {name} (started {count} times)");
+    }
+    for fuzzed in &outcome.fuzzed {
+        eprintln!("fuzzed: {fuzzed}");
     }
     for skipped in &outcome.skipped {
         eprintln!("skipped: {skipped}");
@@ -186,7 +204,7 @@ mod tests {
     use super::*;
 
     fn outcome(passed: u64, failed: u64, skipped: &[&str]) -> Outcome {
-        Outcome { passed, failed, skipped: skipped.iter().map(|s| s.to_string()).collect(), servers: Vec::new() }
+        Outcome { passed, failed, skipped: skipped.iter().map(|s| s.to_string()).collect(), ..Outcome::default() }
     }
 
     #[test]

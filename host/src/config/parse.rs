@@ -42,7 +42,7 @@ impl Reader<'_> {
             None => BTreeMap::new(),
         };
         if !routes.contains_key(DEFAULT_ROUTE) {
-            routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&backends)?);
+            routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&named, &backends)?);
         }
         let service = self.service(root.get("service"))?;
         Ok(Config { data_dir, backends, routes, trust, service })
@@ -268,7 +268,7 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, Backend>) -> Result<Route> {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(item
-                .wrong(format_args!("names `{name}`, and there is no such backend{near}"))
+                .wrong(format_args!("names `{}`, and there is no such backend{near}", name.escape_debug()))
                 .hint(format!("the backends are {}", list(&names))));
         }
         if backends.iter().any(|other| other == name) {
@@ -292,13 +292,14 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, Backend>) -> Result<Route> {
     Ok(Route { backends, copies, ack })
 }
 
-fn default_route(backends: &BTreeMap<String, Backend>) -> Result<Route> {
+fn default_route(named: &Item<'_>, backends: &BTreeMap<String, Backend>) -> Result<Route> {
     let names: Vec<&str> = backends.keys().map(String::as_str).collect();
     if let [only] = names[..] {
         return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote });
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    Err(Error::invalid(format!("there are {} backends and no [routes.{DEFAULT_ROUTE}]", names.len())).hint(format!(
+    let error = named.wrong(format_args!("has {} entries, and there is no [routes.{DEFAULT_ROUTE}]", names.len()));
+    Err(error.hint(format!(
         "say which are used, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]"
     )))
 }

@@ -53,7 +53,7 @@ impl FromStr for ByteRange {
     /// `A..B` (without B), `A..` or `..B`.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            Error::invalid(format!("`{text}` is not a range"))
+            Error::invalid(format!("`{}` is not a range", text.escape_debug()))
                 .hint("write A..B (from byte A to just before byte B), A.. or ..B")
         };
         let number = |digits: &str| {

@@ -74,7 +74,7 @@ fn scale(number: &str, factor: u64) -> Option<u64> {
 }
 
 fn not_a(text: &str, what: &str, hint: &str) -> Error {
-    Error::invalid(format!("`{text}` is not a {what}")).hint(hint)
+    Error::invalid(format!("`{}` is not a {what}", text.escape_debug())).hint(hint)
 }
 
 #[cfg(test)]

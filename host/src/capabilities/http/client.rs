@@ -103,6 +103,7 @@ impl HttpClient {
         }
         let limit = self.stall_timeout.max(self.connect_timeout);
         let response = clock.watch(limit, builder.send()).await?.map_err(|error| self.explain(&error))?;
+        headers::check_framing(response.headers())?;
         let status = response.status().as_u16();
         let headers = headers::of_response(response.headers(), self.headers, self.credential.as_ref())?;
         let size = response.content_length();

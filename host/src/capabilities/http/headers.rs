@@ -123,6 +123,23 @@ pub(super) fn of_response(
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
 }
 
+/// Refuses a response of which the end cannot be known for certain: one that says its length twice, in two ways, or that is
+/// coded in a way that nobody asked for (RFC 9112 §6.1: no coding but `chunked` is sent unasked; §6.3: a length beside a
+/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and take a cut
+/// one for a whole.
+///
+/// # Errors
+/// `unavailable`.
+pub(super) fn check_framing(map: &HeaderMap) -> Result<()> {
+    let mut codings = map.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    if !chunked || map.contains_key(header::CONTENT_LENGTH) {
+        return Err(Error::unavailable("a response that does not say clearly where it ends"));
+    }
+    Ok(())
+}
+
 /// UTF-8 if it is that, else latin-1, as which RFC 9110 §5.5 lets old values be read.
 fn text(value: &HeaderValue) -> String {
     match std::str::from_utf8(value.as_bytes()) {

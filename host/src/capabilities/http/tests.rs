@@ -112,6 +112,20 @@ async fn a_truncated_reply_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_reply_that_says_its_end_in_two_ways_is_refused() {
+    for framing in [
+        "transfer-encoding: gzip\r\ncontent-length: 10",
+        "transfer-encoding: gzip",
+        "transfer-encoding: chunked\r\ntransfer-encoding: gzip",
+        "transfer-encoding: chunked\r\ncontent-length: 10",
+    ] {
+        let server = Server::answering(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n3\r\nabc\r\n0\r\n\r\n")).await;
+        let error = send(&server.client(), server.get()).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{framing}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_unavailable() {
     for reply in ["SSH-2.0-OpenSSH\r\n", "HTTP/1.1 999999 X\r\n\r\n", "HTTP/1.1 200 OK\r\nbad header\r\n\r\n"] {
         let server = Server::answering(reply).await;
