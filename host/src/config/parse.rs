@@ -268,7 +268,7 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, Backend>) -> Result<Route> {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(item
-                .wrong(format_args!("names `{}`, and there is no such backend{near}", name.escape_debug()))
+                .wrong(format_args!("names `{name}`, and there is no such backend{near}"))
                 .hint(format!("the backends are {}", list(&names))));
         }
         if backends.iter().any(|other| other == name) {

@@ -330,7 +330,11 @@ fn errors_of_the_notation_say_where() {
 #[test]
 fn what_an_error_quotes_cannot_drive_the_terminal() {
     let one = "[backends.a]\nadapter = 'fs'\n";
-    for wrong in ["limits = { memory = \"1\\n\\u001b[2J\" }", "[routes.default]\nbackends = [\"b\\n\\u001b[2J\"]"] {
+    for wrong in [
+        "signed_by = [\"x\\n\\u001b[2J\"]",
+        "limits = { memory = \"1\\n\\u001b[2J\" }",
+        "[routes.default]\nbackends = [\"b\\n\\u001b[2J\"]",
+    ] {
         let error = parse(&format!("{one}{wrong}")).unwrap_err().to_string();
         assert!(!error.contains(char::is_control) && error.contains("[2J"), "{error:?}");
     }
