@@ -38,6 +38,12 @@ fn main() -> io::Result<()> {
 
 /// Copies a component to where it is included from, if there is one.
 fn embed(from: &Path, to: &Path) -> io::Result<bool> {
+    // What is there may be linked from a copy of this build directory, which is to stay as it is.
+    if let Err(error) = fs::remove_file(to)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     match fs::copy(from, to) {
         Ok(_) => {
             println!("cargo:rerun-if-changed={}", from.display());

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail};
+use wasm_encoder::{ComponentSection as _, CustomSection};
 
 use crate::metadata::{self, Package};
 use crate::run::{self, run, size};
@@ -29,6 +30,8 @@ pub struct Guest {
     pub package: String,
     /// The file name of the core module that rustc writes.
     module: String,
+    /// What the adapter declares that it needs: `adapter.toml` beside `Cargo.toml`, if it is there.
+    declared: PathBuf,
 }
 
 /// The guest workspace's manifest.
@@ -75,7 +78,8 @@ fn of(packages: Vec<Package>) -> Vec<Guest> {
     let guest = |package: Package| {
         let module = format!("{}.wasm", package.targets("cdylib").next()?.replace('-', "_"));
         let name = package.name.strip_prefix("tidelock-adapter-").unwrap_or(&package.name).to_string();
-        Some(Guest { name, module, package: package.name })
+        let declared = package.manifest_path.with_file_name("adapter.toml");
+        Some(Guest { name, module, package: package.name, declared })
     };
     packages.into_iter().filter_map(guest).collect()
 }
@@ -110,8 +114,8 @@ fn build(
     for guest in guests {
         let module = target.join(TARGET).join("release").join(&guest.module);
         let path = adapters.join(format!("{}.wasm", guest.name));
-        let component =
-            componentize(&module).with_context(|| format!("cannot make a component of {}", guest.package))?;
+        let component = componentize(&module, &guest.declared)
+            .with_context(|| format!("cannot make a component of {}", guest.package))?;
         if cache::write_if_changed(&path, &component)? {
             say!("built the guest {} ({}): {}", guest.name, size(component.len() as u64), path.display());
         }
@@ -120,10 +124,16 @@ fn build(
     Ok(paths)
 }
 
-/// The component of a core module that carries its world in a custom section, as wit-bindgen writes it.
-fn componentize(module: &Path) -> Result<Vec<u8>> {
+/// The component of a core module that carries its world in a custom section, as wit-bindgen writes it. What the adapter
+/// declares goes into a custom section of the component, where the host reads it without running anything.
+fn componentize(module: &Path, declared: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()
+    let mut component = wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
+    if declared.exists() {
+        let text = fs::read(declared).with_context(|| format!("cannot read {}", declared.display()))?;
+        CustomSection { name: "tidelock:manifest".into(), data: text.into() }.append_to_component(&mut component);
+    }
+    Ok(component)
 }
 
 #[cfg(test)]
@@ -167,10 +177,13 @@ mod tests {
         let guests = list(&manifest)?;
         let (target, adapters) = (dir.path().join("target"), dir.path().join("adapters"));
         let toolchain = Toolchain::ensure()?;
+        fs::write(package.join("adapter.toml"), "name = \"tiny\"\n")?;
         let paths = build(&toolchain, &manifest, &target, &adapters, &guests)?;
         let component = fs::read(&paths["tiny"])?;
         // The preamble of a component: magic, version 13, layer 1.
         assert_eq!(component[..8], [0, b'a', b's', b'm', 13, 0, 1, 0]);
+        // What it declares ends the component, behind the name of its section.
+        assert!(component.ends_with(b"\x11tidelock:manifestname = \"tiny\"\n"));
         let before = fs::metadata(&paths["tiny"])?.modified()?;
         build(&toolchain, &manifest, &target, &adapters, &guests)?;
         assert_eq!(fs::metadata(&paths["tiny"])?.modified()?, before);

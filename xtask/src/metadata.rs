@@ -13,6 +13,9 @@ use crate::run::{self, capture};
 pub struct Package {
     /// Its name in `Cargo.toml`.
     pub name: String,
+    /// Where its `Cargo.toml` is.
+    #[serde(default)]
+    pub manifest_path: PathBuf,
     targets: Vec<Target>,
 }
 

@@ -48,6 +48,18 @@ impl Origin {
         }
     }
 
+    pub(super) fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    pub(super) fn host(&self) -> &Host<String> {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.scheme == "https"

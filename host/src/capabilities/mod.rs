@@ -19,6 +19,7 @@
 //! Nothing here knows of WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
 //! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`.
 
+pub mod asked;
 pub mod bucket;
 pub mod digest;
 pub mod directory;
@@ -32,6 +33,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::asked::{Asked, Narrowed};
 use self::grant::{BucketGrant, DirectoryGrant, HttpGrant};
 use crate::types::{Error, Result};
 
@@ -41,6 +43,8 @@ pub struct Capabilities {
     http: BTreeMap<String, Arc<dyn http::Http>>,
     bucket: BTreeMap<String, Arc<dyn bucket::Bucket>>,
     directory: BTreeMap<String, Arc<dyn directory::Directory>>,
+    /// What the adapter has declared, where it has declared anything.
+    asked: Option<Arc<Asked>>,
 }
 
 impl Capabilities {
@@ -95,12 +99,39 @@ impl Capabilities {
         self.directory.insert(name.to_owned(), directory);
     }
 
+    /// The part of this that is asked for. What is not is refused as such, whether or not it was granted.
+    #[must_use]
+    pub fn only(&self, asked: &Asked) -> Self {
+        let http = self.http.iter().filter_map(|(name, granted)| {
+            let narrowed = Narrowed::new(name, granted.clone(), asked.http.get(name)?);
+            Some((name.clone(), Arc::new(narrowed) as Arc<dyn http::Http>))
+        });
+        let bucket = self.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
+        let directory = self.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
+        Self {
+            http: http.collect(),
+            bucket: bucket.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
+            directory: directory.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
+            asked: Some(Arc::new(asked.clone())),
+        }
+    }
+
+    /// Whether there is a grant of this kind (`http`, `bucket`, `directory`) and name.
+    pub fn has(&self, kind: &str, name: &str) -> bool {
+        match kind {
+            "http" => self.http.contains_key(name),
+            "bucket" => self.bucket.contains_key(name),
+            "directory" => self.directory.contains_key(name),
+            _ => false,
+        }
+    }
+
     /// The HTTP grant of this name.
     ///
     /// # Errors
     /// `denied` if there is none.
     pub fn http(&self, name: &str) -> Result<Arc<dyn http::Http>> {
-        self.http.get(name).cloned().ok_or_else(|| not_granted("http", name))
+        self.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
     }
 
     /// The bucket grant of this name.
@@ -108,7 +139,7 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
-        self.bucket.get(name).cloned().ok_or_else(|| not_granted("bucket", name))
+        self.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
     }
 
     /// The directory grant of this name.
@@ -116,7 +147,20 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn directory(&self, name: &str) -> Result<Arc<dyn directory::Directory>> {
-        self.directory.get(name).cloned().ok_or_else(|| not_granted("directory", name))
+        self.directory.get(name).cloned().ok_or_else(|| self.refusal("directory", name))
+    }
+
+    fn refusal(&self, kind: &str, name: &str) -> Error {
+        // The name is the guest's: it is quoted and cut.
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        if self.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
+            return Error::denied(format!(
+                "the adapter uses the {kind} grant `{shown}`, which its manifest does not ask for"
+            ))
+            .hint(format!("whatever is granted, its author has to add asks.{kind}.{shown} to adapter.toml"));
+        }
+        Error::denied(format!("the adapter asked for the {kind} grant `{shown}`, which it does not have"))
+            .hint(format!("add `grants.{kind}.{shown}` to the backend's configuration"))
     }
 
     /// Removes what writers that are gone have left in directories, and unfinished uploads to buckets that began longer
@@ -154,13 +198,6 @@ impl std::fmt::Debug for Capabilities {
             .field("directory", &self.directory.keys())
             .finish()
     }
-}
-
-fn not_granted(kind: &str, name: &str) -> Error {
-    // The name is the guest's: it is quoted and cut.
-    let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    Error::denied(format!("the adapter asked for the {kind} grant `{name}`, which it does not have"))
-        .hint(format!("add `grants.{kind}.{name}` to the backend's configuration"))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::types::{PublicKey, Result, SettingValue};
 
 pub use default::commented_default;
 pub use limits::{LIMITS, Limits};
+pub(crate) use read::position;
 
 /// The data directory if the configuration does not say.
 pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
@@ -66,6 +67,8 @@ impl Config {
 pub struct Trust {
     /// The public keys that a backend's `signed_by` may name.
     pub keys: BTreeMap<String, PublicKey>,
+    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    pub require_manifest: bool,
 }
 
 /// Where the component of an adapter comes from.

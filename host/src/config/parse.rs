@@ -220,9 +220,9 @@ fn settings(item: &Item<'_>) -> Result<BTreeMap<String, SettingValue>> {
 }
 
 fn trust(item: &Item<'_>) -> Result<Trust> {
-    let table = item.table(&["keys"])?;
+    let table = item.table(&["keys", "require_manifest"])?;
     let keys = table.get("keys").map_or(Ok(BTreeMap::new()), |item| map(&item, |key| key.parsed(str::parse)))?;
-    Ok(Trust { keys })
+    Ok(Trust { keys, require_manifest: switch(&table, "require_manifest")? })
 }
 
 fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {

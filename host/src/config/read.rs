@@ -188,7 +188,7 @@ fn visible(text: &str) -> String {
 }
 
 /// `line 3, column 7`, both counted from 1, columns in characters.
-fn position(text: &str, at: usize) -> String {
+pub(crate) fn position(text: &str, at: usize) -> String {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

@@ -33,6 +33,8 @@ backends = ["cloud", "local"]
 copies = 2
 ack = 2
 
+[trust]
+require_manifest = true
 [trust.keys]
 release = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 nightly = "ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="
@@ -63,6 +65,7 @@ fn everything_is_read() {
     let cloud = &config.backends["cloud"];
     assert_eq!(cloud.digest.unwrap()[..6], [0, 0x11, 0x22, 0x33, 0x44, 0x55]);
     assert_eq!(cloud.signed_by, ["release", "nightly"]);
+    assert!(config.trust.require_manifest);
     assert_eq!(config.trust.keys["release"].to_string(), "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
     assert_eq!(cloud.settings["layout"], SettingValue::Text("flat".into()));
     assert_eq!(cloud.settings["parts"], SettingValue::Integer(16));

@@ -103,7 +103,7 @@ fn trust(backend: &config::Backend, roots: &config::Trust) -> Result<Trust> {
         None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
     };
     let signed_by = backend.signed_by.iter().map(key).collect::<Result<_>>()?;
-    Ok(Trust { digest: backend.digest.map(Digest::from_bytes), signed_by })
+    Ok(Trust { digest: backend.digest.map(Digest::from_bytes), signed_by, require_manifest: roots.require_manifest })
 }
 
 async fn component(source: &AdapterSource) -> Result<Component> {

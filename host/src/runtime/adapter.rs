@@ -20,6 +20,7 @@ use wasmtime::component::{Instance, InstancePre};
 use super::component::Component;
 use super::engine::{CompiledFrom, Digest, Engine, first_line};
 use super::limits::{Limits, Struck, why};
+use super::manifest::Manifest;
 use super::progress::Progress;
 use super::state::{Environment, State};
 use super::trust::Trust;
@@ -53,6 +54,7 @@ pub struct Adapter {
     pre: InstancePre<State>,
     exports: wit::Exports,
     description: Description,
+    manifest: Option<Manifest>,
     digest: Digest,
     compiled: CompiledFrom,
     in_flight: Arc<Semaphore>,
@@ -72,7 +74,8 @@ impl Adapter {
     /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
     ///
     /// # Errors
-    /// `denied` for a component that is not the pinned one or lacks a demanded signature; `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted; `invalid`
+    /// `denied` for a component that is not the pinned one or lacks a demanded signature; `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted or not asked
+    /// for by its manifest;  `invalid`
     /// for settings that the adapter does not declare; whatever ends `describe`.
     pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
         let place = |error: Error| error.on_backend(&spec.name).during("load");
@@ -80,13 +83,24 @@ impl Adapter {
         let (component, trust, compiler) = (component.into(), spec.trust.clone(), engine.clone());
         let work = move || {
             let digest = trust.check(&component)?;
-            compiler.compile(&component.bytes).map(|(component, compiled)| (digest, component, compiled))
+            let (compiled, from) = compiler.compile(&component.bytes)?;
+            let manifest = Manifest::of_component(&component.bytes)?;
+            trust.check_manifest(manifest.as_ref())?;
+            Result::Ok((digest, manifest, compiled, from))
         };
-        let (digest, component, compiled) = tokio::task::spawn_blocking(work)
+        let (digest, manifest, component, compiled) = tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::other(format!("compiling was cut short: {error}")))?
             .map_err(place)?;
-        check::surface(engine.wasmtime(), &component, &spec.capabilities).map_err(place)?;
+        check::surface(engine.wasmtime(), &component, &spec.capabilities, manifest.as_ref()).map_err(place)?;
+        // What it may do is what it asks for and what the operator grants.
+        let (capabilities, limits) = match &manifest {
+            Some(manifest) => {
+                check::asked(manifest, &spec.capabilities).map_err(place)?;
+                (spec.capabilities.only(&manifest.asked()), manifest.limits(&spec.limits))
+            }
+            None => (spec.capabilities.clone(), spec.limits.clone()),
+        };
         let link = || -> wasmtime::Result<_> {
             let pre = engine.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;
@@ -98,15 +112,19 @@ impl Adapter {
         let environment = Arc::new(Environment {
             backend: spec.name.as_str().into(),
             settings: spec.settings.clone(),
-            capabilities: spec.capabilities.clone(),
-            limits: spec.limits.clone(),
+            capabilities,
+            limits,
             through_guest: AtomicU64::new(0),
         });
         let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
         let description = Description::default();
+        let engine = engine.clone();
         let mut adapter =
-            Self { engine: engine.clone(), environment, pre, exports, description, digest, compiled, in_flight };
+            Self { engine, environment, pre, exports, description, manifest, digest, compiled, in_flight };
         adapter.description = adapter.describe().await?;
+        if let Some(manifest) = &adapter.manifest {
+            manifest.agrees_with(&adapter.description).map_err(place)?;
+        }
         check::settings(&adapter.description, &spec.settings).map_err(place)?;
         Ok(adapter)
     }
@@ -114,6 +132,11 @@ impl Adapter {
     /// What the adapter says of itself.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// What it declares that it needs, if it carries a manifest.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
     }
 
     /// The SHA-256 of the component.

@@ -26,5 +26,13 @@ mod tests {
         assert_eq!(names().collect::<Vec<_>>(), ["fs", "s3"]);
         assert!(names().filter_map(builtin).all(|component| component.starts_with(header)));
         assert_eq!(builtin("nonsense"), None);
+        // Each declares what it needs, and by the name under which it is asked for.
+        for (name, component) in names().filter_map(|name| Some((name, builtin(name)?))) {
+            let manifest = crate::runtime::Manifest::of_component(component).unwrap();
+            assert_eq!(
+                manifest.unwrap_or_else(|| panic!("{name} carries no manifest: run `cargo xtask guests`")).name,
+                name
+            );
+        }
     }
 }

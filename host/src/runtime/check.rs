@@ -6,6 +6,7 @@ use wasmtime::component::Component;
 
 use super::engine::{Engine, INSTANCES};
 use super::limits::Limits;
+use super::manifest::{AskedGrant, Manifest};
 use super::wit;
 use crate::capabilities::Capabilities;
 use crate::types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
@@ -16,8 +17,14 @@ const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 /// The interfaces that every adapter may import.
 const FREE: [&str; 7] = ["types", "digest", "digest-stream", "log", "settings", "clock", "entropy"];
 
-/// Compares what a component imports and exports with what the host offers and the backend grants.
-pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted: &Capabilities) -> Result<()> {
+/// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
+/// manifest asks for.
+pub(super) fn surface(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    granted: &Capabilities,
+    manifest: Option<&Manifest>,
+) -> Result<()> {
     let (imports, exports) = wit::surface(component, engine);
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` of tidelock:storage@0.1";
@@ -25,6 +32,7 @@ pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted:
         return Err(Error::invalid(what).hint(hint));
     }
     let kinds = granted.kinds();
+    let asked = manifest.map(Manifest::grants);
     for import in &imports {
         let name = interface(import);
         if name.starts_with("wasi:") {
@@ -32,6 +40,17 @@ pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted:
         }
         let ours = name.strip_prefix("tidelock:storage/").unwrap_or("");
         if GRANTED.contains(&ours) {
+            if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
+                return Err(Error::denied(format!(
+                    "the adapter imports `{ours}`, and its manifest asks for nothing of that kind"
+                ))
+                .hint(format!("its author has to add asks.{ours}.NAME to adapter.toml")));
+            }
+            // What is optional may be missing altogether.
+            let optional = |asked: &Vec<AskedGrant<'_>>| asked.iter().all(|grant| grant.kind != ours || grant.optional);
+            if asked.as_ref().is_some_and(optional) {
+                continue;
+            }
             if !kinds.contains(&ours) {
                 return Err(Error::denied(format!(
                     "the adapter imports `{ours}`, and nothing of that kind is granted"
@@ -41,6 +60,22 @@ pub(super) fn surface(engine: &wasmtime::Engine, component: &Component, granted:
         } else if !FREE.contains(&ours) {
             return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not offer"))
                 .hint("an adapter may import tidelock:storage@0.1 and WASI 0.2, nothing else"));
+        }
+    }
+    Ok(())
+}
+
+/// Compares what a manifest asks for with what the backend grants.
+pub(super) fn asked(manifest: &Manifest, granted: &Capabilities) -> Result<()> {
+    manifest.check_interface()?;
+    for AskedGrant { kind, name, optional, why } in manifest.grants() {
+        if !optional && !granted.has(kind, name) {
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            let what = format!(
+                "the adapter `{}` asks for the {kind} grant `{name}`{why}, which it does not have",
+                manifest.name
+            );
+            return Err(Error::denied(what).hint(format!("add `grants.{kind}.{name}` to the backend's configuration")));
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ pub use signature::{MOST_SIGNATURE_BYTES, MOST_SIGNATURES, Signature, parse_sign
 
 use super::component::Component;
 use super::engine::Digest;
+use super::manifest::Manifest;
 use crate::types::{Error, PublicKey, Result};
 
 /// What a backend demands of its component. The default demands nothing.
@@ -25,6 +26,8 @@ pub struct Trust {
     pub digest: Option<Digest>,
     /// The keys, with the names that the operator gave them, of which one must have signed. Empty demands no signature.
     pub signed_by: Vec<(String, PublicKey)>,
+    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    pub require_manifest: bool,
 }
 
 impl Trust {
@@ -42,6 +45,18 @@ impl Trust {
             return Ok(digest);
         }
         Err(self.unsigned(digest, &component.signatures))
+    }
+
+    /// Checks that there is a manifest, if there has to be one.
+    ///
+    /// # Errors
+    /// `denied` if there is none.
+    pub fn check_manifest(&self, manifest: Option<&Manifest>) -> Result<()> {
+        if manifest.is_some() || !self.require_manifest {
+            return Ok(());
+        }
+        Err(Error::denied("the component carries no manifest, and the configuration requires one")
+            .hint("its author embeds one with `tidelock adapter embed`; or see `require_manifest` in [trust]"))
     }
 
     /// The name of the first key of those demanded that has signed.
@@ -73,7 +88,7 @@ mod tests {
 
     fn trust(keys: &[(&str, &SecretKey)]) -> Trust {
         let signed_by = keys.iter().map(|(name, key)| ((*name).to_owned(), key.public())).collect();
-        Trust { digest: None, signed_by }
+        Trust { signed_by, ..Trust::default() }
     }
 
     fn signed(bytes: &[u8], keys: &[&SecretKey]) -> Component {
