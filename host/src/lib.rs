@@ -38,8 +38,8 @@ pub mod snapshot;
 pub mod types;
 
 pub use connector::{
-    AdapterInfo, BadPlacement, Collected, Delta, Host, NoSecrets, PlacementInfo, PlacementStat, Removed, Retrieved,
-    Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect,
+    AdapterInfo, BadPlacement, Collected, Delta, Host, NoSecrets, Noticed, Outcome, PlacementInfo, PlacementStat,
+    Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored, Verification, Watching, inspect,
 };
 pub use snapshot::Source;
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -1,4 +1,4 @@
-//! What is where: snapshots, the objects that hold them, and stores that are under way.
+//! What is where: snapshots, the objects that hold them, stores that are under way, and which adapters have served.
 //!
 //! One SQLite file, in WAL mode, opened by path and shared by any number of processes on one machine (the file must not
 //! lie on a network file system: WAL needs shared memory). Every commit is on disk when the call returns
@@ -17,6 +17,7 @@
 mod owner;
 mod query;
 mod schema;
+mod swaps;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use rusqlite::Connection;
 use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
 
 pub use owner::Owner;
+pub use swaps::SwapRow;
 
 /// The catalogue of one data directory. Cheap to clone.
 #[derive(Clone)]

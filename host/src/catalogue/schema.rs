@@ -18,7 +18,8 @@ const APPLICATION_ID: i32 = 0x5464_4c6b;
 const BUSY: Duration = Duration::from_secs(30);
 
 /// Each leads from the version of its index to the next.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
     id       BLOB    NOT NULL UNIQUE CHECK (length(id) = 32),
@@ -49,7 +50,27 @@ CREATE TABLE intents (
     owner   TEXT    NOT NULL,
     started INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    "
+CREATE TABLE swaps (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,           -- the order in which it happened
+    backend    TEXT    NOT NULL,
+    event      TEXT    NOT NULL,
+    generation INTEGER CHECK (generation > 0),              -- what serves from here on; NULL if nothing changed
+    digest     TEXT    NOT NULL,
+    adapter    TEXT    NOT NULL,
+    version    TEXT    NOT NULL,
+    at         INTEGER NOT NULL,
+    who        TEXT    NOT NULL,
+    previous   TEXT,
+    stage      TEXT,
+    why        TEXT,
+    configured TEXT    NOT NULL,
+    UNIQUE (backend, generation)
+) STRICT;
+CREATE INDEX swaps_by_backend ON swaps (backend, seq);
+",
+];
 
 /// Opens a file and brings it up to date.
 pub(super) fn open(path: &Path) -> Result<Connection> {

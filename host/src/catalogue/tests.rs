@@ -307,7 +307,7 @@ async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = Catalogue::open(&newer).await.unwrap_err();
     assert_eq!(error.kind().name(), "unsupported");
-    assert!(error.to_string().contains("its schema is 7, this one knows up to 1"), "{error}");
+    assert!(error.to_string().contains("its schema is 7, this one knows up to 2"), "{error}");
 }
 
 #[tokio::test]

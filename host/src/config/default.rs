@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Ack, AdapterSource, Backend, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Limits, Listen, Route, Service,
-    Tier, Trust,
+    Swap, Tier, Trust,
 };
 
 /// The text of a configuration that means [`Config::embedded_default`] and documents every key.
@@ -28,6 +28,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         grants: Grants { directory: BTreeMap::from([("objects".to_owned(), objects)]), ..Grants::default() },
         limits: Limits::default(),
         cost: Cost::default(),
+        swap: Swap::default(),
     };
     let route = Route { backends: vec![name.clone()], copies: 1, ack: Ack::Remote };
     Config {

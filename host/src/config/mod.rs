@@ -15,6 +15,7 @@ mod default;
 mod limits;
 mod parse;
 mod read;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::types::{PublicKey, Result, SettingValue};
 pub use default::commented_default;
 pub use limits::{LIMITS, Limits};
 pub(crate) use read::position;
+pub use swap::{Canary, Swap};
 
 /// The data directory if the configuration does not say.
 pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
@@ -112,6 +114,8 @@ pub struct Backend {
     pub limits: Limits,
     /// What it costs.
     pub cost: Cost,
+    /// How it changes its adapter.
+    pub swap: Swap,
 }
 
 /// What one backend may do, by capability and by the name under which the adapter asks for it.

@@ -8,9 +8,10 @@ use url::Url;
 
 use super::limits::limits;
 use super::read::{Item, Table, document, list, nearest};
+use super::swap::swap;
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Tier, Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Swap, Tier, Trust,
 };
 use crate::types::{Error, Result, SettingValue};
 
@@ -49,7 +50,8 @@ impl Reader<'_> {
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<Backend> {
-        let table = item.table(&["adapter", "digest", "signed_by", "tier", "settings", "grants", "limits", "cost"])?;
+        let table =
+            item.table(&["adapter", "digest", "signed_by", "tier", "settings", "grants", "limits", "cost", "swap"])?;
         let adapter = table.need("adapter", "`adapter = \"fs\"`, or the path of a component")?;
         let settings = match table.get("settings") {
             Some(item) => settings(&item)?,
@@ -64,6 +66,7 @@ impl Reader<'_> {
             grants: table.get("grants").map_or(Ok(Grants::default()), |item| self.grants(&item))?,
             limits: table.get("limits").map_or(Ok(Limits::default()), |item| limits(&item))?,
             cost: table.get("cost").map_or(Ok(Cost::default()), |item| cost(&item))?,
+            swap: table.get("swap").map_or(Ok(Swap::default()), |item| swap(&item))?,
         })
     }
 

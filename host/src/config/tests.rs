@@ -208,6 +208,14 @@ fn errors_say_where_and_what() {
             "line 3, column 24: `backends.a.limits.in_flight` must be from 1 to 1048576",
         ),
         (
+            "[backends.a]\nadapter = 'fs'\nswap = { canary = { share = 0, duration = '1s' } }",
+            "line 3, column 29: `backends.a.swap.canary.share` must be from 0.0001 to 1",
+        ),
+        (
+            "[backends.a]\nadapter = 'fs'\nswap = { canary = { share = 0.5 } }",
+            "line 3, column 10: `backends.a.swap.canary` lacks `duration`",
+        ),
+        (
             "[backends.a]\nadapter = 'fs'\nlimits = { memroy = 1 }",
             "line 3, column 12: `backends.a.limits.memroy` is not a key that is known here; did you mean `memory`?",
         ),
@@ -387,7 +395,7 @@ fn every_example_can_be_used() {
 #[test]
 fn every_key_is_documented() {
     let text = uncommented();
-    let source = include_str!("parse.rs");
+    let source = concat!(include_str!("parse.rs"), include_str!("swap.rs"));
     for key in LIMITS {
         assert!(text.contains(&format!("\n{key} =")), "the limit `{key}` is not in the commented default");
     }

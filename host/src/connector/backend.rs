@@ -13,7 +13,7 @@ use super::Secrets;
 use super::setup::open_backend;
 use crate::capabilities::Capabilities;
 use crate::config::{self, Tier};
-use crate::runtime::{Engine, Slot};
+use crate::runtime::{Engine, Ledger, Slot};
 use crate::types::Result;
 
 /// A configured backend.
@@ -21,6 +21,7 @@ pub(super) struct Backend {
     name: String,
     config: config::Backend,
     roots: Arc<config::Trust>,
+    ledger: Arc<dyn Ledger>,
     open: OnceCell<Open>,
 }
 
@@ -32,8 +33,13 @@ pub(super) struct Open {
 
 impl Backend {
     /// One that is not open yet.
-    pub(super) fn new(name: &str, config: &config::Backend, roots: Arc<config::Trust>) -> Self {
-        Self { name: name.to_owned(), config: config.clone(), roots, open: OnceCell::new() }
+    pub(super) fn new(
+        name: &str,
+        config: &config::Backend,
+        roots: Arc<config::Trust>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Self {
+        Self { name: name.to_owned(), config: config.clone(), roots, ledger, open: OnceCell::new() }
     }
 
     /// Its name.
@@ -53,7 +59,9 @@ impl Backend {
 
     /// Opens it unless that has been done.
     pub(super) async fn open(&self, engine: &Arc<Engine>, secrets: &dyn Secrets) -> Result<&Open> {
-        let open = self.open.get_or_try_init(|| open_backend(engine, &self.name, &self.config, &self.roots, secrets));
+        let open = self.open.get_or_try_init(|| {
+            open_backend(engine, &self.name, &self.config, &self.roots, self.ledger.clone(), secrets)
+        });
         open.await.map_err(|error| error.on_backend(&self.name))
     }
 }

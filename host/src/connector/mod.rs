@@ -12,12 +12,14 @@
 mod backend;
 mod collect;
 mod delta;
+mod ledger;
 mod report;
 mod retrieve;
 mod setup;
 mod shelf;
 mod store;
 mod verify;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,12 +31,13 @@ pub use report::{
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
 pub use store::StoreOptions;
+pub use watched::{Noticed, Outcome, Watching};
 
 use backend::{Backend, Open};
 
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route};
-use crate::runtime::{Component, Engine, GenerationInfo, Inspection, SwapReport};
+use crate::runtime::{Component, Engine, HistoryEntry, Inspection, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -109,7 +112,20 @@ impl Host {
     /// `denied` for a component that the backend's pin or its demand for a signature refuses; whatever else keeps it from
     /// loading; what its probe says. The old one serves on.
     pub async fn swap(&self, backend: &str, component: impl Into<Component>) -> Result<SwapReport> {
-        self.backend(backend).await?.slot.swap(component).await
+        self.swap_with(backend, component, SwapOptions::default()).await
+    }
+
+    /// The same, with a word on who asks and a look at the stages as they pass.
+    ///
+    /// # Errors
+    /// As [`Self::swap`].
+    pub async fn swap_with(
+        &self,
+        backend: &str,
+        component: impl Into<Component>,
+        options: SwapOptions,
+    ) -> Result<SwapReport> {
+        self.backend(backend).await?.slot.swap(component, options).await
     }
 
     /// Puts the adapter that served before back.
@@ -117,21 +133,30 @@ impl Host {
     /// # Errors
     /// `conflict` if there is none.
     pub async fn rollback(&self, backend: &str) -> Result<SwapReport> {
-        self.backend(backend).await?.slot.rollback().await
+        self.rollback_with(backend, SwapOptions::default()).await
     }
 
-    /// The generations of a backend's adapter, newest first. None if the backend is not open yet.
+    /// The same, with a word on who asks and a look at the stages as they pass.
+    ///
+    /// # Errors
+    /// As [`Self::rollback`].
+    pub async fn rollback_with(&self, backend: &str, options: SwapOptions) -> Result<SwapReport> {
+        self.backend(backend).await?.slot.rollback(options).await
+    }
+
+    /// What has happened to a backend's adapter, newest first: which generation began to serve when, who put it in, what
+    /// was refused and why. Nothing if the backend is not open yet.
     ///
     /// # Errors
     /// `not-found` for an unknown backend.
-    pub fn history(&self, backend: &str) -> Result<Vec<GenerationInfo>> {
+    pub fn history(&self, backend: &str) -> Result<Vec<HistoryEntry>> {
         Ok(self.configured(backend)?.get().map(|open| open.slot.history()).unwrap_or_default())
     }
 
     /// Bytes that were copied into or out of the memory of the adapters that serve now: what the sandbox had to carry.
     pub fn bytes_through_guests(&self) -> u64 {
         let open = self.inner.backends.values().filter_map(Backend::get);
-        open.map(|open| open.slot.current().adapter.bytes_through_guest()).sum()
+        open.map(|open| open.slot.current().adapter().bytes_through_guest()).sum()
     }
 
     /// A backend, opened if it was not yet. What keeps it from being opened may be of any kind, `not-found` too (of a

@@ -144,21 +144,21 @@ pub struct AdapterInfo {
 impl AdapterInfo {
     pub(super) fn of(backend: &Backend, open: &Open) -> Self {
         let generation = open.slot.current();
-        let description = generation.adapter.description();
+        let description = generation.adapter().description();
         Self {
             backend: backend.name().to_owned(),
             adapter: description.name.clone(),
             version: description.version.clone(),
-            digest: generation.adapter.digest().to_string(),
-            generation: generation.number,
-            since: generation.since,
+            digest: generation.adapter().digest().to_string(),
+            generation: generation.number(),
+            since: generation.since(),
             tier: match backend.tier() {
                 Tier::Hot => "hot",
                 Tier::Warm => "warm",
                 Tier::Cold => "cold",
             },
             features: description.features,
-            optional: generation.adapter.optional_interfaces(),
+            optional: generation.adapter().optional_interfaces(),
         }
     }
 }

@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 
 use super::Host;
 use crate::catalogue::{Placement, PlacementState, Snapshot};
+use crate::runtime::Adapter;
 use crate::snapshot::{Identity, SegmentDigests, aligned, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
 
@@ -67,29 +68,30 @@ impl Host {
         }
     }
 
-    /// Opens one placement, with every segment checked.
+    /// Opens one placement, with every segment checked. A swap on the way does not show: what it cuts is read on from the
+    /// byte where it stopped.
     pub(super) async fn open_placement(
         &self,
         placement: &Placement,
         identity: &Arc<Identity>,
         range: Option<ByteRange>,
     ) -> Result<Body> {
-        let generation = self.backend(&placement.backend).await?.slot.current();
-        let adapter = &generation.adapter;
-        let Some(range) = range else {
-            let body = adapter.retrieve(&placement.object, None).await?;
-            return Ok(place(verify_known(body, identity.clone()), &placement.backend));
-        };
-        let wanted = aligned(range, identity.size())?;
-        let (_, len) = wanted.within(identity.size())?;
-        let body = if len == 0 {
-            Body::from_bytes("")
-        } else if adapter.description().features.ranges {
-            adapter.retrieve(&placement.object, Some(wanted)).await?
-        } else {
-            part_of(adapter.retrieve(&placement.object, None).await?, wanted.start, len)
-        };
-        Ok(place(verify_range(body, identity.clone(), range)?, &placement.backend))
+        let slot = &self.backend(&placement.backend).await?.slot;
+        let (placement, identity) = (placement.clone(), identity.clone());
+        slot.read(move |adapter, given| {
+            let (placement, identity) = (placement.clone(), identity.clone());
+            async move {
+                match rest(range, given, identity.size())? {
+                    Rest::Nothing => Ok(Body::from_bytes("")),
+                    Rest::Whole => {
+                        let body = adapter.retrieve(&placement.object, None).await?;
+                        Ok(place(verify_known(body, identity), &placement.backend))
+                    }
+                    Rest::Part(range) => part(&adapter, &placement, identity, range).await,
+                }
+            }
+        })
+        .await
     }
 
     /// The placements that may be read, in the order of the default route, those of other backends after them.
@@ -126,6 +128,43 @@ impl Host {
         let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(snapshot.id).await?)?;
         Identity::from_parts(snapshot.id, snapshot.size, segments)
     }
+}
+
+/// What is still to be read.
+#[derive(Debug, PartialEq, Eq)]
+enum Rest {
+    Whole,
+    Part(ByteRange),
+    Nothing,
+}
+
+/// What is left of a range of an image, or of all of it, after so many bytes of it.
+fn rest(range: Option<ByteRange>, given: u64, size: u64) -> Result<Rest> {
+    let Some(range) = range.or((given > 0).then(ByteRange::default)) else { return Ok(Rest::Whole) };
+    let (start, len) = range.within(size)?;
+    Ok(match len.saturating_sub(given) {
+        0 if given > 0 => Rest::Nothing,
+        left => Rest::Part(ByteRange::of(start + given.min(len), left)),
+    })
+}
+
+/// A part of an object, widened to whole segments, checked and cut.
+async fn part(
+    adapter: &Arc<Adapter>,
+    placement: &Placement,
+    identity: Arc<Identity>,
+    range: ByteRange,
+) -> Result<Body> {
+    let wanted = aligned(range, identity.size())?;
+    let (_, len) = wanted.within(identity.size())?;
+    let body = if len == 0 {
+        Body::from_bytes("")
+    } else if adapter.description().features.ranges {
+        adapter.retrieve(&placement.object, Some(wanted)).await?
+    } else {
+        part_of(adapter.retrieve(&placement.object, None).await?, wanted.start, len)
+    };
+    Ok(place(verify_range(body, identity, range)?, &placement.backend))
 }
 
 /// Whether another placement may have what this one has not.
@@ -166,6 +205,19 @@ fn part_of(body: Body, start: u64, len: u64) -> Body {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_left_is_counted_from_where_the_range_begins() {
+        let range = |start, end| Some(ByteRange { start, end });
+        assert_eq!(rest(None, 0, 10).unwrap(), Rest::Whole);
+        assert_eq!(rest(None, 4, 10).unwrap(), Rest::Part(ByteRange::of(4, 6)));
+        assert_eq!(rest(None, 10, 10).unwrap(), Rest::Nothing);
+        assert_eq!(rest(range(2, Some(8)), 0, 10).unwrap(), Rest::Part(ByteRange::of(2, 6)));
+        assert_eq!(rest(range(2, Some(8)), 5, 10).unwrap(), Rest::Part(ByteRange::of(7, 1)));
+        assert_eq!(rest(range(2, None), 8, 10).unwrap(), Rest::Nothing);
+        assert_eq!(rest(range(10, None), 0, 10).unwrap(), Rest::Part(ByteRange::of(10, 0)));
+        assert!(rest(range(11, None), 0, 10).is_err());
+    }
 
     proptest! {
         #[test]

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::backend::{Backend, Open};
+use super::ledger::Kept;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
     BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, Secret,
 };
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
-use crate::runtime::{BackendSpec, Component, Digest, Engine, EngineOptions, Limits, Slot, Trust, builtin};
+use crate::runtime::{
+    BackendSpec, Canary, Component, Digest, Engine, EngineOptions, Ledger, Limits, Slot, SlotOptions, SwapPolicy,
+    Trust, builtin,
+};
 use crate::types::{Error, Result};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
@@ -67,7 +71,9 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
     .await?;
     let engine = Engine::new(engine(config, data_dir.join("compiled")))?;
     let roots = Arc::new(config.trust.clone());
-    let backend = |(name, backend): (&String, _)| (name.clone(), Backend::new(name, backend, roots.clone()));
+    let ledger: Arc<dyn Ledger> = Arc::new(Kept::open(catalogue.clone(), data_dir.join("adapters"))?);
+    let backend =
+        |(name, backend): (&String, _)| (name.clone(), Backend::new(name, backend, roots.clone(), ledger.clone()));
     let backends = config.backends.iter().map(backend).collect();
     Ok(Inner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
 }
@@ -78,6 +84,7 @@ pub(super) async fn open_backend(
     name: &str,
     backend: &config::Backend,
     roots: &config::Trust,
+    ledger: Arc<dyn Ledger>,
     secrets: &dyn Secrets,
 ) -> Result<Open> {
     let component = component(&backend.adapter).await?;
@@ -93,7 +100,8 @@ pub(super) async fn open_backend(
         limits,
         trust,
     };
-    Ok(Open { slot: Slot::open(engine.clone(), spec, component).await?, capabilities })
+    let options = SlotOptions { policy: policy(&backend.swap), ledger };
+    Ok(Open { slot: Slot::open(engine.clone(), spec, component, options).await?, capabilities })
 }
 
 /// What a backend demands of its components, the names of keys resolved.
@@ -206,6 +214,15 @@ fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
             .unwrap_or(0)
             .max(otherwise.largest_table),
         cache: Some(cache),
+    }
+}
+
+fn policy(given: &config::Swap) -> SwapPolicy {
+    let otherwise = SwapPolicy::default();
+    SwapPolicy {
+        drain: given.drain,
+        canary: given.canary.map(|config::Canary { share, duration }| Canary { share, duration }),
+        trial: given.trial.or(otherwise.trial).filter(|_| given.automatic_rollback),
     }
 }
 

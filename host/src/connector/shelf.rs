@@ -78,8 +78,7 @@ impl Host {
             catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
         }
         for placement in &placements {
-            let generation = self.backend(&placement.backend).await?.slot.current();
-            generation.adapter.remove(&placement.object).await?;
+            self.backend(&placement.backend).await?.slot.remove(&placement.object).await?;
             catalogue.remove_placement(&placement.backend, &placement.object).await?;
         }
         catalogue.remove_snapshot(id).await?;

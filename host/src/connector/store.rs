@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::Host;
 use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
+use crate::runtime::Turn;
 use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
 use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
 
@@ -73,10 +74,7 @@ impl Host {
         let (mut source, mut last) = (Some(source), None);
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
-            let again = match &this {
-                Source::File(file) => Some(Source::File(file.clone())),
-                Source::Stream(_) => None,
-            };
+            let again = again(&this);
             match self.put_on(backend, this, base, options).await {
                 Ok(put) => {
                     (outcome.id, outcome.size) = (put.id, put.size);
@@ -112,11 +110,33 @@ impl Host {
         {
             return Ok(put);
         }
+        let mut turn = self.backend(backend).await?.slot.begin();
+        let mut source = source;
+        loop {
+            let fresh = again(&source);
+            let outcome = self.put_once(&turn, backend, source, base, options).await;
+            let next = turn.end(outcome.as_ref().map(|_| ()), fresh.is_some());
+            let (Err(error), Some(next), Some(fresh)) = (&outcome, next, fresh) else { return outcome };
+            tracing::debug!(backend, %error, "storing once more on another generation of the adapter");
+            (turn, source) = (next, fresh);
+        }
+    }
+
+    /// One attempt, under a key of its own: what became of an earlier one may not be known.
+    async fn put_once(
+        &self,
+        turn: &Turn,
+        backend: &str,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Put> {
         let key = fresh_key()?;
         let size = source.size();
         let (body, reading) = source.read(options.progress.clone());
         self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
-        match self.send(backend, &key, size, base, body, reading).await {
+        let hint = StoreHint { key: key.clone(), size, labels: Vec::new() };
+        match self.send(turn, backend, hint, base, body, reading).await {
             Ok((receipt, identity)) => {
                 if let Ok(Some(object)) = self.sound_object_on(backend, &identity).await {
                     // A stream that turned out to be there already, or two stores of one image at once.
@@ -153,7 +173,7 @@ impl Host {
     /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
     async fn remove_spare(&self, backend: &str, object: &ObjectId) {
         let removed = match self.backend(backend).await {
-            Ok(there) => there.slot.current().adapter.remove(object).await,
+            Ok(there) => there.slot.remove(object).await,
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
@@ -165,23 +185,21 @@ impl Host {
     /// object that may have been made of it is removed again.
     async fn send(
         &self,
+        turn: &Turn,
         backend: &str,
-        key: &str,
-        size: Option<u64>,
+        hint: StoreHint,
         base: Option<SnapshotId>,
         body: Body,
         reading: Reading,
     ) -> Result<(Receipt, Identity)> {
-        let generation = self.backend(backend).await?.slot.current();
-        let adapter = &generation.adapter;
-        let hint = StoreHint { key: key.to_owned(), size, labels: Vec::new() };
+        let adapter = turn.adapter();
         let base = match base {
             Some(base) if adapter.description().features.lineage => self.object_on(backend, base).await?,
             _ => None,
         };
         let receipt = match &base {
-            Some(base) => adapter.incremental_update(base, body, hint).await,
-            None => adapter.store(body, hint).await,
+            Some(base) => turn.run(adapter.incremental_update(base, body, hint)).await,
+            None => turn.run(adapter.store(body, hint)).await,
         }?;
         match reading.identity().await {
             Ok(identity) => Ok((receipt, identity)),
@@ -212,7 +230,7 @@ impl Host {
     /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
-        match self.backend(backend).await?.slot.current().adapter.stat(&object).await {
+        match self.backend(backend).await?.slot.stat(&object).await {
             Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
@@ -235,6 +253,14 @@ struct Put {
     size: u64,
     stored_bytes: u64,
     object: ObjectId,
+}
+
+/// The same source once more, if it can be read again.
+fn again(source: &Source) -> Option<Source> {
+    match source {
+        Source::File(file) => Some(Source::File(file.clone())),
+        Source::Stream(_) => None,
+    }
 }
 
 fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOptions) -> NewSnapshot {

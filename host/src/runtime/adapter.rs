@@ -6,10 +6,12 @@
 //!
 //! `retrieve` runs as a task of its own, since its bytes outlive its answer; the task ends when the body is dropped.
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -17,15 +19,14 @@ use tokio::task::AbortHandle;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::component::Component;
-use super::engine::{CompiledFrom, Digest, Engine, first_line};
+use super::engine::{CompiledFrom, Digest, Engine};
 use super::limits::{Limits, Struck, why};
 use super::manifest::Manifest;
 use super::progress::Progress;
 use super::state::{Environment, State};
 use super::trust::Trust;
 use super::watch::watched;
-use super::{check, stream, wit};
+use super::{stream, wit};
 use crate::capabilities::Capabilities;
 use crate::types::{
     AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, ObjectId,
@@ -70,65 +71,6 @@ struct Running {
 }
 
 impl Adapter {
-    /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
-    /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
-    ///
-    /// # Errors
-    /// `denied` for a component that is not the pinned one or lacks a demanded signature; `invalid` for what is not a component or lacks the export; `denied` for an import that is not granted or not asked
-    /// for by its manifest;  `invalid`
-    /// for settings that the adapter does not declare; whatever ends `describe`.
-    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
-        let place = |error: Error| error.on_backend(&spec.name).during("load");
-        check::limits(engine, &spec.limits).map_err(place)?;
-        let (component, trust, compiler) = (component.into(), spec.trust.clone(), engine.clone());
-        let work = move || {
-            let digest = trust.check(&component)?;
-            let (compiled, from) = compiler.compile(&component.bytes)?;
-            let manifest = Manifest::of_component(&component.bytes)?;
-            trust.check_manifest(manifest.as_ref())?;
-            Result::Ok((digest, manifest, compiled, from))
-        };
-        let (digest, manifest, component, compiled) = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::other(format!("compiling was cut short: {error}")))?
-            .map_err(place)?;
-        check::surface(engine.wasmtime(), &component, &spec.capabilities, manifest.as_ref()).map_err(place)?;
-        // What it may do is what it asks for and what the operator grants.
-        let (capabilities, limits) = match &manifest {
-            Some(manifest) => {
-                check::asked(manifest, &spec.capabilities).map_err(place)?;
-                (spec.capabilities.only(&manifest.asked()), manifest.limits(&spec.limits))
-            }
-            None => (spec.capabilities.clone(), spec.limits.clone()),
-        };
-        let link = || -> wasmtime::Result<_> {
-            let pre = engine.linker().instantiate_pre(&component)?;
-            let exports = wit::Exports::new(&pre)?;
-            Ok((pre, exports))
-        };
-        let (pre, exports) = link().map_err(|error| {
-            place(Error::invalid(format!("the component does not fit the interface: {}", first_line(&error))))
-        })?;
-        let environment = Arc::new(Environment {
-            backend: spec.name.as_str().into(),
-            settings: spec.settings.clone(),
-            capabilities,
-            limits,
-            through_guest: AtomicU64::new(0),
-        });
-        let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
-        let description = Description::default();
-        let engine = engine.clone();
-        let mut adapter =
-            Self { engine, environment, pre, exports, description, manifest, digest, compiled, in_flight };
-        adapter.description = adapter.describe().await?;
-        if let Some(manifest) = &adapter.manifest {
-            manifest.agrees_with(&adapter.description).map_err(place)?;
-        }
-        check::settings(&adapter.description, &spec.settings).map_err(place)?;
-        Ok(adapter)
-    }
-
     /// What the adapter says of itself.
     pub fn description(&self) -> &Description {
         &self.description

@@ -2,8 +2,9 @@
 //! adapter for the next while operations run.
 //!
 //! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
-//! `progress` and `watch` bound what an operation takes; `stream` moves bytes; `wit` is all that is particular to a version of the WIT package; `check` refuses what may not run; `adapter`
-//! runs operations; `registry` knows which generation serves. Nothing here knows what a snapshot is.
+//! `progress` and `watch` bound what an operation takes; `stream` moves bytes; `wit` is all that is particular to a version
+//! of the WIT package; `check` refuses what may not run; `adapter` runs operations; `swap` knows which generation serves and
+//! replaces it. Nothing here knows what a snapshot is.
 
 mod adapter;
 pub mod builtin;
@@ -14,9 +15,9 @@ mod inspect;
 mod limits;
 pub mod manifest;
 mod progress;
-mod registry;
 mod state;
 mod stream;
+mod swap;
 mod trust;
 mod watch;
 mod wit;
@@ -28,5 +29,8 @@ pub use inspect::Inspection;
 pub(crate) use inspect::inspect;
 pub use limits::Limits;
 pub use manifest::Manifest;
-pub use registry::{Generation, GenerationInfo, Slot, StageTime, SwapReport};
+pub use swap::{
+    Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemory, KEPT, Ledger, OnStage, ROWS, Rule,
+    Slot, SlotOptions, Stage, StageTime, SwapOptions, SwapPolicy, SwapReport, Turn, by_chance, is_worse,
+};
 pub use trust::{MOST_SIGNATURE_BYTES, MOST_SIGNATURES, SecretKey, Signature, Trust, parse_signatures};

@@ -5,3 +5,7 @@ mod sandbox;
 mod splice;
 mod support;
 mod swap;
+mod swap_crash;
+mod swap_restart;
+mod swap_stages;
+mod swap_trial;

@@ -1,0 +1,142 @@
+//! One operation's turn on a generation: which one it gets, and where it may go when that does not do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Slot;
+use super::generation::{Generation, Lease};
+use super::trial::{Fault, Trial};
+use crate::runtime::Adapter;
+use crate::types::{Error, Result};
+
+/// How often an operation may be cut and begun again.
+const CUTS: u8 = 8;
+
+/// An operation's turn on a generation. The generation is not freed before the turn ends or is dropped.
+///
+/// ```text
+/// begin → run → end ─┬─ None: the outcome stands
+///                    └─ Some(next turn): do it again there
+/// ```
+pub struct Turn {
+    slot: Slot,
+    role: Role,
+    /// How often the operation was cut before.
+    cuts: u8,
+    was_cut: AtomicBool,
+}
+
+enum Role {
+    /// On the generation that serves, or on a canary.
+    Serving(Lease),
+    /// On the predecessor of a generation on which the same operation failed.
+    Control { trial: Arc<Trial>, failed: Arc<Generation> },
+}
+
+impl Turn {
+    pub(super) fn serving(slot: Slot, lease: Lease) -> Self {
+        lease.begins();
+        Self { slot, role: Role::Serving(lease), cuts: 0, was_cut: AtomicBool::new(false) }
+    }
+
+    /// The adapter whose turn it is.
+    pub fn adapter(&self) -> &Arc<Adapter> {
+        match &self.role {
+            Role::Serving(lease) => lease.generation().adapter(),
+            Role::Control { trial, .. } => trial.predecessor().adapter(),
+        }
+    }
+
+    pub(super) fn generation(&self) -> Option<&Arc<Generation>> {
+        match &self.role {
+            Role::Serving(lease) => Some(lease.generation()),
+            Role::Control { .. } => None,
+        }
+    }
+
+    /// Runs a part of the operation.
+    ///
+    /// # Errors
+    /// Its own; `unavailable` if the drain deadline of a swap cut it.
+    pub async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Role::Serving(lease) = &self.role else { return work.await };
+        match lease.until_cut(work).await {
+            Some(outcome) => outcome,
+            None => {
+                self.was_cut.store(true, Ordering::Relaxed);
+                Err(self.to_cut().error())
+            }
+        }
+    }
+
+    /// What is left of it once its generation is taken away.
+    pub(super) fn to_cut(&self) -> Cut {
+        Cut { slot: self.slot.clone(), cuts: self.cuts }
+    }
+
+    /// Ends the turn with what came of the operation. Gives another turn if the operation is to be done again, from its
+    /// beginning: on the new generation if it was cut, on the predecessor if it failed on trial. `repeatable` says
+    /// whether it can be: a removal always, a store only from bytes that can be read again and under a fresh key.
+    pub fn end(self, outcome: std::result::Result<(), &Error>, repeatable: bool) -> Option<Turn> {
+        let was_cut = self.was_cut.load(Ordering::Relaxed);
+        let Self { slot, role, cuts, .. } = self;
+        match role {
+            Role::Serving(_) if was_cut => Cut { slot, cuts }.again().ok().filter(|_| repeatable),
+            Role::Serving(lease) => {
+                let generation = lease.generation();
+                let fault = outcome.err().map_or(Fault::None, Fault::of);
+                let trial = generation.trial.load_full();
+                if outcome.is_ok() {
+                    generation.tally.add(false);
+                } else if let Some(trial) = trial.filter(|_| fault != Fault::None) {
+                    if repeatable && trial.take_control() {
+                        let role = Role::Control { trial, failed: generation.clone() };
+                        return Some(Turn { slot, role, cuts, was_cut: AtomicBool::new(false) });
+                    }
+                    if fault == Fault::Own {
+                        slot.failed(generation, &trial);
+                    }
+                } else if fault.counts() {
+                    generation.tally.add(true);
+                }
+                None
+            }
+            Role::Control { trial, failed } => {
+                // Where both fail, nobody is to blame.
+                if outcome.is_ok() {
+                    trial.predecessor().tally.add(false);
+                    slot.failed(&failed, &trial);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// An operation whose generation was taken away.
+pub(super) struct Cut {
+    slot: Slot,
+    cuts: u8,
+}
+
+impl Cut {
+    /// A turn on the generation that serves now.
+    pub(super) fn again(self) -> Result<Turn> {
+        if self.cuts >= CUTS {
+            return Err(self.error());
+        }
+        let mut turn = self.slot.begin();
+        turn.cuts = self.cuts + 1;
+        Ok(turn)
+    }
+
+    fn error(&self) -> Error {
+        let deadline = self.slot.drain_deadline();
+        Error::unavailable(format!(
+            "the adapter was replaced, and this did not end within the {deadline:?} that it had"
+        ))
+        .on_backend(self.slot.backend())
+        .hint("try again; `swap.drain` of the backend gives long operations more time")
+    }
+}

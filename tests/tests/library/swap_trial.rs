@@ -1,0 +1,131 @@
+//! A bad version is out again before anyone notices; a good one is left alone, and so is one that is no worse.
+
+use std::time::Duration;
+
+use tidelock::{Host, NoSecrets, SnapshotId};
+use tidelock_tests::data::{assert_same, noise};
+
+use crate::support::{component, config, host, read, round_trip, store, variant};
+
+/// The size of objects that `flawed` cannot read.
+const UNREADABLE: usize = 15;
+
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("this never came: {what}");
+}
+
+async fn some(host: &Host, count: u64) -> Vec<(SnapshotId, Vec<u8>)> {
+    let mut stored = Vec::new();
+    for number in 0..count {
+        let bytes = noise(UNREADABLE, number);
+        stored.push((store(host, &bytes).await.unwrap().id, bytes));
+    }
+    stored
+}
+
+fn events(host: &Host) -> Vec<&'static str> {
+    host.history("mine").unwrap().iter().map(|entry| entry.row.event.name()).collect()
+}
+
+#[tokio::test]
+async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "").await;
+    let stored = some(&host, 12).await;
+    let swapped = host.swap("mine", component("flawed")).await.unwrap();
+    for (id, bytes) in &stored {
+        assert_same(&read(&host, *id).await.expect("the one before reads it"), bytes, "on trial");
+    }
+    until("the rollback", || host.adapters()[0].adapter == "copying").await;
+    let history = host.history("mine").unwrap();
+    assert_eq!(events(&host), ["automatic-rollback", "swap", "configured"]);
+    let row = &history[0].row;
+    assert_eq!((row.by.as_str(), row.from.as_deref()), ("tidelock", Some(swapped.to.as_str())));
+    assert!(row.why.as_deref().unwrap().contains(" of "), "it gives the figures: {row:?}");
+    // It does not swing back: neither by itself nor by a rollback.
+    let error = host.rollback("mine").await.expect_err("there is nothing else that was good");
+    assert!(error.to_string().contains("no earlier generation"), "{error}");
+    for (id, bytes) in &stored {
+        assert_same(&read(&host, *id).await.unwrap(), bytes, "after the rollback");
+    }
+    assert_eq!(host.adapters()[0].generation, 3);
+}
+
+/// What the predecessor cannot do either says nothing about the new one: the callers see the failures, as before.
+#[tokio::test]
+async fn a_failure_of_both_rolls_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "flawed", "").await;
+    let stored = some(&host, 12).await;
+    host.swap("mine", variant("flawed", 1)).await.unwrap();
+    for _ in 0..3 {
+        for (id, _) in &stored {
+            let error = read(&host, *id).await.expect_err("neither can read it");
+            assert!(error.to_string().contains("told to be"), "{error}");
+        }
+    }
+    round_trip(&host, &noise(5000, 1)).await;
+    assert_eq!(events(&host), ["swap", "configured"]);
+}
+
+#[tokio::test]
+async fn traps_count_even_where_nothing_can_be_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "").await;
+    for number in 0..20 {
+        round_trip(&host, &noise(1000, number)).await;
+    }
+    host.swap("mine", component("flawed")).await.unwrap();
+    for number in 0..6 {
+        // `flawed` traps at 14 bytes. From a file, the one before takes them.
+        store(&host, &noise(14, number)).await.expect("stored by the one before");
+    }
+    until("the rollback", || events(&host)[0] == "automatic-rollback").await;
+}
+
+#[tokio::test]
+async fn without_a_trial_nothing_is_rolled_back_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "swap = { automatic_rollback = false }").await;
+    let stored = some(&host, 8).await;
+    host.swap("mine", component("flawed")).await.unwrap();
+    for (id, _) in &stored {
+        read(&host, *id).await.expect_err("nobody else reads it");
+    }
+    assert_eq!(events(&host), ["swap", "configured"]);
+}
+
+/// With a canary, a bad version never takes over, and the share of operations that it got does not fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_dies_saves_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "swap = { canary = { share = 0.5, duration = \"10m\" } }";
+    let host = Host::open(&config(dir.path(), "copying", lines), &NoSecrets).await.unwrap();
+    let stored = some(&host, 20).await;
+    let swapping = {
+        let host = host.clone();
+        tokio::spawn(async move { host.swap("mine", component("flawed")).await })
+    };
+    while !swapping.is_finished() {
+        for (id, bytes) in &stored {
+            assert_same(&read(&host, *id).await.unwrap(), bytes, "beside a canary");
+        }
+    }
+    let error = swapping.await.unwrap().expect_err("it must not take over");
+    assert_eq!(error.operation(), Some("canary"), "{error:?}");
+    assert!(error.to_string().contains("fails more"), "{error}");
+    assert_eq!(events(&host), ["refused", "configured"]);
+    assert_eq!(host.adapters()[0].adapter, "copying");
+    // The next one has no harder time for it.
+    let mut good = Box::pin(host.swap("mine", component("hostile")));
+    tokio::select! {
+        done = &mut good => panic!("its canary takes ten minutes: {done:?}"),
+        () = async { for (id, bytes) in &stored { assert_same(&read(&host, *id).await.unwrap(), bytes, "again") } } => {}
+    }
+}
