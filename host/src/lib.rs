@@ -38,8 +38,9 @@ pub mod snapshot;
 pub mod types;
 
 pub use connector::{
-    AdapterInfo, BadPlacement, Collected, Delta, Host, NoSecrets, Noticed, Outcome, PlacementInfo, PlacementStat,
-    Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored, Verification, Watching, inspect,
+    AdapterInfo, BadPlacement, Collected, Delta, GrantProspect, Host, LimitProspect, NoSecrets, Noticed, Outcome,
+    PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
+    Verification, Watching, inspect, prospects,
 };
 pub use snapshot::Source;
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -30,12 +30,15 @@ pub mod http;
 mod stall;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::asked::{Asked, Narrowed};
 use self::grant::{BucketGrant, DirectoryGrant, HttpGrant};
 use crate::types::{Error, Result};
+
+/// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
+pub type GrantNames = BTreeSet<(&'static str, String)>;
 
 /// What one backend may use, by the names of its grants. Cheap to clone.
 #[derive(Clone, Default)]
@@ -116,14 +119,11 @@ impl Capabilities {
         }
     }
 
-    /// Whether there is a grant of this kind (`http`, `bucket`, `directory`) and name.
-    pub fn has(&self, kind: &str, name: &str) -> bool {
-        match kind {
-            "http" => self.http.contains_key(name),
-            "bucket" => self.bucket.contains_key(name),
-            "directory" => self.directory.contains_key(name),
-            _ => false,
-        }
+    /// The grants that there are: kind (`http`, `bucket`, `directory`) and name.
+    pub fn names(&self) -> GrantNames {
+        let http = self.http.keys().map(|name| ("http", name.clone()));
+        let bucket = self.bucket.keys().map(|name| ("bucket", name.clone()));
+        http.chain(bucket).chain(self.directory.keys().map(|name| ("directory", name.clone()))).collect()
     }
 
     /// The HTTP grant of this name.
@@ -178,16 +178,6 @@ impl Capabilities {
         }
         Ok(collected)
     }
-
-    /// The kinds of which at least one grant exists: `http`, `bucket`, `directory`.
-    pub fn kinds(&self) -> Vec<&'static str> {
-        let kinds = [
-            ("http", self.http.is_empty()),
-            ("bucket", self.bucket.is_empty()),
-            ("directory", self.directory.is_empty()),
-        ];
-        kinds.into_iter().filter(|(_, empty)| !empty).map(|(kind, _)| kind).collect()
-    }
 }
 
 impl std::fmt::Debug for Capabilities {
@@ -208,7 +198,7 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_default() {
         let none = Capabilities::none();
-        assert!(none.kinds().is_empty());
+        assert!(none.names().is_empty());
         for error in [none.http("a").err(), none.bucket("a").err(), none.directory("a").err()] {
             assert_eq!(*error.unwrap().kind(), ErrorKind::Denied);
         }

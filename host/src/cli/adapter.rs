@@ -1,15 +1,12 @@
-//! `tidelock adapter`: which adapters serve, and what a component is before it is trusted with anything.
+//! `tidelock adapter ls`: which adapters serve.
 
 use serde::Serialize;
 
-use super::arguments::Component;
 use super::failure::Failure;
-use super::input;
-use super::output::{self, Facts, Side, Table};
+use super::output::{self, Side, Table};
 use super::session::Session;
 use crate::AdapterInfo;
-use crate::runtime::Inspection;
-use crate::types::{Features, format_bytes};
+use crate::types::Features;
 
 /// Enough of a digest to tell two of them apart.
 const SHORT: usize = "sha256:".len() + 12;
@@ -54,27 +51,4 @@ fn abilities(features: &Features, optional: &[&str]) -> String {
     ];
     let features = known.into_iter().filter(|(can, _)| *can).map(|(_, name)| name);
     features.chain(optional.iter().copied()).collect::<Vec<_>>().join(",")
-}
-
-pub(super) async fn inspect(arguments: &Component, session: &Session) -> Result<(), Failure> {
-    let component = input::component(&arguments.file).await?;
-    let inspection = crate::inspect(component.bytes).await?;
-    if session.json { output::object(&inspection) } else { output::text(&describe(&inspection)) }
-}
-
-fn describe(found: &Inspection) -> String {
-    let mut facts = Facts::default();
-    facts.add("adapter", if found.is_adapter { "yes" } else { "no: it does not export tidelock:storage/adapter" });
-    facts.add("digest", &found.digest);
-    facts.add("size", format_bytes(found.bytes));
-    let needs = if found.needs_grants.is_empty() { "nothing".to_owned() } else { found.needs_grants.join(", ") };
-    facts.add("needs grants of", needs);
-    let mut list = |what: &str, names: &[String]| {
-        for (at, name) in names.iter().enumerate() {
-            facts.add(if at == 0 { what } else { "" }, name);
-        }
-    };
-    list("exports", &found.exports);
-    list("imports", &found.imports);
-    facts.to_string()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::types::{ByteRange, Error, parse_duration};
+use crate::types::{ByteRange, Error, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
 ///
@@ -79,8 +79,16 @@ pub(super) enum Command {
 pub(super) enum Adapter {
     /// List the backends and the adapters that serve them.
     Ls,
-    /// Show what a component is, what it asks for and whether it can be used.
-    Inspect(Component),
+    /// Show what a component is, who signed it, what it asks for and what this configuration would grant.
+    Inspect(Inspect),
+    /// Put a manifest into a component.
+    Embed(Embed),
+    /// Make a key for signing components, and print its public half.
+    Keygen(Keygen),
+    /// Sign a component: writes FILE.wasm.sig beside it.
+    Sign(Sign),
+    /// Check that a trusted key has signed a component. Exit status 1 if none has.
+    Verify(VerifyComponent),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +204,56 @@ pub(super) struct Component {
     /// The component.
     #[arg(value_name = "FILE.wasm")]
     pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    #[command(flatten)]
+    pub(super) component: Component,
+    /// Say what this backend would grant; without it, what every backend of the configuration would.
+    #[arg(long, value_name = "NAME")]
+    pub(super) backend: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Embed {
+    #[command(flatten)]
+    pub(super) component: Component,
+    /// The manifest (docs/formats.md).
+    #[arg(value_name = "ADAPTER.toml", default_value = "adapter.toml")]
+    pub(super) manifest: PathBuf,
+    /// Where to [default: in place].
+    #[arg(long, short, value_name = "FILE.wasm")]
+    pub(super) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Keygen {
+    /// The file that keeps the secret half. Must not be there yet; only you will be able to read it.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sign {
+    /// The file that `keygen` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    #[command(flatten)]
+    pub(super) component: Component,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyComponent {
+    #[command(flatten)]
+    pub(super) component: Component,
+    /// A public key to trust, ed25519:…; more than once for any of them [default: those of [trust.keys]].
+    #[arg(long, value_name = "KEY", value_parser = public_key)]
+    pub(super) key: Vec<PublicKey>,
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    text.parse().map_err(with_hint)
 }
 
 fn range(text: &str) -> Result<ByteRange, String> {

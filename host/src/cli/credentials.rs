@@ -69,14 +69,16 @@ impl Secrets for Credentials {
     }
 }
 
-/// The text of a file that nobody else can read.
 fn read(path: &Path) -> Result<Zeroizing<String>> {
+    secret(path, "the configuration names this file; put the credentials there, or change it")
+}
+
+/// The text of a file that nobody else can read.
+pub(super) fn secret(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
     let shown = path.display();
-    // Whatever it is, the configuration names a file that will not do.
-    let fail = |error| {
-        Error::invalid(Error::io(format_args!("credentials: {shown}"), error).message())
-            .hint("the configuration names this file; put the credentials there, or change it")
-    };
+    // Whatever it is, the user has named a file that will not do.
+    let fail =
+        |error| Error::invalid(Error::io(format_args!("credentials: {shown}"), error).message()).hint(hint.to_owned());
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if metadata.mode() & 0o077 != 0 {

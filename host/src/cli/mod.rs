@@ -26,11 +26,13 @@ mod gc;
 mod id;
 mod init;
 mod input;
+mod inspect;
 mod ls;
 mod output;
 mod retrieve;
 mod rm;
 mod session;
+mod sign;
 mod sink;
 mod stat;
 mod store;
@@ -106,7 +108,11 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Verify(arguments) => verify::run(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Adapter(Adapter::Ls) => adapter::ls(session).await,
-        Command::Adapter(Adapter::Inspect(arguments)) => adapter::inspect(&arguments, session).await,
+        Command::Adapter(Adapter::Inspect(arguments)) => inspect::run(&arguments, session).await,
+        Command::Adapter(Adapter::Embed(arguments)) => sign::embed(&arguments, session).await,
+        Command::Adapter(Adapter::Keygen(arguments)) => sign::keygen(&arguments, session),
+        Command::Adapter(Adapter::Sign(arguments)) => sign::sign(&arguments, session).await,
+        Command::Adapter(Adapter::Verify(arguments)) => sign::verify(&arguments, session).await,
     }
 }
 

@@ -13,6 +13,7 @@ mod backend;
 mod collect;
 mod delta;
 mod ledger;
+mod prospect;
 mod report;
 mod retrieve;
 mod setup;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use delta::Delta;
+pub use prospect::{GrantProspect, LimitProspect, Prospect, inspect, prospects};
 pub use report::{
     AdapterInfo, BadPlacement, Collected, PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
@@ -37,7 +39,7 @@ use backend::{Backend, Open};
 
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route};
-use crate::runtime::{Component, Engine, HistoryEntry, Inspection, SwapOptions, SwapReport};
+use crate::runtime::{Component, Engine, HistoryEntry, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -184,16 +186,4 @@ impl Host {
             Error::invalid(format!("there is no route `{name}`")).hint(format!("there is {}", known.join(", ")))
         })
     }
-}
-
-/// Inspects a component without loading it as an adapter: its digest, what it imports and exports, what it needs.
-///
-/// # Errors
-/// `invalid` for what is not a component.
-pub async fn inspect(component: Vec<u8>) -> Result<Inspection> {
-    setup::blocking(move || {
-        let engine = Engine::new(crate::runtime::EngineOptions { operations: 1, ..Default::default() })?;
-        crate::runtime::inspect(&engine, &component)
-    })
-    .await
 }

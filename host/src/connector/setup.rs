@@ -105,7 +105,7 @@ pub(super) async fn open_backend(
 }
 
 /// What a backend demands of its components, the names of keys resolved.
-fn trust(backend: &config::Backend, roots: &config::Trust) -> Result<Trust> {
+pub(super) fn trust(backend: &config::Backend, roots: &config::Trust) -> Result<Trust> {
     let key = |name: &String| match roots.keys.get(name) {
         Some(key) => Ok((name.clone(), *key)),
         None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
@@ -171,7 +171,7 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
     Ok(granted)
 }
 
-fn limits(given: &config::Limits) -> Limits {
+pub(super) fn limits(given: &config::Limits) -> Limits {
     let otherwise = Limits::default();
     let count = |given: Option<u32>, otherwise| given.map_or(otherwise, |count| count as usize);
     let bytes =

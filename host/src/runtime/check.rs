@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use wasmtime::component::Component;
-
 use super::engine::{Engine, INSTANCES};
 use super::limits::Limits;
 use super::manifest::{AskedGrant, Manifest};
 use super::wit;
-use crate::capabilities::Capabilities;
+use crate::capabilities::GrantNames;
 use crate::types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
 
 /// The capabilities that need a grant, as the last part of an import's name.
@@ -20,20 +18,18 @@ const FREE: [&str; 7] = ["types", "digest", "digest-stream", "log", "settings", 
 /// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
 /// manifest asks for.
 pub(super) fn surface(
-    engine: &wasmtime::Engine,
-    component: &Component,
-    granted: &Capabilities,
+    imports: &[String],
+    exports: &[String],
+    granted: &GrantNames,
     manifest: Option<&Manifest>,
 ) -> Result<()> {
-    let (imports, exports) = wit::surface(component, engine);
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` of tidelock:storage@0.1";
         let what = format!("the component does not export `{}`", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));
     }
-    let kinds = granted.kinds();
     let asked = manifest.map(Manifest::grants);
-    for import in &imports {
+    for import in imports {
         let name = interface(import);
         if name.starts_with("wasi:") {
             continue;
@@ -51,7 +47,7 @@ pub(super) fn surface(
             if asked.as_ref().is_some_and(optional) {
                 continue;
             }
-            if !kinds.contains(&ours) {
+            if !granted.iter().any(|(kind, _)| *kind == ours) {
                 return Err(Error::denied(format!(
                     "the adapter imports `{ours}`, and nothing of that kind is granted"
                 ))
@@ -66,10 +62,10 @@ pub(super) fn surface(
 }
 
 /// Compares what a manifest asks for with what the backend grants.
-pub(super) fn asked(manifest: &Manifest, granted: &Capabilities) -> Result<()> {
+pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
     manifest.check_interface()?;
     for AskedGrant { kind, name, optional, why } in manifest.grants() {
-        if !optional && !granted.has(kind, name) {
+        if !optional && !granted.contains(&(kind, name.to_owned())) {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             let what = format!(
                 "the adapter `{}` asks for the {kind} grant `{name}`{why}, which it does not have",

@@ -1,10 +1,14 @@
-//! What a component is, found out without running it.
+//! What a component is, what it asks for, and whether a backend would take it: found out without running it.
 
 use serde::Serialize;
 
+use super::component::Component;
 use super::engine::{Digest, Engine};
-use super::wit;
-use crate::types::Result;
+use super::manifest::Manifest;
+use super::trust::Trust;
+use super::{check, wit};
+use crate::capabilities::GrantNames;
+use crate::types::{Error, Result};
 
 /// What a component is and asks for.
 #[derive(Debug, Clone, Serialize)]
@@ -19,31 +23,74 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The capabilities for which the operator has to grant something: `http`, `bucket`, `directory`.
     pub needs_grants: Vec<String>,
+    /// What it declares that it asks for and needs, if it carries a manifest.
+    pub manifest: Option<Manifest>,
+    /// The signatures that came with it.
+    pub signatures: Vec<SignatureInfo>,
     /// Linear memories, if that can be told.
     pub memories: Option<u32>,
-    /// Elements of its tables at the start, if that can be told.
+    /// Bytes of the largest of them at the start, if that can be told.
+    pub memory_bytes: Option<u64>,
+    /// Tables, if that can be told.
+    pub tables: Option<u32>,
+    /// Elements of the largest of them at the start, if that can be told.
     pub table_elements: Option<u64>,
     /// Whether this host can load it as an adapter.
     pub is_adapter: bool,
 }
 
+/// One signature of a component.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignatureInfo {
+    /// The key that it is said to be of.
+    pub key: String,
+    /// The name that the configuration gives this key; `null` if it does not know it.
+    pub name: Option<String>,
+    /// Whether that key has signed these bytes.
+    pub valid: bool,
+}
+
 /// Inspects a component. Blocks while it is compiled.
 ///
 /// # Errors
-/// `invalid` for what is not a component.
-pub(crate) fn inspect(engine: &Engine, bytes: &[u8]) -> Result<Inspection> {
-    let (component, _) = engine.compile(bytes)?;
-    let (imports, exports) = wit::surface(&component, engine.wasmtime());
-    let needs = component.resources_required();
+/// `invalid` for what is not a component, and for a manifest that cannot be read.
+pub(crate) fn inspect(engine: &Engine, component: &Component) -> Result<Inspection> {
+    let Component { bytes, signatures } = component;
+    let (compiled, _) = engine.compile(bytes)?;
+    let (imports, exports) = wit::surface(&compiled, engine.wasmtime());
+    let needs = compiled.resources_required();
     let named = |capability: &str| imports.iter().any(|i| i.starts_with(&format!("tidelock:storage/{capability}@")));
+    let digest = Digest::of(bytes);
+    let signature = |one: &super::trust::Signature| SignatureInfo {
+        key: one.key.to_string(),
+        name: None,
+        valid: one.verifies(digest),
+    };
     Ok(Inspection {
-        digest: Digest::of(bytes).to_string(),
+        digest: digest.to_string(),
         bytes: bytes.len() as u64,
         needs_grants: ["http", "bucket", "directory"].into_iter().filter(|c| named(c)).map(str::to_owned).collect(),
+        manifest: Manifest::of_component(bytes)?,
+        signatures: signatures.iter().map(signature).collect(),
         memories: needs.as_ref().map(|needs| needs.num_memories),
+        memory_bytes: needs.as_ref().and_then(|needs| needs.max_initial_memory_size),
+        tables: needs.as_ref().map(|needs| needs.num_tables),
         table_elements: needs.as_ref().and_then(|needs| needs.max_initial_table_size),
         is_adapter: exports.iter().any(|name| wit::is_adapter_export(name)),
         imports,
         exports,
     })
+}
+
+/// Why a backend with these demands and grants would not load a component. Empty if nothing is known against it before
+/// it runs.
+pub(crate) fn refusals(found: &Inspection, component: &Component, trust: &Trust, granted: &GrantNames) -> Vec<Error> {
+    let manifest = found.manifest.as_ref();
+    let checks = [
+        trust.check(component).map(drop),
+        trust.check_manifest(manifest),
+        check::surface(&found.imports, &found.exports, granted, manifest),
+        manifest.map_or(Ok(()), |manifest| check::asked(manifest, granted)),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
 }

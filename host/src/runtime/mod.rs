@@ -25,8 +25,8 @@ mod wit;
 pub use adapter::{Adapter, BackendSpec};
 pub use component::{Component, MOST_COMPONENT_BYTES, signatures_beside};
 pub use engine::{CompiledFrom, Digest, Engine, EngineOptions};
-pub use inspect::Inspection;
-pub(crate) use inspect::inspect;
+pub use inspect::{Inspection, SignatureInfo};
+pub(crate) use inspect::{inspect, refusals};
 pub use limits::Limits;
 pub use manifest::Manifest;
 pub use swap::{

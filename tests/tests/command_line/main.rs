@@ -10,3 +10,4 @@ mod outages;
 mod refusals;
 mod s3;
 mod snapshots;
+mod trust;

@@ -9,3 +9,4 @@ mod swap_crash;
 mod swap_restart;
 mod swap_stages;
 mod swap_trial;
+mod trust;

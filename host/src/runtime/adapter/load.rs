@@ -46,11 +46,13 @@ impl Adapter {
         let manifest = Manifest::of_component(&component.bytes).map_err(place)?;
         spec.trust.check_manifest(manifest.as_ref()).map_err(place)?;
         let (component, compiled) = code;
-        check::surface(engine.wasmtime(), &component, &spec.capabilities, manifest.as_ref()).map_err(place)?;
+        let (imports, exports) = wit::surface(&component, engine.wasmtime());
+        let granted = spec.capabilities.names();
+        check::surface(&imports, &exports, &granted, manifest.as_ref()).map_err(place)?;
         // What it may do is what it asks for and what the operator grants.
         let (capabilities, limits) = match &manifest {
             Some(manifest) => {
-                check::asked(manifest, &spec.capabilities).map_err(place)?;
+                check::asked(manifest, &granted).map_err(place)?;
                 (spec.capabilities.only(&manifest.asked()), manifest.limits(&spec.limits))
             }
             None => (spec.capabilities.clone(), spec.limits.clone()),
