@@ -36,6 +36,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),
         trust: Trust::default(),
         service: Service { listen: Listen::Unix("tidelock.sock".into()), token_file: None },
+        adapters_dir: None,
         data_dir,
     }
 }

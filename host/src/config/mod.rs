@@ -39,6 +39,8 @@ pub const DEFAULT_ROUTE: &str = "default";
 pub struct Config {
     /// Where the catalogue, the hot tier, the cache and compiled components are.
     pub data_dir: PathBuf,
+    /// A folder that the daemon watches for components; `None` watches none.
+    pub adapters_dir: Option<PathBuf>,
     /// The backends by name; at least one.
     pub backends: BTreeMap<String, Backend>,
     /// The routes by name; [`DEFAULT_ROUTE`] is always there, and all name backends that exist.

@@ -17,7 +17,14 @@ use crate::types::{Error, Result, SettingValue};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
     document(text, |root| {
-        Reader { directory }.config(root.only(&["data_dir", "backends", "routes", "trust", "service"])?)
+        Reader { directory }.config(root.only(&[
+            "data_dir",
+            "adapters_dir",
+            "backends",
+            "routes",
+            "trust",
+            "service",
+        ])?)
     })
 }
 
@@ -31,6 +38,7 @@ impl Reader<'_> {
             Some(item) => self.path(&item)?,
             None => self.directory.join(DEFAULT_DATA_DIR),
         };
+        let adapters_dir = root.get("adapters_dir").map(|item| self.path(&item)).transpose()?;
         let example = "a table such as [backends.local] with `adapter = \"fs\"`";
         let named = root.need("backends", example)?;
         let trust = root.get("trust").map_or(Ok(Trust::default()), |item| trust(&item))?;
@@ -46,7 +54,7 @@ impl Reader<'_> {
             routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&named, &backends)?);
         }
         let service = self.service(root.get("service"))?;
-        Ok(Config { data_dir, backends, routes, trust, service })
+        Ok(Config { data_dir, adapters_dir, backends, routes, trust, service })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<Backend> {

@@ -135,6 +135,10 @@ pub struct AdapterInfo {
     pub since: u64,
     /// `hot`, `warm` or `cold`.
     pub tier: &'static str,
+    /// How long after it took over the first operation began on it, in milliseconds; `None` if none has, and for the
+    /// generation that a start found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_operation_ms: Option<f64>,
     /// What the adapter can do.
     pub features: Features,
     /// The optional interfaces that it exports.
@@ -157,6 +161,7 @@ impl AdapterInfo {
                 Tier::Warm => "warm",
                 Tier::Cold => "cold",
             },
+            first_operation_ms: generation.first_operation_after().map(|after| after.as_secs_f64() * 1e3),
             features: description.features,
             optional: generation.adapter().optional_interfaces(),
         }

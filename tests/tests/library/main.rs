@@ -6,6 +6,7 @@ mod splice;
 mod support;
 mod swap;
 mod swap_crash;
+mod swap_folder;
 mod swap_restart;
 mod swap_stages;
 mod swap_trial;

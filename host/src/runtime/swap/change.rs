@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::history::{Event, HistoryRow};
@@ -171,7 +172,9 @@ impl Slot {
         generation.tally.add(true);
         if trial.condemns(generation) && Arc::ptr_eq(generation, &self.current()) {
             let (slot, bad, trial) = (self.clone(), generation.clone(), trial.clone());
-            tokio::spawn(async move { slot.roll_back_by_itself(&bad, &trial).await });
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(async move { slot.roll_back_by_itself(&bad, &trial).await });
+            }
         }
     }
 
@@ -203,11 +206,13 @@ impl Slot {
         let published = tokio::spawn(async move {
             let _turn = turn;
             stages.enter(Stage::Publish);
-            let taken_over = slot.take_over(candidate).await.map_err(|error| stages.place(error, slot.backend()))?;
-            Ok::<_, Error>((taken_over, stages.take(), stages))
+            let (old, new) = slot.take_over(candidate).await.map_err(|error| stages.place(error, slot.backend()))?;
+            let times = stages.take();
+            let gone = slot.let_go(old.clone(), stages);
+            Ok::<_, Error>((old, new, times, gone))
         });
         let cut_short = |error| Error::other(format!("the swap was cut short: {error}")).on_backend(self.backend());
-        let ((old, new), times, stages) = published.await.map_err(cut_short)??;
+        let (old, new, times, gone) = published.await.map_err(cut_short)??;
         let mut report = SwapReport {
             backend: self.backend().to_owned(),
             from: old.adapter().digest().to_string(),
@@ -218,7 +223,7 @@ impl Slot {
             draining: 0,
             cut: 0,
         };
-        match tokio::time::timeout(PATIENCE, self.let_go(old.clone(), stages)).await {
+        match tokio::time::timeout(PATIENCE, gone).await {
             Ok(Ok(gone)) => {
                 report.stages.extend(gone.times);
                 report.cut = gone.cut;
@@ -290,11 +295,13 @@ impl Slot {
     /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
     fn let_go(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
+        // A future can be dropped where there is no runtime; then nothing runs any more either.
+        let Ok(runtime) = Handle::try_current() else { return wait };
         let deadline = self.drain_deadline();
         let slot = Arc::downgrade(&self.0);
         let mut drains = lock(&self.0.drains);
         while drains.try_join_next().is_some() {}
-        drains.spawn(async move {
+        let drain = async move {
             stages.enter(Stage::Drain);
             let cut = old.drain(deadline).await;
             stages.enter(Stage::Free);
@@ -307,7 +314,8 @@ impl Slot {
                 tracing::warn!(generation = number, cut, ?deadline, "operations were cut by the drain deadline");
             }
             let _ = gone.send(Gone { times: stages.take(), cut });
-        });
+        };
+        drains.spawn_on(drain, &runtime);
         wait
     }
 
