@@ -144,7 +144,7 @@ impl Reading {
 
     /// Ends a turn; gives the error if nobody else can go on.
     fn over(&mut self, turn: Turn, outcome: Result<(), Error>) -> Option<Error> {
-        match turn.end(outcome.as_ref().map(|()| ()), true) {
+        match turn.end(outcome.as_ref().copied(), true) {
             Some(next) => {
                 self.begin_again(next);
                 None
