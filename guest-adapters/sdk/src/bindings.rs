@@ -19,7 +19,7 @@ pub mod archiving {
     wit_bindgen::generate!({
         world: "archiving",
         path: "../../wit",
-        with: { "tidelock:storage/types@0.1.0": crate::bindings::tidelock::storage::types },
+        with: { "tidelock:storage/types@0.1.1": crate::bindings::tidelock::storage::types },
         pub_export_macro: true,
         export_macro_name: "export_archiving",
         default_bindings_module: "tidelock_sdk::bindings::archiving",
@@ -31,7 +31,7 @@ pub mod accounting {
     wit_bindgen::generate!({
         world: "accounting",
         path: "../../wit",
-        with: { "tidelock:storage/types@0.1.0": crate::bindings::tidelock::storage::types },
+        with: { "tidelock:storage/types@0.1.1": crate::bindings::tidelock::storage::types },
         pub_export_macro: true,
         export_macro_name: "export_accounting",
         default_bindings_module: "tidelock_sdk::bindings::accounting",
@@ -43,7 +43,7 @@ pub mod listing {
     wit_bindgen::generate!({
         world: "listing",
         path: "../../wit",
-        with: { "tidelock:storage/types@0.1.0": crate::bindings::tidelock::storage::types },
+        with: { "tidelock:storage/types@0.1.1": crate::bindings::tidelock::storage::types },
         pub_export_macro: true,
         export_macro_name: "export_listing",
         default_bindings_module: "tidelock_sdk::bindings::listing",

@@ -11,3 +11,4 @@ mod swap_restart;
 mod swap_stages;
 mod swap_trial;
 mod trust;
+mod versions;

@@ -63,3 +63,16 @@ pub mod clock {
 pub mod entropy {
     pub use crate::bindings::tidelock::storage::entropy::bytes;
 }
+
+/// Which grants there are, for an adapter that can do without some of them.
+pub mod grants {
+    use crate::bindings::tidelock::storage::grants as import;
+
+    pub use import::Kind;
+
+    /// Whether the adapter has the grant of this kind and name: its manifest asks for it, and the operator grants it.
+    /// Always false while the adapter describes itself.
+    pub fn has(kind: Kind, name: &str) -> bool {
+        import::has(kind, name)
+    }
+}

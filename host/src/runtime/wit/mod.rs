@@ -9,6 +9,7 @@ mod body;
 mod capabilities;
 pub(super) mod convert;
 mod exports;
+mod grants;
 
 pub(super) use body::accept;
 pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, is_adapter_export, surface};
