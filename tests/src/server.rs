@@ -29,7 +29,7 @@ pub fn config(server: &Seaweed, prefix: &str) -> String {
         r#"
 [backends.cloud]
 adapter = "s3"
-limits = {{ idle = "5s" }}
+limits = {{ idle = "15s" }}
 [backends.cloud.grants.bucket.objects]
 endpoint = "{endpoint}"
 region = "{region}"

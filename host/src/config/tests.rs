@@ -365,7 +365,10 @@ fn deep_nesting_is_answered() {
 fn the_first_unknown_key_of_the_text_is_named() {
     let error = parse("zebra = 1\nalpha = 2").unwrap_err();
     assert!(error.to_string().contains("`zebra`"), "{error}");
-    assert_eq!(error.advice(), Some("the keys here are `data_dir`, `adapters_dir`, `backends`, `routes`, `trust`, `service`"));
+    assert_eq!(
+        error.advice(),
+        Some("the keys here are `data_dir`, `adapters_dir`, `backends`, `routes`, `trust`, `service`")
+    );
 }
 
 #[test]

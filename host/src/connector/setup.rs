@@ -134,6 +134,7 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
         http.private_addresses = grant.private_addresses;
+        http.stall_timeout = http.stall_timeout.min(limits.idle);
         http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
         if let Some(credentials) = &grant.credentials {
             let secret = secrets.http(&credentials.value)?;
@@ -143,13 +144,14 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
     }
     for (name, grant) in &grants.bucket {
         let credentials = grant.credentials.as_ref().map(|reference| secrets.bucket(reference)).transpose()?;
-        let bucket = BucketGrant {
+        let mut bucket = BucketGrant {
             endpoint: grant.endpoint.clone(),
             prefix: grant.prefix.clone(),
             path_style: grant.path_style,
             credentials,
             ..BucketGrant::of(grant.region.clone(), grant.bucket.clone())
         };
+        bucket.stall_timeout = bucket.stall_timeout.min(limits.idle);
         granted.grant_bucket(name, &bucket)?;
     }
     for (name, grant) in &grants.directory {

@@ -22,7 +22,7 @@ use wasmtime::component::{Instance, InstancePre};
 use super::engine::{CompiledFrom, Digest, Engine};
 use super::limits::{Limits, Struck, why};
 use super::manifest::Manifest;
-use super::progress::Progress;
+use super::progress::{Progress, Waiting};
 use super::state::{Environment, State};
 use super::trust::Trust;
 use super::watch::watched;
@@ -197,7 +197,7 @@ impl Adapter {
                 Ok(body) => body,
                 Err(error) => return Ok(Err(error)),
             };
-            let (body, over) = wit::accept(accessor, body)?;
+            let (body, over) = wit::accept(accessor, body, Waiting::Outside)?;
             let given = accessor.with(|mut access| access.data_mut().progress.clone());
             let body = stream::counted(body, move |bytes| {
                 given.of_object(bytes);

@@ -222,6 +222,7 @@ fn config(options: &EngineOptions) -> Config {
         .max_core_instances_per_component(INSTANCES as u32)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .table_elements(usize::try_from(options.largest_table).unwrap_or(usize::MAX))

@@ -158,7 +158,7 @@ impl Struck {
             Some(Self::Instances(super::engine::INSTANCES))
         } else if says("memories, which exceeds the configured maximum") {
             Some(Self::Memories)
-        } else if says("tables, which exceeds the configured maximum") {
+        } else if says("tables, which exceeds the configured maximum") || says("defined tables count of") {
             Some(Self::Tables)
         } else if says("has a minimum element size of") {
             Some(Self::TableElements(engine.largest_table))

@@ -17,7 +17,7 @@ pub(super) struct Progress {
     limits: Limits,
     struck: OnceLock<Struck>,
     strikes: Notify,
-    /// Host calls begun and answered, and waits for others that came to an end.
+    /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
     bytes: AtomicU64,
@@ -192,10 +192,6 @@ impl Wait {
         if waiting {
             counter.fetch_add(1, Ordering::Relaxed);
             return;
-        }
-        // That others have done their part is progress. That the guest gave something is progress by what it gave.
-        if !matches!(self.whom, Waiting::Guest) {
-            self.progress.stepped();
         }
         counter.fetch_sub(1, Ordering::Relaxed);
     }

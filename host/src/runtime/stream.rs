@@ -130,10 +130,10 @@ pub(super) struct GuestBytes {
 
 impl GuestBytes {
     /// The consumer, and the chunks that come out of it. They end when the stream ends: whether that was the end of
-    /// the bytes is for the stream's future to say.
-    pub(super) fn new(progress: Arc<Progress>) -> (Self, mpsc::Receiver<Result<Bytes>>) {
+    /// the bytes is for the stream's future to say. `reader` is who is waited for when chunks are not taken.
+    pub(super) fn new(progress: Arc<Progress>, reader: Waiting) -> (Self, mpsc::Receiver<Result<Bytes>>) {
         let (queue, chunks) = mpsc::channel(QUEUE);
-        (Self { queue, reader: Wait::new(progress, Waiting::Outside) }, chunks)
+        (Self { queue, reader: Wait::new(progress, reader) }, chunks)
     }
 }
 

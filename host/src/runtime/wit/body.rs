@@ -10,6 +10,7 @@ use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift,
 
 use super::bindings::tidelock::storage::types as wit;
 use super::exports::WitBody;
+use crate::runtime::progress::Waiting;
 use crate::runtime::state::State;
 use crate::runtime::stream::{GuestBytes, HostBody, waits_for_guest};
 use crate::types::{Body, Error, ErrorKind, Result};
@@ -47,18 +48,20 @@ impl<T: Lift + Send + 'static> FutureConsumer<State> for Once<T> {
 
 /// Takes a body from a guest. Bytes that the host made and the guest only handed on come back natively; others are
 /// read from the guest as fast as the body is read. The body ends well only if the guest's future says so too.
-/// The second value resolves when the guest's part is over, and the store may be dropped.
+/// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is who reads it.
 pub(in crate::runtime) fn accept<D: HasData>(
     accessor: &Accessor<State, D>,
     body: WitBody,
+    reader: Waiting,
 ) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
-    accessor.with(|access| accept_in(access, body))
+    accessor.with(|access| accept_in(access, body, reader))
 }
 
 /// As [`accept`], where the store is at hand.
 pub(super) fn accept_in(
     mut store: impl wasmtime::AsContextMut<Data = State>,
     (stream, ended): WitBody,
+    reader: Waiting,
 ) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
     let progress = store.as_context().data().progress.clone();
     let (once, how) = Once::new();
@@ -81,7 +84,7 @@ pub(super) fn accept_in(
             (Body::new(body.chain(ending), size), is_over)
         }
         Err(stream) => {
-            let (bytes, chunks) = GuestBytes::new(progress.clone());
+            let (bytes, chunks) = GuestBytes::new(progress.clone(), reader);
             stream.pipe(&mut store, bytes)?;
             (Body::new(waits_for_guest(chunks, progress).chain(ending), None), is_over)
         }

@@ -54,6 +54,7 @@ async fn call<T, F: Future<Output = Result<T>>>(
     accessor.with(|mut access| {
         let state = access.data_mut();
         state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
+        state.progress.stepped();
         match &result {
             Err(error) if *error.kind() == ErrorKind::Limit => {
                 Err(state.strike(Struck::Capability(error.message().to_owned())))
@@ -66,7 +67,7 @@ async fn call<T, F: Future<Output = Result<T>>>(
 
 /// A body that leaves through a capability.
 fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
-    let (body, _) = accept(accessor, body)?;
+    let (body, _) = accept(accessor, body, Waiting::Call)?;
     let progress = accessor.with(|mut access| access.data_mut().progress.clone());
     Ok(counted(body, move |bytes| progress.sends(bytes)))
 }
@@ -347,7 +348,7 @@ impl wit::digest_stream::HostWithStore<State> for Host {
             piece_size: plan.piece_size,
             prefix: Bytes::from(plan.prefix),
         };
-        let (data, _) = super::body::accept_in(&mut access, data)?;
+        let (data, _) = super::body::accept_in(&mut access, data, Waiting::Outside)?;
         let (data, digests) = match digest::tap(data, plan) {
             Ok(tapped) => tapped,
             // The interface has no place for an error here: both ends of the tap give it.

@@ -1,0 +1,391 @@
+//! The host in which hostile and well-behaved backends meet.
+//!
+//! One host with the backend `good` (the adapter `fs`) and one backend for each attack, over one engine and one runtime.
+//! Two workers store and read objects on `good` all the time and note how long each operation took; one that fails fails
+//! the attack that was under way.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidelock::capabilities::grant::{BucketCredentials, Secret};
+use tidelock::config::{Config, CredentialRef};
+use tidelock::{Error, Host, Result, Secrets, Source, StoreOptions, Stored};
+use tidelock_tests::data::noise;
+use tidelock_tests::program::guest;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::server::Server;
+
+/// A guard against hanging, not a measure.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The size at which the attacker attacks.
+pub const CUE: usize = 13;
+
+/// Operations of the well-behaved backend that an attack has to go on for.
+const OPERATIONS: usize = 50;
+
+/// What comes after a failure.
+type Outcome = std::result::Result<(), String>;
+
+/// What is asked of a hostile backend.
+pub enum Ask {
+    /// To store an object at which it attacks.
+    Store,
+    /// To store properly, and to give it back.
+    Retrieve,
+    /// Nothing of the backend: something of its own.
+    Own(fn(&Arena) -> Pin<Box<dyn Future<Output = Result<()>> + '_>>),
+}
+
+/// Where a hostile component comes from.
+pub enum Component {
+    /// The guest `attacker`, told to do this to that. `{server}` in the target is the server's address.
+    Attacker(&'static str, &'static str),
+    /// A component that is made for this attack.
+    Made(fn() -> Vec<u8>),
+}
+
+/// One attack.
+pub struct Attack {
+    pub name: &'static str,
+    pub component: Component,
+    /// The backend's limits, as in the configuration.
+    pub limits: &'static str,
+    pub ask: Ask,
+    /// The kinds of error that it may end in, by name.
+    pub kind: &'static str,
+    /// What the error has to say.
+    pub says: &'static str,
+    /// What has to hold afterwards.
+    pub after: Option<fn(&Arena) -> Outcome>,
+}
+
+impl Attack {
+    /// The guest `attacker` while it stores.
+    pub fn store(
+        name: &'static str,
+        act: &'static str,
+        limits: &'static str,
+        ends: (&'static str, &'static str),
+    ) -> Self {
+        Self {
+            name,
+            component: Component::Attacker(act, ""),
+            limits,
+            ask: Ask::Store,
+            kind: ends.0,
+            says: ends.1,
+            after: None,
+        }
+    }
+
+    /// The guest `attacker` while it gives back.
+    pub fn retrieve(
+        name: &'static str,
+        act: &'static str,
+        limits: &'static str,
+        ends: (&'static str, &'static str),
+    ) -> Self {
+        Self { ask: Ask::Retrieve, ..Self::store(name, act, limits, ends) }
+    }
+
+    /// With a target.
+    pub fn at(mut self, target: &'static str) -> Self {
+        if let Component::Attacker(_, of) = &mut self.component {
+            *of = target;
+        }
+        self
+    }
+
+    /// With something that has to hold afterwards.
+    pub fn then(mut self, after: fn(&Arena) -> Outcome) -> Self {
+        self.after = Some(after);
+        self
+    }
+
+    /// A component that is made for it, while it is loaded.
+    pub fn load(
+        name: &'static str,
+        made: fn() -> Vec<u8>,
+        limits: &'static str,
+        ends: (&'static str, &'static str),
+    ) -> Self {
+        Self { component: Component::Made(made), ..Self::store(name, "", limits, ends) }
+    }
+
+    fn backend(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// What the workers have seen.
+#[derive(Default)]
+struct Seen {
+    /// When an operation began, and how long it took.
+    times: Vec<(Instant, Duration)>,
+    failures: Vec<String>,
+}
+
+/// How the well-behaved backend fared under an attack.
+struct Note {
+    name: String,
+    line: String,
+    p99: Duration,
+}
+
+/// The host, the server, and the workers.
+pub struct Arena {
+    pub host: Host,
+    pub server: Server,
+    pub dir: tempfile::TempDir,
+    pub calm: Mutex<Vec<Duration>>,
+    runtime: Runtime,
+    seen: Arc<Mutex<Seen>>,
+    turn: Mutex<()>,
+    notes: Mutex<Vec<Note>>,
+    seeds: AtomicU64,
+}
+
+/// Credentials that nothing may show.
+pub struct Planted;
+
+pub const ACCESS_KEY: &str = "AKPLANTEDACCESSKEY00";
+pub const SECRET_KEY: &str = "planted/secret+key/0123456789abcdefghijkl";
+pub const SESSION_TOKEN: &str = "planted-session-token-ZYXWVUTSRQPONMLK";
+pub const HEADER: &str = "Bearer planted-header-credential-9876543210";
+
+impl Secrets for Planted {
+    fn bucket(&self, _: &CredentialRef) -> Result<BucketCredentials> {
+        Ok(BucketCredentials {
+            access_key: ACCESS_KEY.into(),
+            secret_key: Secret::new(SECRET_KEY),
+            session_token: Some(Secret::new(SESSION_TOKEN)),
+        })
+    }
+
+    fn http(&self, _: &CredentialRef) -> Result<Secret> {
+        Ok(Secret::new(HEADER))
+    }
+}
+
+/// A hostile backend's part of the configuration.
+pub fn backend(name: &str, adapter: &Path, origin: &str, settings: &str, limits: &str) -> String {
+    format!(
+        r#"
+[backends.{name}]
+adapter = "{}"
+settings = {{ {settings} }}
+limits = {{ {limits} }}
+grants.directory.objects = {{ path = "objects/{name}" }}
+grants.http.api = {{ origins = ["{origin}", "http://nowhere.invalid", "http://127.0.0.1:1"], private_addresses = true, credentials = {{ header = "authorization", file = "x" }} }}
+grants.bucket.objects = {{ endpoint = "{origin}", bucket = "shared", prefix = "{name}/", path_style = true, credentials = {{ file = "x" }} }}
+[routes.{name}]
+backends = ["{name}"]
+"#,
+        adapter.display()
+    )
+}
+
+impl Arena {
+    /// Opens the host. The hostile backends open when they are first asked.
+    pub fn open(attacks: &[Attack]) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let server = runtime.block_on(Server::start());
+        let mut text = "data_dir = \"data\"\n[backends.good]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"objects/good\" }\n[routes.default]\nbackends = [\"good\"]\n".to_owned();
+        std::fs::write(dir.path().join("kept"), "a file outside of every grant").unwrap();
+        for attack in attacks {
+            let folder = dir.path().join("objects").join(attack.backend());
+            std::fs::create_dir_all(&folder).unwrap();
+            symlink("../../kept", folder.join("way-out")).unwrap();
+            symlink("../..", folder.join("way-up")).unwrap();
+            let (adapter, settings) = match &attack.component {
+                Component::Attacker(act, target) => {
+                    let target = target.replace("{server}", &server.origin);
+                    (guest("attacker"), format!("act = '{act}', target = '{target}'"))
+                }
+                Component::Made(make) => {
+                    let path = dir.path().join(format!("{}.wasm", attack.name));
+                    std::fs::write(&path, make()).unwrap();
+                    (path, String::new())
+                }
+            };
+            text += &backend(&attack.backend(), &adapter, &server.origin, &settings, attack.limits);
+        }
+        let config = Config::parse(&text, dir.path()).unwrap();
+        let host = runtime.block_on(Host::open_lazily(&config, Arc::new(Planted))).unwrap();
+        let arena = Self {
+            host,
+            server,
+            dir,
+            calm: Mutex::default(),
+            runtime,
+            seen: Arc::default(),
+            turn: Mutex::new(()),
+            notes: Mutex::default(),
+            seeds: AtomicU64::new(1 << 32),
+        };
+        for worker in 0..2 {
+            arena.runtime.spawn(work(arena.host.clone(), arena.seen.clone(), worker));
+        }
+        // The first ones find everything cold.
+        arena.wait_for(Instant::now(), OPERATIONS);
+        let began = Instant::now();
+        arena.wait_for(began, 2 * OPERATIONS);
+        *arena.calm.lock().unwrap() = arena.taken_since(began);
+        arena
+    }
+
+    /// Attacks until the well-behaved backend has gone on for a while, at least twice.
+    pub fn run(&self, attack: &Attack) -> Outcome {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let (mut rounds, mut said) = (0, String::new());
+        while rounds < 2 || (self.taken_since(began).len() < OPERATIONS && began.elapsed() < PATIENCE) {
+            rounds += 1;
+            let ended = self.runtime.block_on(async { timeout(PATIENCE, self.round(attack)).await });
+            let error = match ended {
+                Err(_) => return Err("it hangs".into()),
+                Ok(Ok(())) => return Err("it was taken for a success".into()),
+                Ok(Err(error)) => error,
+            };
+            let named = attack.kind.split('|').any(|kind| kind == error.kind().name());
+            if !named || !error.message().contains(attack.says) {
+                return Err(format!("it has to end in {} ({}), not in {error:?}", attack.says, attack.kind));
+            }
+            said = error.message().chars().take(80).collect();
+            if let Some(Err(why)) = attack.after.map(|after| after(self)) {
+                return Err(why);
+            }
+        }
+        let failures = std::mem::take(&mut self.seen.lock().unwrap().failures);
+        if !failures.is_empty() {
+            return Err(format!("the well-behaved backend failed: {failures:?}"));
+        }
+        self.note(attack.name, rounds, &said, began);
+        Ok(())
+    }
+
+    async fn round(&self, attack: &Attack) -> Result<()> {
+        let backend = attack.backend();
+        match attack.ask {
+            Ask::Store => self.store(&backend, CUE).await.map(drop),
+            Ask::Retrieve => {
+                let stored =
+                    self.store(&backend, 300_000).await.unwrap_or_else(|error| panic!("a proper store: {error:?}"));
+                let retrieved = self.host.retrieve(stored.id, None).await?;
+                retrieved.body.collect(1 << 30).await.map(drop)
+            }
+            Ask::Own(act) => act(self).await,
+        }
+    }
+
+    /// Stores new bytes on a backend.
+    pub async fn store(&self, backend: &str, size: usize) -> Result<Stored> {
+        let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
+        store(&self.host, Some(backend), &noise(size, seed)).await
+    }
+
+    fn taken_since(&self, began: Instant) -> Vec<Duration> {
+        let seen = self.seen.lock().unwrap();
+        let since = seen.times.iter().filter(|(at, _)| *at >= began);
+        since.map(|(_, took)| *took).collect()
+    }
+
+    fn wait_for(&self, began: Instant, operations: usize) {
+        while self.taken_since(began).len() < operations {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the well-behaved backend stands still: {:?}",
+                self.seen.lock().unwrap().failures
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn note(&self, name: &str, rounds: usize, said: &str, began: Instant) {
+        let taken = self.taken_since(began);
+        let p99 = percentile(&taken, 99);
+        let line = format!(
+            "hostile: {name}: {rounds} times `{said}`; fs meanwhile: {} operations, p50 {:.1} ms, p99 {:.1} ms",
+            taken.len(),
+            ms(percentile(&taken, 50)),
+            ms(p99)
+        );
+        self.notes.lock().unwrap().push(Note { name: name.to_owned(), line, p99 });
+    }
+
+    /// Says how the well-behaved backend fared, under each attack and over all.
+    pub fn summary(&self) {
+        let mut notes = std::mem::take(&mut *self.notes.lock().unwrap());
+        for note in &notes {
+            eprintln!("{}", note.line);
+        }
+        notes.sort_by_key(|note| note.p99);
+        let calm = self.calm.lock().unwrap();
+        let p99s: Vec<Duration> = notes.iter().map(|note| note.p99).collect();
+        let mut text = format!(
+            "hostile: {} attacks contained; p99 of fs: {:.1} ms undisturbed, {:.1} ms under the median attack",
+            notes.len(),
+            ms(percentile(&calm, 99)),
+            ms(percentile(&p99s, 50))
+        );
+        if let Some(Note { name, p99, .. }) = notes.last() {
+            let _ = write!(text, ", {:.1} ms under the worst ({name})", ms(*p99));
+        }
+        eprintln!("{text}");
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    let at = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times.get(at).copied().unwrap_or_default()
+}
+
+/// Stores bytes that can be read again, as a file's can.
+pub async fn store(host: &Host, route: Option<&str>, bytes: &[u8]) -> Result<Stored> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let options = StoreOptions { route: route.map(str::to_owned), ..StoreOptions::default() };
+    host.store(Source::open(file.path()).await?, options).await
+}
+
+/// What a well-behaved client does.
+async fn work(host: Host, seen: Arc<Mutex<Seen>>, worker: u64) {
+    for round in 0.. {
+        let bytes = noise(64 << 10, worker << 40 | round);
+        let note = |began: Instant, outcome: Result<(), Error>| {
+            let mut seen = seen.lock().unwrap();
+            match outcome {
+                Ok(()) => seen.times.push((began, began.elapsed())),
+                Err(error) => seen.failures.push(format!("{error:?}")),
+            }
+        };
+        let began = Instant::now();
+        let stored = store(&host, None, &bytes).await;
+        let id = stored.as_ref().map(|stored| stored.id).ok();
+        note(began, stored.map(drop));
+        let Some(id) = id else { continue };
+        let began = Instant::now();
+        let read = async {
+            let found = host.retrieve(id, None).await?.body.collect(1 << 20).await?;
+            if found == bytes { Ok(()) } else { Err(Error::corrupt("other bytes came back")) }
+        };
+        note(began, read.await);
+        let _ = host.remove(id).await;
+    }
+}

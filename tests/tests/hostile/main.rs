@@ -1,0 +1,65 @@
+//! Hostile guests and hostile servers. Each attacks one thing, and each must end in an error that names what stopped it,
+//! while a well-behaved backend of the same host goes on storing and reading (`arena`).
+//!
+//! The attacks are a table: a backend's configuration, what is asked of it, and the error that has to come of it. They
+//! run one at a time, so that what the well-behaved backend's operations took can be told for each; it is printed, never
+//! asserted. Nothing here measures whether something was fast: a guard against hanging is far above every limit.
+//!
+//! | module | attacks |
+//! | --- | --- |
+//! | `compute` | processors, memory, tables, instances, stack |
+//! | `calls` | host calls: their number, size, handles, headers, log |
+//! | `streams` | streams that stand still, trickle, lie |
+//! | `reach` | origins, addresses, headers, files and keys that were not granted |
+//! | `names` | names that resolve to what must not be reached |
+//! | `replies` | servers that answer with nonsense, floods and silence |
+//! | `secrets` | credentials, wherever they could have leaked to |
+//! | `table` | that the documentation tells the truth about all this |
+
+mod arena;
+mod calls;
+mod components;
+mod compute;
+mod names;
+mod reach;
+mod replies;
+mod secrets;
+mod server;
+mod streams;
+mod table;
+
+use std::sync::Arc;
+
+use arena::{Arena, Attack};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let attacks = attacks();
+    let names: Vec<String> = attacks.iter().map(|attack| attack.name.to_owned()).collect();
+    let arena = Arc::new(std::sync::OnceLock::new());
+    let attacks = Arc::new(attacks);
+    let mut trials: Vec<Trial> = (0..attacks.len())
+        .map(|at| {
+            let (arena, attacks) = (arena.clone(), attacks.clone());
+            Trial::test(attacks[at].name, move || {
+                arena.get_or_init(|| Arena::open(&attacks)).run(&attacks[at]).map_err(Failed::from)
+            })
+        })
+        .collect();
+    trials.push(Trial::test("secrets_stay_in_the_host", || secrets::stay_in_the_host().map_err(Failed::from)));
+    trials.push(Trial::test("the_table_of_limits_is_true", move || table::is_true(&names).map_err(Failed::from)));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(arena) = arena.get() {
+        arena.summary();
+    }
+    conclusion.exit();
+}
+
+/// All of them.
+fn attacks() -> Vec<Attack> {
+    [compute::attacks(), calls::attacks(), streams::attacks(), reach::attacks(), names::attacks(), replies::attacks()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
