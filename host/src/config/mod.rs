@@ -16,17 +16,19 @@ mod limits;
 mod parse;
 mod read;
 mod swap;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::types::{PublicKey, Result, SettingValue};
+use crate::types::{Result, SettingValue};
 
 pub use default::commented_default;
 pub use limits::{LIMITS, Limits};
 pub(crate) use read::position;
 pub use swap::{Canary, Swap};
+pub use trust::Trust;
 
 /// The data directory if the configuration does not say.
 pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
@@ -64,15 +66,6 @@ impl Config {
     pub fn embedded_default(data_dir: impl Into<PathBuf>) -> Self {
         default::embedded(data_dir.into())
     }
-}
-
-/// Whose components may be used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// The public keys that a backend's `signed_by` may name.
-    pub keys: BTreeMap<String, PublicKey>,
-    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
-    pub require_manifest: bool,
 }
 
 /// Where the component of an adapter comes from.

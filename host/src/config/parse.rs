@@ -9,6 +9,7 @@ use url::Url;
 use super::limits::limits;
 use super::read::{Item, Table, document, list, nearest};
 use super::swap::swap;
+use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
     DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Swap, Tier, Trust,
@@ -195,12 +196,12 @@ impl Reader<'_> {
 }
 
 /// A switch that is off unless it is said.
-fn switch(table: &Table<'_>, key: &str) -> Result<bool> {
+pub(super) fn switch(table: &Table<'_>, key: &str) -> Result<bool> {
     table.get(key).map_or(Ok(false), |item| item.boolean())
 }
 
 /// A table of things with names of the user's choice.
-fn map<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Result<T>) -> Result<BTreeMap<String, T>> {
+pub(super) fn map<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Result<T>) -> Result<BTreeMap<String, T>> {
     let mut found = BTreeMap::new();
     for (name, item) in item.names()?.entries() {
         check_name(name)
@@ -228,29 +229,6 @@ fn settings(item: &Item<'_>) -> Result<BTreeMap<String, SettingValue>> {
         _ => Err(item.wrong("must be a string, an integer, `true` or `false`")),
     };
     item.names()?.entries().map(|(name, item)| Ok((name.to_owned(), value(&item)?))).collect()
-}
-
-fn trust(item: &Item<'_>) -> Result<Trust> {
-    let table = item.table(&["keys", "require_manifest"])?;
-    let keys = table.get("keys").map_or(Ok(BTreeMap::new()), |item| map(&item, |key| key.parsed(str::parse)))?;
-    Ok(Trust { keys, require_manifest: switch(&table, "require_manifest")? })
-}
-
-fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {
-    let known: Vec<&str> = trust.keys.keys().map(String::as_str).collect();
-    let named = |item: &Item<'_>| {
-        let name = item.text()?;
-        if trust.keys.contains_key(name) {
-            return Ok(name.to_owned());
-        }
-        let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        let hint = match known.is_empty() {
-            true => format!("add a table [trust.keys] with {name} = \"ed25519:…\""),
-            false => format!("[trust.keys] has {}", list(&known)),
-        };
-        Err(item.wrong(format_args!("names `{name}`, and there is no such key in [trust.keys]{near}")).hint(hint))
-    };
-    item.array()?.iter().map(named).collect()
 }
 
 fn tier(item: &Item<'_>) -> Result<Tier> {
