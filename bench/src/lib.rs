@@ -15,6 +15,7 @@ pub mod peers;
 pub mod place;
 pub mod report;
 pub mod stats;
+pub mod swap;
 pub mod transfer;
 
 /// A MiB in bytes.

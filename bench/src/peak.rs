@@ -78,7 +78,7 @@ pub fn run(gib: &[u64], note: impl Fn(&str)) -> Result<Peaks> {
 
 /// The program, built beside this one. Both packages are named, so that their dependencies have the features that they
 /// have here: for the program alone they would all be compiled again.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let mut cargo = run::cargo("build");
     cargo.args(["--release", "--package", "tidelock-bench", "--package", "tidelock", "--bin", "tidelock"]);
     run::run(&mut cargo)?;

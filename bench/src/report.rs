@@ -109,7 +109,7 @@ fn memory(peak: &Peaks) -> String {
 }
 
 /// Cores and memory of this machine.
-fn machine() -> Value {
+pub fn machine() -> Value {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = crate::place::field(&text, "MemTotal:").unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
