@@ -112,3 +112,26 @@ fn duration(table: &Table<'_>, key: &str) -> Result<Option<Duration>> {
     };
     table.get(key).map(read).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Each limit reaches the value of its own name, and no other.
+    #[test]
+    fn every_limit_is_read() {
+        for key in LIMITS {
+            let value = match key {
+                "deadline" | "idle" | "cpu" => "'7s'",
+                _ => "7",
+            };
+            let text = format!("[backends.a]\nadapter = 'fs'\nlimits = {{ {key} = {value} }}");
+            let limits = format!("{:?}", Config::parse(&text, Path::new("")).unwrap().backends["a"].limits);
+            assert!(limits.contains(&format!("{key}: Some(7")), "{key}: {limits}");
+            assert_eq!(limits.matches("Some").count(), 1, "{key}: {limits}");
+        }
+    }
+}

@@ -104,21 +104,6 @@ fn everything_is_read() {
     assert_eq!(config.service.token_file.as_deref(), Some(Path::new("/etc/tidelock/token")));
 }
 
-/// Each limit reaches the value of its own name, and no other.
-#[test]
-fn every_limit_is_read() {
-    for key in LIMITS {
-        let value = match key {
-            "deadline" | "idle" | "cpu" => "'7s'",
-            _ => "7",
-        };
-        let text = format!("[backends.a]\nadapter = 'fs'\nlimits = {{ {key} = {value} }}");
-        let limits = format!("{:?}", parse(&text).unwrap().backends["a"].limits);
-        assert!(limits.contains(&format!("{key}: Some(7")), "{key}: {limits}");
-        assert_eq!(limits.matches("Some").count(), 1, "{key}: {limits}");
-    }
-}
-
 #[test]
 fn absolute_paths_stay() {
     let config = parse("data_dir = '/var/lib/x'\n[backends.a]\nadapter = '/opt/a.wasm'").unwrap();

@@ -5,14 +5,13 @@
 //! the attack that was under way.
 
 use std::fmt::Write as _;
-use std::future::Future;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::LocalBoxFuture;
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
 use tidelock::config::{Config, CredentialRef};
 use tidelock::{Error, Host, Result, Secrets, Source, StoreOptions, Stored};
@@ -42,7 +41,7 @@ pub enum Ask {
     /// To store properly, and to give it back.
     Retrieve,
     /// Nothing of the backend: something of its own.
-    Own(fn(&Arena) -> Pin<Box<dyn Future<Output = Result<()>> + '_>>),
+    Own(fn(&Arena) -> LocalBoxFuture<'_, Result<()>>),
 }
 
 /// Where a hostile component comes from.
