@@ -57,6 +57,22 @@ async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
     assert_eq!(host.adapters()[0].generation, 3);
 }
 
+/// The rollback meets operations that fail on the bad version at that very moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_sees_it_at_the_moment_of_the_rollback_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "").await;
+    let stored = some(&host, 40).await;
+    for _ in 0..5 {
+        host.swap("mine", component("flawed")).await.unwrap();
+        let reads = stored.iter().map(|(id, bytes)| async {
+            assert_same(&read(&host, *id).await.expect("the one before reads it"), bytes, "at once with the others");
+        });
+        futures::future::join_all(reads).await;
+        until("the rollback", || host.adapters()[0].adapter == "copying").await;
+    }
+}
+
 /// What the predecessor cannot do either says nothing about the new one: the callers see the failures, as before.
 #[tokio::test]
 async fn a_failure_of_both_rolls_nothing_back() {

@@ -28,8 +28,9 @@ pub struct Turn {
 }
 
 enum Role {
-    /// On the generation that serves, or on a canary.
-    Serving(Lease),
+    /// On the generation that serves, or on a canary; and the trial on which it was when the operation began. That may
+    /// be over by the time it fails: a rollback ends it, and the operations that it meets need their control all the more.
+    Serving(Lease, Option<Arc<Trial>>),
     /// On the predecessor of a generation on which the same operation failed.
     Control { trial: Arc<Trial>, failed: Arc<Generation> },
 }
@@ -37,20 +38,21 @@ enum Role {
 impl Turn {
     pub(super) fn serving(slot: Slot, lease: Lease) -> Self {
         lease.begins();
-        Self { slot, role: Role::Serving(lease), cuts: 0, was_cut: AtomicBool::new(false) }
+        let trial = lease.generation().trial.load_full();
+        Self { slot, role: Role::Serving(lease, trial), cuts: 0, was_cut: AtomicBool::new(false) }
     }
 
     /// The adapter whose turn it is.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match &self.role {
-            Role::Serving(lease) => lease.generation().adapter(),
+            Role::Serving(lease, _) => lease.generation().adapter(),
             Role::Control { trial, .. } => trial.predecessor().adapter(),
         }
     }
 
     pub(super) fn generation(&self) -> Option<&Arc<Generation>> {
         match &self.role {
-            Role::Serving(lease) => Some(lease.generation()),
+            Role::Serving(lease, _) => Some(lease.generation()),
             Role::Control { .. } => None,
         }
     }
@@ -60,7 +62,7 @@ impl Turn {
     /// # Errors
     /// Its own; `unavailable` if the drain deadline of a swap cut it.
     pub async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let Role::Serving(lease) = &self.role else { return work.await };
+        let Role::Serving(lease, _) = &self.role else { return work.await };
         match lease.until_cut(work).await {
             Some(outcome) => outcome,
             None => {
@@ -82,11 +84,10 @@ impl Turn {
         let was_cut = self.was_cut.load(Ordering::Relaxed);
         let Self { slot, role, cuts, .. } = self;
         match role {
-            Role::Serving(_) if was_cut => Cut { slot, cuts }.again().ok().filter(|_| repeatable),
-            Role::Serving(lease) => {
+            Role::Serving(..) if was_cut => Cut { slot, cuts }.again().ok().filter(|_| repeatable),
+            Role::Serving(lease, trial) => {
                 let generation = lease.generation();
                 let fault = outcome.err().map_or(Fault::None, Fault::of);
-                let trial = generation.trial.load_full();
                 if outcome.is_ok() {
                     generation.tally.add(false);
                 } else if let Some(trial) = trial.filter(|_| fault != Fault::None) {
