@@ -95,7 +95,7 @@ impl FromStr for Origin {
     /// `https://api.example`, `http://127.0.0.1:5001`; a path, a query or a fragment is `invalid`.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::invalid(format!("`{text}` is not an origin: {why}"))
+            Error::invalid(format!("`{}` is not an origin: {why}", text.escape_debug()))
                 .hint("write scheme, host and port, for example https://api.example or http://127.0.0.1:5001")
         };
         let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;

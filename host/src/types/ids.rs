@@ -66,7 +66,7 @@ impl FromStr for SnapshotId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let fail = |reason| {
             // A pasted novel should not be printed back whole.
-            let shown: String = text.chars().take(80).collect();
+            let shown = text.chars().take(80).collect::<String>().escape_debug().to_string();
             Err(InvalidId { text: shown, reason })
         };
         let Some(digits) = text.strip_prefix(PREFIX) else {

@@ -19,6 +19,9 @@ const TEXT: usize = 2048;
 /// The most entries of a list of labels or settings that are kept.
 const LIST: usize = 256;
 
+/// The most bytes of the cursor of a listing.
+const CURSOR: usize = 4096;
+
 /// A text for people from a guest: cut, and without the control characters that could forge a log line or drive a
 /// terminal.
 pub(in crate::runtime) fn text(from: String) -> String {
@@ -45,7 +48,7 @@ pub(in crate::runtime) fn error_in(error: wit::Error) -> Error {
         }
         wit::Error::InsufficientBalance(due) => {
             let payment = PaymentDue {
-                amount: due.amount.map(text).filter(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit())),
+                amount: due.amount.map(text).filter(|amount| is_amount(amount)),
                 unit: due.unit.map(text),
                 account: due.account.map(text),
             };
@@ -98,7 +101,10 @@ pub(in crate::runtime) fn error_out(error: &Error) -> wit::Error {
 pub(in crate::runtime) fn archive_in(state: wit::ArchiveState) -> ArchiveState {
     match state {
         wit::ArchiveState::Archived => ArchiveState::Archived,
-        wit::ArchiveState::Restoring(left) => ArchiveState::Restoring(left.map(Duration::from_secs)),
+        // A year is more than any archive means, and can be added to any time.
+        wit::ArchiveState::Restoring(left) => {
+            ArchiveState::Restoring(left.map(|seconds| Duration::from_secs(seconds.min(366 * 86_400))))
+        }
         wit::ArchiveState::Readable(until) => ArchiveState::Readable(until),
     }
 }
@@ -187,13 +193,27 @@ pub(in crate::runtime) fn setting_out(value: &SettingValue) -> wit::SettingValue
     }
 }
 
-pub(in crate::runtime) fn account_in(state: wit_account::AccountState) -> AccountState {
-    AccountState {
-        wallet: state.wallet.map(text),
-        contract: state.contract.map(text),
+/// Whether a text is a whole number of the smallest unit, as the interface has amounts.
+fn is_amount(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn balance_in(amount: String) -> Result<String> {
+    let amount = text(amount);
+    if is_amount(&amount) {
+        Ok(amount)
+    } else {
+        Err(Error::other("the adapter gave a balance that is no whole number"))
+    }
+}
+
+pub(in crate::runtime) fn account_in(state: wit_account::AccountState) -> Result<AccountState> {
+    Ok(AccountState {
+        wallet: state.wallet.map(balance_in).transpose()?,
+        contract: state.contract.map(balance_in).transpose()?,
         unit: text(state.unit),
         runway_seconds: state.runway_seconds,
-    }
+    })
 }
 
 pub(in crate::runtime) fn inventory_in(page: wit_inventory::Page, limit: u32) -> Result<InventoryPage> {
@@ -208,7 +228,13 @@ pub(in crate::runtime) fn inventory_in(page: wit_inventory::Page, limit: u32) ->
         .into_iter()
         .map(|entry| Ok(InventoryEntry { id: object_in(entry.id)?, size: entry.size, modified: entry.modified }))
         .collect::<Result<_>>()?;
-    Ok(InventoryPage { entries, next: page.next })
+    // It goes back to the adapter as it is, so it cannot be cut.
+    match page.next.as_ref().map(String::len) {
+        Some(bytes) if bytes > CURSOR => {
+            Err(Error::other(format!("the adapter gave a cursor of {bytes} bytes, more than {CURSOR}")))
+        }
+        _ => Ok(InventoryPage { entries, next: page.next }),
+    }
 }
 
 #[cfg(test)]
@@ -234,6 +260,27 @@ mod tests {
         assert_eq!(due("15"), Some("15".into()));
         assert_eq!(due("-15"), None);
         assert_eq!(due("1e9"), None);
+    }
+
+    #[test]
+    fn a_balance_is_a_number_and_a_cursor_has_an_end() {
+        let account = |wallet: &str| {
+            let (wallet, unit) = (Some(wallet.to_owned()), "nanoton".to_owned());
+            account_in(wit_account::AccountState { wallet, contract: None, unit, runway_seconds: None })
+        };
+        assert_eq!(account("15").unwrap().wallet.as_deref(), Some("15"));
+        assert!(account("-15").is_err() && account("").is_err());
+        let page = |bytes: usize| wit_inventory::Page { entries: Vec::new(), next: Some("x".repeat(bytes)) };
+        assert!(inventory_in(page(4096), 1).is_ok());
+        assert!(inventory_in(page(4097), 1).is_err());
+    }
+
+    #[test]
+    fn an_estimate_can_be_added_to_the_time() {
+        let ArchiveState::Restoring(Some(left)) = archive_in(wit::ArchiveState::Restoring(Some(u64::MAX))) else {
+            panic!("it is another state")
+        };
+        assert!(std::time::Instant::now().checked_add(left).is_some());
     }
 
     #[test]

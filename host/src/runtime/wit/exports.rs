@@ -159,7 +159,7 @@ impl Exports {
     ) -> Answer<AccountState> {
         let Some(indices) = &self.account else { return Ok(Err(missing("account", "balance"))) };
         let guest = accessor.with(|access| indices.load(access, instance))?;
-        answer(guest.call_balance(accessor).await, |state| Ok(convert::account_in(state)))
+        answer(guest.call_balance(accessor).await, convert::account_in)
     }
 
     pub(in crate::runtime) async fn list_objects(
