@@ -7,6 +7,10 @@
 //! | target | whose bytes | through which door |
 //! | --- | --- | --- |
 //! | [`config`] | the operator's file | `Config::parse` |
+//! | [`manifest`] | an adapter's author | `Manifest::parse`, `find_manifest` |
+//! | [`names`] | ids, ranges, sizes, origins, paths, keys, signatures | their parsers |
+//! | [`apply`] | a change to an image | `apply_zstd`, `apply_sparse` |
+//! | [`wit_values`] | a guest | every call across the border, both ways, by a real component |
 //! | [`http_reply`] | a server that an adapter talks to | the real client, over a real connection |
 //!
 //! Inputs are meant to be read and written by people where that is possible: text stays text, and what else a target has
@@ -19,9 +23,13 @@
 // A panic is how a target says that something does not hold.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod apply;
 pub mod config;
 pub mod http_reply;
+pub mod manifest;
+pub mod names;
 mod one_line;
+pub mod wit_values;
 
 #[cfg(test)]
 mod kept;
@@ -32,4 +40,11 @@ pub mod program;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: &[Target] = &[("config", config::run), ("http_reply", http_reply::run)];
+pub const TARGETS: &[Target] = &[
+    ("config", config::run),
+    ("manifest", manifest::run),
+    ("names", names::run),
+    ("apply", apply::run),
+    ("wit_values", wit_values::run),
+    ("http_reply", http_reply::run),
+];

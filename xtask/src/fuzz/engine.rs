@@ -78,6 +78,8 @@ pub(super) fn fuzz(name: &str, program: &Path, places: &Places, time: Duration) 
     if places.regressions.is_dir() {
         command.arg(&places.regressions);
     }
+    let scratch = scratch()?;
+    command.env("TMPDIR", scratch.path());
     let began = Instant::now();
     let status = to_the_end(&mut command, &places.log, time + GRACE)?;
     let log = fs::read(&places.log).with_context(|| format!("cannot read {}", places.log.display()))?;
@@ -98,10 +100,20 @@ pub(super) fn fuzz(name: &str, program: &Path, places: &Places, time: Duration) 
 pub(super) fn merge(program: &Path, places: &Places) -> Result<()> {
     let mut command = libfuzzer(program, places)?;
     command.args(["-set_cover_merge=1", "-max_len=4096"]).arg(&places.kept).arg(&places.found);
+    let scratch = scratch()?;
+    command.env("TMPDIR", scratch.path());
     match to_the_end(&mut command, &places.log.with_extension("merge.log"), Duration::from_secs(1800))? {
         Some(status) if status.success() => Ok(()),
         other => bail!("cannot merge inputs ({other:?}); see {}", places.log.with_extension("merge.log").display()),
     }
+}
+
+/// A folder for what a target writes, gone with the run: libFuzzer ends its process without cleaning up. In memory where
+/// that can be, since a target that makes files durable would wait for a disk most of the time.
+fn scratch() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.context("no temporary folder")
 }
 
 fn libfuzzer(program: &Path, places: &Places) -> Result<Command> {
