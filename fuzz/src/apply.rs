@@ -113,7 +113,7 @@ fn sparse(base: &[u8], pieces: &[u8]) {
         let at = usize::from(piece[0]) * UNIT;
         for at in at..base.len().min(at + 3) {
             delta.write_all_at(&piece[1..], at as u64).expect("room in memory");
-            difference[at / PAGE].get_or_insert_with(|| [0; PAGE])[at % PAGE] = piece[1];
+            difference[at / PAGE].get_or_insert([0; PAGE])[at % PAGE] = piece[1];
         }
     }
     let mut expected = base.to_vec();

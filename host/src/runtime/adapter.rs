@@ -129,7 +129,6 @@ impl Adapter {
         let Running { store, instance, progress, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
         let work = watched(
-            &self.environment.limits,
             progress,
             store.run_concurrent(async |accessor| match base {
                 Some(base) => exports.incremental_update(accessor, instance, base, data, hint).await,
@@ -208,7 +207,7 @@ impl Adapter {
             let _ = over.await;
             wasmtime::Result::Ok(Ok(()))
         });
-        let outcome = watched(&self.environment.limits, progress, work).await;
+        let outcome = watched(progress, work).await;
         self.conclude("retrieve", &running, outcome)
     }
 
@@ -245,7 +244,7 @@ impl Adapter {
         running.store.data_mut().capable = false;
         let Running { store, instance, progress, .. } = &mut running;
         let work = async { self.exports.describe(store, instance).await.map(Ok) };
-        let outcome = watched(&self.environment.limits, progress, work).await.map(Ok);
+        let outcome = watched(progress, work).await.map(Ok);
         self.conclude("describe", &running, outcome)
     }
 
@@ -254,8 +253,9 @@ impl Adapter {
         let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.engine.place().await?;
         let progress = Arc::new(Progress::new(&self.environment.limits));
+        self.engine.watch(&progress);
         let mut store = State::store(self.engine.wasmtime(), &self.environment, progress.clone());
-        let made = watched(&self.environment.limits, &progress, self.pre.instantiate_async(&mut store)).await;
+        let made = watched(&progress, self.pre.instantiate_async(&mut store)).await;
         match made {
             Ok(Ok(instance)) => Ok(Running { store, instance, progress, _turn: turn, _place: place }),
             Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
@@ -295,7 +295,7 @@ macro_rules! plain_operations {
                 let work = store.run_concurrent(async |accessor| {
                     exports.$name(accessor, instance $(, $argument)*).await
                 });
-                let outcome = watched(&self.environment.limits, progress, work).await;
+                let outcome = watched(progress, work).await;
                 self.conclude($operation, &running, outcome)
             })*
         }

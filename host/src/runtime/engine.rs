@@ -4,7 +4,8 @@
 //! Instances come from a pool whose size bounds what all adapters together can take. An operation that finds the pool
 //! full waits for a place; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
 //! at loop heads and calls, so that no guest can hold a thread for longer, and the time that it held one is counted
-//! against the operation's CPU limit (`watch.rs`). Fuel would count exactly but costs several times as much.
+//! against the operation's CPU limit (`watch.rs`), which also hears of each tick. Fuel would count exactly but costs several
+//! times as much.
 //!
 //! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
 //! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
@@ -12,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,7 +21,9 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::limits::Struck;
+use super::progress::Progress;
 use super::state::State;
+use super::watch::Watches;
 use super::wit;
 use crate::types::{Error, ErrorKind, Result};
 
@@ -105,6 +108,7 @@ pub struct Engine {
     /// All that a guest may import. The same for every adapter, so it is made once: WASI alone has hundreds of functions.
     linker: Linker<State>,
     places: Arc<Semaphore>,
+    watches: Arc<Watches>,
     options: EngineOptions,
 }
 
@@ -131,11 +135,12 @@ impl Engine {
             Error::unavailable(format!("cannot set up the sandbox: {error:#}"))
                 .hint("lower `operations`, or allow this process more address space (ulimit -v)")
         })?;
-        start_clock(&inner)?;
+        let watches = Arc::new(Watches::default());
+        start_clock(&inner, watches.clone())?;
         let linker = wit::linker(&inner)
             .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
         let places = Arc::new(Semaphore::new(options.operations as usize));
-        Ok(Arc::new(Self { inner, linker, places, options }))
+        Ok(Arc::new(Self { inner, linker, places, watches, options }))
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -149,6 +154,11 @@ impl Engine {
     /// What it was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
+    }
+
+    /// Watches an operation until it ends.
+    pub(super) fn watch(&self, progress: &Arc<Progress>) {
+        self.watches.begin(progress);
     }
 
     /// Waits for a place in the pool.
@@ -241,7 +251,7 @@ fn config(options: &EngineOptions) -> Config {
     config
 }
 
-fn start_clock(engine: &wasmtime::Engine) -> Result<()> {
+fn start_clock(engine: &wasmtime::Engine, watches: Arc<Watches>) -> Result<()> {
     let weak = engine.weak();
     std::thread::Builder::new()
         .name("tidelock-epoch".into())
@@ -252,6 +262,7 @@ fn start_clock(engine: &wasmtime::Engine) -> Result<()> {
                     Some(engine) => engine.increment_epoch(),
                     None => return,
                 }
+                watches.look(Instant::now());
             }
         })
         .map(drop)

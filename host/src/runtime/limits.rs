@@ -26,7 +26,7 @@ pub struct Limits {
     /// Wall time of one operation, transfer included.
     pub deadline: Duration,
     /// Time in which the guest is waited for and neither a host call is begun or answered nor
-    /// [`PROGRESS`](super::watch::PROGRESS) bytes move: a byte now and then is a stall too.
+    /// 1024 bytes move: a byte now and then is a stall too.
     pub idle: Duration,
     /// Time that threads spend on the operation: the guest's code, and what the host computes for it meanwhile.
     pub cpu: Duration,

@@ -6,17 +6,20 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use futures::task::AtomicWaker;
 
 use super::limits::{Limits, Struck};
 
 /// Signs of life of one operation, and what it has used.
 pub(super) struct Progress {
     limits: Limits,
+    began: Instant,
     struck: OnceLock<Struck>,
-    strikes: Notify,
+    /// Who runs the operation.
+    operation: AtomicWaker,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
@@ -60,8 +63,9 @@ impl Progress {
         let none = || AtomicU64::new(0);
         Self {
             limits: limits.clone(),
+            began: Instant::now(),
             struck: OnceLock::new(),
-            strikes: Notify::new(),
+            operation: AtomicWaker::new(),
             steps: none(),
             bytes: none(),
             outside: AtomicU32::new(0),
@@ -74,25 +78,30 @@ impl Progress {
         }
     }
 
-    /// Notes that a limit struck. The first one counts.
+    /// What the operation may take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// When the operation began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes that a limit struck, and wakes the operation to its end. The first one counts.
     pub(super) fn strike(&self, struck: Struck) {
         let _ = self.struck.set(struck);
-        self.strikes.notify_one();
+        self.operation.wake();
+    }
+
+    /// Says who is to be woken when a limit strikes.
+    pub(super) fn run_by(&self, operation: &Waker) {
+        self.operation.register(operation);
     }
 
     /// The limit that struck, if one did.
     pub(super) fn struck(&self) -> Option<&Struck> {
         self.struck.get()
-    }
-
-    /// Waits until a limit strikes.
-    pub(super) async fn until_struck(&self) -> Struck {
-        loop {
-            if let Some(struck) = self.struck() {
-                return struck.clone();
-            }
-            self.strikes.notified().await;
-        }
     }
 
     /// A host call was begun or answered.
