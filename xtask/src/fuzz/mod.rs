@@ -4,7 +4,7 @@
 //! more, with flags that only a nightly compiler takes in full, and that is a quarter of an hour on two cores. Coverage is
 //! worth having in our own crates. So Cargo gets `fuzz/rustc-covered` as its workspace wrapper: members are compiled with
 //! the same instrumentation and everything else is what other builds have left. No sanitizer is on; the checks of a debug
-//! build are, and the host has next to no unsafe code (ADR 6).
+//! build are, and the host has next to no unsafe code (ADR 9).
 //!
 //! | where | what |
 //! | --- | --- |
