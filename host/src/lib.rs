@@ -26,7 +26,7 @@
 //!
 //! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
 //! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`], then [`runtime`], then
-//! [`connector`], whose front door is re-exported here.
+//! [`connector`], whose front door is re-exported here, and [`service`], which puts it behind HTTP.
 
 pub mod capabilities;
 pub mod catalogue;
@@ -34,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod runtime;
+pub mod service;
 pub mod snapshot;
 pub mod types;
 

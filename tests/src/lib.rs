@@ -1,9 +1,11 @@
-//! What the tests share: the built program in a folder of its own ([`program`]), real servers ([`server`]), data
-//! ([`data`]).
+//! What the tests share: the built program in a folder of its own ([`program`]), the program as a daemon ([`daemon`]), real
+//! servers ([`server`]), data ([`data`]).
 //!
-//! The tests themselves are three: `command_line` drives the built program as a user does, `library` embeds the host in
-//! its own process, `layers` reads the sources. Guests that they need are in `fixtures/` and are built with the others.
+//! The tests themselves: `command_line` drives the built program as a user does, `service` talks to it as a daemon, `library`
+//! embeds the host in its own process, `layers` reads the sources. Guests that they need are in `fixtures/` and are built
+//! with the others.
 
+pub mod daemon;
 pub mod data;
 pub mod program;
 pub mod server;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -228,8 +228,8 @@ pub fn keys(value: &Value) -> Vec<&str> {
 pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
-    stdout: Option<std::thread::JoinHandle<Vec<u8>>>,
-    stderr: Option<std::thread::JoinHandle<Vec<u8>>>,
+    stdout: Option<Drain>,
+    stderr: Option<Drain>,
 }
 
 impl Running {
@@ -238,8 +238,8 @@ impl Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let input = child.stdin.take();
-        let stdout = child.stdout.take().map(drain);
-        let stderr = child.stderr.take().map(drain);
+        let stdout = child.stdout.take().map(Drain::of);
+        let stderr = child.stderr.take().map(Drain::of);
         Self { child, input, stdout, stderr }
     }
 
@@ -251,6 +251,16 @@ impl Running {
     /// Whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("it can be asked").is_none()
+    }
+
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.as_ref().map(Drain::so_far).unwrap_or_default()).into_owned()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.as_ref().map(Drain::so_far).unwrap_or_default()).into_owned()
     }
 
     /// Its process id.
@@ -274,15 +284,14 @@ impl Running {
             }
             if began.elapsed() > PATIENCE {
                 let _ = self.child.kill();
-                let said = self.stderr.take().map(|thread| thread.join().unwrap_or_default()).unwrap_or_default();
+                let said = self.stderr.take().map(Drain::all).unwrap_or_default();
                 panic!("it hangs; it said: {}", String::from_utf8_lossy(&said));
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        let read =
-            |thread: Option<std::thread::JoinHandle<Vec<u8>>>| thread.and_then(|t| t.join().ok()).unwrap_or_default();
-        let stdout = read(self.stdout.take());
-        let stderr = String::from_utf8_lossy(&read(self.stderr.take())).into_owned();
+        let stdout = self.stdout.take().map(Drain::all).unwrap_or_default();
+        let stderr = self.stderr.take().map(Drain::all).unwrap_or_default();
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
         Outcome { status, stdout, stderr }
     }
 }
@@ -294,12 +303,35 @@ impl Drop for Running {
     }
 }
 
-fn drain(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
-        let _ = from.read_to_end(&mut all);
-        all
-    })
+/// A pipe that is read at once.
+struct Drain {
+    read: Arc<Mutex<Vec<u8>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Drain {
+    fn of(mut from: impl Read + Send + 'static) -> Self {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let into = read.clone();
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                into.lock().expect("nobody panics here").extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { read, thread }
+    }
+
+    /// What has come so far.
+    fn so_far(&self) -> Vec<u8> {
+        self.read.lock().expect("nobody panics here").clone()
+    }
+
+    /// All of it, once the other end is closed.
+    fn all(self) -> Vec<u8> {
+        let _ = self.thread.join();
+        std::mem::take(&mut self.read.lock().expect("nobody panics here"))
+    }
 }
 
 /// Waits until something is so.

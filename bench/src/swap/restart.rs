@@ -6,6 +6,7 @@
 //! program is ready again, as a patient user would.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,6 +118,8 @@ impl Place {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let token = "a-token-of-the-benchmark".to_owned();
         fs::write(dir.join("token"), &token)?;
+        // A token that others can read is refused.
+        fs::set_permissions(dir.join("token"), fs::Permissions::from_mode(0o600))?;
         let service = format!("[service]\nlisten = \"127.0.0.1:{port}\"\ntoken_file = \"token\"\n");
         let config = dir.join("tidelock.toml");
         fs::write(&config, super::config(&dir, server) + &service)?;

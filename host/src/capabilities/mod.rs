@@ -28,7 +28,7 @@ mod gather;
 pub mod grant;
 pub mod http;
 mod stall;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::types::{Error, Result};
 ///
 /// # Errors
 /// `unavailable` if there are none.
-pub(super) fn client_config() -> Result<ClientConfig> {
+pub(crate) fn client_config() -> Result<ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (trusted, _) = roots.add_parsable_certificates(found.certs);
@@ -34,7 +34,7 @@ pub(super) fn client_config() -> Result<ClientConfig> {
 ///
 /// # Errors
 /// None in practice.
-pub(super) fn trusting_nobody() -> Result<ClientConfig> {
+pub(crate) fn trusting_nobody() -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

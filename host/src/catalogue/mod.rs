@@ -39,7 +39,7 @@ pub struct Catalogue {
 }
 
 /// A snapshot as the catalogue knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
     /// What it is.
     pub id: SnapshotId,
@@ -141,7 +141,7 @@ pub struct Intent {
 }
 
 /// Some snapshots, oldest first, and where to go on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, utoipa::ToSchema)]
 pub struct SnapshotPage {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,

@@ -70,15 +70,23 @@ pub(super) enum Command {
     Verify(Verify),
     /// Remove what broken-off stores left behind.
     Gc(Gc),
-    /// Show the adapters of this configuration, or look into a component.
+    /// Show and replace adapters, or look into a component.
     #[command(subcommand)]
     Adapter(Adapter),
+    /// Offer all of this over HTTP, until SIGTERM or SIGINT.
+    Serve(Serve),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Adapter {
     /// List the backends and the adapters that serve them.
-    Ls,
+    Ls(Remote),
+    /// Replace the adapter of a backend: of a running daemon with --server, else for commands from now on.
+    Swap(Swap),
+    /// Put the adapter back that served before.
+    Rollback(Changed),
+    /// Show what has happened to the adapter of a backend, newest first.
+    History(Changed),
     /// Show what a component is, who signed it, what it asks for and what this configuration would grant.
     Inspect(Inspect),
     /// Put a manifest into a component.
@@ -197,6 +205,55 @@ pub(super) struct Gc {
     /// Leave unfinished uploads alone that are younger, for example 30m, 5h or 7d: they may be under way.
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
     pub(super) older_than: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen: `unix:PATH`, or an address and a port (0 takes a free one) [default: as configured].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<String>,
+    /// The file with the token that clients must send [default: as configured].
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Open every backend, say what cannot be opened, and end.
+    #[arg(long, conflicts_with = "openapi")]
+    pub(super) check: bool,
+    /// Print the OpenAPI document and end.
+    #[arg(long)]
+    pub(super) openapi: bool,
+}
+
+/// A daemon to talk to.
+#[derive(Debug, Args)]
+pub(super) struct Remote {
+    /// The daemon: `unix:PATH`, `http://ADDRESS:PORT` or `https://…`.
+    #[arg(long, value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// The file with the daemon's token.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Swap {
+    /// The backend.
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// The component; its signatures are taken from FILE.wasm.sig beside it.
+    #[arg(value_name = "FILE.wasm")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+/// A backend whose adapter is meant.
+#[derive(Debug, Args)]
+pub(super) struct Changed {
+    /// The backend.
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) remote: Remote,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,6 @@
 //! may be the secret itself.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -14,10 +11,8 @@ use zeroize::Zeroizing;
 use crate::Secrets;
 use crate::capabilities::grant::{BucketCredentials, Secret};
 use crate::config::CredentialRef;
+pub(super) use crate::service::secrets::read_private as secret;
 use crate::types::{Error, Result};
-
-/// The most bytes of a file with a secret: generous for any token.
-const LARGEST: u64 = 64 << 10;
 
 /// Resolves references with the environment and the files of this process.
 pub(super) struct Credentials {
@@ -71,26 +66,6 @@ impl Secrets for Credentials {
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {
     secret(path, "the configuration names this file; put the credentials there, or change it")
-}
-
-/// The text of a file that nobody else can read.
-pub(super) fn secret(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
-    let shown = path.display();
-    // Whatever it is, the user has named a file that will not do.
-    let fail =
-        |error| Error::invalid(Error::io(format_args!("credentials: {shown}"), error).message()).hint(hint.to_owned());
-    let file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(Error::invalid(format!("{shown} holds credentials, and others than its owner can read it"))
-            .hint(format!("chmod 600 {shown}")));
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(fail)?;
-    if text.len() as u64 > LARGEST {
-        return Err(Error::invalid(format!("{shown} has more than 64 KiB: it does not hold credentials")));
-    }
-    Ok(text)
 }
 
 /// `access_key_id=…`, `secret_access_key=…` and perhaps `session_token=…`, also with `aws_` before the names and below

@@ -2,13 +2,10 @@
 
 use std::io::{self, BufWriter, Write};
 
-use serde::Serialize;
-
 use super::failure::{ErrorObject, Failure};
 use super::output::{self, Side, Table};
 use super::session::Session;
 use crate::Host;
-use crate::catalogue::Snapshot;
 use crate::types::{SnapshotId, format_bytes};
 
 /// Snapshots that are taken from the catalogue, and aligned with each other, at once.
@@ -16,15 +13,6 @@ const PAGE: usize = 1000;
 
 /// The beginning of an id that a terminal shows: 60 bits, which no two snapshots of a catalogue will share.
 const SHORT: usize = 15;
-
-#[derive(Serialize)]
-struct Listed<'a> {
-    id: SnapshotId,
-    size: u64,
-    base: Option<SnapshotId>,
-    name: Option<&'a str>,
-    created: u64,
-}
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     let host = session.open().await?;
@@ -95,9 +83,7 @@ async fn rows(host: &Host, out: &mut impl Write) -> Result<(), Failure> {
     loop {
         let page = host.list(after, PAGE).await?;
         for snapshot in &page.snapshots {
-            let Snapshot { id, size, base, name, created } = snapshot;
-            let row = Listed { id: *id, size: *size, base: *base, name: name.as_deref(), created: *created };
-            let row = serde_json::to_string(&row).map_err(|error| Failure::output(error.into()))?;
+            let row = serde_json::to_string(snapshot).map_err(|error| Failure::output(error.into()))?;
             let comma = if std::mem::take(&mut first) { "" } else { "," };
             write!(out, "{comma}{row}").map_err(Failure::output)?;
         }

@@ -10,6 +10,7 @@
 //! | `credentials` | secrets from the environment and from files |
 //! | `input` | images and components that the user names |
 //! | `sink` | where retrieved images go |
+//! | `remote` | a daemon that is talked to |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
@@ -29,8 +30,10 @@ mod input;
 mod inspect;
 mod ls;
 mod output;
+mod remote;
 mod retrieve;
 mod rm;
+mod serve;
 mod session;
 mod sign;
 mod sink;
@@ -79,6 +82,10 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         .map_err(|error| Error::io("cannot start the threads of this program", error))?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
+        if let Command::Serve(arguments) = arguments.command {
+            // It hears signals itself.
+            return serve::run(arguments, &session).await;
+        }
         let interrupted = interruption()?;
         tokio::select! {
             biased;
@@ -107,7 +114,11 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Rm(arguments) => rm::run(&arguments, session).await,
         Command::Verify(arguments) => verify::run(&arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
-        Command::Adapter(Adapter::Ls) => adapter::ls(session).await,
+        Command::Adapter(Adapter::Ls(remote)) => adapter::ls(&remote, session).await,
+        Command::Adapter(Adapter::Swap(arguments)) => adapter::swap(&arguments, session).await,
+        Command::Adapter(Adapter::Rollback(arguments)) => adapter::rollback(&arguments, session).await,
+        Command::Adapter(Adapter::History(arguments)) => adapter::history(&arguments, session).await,
+        Command::Serve(arguments) => serve::run(arguments, session).await,
         Command::Adapter(Adapter::Inspect(arguments)) => inspect::run(&arguments, session).await,
         Command::Adapter(Adapter::Embed(arguments)) => sign::embed(&arguments, session).await,
         Command::Adapter(Adapter::Keygen(arguments)) => sign::keygen(&arguments, session),

@@ -35,7 +35,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         backends: BTreeMap::from([(name, backend)]),
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),
         trust: Trust::default(),
-        service: Service { listen: Listen::Unix("tidelock.sock".into()), token_file: None },
+        service: Service::on(Listen::Unix("tidelock.sock".into())),
         adapters_dir: None,
         data_dir,
     }

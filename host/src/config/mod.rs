@@ -15,11 +15,11 @@ mod default;
 mod limits;
 mod parse;
 mod read;
+mod service;
 mod swap;
 mod trust;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::types::{Result, SettingValue};
@@ -27,6 +27,7 @@ use crate::types::{Result, SettingValue};
 pub use default::commented_default;
 pub use limits::{LIMITS, Limits};
 pub(crate) use read::position;
+pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
 
@@ -214,24 +215,6 @@ pub enum Ack {
     Remote,
     /// Once so many backends have it: 1 to the route's number of copies.
     Copies(u32),
-}
-
-/// The daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// Where it listens; the socket `tidelock.sock` if it is not said.
-    pub listen: Listen,
-    /// The file with the token that clients must send; always there for [`Listen::Tcp`].
-    pub token_file: Option<PathBuf>,
-}
-
-/// Where a service listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A Unix socket: whoever may open it is trusted.
-    Unix(PathBuf),
-    /// An address.
-    Tcp(SocketAddr),
 }
 
 #[cfg(test)]

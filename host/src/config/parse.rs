@@ -8,11 +8,12 @@ use url::Url;
 
 use super::limits::limits;
 use super::read::{Item, Table, document, list, nearest};
+use super::service::service;
 use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Listen, Route, Service, Swap, Tier, Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Route, Swap, Tier, Trust,
 };
 use crate::types::{Error, Result, SettingValue};
 
@@ -54,7 +55,7 @@ impl Reader<'_> {
         if !routes.contains_key(DEFAULT_ROUTE) {
             routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&named, &backends)?);
         }
-        let service = self.service(root.get("service"))?;
+        let service = service(root.get("service"), self.directory)?;
         Ok(Config { data_dir, adapters_dir, backends, routes, trust, service })
     }
 
@@ -159,31 +160,6 @@ impl Reader<'_> {
                 .wrong("must have either `env` or `file`")
                 .hint("name the environment variable or the file that holds the secret; the secret itself stays out")),
         }
-    }
-
-    fn service(&self, item: Option<Item<'_>>) -> Result<Service> {
-        let unsaid = Listen::Unix(self.directory.join("tidelock.sock"));
-        let Some(item) = item else { return Ok(Service { listen: unsaid, token_file: None }) };
-        let table = item.table(&["listen", "token_file"])?;
-        let token_file = table.get("token_file").map(|item| self.path(&item)).transpose()?;
-        let Some(listen) = table.get("listen") else { return Ok(Service { listen: unsaid, token_file }) };
-        let place = match listen.text()?.strip_prefix("unix:") {
-            Some("") => return Err(listen.wrong("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
-            Some(path) => Listen::Unix(self.directory.join(path)),
-            None => Listen::Tcp(listen.text()?.parse().map_err(|_| {
-                listen
-                    .wrong("is neither `unix:` and a path nor an address and a port")
-                    .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
-            })?),
-        };
-        if matches!(place, Listen::Tcp(_)) && token_file.is_none() {
-            return Err(listen
-                .wrong("is an address that anybody on this machine can reach, and there is no `token_file`")
-                .hint(
-                    "add `token_file = \"token\"` with a secret that clients must send, or listen on a Unix socket",
-                ));
-        }
-        Ok(Service { listen: place, token_file })
     }
 
     fn path(&self, item: &Item<'_>) -> Result<PathBuf> {

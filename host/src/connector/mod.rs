@@ -102,6 +102,11 @@ impl Host {
         self.backend(name).await.map(drop)
     }
 
+    /// Whether a backend is open. An unknown one is not.
+    pub fn is_open(&self, name: &str) -> bool {
+        self.inner.backends.get(name).is_some_and(|backend| backend.get().is_some())
+    }
+
     /// The backends that are open, and what serves them.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
         self.inner.backends.values().filter_map(|backend| Some(AdapterInfo::of(backend, backend.get()?))).collect()

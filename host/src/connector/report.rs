@@ -1,13 +1,14 @@
 //! What operations came to, with the keys that the command line's `--json` and the HTTP API print.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::backend::{Backend, Open};
 use crate::config::Tier;
 use crate::types::{Features, ObjectId, SnapshotId};
 
 /// Where a snapshot is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlacementInfo {
     /// The backend.
     pub backend: String,
@@ -16,7 +17,7 @@ pub struct PlacementInfo {
 }
 
 /// What a store, an update or an apply did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Stored {
     /// What was stored.
     pub id: SnapshotId,
@@ -37,7 +38,7 @@ pub struct Stored {
 }
 
 /// One placement in detail.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlacementStat {
     /// The backend.
     pub backend: String,
@@ -54,7 +55,7 @@ pub struct PlacementStat {
 }
 
 /// What is known of a snapshot.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SnapshotStat {
     /// What it is.
     pub id: SnapshotId,
@@ -73,7 +74,7 @@ pub struct SnapshotStat {
 }
 
 /// What a removal did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Removed {
     /// What is gone.
     pub id: SnapshotId,
@@ -82,7 +83,7 @@ pub struct Removed {
 }
 
 /// A placement that is not as it should be.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BadPlacement {
     /// The snapshot.
     pub id: SnapshotId,
@@ -119,7 +120,7 @@ pub struct Collected {
 }
 
 /// A backend and what serves it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AdapterInfo {
     /// The backend.
     pub backend: String,

@@ -113,7 +113,7 @@ pub struct Engine {
 }
 
 /// How a component came to be compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompiledFrom {
     /// By the compiler, now.

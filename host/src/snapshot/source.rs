@@ -72,7 +72,7 @@ impl Source {
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::File(file) => Some(file.size()),
-            Self::Stream(_) => None,
+            Self::Stream(stream) => stream.size(),
         }
     }
 
@@ -133,6 +133,7 @@ struct Piece {
 struct Tee {
     read: BoxStream<'static, Result<Piece>>,
     file: Option<FileSource>,
+    size: Option<u64>,
     progress: Option<Progress>,
     tell: Option<oneshot::Sender<Result<Identity>>>,
     digests: Vec<Digest>,
@@ -143,10 +144,11 @@ impl Tee {
     fn start(
         read: impl Stream<Item = Result<Piece>> + Send + 'static,
         file: Option<FileSource>,
+        size: Option<u64>,
         progress: Option<Progress>,
     ) -> (impl Stream<Item = Result<Bytes>> + Send + 'static, Reading) {
         let (tell, told) = oneshot::channel();
-        let tee = Self { read: read.boxed(), file, progress, tell: Some(tell), digests: Vec::new(), len: 0 };
+        let tee = Self { read: read.boxed(), file, size, progress, tell: Some(tell), digests: Vec::new(), len: 0 };
         let body = unfold(tee, |mut tee| async move { tee.next().await.map(|item| (item, tee)) });
         (body, Reading(told))
     }
@@ -157,7 +159,7 @@ impl Tee {
                 self.digests.push(piece.digest);
                 self.len += piece.bytes.len() as u64;
                 // A reader that knows the size may not ask for the end: conclude before the last segment goes out.
-                if self.file.as_ref().is_some_and(|file| file.size() == self.len)
+                if self.size == Some(self.len)
                     && let Err(error) = self.conclude().await
                 {
                     return Some(Err(error));

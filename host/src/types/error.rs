@@ -89,6 +89,27 @@ impl ErrorKind {
             Self::Other => "other",
         }
     }
+
+    /// The kind of a name, without what only the text of such an error says; `other` for a name that is not known.
+    pub fn from_name(name: &str) -> Self {
+        let plain = [
+            Self::RateLimited(None),
+            Self::InsufficientBalance(PaymentDue::default()),
+            Self::NotFound,
+            Self::Denied,
+            Self::Invalid,
+            Self::Conflict,
+            Self::Unavailable,
+            Self::Archived(ArchiveState::Archived),
+            Self::Corrupt,
+            Self::Unsupported,
+            Self::Trapped,
+            Self::Limit,
+            Self::TimedOut,
+            Self::Cancelled,
+        ];
+        plain.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+    }
 }
 
 /// A failure with its context. Cheap to move; prints as one line, with the hint after a second sentence.
@@ -144,7 +165,7 @@ impl Error {
     }
 
     /// A failure of the local operating system. A missing file is `not-found`, one that may not be read is `denied`, a
-    /// directory given as a file is `invalid`; a full disk and the rest are `unavailable`.
+    /// directory given as a file is `invalid`, a wait that took too long is `timed-out`; a full disk and the rest are `unavailable`.
     pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {
@@ -152,6 +173,7 @@ impl Error {
             Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
             Io::IsADirectory | Io::NotADirectory | Io::InvalidInput | Io::InvalidFilename => ErrorKind::Invalid,
             Io::AlreadyExists => ErrorKind::Conflict,
+            Io::TimedOut => ErrorKind::TimedOut,
             _ => ErrorKind::Unavailable,
         };
         let hint = match error.kind() {

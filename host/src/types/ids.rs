@@ -22,7 +22,8 @@ const PREFIX: &str = "tl1";
 const DIGITS: usize = 52;
 
 /// The identity of a snapshot: equal ids mean equal bytes, whatever tier, backend, encoding or delta chain holds them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^tl1[a-z2-7]{52}$")]
 pub struct SnapshotId([u8; 32]);
 
 impl SnapshotId {
@@ -95,7 +96,8 @@ impl serde::Serialize for SnapshotId {
 }
 
 /// The backend's own name for an object. At most 1024 bytes of UTF-8 without control characters, and not empty.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 1024)]
 pub struct ObjectId(String);
 
 impl ObjectId {

@@ -80,7 +80,7 @@ pub struct InventoryPage {
 }
 
 /// What an adapter can do beyond whole objects.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Features {
     /// Reads ranges.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Stage;
 
@@ -17,7 +18,7 @@ pub const KEPT: usize = 4;
 pub const ROWS: usize = 500;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The configuration named this component.
@@ -52,7 +53,7 @@ impl Event {
 }
 
 /// One row. Digests are texts, `sha256:` and 64 digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HistoryRow {
     /// What happened.
     pub event: Event,
@@ -80,7 +81,7 @@ pub struct HistoryRow {
 }
 
 /// A row and how it stands with its generation now.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HistoryEntry {
     /// The row.
     #[serde(flatten)]

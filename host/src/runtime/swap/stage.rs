@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::runtime::CompiledFrom;
 use crate::types::Error;
 
 /// One stage of a swap. A component that fails any of those before `Publish` never serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Digest and signatures.
@@ -62,7 +63,7 @@ impl std::fmt::Display for Stage {
 }
 
 /// One stage of a swap and how long it took.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StageTime {
     /// Which one.
     pub stage: Stage,
@@ -71,7 +72,7 @@ pub struct StageTime {
 }
 
 /// What a swap or a rollback did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SwapReport {
     /// The backend.
     pub backend: String,

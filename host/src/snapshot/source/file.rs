@@ -81,7 +81,7 @@ impl FileSource {
                 blocking(move || this.segment(number))
             })
             .buffered(AHEAD);
-        let (body, reading) = Tee::start(read, Some(self.clone()), progress);
+        let (body, reading) = Tee::start(read, Some(self.clone()), Some(self.size()), progress);
         (Body::new(body, Some(self.size())), reading)
     }
 

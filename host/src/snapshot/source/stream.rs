@@ -8,20 +8,35 @@ use super::super::segment::{SEGMENT, segment_digest};
 use super::{AHEAD, Piece, Progress, Reading, Tee, blocking};
 use crate::types::{Body, Error, Result};
 
-/// Bytes that can be read once, of unknown number.
+/// Bytes that can be read once.
 pub struct StreamSource {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     name: String,
+    size: Option<u64>,
 }
 
 impl StreamSource {
     /// A reader, with the name that errors shall use, for example `standard input`.
     pub fn new(reader: impl AsyncRead + Send + Unpin + 'static, name: impl Into<String>) -> Self {
-        Self { reader: Box::new(reader), name: name.into() }
+        Self { reader: Box::new(reader), name: name.into(), size: None }
+    }
+
+    /// The same, with the number of bytes that were announced. Fewer of them are an error, never a shorter image; what
+    /// may come after them is not taken.
+    #[must_use]
+    pub fn of_size(mut self, size: u64) -> Self {
+        self.size = Some(size);
+        self
+    }
+
+    /// The number of bytes, if it was announced.
+    pub fn size(&self) -> Option<u64> {
+        self.size
     }
 
     /// The bytes, in segments, and what they turn out to be. Runs on a Tokio runtime.
     pub fn read(self, progress: Option<Progress>) -> (Body, Reading) {
+        let size = self.size;
         let filled = stream::unfold(Some(self), |source| async move {
             let mut source = source?;
             match source.segment().await {
@@ -37,8 +52,8 @@ impl StreamSource {
                 blocking(move || Ok(Piece { digest: segment_digest(&bytes), bytes })).await
             })
             .buffered(AHEAD);
-        let (body, reading) = Tee::start(hashed, None, progress);
-        (Body::new(body, None), reading)
+        let (body, reading) = Tee::start(hashed, None, size, progress);
+        (Body::new(body, size), reading)
     }
 
     /// The next segment; short or empty at the end.

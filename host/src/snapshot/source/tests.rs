@@ -219,3 +219,20 @@ async fn a_body_that_is_dropped_has_no_identity() {
     drop(body);
     assert_eq!(reading.identity().await.unwrap_err().kind().name(), "cancelled");
 }
+
+#[tokio::test]
+async fn a_stream_that_ends_before_its_announced_size_fails() {
+    for (len, announced) in [(0, 1), (SEGMENT, SEGMENT + 1), (2 * SEGMENT - 1, 2 * SEGMENT), (5, 7)] {
+        let stream = StreamSource::new(std::io::Cursor::new(pattern(len)), "test").of_size(announced as u64);
+        let source = Source::Stream(stream);
+        assert_eq!(source.size(), Some(announced as u64));
+        let (all, error) = drain(source.read(None).0).await;
+        assert!(error.is_some(), "{len} of {announced}");
+        assert_eq!(all.len(), len);
+    }
+    let stream = StreamSource::new(std::io::Cursor::new(pattern(SEGMENT + 1)), "test").of_size(SEGMENT as u64 + 1);
+    let (body, reading) = Source::Stream(stream).read(None);
+    let (all, error) = drain(body).await;
+    assert!(error.is_none() && all == pattern(SEGMENT + 1), "{error:?}");
+    assert_eq!(reading.identity().await.unwrap(), expected(&all));
+}
