@@ -44,7 +44,7 @@ fn over_tcp_the_token_is_demanded() {
         assert_eq!(stranger.get("/readyz").status, 200);
     }
     let basic = Server { address: server.address.clone(), token: None };
-    let answer = basic.send("GET", "/v1/snapshots", &[("authorization", &format!("Basic {TOKEN}"))], b"");
+    let answer = basic.send("GET", "/v1/snapshots", &[("authorization", &format!("Digest {TOKEN}"))], b"");
     answer.problem(401, "denied");
     assert!(!daemon.said().contains(TOKEN));
     daemon.stop();
