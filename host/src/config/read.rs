@@ -28,7 +28,7 @@ pub(super) struct Table<'a> {
 pub(super) fn document<T>(text: &str, read: impl FnOnce(Table<'_>) -> Result<T>) -> Result<T> {
     let document = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        let what = visible(&error.message().trim_end().replace('\n', ", "));
+        let what = error.message().trim_end().replace('\n', ", ");
         Error::invalid(format!("{}: {what}", position(text, at))).with_source(error)
     })?;
     read(Table { text, path: String::new(), place: 0..0, table: document.get_ref() })
@@ -80,7 +80,6 @@ impl<'a> Table<'a> {
 impl<'a> Item<'a> {
     /// An error about this value.
     pub(super) fn wrong(&self, why: impl std::fmt::Display) -> Error {
-        let why = visible(&why.to_string());
         Error::invalid(format!("{}: `{}` {why}", position(self.text, self.value.span().start), self.path))
     }
 
@@ -175,16 +174,10 @@ impl<'a> Item<'a> {
 }
 
 /// The path of a key, quoted where TOML would have it quoted.
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-/// A text with its control characters written out: what an error quotes must not drive the terminal that it is shown on.
-fn visible(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 /// `line 3, column 7`, both counted from 1, columns in characters.

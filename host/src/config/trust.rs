@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parse::{map, switch};
-use super::read::{Item, list, nearest};
+use super::read::{Item, join, list, nearest};
 use crate::types::{PublicKey, Result};
 
 /// Whose components may be used.
@@ -30,7 +30,7 @@ pub(super) fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {
         }
         let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let hint = match known.is_empty() {
-            true => format!("add a table [trust.keys] with {name} = \"ed25519:…\""),
+            true => format!("add a table [trust.keys] with {} = \"ed25519:…\"", join("", name)),
             false => format!("[trust.keys] has {}", list(&known)),
         };
         Err(item.wrong(format_args!("names `{name}`, and there is no such key in [trust.keys]{near}")).hint(hint))

@@ -13,9 +13,12 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use zstd::stream::read::Decoder;
+use zstd::zstd_safe::get_frame_content_size;
 
 use super::extents::next_data;
 use crate::types::{Error, Result, format_bytes};
+
+const WHAT_TO_GIVE: &str = "give what `zstd --patch-from=BASE NEW` wrote, with the very bytes of this base";
 
 /// What a `zstd` delta may cost.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +49,7 @@ impl Default for PatchLimits {
 /// belongs to another base may decode to nonsense: only the identity of the result can tell.
 pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: PatchLimits) -> Result<u64> {
     let base = map(base)?;
-    let source = Watched { inner: delta, failed: None };
+    let source = Watched { inner: delta, failed: None, head: Vec::new() };
     let refuse = |error| Error::io("preparing the zstd decoder", error);
     let mut decoder = Decoder::with_ref_prefix(BufReader::new(source), base.as_deref().unwrap_or_default())
         .map_err(refuse)?
@@ -69,6 +72,14 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
         out.write_all(&buffer[..some]).map_err(|error| carried(error, "writing the patched image"))?;
     }
     let mut rest = decoder.finish();
+    // zstd compares what it made with what the frame declares, but not in every way to the end of a frame: with an
+    // empty last block, it depends on how the delta arrived.
+    if let Ok(Some(declared)) = get_frame_content_size(&rest.get_ref().head)
+        && declared != written
+    {
+        return Err(Error::invalid(format!("the delta says that it makes {declared} bytes, and makes {written}"))
+            .hint(WHAT_TO_GIVE));
+    }
     match rest.fill_buf() {
         Ok([]) => Ok(written),
         Ok(_) => Err(Error::invalid("the delta goes on after the end of its zstd frame")
@@ -91,21 +102,32 @@ fn map(base: &File) -> Result<Option<memmap2::Mmap>> {
     unsafe { memmap2::Mmap::map(base) }.map(Some).map_err(fail)
 }
 
-/// A reader that keeps its failure apart from those of the decoder that sits on it.
+/// The longest header of a zstd frame (RFC 8878, section 3.1.1): magic number, descriptor, window, dictionary, size.
+const HEAD: usize = 4 + 1 + 1 + 4 + 8;
+
+/// A reader that keeps its failure apart from those of the decoder that sits on it, and the head of what was read.
 struct Watched<R> {
     inner: R,
     failed: Option<io::Error>,
+    head: Vec<u8>,
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let kind = error.kind();
-            if kind != Io::Interrupted {
-                self.failed = Some(error);
+        match self.inner.read(buffer) {
+            Ok(some) => {
+                let missing = HEAD.saturating_sub(self.head.len());
+                self.head.extend(buffer.iter().take(some.min(missing)));
+                Ok(some)
             }
-            kind.into()
-        })
+            Err(error) => {
+                let kind = error.kind();
+                if kind != Io::Interrupted {
+                    self.failed = Some(error);
+                }
+                Err(kind.into())
+            }
+        }
     }
 }
 
@@ -123,9 +145,7 @@ fn reason<R>(error: io::Error, source: &mut Watched<R>, window: u32) -> Error {
             .hint("allow more memory, or send the image itself: deltas are then made here, page by page")
             .with_source(error);
     }
-    Error::invalid(format!("the delta does not fit: {}", text.to_lowercase()))
-        .hint("give what `zstd --patch-from=BASE NEW` wrote, with the very bytes of this base")
-        .with_source(error)
+    Error::invalid(format!("the delta does not fit: {}", text.to_lowercase())).hint(WHAT_TO_GIVE).with_source(error)
 }
 
 /// An error of ours that travelled through `std::io` comes out as it went in.

@@ -2,7 +2,9 @@
 //!
 //! The kinds are the cases of `tidelock:storage/types.error`, so that an adapter's reason survives to the caller, and
 //! a few that only the host can see (a trap, a limit, a deadline). What the connector does about each is decided from
-//! the kind alone; the text is for people. Texts never hold a credential: capabilities strip them before they speak.
+//! the kind alone; the text is for people. Texts never hold a credential: capabilities strip them before they speak. Nor
+//! do they drive the terminal or the log that shows them, whoever's words they quote: control characters, and those
+//! that turn the direction of writing, are written out.
 
 use std::fmt;
 use std::time::Duration;
@@ -135,7 +137,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
-            message: message.into(),
+            message: visible(message.into()),
             backend: None,
             operation: None,
             hint: None,
@@ -190,7 +192,7 @@ impl Error {
     /// Says on which backend it happened, unless that is known already.
     #[must_use]
     pub fn on_backend(mut self, name: &str) -> Self {
-        self.0.backend.get_or_insert_with(|| name.to_owned());
+        self.0.backend.get_or_insert_with(|| visible(name.to_owned()));
         self
     }
 
@@ -204,7 +206,7 @@ impl Error {
     /// Says what to do next: an imperative clause without a full stop.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(visible(hint.into()));
         self
     }
 
@@ -251,6 +253,22 @@ impl Error {
             source: None,
         }))
     }
+}
+
+/// A text with all written out that would drive the terminal or the log it is shown on.
+fn visible(text: String) -> String {
+    let drives = |c: char| {
+        // Unicode's marks of direction and separators of lines (UAX #9 and #14): they are no control characters.
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(drives) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if drives(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// "No space left on device" rather than "No space left on device (os error 28)".
@@ -305,6 +323,14 @@ mod tests {
         let error = Error::unavailable("connection refused").on_backend("cloud").during("store");
         assert_eq!(error.to_string(), "backend `cloud`, store: connection refused");
         assert_eq!(error.on_backend("other").backend(), Some("cloud"));
+    }
+
+    #[test]
+    fn no_text_drives_a_terminal() {
+        let error = Error::invalid("a\tb\x1b[2Jc\u{202e}d\u{2028}").hint("x\r\ny\u{85}").on_backend("e\0é`\"\\");
+        assert_eq!(error.message(), "a\\tb\\u{1b}[2Jc\\u{202e}d\\u{2028}");
+        assert_eq!(error.advice(), Some("x\\r\\ny\\u{85}"));
+        assert_eq!(error.backend(), Some("e\\0é`\"\\"));
     }
 
     #[test]

@@ -125,6 +125,26 @@ fn damaged_deltas_are_invalid() {
     }
 }
 
+/// zstd itself takes the second frame when it arrives in pieces, and refuses it when it arrives at once.
+#[test]
+fn a_frame_makes_what_it_declares() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().join("base");
+    std::fs::write(&base, b"base").unwrap();
+    // Magic number, a single segment of 5 bytes, a last raw block of 5 or of none (RFC 8878, section 3.1.1).
+    let whole = b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello";
+    let empty = b"\x28\xb5\x2f\xfd\x20\x05\x01\0\0";
+    for (frame, made) in [(&whole[..], Ok(5)), (&empty[..], Err("invalid"))] {
+        for piece in [1, 3, 7, frame.len()] {
+            let pieces = frame
+                .chunks(piece)
+                .fold(Box::new(io::empty()) as Box<dyn Read>, |so_far, piece| Box::new(so_far.chain(piece)));
+            let outcome = apply_zstd(&File::open(&base).unwrap(), pieces, &mut Vec::new(), PatchLimits::default());
+            assert_eq!(outcome.map_err(|error| error.kind().name()), made, "in pieces of {piece}");
+        }
+    }
+}
+
 #[test]
 fn a_bomb_is_stopped() {
     let Some(made) = Made::by(b"base", &vec![0; 64 << 20], &[]) else { return };
