@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId, blocking};
 
 pub use owner::Owner;
 pub use swaps::SwapRow;
@@ -215,12 +215,6 @@ impl std::fmt::Debug for Catalogue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Catalogue").field("path", &self.path).finish_non_exhaustive()
     }
-}
-
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .map_err(|error| Error::other("the catalogue was cut short: the runtime is shutting down").with_source(error))?
 }
 
 /// What to do about a damaged file.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::{BackendStats, Catalogue, Intent, Placement, PlacementState, Snapshot, SnapshotPage, Stats, sql};
-use crate::types::{Error, ObjectId, Result, SnapshotId};
+use crate::types::{Error, ObjectId, Result, SnapshotId, blocking};
 
 /// The fewest characters after `tl1` that are taken as the beginning of an id.
 const PREFIX_DIGITS: usize = 4;
@@ -133,7 +133,7 @@ impl Catalogue {
             intents.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).map_err(sql)
         });
         let all = all.await?;
-        super::blocking(move || {
+        blocking(move || {
             let mut last: Option<(String, bool)> = None;
             let stale = all.into_iter().filter(|intent| match &last {
                 Some((owner, alive)) if *owner == intent.owner => !alive,

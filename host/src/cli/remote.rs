@@ -13,6 +13,7 @@ use super::arguments::Remote;
 use super::failure::Failure;
 use crate::capabilities::tls;
 use crate::runtime::Component;
+use crate::service::SIGNATURE;
 use crate::service::secrets::read_token;
 use crate::types::{Error, ErrorKind};
 
@@ -83,7 +84,7 @@ impl Daemon {
         }
         if let Some(component) = component {
             for signature in &component.signatures {
-                request = request.header("tidelock-signature", signature.to_string());
+                request = request.header(SIGNATURE, signature.to_string());
             }
             request = request.header("content-type", "application/wasm").body(component.bytes);
         }

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt as _;
 
 use super::report::Stored;
-use super::setup::blocking;
 use super::{Host, StoreOptions};
 use crate::snapshot::{FileSource, PatchLimits, Source, apply_sparse, apply_zstd};
-use crate::types::{Body, Error, Result, SnapshotId};
+use crate::types::{Body, Error, Result, SnapshotId, blocking};
 
 /// A change against a base.
 pub enum Delta {

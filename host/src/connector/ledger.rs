@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 use futures::future::BoxFuture;
 use tempfile::{NamedTempFile, TempPath};
 
-use super::setup::blocking;
 use crate::catalogue::{Catalogue, SwapRow};
 use crate::runtime::{Component, Event, History, HistoryRow, Ledger, ROWS, Stage, signatures_beside};
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, blocking};
 
 /// The ledger of one data directory.
 pub(super) struct Kept {

@@ -10,7 +10,7 @@ use crate::capabilities::GrantNames;
 use crate::capabilities::asked::OriginPattern;
 use crate::config::{Backend, Config, DirectoryGrant};
 use crate::runtime::{Component, Engine, EngineOptions, Inspection, Manifest, refusals};
-use crate::types::{Error, Result, format_bytes};
+use crate::types::{Error, Result, blocking, format_bytes};
 
 /// What one backend would make of a component.
 #[derive(Debug, Clone, Serialize)]
@@ -66,7 +66,7 @@ pub struct LimitProspect {
 /// `invalid` for what is not a component.
 pub async fn inspect(component: impl Into<Component>) -> Result<Inspection> {
     let component = component.into();
-    setup::blocking(move || {
+    blocking(move || {
         let engine = Engine::new(EngineOptions { operations: 1, ..Default::default() })?;
         crate::runtime::inspect(&engine, &component)
     })

@@ -16,7 +16,7 @@ use crate::runtime::{
     BackendSpec, Canary, Component, Digest, Engine, EngineOptions, Ledger, Limits, Slot, SlotOptions, SwapPolicy,
     Trust, builtin,
 };
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, blocking};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
 /// takes 4 GiB of address space.
@@ -230,11 +230,6 @@ fn policy(given: &config::Swap) -> SwapPolicy {
 
 fn make_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| Error::io(format!("data_dir {}", dir.display()), error))
-}
-
-/// Runs what blocks on the file system off the async threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::other(format!("the work was cut short: {error}")))?
 }
 
 #[cfg(test)]

@@ -22,9 +22,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Host;
-use super::setup::blocking;
 use crate::runtime::{Component, Event, SwapOptions, SwapReport, signatures_beside};
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, blocking};
 
 /// How often the folder is looked at without being told.
 const POLL: Duration = Duration::from_secs(2);

@@ -87,21 +87,19 @@ impl Watches {
 
     /// Looks at every operation, and forgets those that have ended.
     pub(super) fn look(&self, now: Instant) {
-        let mut strikes = Vec::new();
         // What is woken, and what goes here with its last handle, is met without the lock.
         let mut seen = Vec::new();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain_mut(|watch| match watch.look(now) {
-            Some((progress, struck)) => {
-                match struck {
-                    Some(struck) => strikes.push((progress, struck)),
-                    None => seen.push(progress),
-                }
+            Some(found) => {
+                seen.push(found);
                 true
             }
             None => false,
         });
-        for (progress, struck) in strikes {
-            if progress.struck().is_none() {
+        for (progress, struck) in seen {
+            if let Some(struck) = struck
+                && progress.struck().is_none()
+            {
                 progress.strike(struck);
             }
         }

@@ -13,12 +13,12 @@ use super::extract::Named;
 use super::problem::{Details, Problem};
 use super::shared::Shared;
 use super::upload;
-use crate::AdapterInfo;
 use crate::runtime::{Component, HistoryEntry, MOST_SIGNATURES, Signature, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
+use crate::{AdapterInfo, Host};
 
 /// The header with a detached signature. May come several times.
-const SIGNATURE: &str = "tidelock-signature";
+pub(crate) const SIGNATURE: &str = "tidelock-signature";
 
 /// Who swaps, in the history.
 const HTTP: &str = "http";
@@ -75,12 +75,10 @@ pub(super) async fn swap(
     shared.host.history(&name)?;
     let signatures = signatures(&headers)?;
     let bytes = upload::component(&shared, &headers, body).await?;
-    let (host, backend) = (shared.host.clone(), name.clone());
-    let options = told(&name);
-    let work = async move { host.swap_with(&backend, Component { bytes, signatures }, options).await };
-    let outcome = shared.run("swap", work).await;
-    shared.metrics.swapped(&name, "swap", outcome.as_ref().err());
-    Ok(Json(outcome?))
+    let change = |host: Host, backend: String, options| async move {
+        host.swap_with(&backend, Component { bytes, signatures }, options).await
+    };
+    changed(&shared, name, "swap", change).await
 }
 
 /// Put the adapter back that served before
@@ -93,11 +91,8 @@ pub(super) async fn swap(
 )]
 pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -> Result<Json<SwapReport>, Problem> {
     shared.host.history(&name)?;
-    let (host, backend) = (shared.host.clone(), name.clone());
-    let options = told(&name);
-    let outcome = shared.run("rollback", async move { host.rollback_with(&backend, options).await }).await;
-    shared.metrics.swapped(&name, "rollback", outcome.as_ref().err());
-    Ok(Json(outcome?))
+    let change = |host: Host, backend: String, options| async move { host.rollback_with(&backend, options).await };
+    changed(&shared, name, "rollback", change).await
 }
 
 /// What has happened to an adapter
@@ -109,10 +104,26 @@ pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -
     )
 )]
 pub(super) async fn history(State(shared): State<Shared>, Named(name): Named) -> Result<Json<AdapterHistory>, Problem> {
-    shared.host.history(&name)?;
+    // What served before the start is only known once it is open.
     shared.host.open_backend(&name).await?;
     let history = shared.host.history(&name)?;
     Ok(Json(AdapterHistory { backend: name, history }))
+}
+
+/// Runs a change of what serves a backend, and counts it.
+async fn changed<F>(
+    shared: &Shared,
+    backend: String,
+    event: &'static str,
+    change: impl FnOnce(Host, String, SwapOptions) -> F,
+) -> Result<Json<SwapReport>, Problem>
+where
+    F: Future<Output = Result<SwapReport>> + Send + 'static,
+{
+    let work = change(shared.host.clone(), backend.clone(), told(&backend));
+    let outcome = shared.run(event, work).await;
+    shared.metrics.swapped(&backend, event, outcome.as_ref().err());
+    Ok(Json(outcome?))
 }
 
 fn told(backend: &str) -> SwapOptions {

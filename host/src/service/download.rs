@@ -51,11 +51,10 @@ pub(super) async fn get(
     Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = shared.host.find(&id).await?;
-    let tag = tag(id);
-    if has_already(&headers, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
-    }
+    let (id, tag) = match found(&shared, &id, &headers).await? {
+        Found::Unchanged(response) => return Ok(response),
+        Found::Snapshot(id, tag) => (id, tag),
+    };
     let size = shared.host.stat(id).await?.size;
     let part = wanted(&headers, &tag, size)?;
     let running = shared.metrics.begin("retrieve");
@@ -100,14 +99,29 @@ pub(super) async fn head(
     Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = shared.host.find(&id).await?;
-    let tag = tag(id);
-    if has_already(&headers, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
-    }
+    let (id, tag) = match found(&shared, &id, &headers).await? {
+        Found::Unchanged(response) => return Ok(response),
+        Found::Snapshot(id, tag) => (id, tag),
+    };
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), tag, shared.host.stat(id).await?.size);
     Ok(response)
+}
+
+/// A snapshot that is asked for.
+enum Found {
+    /// The client has it already, and is told so.
+    Unchanged(Response),
+    Snapshot(SnapshotId, HeaderValue),
+}
+
+async fn found(shared: &Shared, id: &str, headers: &HeaderMap) -> Result<Found, Problem> {
+    let id = shared.host.find(id).await?;
+    let tag = tag(id);
+    Ok(match has_already(headers, &tag) {
+        true => Found::Unchanged((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response()),
+        false => Found::Snapshot(id, tag),
+    })
 }
 
 fn describe(headers: &mut HeaderMap, tag: HeaderValue, length: u64) {

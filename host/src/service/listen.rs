@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Listen;
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, blocking};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -48,8 +48,7 @@ impl Listener {
                 let shown = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
                 let shown = shown.display().to_string();
                 let path = path.clone();
-                let opened = tokio::task::spawn_blocking(move || open_unix(&path)).await;
-                let (socket, place) = opened.map_err(|error| Error::other(format!("cut short: {error}")))??;
+                let (socket, place) = blocking(move || open_unix(&path)).await?;
                 let listener = UnixListener::from_std(socket).map_err(|error| Error::io(&shown, error))?;
                 Ok((Self::Unix { listener, _place: place }, format!("unix:{shown}")))
             }

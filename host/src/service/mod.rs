@@ -35,6 +35,6 @@ mod shared;
 mod snapshots;
 mod upload;
 
-pub(crate) use adapters::AdapterHistory;
+pub(crate) use adapters::{AdapterHistory, SIGNATURE};
 pub use routes::document;
 pub use server::{Ended, Server};

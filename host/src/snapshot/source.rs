@@ -22,12 +22,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt, unfold};
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 
 use super::Progress;
 use super::identity::{Identity, identity_of};
 use super::segment::Digest;
-use crate::types::{Body, Error, ErrorKind, Result};
+use crate::types::{Body, Error, ErrorKind, Result, blocking};
 
 pub use file::FileSource;
 pub use stream::StreamSource;
@@ -197,11 +196,6 @@ impl Tee {
         }
         error
     }
-}
-
-/// Runs on a thread that may wait.
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(job).await.map_err(|error| cut_short().with_source(error))?
 }
 
 fn cut_short() -> Error {

@@ -3,6 +3,7 @@
 //! These are plain values. Nothing here opens a file or a socket, and nothing here knows of WebAssembly: the bindings
 //! of an interface version translate between these types and their own (`runtime/wit/`).
 
+mod blocking;
 mod body;
 mod error;
 mod ids;
@@ -11,6 +12,7 @@ mod object;
 mod range;
 mod units;
 
+pub(crate) use blocking::blocking;
 pub use body::Body;
 pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
 pub use ids::{InvalidId, ObjectId, SnapshotId};

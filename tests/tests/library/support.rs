@@ -1,6 +1,7 @@
 //! Hosts in folders of their own.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
@@ -36,6 +37,17 @@ pub fn config(dir: &Path, adapter: &str, lines: &str) -> Config {
 /// A host with that backend.
 pub async fn host(dir: &Path, adapter: &str, lines: &str) -> Host {
     Host::open(&config(dir, adapter, lines), &NoSecrets).await.unwrap()
+}
+
+/// Lets tasks run until something is so.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("this never came: {what}");
 }
 
 /// Stores bytes that can be read again, as a file's can.

@@ -1,7 +1,6 @@
 //! What a swap goes through, and what becomes of operations that it meets.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
@@ -10,22 +9,11 @@ use tidelock::{ErrorKind, Host, NoSecrets, Source, StoreOptions, config::Config}
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::program::guest;
 
-use crate::support::{component, host, read, round_trip, store, variant};
+use crate::support::{component, host, read, round_trip, store, until, variant};
 
 fn state(host: &Host) -> (String, u64) {
     let adapters = host.adapters();
     (adapters[0].adapter.clone(), adapters[0].generation)
-}
-
-/// Lets tasks run until something is so.
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..12_000 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("this never came: {what}");
 }
 
 #[tokio::test]

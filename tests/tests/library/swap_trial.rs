@@ -1,24 +1,12 @@
 //! A bad version is out again before anyone notices; a good one is left alone, and so is one that is no worse.
 
-use std::time::Duration;
-
 use tidelock::{Host, NoSecrets, SnapshotId};
 use tidelock_tests::data::{assert_same, noise};
 
-use crate::support::{component, config, host, read, round_trip, store, variant};
+use crate::support::{component, config, host, read, round_trip, store, until, variant};
 
 /// The size of objects that `flawed` cannot read.
 const UNREADABLE: usize = 15;
-
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..12_000 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("this never came: {what}");
-}
 
 async fn some(host: &Host, count: u64) -> Vec<(SnapshotId, Vec<u8>)> {
     let mut stored = Vec::new();

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use super::path::{TEMPORARY, check_path, parents, split};
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::capabilities::grant::DirectoryGrant;
-use crate::types::{Body, ByteRange, Error, Result};
+use crate::types::{Body, ByteRange, Error, Result, blocking};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
@@ -170,14 +170,6 @@ pub(super) fn sync(directory: &Dir) -> io::Result<()> {
         rustix::fs::Mode::empty(),
     )?;
     Ok(rustix::fs::fsync(readable)?)
-}
-
-/// Runs what blocks on a thread for it.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::other(format!("work on the file system was cut off: {error}"))),
-    }
 }
 
 impl Directory for LocalDirectory {

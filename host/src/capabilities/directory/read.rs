@@ -10,8 +10,8 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use futures::stream::StreamExt;
 
 use super::File;
-use super::local::{blocking, info_of_file};
-use crate::types::{Body, ByteRange, Error, Result};
+use super::local::info_of_file;
+use crate::types::{Body, ByteRange, Error, Result, blocking};
 
 /// Bytes of one read.
 const CHUNK: u64 = 1 << 20;

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::WriteOptions;
-use super::local::{Inner, blocking, sync};
+use super::local::{Inner, sync};
 use super::path::split;
 use super::temporary::Temporary;
 use crate::capabilities::gather::Gatherer;
-use crate::types::{Body, Error, Result};
+use crate::types::{Body, Error, Result, blocking};
 
 /// Bytes of one write to the disk.
 const BATCH: u64 = 1 << 20;

@@ -12,7 +12,7 @@ use crate::runtime::manifest::Manifest;
 use crate::runtime::state::Environment;
 use crate::runtime::swap::{Stage, Stages};
 use crate::runtime::{check, wit};
-use crate::types::{Description, Error, Result};
+use crate::types::{Description, Error, Result, blocking};
 
 impl Adapter {
     /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
@@ -84,10 +84,4 @@ impl Adapter {
         check::settings(&adapter.description, &spec.settings).map_err(place)?;
         Ok(adapter)
     }
-}
-
-/// Runs what computes or waits for a disk off the async threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let cut_short = |error| Error::other(format!("loading was cut short: {error}"));
-    tokio::task::spawn_blocking(work).await.map_err(cut_short)?
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::history::{Event, HistoryRow};
 use super::open::kept;
 use super::trial::Trial;
-use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock, now};
+use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock};
 use crate::runtime::{Adapter, Component};
 use crate::types::{Error, Result};
 
@@ -236,19 +236,12 @@ impl Slot {
     async fn take_over(&self, candidate: Candidate) -> Result<(Arc<Generation>, Arc<Generation>)> {
         let Candidate { generation, component, event, on_trial, by, why } = candidate;
         let old = self.current();
-        let description = generation.adapter().description();
+        let adapter = generation.adapter();
         let row = HistoryRow {
-            event,
             generation: Some(old.number() + 1),
-            digest: generation.adapter().digest().to_string(),
-            adapter: description.name.clone(),
-            version: description.version.clone(),
-            since: now(),
-            by,
             from: Some(old.adapter().digest().to_string()),
-            stage: None,
             why,
-            configured: self.0.configured.clone(),
+            ..HistoryRow::now(event, adapter.digest().to_string(), Some(adapter), by, self.0.configured.clone())
         };
         let component = component.map(Arc::unwrap_or_clone);
         let row = match self.0.options.ledger.add(self.backend(), row.clone(), component).await {
@@ -328,19 +321,11 @@ impl Slot {
         error: &Error,
         by: String,
     ) {
-        let description = adapter.map(Adapter::description);
+        let digest = component.digest().to_string();
         let row = HistoryRow {
-            event: Event::Refused,
-            generation: None,
-            digest: component.digest().to_string(),
-            adapter: description.map(|it| it.name.clone()).unwrap_or_default(),
-            version: description.map(|it| it.version.clone()).unwrap_or_default(),
-            since: now(),
-            by,
-            from: None,
             stage: stages.now(),
             why: Some(error.message().to_owned()),
-            configured: self.0.configured.clone(),
+            ..HistoryRow::now(Event::Refused, digest, adapter, by, self.0.configured.clone())
         };
         match self.0.options.ledger.add(self.backend(), row, None).await {
             Ok(row) => lock(&self.0.history).add(row),

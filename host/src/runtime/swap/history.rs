@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Stage;
+use super::{Stage, now};
+use crate::runtime::Adapter;
 
 /// How many earlier generations stay loadable.
 pub const KEPT: usize = 4;
@@ -78,6 +79,26 @@ pub struct HistoryRow {
     /// The component that the configuration named at that time.
     #[serde(skip)]
     pub configured: String,
+}
+
+impl HistoryRow {
+    /// What happens to a component now, without what only some rows have. The adapter is missing if it never loaded.
+    pub(super) fn now(event: Event, digest: String, adapter: Option<&Adapter>, by: String, configured: String) -> Self {
+        let description = adapter.map(Adapter::description);
+        Self {
+            event,
+            generation: None,
+            digest,
+            adapter: description.map(|it| it.name.clone()).unwrap_or_default(),
+            version: description.map(|it| it.version.clone()).unwrap_or_default(),
+            since: now(),
+            by,
+            from: None,
+            stage: None,
+            why: None,
+            configured,
+        }
+    }
 }
 
 /// A row and how it stands with its generation now.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::history::{Event, History, HistoryRow};
-use super::{Generation, Inner, Slot, SlotOptions, Stages, now};
+use super::{Generation, Inner, Slot, SlotOptions, Stages};
 use crate::runtime::{Adapter, BackendSpec, Component, Engine};
 use crate::types::{Error, Result};
 
@@ -45,19 +45,12 @@ impl Slot {
             None => {
                 let adapter =
                     Adapter::load_in_stages(&engine, &spec, component.clone(), &mut Stages::default()).await?;
-                let description = adapter.description();
+                let by = "configuration".to_owned();
                 let row = HistoryRow {
-                    event: Event::Configured,
                     generation: Some(0),
-                    digest: configured.clone(),
-                    adapter: description.name.clone(),
-                    version: description.version.clone(),
-                    since: now(),
-                    by: "configuration".to_owned(),
                     from: history.serving().map(|row| row.digest.clone()),
-                    stage: None,
                     why,
-                    configured: configured.clone(),
+                    ..HistoryRow::now(Event::Configured, configured.clone(), Some(&adapter), by, configured.clone())
                 };
                 let row = options.ledger.add(&spec.name, row, Some((*component).clone())).await?;
                 history.add(row.clone());

@@ -16,8 +16,8 @@ use tokio::task::spawn_blocking;
 
 use super::super::extents::next_data;
 use super::super::segment::{Digest, SEGMENT, ZERO_SEGMENT, segment_digest};
-use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, blocking, cut_short, identity_of};
-use crate::types::{Body, Error, Result};
+use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
+use crate::types::{Body, Error, Result, blocking};
 
 /// What a hole reads as, once for all.
 static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; SEGMENT].into());

@@ -5,8 +5,8 @@ use futures::stream::{self, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::super::segment::{SEGMENT, segment_digest};
-use super::{AHEAD, Piece, Progress, Reading, Tee, blocking};
-use crate::types::{Body, Error, Result};
+use super::{AHEAD, Piece, Progress, Reading, Tee};
+use crate::types::{Body, Error, Result, blocking};
 
 /// Bytes that can be read once.
 pub struct StreamSource {
