@@ -85,6 +85,27 @@ async fn a_body_that_is_dropped_half_way_frees_its_place() {
 }
 
 #[tokio::test]
+async fn a_further_operation_waits_for_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "limits = { in_flight = 2 }").await;
+    let stored = store(&host, &noise(32 * MIB, 1)).await.unwrap();
+    // Two readers that read no further hold both places.
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut body = host.retrieve(stored.id, None).await.unwrap().body;
+        body.next().await.unwrap().unwrap();
+        held.push(body);
+    }
+    let mut third = Box::pin(round_trip(&host, b"patient"));
+    tokio::select! {
+        _ = &mut third => panic!("there was no place for it"),
+        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+    }
+    held.pop();
+    timeout(PATIENCE, third).await.expect("the place was not handed on");
+}
+
+#[tokio::test]
 async fn a_store_that_is_given_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "fs", "limits = { in_flight = 1 }").await;

@@ -150,42 +150,57 @@ fn begun(daemon: &Daemon, stage: &str) -> bool {
 #[test]
 fn killed_in_a_swap_it_starts_on_the_old_or_the_new_one() {
     let home = home("copying", "");
-    let image = noise(300_000, 1);
-    let mut number = 0;
-    for stage in ["verify", "compile", "check", "probe", "publish", "drain"] {
-        let daemon = Daemon::start(&home);
-        let old = serving(&daemon.server).0;
-        let id = daemon.server.store(&image);
-        number += 1;
-        // Never seen before, so that it has to be compiled.
-        let next = variant("copying", number);
-        let server = daemon.server.clone();
-        let asking = std::thread::spawn(move || {
-            let mut stream = server.connect();
-            let head = server.head("PUT", "/v1/adapters/mine", &[("content-length", &next.len().to_string())]);
-            let _ = std::io::Write::write_all(&mut stream, head.as_bytes());
-            let _ = std::io::Write::write_all(&mut stream, &next);
-            let mut answer = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
-            next
-        });
-        until("the stage begins", || begun(&daemon, stage));
-        daemon.kill();
-        let next = asking.join().unwrap();
-        // The socket of the one that was killed still lies there.
-        assert!(home.path("tidelock.sock").exists());
-        let daemon = Daemon::start(&home);
-        let found = serving(&daemon.server).0;
-        let new = tidelock::runtime::Digest::of(&next).to_string();
-        assert!([&old, &new].contains(&&found), "{stage}: {found} is neither {old} nor {new}");
-        assert_same(&daemon.server.get(&format!("/v1/snapshots/{id}")).body, &image, "what was acknowledged");
-        let history = daemon.server.get("/v1/adapters/mine/history").json(200);
-        let rows = history["history"].as_array().unwrap();
-        assert_eq!(rows.iter().filter(|row| row["state"] == "serving").count(), 1, "{history}");
+    for (number, stage) in ["verify", "compile", "check", "probe", "publish", "drain", "free"].into_iter().enumerate() {
+        killed(&home, stage, number as u8);
+    }
+}
+
+#[test]
+fn killed_in_a_canary_it_starts_on_the_old_one() {
+    let home = home("copying", "");
+    let config = std::fs::read_to_string(home.path("tidelock.toml")).unwrap();
+    let canary = "swap = { canary = { share = 0.5, duration = \"1h\" }, ";
+    home.file("tidelock.toml", config.replace("swap = { ", canary));
+    let (old, _, found) = killed(&home, "canary", 0);
+    assert_eq!(found, old, "what was on trial has not taken over");
+}
+
+/// Kills the program when a stage of a swap has begun, and starts it again. Gives what served before, what was to serve,
+/// and what serves.
+fn killed(home: &Home, stage: &str, number: u8) -> (String, String, String) {
+    let daemon = Daemon::start(home);
+    let old = serving(&daemon.server).0;
+    let image = noise(300_000, number.into());
+    let id = daemon.server.store(&image);
+    // Never seen before, so that it has to be compiled.
+    let next = variant("copying", number);
+    let new = tidelock::runtime::Digest::of(&next).to_string();
+    let server = daemon.server.clone();
+    let asking = std::thread::spawn(move || {
+        let mut stream = server.connect();
+        let head = server.head("PUT", "/v1/adapters/mine", &[("content-length", &next.len().to_string())]);
+        let _ = std::io::Write::write_all(&mut stream, head.as_bytes());
+        let _ = std::io::Write::write_all(&mut stream, &next);
+        let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+    });
+    until("the stage begins", || begun(&daemon, stage));
+    daemon.kill();
+    asking.join().unwrap();
+    // The socket of the one that was killed still lies there.
+    assert!(home.path("tidelock.sock").exists());
+    let daemon = Daemon::start(home);
+    let found = serving(&daemon.server).0;
+    assert!([&old, &new].contains(&&found), "{stage}: {found} is neither {old} nor {new}");
+    assert_same(&daemon.server.get(&format!("/v1/snapshots/{id}")).body, &image, "what was acknowledged");
+    let history = daemon.server.get("/v1/adapters/mine/history").json(200);
+    let rows = history["history"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["state"] == "serving").count(), 1, "{history}");
+    if stage != "canary" {
         let report = daemon.server.send("PUT", "/v1/adapters/mine", &[], &variant("copying", 100 + number)).json(200);
         assert_eq!(report["from"], found, "it can be swapped again");
-        daemon.stop();
     }
+    daemon.stop();
+    (old, new, found)
 }
 
 #[test]
