@@ -7,6 +7,9 @@
 //! A further kind of server is a module beside [`seaweed`], built on [`daemon::Daemon`], and a variant of [`Kind`].
 
 pub mod daemon;
+mod http;
+pub mod moto;
+mod python;
 pub mod seaweed;
 pub mod state;
 
@@ -14,6 +17,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub use moto::{Moto, Restores};
 pub use seaweed::Seaweed;
 pub use state::{Record, down, status, up};
 
@@ -22,16 +26,19 @@ pub use state::{Record, down, status, up};
 pub enum Kind {
     /// SeaweedFS: an S3 service.
     Seaweed,
+    /// moto: S3 with an archive that has to be restored from.
+    Moto,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Seaweed];
+    pub const ALL: [Self; 2] = [Self::Seaweed, Self::Moto];
 
     /// Its name on the command line and in the state file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Seaweed => seaweed::NAME,
+            Self::Moto => moto::NAME,
         }
     }
 
@@ -39,6 +46,7 @@ impl Kind {
     pub fn install(self) -> Result<()> {
         match self {
             Self::Seaweed => seaweed::install().map(drop),
+            Self::Moto => moto::install().map(drop),
         }
     }
 
@@ -50,6 +58,7 @@ impl Kind {
                 server.create_bucket(seaweed::BUCKET)?;
                 server.detach()
             }
+            Self::Moto => Moto::start_in(dir)?.detach(),
         }
     }
 }
