@@ -2,17 +2,16 @@
 //!
 //! It imports `bucket` with the grant `objects`, its settings, and the clock for the end of a retention. The host signs,
 //! splits large uploads and checks checksums; `keys.rs` says where an object lies and what is asked for when it is put,
-//! `metadata.rs` how its base and labels are kept.
+//! `tidelock_sdk::metadata` how its base and labels are kept.
 //!
 //! An object and its lineage are one put, so neither exists without the other. Every put is on the condition that the
 //! key is free: a key is used once, and one that is taken is a `conflict`, never an overwritten object.
 //!
 //! **Limits.** S3 allows 2 KiB of user metadata: what is more, the backend refuses. The inventory lists the keys that
 //! this adapter makes, in either layout; other objects below the same prefix are left out, but can be read by their key.
-//! An object whose storage class must be thawed is `archived`: this adapter cannot ask for it.
+//! An object whose storage class must be thawed is `archived`: this adapter cannot ask for it, the adapter `glacier` can.
 
 mod keys;
-mod metadata;
 
 use tidelock_sdk::bucket::{Bucket, Entry};
 use tidelock_sdk::*;

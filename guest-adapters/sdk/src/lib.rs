@@ -52,6 +52,7 @@
 //! | [`body`] | bytes on their way, and how they ended |
 //! | [`error`] | errors, and what an HTTP reply means |
 //! | [`ids`] | checks of ids, keys and paths |
+//! | [`metadata`] | base and labels in headers that a store keeps beside an object |
 //! | [`settings`](mod@settings) | settings, declared and read in one place |
 //! | [`directory`] [`bucket`] [`http`] [`digest`] [`digest_stream`] [`log`] [`clock`] [`entropy`] [`grants`] | the capabilities |
 //!
@@ -64,6 +65,7 @@ pub mod body;
 mod capabilities;
 pub mod error;
 pub mod ids;
+pub mod metadata;
 pub mod settings;
 
 pub use adapter::{Account, Adapter, Archive, Exported, Inventory};

@@ -5,8 +5,8 @@
 //! a header would not carry them unchanged, which is everything outside ASCII, control characters, `%`, and blanks at
 //! either end. Metadata that others have put there and that decode to no text are given back as they are.
 
+use crate::{Error, Label, ObjectId};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use tidelock_sdk::{Error, Label, ObjectId};
 
 /// The label that holds the base.
 pub const BASE: &str = "tidelock-base";
