@@ -156,6 +156,9 @@ pub struct BucketGrant {
     /// Parts of one object in flight at once. `part_size × (concurrency + 1)` bounds the memory of an upload whose size
     /// is known and below 10,000 parts.
     pub concurrency: usize,
+    /// Objects up to this size are copied within the bucket in one request, larger ones in parts. No service takes more
+    /// than 5 GiB at once, some take less.
+    pub copy_limit: u64,
     /// The most time for making a connection.
     pub connect_timeout: Duration,
     /// The most time in which the other side neither takes nor gives a byte.
@@ -174,6 +177,7 @@ impl BucketGrant {
             credentials: None,
             part_size: super::bucket::PART_SIZE,
             concurrency: super::bucket::CONCURRENCY,
+            copy_limit: LARGEST_PART,
             connect_timeout: CONNECT_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
         }
@@ -212,6 +216,9 @@ impl BucketGrant {
         }
         if !(SMALLEST_PART..=LARGEST_PART).contains(&self.part_size) {
             return wrong(format!("part_size: {} is not between 5 MiB and 5 GiB", self.part_size));
+        }
+        if !(SMALLEST_PART..=LARGEST_PART).contains(&self.copy_limit) {
+            return wrong(format!("copy_limit: {} is not between 5 MiB and 5 GiB", self.copy_limit));
         }
         if !(1..=64).contains(&self.concurrency) {
             return wrong(format!("concurrency: {} is not between 1 and 64", self.concurrency));
@@ -283,6 +290,7 @@ mod tests {
         assert!(says(BucketGrant { bucket: "..".into(), ..good.clone() }).starts_with("bucket:"));
         assert!(says(BucketGrant { prefix: "a/../b".into(), ..good.clone() }).starts_with("prefix:"));
         assert!(says(BucketGrant { part_size: 1, ..good.clone() }).starts_with("part_size:"));
+        assert!(says(BucketGrant { copy_limit: 1, ..good.clone() }).starts_with("copy_limit:"));
         assert!(says(BucketGrant { concurrency: 0, ..good.clone() }).starts_with("concurrency:"));
         assert!(says(BucketGrant { region: String::new(), ..good.clone() }).starts_with("region:"));
         for endpoint in ["x", "ftp://x", "http://u:p@x", "http://x?y"] {

@@ -1,5 +1,6 @@
 //! The host embedded in this process: what cannot be seen from outside of it.
 
+mod bucket;
 mod hosts;
 mod sandbox;
 mod splice;

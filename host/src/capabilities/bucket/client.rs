@@ -13,6 +13,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use futures::future::BoxFuture;
 
 use super::key::{check_beginning, check_key};
+use super::loopback::{Loopback, is_local};
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
 use crate::capabilities::grant::BucketGrant;
 use crate::types::{ArchiveState, Body, ByteRange, Error, Result};
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     pub(super) prefix: String,
     pub(super) part_size: u64,
     pub(super) concurrency: usize,
+    pub(super) copy_limit: u64,
     pub(super) stall_timeout: Duration,
 }
 
@@ -42,7 +44,7 @@ impl S3Bucket {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(grant.region.clone()))
             .force_path_style(grant.path_style)
-            .http_client(http_client(grant.endpoint.as_deref()))
+            .http_client(http_client(grant))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Stalls are watched here, in both directions: see `stall`.
@@ -68,17 +70,23 @@ impl S3Bucket {
             prefix: grant.prefix.clone(),
             part_size: grant.part_size,
             concurrency: grant.concurrency,
+            copy_limit: grant.copy_limit,
             stall_timeout: grant.stall_timeout,
         })))
     }
 }
 
 /// Without TLS where the endpoint has none: loading the system's certificates takes milliseconds that nobody would use.
-fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
+fn http_client(grant: &BucketGrant) -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new();
-    match endpoint {
+    let tls = tls::Provider::Rustls(CryptoMode::Ring);
+    match grant.endpoint.as_deref() {
+        // The kind without TLS cannot be given a resolver.
+        Some(endpoint) if !grant.path_style && is_local(endpoint) => {
+            builder.tls_provider(tls).build_with_resolver(Loopback)
+        }
         Some(endpoint) if endpoint.starts_with("http://") => builder.build_http(),
-        _ => builder.tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https(),
+        _ => builder.tls_provider(tls).build_https(),
     }
 }
 

@@ -69,8 +69,12 @@ fn from_reply(
         Some("NoSuchBucket") => error.hint("create the bucket, or correct its name in the grant"),
         Some("RequestTimeTooSkewed") => error.hint("set this machine's clock"),
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => error.hint("correct the region in the grant"),
-        Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken") => {
+        Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken" | "InvalidToken") => {
             error.hint("correct the credentials of the grant")
+        }
+        // What a HEAD is refused for is not said.
+        None if status == 400 => {
+            error.hint("check the region and the credentials of the grant; a token may have expired")
         }
         _ => error,
     }
@@ -81,7 +85,9 @@ fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Error
         "NoSuchKey" | "NotFound" | "NoSuchUpload" | "NoSuchVersion" => return ErrorKind::NotFound,
         // Not `not-found`: no object will ever be found there until somebody mends the configuration.
         "NoSuchBucket" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => return ErrorKind::Invalid,
-        "InvalidObjectState" => return ErrorKind::Archived(ArchiveState::Archived),
+        // Amazon's status for these is 400.
+        "ExpiredToken" | "InvalidToken" => return ErrorKind::Denied,
+        "InvalidObjectState" | "ObjectNotInActiveTierError" => return ErrorKind::Archived(ArchiveState::Archived),
         "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => {
             return ErrorKind::RateLimited(retry_after);
         }
@@ -126,7 +132,9 @@ mod tests {
         assert_eq!(kind(404, None), ErrorKind::NotFound);
         assert_eq!(kind(404, Some("NoSuchBucket")), ErrorKind::Invalid);
         assert_eq!(kind(403, Some("AccessDenied")), ErrorKind::Denied);
+        assert_eq!(kind(400, Some("ExpiredToken")), ErrorKind::Denied);
         assert_eq!(kind(403, Some("InvalidObjectState")), ErrorKind::Archived(ArchiveState::Archived));
+        assert_eq!(kind(403, Some("ObjectNotInActiveTierError")), ErrorKind::Archived(ArchiveState::Archived));
         assert_eq!(kind(503, Some("SlowDown")), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
         assert_eq!(kind(503, None), ErrorKind::Unavailable);
         assert_eq!(kind(429, None), ErrorKind::RateLimited(Some(Duration::from_secs(7))));

@@ -14,6 +14,7 @@ mod body;
 mod client;
 mod errors;
 mod key;
+mod loopback;
 mod multipart;
 mod objects;
 mod options;

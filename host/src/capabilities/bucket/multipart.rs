@@ -152,6 +152,7 @@ impl PartSender {
             .key(&self.key)
             .upload_id(&*self.id)
             .part_number(part)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_crc32_c(&payload.crc32c)
             .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
             .body(payload.stream(&clock))

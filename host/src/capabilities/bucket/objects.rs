@@ -18,9 +18,7 @@ use super::{Entry, LIST_LIMIT, ObjectInfo, Page, PutOptions};
 use crate::capabilities::stall::Clock;
 use crate::types::{ArchiveState, Error, Result};
 
-/// The most bytes that one copy request takes.
-const LARGEST_COPY: u64 = 5 << 30;
-/// The parts of a larger copy.
+/// The parts of a copy that one request does not take.
 const COPY_PART: u64 = 1 << 30;
 /// The most pages of dead uploads (1,000 each) that one collection looks at.
 const MOST_PAGES: usize = 100;
@@ -110,7 +108,7 @@ impl Inner {
         let path = format!("{}/{}", self.bucket, self.full_key(source)?);
         let path = utf8_percent_encode(&path, IN_PATH).to_string();
         let known = self.head(source).await?;
-        if known.size > LARGEST_COPY {
+        if known.size > self.copy_limit {
             return self.copy_in_parts(path, &known, &target, &options).await;
         }
         let request = apply!(self.client.copy_object(), &options)
@@ -134,7 +132,7 @@ impl Inner {
     ) -> Result<()> {
         // `if_absent` is not looked at in copies; completing must not look at it either.
         let upload = Upload::begin(self, target, options, true).await?;
-        let part = COPY_PART.max(known.size.div_ceil(u64::from(super::parts::MOST_PARTS)));
+        let part = COPY_PART.min(self.copy_limit).max(known.size.div_ceil(u64::from(super::parts::MOST_PARTS)));
         let ranges = (0..known.size.div_ceil(part)).zip(1u32..).map(|(index, number)| {
             let end = known.size.min((index + 1) * part) - 1;
             let range = format!("bytes={}-{end}", index * part);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::types::CompletedPart;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
 use tokio::task::JoinSet;
 
 use super::PutOptions;
@@ -46,6 +46,7 @@ impl Inner {
             .bucket(&self.bucket)
             .key(key)
             .set_if_none_match(options.if_none_match())
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_crc32_c(&payload.crc32c)
             .content_length(i64::try_from(size).unwrap_or(i64::MAX))
             .body(payload.stream(&clock))
