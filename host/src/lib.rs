@@ -39,8 +39,8 @@ pub mod snapshot;
 pub mod types;
 
 pub use connector::{
-    AdapterInfo, BadPlacement, Collected, Delta, GrantProspect, Host, LimitProspect, NoSecrets, Noticed, Outcome,
-    PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
+    AdapterInfo, BadPlacement, ColdPlacement, Collected, Delta, GrantProspect, Host, LimitProspect, NoSecrets, Noticed,
+    Outcome, PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
     Verification, Watching, inspect, prospects,
 };
 pub use snapshot::Source;

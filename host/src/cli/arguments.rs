@@ -181,6 +181,9 @@ pub(super) struct Retrieve {
     /// Only the bytes from A to just before B; `A..` and `..B` are possible too.
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub(super) range: Option<ByteRange>,
+    /// If the snapshot is in cold storage, wait until it is restored, which may take days, instead of ending with status 3.
+    #[arg(long)]
+    pub(super) wait: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ use crate::snapshot::Progress;
 pub(super) struct Console {
     bars: MultiProgress,
     visible: bool,
+    quiet: bool,
 }
 
 impl Console {
@@ -23,7 +24,29 @@ impl Console {
     pub(super) fn new(quiet: bool) -> Self {
         let visible = io::stderr().is_terminal() && !quiet;
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), visible }
+        Self { bars: MultiProgress::with_draw_target(target), visible, quiet }
+    }
+
+    /// Tells people something that is no answer and no failure, unless they want it quiet.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            // Without a stderr there is nobody to be told.
+            let _ = self.clone().write_all(format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// Shows that something is waited for, and for how long already. [`Bar::say`] says more.
+    pub(super) fn waiting(&self, what: String) -> Bar {
+        if !self.visible {
+            return Bar(None);
+        }
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, waiting for {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Bar(Some(bar))
     }
 
     /// Sends the logs of this process to stderr. `RUST_LOG` decides which; otherwise `verbosity` does: -1 for errors, 0
@@ -90,6 +113,13 @@ impl Bar {
     pub(super) fn advance(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(bytes);
+        }
+    }
+
+    /// Says what is done now.
+    pub(super) fn say(&self, what: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(what);
         }
     }
 

@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | failed: trying again, or mending something outside, may help |
 //! | 2 | bad usage or input: the same call cannot succeed |
-//! | 3 | pending: the snapshot is in cold storage and was asked for |
+//! | 3 | pending: the snapshot is being restored from cold storage, as was asked |
 //! | 130, 143 | interrupted by SIGINT, SIGTERM |
 //!
 //! The text is on stderr: `error: …`, and `hint: …` if something is known to help. With `--json`, stdout has one object
@@ -15,7 +15,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::types::{Error, ErrorKind};
+use crate::types::{ArchiveState, Error, ErrorKind};
 
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
@@ -92,6 +92,7 @@ impl Failure {
                 message: "interrupted",
                 backend: None,
                 hint: None,
+                archive: None,
             }),
             Self::Told { .. } | Self::ReaderLeft => None,
         }
@@ -129,7 +130,8 @@ impl From<Error> for Failure {
         let status = match error.kind() {
             ErrorKind::Invalid => BAD_INPUT,
             ErrorKind::NotFound if error.backend().is_none() => BAD_INPUT,
-            ErrorKind::Archived(_) => PENDING,
+            // Unless nothing has been asked for, which only somebody can do who has other means.
+            ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)) => PENDING,
             _ => FAILED,
         };
         Self::Error { error, status }
@@ -143,12 +145,41 @@ pub(super) struct ErrorObject<'a> {
     message: &'a str,
     backend: Option<&'a str>,
     hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveObject>,
 }
 
 impl<'a> ErrorObject<'a> {
     /// An error's.
     pub(super) fn of(error: &'a Error) -> Self {
-        Self { kind: error.kind().name(), message: error.message(), backend: error.backend(), hint: error.advice() }
+        let archive = match error.kind() {
+            ErrorKind::Archived(state) => Some(ArchiveObject::of(state)),
+            _ => None,
+        };
+        let (kind, message) = (error.kind().name(), error.message());
+        Self { kind, message, backend: error.backend(), hint: error.advice(), archive }
+    }
+}
+
+/// What is known of a snapshot in cold storage.
+#[derive(Debug, Serialize)]
+pub(super) struct ArchiveObject {
+    /// `archived`, `restoring` or `readable`.
+    state: &'static str,
+    /// How long a restore that is under way may take, all in all.
+    estimate_seconds: Option<u64>,
+    /// Until when it is readable (seconds since 1970-01-01 UTC).
+    until: Option<u64>,
+}
+
+impl ArchiveObject {
+    fn of(state: &ArchiveState) -> Self {
+        let (state, estimate_seconds, until) = match state {
+            ArchiveState::Archived => ("archived", None, None),
+            ArchiveState::Restoring(left) => ("restoring", left.map(|left| left.as_secs()), None),
+            ArchiveState::Readable(until) => ("readable", None, *until),
+        };
+        Self { state, estimate_seconds, until }
     }
 }
 
@@ -160,6 +191,7 @@ pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
             message: &usage_message(found),
             backend: None,
             hint: Some("`tidelock help` shows the usage"),
+            archive: None,
         });
     }
     // Help that nobody reads to the end is no failure.
@@ -193,8 +225,6 @@ fn print_object(error: &ErrorObject<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ArchiveState;
-
     #[test]
     fn the_status_follows_the_kind_and_whose_fault_it_is() {
         let status = |error: Error| Failure::from(error).status();
@@ -206,6 +236,7 @@ mod tests {
         assert_eq!(status(Error::unavailable("x")), 1);
         assert_eq!(status(Error::corrupt("x")), 1);
         assert_eq!(status(Error::new(ErrorKind::Archived(ArchiveState::Restoring(None)), "x")), 3);
+        assert_eq!(status(Error::new(ErrorKind::Archived(ArchiveState::Archived), "x")), 1);
         assert_eq!(Failure::Interrupted(2).status(), 130);
         assert_eq!(Failure::Interrupted(15).status(), 143);
     }
@@ -243,6 +274,16 @@ mod tests {
         assert_eq!(
             serde_json::to_value(plain.object()).unwrap(),
             serde_json::json!({ "kind": "not-found", "message": "no such snapshot", "backend": null, "hint": null })
+        );
+    }
+
+    #[test]
+    fn what_is_cold_has_its_state_in_the_object() {
+        let left = std::time::Duration::from_secs(18_000);
+        let error = Error::new(ErrorKind::Archived(ArchiveState::Restoring(Some(left))), "x");
+        assert_eq!(
+            serde_json::to_value(Failure::from(error).object()).unwrap()["archive"],
+            serde_json::json!({ "state": "restoring", "estimate_seconds": 18_000, "until": null })
         );
     }
 

@@ -4,6 +4,8 @@
 //! of them was checked and is on disk. Everything else (standard output, a pipe, a device) gets the bytes as they
 //! come; each was checked before.
 //!
+//! What is in cold storage is asked for, and then either waited for (`--wait`) or left to a later call.
+//!
 //! Writing has a thread of its own, so that neither a slow reader nor a slow disk keeps a signal from being heard.
 
 use std::path::Path;
@@ -16,13 +18,16 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::arguments::Retrieve;
-use super::console::Bar;
+use super::console::{Bar, Console};
 use super::failure::Failure;
 use super::session::Session;
 use super::sink::Sink;
 use super::{input, output};
-use crate::types::{Body, Error, SnapshotId};
+use crate::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, SnapshotId, format_duration};
+use crate::{Host, Retrieved};
 
+/// How often a restore is waited for before it is left to a later call.
+const RESTORES: u32 = 3;
 /// Chunks that wait to be written.
 const AHEAD: usize = 4;
 
@@ -40,13 +45,54 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     let host = session.open_existing().await?;
     let id = host.find(&arguments.id).await?;
     let sink = Sink::open(to)?;
-    let retrieved = host.retrieve(id, arguments.range).await?;
+    let retrieved = match host.retrieve(id, arguments.range).await {
+        Err(error) if arguments.wait && is_restoring(&error) => {
+            restored(&host, id, arguments.range, error, &session.console).await?
+        }
+        outcome => outcome?,
+    };
     let (size, source) = (retrieved.size, retrieved.source);
     let bar = session.console.bar("retrieving", Some(size));
     write(retrieved.body, sink, &bar).await?;
     drop(bar);
     let report = Report { id, size, source, seconds: began.elapsed().as_secs_f64() };
     if session.json { output::object(&report) } else { Ok(()) }
+}
+
+fn is_restoring(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)))
+}
+
+/// Waits for the restore that an error speaks of, and opens the snapshot. Whatever was restored is readable for a limited
+/// time only, and may be cold again by then: so it may have to be asked for once more.
+async fn restored(
+    host: &Host,
+    id: SnapshotId,
+    range: Option<ByteRange>,
+    mut error: Error,
+    console: &Console,
+) -> Result<Retrieved, Failure> {
+    for _ in 0..RESTORES {
+        console.note(&error.to_string());
+        let began = Instant::now();
+        let estimate = match error.kind() {
+            ErrorKind::Archived(ArchiveState::Restoring(left)) => *left,
+            _ => None,
+        };
+        let bar = console.waiting("being restored from cold storage".to_owned());
+        let told = |_: &ArchiveState| {
+            if let Some(left) = estimate.map(|estimate| estimate.saturating_sub(began.elapsed())) {
+                bar.say(format!("being restored from cold storage, at most {} more", format_duration(left)));
+            }
+        };
+        host.until_restored(id, told).await?;
+        drop(bar);
+        match host.retrieve(id, range).await {
+            Err(again) if is_restoring(&again) => error = again,
+            outcome => return Ok(outcome?),
+        }
+    }
+    Err(error.into())
 }
 
 /// Where to: a path, or `None` for standard output.

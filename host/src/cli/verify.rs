@@ -45,7 +45,9 @@ fn verdict(found: &Verification) -> Option<Error> {
     }
     if !found.unreachable.is_empty() {
         let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
-        return Some(error.hint("try again once the backend can be reached"));
+        return Some(
+            error.hint("try again once the backend can be reached; what is in cold storage has to be restored first"),
+        );
     }
     None
 }

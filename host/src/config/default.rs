@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ack, AdapterSource, Backend, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Limits, Listen, Route, Service,
-    Swap, Tier, Trust,
+    Ack, AdapterSource, Backend, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Limits, Listen, RESTORE_DAYS,
+    Route, Service, Swap, Tier, Trust,
 };
 
 /// The text of a configuration that means [`Config::embedded_default`] and documents every key.
@@ -29,6 +29,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         limits: Limits::default(),
         cost: Cost::default(),
         swap: Swap::default(),
+        restore_days: RESTORE_DAYS,
     };
     let route = Route { backends: vec![name.clone()], copies: 1, ack: Ack::Remote };
     Config {

@@ -36,6 +36,10 @@ pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
 
 /// The route that is used if the caller names none.
 pub const DEFAULT_ROUTE: &str = "default";
+/// For how many days what is restored from cold storage stays readable, unless it is said.
+pub const RESTORE_DAYS: u32 = 3;
+/// More than ten years is a slip of the hand, for which one would pay every day.
+const MOST_RESTORE_DAYS: u32 = 3653;
 
 /// Everything that a host needs to know. Paths are absolute if the directory given to [`Config::parse`] was.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +116,8 @@ pub struct Backend {
     pub cost: Cost,
     /// How it changes its adapter.
     pub swap: Swap,
+    /// For how many days objects that are restored from cold storage stay readable.
+    pub restore_days: u32,
 }
 
 /// What one backend may do, by capability and by the name under which the adapter asks for it.

@@ -13,7 +13,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, Backend, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, Route, Swap, Tier, Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, MOST_RESTORE_DAYS, RESTORE_DAYS, Route, Swap, Tier,
+    Trust,
 };
 use crate::types::{Error, Result, SettingValue};
 
@@ -60,8 +61,18 @@ impl Reader<'_> {
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<Backend> {
-        let table =
-            item.table(&["adapter", "digest", "signed_by", "tier", "settings", "grants", "limits", "cost", "swap"])?;
+        let table = item.table(&[
+            "adapter",
+            "digest",
+            "signed_by",
+            "tier",
+            "settings",
+            "grants",
+            "limits",
+            "cost",
+            "swap",
+            "restore_days",
+        ])?;
         let adapter = table.need("adapter", "`adapter = \"fs\"`, or the path of a component")?;
         let settings = match table.get("settings") {
             Some(item) => settings(&item)?,
@@ -77,6 +88,7 @@ impl Reader<'_> {
             limits: table.get("limits").map_or(Ok(Limits::default()), |item| limits(&item))?,
             cost: table.get("cost").map_or(Ok(Cost::default()), |item| cost(&item))?,
             swap: table.get("swap").map_or(Ok(Swap::default()), |item| swap(&item))?,
+            restore_days: table.get("restore_days").map_or(Ok(RESTORE_DAYS), |item| item.count(MOST_RESTORE_DAYS))?,
         })
     }
 

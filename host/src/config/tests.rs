@@ -358,9 +358,10 @@ fn uncommented() -> String {
 #[test]
 fn every_example_can_be_used() {
     let config = Config::parse(&uncommented(), Path::new("")).unwrap();
-    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["cloud", "local", "pinning"]);
+    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["cloud", "local", "pinning", "vault"]);
     assert_eq!(config.routes["offsite"].ack, Ack::Copies(2));
     assert!(config.backends["cloud"].grants.bucket["objects"].path_style);
+    assert_eq!((config.backends["vault"].restore_days, config.backends["cloud"].restore_days), (7, 3));
 }
 
 /// Every key that is known anywhere is in the commented default, so that it documents all of them.

@@ -29,6 +29,8 @@ pub(super) struct Backend {
 pub(super) struct Open {
     pub(super) slot: Slot,
     pub(super) capabilities: Capabilities,
+    /// For how many days what is restored stays readable.
+    pub(super) restore_days: u32,
 }
 
 impl Backend {

@@ -9,6 +9,7 @@
 //! only after its backend has said that it is durable, and what was under way is recorded as an intent before the first
 //! byte goes out, so that leftovers can be found (`collect`).
 
+mod archive;
 mod backend;
 mod collect;
 mod delta;
@@ -28,7 +29,8 @@ use std::sync::Arc;
 pub use delta::Delta;
 pub use prospect::{GrantProspect, LimitProspect, Prospect, inspect, prospects};
 pub use report::{
-    AdapterInfo, BadPlacement, Collected, PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ColdPlacement, Collected, PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored,
+    Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};

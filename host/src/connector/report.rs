@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::backend::{Backend, Open};
 use crate::config::Tier;
-use crate::types::{Features, ObjectId, SnapshotId};
+use crate::types::{ArchiveState, Features, ObjectId, SnapshotId};
 
 /// Where a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -93,6 +93,17 @@ pub struct BadPlacement {
     pub object: ObjectId,
     /// What is wrong.
     pub why: String,
+}
+
+/// A placement on a backend that can be cold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColdPlacement {
+    /// The backend.
+    pub backend: String,
+    /// The object.
+    pub object: ObjectId,
+    /// Whether it can be read now.
+    pub state: ArchiveState,
 }
 
 /// What a verification found.

@@ -30,15 +30,16 @@ impl Host {
     /// The bytes of a snapshot, or of a part of it.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; what the last backend that
-    /// holds it said.
+    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; `archived` for one that is in
+    /// cold storage alone: then its restore has been asked for, and [`until_restored`](Self::until_restored) waits for it;
+    /// what the last backend that holds it said.
     pub async fn retrieve(&self, id: SnapshotId, range: Option<ByteRange>) -> Result<Retrieved> {
         let snapshot = self.known(id).await?;
         let identity = Arc::new(self.identity(&snapshot).await?);
         if let Some(range) = range {
             range.within(identity.size())?;
         }
-        let mut last = None;
+        let (mut last, mut cold) = (None, None);
         for placement in self.readable(id).await? {
             if let Err(error) = self.backend(&placement.backend).await {
                 // What keeps a backend from being opened says nothing about what it holds.
@@ -52,6 +53,11 @@ impl Host {
                     return Ok(Retrieved { id, size, source: placement.backend, body });
                 }
                 Err(error) if worth_another(&error) => {
+                    if matches!(error.kind(), ErrorKind::Archived(_)) {
+                        tracing::info!(backend = placement.backend, "the placement is in cold storage");
+                        cold = cold.or(Some(placement));
+                        continue;
+                    }
                     tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
                     if *error.kind() == ErrorKind::NotFound {
                         let (backend, object) = (&placement.backend, &placement.object);
@@ -62,9 +68,15 @@ impl Host {
                 Err(error) => return Err(error),
             }
         }
-        match last {
-            Some(error) => Err(error),
-            None => Err(self.why_unreadable(id).await?),
+        match (cold, last) {
+            (Some(placement), _) => {
+                self.ask_for_restore(id, &placement).await?;
+                let body = self.open_placement(&placement, &identity, range).await?;
+                let size = body.remaining().unwrap_or(identity.size());
+                Ok(Retrieved { id, size, source: placement.backend, body })
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(self.why_unreadable(id).await?),
         }
     }
 

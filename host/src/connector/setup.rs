@@ -101,7 +101,8 @@ pub(super) async fn open_backend(
         trust,
     };
     let options = SlotOptions { policy: policy(&backend.swap), ledger };
-    Ok(Open { slot: Slot::open(engine.clone(), spec, component, options).await?, capabilities })
+    let slot = Slot::open(engine.clone(), spec, component, options).await?;
+    Ok(Open { slot, capabilities, restore_days: backend.restore_days })
 }
 
 /// What a backend demands of its components, the names of keys resolved.

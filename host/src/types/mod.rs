@@ -22,4 +22,4 @@ pub use object::{
     SettingSpec, SettingValue, StoreHint,
 };
 pub use range::ByteRange;
-pub use units::{format_bytes, parse_bytes, parse_duration};
+pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};

@@ -59,6 +59,17 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
 }
 
+/// A duration for people, rounded up to a unit that leaves it a small number: `40 s`, `5 min`, `12 h`, `9 days`.
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    match seconds {
+        0..100 => format!("{seconds} s"),
+        100..6_000 => format!("{} min", seconds.div_ceil(60)),
+        6_000..360_000 => format!("{} h", seconds.div_ceil(3_600)),
+        _ => format!("{} days", seconds.div_ceil(86_400)),
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -97,6 +108,14 @@ mod tests {
         assert_eq!(parse_duration("250ms").unwrap(), Duration::from_millis(250));
         assert_eq!(parse_duration("1.5 h").unwrap(), Duration::from_secs(5400));
         assert!(parse_duration("30").is_err());
+    }
+
+    #[test]
+    fn durations_are_rounded_up_to_small_numbers() {
+        let said = |seconds| format_duration(Duration::from_secs(seconds));
+        assert_eq!([said(0), said(40), said(300), said(5_999)], ["0 s", "40 s", "5 min", "100 min"]);
+        assert_eq!([said(18_000), said(172_800), said(700_000)], ["5 h", "48 h", "9 days"]);
+        assert_eq!(format_duration(Duration::from_millis(1)), "1 s");
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 mod components;
 mod configuration;
 mod deltas;
+mod glacier;
 mod killed;
 mod outages;
 mod refusals;

@@ -1,6 +1,7 @@
 //! The host embedded in this process: what cannot be seen from outside of it.
 
 mod bucket;
+mod glacier;
 mod hosts;
 mod sandbox;
 mod splice;

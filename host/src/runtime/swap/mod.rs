@@ -40,7 +40,7 @@ pub use stage::{OnStage, Stage, StageTime, SwapReport};
 pub use turn::Turn;
 
 use super::{Adapter, BackendSpec, Engine};
-use crate::types::{Health, InventoryPage, ObjectId, ObjectStat, Result};
+use crate::types::{ArchiveState, Health, InventoryPage, ObjectId, ObjectStat, Result};
 
 /// How a backend changes its adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +194,14 @@ impl Slot {
     /// As [`Adapter::probe`].
     pub async fn probe(&self) -> Result<Health> {
         self.call(|adapter| async move { adapter.probe().await }).await
+    }
+
+    /// Asks that an object become readable for so many days.
+    ///
+    /// # Errors
+    /// As [`Adapter::restore`].
+    pub async fn restore(&self, id: &ObjectId, days: u32) -> Result<ArchiveState> {
+        self.call(|adapter| async move { adapter.restore(id, days).await }).await
     }
 
     /// Some of the objects that the backend holds.

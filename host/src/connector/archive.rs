@@ -1,0 +1,153 @@
+//! Cold storage: asking for a restore, and waiting for it.
+//!
+//! ```text
+//! archived ── retrieve asks ──▶ restoring ── hours ──▶ readable until T ── T ──▶ archived
+//! ```
+//!
+//! A retrieve that finds every readable placement cold asks one of them for a restore and fails with `archived`, which
+//! says what state that led to and how long it may take; calling again later asks again, which backends take for the same
+//! request. Nothing of this is remembered here: the backend knows the state, and a host that was restarted or another one
+//! on the same data finds it there. So the estimate is always that of a whole restore, and the time that passed since
+//! somebody asked is the caller's to know.
+//!
+//! A restore costs money, so only a retrieve asks for one, and only when no other backend has the bytes at hand; a
+//! verification does not.
+
+use std::time::Duration;
+
+use super::Host;
+use super::report::ColdPlacement;
+use crate::catalogue::Placement;
+use crate::types::{ArchiveState, Error, ErrorKind, Result, SnapshotId, format_duration};
+
+/// The first pause between two looks at a restore; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest. Restores take minutes at the least.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often in a row no backend answers until waiting ends.
+const PATIENCE: u32 = 10;
+
+impl Host {
+    /// The placements of a snapshot on backends that are, or may be, cold, each with its state as its backend gives it
+    /// now. Empty if the snapshot lies on no such backend. Reads and restores nothing.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot; what the last backend says, if none answers.
+    pub async fn archive_states(&self, id: SnapshotId) -> Result<Vec<ColdPlacement>> {
+        self.known(id).await?;
+        let (mut states, mut last, mut answered) = (Vec::new(), None, false);
+        for Placement { backend, object, .. } in self.readable(id).await? {
+            let asked = async { self.backend(&backend).await?.slot.stat(&object).await };
+            match asked.await {
+                Ok(stat) => {
+                    answered = true;
+                    states.extend(stat.archive.map(|state| ColdPlacement { backend, object, state }));
+                }
+                Err(error) => {
+                    tracing::warn!(backend, %error, "the placement cannot be looked at");
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if !answered => Err(error),
+            _ => Ok(states),
+        }
+    }
+
+    /// Waits until a snapshot that is being restored can be read, or until nobody restores it any more: then a retrieve
+    /// asks again. Looks at it now and then, at least a second after the call and then ever less often, up to once a
+    /// minute; a backend that does not answer for a while is borne. `looked` is told the state after each look.
+    ///
+    /// Dropping the future gives up waiting; the restore goes on.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot; what the backend says if none answers ten times in a row, or if it refuses.
+    pub async fn until_restored(&self, id: SnapshotId, mut looked: impl FnMut(&ArchiveState)) -> Result<()> {
+        let (mut pause, mut failures) = (FIRST_PAUSE, 0);
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let states = match self.archive_states(id).await {
+                Ok(states) => states,
+                Err(error) => {
+                    failures += 1;
+                    if failures == PATIENCE || !may_pass(&error) {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "the restore cannot be looked at");
+                    continue;
+                }
+            };
+            failures = 0;
+            let Some(restoring) = states.iter().find(|cold| matches!(cold.state, ArchiveState::Restoring(_))) else {
+                return Ok(());
+            };
+            if states.iter().any(|cold| matches!(cold.state, ArchiveState::Readable(_))) {
+                return Ok(());
+            }
+            looked(&restoring.state);
+        }
+    }
+
+    /// Asks for the restore of a placement that was found cold.
+    ///
+    /// # Errors
+    /// `archived`, saying what comes of it, unless it has become readable meanwhile; what the backend says.
+    pub(super) async fn ask_for_restore(&self, id: SnapshotId, placement: &Placement) -> Result<()> {
+        let asked = async {
+            let backend = self.backend(&placement.backend).await?;
+            backend.slot.restore(&placement.object, backend.restore_days).await
+        };
+        let (state, hint) = match asked.await {
+            Ok(ArchiveState::Readable(_)) => return Ok(()),
+            Ok(state) => (state, "call again later; `tidelock retrieve --wait` waits for it"),
+            Err(error) if *error.kind() == ErrorKind::Unsupported => (
+                ArchiveState::Archived,
+                "its adapter cannot ask for a restore: restore the object by other means, or use `glacier`",
+            ),
+            Err(error) => return Err(error),
+        };
+        tracing::info!(backend = placement.backend, object = %placement.object, ?state, "it is in cold storage");
+        Err(cold(id, state).on_backend(&placement.backend).hint(hint))
+    }
+}
+
+/// What is said of a snapshot whose bytes cannot be had now.
+fn cold(id: SnapshotId, state: ArchiveState) -> Error {
+    let what = match &state {
+        ArchiveState::Archived => format!("snapshot {id} is in cold storage"),
+        ArchiveState::Restoring(Some(left)) if !left.is_zero() => {
+            format!("snapshot {id} is being restored from cold storage, which may take {}", format_duration(*left))
+        }
+        _ => format!("snapshot {id} is being restored from cold storage"),
+    };
+    Error::new(ErrorKind::Archived(state), what)
+}
+
+/// Whether a failure may be over by the next look.
+fn may_pass(error: &Error) -> bool {
+    use ErrorKind::{Limit, Other, RateLimited, TimedOut, Trapped, Unavailable};
+    matches!(error.kind(), RateLimited(_) | Unavailable | Trapped | Limit | TimedOut | Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cold_says_what_comes_of_it() {
+        let id = SnapshotId::from_bytes([0; 32]);
+        let said = |state| cold(id, state).message().to_owned();
+        assert!(said(ArchiveState::Archived).ends_with("is in cold storage"));
+        assert!(said(ArchiveState::Restoring(Some(Duration::from_secs(5 * 3600)))).ends_with("which may take 5 h"));
+        assert!(said(ArchiveState::Restoring(None)).ends_with("from cold storage"));
+        assert!(said(ArchiveState::Restoring(Some(Duration::ZERO))).ends_with("from cold storage"));
+    }
+
+    #[test]
+    fn an_outage_passes_and_a_refusal_does_not() {
+        assert!(may_pass(&Error::unavailable("x")) && may_pass(&Error::timed_out("x")));
+        assert!(!may_pass(&Error::denied("x")) && !may_pass(&Error::not_found("x")));
+    }
+}
