@@ -15,6 +15,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::ColdStorage;
 use crate::types::{ArchiveState, Error, ErrorKind};
 
 const FAILED: u8 = 1;
@@ -146,40 +147,14 @@ pub(super) struct ErrorObject<'a> {
     backend: Option<&'a str>,
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    archive: Option<ArchiveObject>,
+    archive: Option<ColdStorage>,
 }
 
 impl<'a> ErrorObject<'a> {
     /// An error's.
     pub(super) fn of(error: &'a Error) -> Self {
-        let archive = match error.kind() {
-            ErrorKind::Archived(state) => Some(ArchiveObject::of(state)),
-            _ => None,
-        };
         let (kind, message) = (error.kind().name(), error.message());
-        Self { kind, message, backend: error.backend(), hint: error.advice(), archive }
-    }
-}
-
-/// What is known of a snapshot in cold storage.
-#[derive(Debug, Serialize)]
-pub(super) struct ArchiveObject {
-    /// `archived`, `restoring` or `readable`.
-    state: &'static str,
-    /// How long a restore that is under way may take, all in all.
-    estimate_seconds: Option<u64>,
-    /// Until when it is readable (seconds since 1970-01-01 UTC).
-    until: Option<u64>,
-}
-
-impl ArchiveObject {
-    fn of(state: &ArchiveState) -> Self {
-        let (state, estimate_seconds, until) = match state {
-            ArchiveState::Archived => ("archived", None, None),
-            ArchiveState::Restoring(left) => ("restoring", left.map(|left| left.as_secs()), None),
-            ArchiveState::Readable(until) => ("readable", None, *until),
-        };
-        Self { state, estimate_seconds, until }
+        Self { kind, message, backend: error.backend(), hint: error.advice(), archive: ColdStorage::of(error) }
     }
 }
 
@@ -225,6 +200,7 @@ fn print_object(error: &ErrorObject<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn the_status_follows_the_kind_and_whose_fault_it_is() {
         let status = |error: Error| Failure::from(error).status();

@@ -29,8 +29,8 @@ use std::sync::Arc;
 pub use delta::Delta;
 pub use prospect::{GrantProspect, LimitProspect, Prospect, inspect, prospects};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, Collected, PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored,
-    Verification,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, PlacementInfo, PlacementStat, Removed,
+    SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};

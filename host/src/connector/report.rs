@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::backend::{Backend, Open};
 use crate::config::Tier;
-use crate::types::{ArchiveState, Features, ObjectId, SnapshotId};
+use crate::types::{ArchiveState, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
 /// Where a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -104,6 +104,30 @@ pub struct ColdPlacement {
     pub object: ObjectId,
     /// Whether it can be read now.
     pub state: ArchiveState,
+}
+
+/// What is known of a snapshot in cold storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ColdStorage {
+    /// `archived`, `restoring` or `readable`.
+    state: &'static str,
+    /// How long a restore that is under way may take, all in all.
+    estimate_seconds: Option<u64>,
+    /// Until when it is readable (seconds since 1970-01-01 UTC).
+    until: Option<u64>,
+}
+
+impl ColdStorage {
+    /// What a failure says of it; `None` for one that is about something else.
+    pub(crate) fn of(error: &Error) -> Option<Self> {
+        let ErrorKind::Archived(state) = error.kind() else { return None };
+        let (state, estimate_seconds, until) = match state {
+            ArchiveState::Archived => ("archived", None, None),
+            ArchiveState::Restoring(left) => ("restoring", left.map(|left| left.as_secs()), None),
+            ArchiveState::Readable(until) => ("readable", None, *until),
+        };
+        Some(Self { state, estimate_seconds, until })
+    }
 }
 
 /// What a verification found.

@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::ColdStorage;
 use crate::types::{ArchiveState, Error, ErrorKind};
 
 /// How a request failed, on its way to the client.
@@ -59,6 +60,9 @@ pub(super) struct Details {
     /// The payment that a backend demands, in its smallest unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_due: Option<Payment>,
+    /// How it stands in cold storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ColdStorage>,
 }
 
 /// A backend's demand for money.
@@ -118,6 +122,7 @@ impl Problem {
             operation: error.operation(),
             hint: error.advice().map(str::to_owned),
             payment_due,
+            archive: ColdStorage::of(error),
         }
     }
 }

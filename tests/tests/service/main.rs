@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod cold;
 mod document;
 mod snapshots;
 mod stopping;
