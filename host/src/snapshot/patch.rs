@@ -72,8 +72,7 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
         out.write_all(&buffer[..some]).map_err(|error| carried(error, "writing the patched image"))?;
     }
     let mut rest = decoder.finish();
-    // zstd compares what it made with what the frame declares, but not in every way to the end of a frame: with an
-    // empty last block, it depends on how the delta arrived.
+    // zstd compares what it made with what the frame declares, but not if the frame ends in an empty block.
     if let Ok(Some(declared)) = get_frame_content_size(&rest.get_ref().head)
         && declared != written
     {
@@ -106,6 +105,10 @@ fn map(base: &File) -> Result<Option<memmap2::Mmap>> {
 const HEAD: usize = 4 + 1 + 1 + 4 + 8;
 
 /// A reader that keeps its failure apart from those of the decoder that sits on it, and the head of what was read.
+///
+/// It gives the first byte alone. zstd has another decoder for a frame that is all there when its head is read, and that
+/// one takes damaged frames that this one refuses, and refuses what this one takes: which of them decides must not
+/// depend on how the delta arrives.
 struct Watched<R> {
     inner: R,
     failed: Option<io::Error>,
@@ -114,7 +117,8 @@ struct Watched<R> {
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
+        let most = if self.head.is_empty() { buffer.len().min(1) } else { buffer.len() };
+        match self.inner.read(&mut buffer[..most]) {
             Ok(some) => {
                 let missing = HEAD.saturating_sub(self.head.len());
                 self.head.extend(buffer.iter().take(some.min(missing)));

@@ -125,16 +125,18 @@ fn damaged_deltas_are_invalid() {
     }
 }
 
-/// zstd itself takes the second frame when it arrives in pieces, and refuses it when it arrives at once.
+/// Of the damaged frames, zstd itself takes the first when it arrives in pieces and the second when it arrives at once.
 #[test]
-fn a_frame_makes_what_it_declares() {
+fn a_frame_is_taken_or_not_however_it_arrives() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path().join("base");
     std::fs::write(&base, b"base").unwrap();
-    // Magic number, a single segment of 5 bytes, a last raw block of 5 or of none (RFC 8878, section 3.1.1).
+    // Magic number, a single segment of so many bytes, a last block: 5 raw bytes, none, or one repeated never (RFC 8878,
+    // section 3.1.1).
     let whole = b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello";
     let empty = b"\x28\xb5\x2f\xfd\x20\x05\x01\0\0";
-    for (frame, made) in [(&whole[..], Ok(5)), (&empty[..], Err("invalid"))] {
+    let never = b"\x28\xb5\x2f\xfd\x22\0\0\0\x03\0\0\0";
+    for (frame, made) in [(&whole[..], Ok(5)), (&empty[..], Err("invalid")), (&never[..], Err("invalid"))] {
         for piece in [1, 3, 7, frame.len()] {
             let pieces = frame
                 .chunks(piece)
