@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use tidelock::capabilities::Capabilities;
@@ -13,6 +14,9 @@ use tidelock::types::{ArchiveState, ErrorKind, ObjectId, SettingValue, StoreHint
 use tidelock::{Body, Host};
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::{cold, server};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use xtask::backends::Restores;
 use xtask::backends::moto::{BUCKET, LOCKED_BUCKET, REGION};
 
@@ -142,7 +146,7 @@ async fn from_archived_to_readable_and_back() {
     assert_eq!(state().await, ArchiveState::Archived, "looking asks for nothing");
 
     let pending = async || host.retrieve(stored.id, None).await.err().map(|error| error.kind().clone());
-    let half_a_day = std::time::Duration::from_secs(12 * 3600);
+    let half_a_day = Duration::from_secs(12 * 3600);
     assert_eq!(pending().await, Some(ErrorKind::Archived(ArchiveState::Restoring(Some(half_a_day)))));
     server.restores(Restores::Stand).unwrap();
     assert_eq!(state().await, ArchiveState::Restoring(None));
@@ -173,4 +177,71 @@ async fn from_archived_to_readable_and_back() {
     assert!(matches!(pending().await, Some(ErrorKind::Archived(ArchiveState::Restoring(_)))), "asked for again");
     host.until_restored(stored.id, |_| {}).await.unwrap();
     assert_same(&read(&host, stored.id).await.unwrap(), &bytes, "restored a second time");
+}
+
+/// Passes connections on to a server. Closed, it cuts them, and counts those that are tried.
+struct Gate {
+    endpoint: String,
+    open: watch::Sender<bool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (open, watched) = watch::channel(true);
+        let refused = Arc::new(AtomicUsize::new(0));
+        let counted = refused.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut open = watched.clone();
+                if !*open.borrow() {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        _ = open.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { endpoint, open, refused }
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_bears_an_outage() {
+    let server = cold::start();
+    let gate = Gate::before(server.port).await;
+    let text = cold::config(&server, "outage", "").replace(&server.endpoint, &gate.endpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys(server.keys.access_key.clone(), server.keys.secret_key.clone());
+    let config = Config::parse(&format!("data_dir = \"data\"\n{text}"), dir.path()).unwrap();
+    let host = Host::open(&config, &keys).await.unwrap();
+    let bytes = noise(MIB, 6);
+    let stored = store(&host, &bytes).await.unwrap();
+    assert!(matches!(host.retrieve(stored.id, None).await.unwrap_err().kind(), ErrorKind::Archived(_)));
+    server.restores(Restores::Stand).unwrap();
+
+    let waiting = host.until_restored(stored.id, |_| {
+        gate.open.send_replace(false);
+    });
+    let over = async {
+        while gate.refused.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server.restores(Restores::Done).unwrap();
+        gate.open.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        waited = waiting => waited.unwrap(),
+        () = over => {}
+    }
+    assert!(gate.refused.load(Ordering::SeqCst) >= 2, "it waited through the outage");
+    assert_same(&read(&host, stored.id).await.unwrap(), &bytes, "after the outage");
 }
