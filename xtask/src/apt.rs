@@ -4,6 +4,11 @@
 //! [`Archive`] downloads and unpacks packages into a private folder: it changes nothing of the system and needs no root.
 //! It uses the system's package lists as they are and, when those do not know a package or name a version that the
 //! mirror no longer has, fetches lists of its own.
+//!
+//! No package is pinned here by version or checksum, since a release's mirror keeps only its newest. What guarantees that
+//! each is what Debian built is apt: a list is taken only with a signature by a key that this system trusts, and a
+//! package only with the SHA-256 that the list gives. [`Archive`] says so in its options, whatever the system's
+//! configuration says, so that a source without a signature is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,6 +63,19 @@ pub fn install(package: &str, why: &str) -> Result<()> {
     Ok(())
 }
 
+/// Without the second user that apt drops to, a download works as any user and into any folder. The others keep apt from
+/// taking what nobody signed.
+const OPTIONS: [&str; 8] = [
+    "-o",
+    "APT::Sandbox::User=root",
+    "-o",
+    "APT::Get::AllowUnauthenticated=false",
+    "-o",
+    "Acquire::AllowInsecureRepositories=false",
+    "-o",
+    "Acquire::AllowDowngradeToInsecureRepositories=false",
+];
+
 /// Packages to read, not to install.
 #[derive(Debug)]
 pub struct Archive {
@@ -73,8 +91,7 @@ impl Archive {
                 bail!("there is no `{tool}` here: this is not a Debian system");
             }
         }
-        // Without the second user that apt drops to, a download works as any user and into any folder.
-        Ok(Self { options: vec!["-o".into(), "APT::Sandbox::User=root".into()], private: private.to_path_buf() })
+        Ok(Self { options: OPTIONS.map(String::from).into(), private: private.to_path_buf() })
     }
 
     /// Whether the lists know a version of the package that can be had.
@@ -89,7 +106,7 @@ impl Archive {
             let folder = self.private.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        self.options.truncate(2);
+        self.options.truncate(OPTIONS.len());
         for (option, folder) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
             self.options.extend(["-o".into(), format!("{option}={}", self.private.join(folder).display())]);
         }

@@ -7,6 +7,7 @@
 //! A further kind of server is a module beside [`seaweed`], built on [`daemon::Daemon`], and a variant of [`Kind`].
 
 pub mod daemon;
+pub mod ganesha;
 mod http;
 pub mod moto;
 mod python;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub use ganesha::Ganesha;
 pub use moto::{Moto, Restores};
 pub use seaweed::Seaweed;
 pub use state::{Record, down, status, up};
@@ -28,17 +30,28 @@ pub enum Kind {
     Seaweed,
     /// moto: S3 with an archive that has to be restored from.
     Moto,
+    /// NFS-Ganesha: an NFSv3 server.
+    Ganesha,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Seaweed, Self::Moto];
+    pub const ALL: [Self; 3] = [Self::Seaweed, Self::Moto, Self::Ganesha];
 
     /// Its name on the command line and in the state file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Seaweed => seaweed::NAME,
             Self::Moto => moto::NAME,
+            Self::Ganesha => ganesha::NAME,
+        }
+    }
+
+    /// Why it cannot run on this machine, if it cannot.
+    pub fn why_not(self) -> Option<String> {
+        match self {
+            Self::Ganesha => ganesha::why_not(),
+            _ => None,
         }
     }
 
@@ -47,6 +60,7 @@ impl Kind {
         match self {
             Self::Seaweed => seaweed::install().map(drop),
             Self::Moto => moto::install().map(drop),
+            Self::Ganesha => ganesha::install(),
         }
     }
 
@@ -59,6 +73,7 @@ impl Kind {
                 server.detach()
             }
             Self::Moto => Moto::start_in(dir)?.detach(),
+            Self::Ganesha => Ganesha::start_in(dir)?.detach(),
         }
     }
 }

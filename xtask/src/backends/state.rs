@@ -87,6 +87,10 @@ pub fn up(kinds: &[Kind]) -> Result<Vec<Record>> {
             say!("{} runs already (process {})", running.name, running.pid);
             continue;
         }
+        if let Some(why) = kind.why_not() {
+            say!("leaving {} out: {why}", kind.name());
+            continue;
+        }
         let dir = home.join(kind.name());
         cache::empty_dir(&dir)?;
         say!("starting {}; its data and log are in {}", kind.name(), dir.display());
