@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// The adapters that travel in the program.
-const NAMES: [&str; 3] = ["fs", "glacier", "s3"];
+const NAMES: [&str; 4] = ["fs", "glacier", "nfs", "s3"];
 
 fn main() -> io::Result<()> {
     let variable = |name| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other(name));
@@ -33,6 +33,8 @@ fn main() -> io::Result<()> {
         println!("cargo:rerun-if-changed={}", adapters.display());
     }
     let table = format!("static COMPONENTS: [(&str, Option<&[u8]>); {}] = [\n{rows}];\n", NAMES.len());
+    // As below: what is there may be linked from a copy of this build directory.
+    let _ = fs::remove_file(out.join("components.rs"));
     fs::write(out.join("components.rs"), table)
 }
 

@@ -1,4 +1,7 @@
-//! The adapter `fs`: objects are files below one directory.
+//! The adapters `fs` and `nfs`: objects are files below one directory.
+//!
+//! One code, two packages: `nfs` is what a configuration names for an export of a file server, with a manifest that says
+//! so. Which of the two this is, the package says.
 //!
 //! It imports `directory` with the grant `objects`, which may be a local folder or an export of a file server, and
 //! nothing else but its settings. `layout.rs` says where an object lies, `side.rs` how its base and labels are kept,
@@ -26,11 +29,14 @@ use side::Side;
 /// `grants.directory.objects` in the configuration.
 const OBJECTS: Directory = Directory::granted("objects");
 
+/// `fs` or `nfs`: the package's name behind `tidelock-adapter-`.
+const NAME: &str = env!("CARGO_PKG_NAME").split_at("tidelock-adapter-".len()).1;
+
 struct Fs;
 
 impl Adapter for Fs {
     fn describe() -> Description {
-        Description::new("fs", env!("CARGO_PKG_VERSION"), "Keeps objects as files in a directory.")
+        Description::new(NAME, env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_DESCRIPTION"))
             .with_features(Features::RANGES | Features::LINEAGE | Features::UNSIZED_INPUT | Features::LABELS)
             .with_settings(Settings::specs())
     }
