@@ -3,6 +3,8 @@
 //! A grant is plain data. It says nothing about how the capability is served, and holds credentials only as
 //! [`Secret`]s, which are wiped when they go and never print.
 
+pub use super::directory::nfs::grant::{NfsGrant, NfsUser};
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::asked::{Asked, Narrowed};
-use self::grant::{BucketGrant, DirectoryGrant, HttpGrant};
+use self::grant::{BucketGrant, DirectoryGrant, HttpGrant, NfsGrant};
 use crate::types::{Error, Result};
 
 /// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
@@ -85,6 +85,11 @@ impl Capabilities {
         let opened = directory::LocalDirectory::open(grant)?;
         self.provide_directory(name, Arc::new(opened));
         Ok(())
+    }
+
+    /// Grants files of an NFSv3 export under a name, in place of what had the name. Connects to nothing yet.
+    pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
+        self.provide_directory(name, Arc::new(directory::NfsDirectory::open(grant)));
     }
 
     /// Puts an own implementation in the place of a grant.

@@ -8,7 +8,7 @@ use super::backend::{Backend, Open};
 use super::ledger::Kept;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
-    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, Secret,
+    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Secret,
 };
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
@@ -165,9 +165,14 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
                 })
                 .await?;
             }
-            config::DirectoryGrant::Nfs { .. } => {
-                return Err(Error::unsupported(format!("grants.directory.{name}: NFS exports cannot be granted yet"))
-                    .hint("mount the export and grant its `path`"));
+            config::DirectoryGrant::Nfs { url, mount_port } => {
+                let place = |error: Error| {
+                    Error::invalid(format!("grants.directory.{name}: {}", error.message()))
+                        .hint(error.advice().unwrap_or("see docs/backends.md").to_owned())
+                };
+                let mut nfs = NfsGrant::parse(url, *mount_port).map_err(place)?;
+                nfs.stall_timeout = nfs.stall_timeout.min(limits.idle);
+                granted.grant_nfs(name, nfs);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod bucket;
 mod glacier;
 mod hosts;
+mod nfs;
 mod sandbox;
 mod splice;
 mod support;

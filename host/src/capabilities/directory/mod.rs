@@ -1,6 +1,8 @@
 //! Files below one directory: the `directory` capability.
 //!
-//! [`LocalDirectory`] serves it from a local file system. The tree is reached through one open handle (cap-std), so
+//! [`LocalDirectory`] serves it from a local file system, [`NfsDirectory`] from an NFSv3 export without a mount.
+//!
+//! Locally the tree is reached through one open handle (cap-std), so
 //! neither `..` nor a symbolic link nor a directory moved meanwhile leads out of it, whatever the texts say; they are
 //! checked lexically as well, because a clear refusal is better than a puzzling one.
 //!
@@ -9,6 +11,7 @@
 //! memory streams in a few MiB.
 
 mod local;
+pub(in crate::capabilities) mod nfs;
 mod path;
 mod read;
 mod temporary;
@@ -17,11 +20,12 @@ mod tests;
 mod write;
 
 pub use local::LocalDirectory;
+pub use nfs::NfsDirectory;
 pub use path::check_path;
 
 use futures::future::BoxFuture;
 
-use crate::types::{Body, ByteRange, Result};
+use crate::types::{Body, ByteRange, Error, Result};
 
 /// The most entries that [`Directory::list_entries`] gives at once; a larger limit is cut to it.
 pub const LIST_LIMIT: u32 = 1000;
@@ -73,6 +77,17 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Give this to the next call; `None` when there is no more.
     pub next: Option<String>,
+}
+
+/// A body that is cut where it has another length than `options` say; refused at once where that is known.
+fn sized(data: Body, options: WriteOptions) -> Result<Body> {
+    match (options.size, data.remaining()) {
+        (Some(said), Some(known)) if said != known => {
+            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+        }
+        (_, None) => Ok(Body::new(data, options.size)),
+        _ => Ok(data),
+    }
 }
 
 /// Files below one directory. Paths are relative and `/`-separated; [`check_path`] says which are taken.

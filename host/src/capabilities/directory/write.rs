@@ -22,12 +22,7 @@ const BATCH: u64 = 1 << 20;
 
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
 pub(super) async fn write(inner: Arc<Inner>, path: String, data: Body, options: WriteOptions) -> Result<u64> {
-    if let (Some(said), Some(known)) = (options.size, data.remaining())
-        && said != known
-    {
-        return Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")));
-    }
-    let data = if data.remaining().is_none() { Body::new(data, options.size) } else { data };
+    let data = super::sized(data, options)?;
     let opening = Arc::clone(&inner);
     let (path, temporary) = blocking(move || {
         refuse_early(&opening, &path, options)?;
