@@ -70,6 +70,38 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Gives the place up, and the clients who had knocked by then: closing a socket resets those that nobody accepted.
+    pub(super) fn close(self) -> Vec<Stream> {
+        let waiting = match self {
+            Self::Unix { listener, _place: place } => {
+                // First, so that nobody knocks who would not be heard.
+                drop(place);
+                let next = |listener: &std::os::unix::net::UnixListener| {
+                    let (stream, _) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok(Stream::Unix(UnixStream::from_std(stream)?))
+                };
+                listener.into_std().map(|listener| knocked(|| next(&listener)))
+            }
+            Self::Tcp(listener) => {
+                let next = |listener: &std::net::TcpListener| {
+                    let (stream, _) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok(Stream::Tcp(TcpStream::from_std(stream)?))
+                };
+                listener.into_std().map(|listener| knocked(|| next(&listener)))
+            }
+        };
+        waiting.unwrap_or_default()
+    }
+}
+
+/// Those who wait to be accepted; the sockets do not block, so the first error means that there are no more.
+fn knocked(mut next: impl FnMut() -> io::Result<Stream>) -> Vec<Stream> {
+    std::iter::from_fn(|| next().ok()).take(BACKLOG as usize).collect()
+}
+
 async fn open_tcp(address: SocketAddr) -> Result<(Listener, String)> {
     let fail = |error: io::Error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
@@ -214,6 +246,27 @@ mod tests {
         drop(listener);
         assert!(!path.exists());
         Listener::open(&at).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_knocked_before_the_end_is_heard() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let (listener, _) = Listener::open(&Listen::Unix(path.clone())).await.unwrap();
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        let waiting = listener.close();
+        assert!(waiting.len() == 1 && UnixStream::connect(&path).await.is_err());
+        for mut stream in waiting {
+            stream.write_all(b"heard").await.unwrap();
+        }
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "heard");
+        let (listener, at) = Listener::open(&Listen::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
+        let client = TcpStream::connect(at.trim_start_matches("http://")).await.unwrap();
+        assert_eq!(listener.close().len(), 1);
+        drop(client);
     }
 
     #[tokio::test]

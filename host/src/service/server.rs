@@ -1,8 +1,8 @@
 //! Accepting, bounding and ending connections; stopping without breaking what is under way.
 //!
-//! A stop goes: no further connections, the socket is given up (so that a successor can take it at once) and `/readyz`
-//! says no → connections without a request are closed, those with one end after it → operations whose client has gone end
-//! too → what is left at the deadline, or at a second word, is cut.
+//! A stop goes: the socket is given up (so that a successor can take it at once), those who had connected by then are the
+//! last, and `/readyz` says no → connections without a request are closed, those with one end after it → operations whose
+//! client has gone end too → what is left at the deadline, or at a second word, is cut.
 //!
 //! What is cut fails on both sides: a download ends in a broken connection, an upload in an error of its body, since hyper
 //! ends the body of a connection that is dropped with an error, never with an end.
@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,8 +101,10 @@ impl Server {
         opening.abort();
         shared.drain();
         stopping.cancel();
-        // Gives the socket up.
-        drop(listener);
+        for stream in listener.close() {
+            // Without a place of their own: they are the last, and as many as the system lets wait.
+            clients.serve(stream, None);
+        }
         clients.open.close();
         shared.operations.close();
         let ended = async {
@@ -156,26 +158,28 @@ impl Clients {
         loop {
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok(stream) => {
-                    let (shared, cutting) = (self.shared.clone(), self.cutting.clone());
-                    let serving = serve(stream, self.router.clone(), shared.idle, self.stopping.clone());
-                    self.open.spawn(async move {
-                        let _place = place;
-                        let connections = shared.metrics.connections.clone();
-                        connections.inc();
-                        tokio::select! {
-                            () = serving => {}
-                            () = cutting.cancelled() => {}
-                        }
-                        connections.dec();
-                    });
-                }
+                Ok(stream) => self.serve(stream, Some(place)),
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
                     tokio::time::sleep(BREATH).await;
                 }
             }
         }
+    }
+
+    fn serve(&self, stream: Stream, place: Option<OwnedSemaphorePermit>) {
+        let (shared, cutting) = (self.shared.clone(), self.cutting.clone());
+        let serving = serve(stream, self.router.clone(), shared.idle, self.stopping.clone());
+        self.open.spawn(async move {
+            let _place = place;
+            let connections = shared.metrics.connections.clone();
+            connections.inc();
+            tokio::select! {
+                () = serving => {}
+                () = cutting.cancelled() => {}
+            }
+            connections.dec();
+        });
     }
 }
 
@@ -192,6 +196,8 @@ async fn serve(stream: Stream, router: axum::Router, idle: Duration, stopping: C
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
+        // First, so that a request that is there already is begun before it is heard that no further one will be.
+        biased;
         outcome = connection.as_mut() => outcome,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
