@@ -14,7 +14,7 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, StorageClass};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use opendal::Operator;
@@ -29,55 +29,81 @@ pub type Sink<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
 
 /// Amazon's SDK with the HTTP client that the host uses too.
 #[derive(Clone)]
-pub struct Sdk(Client);
+pub struct Sdk {
+    client: Client,
+    bucket: String,
+    class: Option<StorageClass>,
+}
+
+/// A bucket, and the keys to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The service's URL.
+    pub endpoint: &'a str,
+    /// The region to sign for.
+    pub region: &'a str,
+    /// The bucket.
+    pub bucket: &'a str,
+    /// Access key and secret key.
+    pub keys: (&'a str, &'a str),
+    /// The class of what is stored, if not the bucket's own.
+    pub class: Option<&'a str>,
+}
 
 impl Sdk {
-    /// A client of a server.
+    /// A client of a SeaweedFS.
     pub fn new(server: &Seaweed) -> Self {
-        let credentials = Credentials::new(&server.access_key, &server.secret_key, None, None, "bench");
+        let Seaweed { endpoint, region, access_key, secret_key, .. } = server;
+        Self::of(Place { endpoint, region, bucket: BUCKET, keys: (access_key, secret_key), class: None })
+    }
+
+    /// A client of a bucket.
+    pub fn of(place: Place<'_>) -> Self {
+        let credentials = Credentials::new(place.keys.0, place.keys.1, None, None, "bench");
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(server.region.clone()))
+            .region(Region::new(place.region.to_owned()))
             .force_path_style(true)
-            .endpoint_url(&server.endpoint)
+            .endpoint_url(place.endpoint)
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .credentials_provider(credentials)
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        Self(Client::from_conf(config.build()))
+        let class = place.class.map(StorageClass::from);
+        Self { client: Client::from_conf(config.build()), bucket: place.bucket.into(), class }
     }
 
     /// One PutObject.
     pub async fn put(&self, key: &str, data: Bytes) -> Result<()> {
-        let request = self.0.put_object().bucket(BUCKET).key(key).body(ByteStream::from(data));
+        let request = self.client.put_object().bucket(&self.bucket).key(key).set_storage_class(self.class.clone()).body(ByteStream::from(data));
         request.customize().disable_payload_signing().send().await?;
         Ok(())
     }
 
     /// An upload in parts, some at once.
     pub async fn put_parts(&self, key: &str, data: Bytes) -> Result<()> {
-        let upload = self.0.create_multipart_upload().bucket(BUCKET).key(key).send().await?;
+        let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key).set_storage_class(self.class.clone()).send().await?;
         let id: Arc<str> = upload.upload_id().context("no upload id")?.into();
         let part_size = PART_SIZE as usize;
         let parts = (0..data.len()).step_by(part_size).enumerate().map(|(index, at)| {
             let part = data.slice(at..data.len().min(at + part_size));
-            let (client, key, id) = (self.0.clone(), key.to_owned(), Arc::clone(&id));
+            let (sdk, key, id) = (self.clone(), key.to_owned(), Arc::clone(&id));
             let number = i32::try_from(index + 1);
             // A task each, so that parts are sent by both cores.
-            async move { tokio::spawn(send_part(client, key, id, number?, part)).await? }
+            async move { tokio::spawn(send_part(sdk, key, id, number?, part)).await? }
         });
         let parts: Vec<CompletedPart> = futures::stream::iter(parts).buffered(CONCURRENCY).try_collect().await?;
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.0.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(&*id);
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(&*id);
         request.multipart_upload(parts).send().await?;
         Ok(())
     }
 
     /// One GetObject.
     pub async fn get(&self, key: &str, sink: Sink<'_>) -> Result<()> {
-        let mut body = self.0.get_object().bucket(BUCKET).key(key).send().await?.body;
+        let mut body = self.client.get_object().bucket(&self.bucket).key(key).send().await?.body;
         while let Some(chunk) = body.next().await {
             sink(&chunk?);
         }
@@ -88,7 +114,7 @@ impl Sdk {
     pub async fn get_ranges(&self, key: &str, len: u64, sink: Sink<'_>) -> Result<()> {
         let ranges = (0..len).step_by(PART_SIZE as usize).map(|start| {
             let range = format!("bytes={start}-{}", len.min(start + PART_SIZE) - 1);
-            let request = self.0.get_object().bucket(BUCKET).key(key).range(range);
+            let request = self.client.get_object().bucket(&self.bucket).key(key).range(range);
             async move { tokio::spawn(async move { anyhow::Ok(request.send().await?.body.collect().await?) }).await? }
         });
         let mut ranges = futures::stream::iter(ranges).buffered(CONCURRENCY);
@@ -107,13 +133,13 @@ impl Sdk {
 
     /// Removes an object.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete_object().bucket(BUCKET).key(key).send().await?;
+        self.client.delete_object().bucket(&self.bucket).key(key).send().await?;
         Ok(())
     }
 }
 
-async fn send_part(client: Client, key: String, id: Arc<str>, number: i32, part: Bytes) -> Result<CompletedPart> {
-    let request = client.upload_part().bucket(BUCKET).key(key).upload_id(&*id).part_number(number);
+async fn send_part(sdk: Sdk, key: String, id: Arc<str>, number: i32, part: Bytes) -> Result<CompletedPart> {
+    let request = sdk.client.upload_part().bucket(&sdk.bucket).key(key).upload_id(&*id).part_number(number);
     let sent = request.body(ByteStream::from(part)).customize().disable_payload_signing().send().await?;
     Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build())
 }

@@ -340,13 +340,13 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
     bytes.with_context(|| format!("the adapter {name} was not built; run `cargo xtask bench sandbox`"))
 }
 
-fn body(data: &Bytes) -> Body {
+pub(crate) fn body(data: &Bytes) -> Body {
     let (data, len) = (data.clone(), data.len());
     let chunks = (0..len).step_by(CHUNK).map(move |at| Ok(data.slice(at..len.min(at + CHUNK))));
     Body::new(futures::stream::iter(chunks), Some(len as u64))
 }
 
-async fn drain(mut body: Body, sink: Sink<'_>) -> Result<()> {
+pub(crate) async fn drain(mut body: Body, sink: Sink<'_>) -> Result<()> {
     while let Some(chunk) = body.next().await {
         sink(&chunk?);
     }

@@ -47,6 +47,15 @@ impl Kind {
         }
     }
 
+    /// Whether it is what the adapter of this name is tested against.
+    pub fn serves(self, adapter: &str) -> bool {
+        match self {
+            Self::Seaweed => adapter == "s3",
+            Self::Moto => adapter == "glacier",
+            Self::Ganesha => adapter == "nfs",
+        }
+    }
+
     /// Why it cannot run on this machine, if it cannot.
     pub fn why_not(self) -> Option<String> {
         match self {

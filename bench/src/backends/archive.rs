@@ -1,0 +1,95 @@
+//! Cold storage: moto in the class `GLACIER`, next to aws-sdk-s3. What is measured of reading is reading what was restored;
+//! how long a restore takes is the backend's affair.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use futures::future::BoxFuture;
+use tidelock::capabilities::Capabilities;
+use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, Secret};
+use tidelock::runtime::Adapter;
+use tidelock::types::{ArchiveState, ObjectId};
+use xtask::backends::Moto;
+use xtask::backends::moto::{BUCKET, REGION};
+
+use super::bucket::Whole;
+use super::{Contest, Input, Native, adapter, object};
+use crate::peers::{Place, Sdk, Sink};
+
+pub(super) fn set_up(dir: &Path) -> BoxFuture<'_, Result<Contest>> {
+    Box::pin(async move {
+        let server = Moto::start_in(dir)?;
+        let credentials = BucketCredentials {
+            access_key: server.keys.access_key.clone(),
+            secret_key: Secret::new(server.keys.secret_key.clone()),
+            session_token: None,
+        };
+        let grant = BucketGrant {
+            endpoint: Some(server.endpoint.clone()),
+            path_style: true,
+            credentials: Some(credentials),
+            ..BucketGrant::of(REGION, BUCKET)
+        };
+        let mut capabilities = Capabilities::none();
+        capabilities.grant_bucket("objects", &grant)?;
+        let adapter = adapter("glacier", capabilities, &[]).await?;
+        let sdk = Sdk::of(Place {
+            endpoint: &server.endpoint,
+            region: REGION,
+            bucket: BUCKET,
+            keys: (&server.keys.access_key, &server.keys.secret_key),
+            class: Some("GLACIER"),
+        });
+        Ok(Contest {
+            backend: "glacier",
+            natives: vec![Box::new(Cold { sdk: Whole(sdk), adapter: adapter.clone() })],
+            adapter,
+            reader: None,
+            small: Some(30),
+            cold: true,
+            _server: Box::new(server),
+        })
+    })
+}
+
+/// Restores an object and waits until it can be read.
+pub(super) async fn thaw(adapter: &Adapter, id: &ObjectId) -> Result<()> {
+    adapter.restore(id, 1).await?;
+    for _ in 0..500 {
+        if matches!(adapter.stat(id).await?.archive, Some(ArchiveState::Readable(_))) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("{id} is not restored after ten seconds")
+}
+
+/// The SDK; the adapter restores for it, outside of what is measured.
+struct Cold {
+    sdk: Whole,
+    adapter: Arc<Adapter>,
+}
+
+impl Native for Cold {
+    fn name(&self) -> &'static str {
+        self.sdk.name()
+    }
+
+    fn store<'a>(&'a self, key: &'a str, input: &'a Input) -> BoxFuture<'a, Result<String>> {
+        self.sdk.store(key, input)
+    }
+
+    fn prepare<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { thaw(&self.adapter, &object(name)?).await })
+    }
+
+    fn retrieve<'a>(&'a self, object: &'a str, compare: bool, sink: Sink<'a>) -> BoxFuture<'a, Result<()>> {
+        self.sdk.retrieve(object, compare, sink)
+    }
+
+    fn remove<'a>(&'a self, object: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.sdk.remove(object)
+    }
+}
