@@ -77,14 +77,27 @@ impl Sdk {
 
     /// One PutObject.
     pub async fn put(&self, key: &str, data: Bytes) -> Result<()> {
-        let request = self.client.put_object().bucket(&self.bucket).key(key).set_storage_class(self.class.clone()).body(ByteStream::from(data));
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_storage_class(self.class.clone())
+            .body(ByteStream::from(data));
         request.customize().disable_payload_signing().send().await?;
         Ok(())
     }
 
     /// An upload in parts, some at once.
     pub async fn put_parts(&self, key: &str, data: Bytes) -> Result<()> {
-        let upload = self.client.create_multipart_upload().bucket(&self.bucket).key(key).set_storage_class(self.class.clone()).send().await?;
+        let upload = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_storage_class(self.class.clone())
+            .send()
+            .await?;
         let id: Arc<str> = upload.upload_id().context("no upload id")?.into();
         let part_size = PART_SIZE as usize;
         let parts = (0..data.len()).step_by(part_size).enumerate().map(|(index, at)| {

@@ -92,7 +92,7 @@ pub struct Contest {
     /// Restores from the archive before it reads.
     cold: bool,
     /// What has to live as long. After the clients, so that it ends last.
-    _server: Box<dyn Send>,
+    _server: Box<dyn Send + Sync>,
 }
 
 /// How a backend is set up: in a folder of its own.
