@@ -10,6 +10,7 @@
 pub mod backends;
 pub mod data;
 pub mod in_memory;
+pub mod layout;
 pub mod overhead;
 pub mod peak;
 pub mod peers;

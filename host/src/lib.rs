@@ -39,9 +39,10 @@ pub mod snapshot;
 pub mod types;
 
 pub use connector::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, Delta, GrantProspect, Host, LimitProspect,
-    NoSecrets, Noticed, Outcome, PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat,
-    StoreOptions, Stored, Verification, Watching, inspect, prospects,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, Delta, GrantProspect, Host, ImportOptions,
+    ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState, LimitProspect, NoSecrets, Noticed,
+    Outcome, PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
+    Verification, Watching, inspect, prospects,
 };
 pub use snapshot::Source;
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -14,6 +14,8 @@
 //! A reader of the file with other tools finds ids as 32-byte blobs and times in seconds since 1970-01-01 UTC. The
 //! schema is `schema.rs`; `docs/formats.md` describes the tables.
 
+mod adopt;
+mod agenda;
 mod owner;
 mod query;
 mod schema;
@@ -28,6 +30,8 @@ use rusqlite::Connection;
 
 use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId, blocking};
 
+pub use adopt::{Adopted, Known, Standing};
+pub use agenda::{Agenda, AgendaItem};
 pub use owner::Owner;
 pub use swaps::SwapRow;
 

@@ -117,11 +117,15 @@ impl Catalogue {
 
     /// Runs a change as one transaction. It takes the write lock at once: a transaction that first reads and then wants
     /// to write can be refused when another process wrote in between.
-    async fn change(&self, change: impl FnOnce(&Transaction<'_>) -> Result<()> + Send + 'static) -> Result<()> {
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         self.with(move |db: &mut Connection| {
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-            change(&transaction)?;
-            transaction.commit().map_err(sql)
+            let changed = change(&transaction)?;
+            transaction.commit().map_err(sql)?;
+            Ok(changed)
         })
         .await
     }

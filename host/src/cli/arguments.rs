@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::types::{ByteRange, Error, PublicKey, parse_duration};
+use crate::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
 ///
 /// ID stands for a whole snapshot id, for the beginning of one if only one begins so, or for the name that a snapshot
-/// was given. Exit status: 0 done, 1 failed, 2 bad usage or input, 3 not yet (the snapshot is being restored from cold
-/// storage).
+/// was given. Exit status: 0 done, 1 failed, 2 bad usage or input, 3 not yet (something has to be restored from cold
+/// storage first).
 #[derive(Debug, Parser)]
 #[command(name = "tidelock", version, disable_help_subcommand = false, infer_long_args = false, max_term_width = 100)]
 pub(super) struct Arguments {
@@ -68,6 +68,8 @@ pub(super) enum Command {
     Rm(One),
     /// Check that backends still hold what was stored.
     Verify(Verify),
+    /// Record what a backend holds and the catalogue does not know: a lost catalogue is rebuilt so.
+    Import(Import),
     /// Remove what broken-off stores left behind.
     Gc(Gc),
     /// Show and replace adapters, or look into a component.
@@ -204,6 +206,22 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The backend.
+    #[arg(value_name = "BACKEND")]
+    pub(super) backend: String,
+    /// Only these objects, by the backend's own names, whoever stored them; their ids are printed.
+    #[arg(value_name = "OBJECT", value_parser = object)]
+    pub(super) objects: Vec<ObjectId>,
+    /// Also what the adapter lists although no host seems to have stored it.
+    #[arg(long, conflicts_with = "objects")]
+    pub(super) foreign: bool,
+    /// Ask for a restore of what is in cold storage, which costs money; import again once it is done.
+    #[arg(long)]
+    pub(super) restore: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Gc {
     /// Leave unfinished uploads alone that are younger, for example 30m, 5h or 7d: they may be under way.
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
@@ -314,6 +332,10 @@ pub(super) struct VerifyComponent {
 
 fn public_key(text: &str) -> Result<PublicKey, String> {
     text.parse().map_err(with_hint)
+}
+
+fn object(text: &str) -> Result<ObjectId, String> {
+    ObjectId::new(text).map_err(with_hint)
 }
 
 fn range(text: &str) -> Result<ByteRange, String> {

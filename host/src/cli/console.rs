@@ -116,6 +116,13 @@ impl Bar {
         }
     }
 
+    /// Says how many bytes are done.
+    pub(super) fn set(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(bytes);
+        }
+    }
+
     /// Says what is done now.
     pub(super) fn say(&self, what: String) {
         if let Some(bar) = &self.0 {

@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | failed: trying again, or mending something outside, may help |
 //! | 2 | bad usage or input: the same call cannot succeed |
-//! | 3 | pending: the snapshot is being restored from cold storage, as was asked |
+//! | 3 | pending: the snapshot is being restored from cold storage, as was asked; or objects that are to be imported are cold |
 //! | 130, 143 | interrupted by SIGINT, SIGTERM |
 //!
 //! The text is on stderr: `error: …`, and `hint: …` if something is known to help. With `--json`, stdout has one object
@@ -49,6 +49,11 @@ impl Failure {
     /// Bad usage, in words.
     pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Error::invalid(message).hint(hint).into()
+    }
+
+    /// What has to be waited for.
+    pub(super) fn pending(error: Error) -> Self {
+        Self::Error { error, status: PENDING }
     }
 
     /// What a file that the user named met: one that is missing or that may not be read is bad input.

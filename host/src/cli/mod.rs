@@ -25,6 +25,7 @@ mod credentials;
 mod failure;
 mod gc;
 mod id;
+mod import;
 mod init;
 mod input;
 mod inspect;
@@ -113,6 +114,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Ls => ls::run(session).await,
         Command::Rm(arguments) => rm::run(&arguments, session).await,
         Command::Verify(arguments) => verify::run(&arguments, session).await,
+        Command::Import(arguments) => import::run(arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Adapter(Adapter::Ls(remote)) => adapter::ls(&remote, session).await,
         Command::Adapter(Adapter::Swap(arguments)) => adapter::swap(&arguments, session).await,

@@ -13,7 +13,9 @@ mod archive;
 mod backend;
 mod collect;
 mod delta;
+mod import;
 mod ledger;
+mod mark;
 mod prospect;
 mod report;
 mod retrieve;
@@ -27,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use delta::Delta;
+pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use prospect::{GrantProspect, LimitProspect, Prospect, inspect, prospects};
 pub use report::{
     AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, PlacementInfo, PlacementStat, Removed,

@@ -190,7 +190,7 @@ fn place(body: Body, backend: &str) -> Body {
 }
 
 /// `len` bytes from `start` of a body that only comes whole. What comes after them is not read.
-fn part_of(body: Body, start: u64, len: u64) -> Body {
+pub(super) fn part_of(body: Body, start: u64, len: u64) -> Body {
     let parts = futures::stream::unfold((body, start, len), |(mut body, mut skip, left)| async move {
         if left == 0 {
             return None;

@@ -8,6 +8,7 @@
 use std::time::Instant;
 
 use super::Host;
+use super::mark::{self, check_name, fresh_key};
 use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
 use crate::runtime::Turn;
@@ -135,7 +136,11 @@ impl Host {
         let size = source.size();
         let (body, reading) = source.read(options.progress.clone());
         self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
-        let hint = StoreHint { key: key.clone(), size, labels: Vec::new() };
+        let labels = match turn.adapter().description().features.labels {
+            true => mark::labels(base, options.name.as_deref()),
+            false => Vec::new(),
+        };
+        let hint = StoreHint { key: key.clone(), size, labels };
         match self.send(turn, backend, hint, base, body, reading).await {
             Ok((receipt, identity)) => {
                 if let Ok(Some(object)) = self.sound_object_on(backend, &identity).await {
@@ -292,45 +297,4 @@ fn worth_another(error: &Error) -> bool {
 fn outcome_unknown(error: &Error) -> bool {
     use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
     error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
-}
-
-/// What a name for people may be. It must not be taken for an id.
-fn check_name(name: &str) -> Result<()> {
-    let wrong = |why| Err(Error::invalid(format!("{name:?} cannot be a snapshot's name: {why}")));
-    if name.is_empty() || name.len() > 255 {
-        return wrong("a name has 1 to 255 bytes");
-    }
-    if name.chars().any(char::is_control) {
-        return wrong("it has control characters");
-    }
-    if name.starts_with("tl1") {
-        return wrong("it begins like an id");
-    }
-    Ok(())
-}
-
-/// A name that no other store has: the time, so that listings are in order, and 80 random bits.
-fn fresh_key() -> Result<String> {
-    let mut bytes = [0u8; 16];
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    getrandom::fill(&mut bytes[6..])
-        .map_err(|error| Error::unavailable(format!("the system gives no random bytes: {error}")))?;
-    Ok(format!("snap-{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_short_plain_and_in_order() {
-        let keys: Vec<_> = (0..100).map(|_| fresh_key().unwrap()).collect();
-        for key in &keys {
-            assert!(key.len() <= 64 && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
-        }
-        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 100);
-        assert!(keys[0][..12] <= keys[99][..12]);
-    }
 }

@@ -25,7 +25,7 @@ pub use identity::{Identifier, Identity, SegmentDigests};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
 pub use segment::{Digest, PAGE, SEGMENT, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
 pub use source::{FileSource, Reading, Source, StreamSource, identify_file};
-pub use verify::{aligned, verify, verify_known, verify_range};
+pub use verify::{aligned, identify, verify, verify_known, verify_range};
 
 /// Is told how many bytes are done so far, holes included. Called from several threads, so numbers may arrive out of
 /// order; the last one is the whole.

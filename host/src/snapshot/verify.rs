@@ -134,6 +134,23 @@ fn segments(body: Body, expected: Arc<Identity>, start: u64, end: u64) -> Body {
     Body::new(pieces(checked), Some(wanted))
 }
 
+/// What a body turns out to be; nothing of it is kept. `passed` is told how many bytes have come so far, and can refuse more.
+/// Runs on a Tokio runtime.
+///
+/// # Errors
+/// What ended the body early; what `passed` says.
+pub async fn identify(body: Body, mut passed: impl FnMut(u64) -> Result<()>) -> Result<Identity> {
+    let (mut digests, mut len) = (Vec::new(), 0);
+    let mut segments = std::pin::pin!(hashed(body));
+    while let Some(segment) = segments.next().await {
+        let segment = segment?;
+        digests.push(segment.digest);
+        len += segment.len as u64;
+        passed(len)?;
+    }
+    Ok(identity_of(len, digests))
+}
+
 /// A segment as it came, with its digest.
 struct Hashed {
     digest: Digest,

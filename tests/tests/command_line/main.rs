@@ -6,6 +6,8 @@ mod components;
 mod configuration;
 mod deltas;
 mod glacier;
+mod import;
+mod interop;
 mod killed;
 mod outages;
 mod refusals;

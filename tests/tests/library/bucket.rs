@@ -2,6 +2,8 @@
 //!
 //! moto knows what Amazon's services know, SeaweedFS stores for real; what both can do is tried on both.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::Client;
@@ -177,6 +179,52 @@ async fn the_virtual_host_style_with_a_session_token() {
     assert_eq!(*refused.kind(), ErrorKind::Denied, "{refused:?}");
     let refused = S3Bucket::open(&wrong).unwrap().head("k 1000").await.unwrap_err();
     assert!(refused.advice().unwrap().contains("token"), "{refused:?}");
+}
+
+/// What a server says when it cannot or will not, word for word as Amazon documents it: the kind decides what the host does
+/// next, and nobody below it asks again.
+#[tokio::test]
+async fn what_a_server_refuses_is_told_once_and_by_its_kind() {
+    let answers = [
+        ("503 Slow Down", "retry-after: 7\r\n", "SlowDown", ErrorKind::RateLimited(Some(Duration::from_secs(7)))),
+        ("429 Too Many Requests", "", "TooManyRequests", ErrorKind::RateLimited(None)),
+        ("500 Internal Server Error", "", "InternalError", ErrorKind::Unavailable),
+        ("503 Service Unavailable", "", "ServiceUnavailable", ErrorKind::Unavailable),
+        ("507 Insufficient Storage", "", "QuotaExceeded", ErrorKind::InsufficientBalance(Default::default())),
+        ("403 Forbidden", "", "AccessDenied", ErrorKind::Denied),
+        ("400 Bad Request", "", "ExpiredToken", ErrorKind::Denied),
+        ("400 Bad Request", "", "InvalidStorageClass", ErrorKind::Invalid),
+        ("404 Not Found", "", "NoSuchKey", ErrorKind::NotFound),
+        ("404 Not Found", "", "NoSuchBucket", ErrorKind::Invalid),
+        ("501 Not Implemented", "", "NotImplemented", ErrorKind::Unsupported),
+    ];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (counted, script) = (asked.clone(), answers.clone());
+    let server = tokio::spawn(async move {
+        for (status, header, code, _) in &script {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            let body = format!("<Error><Code>{code}</Code><Message>no {code} today</Message></Error>");
+            let length = body.len();
+            let reply =
+                format!("HTTP/1.1 {status}\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        }
+    });
+    let bucket = S3Bucket::open(&BucketGrant { endpoint, ..moto(BUCKET) }).unwrap();
+    for (count, (status, _, code, kind)) in answers.iter().enumerate() {
+        let error = bucket.get("k", None).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status} {code}: {error:?}");
+        assert!(error.message().contains(&format!("no {code} today")), "the server's own words: {error}");
+        assert_eq!(asked.load(Ordering::SeqCst), count + 1, "{status} {code}: asked once");
+    }
+    server.abort();
 }
 
 /// Amazon takes no signature for another region than the bucket's. Every server here does, so this looks at what is signed.

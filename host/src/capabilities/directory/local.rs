@@ -8,7 +8,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata};
 use futures::future::BoxFuture;
 
-use super::path::{TEMPORARY, check_path, parents, split};
+use super::names::Names;
+use super::path::{check_path, parents, split};
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::capabilities::grant::DirectoryGrant;
 use crate::types::{Body, ByteRange, Error, Result, blocking};
@@ -24,6 +25,8 @@ pub(super) struct Inner {
     /// Held for writing while directories are made and made durable, for reading while one is opened to write into it:
     /// nobody builds on a directory that a crash could take away.
     making: RwLock<()>,
+    /// For listings.
+    names: Names,
 }
 
 impl LocalDirectory {
@@ -42,7 +45,7 @@ impl LocalDirectory {
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
         let home = Arc::new(temporary::home(&root)?);
         temporary::collect(&home)?;
-        Ok(Self(Arc::new(Inner { root, home, making: RwLock::new(()) })))
+        Ok(Self(Arc::new(Inner { root, home, making: RwLock::new(()), names: Names::default() })))
     }
 }
 
@@ -108,25 +111,11 @@ impl Inner {
             .map_err(|error| Error::io(format!("making the removal of `{path}` durable"), error))
     }
 
-    /// Keeps no more than a page in memory, however many entries there are: the least names beyond the cursor.
     fn list(&self, path: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
         let failed = |error| Error::io(format!("listing `{path}`"), error);
         let directory = self.open_dir(path).map_err(failed)?;
         let limit = limit.clamp(1, LIST_LIMIT) as usize;
-        let mut least = std::collections::BinaryHeap::with_capacity(limit + 2);
-        for entry in directory.entries().map_err(failed)? {
-            let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
-            if name.starts_with(TEMPORARY) || cursor.is_some_and(|cursor| name.as_str() <= cursor) {
-                continue;
-            }
-            least.push(name);
-            if least.len() > limit + 1 {
-                least.pop();
-            }
-        }
-        let mut names = least.into_sorted_vec();
-        let more = names.len() > limit;
-        names.truncate(limit);
+        let (names, more) = self.names.page(&directory, path, cursor, limit).map_err(failed)?;
         let next = if more { names.last().cloned() } else { None };
         Ok(Page { entries: names.into_iter().filter_map(|name| entry(&directory, name)).collect(), next })
     }

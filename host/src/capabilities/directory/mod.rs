@@ -11,6 +11,7 @@
 //! memory streams in a few MiB.
 
 mod local;
+mod names;
 pub(in crate::capabilities) mod nfs;
 mod path;
 mod read;

@@ -1,0 +1,129 @@
+//! What an object carries of the host that stored it, so that a catalogue can be rebuilt from backends alone: the key in its
+//! name, where a backend lets the writer choose names, and two labels.
+//!
+//! | label | value |
+//! | --- | --- |
+//! | `tidelock-name` | the name that the snapshot was given when it was stored |
+//! | `tidelock-base-snapshot` | the id of the snapshot that it was made from |
+//!
+//! A base is also in the backend's own terms (`incremental-update`), which goes before the label: that one says which
+//! snapshot it was where its object is on another backend, or gone. What an image *is* follows from its bytes; no label
+//! says it.
+
+use crate::types::{Error, Result, SnapshotId};
+
+/// The label that holds the name.
+const NAME: &str = "tidelock-name";
+/// The label that holds the base.
+const BASE: &str = "tidelock-base-snapshot";
+
+/// What keys begin with.
+const KEY_PREFIX: &str = "snap-";
+/// The characters of a key: the prefix, and 128 bits in base32.
+const KEY_LEN: usize = KEY_PREFIX.len() + 26;
+
+/// The labels that an object is stored with.
+pub(super) fn labels(base: Option<SnapshotId>, name: Option<&str>) -> Vec<(String, String)> {
+    let base = base.map(|id| (BASE.to_owned(), id.to_string()));
+    base.into_iter().chain(name.map(|name| (NAME.to_owned(), name.to_owned()))).collect()
+}
+
+/// What labels say of an object: its base and its name. What makes no sense is as good as not there.
+pub(super) fn read_labels(labels: &[(String, String)]) -> (Option<SnapshotId>, Option<String>) {
+    let value = |wanted: &str| labels.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let base = value(BASE).and_then(|text| text.parse().ok());
+    (base, value(NAME).filter(|name| check_name(name).is_ok()).map(str::to_owned))
+}
+
+/// What a name for people may be. It must not be taken for an id.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let wrong = |why| Err(Error::invalid(format!("{name:?} cannot be a snapshot's name: {why}")));
+    if name.is_empty() || name.len() > 255 {
+        return wrong("a name has 1 to 255 bytes");
+    }
+    if name.chars().any(char::is_control) {
+        return wrong("it has control characters");
+    }
+    if name.starts_with("tl1") {
+        return wrong("it begins like an id");
+    }
+    Ok(())
+}
+
+/// A name that no other store has: the time, so that listings are in order, and 80 random bits.
+pub(super) fn fresh_key() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    getrandom::fill(&mut bytes[6..])
+        .map_err(|error| Error::unavailable(format!("the system gives no random bytes: {error}")))?;
+    Ok(format!("{KEY_PREFIX}{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
+}
+
+/// The keys in the name of an object: texts in it that a host could have made.
+pub(super) fn keys_in(object: &str) -> impl Iterator<Item = &str> {
+    object.match_indices(KEY_PREFIX).filter_map(|(at, _)| {
+        let key = object.get(at..at + KEY_LEN)?;
+        let digits = key.bytes().skip(KEY_PREFIX.len());
+        digits.into_iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v')).then_some(key)
+    })
+}
+
+/// The fewest characters of a name that may be a digest: 128 bits in hexadecimal digits. CIDs and BagIDs are longer.
+const SHORTEST_DIGEST: usize = 32;
+
+/// Whether a host may have stored an object of this name: it holds a key, or is long enough for a digest, by which
+/// backends call objects that do not let the writer choose.
+pub(super) fn may_be_ours(object: &str) -> bool {
+    let part = |part: &str| part.len() >= SHORTEST_DIGEST;
+    keys_in(object).next().is_some() || object.split(|c: char| !c.is_ascii_alphanumeric()).any(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_short_plain_and_in_order() {
+        let keys: Vec<_> = (0..100).map(|_| fresh_key().unwrap()).collect();
+        for key in &keys {
+            assert!(key.len() <= 64 && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        }
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 100);
+        assert!(keys[0][..12] <= keys[99][..12]);
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_it_is_and_other_names_are_told_apart() {
+        let key = fresh_key().unwrap();
+        for name in [key.clone(), format!("vm/ab/cd/{key}"), format!("snap-{key}.img")] {
+            assert!(keys_in(&name).any(|found| found == key), "{name}");
+            assert!(may_be_ours(&name));
+        }
+        for foreign in ["vm.img", "base-image-of-all-machines-in-this-house", "snap-1", &key[..KEY_LEN - 1], "ü/snap-ü"]
+        {
+            assert!(!may_be_ours(foreign), "{foreign}");
+        }
+        let cid = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+        let bag = "fdce766a62d2299420794298bb7515284a9ba40e52a6dcfa16d5559f7acf4be1";
+        assert!(may_be_ours(cid) && may_be_ours(bag) && may_be_ours(&format!("ipfs/{cid}")));
+    }
+
+    proptest! {
+        #[test]
+        fn labels_come_back(root: Option<[u8; 32]>, name in prop::option::of("[^\\p{Cc}t][^\\p{Cc}]{0,40}")) {
+            let base = root.map(SnapshotId::from_bytes);
+            prop_assert_eq!(read_labels(&labels(base, name.as_deref())), (base, name));
+        }
+
+        #[test]
+        fn any_labels_are_answered(name in "(tidelock-name|tidelock-base-snapshot)", value: String) {
+            let (base, name) = read_labels(&[(name, value)]);
+            prop_assert!(base.is_none() || name.is_none());
+            prop_assert!(name.is_none_or(|name| check_name(&name).is_ok()));
+        }
+    }
+}
