@@ -134,7 +134,6 @@ fn what_is_cold_is_pending_until_it_is_restored() {
     let versions = a_life(&home);
     let before = shelves(&home);
     lose_the_catalogue(&data_dir(&home));
-    server.restores(Restores::Stand).unwrap();
 
     let import = |restore: &[&str]| {
         let outcome = home.run(&[&["import", "vault", "--json"], restore].concat());
@@ -154,6 +153,7 @@ fn what_is_cold_is_pending_until_it_is_restored() {
     assert_eq!(said.status.code(), Some(3), "{}", said.stderr);
     assert!(String::from_utf8_lossy(&said.stdout).contains("as was asked now"), "{said:?}");
     assert!(said.stderr.contains("6 of 6 objects in cold storage"), "{}", said.stderr);
+    server.restores(Restores::Stand).unwrap();
     let (status, report) = import(&[]);
     assert_eq!((status, counts(&report)), (3, [6, 0, 0, 6]), "{report}");
     assert!(report["left"][0]["why"].as_str().unwrap().contains("being restored"), "{report}");
