@@ -102,6 +102,8 @@ pub struct Found {
     pub rows: Vec<Row>,
     /// If that was wanted.
     pub import: Option<Rebuilt>,
+    /// `release`, or `dev`: then it says how costs grow and not what they are.
+    pub profile: &'static str,
     /// Cores and memory.
     pub machine: serde_json::Value,
 }
@@ -121,7 +123,8 @@ pub async fn run(plan: Plan, note: impl Fn(&str)) -> Result<Found> {
     drop(adapter);
     let import = if plan.import { Some(rebuild(&plan, there, note).await?) } else { None };
     let place = plan.dir.parent().unwrap_or(&plan.dir).display().to_string();
-    Ok(Found { layout: plan.layout, place, rows, import, machine: report::machine() })
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    Ok(Found { layout: plan.layout, place, rows, import, profile, machine: report::machine() })
 }
 
 async fn adapter(objects: &Path, layout: &str) -> Result<Arc<Adapter>> {
@@ -294,9 +297,10 @@ impl Found {
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "layout {}, objects in {}; µs: p50 / p99\n\n{:>10}{:>20}{:>20}{:>20}{:>20}{:>12}{:>12}{:>12}\n",
+            "layout {}, objects in {}, profile {}; µs: p50 / p99\n\n{:>10}{:>20}{:>20}{:>20}{:>20}{:>12}{:>12}{:>12}\n",
             self.layout,
             self.place,
+            self.profile,
             "objects",
             "store",
             "stat",
