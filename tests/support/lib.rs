@@ -2,8 +2,8 @@
 //! servers ([`server`], [`cold`]), data ([`data`]).
 //!
 //! The tests themselves: `command_line` drives the built program as a user does, `service` talks to it as a daemon, `library`
-//! embeds the host in its own process, `layers` reads the sources. Guests that they need are in `fixtures/` and are built
-//! with the others.
+//! embeds the host in its own process, `layers` reads the sources. Guests that
+//! they need are in `fixtures/` and are built with the others.
 
 pub mod cold;
 pub mod daemon;
