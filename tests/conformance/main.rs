@@ -17,7 +17,7 @@ mod report;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock, OnceLock, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
@@ -31,6 +31,9 @@ const SEED: &str = "TIDELOCK_SEED";
 
 /// A guard against hanging, far above what any case takes.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What takes longer is worth a look, since the suite is to stay quick.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Cases at once, unless the caller says. More than there are processors, since many wait for what does not come.
 const AT_ONCE: usize = 4;
@@ -127,8 +130,12 @@ fn perform(adapter: &Adapter, case: &Case, seed: u64) -> Result<(), Failed> {
     let _beside = (!alone).then(|| adapter.alone.read().unwrap_or_else(std::sync::PoisonError::into_inner));
     let ground = Arc::new(Ground::new(adapter.entry.clone(), place, &case.name, seed));
     let work = AssertUnwindSafe((case.run)(ground));
+    let began = Instant::now();
     let ended =
         RUNTIME.block_on(async { tokio::time::timeout(PATIENCE, futures::FutureExt::catch_unwind(work)).await });
+    if began.elapsed() > LONG {
+        eprintln!("conformance: {name}::{} took {:.0} s", case.name, began.elapsed().as_secs_f32());
+    }
     match ended {
         Ok(Ok(())) => {
             report::row(name, &case.name, "passed", None);
