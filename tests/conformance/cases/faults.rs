@@ -163,7 +163,10 @@ async fn broken_store(ground: Arc<Ground>, fault: Fault) {
     fails(bench.store(&ground, &bytes).await, &["unavailable", "timed-out"], "a store");
     struck(&bench, "a store");
     bench.proxy().mend();
-    ground.sees_only("after a store that broke", &[]).await;
+    // Where the data goes another way, it may be the answer that was lost, and all had been done.
+    if ground.entry.has.contains(&Need::DataOnWire) {
+        ground.sees_only("after a store that broke", &[]).await;
+    }
     let id = calm.put(&ground, &bytes).await;
     calm.expect(&id, &bytes, "the same once more").await;
 }

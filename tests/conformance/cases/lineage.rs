@@ -145,7 +145,7 @@ async fn ours(ground: &Ground, found: &BTreeMap<ObjectId, u64>) -> BTreeMap<Stri
 async fn inventory_lists_what_was_stored(ground: Arc<Ground>) {
     let bench = ground.open().await;
     let mut expected = BTreeMap::new();
-    for size in [1usize, 4096, 300_001] {
+    for size in [17usize, 4096, 300_001] {
         expected.insert(bench.put(&ground, &ground.noise(size)).await.to_string(), size as u64);
     }
     let gone = bench.put(&ground, &ground.noise(77)).await;

@@ -16,7 +16,8 @@ use crate::bench::{Bench, Ground, Options, fails};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        [Server, Alone] server_gone_before, server_gone_during_a_store, server_gone_during_a_retrieve, server_back_again;
+        [Server, Alone] server_gone_before, server_gone_during_a_store, server_back_again;
+        [Server, Alone, DataOnWire] server_gone_during_a_retrieve;
     ]
 }
 

@@ -259,6 +259,10 @@ fn body(from: &mut impl BufRead, passage: &mut Passage<'_>, framing: Framing) ->
         Framing::Chunked => loop {
             let line = line(from)?;
             let size = chunk(&line)?;
+            if passage.falls_short(size) {
+                passage.frame(b"0\r\n\r\n")?;
+                return Err(over("fell short"));
+            }
             if size == 0 {
                 passage.end()?;
                 passage.frame(&line)?;
@@ -383,6 +387,11 @@ mod tests {
         let cut = get(Fault::Cut);
         assert!(cut.contains("content-length: 6") && !cut.ends_with("abcdef"), "{cut}");
         let short = get(Fault::Short);
+        // That of a reply in chunks is another one that ends well.
+        let (chunked, _sees) = server(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let before_chunked = before(chunked, classify, 1).unwrap();
+        before_chunked.plan(Plan::always(Fault::Short, On::Down));
+        assert!(ask(&before_chunked, GET).ends_with("\r\n\r\n0\r\n\r\n"));
         assert!(!short.contains("content-length: 6") && short.contains("content-length: "), "{short}");
         let flipped = get(Fault::Flip);
         assert!(flipped.contains("content-length: 6") && !flipped.ends_with("abcdef"), "{flipped}");

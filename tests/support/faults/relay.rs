@@ -40,6 +40,7 @@ impl<'a> Passage<'a> {
             // Early: what trickles at the very end is merely late.
             (Fault::Trickle, size) => strike.dice % size.unwrap_or(512).clamp(1, 512),
             (_, Some(size)) => strike.dice % size.max(1),
+            (Fault::Short, None) => 0,
             // Behind what an encoding may have put before the data.
             (_, None) => 4096 + strike.dice % 4096,
         });
@@ -76,6 +77,11 @@ impl<'a> Passage<'a> {
                 self.strike()
             }
         }
+    }
+
+    /// Whether data in good form is to end before this next piece.
+    pub(crate) fn falls_short(&self, size: u64) -> bool {
+        self.left < size && self.strike.is_some_and(|strike| strike.fault == Fault::Short)
     }
 
     /// The data is over. A fault that has found nothing to strike strikes now.
