@@ -150,7 +150,6 @@ impl Ground {
     }
 
     /// Insists that others see just these objects, and soon: what was given up is cleared away behind the scenes.
-    #[track_caller]
     pub fn sees_only<'a>(&'a self, what: &'a str, expected: &'a [&'a ObjectId]) -> impl Future<Output = ()> + 'a {
         let mut expected: Vec<&str> = expected.iter().map(|id| id.as_str()).collect();
         expected.sort_unstable();
@@ -181,14 +180,11 @@ impl Bench {
     }
 
     /// Stores them, makes sure that they can be read, and gives their id.
-    #[track_caller]
-    pub fn put<'a>(&'a self, ground: &'a Ground, bytes: &'a [u8]) -> impl Future<Output = ObjectId> + 'a {
-        async move {
-            let receipt = self.store(ground, bytes).await.unwrap_or_else(|error| panic!("store: {error:?}"));
-            assert_eq!(receipt.size, bytes.len() as u64, "the receipt's size");
-            ground.place.thaw(&self.adapter, &receipt.id).await;
-            receipt.id
-        }
+    pub async fn put(&self, ground: &Ground, bytes: &[u8]) -> ObjectId {
+        let receipt = self.store(ground, bytes).await.unwrap_or_else(|error| panic!("store: {error:?}"));
+        assert_eq!(receipt.size, bytes.len() as u64, "the receipt's size");
+        ground.place.thaw(&self.adapter, &receipt.id).await;
+        receipt.id
     }
 
     /// Reads an object, or a part of it.

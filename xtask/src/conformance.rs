@@ -79,8 +79,11 @@ enum Line {
 pub fn run(options: &Options) -> Result<()> {
     let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     guests::ensure()?;
+    let on_a_folder = options.component.is_some();
     for kind in Kind::ALL {
-        kind.install()?;
+        if !on_a_folder && options.adapter.as_deref().is_none_or(|adapter| kind.serves(adapter)) {
+            kind.install()?;
+        }
     }
     let notes = tempfile::tempdir().context("no temporary folder")?;
     let file = notes.path().join("rows");

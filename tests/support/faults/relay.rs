@@ -63,7 +63,7 @@ impl<'a> Passage<'a> {
         let at = self.left as usize;
         match strike.fault {
             Fault::Flip => {
-                bytes[at] ^= 1 << (strike.dice >> 32) % 8;
+                bytes[at] ^= 1 << ((strike.dice >> 32) % 8);
                 self.strike = None;
                 self.frame(bytes)
             }
