@@ -12,6 +12,7 @@ pub mod backends;
 pub mod bench;
 pub mod cache;
 pub mod checks;
+pub mod conformance;
 pub mod debian;
 pub mod demo;
 pub mod fuzz;

@@ -1,12 +1,13 @@
 //! `cargo xtask`: see `cargo xtask help`, and the library for what each task does.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::backends::{self, Kind, Record};
-use xtask::{bench, demo, fuzz, guests, host, run, say, suite, wit};
+use xtask::{bench, conformance, demo, fuzz, guests, host, run, say, suite, wit};
 
 /// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
 #[derive(Debug, Parser)]
@@ -49,6 +50,18 @@ enum Task {
         action: Action,
         /// Prints a JSON object on stdout.
         #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Asks every adapter the same against real servers, and prints a row for each adapter and case.
+    Conformance {
+        /// Only this adapter.
+        #[arg(long)]
+        adapter: Option<String>,
+        /// This component, on a folder, in place of the adapters that there are.
+        #[arg(long, conflicts_with = "adapter")]
+        component: Option<PathBuf>,
+        /// Prints a JSON object on stdout.
+        #[arg(long)]
         json: bool,
     },
     /// Runs a benchmark; `--json` and other arguments go to it.
@@ -118,6 +131,9 @@ fn perform(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Backends { action, json } => act(action, json),
+        Task::Conformance { adapter, component, json } => {
+            conformance::run(&conformance::Options { adapter, component, json })
+        }
         Task::Bench { name, arguments } => bench::run(&name, &arguments),
         Task::Fuzz { name, all: _, seconds, keep, json } => {
             fuzz::task(name.as_deref(), &fuzz::Options { time: Duration::from_secs(seconds), keep, json })

@@ -3,13 +3,17 @@
 //! The base is the label `tidelock-base` (`x-amz-meta-tidelock-base` on the wire), so that it can be read with any S3
 //! tool and travels with the object when that is copied. Metadata are HTTP headers: values are percent-encoded where
 //! a header would not carry them unchanged, which is everything outside ASCII, control characters, `%`, and blanks at
-//! either end. Metadata that others have put there and that decode to no text are given back as they are.
+//! either end. A value of nothing is `%`, which no other one becomes: services drop headers that are empty. Metadata
+//! that others have put there and that decode to no text are given back as they are.
 
 use crate::{Error, Label, ObjectId};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// The label that holds the base.
 pub const BASE: &str = "tidelock-base";
+
+/// What stands for a value of nothing.
+const NOTHING: &str = "%";
 
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
@@ -27,7 +31,10 @@ pub fn encode(base: Option<&str>, labels: &[Label]) -> Result<Vec<Label>, Error>
 pub fn decode(labels: Vec<Label>) -> Result<(Option<String>, Vec<Label>), Error> {
     let (mut base, mut others) = (None, Vec::new());
     for (name, value) in labels {
-        let value = percent_decode_str(&value).decode_utf8().map(Into::into).unwrap_or(value);
+        let value = match value.as_str() {
+            NOTHING => String::new(),
+            _ => percent_decode_str(&value).decode_utf8().map(Into::into).unwrap_or(value),
+        };
         if name == BASE {
             let id = ObjectId::new(value).map_err(|_| Error::corrupt("the label `tidelock-base` is not an id"))?;
             base = Some(id.into_string());
@@ -39,6 +46,9 @@ pub fn decode(labels: Vec<Label>) -> Result<(Option<String>, Vec<Label>), Error>
 }
 
 fn escape(value: &str) -> String {
+    if value.is_empty() {
+        return NOTHING.into();
+    }
     let inner = value.trim_matches(' ');
     let before = value.len() - value.trim_start_matches(' ').len();
     let after = value.len() - before - inner.len();
@@ -58,11 +68,16 @@ mod tests {
 
     #[test]
     fn on_the_wire() {
-        let labels = [label("agent", " crawler 7 "), label("note", "50 % grün\n")];
+        let labels = [label("agent", " crawler 7 "), label("note", "50 % grün\n"), label("empty", "")];
         let wire = encode(Some("4f/k1"), &labels).unwrap();
         assert_eq!(
             wire,
-            [label(BASE, "4f/k1"), label("agent", "%20crawler 7%20"), label("note", "50 %25 gr%C3%BCn%0A")]
+            [
+                label(BASE, "4f/k1"),
+                label("agent", "%20crawler 7%20"),
+                label("note", "50 %25 gr%C3%BCn%0A"),
+                label("empty", "%")
+            ]
         );
         assert_eq!(decode(wire).unwrap(), (Some("4f/k1".into()), labels.to_vec()));
     }
@@ -94,6 +109,7 @@ mod tests {
             for (_, value) in &wire {
                 prop_assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)));
                 prop_assert_eq!(value.trim(), value);
+                prop_assert!(!value.is_empty());
             }
             prop_assert_eq!(decode(wire).unwrap(), (base, labels));
         }

@@ -44,7 +44,7 @@ use backend::{Backend, Open};
 
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route};
-use crate::runtime::{Component, Engine, HistoryEntry, SwapOptions, SwapReport};
+use crate::runtime::{Adapter, Component, Engine, HistoryEntry, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -115,6 +115,15 @@ impl Host {
     /// The backends that are open, and what serves them.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
         self.inner.backends.values().filter_map(|backend| Some(AdapterInfo::of(backend, backend.get()?))).collect()
+    }
+
+    /// The adapter that serves a backend now, opened if it was not yet: for whoever asks about objects rather than about
+    /// snapshots, as a suite does that checks adapters. It is what serves at this moment; a swap does not wait for it.
+    ///
+    /// # Errors
+    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
+        Ok(self.backend(backend).await?.slot.current().adapter().clone())
     }
 
     /// Replaces the adapter of a backend by another component while operations run. Those that have begun end on the

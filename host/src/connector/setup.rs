@@ -135,6 +135,8 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
         http.private_addresses = grant.private_addresses;
+        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
+        http.connect_timeout = http.connect_timeout.min(limits.idle);
         http.stall_timeout = http.stall_timeout.min(limits.idle);
         http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
         if let Some(credentials) = &grant.credentials {
@@ -172,6 +174,7 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
                 };
                 let mut nfs = NfsGrant::parse(url, *mount_port).map_err(place)?;
                 nfs.stall_timeout = nfs.stall_timeout.min(limits.idle);
+                nfs.patience = nfs.patience.min(limits.idle);
                 granted.grant_nfs(name, nfs);
             }
         }

@@ -258,6 +258,11 @@ fn folder_with(root: &Path, file: &str) -> Result<PathBuf> {
     found.with_context(|| format!("the unpacked packages hold no {file}: Debian's packaging changed"))
 }
 
+/// The version that Debian has, installed if it is not there.
+pub fn installed_version() -> Result<String> {
+    version(&unpacked()?)
+}
+
 fn version(root: &Path) -> Result<String> {
     let mut command = Command::new(root.join("usr/bin/ganesha.nfsd"));
     let said = capture(command.arg("-v").env("LD_LIBRARY_PATH", libraries(root)?))?;

@@ -12,7 +12,7 @@ use super::names::Names;
 use super::path::{check_path, parents, split};
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::capabilities::grant::DirectoryGrant;
-use crate::types::{Body, ByteRange, Error, Result, blocking};
+use crate::types::{Body, ByteRange, Error, ErrorKind, Result, blocking};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
@@ -83,6 +83,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether the directory itself was removed. A name that is not in it says nothing then.
+    fn is_gone(&self) -> bool {
+        rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// What came of an operation. What is not found in a directory that is gone may well be somewhere.
+    fn present<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(error) if *error.kind() == ErrorKind::NotFound && self.is_gone() => Err(gone()),
+            other => other,
+        }
+    }
+
     fn open_dir(&self, path: &str) -> io::Result<Dir> {
         if path.is_empty() { self.root.try_clone() } else { self.root.open_dir(path) }
     }
@@ -95,7 +108,9 @@ impl Inner {
     fn remove(&self, path: &str) -> Result<()> {
         match self.root.remove_file(path) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return if self.is_gone() { Err(gone()) } else { Ok(()) };
+            }
             // Linux says EISDIR, POSIX says EPERM.
             Err(error) => {
                 let directory = self.root.symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
@@ -119,6 +134,10 @@ impl Inner {
         let next = if more { names.last().cloned() } else { None };
         Ok(Page { entries: names.into_iter().filter_map(|name| entry(&directory, name)).collect(), next })
     }
+}
+
+fn gone() -> Error {
+    Error::unavailable("the directory itself was removed").hint("put it back, and start again")
 }
 
 /// An entry that is a file or a directory (a link counts as what it leads to, if that lies inside).
@@ -165,7 +184,7 @@ impl Directory for LocalDirectory {
     fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             check_path(path)?;
-            write::write(Arc::clone(&self.0), path.to_owned(), data, options).await
+            self.0.present(write::write(Arc::clone(&self.0), path.to_owned(), data, options).await)
         })
     }
 
@@ -173,7 +192,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.0), path.to_owned());
-            blocking(move || read::open(&inner.root, &path, range.unwrap_or_default())).await
+            blocking(move || inner.present(read::open(&inner.root, &path, range.unwrap_or_default()))).await
         })
     }
 
@@ -181,7 +200,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.0), path.to_owned());
-            blocking(move || inner.stat(&path)).await
+            blocking(move || inner.present(inner.stat(&path))).await
         })
     }
 
@@ -199,7 +218,12 @@ impl Directory for LocalDirectory {
                 check_path(path)?;
             }
             let (inner, path, cursor) = (Arc::clone(&self.0), path.to_owned(), cursor.map(str::to_owned));
-            blocking(move || inner.list(&path, cursor.as_deref(), limit)).await
+            blocking(move || {
+                let page = inner.present(inner.list(&path, cursor.as_deref(), limit))?;
+                // The kernel lists nothing in a directory that was removed.
+                if page.entries.is_empty() && inner.is_gone() { Err(gone()) } else { Ok(page) }
+            })
+            .await
         })
     }
 

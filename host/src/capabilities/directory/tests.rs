@@ -59,6 +59,27 @@ async fn what_is_written_is_read() {
     assert_eq!(*read(&directory, "a/b/c", None).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// A disk that was taken away has not forgotten what is on it.
+#[tokio::test]
+async fn what_is_not_found_in_a_directory_that_is_gone_may_be_somewhere() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("root");
+    let directory = open(&root);
+    directory.write("a", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
+    let errors = [
+        directory.write("b", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err(),
+        read(&directory, "a", None).await.unwrap_err(),
+        directory.stat("a").await.unwrap_err(),
+        directory.remove("a").await.unwrap_err(),
+        directory.list_entries("", None, 10).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("removed"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn directories_are_not_files() {
     let temp = tempfile::tempdir().unwrap();

@@ -1,0 +1,432 @@
+//! The flavour for HTTP/1.1: reads heads, knows where bodies end, and breaks one exchange while the next may pass.
+//!
+//! An exchange after the other on each connection, as clients do that do not pipeline (all that are tested here). Heads
+//! pass as they came, so signatures that cover them hold. What a request is about, data up or down, the place's
+//! [`Classify`] says.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+
+use super::relay::{Passage, Way, copy, over};
+use super::{Control, Fault, On, Proxy, Strike, reset};
+
+/// A head that is longer is none.
+const LONGEST_HEAD: u64 = 256 << 10;
+
+/// The head of a request or of a response.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// As it came, with the empty line.
+    raw: Vec<u8>,
+    /// The three words of the first line.
+    first: [String; 3],
+    /// The fields, names in lower case.
+    fields: Vec<(String, String)>,
+}
+
+/// Says whether a request carries data of an object, or asks for such.
+pub type Classify = fn(&Head) -> Option<On>;
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+    Connection,
+}
+
+impl Head {
+    fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut raw = Vec::new();
+        let mut limited = from.take(LONGEST_HEAD);
+        loop {
+            let before = raw.len();
+            if limited.read_until(b'\n', &mut raw)? == 0 {
+                return if raw.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+            if raw[before..] == *b"\r\n" {
+                return Ok(Some(Self::of(raw)));
+            }
+        }
+    }
+
+    fn of(raw: Vec<u8>) -> Self {
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        let mut lines = text.lines();
+        let mut words = lines.next().unwrap_or_default().splitn(3, ' ').map(str::to_owned);
+        let first = [(); 3].map(|()| words.next().unwrap_or_default());
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+        };
+        let fields = lines.filter_map(field).collect();
+        Self { raw, first, fields }
+    }
+
+    /// The method of a request.
+    pub fn method(&self) -> &str {
+        &self.first[0]
+    }
+
+    /// The path of a request, without its query.
+    pub fn path(&self) -> &str {
+        self.first[1].split('?').next().unwrap_or_default()
+    }
+
+    /// The query of a request; empty without one.
+    pub fn query(&self) -> &str {
+        self.first[1].split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// A field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a request has a body, and not an empty one.
+    pub fn has_body(&self) -> bool {
+        self.of_request() != Framing::Length(0)
+    }
+
+    fn status(&self) -> u16 {
+        self.first[1].parse().unwrap_or(0)
+    }
+
+    fn coded(&self) -> Option<Framing> {
+        if self.field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+            return Some(Framing::Chunked);
+        }
+        self.field("content-length").and_then(|text| text.parse().ok()).map(Framing::Length)
+    }
+
+    fn of_request(&self) -> Framing {
+        self.coded().unwrap_or(Framing::Length(0))
+    }
+
+    fn of_response(&self, method: &str) -> Framing {
+        if method == "HEAD" || matches!(self.status(), 204 | 304) {
+            return Framing::Length(0);
+        }
+        self.coded().unwrap_or(Framing::Connection)
+    }
+
+    fn closes(&self) -> bool {
+        self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) || self.first[2] == "HTTP/1.0"
+    }
+
+    /// The same head with another length.
+    fn with_length(&self, length: u64) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&self.raw);
+        let line = |line: &str| match line.split_once(':') {
+            Some((name, _)) if name.eq_ignore_ascii_case("content-length") => format!("{name}: {length}\r\n"),
+            _ => format!("{line}\r\n"),
+        };
+        text.lines().map(line).collect::<String>().into_bytes()
+    }
+}
+
+/// A proxy before the HTTP server on a port of 127.0.0.1.
+///
+/// # Errors
+/// What the system says to a listener.
+pub fn before(port: u16, classify: Classify, seed: u64) -> io::Result<Proxy> {
+    Proxy::start(seed, move |client, control| {
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).inspect_err(|_| reset(&client))?;
+        server.set_nodelay(true)?;
+        client.set_nodelay(true)?;
+        let mut exchange = Exchange {
+            from_client: BufReader::with_capacity(64 << 10, client.try_clone()?),
+            from_server: BufReader::with_capacity(64 << 10, server.try_clone()?),
+            client,
+            server,
+            control,
+        };
+        while exchange.run(classify)? {}
+        Ok(())
+    })
+}
+
+struct Exchange<'a> {
+    client: TcpStream,
+    server: TcpStream,
+    from_client: BufReader<TcpStream>,
+    from_server: BufReader<TcpStream>,
+    control: &'a Control,
+}
+
+impl Exchange<'_> {
+    /// One request and its response. False when the connection is over.
+    fn run(&mut self, classify: Classify) -> io::Result<bool> {
+        let Some(request) = Head::read(&mut self.from_client)? else { return Ok(false) };
+        let kind = classify(&request);
+        let strike = self.control.request(kind);
+        let (up, down) = match strike {
+            Some(Strike { fault: Fault::Refuse { status, retry_after }, .. }) => {
+                return self.refuse(&request, status, retry_after).map(|()| true);
+            }
+            Some(strike) if kind == Some(On::Up) => (Some(strike), None),
+            struck => (None, struck),
+        };
+        self.send(&request, up)?;
+        self.receive(&request, down)
+    }
+
+    /// Takes the request, which the server never sees, and refuses.
+    fn refuse(&mut self, request: &Head, status: u16, retry_after: Option<u32>) -> io::Result<()> {
+        if expects(request) {
+            self.client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        drain(&mut self.from_client, request.of_request())?;
+        let after = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+        let said = if request.method() == "HEAD" { "" } else { "refused by the proxy of the tests" };
+        let length = said.len();
+        let reply = format!(
+            "HTTP/1.1 {status} Refused\r\n{after}content-type: text/plain\r\ncontent-length: {length}\r\n\r\n{said}"
+        );
+        self.client.write_all(reply.as_bytes())
+    }
+
+    fn send(&mut self, request: &Head, strike: Option<Strike>) -> io::Result<()> {
+        let framing = request.of_request();
+        let mut passage = Passage::new(&self.server, self.control, Way::Up, strike, known(framing));
+        passage.frame(&request.raw)?;
+        if expects(request) {
+            // The server's word on it goes to the client as any response; a refusal then is one.
+            let interim = Head::read(&mut self.from_server)?.ok_or_else(|| over("no response"))?;
+            self.client.write_all(&interim.raw)?;
+            if interim.status() != 100 {
+                return Err(over("refused before the body"));
+            }
+        }
+        let sent = body(&mut self.from_client, &mut passage, framing);
+        match (sent, strike) {
+            // The fault ends both sides.
+            (Err(error), Some(strike)) => {
+                if strike.fault == Fault::Reset {
+                    reset(&self.client);
+                }
+                Err(error)
+            }
+            // A server that has refused stops reading: its response says why.
+            (Err(error), None) if error.kind() == io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn receive(&mut self, request: &Head, strike: Option<Strike>) -> io::Result<bool> {
+        let mut response = Head::read(&mut self.from_server)?.ok_or_else(|| over("no response"))?;
+        while (100..200).contains(&response.status()) {
+            self.client.write_all(&response.raw)?;
+            response = Head::read(&mut self.from_server)?.ok_or_else(|| over("no response"))?;
+        }
+        let framing = response.of_response(request.method());
+        let empty = framing == Framing::Length(0);
+        let mut passage = Passage::new(&self.client, self.control, Way::Down, strike, known(framing));
+        if let (Some(Strike { fault: Fault::Short, dice }), Framing::Length(size @ 1..)) = (strike, framing) {
+            let less = dice % size;
+            passage.control.went_down(less as usize);
+            self.client.write_all(&response.with_length(less))?;
+            let mut kept = self.from_server.by_ref().take(less);
+            io::copy(&mut kept, &mut &self.client)?;
+            drain(&mut self.from_server, Framing::Length(size - less))?;
+            return Ok(true);
+        }
+        if strike.is_some() && empty {
+            // No data to strike at: the response itself is what does not come.
+            passage.end()?;
+        }
+        passage.frame(&response.raw)?;
+        body(&mut self.from_server, &mut passage, framing)?;
+        Ok(framing != Framing::Connection && !request.closes() && !response.closes())
+    }
+}
+
+fn expects(request: &Head) -> bool {
+    request.field("expect").is_some_and(|what| what.eq_ignore_ascii_case("100-continue"))
+}
+
+fn known(framing: Framing) -> Option<u64> {
+    match framing {
+        Framing::Length(size) => Some(size),
+        _ => None,
+    }
+}
+
+fn body(from: &mut impl BufRead, passage: &mut Passage<'_>, framing: Framing) -> io::Result<()> {
+    match framing {
+        Framing::Length(size) => copy(from, passage, Some(size))?,
+        Framing::Connection => copy(from, passage, None)?,
+        Framing::Chunked => loop {
+            let line = line(from)?;
+            let size = chunk(&line)?;
+            if passage.falls_short(size) {
+                passage.frame(b"0\r\n\r\n")?;
+                return Err(over("fell short"));
+            }
+            if size == 0 {
+                passage.end()?;
+                passage.frame(&line)?;
+                return trailers(from, passage);
+            }
+            passage.frame(&line)?;
+            copy(from, passage, Some(size))?;
+            passage.frame(&self::line(from)?)?;
+        },
+    }
+    passage.end()
+}
+
+/// What stands behind the last chunk, to the empty line.
+fn trailers(from: &mut impl BufRead, passage: &mut Passage<'_>) -> io::Result<()> {
+    loop {
+        let line = line(from)?;
+        passage.frame(&line)?;
+        if line == b"\r\n" {
+            return Ok(());
+        }
+    }
+}
+
+fn line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    from.take(LONGEST_HEAD).read_until(b'\n', &mut line)?;
+    if line.ends_with(b"\n") { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn chunk(line: &[u8]) -> io::Result<u64> {
+    let text = String::from_utf8_lossy(line);
+    let digits = text.split([';', '\r', '\n']).next().unwrap_or_default().trim();
+    u64::from_str_radix(digits, 16).map_err(|_| over("not a chunk"))
+}
+
+/// Reads a body to its end and forgets it.
+fn drain(from: &mut impl BufRead, framing: Framing) -> io::Result<()> {
+    let skip = |from: &mut dyn BufRead, size: u64| io::copy(&mut from.take(size), &mut io::sink()).map(drop);
+    match framing {
+        Framing::Length(size) => skip(from, size),
+        Framing::Connection => skip(from, u64::MAX),
+        Framing::Chunked => loop {
+            let size = chunk(&line(from)?)?;
+            if size == 0 {
+                while line(from)? != b"\r\n" {}
+                return Ok(());
+            }
+            skip(from, size)?;
+            line(from)?;
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Plan;
+
+    /// A server that gives a fixed response to each request, and says how long the requests were.
+    fn server(response: &'static [u8]) -> (u16, std::sync::mpsc::Receiver<Vec<u8>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, sees) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let mut from = BufReader::new(client.try_clone().unwrap());
+                while let Ok(Some(head)) = Head::read(&mut from) {
+                    let mut body = vec![0; head.field("content-length").map_or(0, |len| len.parse().unwrap())];
+                    if from.read_exact(&mut body).is_err() {
+                        break;
+                    }
+                    let _ = seen.send(body);
+                    if (&client).write_all(response).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        (port, sees)
+    }
+
+    fn classify(head: &Head) -> Option<On> {
+        Some(if head.has_body() { On::Up } else { On::Down })
+    }
+
+    fn ask(proxy: &Proxy, request: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        // Whatever ends it.
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    const GET: &str = "GET /x?y HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    const PUT: &str = "PUT /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 4\r\n\r\nabcd";
+
+    #[test]
+    fn what_is_not_struck_passes_and_is_counted() {
+        let (port, sees) = server(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let proxy = before(port, classify, 1).unwrap();
+        assert!(ask(&proxy, GET).ends_with("3\r\nabc\r\n0\r\n\r\n"));
+        assert!(ask(&proxy, PUT).ends_with("\r\n0\r\n\r\n"));
+        assert_eq!((sees.recv().unwrap(), sees.recv().unwrap()), (vec![], b"abcd".to_vec()));
+        let seen = proxy.seen();
+        assert_eq!((seen.requests, seen.up, seen.down, seen.struck), (2, 1, 1, 0));
+        assert!(seen.bytes_up > 100 && seen.bytes_down > 100, "{seen:?}");
+    }
+
+    #[test]
+    fn each_fault_is_what_it_says() {
+        let (port, sees) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef");
+        let proxy = before(port, classify, 1).unwrap();
+        let get = |fault| {
+            proxy.plan(Plan::always(fault, On::Down));
+            ask(&proxy, GET)
+        };
+        let refused = get(Fault::Refuse { status: 429, retry_after: Some(7) });
+        assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 7\r\n"), "{refused}");
+        assert!(sees.try_recv().is_err(), "the server saw it");
+        let cut = get(Fault::Cut);
+        assert!(cut.contains("content-length: 6") && !cut.ends_with("abcdef"), "{cut}");
+        let short = get(Fault::Short);
+        // That of a reply in chunks is another one that ends well.
+        let (chunked, _sees) = server(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        let before_chunked = before(chunked, classify, 1).unwrap();
+        before_chunked.plan(Plan::always(Fault::Short, On::Down));
+        assert!(ask(&before_chunked, GET).ends_with("\r\n\r\n0\r\n\r\n"));
+        assert!(!short.contains("content-length: 6") && short.contains("content-length: "), "{short}");
+        let flipped = get(Fault::Flip);
+        assert!(flipped.contains("content-length: 6") && !flipped.ends_with("abcdef"), "{flipped}");
+        proxy.mend();
+        assert!(ask(&proxy, GET).ends_with("abcdef"));
+        while sees.try_recv().is_ok() {}
+        proxy.plan(Plan::always(Fault::Flip, On::Up));
+        assert!(ask(&proxy, PUT).ends_with("abcdef"));
+        let stored = sees.recv().unwrap();
+        let bits: u32 = stored.iter().zip(b"abcd").map(|(a, b)| (a ^ b).count_ones()).sum();
+        assert_eq!(bits, 1, "{stored:?}");
+        proxy.close();
+        assert_eq!(ask(&proxy, GET), "");
+        proxy.open();
+        assert!(ask(&proxy, GET).ends_with("abcdef"));
+    }
+
+    /// What is held still goes on to hold until the fault is over.
+    #[test]
+    fn a_stall_is_one() {
+        let (port, _sees) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef");
+        let proxy = before(port, classify, 1).unwrap();
+        proxy.plan(Plan::always(Fault::Stall, On::Down));
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).unwrap();
+        stream.write_all(GET.as_bytes()).unwrap();
+        while proxy.seen().struck == 0 {
+            std::thread::yield_now();
+        }
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let mut reply = Vec::new();
+        let kind = stream.read_to_end(&mut reply).unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::WouldBlock);
+        proxy.mend();
+        stream.set_read_timeout(None).unwrap();
+        let _ = stream.read_to_end(&mut reply);
+        assert!(!reply.ends_with(b"abcdef"));
+    }
+}
