@@ -80,6 +80,23 @@ mod tests {
         }
     }
 
-    const VECTORS: [(u64, usize, usize, &str); 1] =
-        [(1 << 20, 1024, 0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")];
+    const VECTORS: [(u64, usize, usize, &str); 17] = [
+        (1 << 20, 1024, 0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"),
+        (1 << 20, 1024, 1, "bafkreidogqfzz75tpkmjzjke425xqcrmpcib2p5tg44hnbirumdbpl5adu"),
+        (1 << 20, 1024, 1048576, "bafkreidddocae7lltzjlkooe5a3tmiwsgazn7logjvqk7bzttsidpzhxne"),
+        (1 << 20, 1024, 1048577, "bafybeidjogjfwuhbzwopgd4bn3skcf5m6oz72xshywcndzxgqb623nfclu"),
+        (1 << 20, 1024, 3000000, "bafybeigqr2ulyhu7r6rmratednc5n7y6s4bl4yui725mm45qk7o2ydor3m"),
+        (4096, 3, 12288, "bafybeicgq4npitscqbwbwb43i7qcfjstfug37ajhgfc7czye2mrlzqu56u"),
+        (4096, 3, 12289, "bafybeifwbxkpuhw5tw4xranpaupfcwlj36rqcsy7qv4glfisnwzudc64x4"),
+        (4096, 3, 36864, "bafybeidswomf5afsjqspldcztwh3hotsv7wv3pl327l4wyy3bsx3e7mzba"),
+        (4096, 3, 36865, "bafybeialhdlbnnf4fxsw4bijcyhc7w7peeklgipa5d5pq7wqzh4zcpcxiy"),
+        (4096, 3, 114683, "bafybeigu3bmqzsclgwbouokuvdvfmzao6beyttppgzetpg5j6sprt3r63y"),
+        (5, 2, 31, "bafybeihplaxznlvzp3mz3zqngtibuortyipcbrjohnfkhwkthdmvtzbj5i"),
+        (5, 2, 32, "bafybeihmvqe56zydhksygmmlnefg57qaew3v4shpamefvpsger7cc4hkge"),
+        (5, 2, 1000, "bafybeierd2anvn6c5eyvup2tpxemlrjkoiskk3qnit6yu6s3oud4dxecwi"),
+        (5, 174, 870, "bafybeibxlzbta62izvjmdselqiporiupzslknkk4jcccm2vvh7tzc4rgym"),
+        (5, 174, 871, "bafybeial7tr666frh4q46acet6236zgpujo6voswrhga4vjtkxdvukuixq"),
+        (262144, 174, 1000000, "bafybeibx62obrkybp46hx3ivh53q4rnptgkunpgtwiib5lfelfgt2ekihm"),
+        (1, 2, 300, "bafybeifncvges7zyhx7uucml2ijxon7pteztczouamjryittdbcaiy2zru"),
+    ];
 }

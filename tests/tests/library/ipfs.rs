@@ -1,6 +1,7 @@
 //! The adapter `ipfs` on real Kubo nodes: each operation, what the ecosystem's own tools make of it, and back.
 
 use std::fs;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use tidelock::capabilities::Capabilities;
@@ -33,7 +34,11 @@ pub fn can(test: &str) -> bool {
 
 /// An adapter that asks these, with further settings.
 pub async fn adapter(rpc: &str, gateway: Option<&str>, settings: &[(&str, SettingValue)]) -> Arc<Adapter> {
-    let engine = Engine::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
+    // Each test loads it many times: it is compiled once.
+    static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
+        let cache = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
+        Engine::new(EngineOptions { operations: 64, cache, ..Default::default() }).unwrap()
+    });
     let mut capabilities = Capabilities::none();
     let mut all = vec![("rpc", text(rpc))];
     capabilities.grant_http("rpc", &grant(rpc)).unwrap();
@@ -45,7 +50,7 @@ pub async fn adapter(rpc: &str, gateway: Option<&str>, settings: &[(&str, Settin
     let settings = all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let (limits, trust) = (Limits::default(), Default::default());
     let spec = BackendSpec { name: "peers".into(), capabilities, settings, limits, trust };
-    Arc::new(Adapter::load(&engine, &spec, component("ipfs")).await.unwrap())
+    Arc::new(Adapter::load(&ENGINE, &spec, component("ipfs")).await.unwrap())
 }
 
 fn grant(url: &str) -> HttpGrant {
@@ -94,9 +99,8 @@ fn line(output: &[u8]) -> String {
 async fn every_size_is_what_kubo_makes_of_it() {
     let Some((first, second)) = shared("ipfs: every_size_is_what_kubo_makes_of_it") else { return };
     let usual = [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, 5 * MIB + 7];
-    let small = [0, 1, 3, 4, 9, 10, 27, 28, 81, 82]
-        .into_iter()
-        .flat_map(|leaves: usize| [-1, 0, 1].map(|more| (leaves * 4096).saturating_add_signed(more)));
+    let edges = [0, 1, 3, 10, 28, 82].map(|leaves: usize| leaves * 4096);
+    let small = edges.into_iter().flat_map(|edge| [edge.saturating_sub(1), edge, edge + 1]);
     let cases = usual.iter().map(|&size| (1 << 20, 1024, size)).chain(small.map(|size| (4096, 3, size)));
     for (number, (chunk, links, size)) in cases.enumerate() {
         let settings = [("chunk-size", SettingValue::Integer(chunk)), ("max-links", SettingValue::Integer(links))];
@@ -108,9 +112,14 @@ async fn every_size_is_what_kubo_makes_of_it() {
         let stored = by_rpc.store(Body::from_bytes(bytes.clone()), hint(&key, known)).await.unwrap();
         assert_eq!(stored.size, size as u64);
         assert!(by_rpc.bytes_through_guest() < 100_000, "{} bytes were carried", by_rpc.bytes_through_guest());
-        let (chunker, width) = (format!("--chunker=size-{chunk}"), format!("--max-file-links={links}"));
-        let kubos = ["add", "-Q", "--only-hash", "--cid-version=1", "--raw-leaves", &chunker, &width];
-        assert_eq!(line(&ipfs(first, &kubos, Some(&bytes))), stored.id.as_str(), "{size} in pieces of {chunk}");
+        // That the daemon agreed is known: the adapter would have refused it. Its command line is asked now and then.
+        if number.is_multiple_of(4) {
+            let (chunker, width) = (format!("--chunker=size-{chunk}"), format!("--max-file-links={links}"));
+            let kubos = ["add", "-Q", "--only-hash", "--cid-version=1", "--raw-leaves", &chunker, &width];
+            assert_eq!(line(&ipfs(first, &kubos, Some(&bytes))), stored.id.as_str(), "{size} in pieces of {chunk}");
+            let elsewhere = ipfs(second, &["cat", "--timeout=60s", stored.id.as_str()], None);
+            assert_same(&elsewhere, &bytes, "`ipfs cat` on the other node");
+        }
         for adapter in [&by_rpc, &by_gateway] {
             assert_same(&get(adapter, &stored.id, None).await.unwrap(), &bytes, "whole");
             for (start, end) in [
@@ -127,10 +136,6 @@ async fn every_size_is_what_kubo_makes_of_it() {
             assert_eq!(*beyond.kind(), ErrorKind::Invalid);
             let stat = adapter.stat(&stored.id).await.unwrap();
             assert_eq!((stat.size, stat.base), (size as u64, None));
-        }
-        if number.is_multiple_of(5) {
-            let elsewhere = ipfs(second, &["cat", "--timeout=60s", stored.id.as_str()], None);
-            assert_same(&elsewhere, &bytes, "`ipfs cat` on the other node");
         }
     }
 }
@@ -253,9 +258,6 @@ async fn lineage_is_kept_in_ipfs() {
     assert_eq!((ids, listed.next), (expected, None));
     assert_eq!(line(&ipfs(first, &["files", "ls", "/"], None)), "", "nothing is left aside");
 
-    let absent = id("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyka");
-    let error = change("orphan", absent, noise(10, 1)).await.unwrap_err();
-    assert_eq!(*error.kind(), ErrorKind::Invalid, "not a CID: {error}");
     let absent = id("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy");
     let error = change("orphan", absent, noise(10, 1)).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
