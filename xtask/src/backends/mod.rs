@@ -58,6 +58,7 @@ impl Kind {
             Self::Seaweed => adapter == "s3",
             Self::Moto => adapter == "glacier",
             Self::Ganesha => adapter == "nfs",
+            Self::Kubo => adapter == "ipfs",
         }
     }
 
