@@ -43,7 +43,8 @@ impl Catalogue {
     /// placement that is known already becomes live again. A name passes from the snapshot that had it.
     ///
     /// # Errors
-    /// `conflict` if one of the objects is known to hold another snapshot, or the snapshot is known with another size.
+    /// `conflict` if one of the objects is known to hold another snapshot or is being removed, or the snapshot is known
+    /// with another size.
     pub async fn commit(
         &self,
         snapshot: NewSnapshot,
@@ -164,6 +165,15 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
 }
 
 fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<()> {
+    let removing: bool = db
+        .prepare_cached("SELECT count(*) FROM placements WHERE backend = ?1 AND object = ?2 AND state = 'removing'")
+        .and_then(|mut query| query.query_row((&new.backend, new.object.as_str()), |row| row.get(0)))
+        .map_err(sql)?;
+    if removing {
+        return Err(Error::conflict(format!("object `{}` is being removed", new.object))
+            .on_backend(&new.backend)
+            .hint("if that was interrupted, `tidelock gc` ends it; then store the image again"));
+    }
     let changed = db
         .prepare_cached(
             "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)

@@ -156,6 +156,7 @@ impl Host {
                     object: receipt.id.clone(),
                 };
                 let snapshot = snapshot(&identity, base, options);
+                let shared = !receipt.id.as_str().contains(&key);
                 let placement = NewPlacement {
                     backend: backend.to_owned(),
                     object: receipt.id,
@@ -163,6 +164,9 @@ impl Host {
                     stored_bytes: receipt.size,
                 };
                 self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;
+                if shared {
+                    self.outlived(backend, &put.object).await?;
+                }
                 Ok(put)
             }
             Err(error) => {
@@ -176,13 +180,31 @@ impl Host {
     }
 
     /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
+    ///
+    /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the
+    /// catalogue knows of is never spare.
     async fn remove_spare(&self, backend: &str, object: &ObjectId) {
-        let removed = match self.backend(backend).await {
-            Ok(there) => there.slot.remove(object).await,
-            Err(error) => Err(error),
+        let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
+            (Ok(Some(_)), _) => return,
+            (Ok(None), Ok(there)) => there.slot.remove(object).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Err(error) = removed {
             tracing::warn!(backend, %object, %error, "an object of no use could not be removed");
+        }
+    }
+
+    /// Makes sure of an object whose name is not this store's own: whoever removed the same image may have removed it
+    /// between its store and its record. From the record on, a removal would be one of this snapshot.
+    async fn outlived(&self, backend: &str, object: &ObjectId) -> Result<()> {
+        match self.backend(backend).await?.slot.stat(object).await {
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                Err(Error::conflict("the same image was removed while it was stored")
+                    .on_backend(backend)
+                    .hint("store it again"))
+            }
+            _ => Ok(()),
         }
     }
 

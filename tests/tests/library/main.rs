@@ -3,6 +3,9 @@
 mod bucket;
 mod glacier;
 mod hosts;
+mod ipfs;
+mod ipfs_lies;
+mod liar;
 mod nfs;
 mod sandbox;
 mod splice;

@@ -9,6 +9,7 @@
 pub mod daemon;
 pub mod ganesha;
 mod http;
+pub mod kubo;
 pub mod moto;
 mod python;
 pub mod seaweed;
@@ -19,6 +20,7 @@ use std::path::Path;
 use anyhow::Result;
 
 pub use ganesha::Ganesha;
+pub use kubo::Kubo;
 pub use moto::{Moto, Restores};
 pub use seaweed::Seaweed;
 pub use state::{Record, down, status, up};
@@ -32,11 +34,13 @@ pub enum Kind {
     Moto,
     /// NFS-Ganesha: an NFSv3 server.
     Ganesha,
+    /// Kubo: two nodes of IPFS.
+    Kubo,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Seaweed, Self::Moto, Self::Ganesha];
+    pub const ALL: [Self; 4] = [Self::Seaweed, Self::Moto, Self::Ganesha, Self::Kubo];
 
     /// Its name on the command line and in the state file.
     pub fn name(self) -> &'static str {
@@ -44,6 +48,7 @@ impl Kind {
             Self::Seaweed => seaweed::NAME,
             Self::Moto => moto::NAME,
             Self::Ganesha => ganesha::NAME,
+            Self::Kubo => kubo::NAME,
         }
     }
 
@@ -53,6 +58,7 @@ impl Kind {
             Self::Seaweed => adapter == "s3",
             Self::Moto => adapter == "glacier",
             Self::Ganesha => adapter == "nfs",
+            Self::Kubo => adapter == "ipfs",
         }
     }
 
@@ -60,6 +66,7 @@ impl Kind {
     pub fn why_not(self) -> Option<String> {
         match self {
             Self::Ganesha => ganesha::why_not(),
+            Self::Kubo => kubo::why_not(),
             _ => None,
         }
     }
@@ -70,19 +77,25 @@ impl Kind {
             Self::Seaweed => seaweed::install().map(drop),
             Self::Moto => moto::install().map(drop),
             Self::Ganesha => ganesha::install(),
+            Self::Kubo => kubo::try_install(),
         }
     }
 
-    /// Starts one that outlives this process, keeping its data and its log in `dir`.
-    fn start_detached(self, dir: &Path) -> Result<Record> {
-        match self {
+    /// Starts one that outlives this process, or as many as belong together, keeping data and logs in `dir`.
+    fn start_detached(self, dir: &Path) -> Result<Vec<Record>> {
+        let record = match self {
             Self::Seaweed => {
                 let server = Seaweed::start_in(dir)?;
                 server.create_bucket(seaweed::BUCKET)?;
-                server.detach()
+                server.detach()?
             }
-            Self::Moto => Moto::start_in(dir)?.detach(),
-            Self::Ganesha => Ganesha::start_in(dir)?.detach(),
-        }
+            Self::Moto => Moto::start_in(dir)?.detach()?,
+            Self::Ganesha => Ganesha::start_in(dir)?.detach()?,
+            Self::Kubo => {
+                let (first, second) = Kubo::pair_in(dir)?;
+                return Ok(vec![first.detach()?, second.detach()?]);
+            }
+        };
+        Ok(vec![record])
     }
 }

@@ -77,7 +77,7 @@ fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// Starts a server of each kind that does not run yet. Gives all that run.
+/// Starts the servers of each kind that does not run yet. Gives all that run.
 pub fn up(kinds: &[Kind]) -> Result<Vec<Record>> {
     let home = home()?;
     let _lock = cache::lock(&home.join("lock"), "starting or stopping servers")?;
@@ -94,7 +94,7 @@ pub fn up(kinds: &[Kind]) -> Result<Vec<Record>> {
         let dir = home.join(kind.name());
         cache::empty_dir(&dir)?;
         say!("starting {}; its data and log are in {}", kind.name(), dir.display());
-        records.push(kind.start_detached(&dir)?);
+        records.extend(kind.start_detached(&dir)?);
         // At once: if the next one fails, this one is known all the same.
         write(&home, &records)?;
     }
