@@ -8,20 +8,26 @@
 
 pub mod daemon;
 pub mod ganesha;
+mod go;
 mod http;
 pub mod moto;
+mod node;
 mod python;
 pub mod seaweed;
 pub mod state;
+pub mod ton;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+use crate::say;
 
 pub use ganesha::Ganesha;
 pub use moto::{Moto, Restores};
 pub use seaweed::Seaweed;
 pub use state::{Record, down, status, up};
+pub use ton::{TonChain, TonNetwork, TonStorage};
 
 /// A kind of server that can be installed and started here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +38,27 @@ pub enum Kind {
     Moto,
     /// NFS-Ganesha: an NFSv3 server.
     Ganesha,
+    /// A TON network of this machine alone.
+    TonNetwork,
+    /// tonutils-storage: a TON storage daemon, in that network.
+    TonStorage,
+    /// A second one, to fetch from the first.
+    SecondTonStorage,
+    /// toncenter's API over a TON chain of its own.
+    TonChain,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Seaweed, Self::Moto, Self::Ganesha];
+    /// Every kind, what others need first.
+    pub const ALL: [Self; 7] = [
+        Self::Seaweed,
+        Self::Moto,
+        Self::Ganesha,
+        Self::TonNetwork,
+        Self::TonStorage,
+        Self::SecondTonStorage,
+        Self::TonChain,
+    ];
 
     /// Its name on the command line and in the state file.
     pub fn name(self) -> &'static str {
@@ -44,6 +66,10 @@ impl Kind {
             Self::Seaweed => seaweed::NAME,
             Self::Moto => moto::NAME,
             Self::Ganesha => ganesha::NAME,
+            Self::TonNetwork => ton::network::NAME,
+            Self::TonStorage => ton::storage::NAMES[0],
+            Self::SecondTonStorage => ton::storage::NAMES[1],
+            Self::TonChain => ton::chain::NAME,
         }
     }
 
@@ -53,6 +79,7 @@ impl Kind {
             Self::Seaweed => adapter == "s3",
             Self::Moto => adapter == "glacier",
             Self::Ganesha => adapter == "nfs",
+            Self::TonNetwork | Self::TonStorage | Self::SecondTonStorage | Self::TonChain => adapter == "ton",
         }
     }
 
@@ -60,6 +87,8 @@ impl Kind {
     pub fn why_not(self) -> Option<String> {
         match self {
             Self::Ganesha => ganesha::why_not(),
+            Self::TonNetwork | Self::TonStorage | Self::SecondTonStorage => ton::why_not(),
+            Self::TonChain => ton::chain::why_not(),
             _ => None,
         }
     }
@@ -70,6 +99,9 @@ impl Kind {
             Self::Seaweed => seaweed::install().map(drop),
             Self::Moto => moto::install().map(drop),
             Self::Ganesha => ganesha::install(),
+            Self::TonNetwork => installed(self, || ton::network::install().map(drop)),
+            Self::TonStorage | Self::SecondTonStorage => installed(self, || ton::storage::install().map(drop)),
+            Self::TonChain => installed(self, || ton::chain::install().map(drop)),
         }
     }
 
@@ -83,6 +115,24 @@ impl Kind {
             }
             Self::Moto => Moto::start_in(dir)?.detach(),
             Self::Ganesha => Ganesha::start_in(dir)?.detach(),
+            Self::TonNetwork => TonNetwork::start_in(dir)?.detach(),
+            Self::TonStorage | Self::SecondTonStorage => {
+                // Servers have their folders side by side.
+                let network = dir.parent().context("a server's folder is below another")?.join(ton::network::NAME);
+                TonStorage::start_in(self.name(), &ton::network::config_in(&network), dir)?.detach()
+            }
+            Self::TonChain => TonChain::start_in(dir)?.detach(),
         }
+    }
+}
+
+/// Installs a kind where it can run; says why not, once, where it cannot.
+fn installed(kind: Kind, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    match kind.why_not() {
+        Some(why) => {
+            say!("{why}: tests with it will be skipped");
+            Ok(())
+        }
+        None => install(),
     }
 }
