@@ -13,5 +13,7 @@ mod swap_folder;
 mod swap_restart;
 mod swap_stages;
 mod swap_trial;
+mod ton;
+mod ton_proxy;
 mod trust;
 mod versions;

@@ -36,9 +36,9 @@ pub fn why_not() -> Option<String> {
     };
     let said = capture(Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local")).unwrap_or_default();
     let found = version(said.trim());
-    found.is_none_or(|found| found < NEEDED).then(|| {
-        format!("Go here is {:?}, and {}.{} or newer is needed", said.trim(), NEEDED.0, NEEDED.1)
-    })
+    found
+        .is_none_or(|found| found < NEEDED)
+        .then(|| format!("Go here is {:?}, and {}.{} or newer is needed", said.trim(), NEEDED.0, NEEDED.1))
 }
 
 /// Major and minor number of `go1.26.8`.
