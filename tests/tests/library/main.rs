@@ -14,6 +14,8 @@ mod swap_restart;
 mod swap_stages;
 mod swap_trial;
 mod ton;
+mod ton_chain;
+mod ton_faults;
 mod ton_proxy;
 mod trust;
 mod versions;

@@ -1,5 +1,5 @@
-//! The adapter `ton` on real storage daemons in a network of their own, and on a chain: each operation, what other clients
-//! see, and whom it does not believe.
+//! The adapter `ton` on real storage daemons in a network of their own: each operation, and what other clients see. Whom it
+//! does not believe is in `ton_faults.rs`, what it knows of money in `ton_chain.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,26 +13,25 @@ use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange};
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::program::Home;
-use xtask::backends::ton::{self, chain, chain::Terms, storage::AUTHORIZATION};
-use xtask::backends::{TonChain, TonNetwork, TonStorage};
+use xtask::backends::ton::{self, storage::AUTHORIZATION};
+use xtask::backends::{TonNetwork, TonStorage};
 
 use crate::support::component;
-use crate::ton_proxy::{Answer, before};
 
 /// Bytes of a piece of any bag here.
-const PIECE: usize = 128 << 10;
+pub const PIECE: usize = 128 << 10;
 /// Bytes of the header of a bag whose file has a name of two letters.
-const HEADER: usize = 50;
+pub const HEADER: usize = 50;
 
 /// A network, and two daemons in it. Nobody stops them: whoever wants to starts one of his own.
-struct World {
-    network: TonNetwork,
-    first: TonStorage,
-    second: TonStorage,
+pub struct World {
+    pub network: TonNetwork,
+    pub first: TonStorage,
+    pub second: TonStorage,
 }
 
 /// The daemons that tests share; none, said aloud, where they cannot run.
-fn world(test: &str) -> Option<&'static World> {
+pub fn world(test: &str) -> Option<&'static World> {
     static WORLD: LazyLock<World> = LazyLock::new(|| {
         let network = TonNetwork::start().expect("the TON network starts");
         let first = TonStorage::start(&network.config()).expect("a storage daemon starts");
@@ -48,33 +47,21 @@ fn world(test: &str) -> Option<&'static World> {
     }
 }
 
-/// The chain that tests share.
-fn ledger(test: &str) -> Option<&'static TonChain> {
-    static CHAIN: LazyLock<TonChain> = LazyLock::new(|| TonChain::start().expect("the TON chain starts"));
-    match chain::why_not() {
-        Some(why) => {
-            xtask::skip::skip(test, &why);
-            None
-        }
-        None => Some(&CHAIN),
-    }
-}
-
 /// What an adapter is told and granted.
 #[derive(Clone)]
-struct Setup {
-    endpoint: String,
-    authorization: &'static str,
+pub struct Setup {
+    pub endpoint: String,
+    pub authorization: &'static str,
     /// The directory, as the adapter has it and as it is told that the daemon calls it.
-    shared: PathBuf,
-    shared_path: PathBuf,
-    rpc: Option<(String, Option<&'static str>)>,
-    settings: Vec<(&'static str, SettingValue)>,
+    pub shared: PathBuf,
+    pub shared_path: PathBuf,
+    pub rpc: Option<(String, Option<&'static str>)>,
+    pub settings: Vec<(&'static str, SettingValue)>,
 }
 
 impl Setup {
-    fn of(server: &TonStorage) -> Self {
-        let settings = vec![("download_timeout", SettingValue::Integer(60))];
+    pub fn of(server: &TonStorage) -> Self {
+        let settings = vec![("download_timeout", SettingValue::Integer(170))];
         Self {
             endpoint: server.endpoint.clone(),
             authorization: AUTHORIZATION,
@@ -85,21 +72,21 @@ impl Setup {
         }
     }
 
-    fn through(self, endpoint: String) -> Self {
+    pub fn through(self, endpoint: String) -> Self {
         Self { endpoint, ..self }
     }
 
-    fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
         self.settings.push((name, SettingValue::Text(value.into())));
         self
     }
 
     /// With an API of toncenter, with or without a key.
-    fn rpc(self, endpoint: &str, key: Option<&'static str>) -> Self {
+    pub fn rpc(self, endpoint: &str, key: Option<&'static str>) -> Self {
         Self { rpc: Some((endpoint.to_owned(), key)), ..self }.with("rpc_endpoint", endpoint)
     }
 
-    async fn load(&self) -> Arc<Adapter> {
+    pub async fn load(&self) -> Arc<Adapter> {
         let mut capabilities = Capabilities::none();
         let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
         let http = |url: &str, credentials: Option<(&str, &str)>| {
@@ -125,26 +112,30 @@ impl Setup {
     }
 }
 
-fn hint(key: &str, size: Option<usize>) -> StoreHint {
+pub fn hint(key: &str, size: Option<usize>) -> StoreHint {
     StoreHint { key: key.into(), size: size.map(|size| size as u64), labels: Vec::new() }
 }
 
-async fn store(adapter: &Adapter, key: &str, bytes: &[u8]) -> ObjectId {
+pub async fn store(adapter: &Adapter, key: &str, bytes: &[u8]) -> ObjectId {
     let body = Body::from_bytes(bytes.to_vec());
     adapter.store(body, hint(key, Some(bytes.len()))).await.unwrap_or_else(|error| panic!("{key}: {error:?}")).id
 }
 
-async fn read(adapter: &Arc<Adapter>, id: &ObjectId, range: Option<(usize, usize)>) -> tidelock::Result<Vec<u8>> {
+pub async fn read(adapter: &Arc<Adapter>, id: &ObjectId, range: Option<(usize, usize)>) -> tidelock::Result<Vec<u8>> {
     let range = range.map(|(start, end)| ByteRange { start: start as u64, end: Some(end as u64) });
     Ok(adapter.retrieve(id, range).await?.collect(1 << 30).await?.to_vec())
 }
 
-async fn kind(outcome: impl Future<Output = tidelock::Result<impl std::fmt::Debug>>) -> ErrorKind {
-    outcome.await.unwrap_err().kind().clone()
+/// Why something failed, which it has to. What it gave if it did not is too much to be printed.
+pub async fn kind<T>(outcome: impl Future<Output = tidelock::Result<T>>) -> ErrorKind {
+    match outcome.await {
+        Ok(_) => panic!("it did not fail"),
+        Err(error) => error.kind().clone(),
+    }
 }
 
 /// What a daemon says of a bag.
-fn details(server: &TonStorage, id: &ObjectId) -> Option<Value> {
+pub fn details(server: &TonStorage, id: &ObjectId) -> Option<Value> {
     let said = server.ask("GET", &format!("details?bag_id={id}"), "").ok()?;
     Some(serde_json::from_str(&said).unwrap())
 }
@@ -382,250 +373,6 @@ path = "{shared}"
     home.line_with(&["update", &id, "-"], &noise(MIB, 9));
     home.line(&["rm", &id]);
     assert!(details(&world.first, &bag).is_none());
-}
-
-#[tokio::test]
-async fn a_daemon_that_lies_is_refused() {
-    let Some(world) = world("ton: a_daemon_that_lies_is_refused") else { return };
-    let (honest, port) = (Setup::of(&world.first), world.first.port);
-    let bytes = noise(3 * PIECE, 10);
-    let true_bags = honest.load().await;
-    let id = store(&true_bags, "truth", &bytes).await;
-    let other = store(&true_bags, "other", &bytes).await;
-    // It made another bag of the bytes: one that it has.
-    let lie = format!("{{\"bag_id\":\"{other}\"}}");
-    let lie: &'static str = lie.leak();
-    let lying = before(port, move |first| {
-        if first.contains("/create") {
-            Answer::Own(200, "content-type: application/json\r\n", lie)
-        } else {
-            Answer::Its
-        }
-    });
-    let bags = honest.clone().through(lying.await).load().await;
-    let error = bags.store(Body::from_bytes(bytes.clone()), hint("lied-to", None)).await.unwrap_err();
-    assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(!world.first.shared().join("stored/lied-to").exists());
-    assert!(details(&world.first, &other).is_some(), "what it named is not touched");
-    // What it says of a bag is not of this bag.
-    for (from, to) in [("393216", "393215"), ("truth", "wrong"), ("131072", "262144"), ("tidelock", "tideluck")] {
-        let lying = before(port, move |_| Answer::Changed(from.into(), to.into())).await;
-        let bags = honest.clone().through(lying).load().await;
-        for range in [None, Some((0, 10))] {
-            assert_eq!(kind(read(&bags, &id, range)).await, ErrorKind::Corrupt, "{from}");
-        }
-        assert_eq!(kind(bags.stat(&id)).await, ErrorKind::Corrupt, "{from}");
-        assert_eq!(kind(bags.remove(&id)).await, ErrorKind::Corrupt, "{from}");
-    }
-    // Its proofs are of something else.
-    let lying = before(port, |first| match first.contains("/proof") {
-        true => Answer::Own(200, "content-type: application/json\r\n", r#"{"proof":"te6cckEBAQEAAgAAAEysuc0="}"#),
-        false => Answer::Its,
-    });
-    let bags = honest.clone().through(lying.await).load().await;
-    assert_eq!(kind(read(&bags, &id, Some((0, 10)))).await, ErrorKind::Corrupt);
-    assert_same(&read(&bags, &id, None).await.unwrap(), &bytes, "whole: no proofs are needed");
-}
-
-#[tokio::test]
-async fn wrong_bytes_in_the_shared_directory_are_corrupt() {
-    let Some(world) = world("ton: wrong_bytes_in_the_shared_directory_are_corrupt") else { return };
-    let bags = Setup::of(&world.first).load().await;
-    let bytes = noise(5 * PIECE, 12);
-    let id = store(&bags, "damaged", &bytes).await;
-    let file = world.first.shared().join("stored/damaged");
-    let damage = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut damaged = bytes.clone();
-        change(&mut damaged);
-        fs::write(&file, damaged).unwrap();
-    };
-    damage(&|bytes| bytes[3 * PIECE] ^= 1);
-    assert_eq!(kind(read(&bags, &id, None)).await, ErrorKind::Corrupt);
-    assert_eq!(kind(read(&bags, &id, Some((3 * PIECE, 3 * PIECE + 1)))).await, ErrorKind::Corrupt);
-    assert_eq!(
-        kind(read(&bags, &id, Some((3 * PIECE - 9, 3 * PIECE - 1)))).await,
-        ErrorKind::Corrupt,
-        "the same piece"
-    );
-    assert_same(&read(&bags, &id, Some((0, PIECE))).await.unwrap(), &bytes[..PIECE], "pieces that are whole");
-    for length in [bytes.len() - 1, bytes.len() + 1] {
-        damage(&|bytes| bytes.resize(length, 0));
-        assert_eq!(kind(read(&bags, &id, None)).await, ErrorKind::Corrupt, "of another length");
-    }
-    damage(&|bytes| bytes.truncate(PIECE));
-    assert_eq!(kind(read(&bags, &id, Some((2 * PIECE, 3 * PIECE)))).await, ErrorKind::Corrupt);
-    fs::remove_file(&file).unwrap();
-    assert_eq!(kind(read(&bags, &id, None)).await, ErrorKind::Unavailable);
-    damage(&|_| {});
-    assert_same(&read(&bags, &id, None).await.unwrap(), &bytes, "mended");
-}
-
-#[tokio::test]
-async fn a_daemon_that_dies_is_unavailable_and_comes_back_with_its_bags() {
-    let test = "ton: a_daemon_that_dies_is_unavailable_and_comes_back_with_its_bags";
-    let Some(world) = world(test) else { return };
-    let mut server = TonStorage::start(&world.network.config()).unwrap();
-    let bags = Setup::of(&server).load().await;
-    let bytes = noise(2 * PIECE, 14);
-    let id = store(&bags, "kept", &bytes).await;
-    // During a store: it is there when the first bytes come and gone before the last.
-    let (gone, wait) = tokio::sync::oneshot::channel::<()>();
-    let (first, rest) = (bytes.clone(), bytes.clone());
-    let stream = futures::stream::once(async move { Ok(first.into()) });
-    let stream = futures::StreamExt::chain(
-        stream,
-        futures::stream::once(async move {
-            let _ = wait.await;
-            Ok(rest.into())
-        }),
-    );
-    let dying = bags.store(Body::new(Box::pin(stream), None), hint("dying", None));
-    let killing = async {
-        while !server.shared().join(".tmp").exists() {
-            tokio::task::yield_now().await;
-        }
-        server.kill();
-        let _ = gone.send(());
-    };
-    let (outcome, ()) = tokio::join!(dying, killing);
-    assert_eq!(*outcome.unwrap_err().kind(), ErrorKind::Unavailable);
-    assert_eq!(kind(bags.probe()).await, ErrorKind::Unavailable);
-    assert_eq!(kind(bags.stat(&id)).await, ErrorKind::Unavailable);
-    assert_eq!(kind(bags.retrieve(&id, None)).await, ErrorKind::Unavailable);
-    assert_eq!(kind(bags.store(Body::from_bytes("x"), hint("late", None))).await, ErrorKind::Unavailable);
-    server.restart().unwrap();
-    assert!(bags.probe().await.unwrap().ready);
-    assert_same(&read(&bags, &id, None).await.unwrap(), &bytes, "when it is back");
-    let page = bags.list_objects(None, 10).await.unwrap();
-    assert_eq!(page.entries.len(), 1, "what was never made is not there");
-    store(&bags, "after", &bytes).await;
-}
-
-#[tokio::test]
-async fn refusals_of_the_daemon_are_typed() {
-    let Some(world) = world("ton: refusals_of_the_daemon_are_typed") else { return };
-    let honest = Setup::of(&world.first);
-    let stranger = Setup { authorization: "Basic c3RyYW5nZXI6eA==", ..honest.clone() }.load().await;
-    let error = stranger.probe().await.unwrap_err();
-    assert_eq!(*error.kind(), ErrorKind::Denied);
-    assert!(!format!("{error:?}").contains("c3RyYW5nZXI6eA=="));
-    let refusing = |status, lines, body| {
-        before(world.first.port, move |first: &str| match first.contains("/create") {
-            true => Answer::Own(status, lines, body),
-            false => Answer::Its,
-        })
-    };
-    let asked = honest.clone().through(refusing(429, "retry-after: 7\r\n", "slower").await).load().await;
-    let error = asked.store(Body::from_bytes("x"), hint("r1", None)).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::RateLimited(wait) if format!("{wait:?}").contains('7')), "{error:?}");
-    let asked = honest.clone().through(refusing(507, "", "no room that is paid for").await).load().await;
-    let error = asked.store(Body::from_bytes("x"), hint("r2", None)).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::InsufficientBalance(_)), "{error:?}");
-    let asked = honest.clone().through(refusing(503, "", "").await).load().await;
-    assert_eq!(kind(asked.store(Body::from_bytes("x"), hint("r3", None))).await, ErrorKind::Unavailable);
-    for key in ["r1", "r2", "r3"] {
-        assert!(!world.first.shared().join("stored").join(key).exists(), "{key}");
-    }
-    // The daemon sees another directory than the adapter.
-    let other = tempfile::tempdir().unwrap();
-    let bags = Setup { shared: other.path().to_owned(), ..honest.clone() }.load().await;
-    let error = bags.store(Body::from_bytes("x"), hint("astray", None)).await.unwrap_err();
-    assert_eq!(*error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("no such file"), "{error}");
-    assert!(!other.path().join("stored/astray").exists());
-    let id = store(&honest.load().await, "not-astray", b"x").await;
-    let error = read(&bags, &id, None).await.unwrap_err();
-    assert!(error.to_string().contains("is that the same directory"), "{error}");
-}
-
-#[tokio::test]
-async fn balances_are_those_of_the_chain() {
-    let test = "ton: balances_are_those_of_the_chain";
-    let (Some(world), Some(ledger)) = (world(test), ledger(test)) else { return };
-    let accounts = &ledger.accounts;
-    for wallet in [&accounts.v4r2, &accounts.v5r1] {
-        let setup = Setup::of(&world.first).rpc(&ledger.endpoint, Some(chain::API_KEY));
-        let bags = setup.with("wallet_address", wallet).with("contract_address", &accounts.storage).load().await;
-        let said = ledger.ask("getAddressBalance", &json!({ "address": wallet })).unwrap();
-        let state = bags.balance().await.unwrap();
-        assert_eq!((state.wallet.as_deref(), state.unit.as_str()), (said["result"].as_str(), "nanoton"), "{wallet}");
-        assert_eq!(state.contract.as_deref(), Some("1000000000"));
-        // 1 TON at 1,024,000 nanoton a day, less the day that the provider may take at any time.
-        assert_eq!(state.runway_seconds, Some(1_000_000_000_u64 * 86_400 / 1_024_000 - 86_400));
-        ledger.fund(wallet, 1_000_000_000).unwrap();
-        let before: u64 = state.wallet.unwrap().parse().unwrap();
-        let after: u64 = bags.balance().await.unwrap().wallet.unwrap().parse().unwrap();
-        assert!(
-            (before + 990_000_000..=before + 1_000_000_000).contains(&after),
-            "{before} {after}: less what it costs"
-        );
-    }
-    let plain = Setup::of(&world.first).load().await;
-    assert_eq!(kind(plain.balance()).await, ErrorKind::Unsupported);
-    // A wallet is no storage contract: what it holds is known, and nothing more.
-    let setup = Setup::of(&world.first).rpc(&ledger.endpoint, Some(chain::API_KEY));
-    let state = setup.with("contract_address", &accounts.v4r2).load().await.balance().await.unwrap();
-    assert!(state.contract.is_some() && state.runway_seconds.is_none() && state.wallet.is_none());
-}
-
-#[tokio::test]
-async fn what_the_contract_does_not_pay_for_is_not_stored() {
-    let test = "ton: what_the_contract_does_not_pay_for_is_not_stored";
-    let (Some(world), Some(ledger)) = (world(test), ledger(test)) else { return };
-    let terms = Terms { balance: 1000, file_size: 1 << 30, rate: 1000, max_span: 86_400, last_proof_time: 0 };
-    let contract = ledger.deploy_storage(&terms).unwrap();
-    let setup = Setup::of(&world.first).rpc(&ledger.endpoint, Some(chain::API_KEY));
-    let bags = setup.with("contract_address", &contract).load().await;
-    let error = bags.store(Body::from_bytes("x"), hint("unpaid", None)).await.unwrap_err();
-    let ErrorKind::InsufficientBalance(due) = error.kind() else { panic!("{error:?}") };
-    assert_eq!((due.amount.as_deref(), due.unit.as_deref()), (Some("1023000"), Some("nanoton")));
-    assert_eq!(due.account.as_deref(), Some(&*contract));
-    assert!(!world.first.shared().join("stored/unpaid").exists());
-    assert_eq!(bags.balance().await.unwrap().runway_seconds, Some(0));
-    // What is due, and what the contract keeps of a message.
-    ledger.fund(&contract, 1_023_000 + 50_000_000).unwrap();
-    let id = store(&bags, "paid", b"x").await;
-    assert_same(&read(&bags, &id, None).await.unwrap(), b"x", "paid");
-    bags.remove(&id).await.unwrap();
-}
-
-#[tokio::test]
-async fn refusals_of_the_chain_are_typed_and_stop_no_store() {
-    let test = "ton: refusals_of_the_chain_are_typed_and_stop_no_store";
-    let (Some(world), Some(ledger)) = (world(test), ledger(test)) else { return };
-    let account = ledger.accounts.v4r2.clone();
-    let setup = |endpoint: &str, key| {
-        let setup = Setup::of(&world.first).rpc(endpoint, key);
-        setup.with("wallet_address", &account).with("contract_address", &ledger.accounts.storage)
-    };
-    // Two requests within a second, and none is anybody's.
-    let anonymous = setup(&ledger.endpoint, None).load().await;
-    let error = anonymous.balance().await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::RateLimited(_)), "{error:?}");
-    assert!(error.to_string().contains("Ratelimit exceed"), "{error}");
-    let stranger = setup(&ledger.endpoint, Some("a wrong key")).load().await;
-    let error = stranger.balance().await.unwrap_err();
-    assert_eq!(*error.kind(), ErrorKind::Denied, "{error:?}");
-    assert!(!format!("{error:?}").contains("a wrong key"));
-    let elsewhere = format!("http://127.0.0.1:{}/elsewhere", ledger.port);
-    let lost = setup(&elsewhere, Some(chain::API_KEY)).load().await;
-    assert_eq!(kind(lost.balance()).await, ErrorKind::Invalid);
-    for (number, bags) in [&stranger, &lost].into_iter().enumerate() {
-        let id = store(bags, &format!("unknown-{number}"), b"x").await;
-        bags.remove(&id).await.unwrap();
-    }
-    for (status, body, expected) in [
-        (200, r#"{"ok":false,"result":"Ratelimit exceed","code":429}"#, "rate-limited"),
-        (507, "pay first", "insufficient-balance"),
-        (542, r#"{"ok":false,"error":"LITE_SERVER_NETWORK","code":542}"#, "unavailable"),
-        (500, r#"{"ok":false,"error":"LITE_SERVER_UNKNOWN: x","code":500}"#, "unavailable"),
-        (422, r#"{"ok":false,"error":"Incorrect address","code":422}"#, "invalid"),
-    ] {
-        let proxy = before(ledger.port, move |_| Answer::Own(status, "", body)).await;
-        let bags = setup(&format!("{proxy}/api/v2"), Some(chain::API_KEY)).load().await;
-        let error = bags.balance().await.unwrap_err();
-        assert_eq!(error.kind().name(), expected, "{status} {error:?}");
-    }
 }
 
 /// Wrong settings are found before anything is stored.
