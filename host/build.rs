@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// The adapters that travel in the program.
-const NAMES: [&str; 5] = ["fs", "glacier", "ipfs", "nfs", "s3"];
+const NAMES: [&str; 6] = ["fs", "glacier", "ipfs", "nfs", "s3", "ton"];
 
 fn main() -> io::Result<()> {
     let variable = |name| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other(name));

@@ -12,7 +12,10 @@
 //! was made here stays an ordinary value of the adapter's until the body is handed to the host.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use wit_bindgen::rt::async_support::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
 
@@ -74,6 +77,17 @@ enum End {
     Host(FutureReader<Ending>),
     /// This adapter, in a writer of its own.
     Local(Rc<Slot>),
+    /// This adapter, once it has looked at what passed.
+    Checked(Checked),
+}
+
+/// An ending that is still to be found out.
+struct Checked(Pin<Box<dyn Future<Output = Ending>>>);
+
+impl fmt::Debug for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checked")
+    }
 }
 
 /// Between a writer here and whoever asks how it went.
@@ -83,6 +97,22 @@ struct Slot {
     result: RefCell<Option<Ending>>,
     /// Where the writer is to say it, when the host has asked.
     ask: RefCell<Option<FutureWriter<Ending>>>,
+    /// Who waits for it here.
+    waiting: RefCell<Option<std::task::Waker>>,
+}
+
+impl Slot {
+    /// The writer's result, when it is there.
+    async fn left(&self) -> Ending {
+        std::future::poll_fn(|context| match self.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                self.waiting.replace(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
 }
 
 impl Body {
@@ -111,10 +141,35 @@ impl Body {
                     let _ = ask.write(result).await;
                 }
                 // The writer is dropped after this: who sees the end of the stream finds the result.
-                None => drop(told.result.replace(Some(result))),
+                None => {
+                    told.result.replace(Some(result));
+                    if let Some(waker) = told.waiting.take() {
+                        waker.wake();
+                    }
+                }
             }
         });
         Self { stream: stream.into(), end: End::Local(slot) }
+    }
+
+    /// The same bytes, unread, that end well only if they do of themselves and `check` finds nothing wrong with them:
+    /// for bytes that pass a tap, whose digests are known after the last one. `check` is asked after that.
+    #[must_use]
+    pub fn checked<F>(self, check: F) -> Self
+    where
+        F: Future<Output = Result<(), Error>> + 'static,
+    {
+        let Self { stream, end } = self;
+        let ending = async move {
+            match end {
+                End::Sound => {}
+                End::Host(ended) => ended.await?,
+                End::Local(slot) => slot.left().await?,
+                End::Checked(ending) => ending.0.await?,
+            }
+            check.await
+        };
+        Self { stream, end: End::Checked(Checked(Box::pin(ending))) }
     }
 
     /// All bytes, for replies that are known to be small. `invalid` if there are more than `limit`, and the body's own
@@ -144,6 +199,7 @@ impl Body {
             End::Sound => Ok(()),
             End::Host(ended) => ended.await,
             End::Local(slot) => slot.result.take().unwrap_or_else(unfinished),
+            End::Checked(ending) => ending.0.await,
         }
     }
 
@@ -161,6 +217,13 @@ impl Body {
                     }),
                     None => drop(slot.ask.replace(Some(ask))),
                 }
+                ended
+            }
+            End::Checked(ending) => {
+                let (ask, ended) = wit_future::new(unfinished);
+                wit_bindgen::spawn_local(async move {
+                    let _ = ask.write(ending.0.await).await;
+                });
                 ended
             }
         };

@@ -108,9 +108,9 @@ pub fn configured(name: &str) -> Option<SettingValue> {
 
 /// One line of what [`settings!`](crate::settings!) declares.
 #[doc(hidden)]
-pub fn spec<T: FromSetting>(field: &str, doc: &str, default: Option<T>) -> SettingSpec {
+pub fn spec<T: FromSetting>(name: String, doc: &str, default: Option<T>) -> SettingSpec {
     SettingSpec {
-        name: field.replace('_', "-"),
+        name,
         kind: T::KIND,
         required: default.is_none() && T::absent().is_none(),
         summary: doc.trim().to_owned(),
@@ -121,10 +121,9 @@ pub fn spec<T: FromSetting>(field: &str, doc: &str, default: Option<T>) -> Setti
 #[doc(hidden)]
 pub fn read<T: FromSetting>(
     source: &mut dyn FnMut(&str) -> Option<SettingValue>,
-    field: &str,
+    name: String,
     default: Option<T>,
 ) -> Result<T, Error> {
-    let name = field.replace('_', "-");
     match source(&name) {
         Some(value) => T::from_value(&name, value),
         None => {
@@ -133,13 +132,19 @@ pub fn read<T: FromSetting>(
     }
 }
 
+/// A field's setting, if it says no other.
+#[doc(hidden)]
+pub fn name_of(field: &str) -> String {
+    field.replace('_', "-")
+}
+
 /// Declares a struct of settings. Each field has a doc comment, which becomes its summary, and a type that is
-/// [`FromSetting`](crate::settings::FromSetting); `= value` gives a default. A field `a_b` is the setting `a-b`. The
-/// struct gets `specs()` for `describe`, `read()`, and `from_source(f)` for tests.
+/// [`FromSetting`](crate::settings::FromSetting); `= value` gives a default. A field `a_b` is the setting `a-b`, and
+/// `a_b as "c"` the setting `c`, for a backend whose users know it under another name. The struct gets `specs()` for `describe`, `read()`, and `from_source(f)` for tests.
 #[macro_export]
 macro_rules! settings {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
-        $( $(#[doc = $doc:literal])+ $field:ident : $ty:ty $(= $default:expr)? ),* $(,)?
+        $( $(#[doc = $doc:literal])+ $field:ident $(as $known:literal)? : $ty:ty $(= $default:expr)? ),* $(,)?
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug)]
@@ -149,7 +154,8 @@ macro_rules! settings {
             /// What `describe` declares.
             pub fn specs() -> ::std::vec::Vec<$crate::settings::SettingSpec> {
                 ::std::vec![$( $crate::settings::spec::<$ty>(
-                    ::std::stringify!($field), ::std::concat!($($doc),+), $crate::settings!(@default $($default)?)) ),*]
+                    $crate::settings!(@name $field $($known)?), ::std::concat!($($doc),+),
+                    $crate::settings!(@default $($default)?)) ),*]
             }
 
             #[allow(dead_code, reason = "tests read from elsewhere")]
@@ -163,10 +169,13 @@ macro_rules! settings {
                 mut source: impl FnMut(&str) -> ::std::option::Option<$crate::settings::SettingValue>,
             ) -> ::std::result::Result<Self, $crate::Error> {
                 ::std::result::Result::Ok(Self { $( $field: $crate::settings::read::<$ty>(
-                    &mut source, ::std::stringify!($field), $crate::settings!(@default $($default)?))? ),* })
+                    &mut source, $crate::settings!(@name $field $($known)?),
+                    $crate::settings!(@default $($default)?))? ),* })
             }
         }
     };
+    (@name $field:ident) => { $crate::settings::name_of(::std::stringify!($field)) };
+    (@name $field:ident $known:literal) => { ::std::string::String::from($known) };
     (@default) => { ::std::option::Option::None };
     (@default $default:expr) => { ::std::option::Option::Some($default) };
 }
@@ -229,6 +238,8 @@ mod tests {
             offset: i64 = -1,
             /// A switch.
             on: bool = true,
+            /// Under another name.
+            elsewhere as "known_elsewhere": bool = false,
         }
     }
 
@@ -256,8 +267,8 @@ mod tests {
         });
         let specs = Sample::specs();
         assert_eq!(asked, specs.iter().map(|s| s.name.clone()).collect::<Vec<_>>());
-        assert_eq!(asked, ["plain-text", "mode", "days", "offset", "on"]);
-        assert_eq!(specs.iter().map(|s| s.required).collect::<Vec<_>>(), [true, false, false, false, false]);
+        assert_eq!(asked, ["plain-text", "mode", "days", "offset", "on", "known_elsewhere"]);
+        assert_eq!(specs.iter().map(|s| s.required).collect::<Vec<_>>(), [true, false, false, false, false, false]);
         assert_eq!(specs[0].summary, "Two lines of text.");
         assert!(matches!(specs[1].kind, SettingKind::Text) && matches!(specs[2].kind, SettingKind::Integer));
     }
@@ -271,9 +282,10 @@ mod tests {
             ("mode", text("very-fast")),
             ("days", SettingValue::Integer(7)),
             ("on", SettingValue::Boolean(false)),
+            ("known_elsewhere", SettingValue::Boolean(true)),
         ])
         .unwrap();
-        assert_eq!((s.mode, s.days, s.on), (Mode::VeryFast, Some(7), false));
+        assert_eq!((s.mode, s.days, s.on, s.elsewhere), (Mode::VeryFast, Some(7), false, true));
         assert_eq!(s.mode.as_str(), "very-fast");
     }
 

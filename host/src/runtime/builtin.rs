@@ -23,7 +23,7 @@ mod tests {
     fn what_is_there_is_a_component() {
         // The magic number of WebAssembly, then version 13 and layer 1: a component rather than a module.
         let header = b"\0asm\x0d\0\x01\0";
-        assert_eq!(names().collect::<Vec<_>>(), ["fs", "glacier", "ipfs", "nfs", "s3"]);
+        assert_eq!(names().collect::<Vec<_>>(), ["fs", "glacier", "ipfs", "nfs", "s3", "ton"]);
         assert!(names().filter_map(builtin).all(|component| component.starts_with(header)));
         assert_eq!(builtin("nonsense"), None);
         // Each declares what it needs, and by the name under which it is asked for.

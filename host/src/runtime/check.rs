@@ -13,7 +13,7 @@ use crate::types::{Description, Error, Result, SettingKind, SettingValue, format
 const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 
 /// The interfaces that every adapter may import.
-const FREE: [&str; 8] = ["types", "digest", "digest-stream", "log", "settings", "clock", "entropy", "grants"];
+const FREE: [&str; 9] = ["types", "digest", "digest-stream", "log", "settings", "clock", "entropy", "grants", "timer"];
 
 /// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
 /// manifest asks for.

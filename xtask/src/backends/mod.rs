@@ -8,22 +8,28 @@
 
 pub mod daemon;
 pub mod ganesha;
+mod go;
 mod http;
 pub mod kubo;
 pub mod moto;
+mod node;
 mod python;
 pub mod seaweed;
 pub mod state;
+pub mod ton;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+use crate::say;
 
 pub use ganesha::Ganesha;
 pub use kubo::Kubo;
 pub use moto::{Moto, Restores};
 pub use seaweed::Seaweed;
 pub use state::{Record, down, status, up};
+pub use ton::{TonChain, TonNetwork, TonStorage};
 
 /// A kind of server that can be installed and started here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +42,28 @@ pub enum Kind {
     Ganesha,
     /// Kubo: two nodes of IPFS.
     Kubo,
+    /// A TON network of this machine alone.
+    TonNetwork,
+    /// tonutils-storage: a TON storage daemon, in that network.
+    TonStorage,
+    /// A second one, to fetch from the first.
+    SecondTonStorage,
+    /// toncenter's API over a TON chain of its own.
+    TonChain,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Seaweed, Self::Moto, Self::Ganesha, Self::Kubo];
+    /// Every kind, what others need first.
+    pub const ALL: [Self; 8] = [
+        Self::Seaweed,
+        Self::Moto,
+        Self::Ganesha,
+        Self::Kubo,
+        Self::TonNetwork,
+        Self::TonStorage,
+        Self::SecondTonStorage,
+        Self::TonChain,
+    ];
 
     /// Its name on the command line and in the state file.
     pub fn name(self) -> &'static str {
@@ -49,6 +72,10 @@ impl Kind {
             Self::Moto => moto::NAME,
             Self::Ganesha => ganesha::NAME,
             Self::Kubo => kubo::NAME,
+            Self::TonNetwork => ton::network::NAME,
+            Self::TonStorage => ton::storage::NAMES[0],
+            Self::SecondTonStorage => ton::storage::NAMES[1],
+            Self::TonChain => ton::chain::NAME,
         }
     }
 
@@ -59,6 +86,7 @@ impl Kind {
             Self::Moto => adapter == "glacier",
             Self::Ganesha => adapter == "nfs",
             Self::Kubo => adapter == "ipfs",
+            Self::TonNetwork | Self::TonStorage | Self::SecondTonStorage | Self::TonChain => adapter == "ton",
         }
     }
 
@@ -67,6 +95,8 @@ impl Kind {
         match self {
             Self::Ganesha => ganesha::why_not(),
             Self::Kubo => kubo::why_not(),
+            Self::TonNetwork | Self::TonStorage | Self::SecondTonStorage => ton::why_not(),
+            Self::TonChain => ton::chain::why_not(),
             _ => None,
         }
     }
@@ -78,6 +108,9 @@ impl Kind {
             Self::Moto => moto::install().map(drop),
             Self::Ganesha => ganesha::install(),
             Self::Kubo => kubo::try_install(),
+            Self::TonNetwork => installed(self, || ton::network::install().map(drop)),
+            Self::TonStorage | Self::SecondTonStorage => installed(self, || ton::storage::install().map(drop)),
+            Self::TonChain => installed(self, || ton::chain::install().map(drop)),
         }
     }
 
@@ -91,11 +124,29 @@ impl Kind {
             }
             Self::Moto => Moto::start_in(dir)?.detach()?,
             Self::Ganesha => Ganesha::start_in(dir)?.detach()?,
+            Self::TonNetwork => TonNetwork::start_in(dir)?.detach()?,
+            Self::TonStorage | Self::SecondTonStorage => {
+                // Servers have their folders side by side.
+                let network = dir.parent().context("a server's folder is below another")?.join(ton::network::NAME);
+                TonStorage::start_in(self.name(), &ton::network::config_in(&network), dir)?.detach()?
+            }
+            Self::TonChain => TonChain::start_in(dir)?.detach()?,
             Self::Kubo => {
                 let (first, second) = Kubo::pair_in(dir)?;
                 return Ok(vec![first.detach()?, second.detach()?]);
             }
         };
         Ok(vec![record])
+    }
+}
+
+/// Installs a kind where it can run; says why not, once, where it cannot.
+fn installed(kind: Kind, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    match kind.why_not() {
+        Some(why) => {
+            say!("{why}: tests with it will be skipped");
+            Ok(())
+        }
+        None => install(),
     }
 }

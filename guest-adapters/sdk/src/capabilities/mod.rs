@@ -21,7 +21,7 @@ pub mod digest_stream {
 
     /// Digests a body while it passes, without its bytes coming into the adapter's memory. The future gives the digests
     /// after the last byte of the body that is returned, so that must be read or handed on first.
-    pub fn tap(data: Body, plan: &Plan) -> (Body, impl Future<Output = Result<Digests, Error>>) {
+    pub fn tap(data: Body, plan: &Plan) -> (Body, impl Future<Output = Result<Digests, Error>> + use<>) {
         let tapped = import::tap(data.into(), plan);
         (tapped.data.into(), tapped.digests.into_future())
     }
@@ -62,6 +62,16 @@ pub mod clock {
 /// Random bytes.
 pub mod entropy {
     pub use crate::bindings::tidelock::storage::entropy::bytes;
+}
+
+/// Waiting for a backend that works on something. What failed is not tried again here: it is returned.
+pub mod timer {
+    use crate::bindings::tidelock::storage::timer as import;
+
+    /// Returns after so many milliseconds, at most 10,000 at once.
+    pub async fn wait(milliseconds: u32) {
+        import::wait(milliseconds).await;
+    }
 }
 
 /// Which grants there are, for an adapter that can do without some of them.

@@ -20,10 +20,10 @@ use crate::runtime::stream::counted;
 use crate::types::{Body, Error, ErrorKind, Result};
 
 type Outcome<T> = wasmtime::Result<std::result::Result<T, wit::types::Error>>;
-type Caller = Accessor<State, Host>;
+pub(super) type Caller = Accessor<State, Host>;
 
 /// Runs a host call within the operation's limits. A limit that the capability itself keeps ends the operation too.
-async fn call<T, F: Future<Output = Result<T>>>(
+pub(super) async fn call<T, F: Future<Output = Result<T>>>(
     accessor: &Caller,
     work: impl FnOnce(Capabilities) -> Result<F>,
 ) -> wasmtime::Result<Result<T>> {

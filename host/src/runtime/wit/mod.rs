@@ -10,6 +10,7 @@ mod capabilities;
 pub(super) mod convert;
 mod exports;
 mod grants;
+mod timer;
 
 pub(super) use body::accept;
 pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, is_adapter_export, surface};

@@ -1,0 +1,99 @@
+//! Servers that are Go programs: built from their modules into the cache.
+//!
+//! A folder of this repository holds a `go.mod` that requires the version that is wanted, and the `go.sum` with the digest
+//! of every module that it is made of; Go takes nothing else. (`go install PATH@VERSION` would pin one module and none of
+//! those below it, and fails where a proxy gives no lists of versions.) No C compiler is used.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::run::{capture, run};
+use crate::{apt, cache, say};
+
+/// The release of Go that the modules here say they need.
+const NEEDED: (u32, u32) = (1, 26);
+
+/// A program as it is built.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name in the cache and of its file.
+    pub name: &'static str,
+    /// For people: `tonutils-storage 1.4.1`.
+    pub what: &'static str,
+    /// The module: names and contents of its files, `go.mod` and `go.sum` among them.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What of it is built, `.` or a package that it requires.
+    pub package: &'static str,
+}
+
+/// Why nothing can be built here, if that is so.
+pub fn why_not() -> Option<String> {
+    let Some(go) = apt::find("go") else {
+        return Some(format!("there is no Go here: install Go {}.{} or newer", NEEDED.0, NEEDED.1));
+    };
+    let said = capture(Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local")).unwrap_or_default();
+    let found = version(said.trim());
+    found
+        .is_none_or(|found| found < NEEDED)
+        .then(|| format!("Go here is {:?}, and {}.{} or newer is needed", said.trim(), NEEDED.0, NEEDED.1))
+}
+
+/// Major and minor number of `go1.26.8`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut parts = said.strip_prefix("go")?.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The program's file, built if it is not there.
+pub fn build(program: &Program) -> Result<PathBuf> {
+    let Program { name, what, files, package } = *program;
+    let entry = format!("{name}-{}", digest(files));
+    let entry = cache::install(&entry, what, |partial| {
+        say!("building {what} from its Go modules (half a minute to some minutes)");
+        let module = partial.join("module");
+        cache::empty_dir(&module)?;
+        for (file, text) in files {
+            std::fs::write(module.join(file), text).with_context(|| format!("cannot write {file}"))?;
+        }
+        let mut go = Command::new(apt::find("go").context("there is no `go`")?);
+        go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o"]);
+        go.arg(partial.join(name)).arg(package).current_dir(&module);
+        // Neither another release of Go nor a workspace around this folder has a say.
+        go.env("GOTOOLCHAIN", "local").env("GOWORK", "off").env("CGO_ENABLED", "0").env_remove("GOFLAGS");
+        run(&mut go)?;
+        Ok(std::fs::remove_dir_all(&module)?)
+    })?;
+    Ok(entry.join(name))
+}
+
+/// Enough of a digest of the sources to tell them from others: another source is another entry.
+fn digest(files: &[(&str, &str)]) -> String {
+    let mut hasher = Sha256::new();
+    for (name, text) in files {
+        hasher.update([name.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat());
+    }
+    hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(version("go1.26.8"), Some((1, 26)));
+        assert_eq!(version("go1.27rc1"), Some((1, 27)));
+        assert!(version("go1.9").is_some_and(|found| found < NEEDED));
+        assert_eq!(version("devel"), None);
+    }
+
+    #[test]
+    fn another_source_is_another_entry() {
+        assert_eq!(digest(&[("a", "b")]), digest(&[("a", "b")]));
+        assert_ne!(digest(&[("a", "b")]), digest(&[("a", "c")]));
+        assert_ne!(digest(&[("a", "b")]), digest(&[("ab", "")]));
+    }
+}
