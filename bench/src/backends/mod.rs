@@ -10,7 +10,9 @@
 //! client, to the one with the highest median.
 
 mod archive;
+mod bags;
 mod bucket;
+mod content;
 mod folder;
 mod program;
 mod report;
@@ -98,8 +100,14 @@ pub struct Contest {
 /// How a backend is set up: in a folder of its own.
 type SetUp = fn(&Path) -> BoxFuture<'_, Result<Contest>>;
 
-const ALL: [(&str, SetUp); 4] =
-    [("fs", folder::set_up), ("s3", bucket::set_up), ("glacier", archive::set_up), ("nfs", share::set_up)];
+const ALL: [(&str, SetUp); 6] = [
+    ("fs", folder::set_up),
+    ("s3", bucket::set_up),
+    ("glacier", archive::set_up),
+    ("nfs", share::set_up),
+    ("ipfs", content::set_up),
+    ("ton", bags::set_up),
+];
 
 /// The names of the backends.
 pub fn names() -> impl Iterator<Item = &'static str> {
