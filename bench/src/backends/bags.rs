@@ -110,10 +110,12 @@ impl Native for ByHand {
             let path = format!("details?bag_id={object}");
             for _ in 0..PATIENCE {
                 let details = self.ask(second, "GET", path.clone(), Value::Null).await?;
-                if details["completed"] == true {
-                    let mut files = tokio::fs::read_dir(place.join(object)).await?;
-                    let file = files.next_entry().await?.context("the bag is empty")?;
-                    sink(&tokio::fs::read(file.path()).await?);
+                // Before it knows what the bag holds, it counts it as complete.
+                if ["info_loaded", "header_loaded", "completed"].iter().all(|key| details[key] == true) {
+                    let text =
+                        |value: &Value| value.as_str().map(str::to_owned).context("the details are not complete");
+                    let file = Path::new(&text(&details["path"])?).join(text(&details["files"][0]["name"])?);
+                    sink(&tokio::fs::read(file).await?);
                     return Ok(());
                 }
                 tokio::time::sleep(POLL).await;

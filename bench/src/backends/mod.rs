@@ -116,7 +116,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Measures. `note` is told what is being done. Backends that cannot be had here are named with the reason.
 pub async fn run(plan: &Plan, note: impl Fn(&str)) -> Result<Backends> {
-    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+    let (mut rows, mut skipped, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for (name, set_up) in ALL {
         if !plan.only.is_empty() && !plan.only.iter().any(|only| only == name) {
             continue;
@@ -126,16 +126,27 @@ pub async fn run(plan: &Plan, note: impl Fn(&str)) -> Result<Backends> {
             skipped.push((name, why));
             continue;
         }
-        note(&format!("{name}: starting its server"));
-        let dir = folder_for(name, plan)?;
-        let contest = set_up(dir.path()).await.with_context(|| format!("{name} cannot be set up"))?;
-        note(&format!("{name}: {} small objects", contest.small.unwrap_or(plan.small)));
-        let latencies = contest.small(plan).await.with_context(|| format!("{name}, small objects"))?;
-        note(&format!("{name}: {} MiB, {} rounds", plan.size / MIB, plan.rounds));
-        let rounds = contest.large(plan, dir.path()).await.with_context(|| format!("{name}, large objects"))?;
-        rows.push(report::row(&contest, &latencies, &rounds));
+        // What was found of others is told, whatever becomes of this one.
+        match measure(name, set_up, plan, &note).await {
+            Ok(row) => rows.push(row),
+            Err(error) => {
+                note(&format!("{name} failed: {error:#}"));
+                failed.push((name, format!("{error:#}")));
+            }
+        }
     }
-    Ok(Backends { bytes: plan.size, rounds: plan.rounds, rows, skipped })
+    Ok(Backends { bytes: plan.size, rounds: plan.rounds, rows, skipped, failed })
+}
+
+async fn measure(name: &'static str, set_up: SetUp, plan: &Plan, note: &impl Fn(&str)) -> Result<Row> {
+    note(&format!("{name}: starting its server"));
+    let dir = folder_for(name, plan)?;
+    let contest = set_up(dir.path()).await.context("it cannot be set up")?;
+    note(&format!("{name}: {} small objects", contest.small.unwrap_or(plan.small)));
+    let latencies = contest.small(plan).await.context("small objects")?;
+    note(&format!("{name}: {} MiB, {} rounds", plan.size / MIB, plan.rounds));
+    let rounds = contest.large(plan, dir.path()).await.context("large objects")?;
+    Ok(report::row(&contest, &latencies, &rounds))
 }
 
 fn why_not(name: &str) -> Option<String> {

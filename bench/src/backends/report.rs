@@ -59,6 +59,8 @@ pub struct Backends {
     pub rows: Vec<Row>,
     /// Those that cannot be had here, and why.
     pub skipped: Vec<(&'static str, String)>,
+    /// Those that could not be measured to the end, and why.
+    pub failed: Vec<(&'static str, String)>,
 }
 
 pub(super) fn row(contest: &Contest, latencies: &Latencies, rounds: &Rounds) -> Row {
@@ -115,9 +117,11 @@ fn way(contest: &Contest, rounds: &Rounds, of: fn(&Lap) -> f64) -> Way {
 impl Backends {
     /// The object.
     pub fn object(&self) -> Value {
-        let skipped: Vec<Value> =
-            self.skipped.iter().map(|(backend, why)| json!({"backend": backend, "why": why})).collect();
-        json!({"rows": self.rows, "skipped": skipped, "bytes": self.bytes, "rounds": self.rounds, "machine": machine()})
+        let why = |list: &[(&str, String)]| -> Vec<Value> {
+            list.iter().map(|(backend, why)| json!({"backend": backend, "why": why})).collect()
+        };
+        let (skipped, failed) = (why(&self.skipped), why(&self.failed));
+        json!({"rows": self.rows, "skipped": skipped, "failed": failed, "bytes": self.bytes, "rounds": self.rounds, "machine": machine()})
     }
 
     /// The table.
@@ -158,6 +162,9 @@ impl Backends {
         }
         for (backend, why) in &self.skipped {
             let _ = writeln!(text, "{backend:<9}SKIPPED: {why}");
+        }
+        for (backend, why) in &self.failed {
+            let _ = writeln!(text, "{backend:<9}FAILED: {why}");
         }
         text + "aim: every ratio at least 0.95\n"
     }

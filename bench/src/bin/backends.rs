@@ -48,5 +48,10 @@ fn main() -> Result<()> {
     } else {
         print!("{}", found.table());
     }
-    Ok(())
+    match found.failed.as_slice() {
+        [] => Ok(()),
+        failed => {
+            bail!("{} could not be measured", failed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "))
+        }
+    }
 }
