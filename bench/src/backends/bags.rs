@@ -95,15 +95,16 @@ impl Native for ByHand {
     fn store<'a>(&'a self, key: &'a str, input: &'a Input) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
             let path = self.0.first.shared().join(key);
-            tokio::fs::copy(&input.file, &path).await?;
+            tokio::fs::copy(&input.file, &path).await.with_context(|| format!("cannot copy to {}", path.display()))?;
             let body = json!({"path": path, "description": ""});
             let made = self.ask(first, "POST", "create".into(), body).await?;
-            Ok(made["bag_id"].as_str().context("it names no bag")?.to_owned())
+            Ok(format!("{} {key}", made["bag_id"].as_str().context("it names no bag")?))
         })
     }
 
     fn retrieve<'a>(&'a self, object: &'a str, _compare: bool, sink: Sink<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let (object, _) = object.split_once(' ').context("a bag and its file")?;
             let place = self.0.second.shared();
             let body = json!({"bag_id": object, "path": place, "download_all": true});
             self.ask(second, "POST", "add".into(), body).await?;
@@ -115,7 +116,7 @@ impl Native for ByHand {
                     let text =
                         |value: &Value| value.as_str().map(str::to_owned).context("the details are not complete");
                     let file = Path::new(&text(&details["path"])?).join(text(&details["files"][0]["name"])?);
-                    sink(&tokio::fs::read(file).await?);
+                    sink(&tokio::fs::read(&file).await.with_context(|| format!("cannot read {}", file.display()))?);
                     return Ok(());
                 }
                 tokio::time::sleep(POLL).await;
@@ -126,9 +127,11 @@ impl Native for ByHand {
 
     fn remove<'a>(&'a self, object: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let body = json!({"bag_id": object, "with_files": true});
-            self.ask(first, "POST", "remove".into(), body.clone()).await?;
-            self.ask(second, "POST", "remove".into(), body).await?;
+            let (object, key) = object.split_once(' ').context("a bag and its file")?;
+            // With its files it would remove the folder that is shared.
+            self.ask(first, "POST", "remove".into(), json!({"bag_id": object, "with_files": false})).await?;
+            self.ask(second, "POST", "remove".into(), json!({"bag_id": object, "with_files": true})).await?;
+            tokio::fs::remove_file(self.0.first.shared().join(key)).await?;
             Ok(())
         })
     }
