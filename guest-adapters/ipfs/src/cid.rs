@@ -51,6 +51,12 @@ const IDENTITY: u64 = 0x00;
 /// The largest block that is its own name.
 const MOST_IDENTITY: usize = 128;
 
+/// SHA-256 of no bytes (FIPS 180-4).
+const OF_NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
 /// The name of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cid {
@@ -83,10 +89,10 @@ impl Cid {
         }
     }
 
-    /// The block, if the name holds it.
+    /// The block, if it follows from the name. That of nothing does too, and has to: Kubo gives it to no peer reliably.
     pub fn holds(&self) -> Option<&[u8]> {
         match &self.digest {
-            Digest::Sha256(_) => None,
+            Digest::Sha256(digest) => (*digest == OF_NOTHING).then_some(&[]),
             Digest::Identity(block) => Some(block),
         }
     }
@@ -273,6 +279,7 @@ mod tests {
         assert_eq!((empty.codec(), empty.to_string().as_str()), (Codec::Raw, EMPTY));
         assert_eq!(empty, Cid::of_block(Codec::Raw, b"", sha256));
         assert!(empty.names(b"", sha256) && !empty.names(b"x", sha256));
+        assert_eq!((OF_NOTHING, empty.holds()), (sha256(b""), Some(&b""[..])));
         let directory = Cid::parse(DIRECTORY).unwrap();
         assert_eq!(directory, Cid::of_block(Codec::DagPb, b"\x0a\x02\x08\x01", sha256));
         let hello = Cid::parse(HELLO).unwrap();
