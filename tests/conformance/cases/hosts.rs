@@ -85,7 +85,11 @@ async fn catalogue_lost_and_rebuilt(ground: Arc<Ground>) {
     let objects = if ground.place.lists_more() { objects } else { Vec::new() };
     let again = objects.clone();
     let imported = bench.host.import(BACKEND, ImportOptions { objects, ..ImportOptions::default() }).await.unwrap();
-    assert_eq!((imported.imported, imported.damaged, imported.unreachable, imported.pending), (3, 0, 0, 0), "{imported:?}");
+    assert_eq!(
+        (imported.imported, imported.damaged, imported.unreachable, imported.pending),
+        (3, 0, 0, 0),
+        "{imported:?}"
+    );
     for (stored, bytes) in [(&first, &bytes[0]), (&second, &bytes[1]), (&third, &newer)] {
         assert_same(&bench.read_image(stored.id, None).await.unwrap(), bytes, "after the import");
     }
