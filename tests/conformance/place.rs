@@ -165,6 +165,11 @@ pub trait Place: Send + Sync {
         false
     }
 
+    /// Whether the adapter also lists what other cases have stored.
+    fn lists_more(&self) -> bool {
+        false
+    }
+
     /// Whether the bytes of an object are gone once it is removed. Where they are others' too, they may still be read.
     fn forgets(&self) -> bool {
         true

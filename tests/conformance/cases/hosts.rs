@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use tidelock::{ByteRange, SnapshotId};
+use tidelock::{ByteRange, ImportOptions, SnapshotId};
 use tidelock_tests::data::{MIB, assert_same, changed};
 
 use super::{Case, cases};
-use crate::bench::{Bench, Ground, fails};
-use crate::place::Damage;
+use crate::bench::{BACKEND, Bench, Ground, fails};
+use crate::place::{Damage, Need};
 
 pub fn cases() -> Vec<Case> {
     cases![
         [] host_round_trip, host_keeps_an_image_once, host_chain_of_updates;
+        [Inventory] catalogue_lost_and_rebuilt;
         [AtRest] flipped_at_rest, truncated_at_rest, lost_at_rest;
         [AtRest, Ranges] damage_elsewhere_is_no_matter;
     ]
@@ -63,6 +64,40 @@ async fn host_chain_of_updates(ground: Arc<Ground>) {
     // Without the first ones, the others stay.
     bench.host.remove(ids[1]).await.unwrap();
     assert_same(&bench.read_image(ids[2], None).await.unwrap(), &versions[2], "without its base");
+}
+
+/// Another host, which has nothing, finds every image from what the backend holds: its bytes, and what it was made from.
+async fn catalogue_lost_and_rebuilt(ground: Arc<Ground>) {
+    let lost = ground.open().await;
+    let bytes = [ground.noise(5000), ground.noise(2 * MIB + 77)];
+    let first = lost.store_image(&bytes[0]).await.unwrap();
+    let second = lost.store_image(&bytes[1]).await.unwrap();
+    let newer = changed(&bytes[1], ground.seed);
+    let third = lost.update_image(second.id, &newer).await.unwrap();
+    let mut objects = Vec::new();
+    for stored in [&first, &second, &third] {
+        objects.push(lost.object_of(&ground, stored).await);
+    }
+    drop(lost);
+    let bench = ground.open().await;
+    fails(bench.host.stat(first.id).await, &["not-found"], "before the import");
+    // Where all cases share what is listed, only ours are wanted.
+    let objects = if ground.place.lists_more() { objects } else { Vec::new() };
+    let again = objects.clone();
+    let imported = bench.host.import(BACKEND, ImportOptions { objects, ..ImportOptions::default() }).await.unwrap();
+    assert_eq!(
+        (imported.imported, imported.damaged, imported.unreachable, imported.pending),
+        (3, 0, 0, 0),
+        "{imported:?}"
+    );
+    for (stored, bytes) in [(&first, &bytes[0]), (&second, &bytes[1]), (&third, &newer)] {
+        assert_same(&bench.read_image(stored.id, None).await.unwrap(), bytes, "after the import");
+    }
+    if ground.entry.has.contains(&Need::Lineage) {
+        assert_eq!(bench.host.stat(third.id).await.unwrap().base, Some(second.id), "what it was made from");
+    }
+    let again = bench.host.import(BACKEND, ImportOptions { objects: again, ..ImportOptions::default() }).await.unwrap();
+    assert_eq!((again.imported, again.known), (0, 3), "a second import finds them known: {again:?}");
 }
 
 /// An image whose object was damaged.

@@ -3,8 +3,10 @@
 pub mod bucket;
 pub mod fs;
 pub mod glacier;
+pub mod ipfs;
 pub mod nfs;
 pub mod s3;
+pub mod ton;
 
 use std::path::PathBuf;
 
@@ -17,5 +19,5 @@ pub fn all() -> Vec<Entry> {
     if let Some(path) = std::env::var_os(COMPONENT) {
         return vec![fs::of_component(PathBuf::from(path))];
     }
-    vec![fs::entry(), s3::entry(), glacier::entry(), nfs::entry()]
+    vec![fs::entry(), s3::entry(), glacier::entry(), ipfs::entry(), nfs::entry(), ton::entry()]
 }
