@@ -17,8 +17,13 @@ pub fn attacks() -> Vec<Attack> {
         ),
         store("a_body_never_read", "input-unread", "", ("corrupt", "took only 0 bytes")),
         store("a_plain_receipt_that_lies_about_size", "input-miscount", "", ("corrupt", "stored 14 bytes")),
-        store("a_body_that_is_shorter_than_it_says", "input-short", "", ("invalid", "a size of 1000 bytes, and a body of 5"))
-            .then(|arena| nothing_of(arena, "short")),
+        store(
+            "a_body_that_is_shorter_than_it_says",
+            "input-short",
+            "",
+            ("invalid", "a size of 1000 bytes, and a body of 5"),
+        )
+        .then(|arena| nothing_of(arena, "short")),
         store("ten_thousand_leaked_bodies", "input-leak", "", ("limit", "limit: handles 1000")),
         store("ten_thousand_pieces_of_a_body", "input-pieces", "", ("limit", "limit: handles 1000")),
         store("a_bomb_of_bodies", "input-bomb", "memory = '16 MiB'", ("limit", "limit: memory 16 MiB")),
