@@ -40,9 +40,9 @@ pub mod types;
 
 pub use connector::{
     AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, Delta, GrantProspect, Host, ImportOptions,
-    ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState, LimitProspect, NoSecrets, Noticed,
-    Outcome, PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
-    Verification, Watching, inspect, prospects,
+    ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState, LimitProspect, NeedProspect,
+    NoSecrets, Noticed, Outcome, PlacementInfo, PlacementStat, Prospect, Removed, Retrieved, Secrets, SnapshotStat,
+    StoreOptions, Stored, Verification, Watching, inspect, prospects,
 };
 pub use snapshot::Source;
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

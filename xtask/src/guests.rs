@@ -128,7 +128,11 @@ fn build(
 /// declares goes into a custom section of the component, where the host reads it without running anything.
 fn componentize(module: &Path, declared: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let mut component = wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
+    with_manifest(wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?, declared)
+}
+
+/// A component with the manifest that lies at `declared`, if there is one.
+pub(crate) fn with_manifest(mut component: Vec<u8>, declared: &Path) -> Result<Vec<u8>> {
     if declared.exists() {
         let text = fs::read(declared).with_context(|| format!("cannot read {}", declared.display()))?;
         CustomSection { name: "tidelock:manifest".into(), data: text.into() }.append_to_component(&mut component);

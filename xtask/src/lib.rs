@@ -1,8 +1,8 @@
 //! The tasks of this repository, as a library: the binary `cargo xtask` and plain `cargo test` go through the same code.
 //!
 //! What a task needs it sets up itself, once, in a cache directory ([`cache`]), and says so on stderr: a WebAssembly
-//! target for rustc ([`wasm`]), the guests ([`guests`]), the host ([`host`]), servers of real backends ([`backends`]).
-//! Tests call [`guests::ensure`], [`host::binary`], [`backends::Seaweed::start`] and [`skip::skip`].
+//! target for rustc ([`wasm`]), the guests ([`guests`], [`languages`]), the host ([`host`]), servers of real backends ([`backends`]).
+//! Tests call [`guests::ensure`], [`languages::ensure`], [`host::binary`], [`backends::Seaweed::start`] and [`skip::skip`].
 //!
 //! Processes are run with `std::process`, not a shell: a path with a space in it is a path. This crate may read the
 //! environment; the product's library may not.
@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod guests;
 pub mod host;
 pub mod image;
+pub mod languages;
 pub mod metadata;
 pub mod run;
 pub mod skip;
@@ -27,3 +28,4 @@ pub mod tally;
 pub mod tools;
 pub mod wasm;
 pub mod wit;
+pub mod wit_plain;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::backends::{self, Kind, Record};
-use xtask::{bench, conformance, demo, fuzz, guests, host, run, say, suite, wit};
+use xtask::{bench, conformance, demo, fuzz, guests, host, languages, run, say, suite, wit, wit_plain};
 
 /// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ enum Task {
         /// Only these.
         names: Vec<String>,
     },
+    /// Builds the adapters that are not in Rust and prints where they are.
+    Languages,
     /// Starts, stops or shows real servers on loopback, for trying things out.
     Backends {
         #[command(subcommand)]
@@ -90,6 +92,8 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Writes `wit/plain`, the part of the WIT package for tools that cannot read asynchronous functions and streams.
+    PlainWit,
     /// Copies the WIT package to `wit/frozen/VERSION`, where it never changes again.
     FreezeWit,
 }
@@ -130,6 +134,12 @@ fn perform(task: Task) -> Result<()> {
             guests::build_guests(&names)?.values().for_each(|path| println!("{}", path.display()));
             Ok(())
         }
+        Task::Languages => {
+            for language in languages::Language::ALL {
+                println!("{}", language.build()?.display());
+            }
+            Ok(())
+        }
         Task::Backends { action, json } => act(action, json),
         Task::Conformance { adapter, component, json } => {
             conformance::run(&conformance::Options { adapter, component, json })
@@ -137,6 +147,10 @@ fn perform(task: Task) -> Result<()> {
         Task::Bench { name, arguments } => bench::run(&name, &arguments),
         Task::Fuzz { name, all: _, seconds, keep, json } => {
             fuzz::task(name.as_deref(), &fuzz::Options { time: Duration::from_secs(seconds), keep, json })
+        }
+        Task::PlainWit => {
+            println!("{}", wit_plain::write(&run::root())?.display());
+            Ok(())
         }
         Task::FreezeWit => {
             let dir = wit::freeze(&run::root())?;

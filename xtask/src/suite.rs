@@ -16,7 +16,7 @@ use crate::backends::Kind;
 use crate::run::{cargo, seconds, shown};
 use crate::tally::Tally;
 use crate::wasm::Toolchain;
-use crate::{checks, fuzz, guests, say, skip};
+use crate::{checks, fuzz, guests, languages, say, skip};
 
 /// What of the suite to run.
 #[derive(Debug, Default)]
@@ -54,9 +54,12 @@ struct Outcome {
 pub fn test(options: &Options) -> Result<()> {
     let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let mut steps = Vec::new();
-    for (name, set_up) in
-        [("wasm toolchain", wasm as fn() -> Result<()>), ("guests", build_guests), ("servers", servers)]
-    {
+    for (name, set_up) in [
+        ("wasm toolchain", wasm as fn() -> Result<()>),
+        ("guests", build_guests),
+        ("guests in other languages", build_languages),
+        ("servers", servers),
+    ] {
         step(&mut steps, name, set_up);
     }
     let ready = steps.iter().all(|step| step.failure.is_none());
@@ -92,6 +95,11 @@ fn wasm() -> Result<()> {
 
 fn build_guests() -> Result<()> {
     guests::ensure().map(drop)
+}
+
+/// What cannot be built here, the tests say themselves.
+fn build_languages() -> Result<()> {
+    languages::ensure().map(drop)
 }
 
 fn servers() -> Result<()> {

@@ -7,9 +7,9 @@ use super::failure::Failure;
 use super::input;
 use super::output::{self, Facts};
 use super::session::Session;
-use crate::runtime::{Inspection, Manifest};
+use crate::runtime::{Inspection, Manifest, Needs};
 use crate::types::format_bytes;
-use crate::{GrantProspect, Prospect};
+use crate::{GrantProspect, NeedProspect, Prospect};
 
 #[derive(Serialize)]
 struct Inspected {
@@ -43,12 +43,8 @@ fn describe(found: &Inspection) -> String {
         facts.add("signed by", format!("{name} ({}){valid}", one.key));
     }
     facts.add("size", format_bytes(found.bytes));
-    if let (Some(memories), Some(tables)) = (found.memories, found.tables) {
-        let largest = |size: Option<String>| size.map(|size| format!(", the largest {size}")).unwrap_or_default();
-        let memory = largest(found.memory_bytes.map(format_bytes));
-        facts.add("memories", format!("{memories}{memory} at the start"));
-        let elements = largest(found.table_elements.map(|count| format!("{count} elements")));
-        facts.add("tables", format!("{tables}{elements} at the start"));
+    if let Some(needs) = &found.needs {
+        takes(&mut facts, needs);
     }
     let mut list = |what: &str, names: &[String]| {
         for (at, name) in names.iter().enumerate() {
@@ -67,6 +63,17 @@ fn describe(found: &Inspection) -> String {
         }
     }
     facts.to_string()
+}
+
+/// What it is made of, and how large that is before its code runs.
+fn takes(facts: &mut Facts, needs: &Needs) {
+    let Needs { components, core_instances, memories, tables, .. } = needs;
+    let parts = if *components == 1 { String::new() } else { format!(" in {components} components") };
+    facts.add("core instances", format!("{core_instances}{parts}"));
+    let (largest, all) = (format_bytes(needs.memory_bytes), format_bytes(needs.all_memory_bytes));
+    facts.add("memories", format!("{memories}, the largest {largest} and all {all} at the start"));
+    let (largest, all) = (needs.table_elements, needs.all_table_elements);
+    facts.add("tables", format!("{tables}, the largest {largest} and all {all} elements at the start"));
 }
 
 fn asks(facts: &mut Facts, manifest: &Manifest) {
@@ -111,6 +118,11 @@ fn prospect(prospect: &Prospect) -> String {
     }
     for grant in &prospect.grants {
         facts.add("  grant", format!("{} {}: {}", grant.kind, grant.name, outlook(grant)));
+    }
+    for need in &prospect.needs {
+        let NeedProspect { name, needs, gets, fits } = need;
+        let verdict = if *fits { "" } else { ": TOO LITTLE" };
+        facts.add("  takes", format!("{name} {needs} at the start, of {gets}{verdict}"));
     }
     for limit in &prospect.limits {
         facts.add("  limit", format!("{} {} (asks {}, allowed {})", limit.name, limit.gets, limit.asks, limit.allowed));

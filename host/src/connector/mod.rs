@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 pub use delta::Delta;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
-pub use prospect::{GrantProspect, LimitProspect, Prospect, inspect, prospects};
+pub use prospect::{GrantProspect, LimitProspect, NeedProspect, Prospect, inspect, prospects};
 pub use report::{
     AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Collected, PlacementInfo, PlacementStat, Removed,
     SnapshotStat, Stored, Verification,

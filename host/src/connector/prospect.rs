@@ -9,7 +9,7 @@ use super::setup;
 use crate::capabilities::GrantNames;
 use crate::capabilities::asked::OriginPattern;
 use crate::config::{Backend, Config, DirectoryGrant};
-use crate::runtime::{Component, Engine, EngineOptions, Inspection, Manifest, refusals};
+use crate::runtime::{Component, Engine, EngineOptions, Inspection, Limits, Manifest, Needs, refusals};
 use crate::types::{Error, Result, blocking, format_bytes};
 
 /// What one backend would make of a component.
@@ -25,6 +25,8 @@ pub struct Prospect {
     pub grants: Vec<GrantProspect>,
     /// The limits that the component asks for, with what it would get.
     pub limits: Vec<LimitProspect>,
+    /// What it takes from the start, with what it may take.
+    pub needs: Vec<NeedProspect>,
 }
 
 /// What would become of one grant.
@@ -57,6 +59,19 @@ pub struct LimitProspect {
     pub allowed: String,
     /// The smaller of the two.
     pub gets: String,
+}
+
+/// What a component takes from the start, beside what this backend gives it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NeedProspect {
+    /// The key in `limits`.
+    pub name: &'static str,
+    /// What the component takes before its code runs.
+    pub needs: String,
+    /// The most that it may take.
+    pub gets: String,
+    /// Whether that is enough.
+    pub fits: bool,
 }
 
 /// Inspects a component without loading it as an adapter: its digest and signatures, what it imports and exports, what
@@ -109,13 +124,33 @@ fn prospect(
     let granted = granted(backend);
     let signed_by = trust.signer(component.digest(), &component.signatures).map(str::to_owned);
     let manifest = found.manifest.as_ref();
+    let allowed = setup::limits(&backend.limits);
+    let refusals = refusals(found, component, &trust, &granted, &allowed);
     Ok(Prospect {
         backend: name.to_owned(),
-        refusals: refusals(found, component, &trust, &granted).iter().map(|error| error.message().to_owned()).collect(),
+        refusals: refusals.iter().map(|error| error.message().to_owned()).collect(),
         signed_by,
         grants: grants(found, backend, &granted),
-        limits: manifest.map_or(Vec::new(), |manifest| limits(manifest, backend)),
+        limits: manifest.map_or(Vec::new(), |manifest| limits(manifest, &allowed)),
+        needs: found.needs.map_or(Vec::new(), |taken| {
+            needs(&taken, &manifest.map_or_else(|| allowed.clone(), |manifest| manifest.limits(&allowed)))
+        }),
     })
+}
+
+fn needs(taken: &Needs, gets: &Limits) -> Vec<NeedProspect> {
+    let row = |name, needs: u64, gets: u64, text: fn(u64) -> String| NeedProspect {
+        name,
+        needs: text(needs),
+        gets: text(gets),
+        fits: needs <= gets,
+    };
+    let count = |count: u64| count.to_string();
+    vec![
+        row("instances", taken.core_instances, gets.instances as u64, count),
+        row("memory", taken.all_memory_bytes, gets.memory, format_bytes),
+        row("table_elements", taken.all_table_elements, gets.table_elements, count),
+    ]
 }
 
 fn granted(backend: &Backend) -> GrantNames {
@@ -176,9 +211,8 @@ fn reach(prospect: &mut GrantProspect, manifest: Option<&Manifest>, backend: &Ba
     }
 }
 
-fn limits(manifest: &Manifest, backend: &Backend) -> Vec<LimitProspect> {
-    let allowed = setup::limits(&backend.limits);
-    let (gets, needs) = (manifest.limits(&allowed), &manifest.limits);
+fn limits(manifest: &Manifest, allowed: &Limits) -> Vec<LimitProspect> {
+    let (gets, needs) = (manifest.limits(allowed), &manifest.limits);
     fn row<T>(name: &'static str, asks: Option<T>, other: [T; 2], text: impl Fn(T) -> String) -> Option<LimitProspect> {
         let [allowed, gets] = other.map(&text);
         Some(LimitProspect { name, asks: text(asks?), allowed, gets })

@@ -22,7 +22,7 @@ use wasmtime::component::{Instance, InstancePre};
 use super::engine::{CompiledFrom, Digest, Engine};
 use super::limits::{Limits, Struck, why};
 use super::manifest::Manifest;
-use super::progress::{Progress, Waiting};
+use super::progress::Progress;
 use super::state::{Environment, State};
 use super::trust::Trust;
 use super::watch::watched;
@@ -128,13 +128,12 @@ impl Adapter {
         let (data, watch, failed) = stream::input(data, running.progress.clone());
         let Running { store, instance, progress, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
-        let work = watched(
-            progress,
-            store.run_concurrent(async |accessor| match base {
-                Some(base) => exports.incremental_update(accessor, instance, base, data, hint).await,
-                None => exports.store(accessor, instance, data, hint).await,
-            }),
-        );
+        let work = watched(progress, async {
+            match base {
+                Some(base) => exports.incremental_update(store, instance, base, data, hint).await,
+                None => exports.store(store, instance, data, hint).await,
+            }
+        });
         let outcome = tokio::select! {
             biased;
             outcome = work => outcome,
@@ -191,23 +190,15 @@ impl Adapter {
         let mut running = self.begin("retrieve").await?;
         let Running { store, instance, progress, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
-        let work = store.run_concurrent(async |accessor| {
-            let body = match exports.retrieve(accessor, instance, id, range).await? {
-                Ok(body) => body,
-                Err(error) => return Ok(Err(error)),
-            };
-            let (body, over) = wit::accept(accessor, body, Waiting::Outside)?;
-            let given = accessor.with(|mut access| access.data_mut().progress.clone());
+        let counter = progress.clone();
+        let given = move |body| {
             let body = stream::counted(body, move |bytes| {
-                given.of_object(bytes);
+                counter.of_object(bytes);
                 Ok(())
             });
             let _ = answer.send(body);
-            // An error here means that the reader has gone, which ends the task anyway.
-            let _ = over.await;
-            wasmtime::Result::Ok(Ok(()))
-        });
-        let outcome = watched(progress, work).await;
+        };
+        let outcome = watched(progress, exports.retrieve(store, instance, id, range, given)).await;
         self.conclude("retrieve", &running, outcome)
     }
 
@@ -243,8 +234,7 @@ impl Adapter {
         let mut running = self.begin("describe").await?;
         running.store.data_mut().capable = false;
         let Running { store, instance, progress, .. } = &mut running;
-        let work = async { self.exports.describe(store, instance).await.map(Ok) };
-        let outcome = watched(progress, work).await.map(Ok);
+        let outcome = watched(progress, self.exports.describe(store, instance)).await;
         self.conclude("describe", &running, outcome)
     }
 
@@ -263,16 +253,16 @@ impl Adapter {
         }
     }
 
-    /// What an operation came to: `Err` of the watch, of the guest's world, of the guest, or its answer.
+    /// What an operation came to: `Err` of the watch, of the guest's world, or its answer.
     fn conclude<T>(
         &self,
         operation: &'static str,
         running: &Running,
-        outcome: std::result::Result<wasmtime::Result<wasmtime::Result<Result<T>>>, Struck>,
+        outcome: std::result::Result<wasmtime::Result<Result<T>>, Struck>,
     ) -> Result<T> {
         match outcome {
-            Ok(Ok(Ok(answer))) => answer,
-            Ok(Ok(Err(error)) | Err(error)) => Err(failure(&running.store, error)),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(failure(&running.store, error)),
             Err(struck) => Err(struck.error()),
         }
         .map_err(|error| self.place(error, operation))
@@ -292,10 +282,7 @@ macro_rules! plain_operations {
                 let mut running = self.begin($operation).await?;
                 let Running { store, instance, progress, .. } = &mut running;
                 let (instance, exports) = (&*instance, &self.exports);
-                let work = store.run_concurrent(async |accessor| {
-                    exports.$name(accessor, instance $(, $argument)*).await
-                });
-                let outcome = watched(progress, work).await;
+                let outcome = watched(progress, exports.$name(store, instance $(, $argument)*)).await;
                 self.conclude($operation, &running, outcome)
             })*
         }

@@ -9,11 +9,15 @@ use super::wit;
 use crate::capabilities::GrantNames;
 use crate::types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
 
-/// The capabilities that need a grant, as the last part of an import's name.
-const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
+/// The capabilities that need a grant, as the last part of an import's name. Each has a form in plain functions too.
+pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
+
+/// What ends the name of an interface of plain functions.
+const PLAIN: &str = "-sync";
 
 /// The interfaces that every adapter may import.
-const FREE: [&str; 9] = ["types", "digest", "digest-stream", "log", "settings", "clock", "entropy", "grants", "timer"];
+const FREE: [&str; 10] =
+    ["types", "bodies", "digest", "digest-stream", "log", "settings", "clock", "entropy", "grants", "timer"];
 
 /// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
 /// manifest asks for.
@@ -24,8 +28,8 @@ pub(super) fn surface(
     manifest: Option<&Manifest>,
 ) -> Result<()> {
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
-        let hint = "build it with the SDK, or against the world `storage-adapter` of tidelock:storage@0.1";
-        let what = format!("the component does not export `{}`", wit::REQUIRED_EXPORT);
+        let hint = "build it with the SDK, or against the world `storage-adapter` or `storage-adapter-sync` of tidelock:storage@0.1";
+        let what = format!("the component does not export `{}` or its form in plain functions", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));
     }
     let asked = manifest.map(Manifest::grants);
@@ -35,7 +39,7 @@ pub(super) fn surface(
             continue;
         }
         let ours = name.strip_prefix("tidelock:storage/").unwrap_or("");
-        if GRANTED.contains(&ours) {
+        if let Some(ours) = granted_kind(ours) {
             if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
                 return Err(Error::denied(format!(
                     "the adapter imports `{ours}`, and its manifest asks for nothing of that kind"
@@ -77,8 +81,14 @@ pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
     Ok(())
 }
 
+/// The kind of grant that an interface uses: `http` for `http` and for `http-sync`.
+pub(super) fn granted_kind(interface: &str) -> Option<&'static str> {
+    let kind = interface.strip_suffix(PLAIN).unwrap_or(interface);
+    GRANTED.into_iter().find(|granted| *granted == kind)
+}
+
 /// `tidelock:storage/http@0.1.0` without its version.
-fn interface(name: &str) -> &str {
+pub(super) fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 

@@ -39,11 +39,16 @@ pub(super) const MEMORIES: u32 = 4;
 /// Tables of a component. An adapter from Rust has one or two, one from Python 10.
 pub(super) const TABLES: u32 = 64;
 
-/// The most core instances of a component that any backend's limit can allow.
+/// The most core instances of a component that any backend's limit can allow. Each has its slot in the pool.
 pub(super) const INSTANCES: usize = 128;
 
-/// Stacks for each operation. A component can block one for each of its instances; those with the default limits of
-/// instances cannot take all of them, as long as half of the places are free.
+/// Components with code that a component may be put together from, itself included. Each can block a stack, however few core
+/// instances it is made of, and stacks cost more than address space: a guard page parts them, and a process can have
+/// only so many mappings.
+pub(super) const COMPONENTS: u64 = 16;
+
+/// Stacks for each operation. A component can block one for each component that it is put together from, and one for the
+/// call itself: not even the largest can take all of them, as long as half of the places are free.
 const STACKS: u32 = 9;
 
 /// What an [`Engine`] is made with.

@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::component::Component;
 use super::engine::{Digest, Engine};
+use super::limits::Limits;
 use super::manifest::Manifest;
+use super::needs::{self, Needs};
 use super::trust::Trust;
 use super::{check, wit};
 use crate::capabilities::GrantNames;
@@ -27,14 +29,8 @@ pub struct Inspection {
     pub manifest: Option<Manifest>,
     /// The signatures that came with it.
     pub signatures: Vec<SignatureInfo>,
-    /// Linear memories, if that can be told.
-    pub memories: Option<u32>,
-    /// Bytes of the largest of them at the start, if that can be told.
-    pub memory_bytes: Option<u64>,
-    /// Tables, if that can be told.
-    pub tables: Option<u32>,
-    /// Elements of the largest of them at the start, if that can be told.
-    pub table_elements: Option<u64>,
+    /// What it takes as soon as it is there, if that can be told.
+    pub needs: Option<Needs>,
     /// Whether this host can load it as an adapter.
     pub is_adapter: bool,
 }
@@ -58,8 +54,10 @@ pub(crate) fn inspect(engine: &Engine, component: &Component) -> Result<Inspecti
     let Component { bytes, signatures } = component;
     let (compiled, _) = engine.compile(bytes)?;
     let (imports, exports) = wit::surface(&compiled, engine.wasmtime());
-    let needs = compiled.resources_required();
-    let named = |capability: &str| imports.iter().any(|i| i.starts_with(&format!("tidelock:storage/{capability}@")));
+    let kinds: Vec<_> = imports
+        .iter()
+        .filter_map(|import| check::granted_kind(check::interface(import).strip_prefix("tidelock:storage/")?))
+        .collect();
     let digest = Digest::of(bytes);
     let signature = |one: &super::trust::Signature| SignatureInfo {
         key: one.key.to_string(),
@@ -69,28 +67,33 @@ pub(crate) fn inspect(engine: &Engine, component: &Component) -> Result<Inspecti
     Ok(Inspection {
         digest: digest.to_string(),
         bytes: bytes.len() as u64,
-        needs_grants: ["http", "bucket", "directory"].into_iter().filter(|c| named(c)).map(str::to_owned).collect(),
+        needs_grants: check::GRANTED.into_iter().filter(|kind| kinds.contains(kind)).map(str::to_owned).collect(),
         manifest: Manifest::of_component(bytes)?,
         signatures: signatures.iter().map(signature).collect(),
-        memories: needs.as_ref().map(|needs| needs.num_memories),
-        memory_bytes: needs.as_ref().and_then(|needs| needs.max_initial_memory_size),
-        tables: needs.as_ref().map(|needs| needs.num_tables),
-        table_elements: needs.as_ref().and_then(|needs| needs.max_initial_table_size),
+        needs: needs::of_component(bytes)?,
         is_adapter: exports.iter().any(|name| wit::is_adapter_export(name)),
         imports,
         exports,
     })
 }
 
-/// Why a backend with these demands and grants would not load a component. Empty if nothing is known against it before
-/// it runs.
-pub(crate) fn refusals(found: &Inspection, component: &Component, trust: &Trust, granted: &GrantNames) -> Vec<Error> {
+/// Why a backend with these demands, grants and limits would not load a component. Empty if nothing is known against it
+/// before it runs.
+pub(crate) fn refusals(
+    found: &Inspection,
+    component: &Component,
+    trust: &Trust,
+    granted: &GrantNames,
+    limits: &Limits,
+) -> Vec<Error> {
     let manifest = found.manifest.as_ref();
+    let limits = manifest.map_or_else(|| limits.clone(), |manifest| manifest.limits(limits));
     let checks = [
         trust.check(component).map(drop),
         trust.check_manifest(manifest),
         check::surface(&found.imports, &found.exports, granted, manifest),
         manifest.map_or(Ok(()), |manifest| check::asked(manifest, granted)),
+        found.needs.map_or(Ok(()), |needs| needs::check(&needs, &limits)),
     ];
     checks.into_iter().filter_map(Result::err).collect()
 }

@@ -6,22 +6,26 @@
 //! `limit: NAME VALUE` (the kind is `timed-out` for `deadline` and `idle`, `limit` for all others), and the store is
 //! thrown away. NAME is the key in the backend's `limits`, with blanks.
 //!
-//! Three limits are the engine's and the same for all backends, since they are fixed when code is compiled or memory is
-//! set aside: `limit: stack`, `limit: memories` and `limit: tables` (their number; their elements are `table_elements`).
+//! Four limits are the engine's and the same for all backends, since they are fixed when code is compiled or memory is
+//! set aside: `limit: stack`, `limit: components`, `limit: memories` and `limit: tables` (their number; their elements are
+//! `table_elements`).
+//!
+//! The defaults carry adapters that bring an interpreter with them. One from Rust is made of two to four core instances,
+//! one with CPython inside of 38; a slot for each is set aside in the pool whether or not it is used.
 
 use std::time::Duration;
 
-use super::engine::{MEMORIES, TABLES, WASM_STACK, first_line};
+use super::engine::{COMPONENTS, MEMORIES, TABLES, WASM_STACK, first_line};
 use crate::types::{Error, ErrorKind, format_bytes};
 
 /// The limits of one backend. The defaults suit an adapter that steers and lets the host haul.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of one operation, all memories together, in bytes.
+    /// Linear memory of one operation, all memories together, in bytes; what a guest has the host hold for it counts too.
     pub memory: u64,
     /// Elements of all tables together.
     pub table_elements: u64,
-    /// Core instances of which a component may be made. An adapter from Rust has up to four, one from Python 40.
+    /// Core instances of which a component may be made. An adapter from Rust has up to four, one from Python 38.
     pub instances: usize,
     /// Wall time of one operation, transfer included.
     pub deadline: Duration,
@@ -59,7 +63,7 @@ impl Default for Limits {
         Self {
             memory: 64 << 20,
             table_elements: 20_000,
-            instances: 16,
+            instances: 64,
             deadline: Duration::from_secs(3600),
             idle: Duration::from_secs(60),
             cpu: Duration::from_secs(30),
@@ -83,6 +87,7 @@ pub(super) enum Struck {
     Memory(u64),
     TableElements(u64),
     Instances(usize),
+    Components,
     Memories,
     Tables,
     Stack,
@@ -107,6 +112,7 @@ impl std::fmt::Display for Struck {
             Self::Memory(limit) => write!(f, "limit: memory {}", format_bytes(*limit)),
             Self::TableElements(limit) => write!(f, "limit: table elements {limit}"),
             Self::Instances(limit) => write!(f, "limit: instances {limit}"),
+            Self::Components => write!(f, "limit: components {COMPONENTS}"),
             Self::Memories => write!(f, "limit: memories {MEMORIES}"),
             Self::Tables => write!(f, "limit: tables {TABLES}"),
             Self::Stack => write!(f, "limit: stack {}", bytes(WASM_STACK)),
@@ -173,7 +179,9 @@ impl Struck {
     pub(super) fn error(&self) -> Error {
         let hint = match self {
             Self::Deadline(_) | Self::Idle(_) => "if the backend is merely slow, raise the limit in its `limits`",
-            Self::Stack | Self::Memories | Self::Tables => "this limit is the same for all adapters: mend the adapter",
+            Self::Stack | Self::Components | Self::Memories | Self::Tables => {
+                "this limit is the same for all adapters: mend the adapter"
+            }
             _ => "raise it in the backend's `limits` if the adapter is trusted with more",
         };
         let kind = match self {

@@ -2,8 +2,8 @@
 //! adapter for the next while operations run.
 //!
 //! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
-//! `progress` and `watch` bound what an operation takes; `stream` moves bytes; `wit` is all that is particular to a version
-//! of the WIT package; `check` refuses what may not run; `adapter` runs operations; `swap` knows which generation serves and
+//! `progress` and `watch` bound what an operation takes; `stream` and `held` move bytes; `wit` is all that is particular to a version
+//! of the WIT package; `check` and `needs` refuse what may not run; `adapter` runs operations; `swap` knows which generation serves and
 //! replaces it. Nothing here knows what a snapshot is.
 
 mod adapter;
@@ -11,9 +11,11 @@ pub mod builtin;
 mod check;
 mod component;
 mod engine;
+mod held;
 mod inspect;
 mod limits;
 pub mod manifest;
+mod needs;
 mod progress;
 mod state;
 mod stream;
@@ -29,6 +31,7 @@ pub use inspect::{Inspection, SignatureInfo};
 pub(crate) use inspect::{inspect, refusals};
 pub use limits::Limits;
 pub use manifest::Manifest;
+pub use needs::Needs;
 pub use swap::{
     Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemory, KEPT, Ledger, OnStage, ROWS, Rule,
     Slot, SlotOptions, Stage, StageTime, SwapOptions, SwapPolicy, SwapReport, Turn, by_chance, is_worse,

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::held::{Held, Holdings, Kept, Origin};
 use super::limits::{Limits, Struck};
 use super::progress::Progress;
 use crate::capabilities::Capabilities;
-use crate::types::SettingValue;
+use crate::types::{Body, SettingValue};
 
 /// What all operations of one backend share.
 pub(super) struct Environment {
@@ -42,6 +43,9 @@ pub(super) struct State {
     pub(super) capable: bool,
     memory: u64,
     table_elements: u64,
+    /// Bodies that the host holds for the guest. Few guests have any.
+    held: ResourceTable,
+    holdings: Arc<Holdings>,
     /// WASI 0.2 with nothing granted; made when a guest first asks for it, since most never do.
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
 }
@@ -65,6 +69,8 @@ impl State {
                 capable: true,
                 memory: 0,
                 table_elements: 0,
+                held: ResourceTable::new(),
+                holdings: Arc::default(),
                 wasi: None,
             },
         );
@@ -75,6 +81,7 @@ impl State {
         store.set_hostcall_fuel(environment.limits.call_bytes);
         let handles = environment.limits.handles;
         store.set_max_component_handles(handles);
+        store.data_mut().held.set_max_capacity(handles);
         // What wasmtime keeps of a handle on its side: a stream is three entries, a call that is under way two.
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(handles.saturating_mul(4).saturating_add(256));
@@ -115,11 +122,48 @@ impl State {
     }
 }
 
+/// Bodies that the host holds for a guest of plain functions.
+impl State {
+    /// Holds a body for the guest.
+    pub(super) fn hold(&mut self, body: Body, origin: Origin) -> wasmtime::Result<Resource<Held>> {
+        let bytes = if origin == Origin::Guest { body.remaining().unwrap_or_default() } else { 0 };
+        let kept = self.keep(bytes)?;
+        self.hold_again(Held::new(body, origin, kept))
+    }
+
+    /// Holds what was let go of in another form.
+    pub(super) fn hold_again(&mut self, held: Held) -> wasmtime::Result<Resource<Held>> {
+        Ok(self.held.push(held)?)
+    }
+
+    /// What a handle of the guest's stands for.
+    pub(super) fn held(&mut self, handle: &Resource<Held>) -> wasmtime::Result<&mut Held> {
+        Ok(self.held.get_mut(handle)?)
+    }
+
+    /// The same, no longer held.
+    pub(super) fn let_go(&mut self, handle: Resource<Held>) -> wasmtime::Result<Held> {
+        Ok(self.held.delete(handle)?)
+    }
+
+    /// Counts a piece of a body, and bytes in it that are the guest's own: what it puts into the host is its memory.
+    fn keep(&mut self, bytes: u64) -> wasmtime::Result<Kept> {
+        let Limits { handles, memory, .. } = self.environment.limits;
+        if self.holdings.pieces() >= handles {
+            return Err(self.strike(Struck::Handles(handles)));
+        }
+        if self.memory.saturating_add(self.holdings.bytes()).saturating_add(bytes) > memory {
+            return Err(self.strike(Struck::Memory(memory)));
+        }
+        Ok(Kept::new(&self.holdings, bytes))
+    }
+}
+
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let limit = self.environment.limits.memory;
         let total = self.memory.saturating_add(desired.saturating_sub(current) as u64);
-        if total > limit {
+        if total.saturating_add(self.holdings.bytes()) > limit {
             // Refusing would let the guest run on and fail somewhere else, under another name.
             return Err(self.strike(Struck::Memory(limit)));
         }

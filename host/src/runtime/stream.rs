@@ -26,8 +26,8 @@ use super::progress::{Progress, Wait, Waiting};
 use super::state::State;
 use crate::types::{Body, Error, Result};
 
-/// The most bytes that are copied out of a guest at once.
-const CHUNK: usize = 1 << 20;
+/// The most bytes that are copied into or out of a guest at once.
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// Chunks that wait between a guest and whoever reads its bytes.
 const QUEUE: usize = 1;

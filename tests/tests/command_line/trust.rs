@@ -241,17 +241,20 @@ fn inspect_tells_the_whole_story() {
         "imports",
         "is_adapter",
         "manifest",
-        "memories",
-        "memory_bytes",
+        "needs",
         "needs_grants",
         "signatures",
-        "table_elements",
-        "tables",
     ];
     expected.sort_unstable();
     assert_eq!(keys(&inspected), expected);
     assert_eq!(inspected["manifest"]["asks"]["directory"]["objects"]["optional"], false);
+    let needs = &inspected["needs"];
+    assert_eq!((&needs["components"], &needs["memories"]), (&1.into(), &1.into()), "{needs}");
+    assert!(needs["core_instances"].as_u64() > Some(1) && needs["all_table_elements"].as_u64() > Some(1), "{needs}");
     let backend = &inspected["backends"][0];
+    let names: Vec<_> = backend["needs"].as_array().unwrap().iter().map(|need| &need["name"]).collect();
+    assert_eq!(names, ["instances", "memory", "table_elements"]);
+    assert!(backend["needs"].as_array().unwrap().iter().all(|need| need["fits"] == true), "{backend}");
     assert_eq!((backend["backend"].as_str(), backend["refusals"].as_array().map(Vec::len)), (Some("mine"), Some(0)));
     let said = home.refused(2, &["adapter", "inspect", "mine.wasm", "--backend", "yours"]);
     assert!(said.contains("`yours`") && said.contains("mine"), "{said}");

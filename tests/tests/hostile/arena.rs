@@ -46,8 +46,8 @@ pub enum Ask {
 
 /// Where a hostile component comes from.
 pub enum Component {
-    /// The guest `attacker`, told to do this to that. `{server}` in the target is the server's address.
-    Attacker(&'static str, &'static str),
+    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address.
+    Attacker(&'static str, &'static str, &'static str),
     /// A component that is made for this attack.
     Made(fn() -> Vec<u8>),
 }
@@ -77,7 +77,7 @@ impl Attack {
     ) -> Self {
         Self {
             name,
-            component: Component::Attacker(act, ""),
+            component: Component::Attacker("attacker", act, ""),
             limits,
             ask: Ask::Store,
             kind: ends.0,
@@ -98,8 +98,16 @@ impl Attack {
 
     /// With a target.
     pub fn at(mut self, target: &'static str) -> Self {
-        if let Component::Attacker(_, of) = &mut self.component {
+        if let Component::Attacker(_, _, of) = &mut self.component {
             *of = target;
+        }
+        self
+    }
+
+    /// By the guest of plain functions.
+    pub fn plain(mut self) -> Self {
+        if let Component::Attacker(guest, _, _) = &mut self.component {
+            *guest = "plain";
         }
         self
     }
@@ -207,9 +215,9 @@ impl Arena {
             symlink("../../kept", folder.join("way-out")).unwrap();
             symlink("../..", folder.join("way-up")).unwrap();
             let (adapter, settings) = match &attack.component {
-                Component::Attacker(act, target) => {
+                Component::Attacker(name, act, target) => {
                     let target = target.replace("{server}", &server.origin);
-                    (guest("attacker"), format!("act = '{act}', target = '{target}'"))
+                    (guest(name), format!("act = '{act}', target = '{target}'"))
                 }
                 Component::Made(make) => {
                     let path = dir.path().join(format!("{}.wasm", attack.name));

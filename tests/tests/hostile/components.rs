@@ -44,6 +44,15 @@ pub fn with_instances(count: usize, module: &str) -> Vec<u8> {
     wat::parse_str(before_the_end(text, &more)).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The attacker, with so many further components beside it, each of one core instance.
+pub fn with_components(count: usize) -> Vec<u8> {
+    let component = std::fs::read(guest("attacker")).expect("the guest is there");
+    let text = wasmprinter::print_bytes(component).expect("the component can be printed");
+    let instances = "(instance (instantiate $one))\n".repeat(count);
+    let one = "(component $one (core module $m) (core instance (instantiate $m)))";
+    wat::parse_str(before_the_end(&text, &format!("{one}\n{instances}"))).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn before_the_end(text: &str, more: &str) -> String {
     let body = text.trim_end().strip_suffix(')').expect("a module ends in a bracket");
     format!("{body}\n{more}\n)")

@@ -10,6 +10,7 @@
 //! | `compute` | processors, memory, tables, instances, stack |
 //! | `calls` | host calls: their number, size, handles, headers, log |
 //! | `streams` | streams that stand still, trickle, lie |
+//! | `plain` | the same by a guest of plain functions, over bodies that the host holds for it |
 //! | `reach` | origins, addresses, headers, files and keys that were not granted |
 //! | `names` | names that resolve to what must not be reached |
 //! | `replies` | servers that answer with nonsense, floods and silence |
@@ -21,6 +22,7 @@ mod calls;
 mod components;
 mod compute;
 mod names;
+mod plain;
 mod reach;
 mod replies;
 mod secrets;
@@ -58,8 +60,16 @@ fn main() {
 
 /// All of them.
 fn attacks() -> Vec<Attack> {
-    [compute::attacks(), calls::attacks(), streams::attacks(), reach::attacks(), names::attacks(), replies::attacks()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        compute::attacks(),
+        calls::attacks(),
+        streams::attacks(),
+        plain::attacks(),
+        reach::attacks(),
+        names::attacks(),
+        replies::attacks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -39,7 +39,7 @@ pub fn attacks() -> Vec<Attack> {
 }
 
 /// No file of that name is to be seen by anybody.
-fn nothing_of(arena: &Arena, name: &str) -> Result<(), String> {
+pub fn nothing_of(arena: &Arena, name: &str) -> Result<(), String> {
     let objects = arena.dir.path().join("data/objects");
     let found = tidelock_tests::program::files(arena.dir.path());
     match found.iter().find(|path| path.file_name().is_some_and(|file| file == name)) {

@@ -21,7 +21,7 @@ pub fn is_true(attacks: &[String]) -> Result<(), String> {
         keys.extend(quoted(cells[0]));
     }
     let known: BTreeSet<String> = LIMITS.iter().map(|key| (*key).to_owned()).collect();
-    let of_engine: BTreeSet<String> = ["stack", "memories", "tables"].map(String::from).into();
+    let of_engine: BTreeSet<String> = ["stack", "components", "memories", "tables"].map(String::from).into();
     if let Some(wrong) = known.union(&of_engine).cloned().collect::<BTreeSet<_>>().symmetric_difference(&keys).next() {
         return Err(format!("`{wrong}` is in the table or in the configuration, not in both"));
     }

@@ -5,6 +5,7 @@ mod glacier;
 mod hosts;
 mod ipfs;
 mod ipfs_lies;
+mod languages;
 mod liar;
 mod nfs;
 mod sandbox;

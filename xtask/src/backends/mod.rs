@@ -13,7 +13,7 @@ mod http;
 pub mod kubo;
 pub mod moto;
 mod node;
-mod python;
+pub(crate) mod python;
 pub mod seaweed;
 pub mod state;
 pub mod ton;

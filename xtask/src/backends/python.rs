@@ -1,4 +1,4 @@
-//! Servers that are Python packages: a virtual environment in the cache, and the interpreter that runs what is in it.
+//! Servers (and tools) that are Python packages: a virtual environment in the cache, and the interpreter that runs what is in it.
 //!
 //! Packages come from PyPI with the digest of every file named (`--require-hashes`), as wheels alone, so that installing
 //! them runs no code of theirs. A server runs with the interpreter's own file as its program and not with the

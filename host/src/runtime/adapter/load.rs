@@ -11,7 +11,7 @@ use crate::runtime::engine::{Engine, first_line};
 use crate::runtime::manifest::Manifest;
 use crate::runtime::state::Environment;
 use crate::runtime::swap::{Stage, Stages};
-use crate::runtime::{check, wit};
+use crate::runtime::{check, needs, wit};
 use crate::types::{Description, Error, Result, blocking};
 
 impl Adapter {
@@ -45,6 +45,7 @@ impl Adapter {
         let place = |error: Error| error.on_backend(&spec.name).during(Stage::Check.name());
         let manifest = Manifest::of_component(&component.bytes).map_err(place)?;
         spec.trust.check_manifest(manifest.as_ref()).map_err(place)?;
+        let bytes = component;
         let (component, compiled) = code;
         let (imports, exports) = wit::surface(&component, engine.wasmtime());
         let granted = spec.capabilities.names();
@@ -57,6 +58,9 @@ impl Adapter {
             }
             None => (spec.capabilities.clone(), spec.limits.clone()),
         };
+        if let Some(needs) = needs::of_component(&bytes.bytes).map_err(place)? {
+            needs::check(&needs, &limits).map_err(place)?;
+        }
         let link = || -> wasmtime::Result<_> {
             let pre = engine.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;

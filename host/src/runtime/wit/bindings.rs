@@ -6,7 +6,13 @@ wasmtime::component::bindgen!({
     path: "../wit",
     imports: {
         "tidelock:storage/digest-stream.tap": store | trappable,
+        // Plain functions for the guest, which wait without a thread here.
+        "tidelock:storage/bodies.[method]body.read": async | trappable,
+        "tidelock:storage/http-sync": async | trappable,
+        "tidelock:storage/bucket-sync": async | trappable,
+        "tidelock:storage/directory-sync": async | trappable,
         default: trappable,
     },
+    with: { "tidelock:storage/bodies.body": crate::runtime::held::Held },
     exports: { default: async },
 });

@@ -49,7 +49,7 @@ impl<T: Lift + Send + 'static> FutureConsumer<State> for Once<T> {
 /// Takes a body from a guest. Bytes that the host made and the guest only handed on come back natively; others are
 /// read from the guest as fast as the body is read. The body ends well only if the guest's future says so too.
 /// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is who reads it.
-pub(in crate::runtime) fn accept<D: HasData>(
+pub(super) fn accept<D: HasData>(
     accessor: &Accessor<State, D>,
     body: WitBody,
     reader: Waiting,

@@ -3,67 +3,19 @@
 //! Every asynchronous call passes through [`call`], which counts it against the operation's limits of host calls and
 //! marks progress; every body that leaves passes through [`sent`]. What a call means is not decided here.
 
-use std::future::Future;
-
 use bytes::Bytes;
-use wasmtime::component::{Access, Accessor, FutureReader};
+use wasmtime::component::{Access, FutureReader};
 
 use super::bindings::tidelock::storage as wit;
 use super::body::{accept, give, give_in, outcome};
+use super::call::{Caller, Outcome, call};
 use super::convert::{self, error_out};
 use super::{Host, WitBody};
 use crate::capabilities::{Capabilities, bucket, digest, directory, http};
-use crate::runtime::limits::Struck;
-use crate::runtime::progress::{Wait, Waiting};
+use crate::runtime::progress::Waiting;
 use crate::runtime::state::State;
 use crate::runtime::stream::counted;
-use crate::types::{Body, Error, ErrorKind, Result};
-
-type Outcome<T> = wasmtime::Result<std::result::Result<T, wit::types::Error>>;
-pub(super) type Caller = Accessor<State, Host>;
-
-/// Runs a host call within the operation's limits. A limit that the capability itself keeps ends the operation too.
-pub(super) async fn call<T, F: Future<Output = Result<T>>>(
-    accessor: &Caller,
-    work: impl FnOnce(Capabilities) -> Result<F>,
-) -> wasmtime::Result<Result<T>> {
-    let granted = accessor.with(|mut access| {
-        let state = access.data_mut();
-        state.progress.stepped();
-        state.called()?;
-        if !state.capable {
-            return Ok(None);
-        }
-        let limit = state.environment.limits.calls_in_flight;
-        if state.calls_in_flight >= limit {
-            return Err(state.strike(Struck::CallsInFlight(limit)));
-        }
-        state.calls_in_flight += 1;
-        let wait = Wait::new(state.progress.clone(), Waiting::Call);
-        Ok(Some((state.environment.capabilities.clone(), wait)))
-    })?;
-    let Some((capabilities, mut wait)) = granted else {
-        return Ok(Err(Error::unsupported("capabilities do not work while an adapter describes itself")));
-    };
-    wait.set(true);
-    let result = match work(capabilities) {
-        Ok(future) => future.await,
-        Err(error) => Err(error),
-    };
-    drop(wait);
-    accessor.with(|mut access| {
-        let state = access.data_mut();
-        state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
-        state.progress.stepped();
-        match &result {
-            Err(error) if *error.kind() == ErrorKind::Limit => {
-                Err(state.strike(Struck::Capability(error.message().to_owned())))
-            }
-            _ => Ok(()),
-        }
-    })?;
-    Ok(result)
-}
+use crate::types::{Body, Result};
 
 /// A body that leaves through a capability.
 fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
@@ -119,7 +71,7 @@ impl wit::http::HostWithStore<State> for Host {
     }
 }
 
-fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
+pub(super) fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
     bucket::PutOptions {
         size: options.size,
         labels: options.labels,
@@ -133,7 +85,7 @@ fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
     }
 }
 
-fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
+pub(super) fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
     wit::bucket::ObjectInfo {
         size: info.size,
         etag: info.etag,
@@ -142,6 +94,11 @@ fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
         archive: info.archive.as_ref().map(convert::archive_out),
         modified: info.modified,
     }
+}
+
+pub(super) fn keys(page: bucket::Page) -> wit::bucket::Page {
+    let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
+    wit::bucket::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
 }
 
 impl wit::bucket::HostWithStore<State> for Host {
@@ -233,18 +190,22 @@ impl wit::bucket::HostWithStore<State> for Host {
             let bucket = granted.bucket(&grant)?;
             Ok(async move { bucket.list_objects(&prefix, cursor.as_deref(), limit).await })
         };
-        let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
-        Ok(outcome(
-            call(accessor, work).await?.map(|page| wit::bucket::Page {
-                entries: page.entries.into_iter().map(entry).collect(),
-                next: page.next,
-            }),
-        ))
+        Ok(outcome(call(accessor, work).await?.map(keys)))
     }
 }
 
-fn file_info(info: directory::FileInfo) -> wit::directory::FileInfo {
+pub(super) fn file_info(info: directory::FileInfo) -> wit::directory::FileInfo {
     wit::directory::FileInfo { size: info.size, modified: info.modified }
+}
+
+pub(super) fn files(page: directory::Page) -> wit::directory::Page {
+    let entry = |e: directory::Entry| wit::directory::Entry {
+        name: e.name,
+        is_directory: e.is_directory,
+        size: e.size,
+        modified: e.modified,
+    };
+    wit::directory::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
 }
 
 impl wit::directory::HostWithStore<State> for Host {
@@ -307,16 +268,7 @@ impl wit::directory::HostWithStore<State> for Host {
             let directory = granted.directory(&grant)?;
             Ok(async move { directory.list_entries(&path, cursor.as_deref(), limit).await })
         };
-        let entry = |e: directory::Entry| wit::directory::Entry {
-            name: e.name,
-            is_directory: e.is_directory,
-            size: e.size,
-            modified: e.modified,
-        };
-        Ok(outcome(call(accessor, work).await?.map(|page| wit::directory::Page {
-            entries: page.entries.into_iter().map(entry).collect(),
-            next: page.next,
-        })))
+        Ok(outcome(call(accessor, work).await?.map(files)))
     }
 }
 

@@ -1,31 +1,41 @@
 //! The functions that an adapter exports, called with the host's own words.
 //!
-//! Which of the optional interfaces a component exports is found out once, when it is loaded. A call is made inside
-//! `run_concurrent` with an accessor, so that streams keep moving while it is under way.
+//! An adapter exports the interface `adapter`, whose functions are asynchronous and whose bytes are streams
+//! (`streaming.rs`), or `adapter-sync`, the same operations as plain functions over bodies that the host holds
+//! (`plain.rs`). Which of the two, and which of the optional interfaces, is found out once, when a component is loaded.
+//! Nothing outside of this file knows which it runs: an operation is given a body and gives one.
 
-use wasmtime::component::{Accessor, Component, FutureReader, Instance, InstancePre, StreamReader};
-use wasmtime::{AsContextMut, Result as WasmResult};
+mod plain;
+mod streaming;
 
-use super::bindings::exports::tidelock::storage::{account, adapter, archive, inventory};
+use wasmtime::component::{Component, FutureReader, Instance, InstancePre, StreamReader};
+use wasmtime::{Result as WasmResult, Store};
+
+use super::bindings::exports::tidelock::storage::{account, adapter, adapter_sync, archive, inventory};
 use super::bindings::tidelock::storage::types as wit;
 use super::convert;
 use crate::runtime::state::State;
-use crate::runtime::stream::HostBody;
 use crate::types::{
-    AccountState, ArchiveState, Body, ByteRange, Description, Health, InventoryPage, ObjectId, ObjectStat, Receipt,
-    Result, StoreHint,
+    AccountState, ArchiveState, Body, ByteRange, Description, Error, Health, InventoryPage, ObjectId, ObjectStat,
+    Receipt, Result, StoreHint,
 };
 
 /// Where the exports of one component are.
 pub(in crate::runtime) struct Exports {
-    adapter: adapter::GuestIndices,
+    operations: Operations,
     archive: Option<archive::GuestIndices>,
     account: Option<account::GuestIndices>,
     inventory: Option<inventory::GuestIndices>,
 }
 
-/// The bytes that `retrieve` gave: a stream and how it ended.
-pub(in crate::runtime) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<(), wit::Error>>);
+/// The two ways to export the operations.
+enum Operations {
+    Streaming(adapter::GuestIndices),
+    Plain(adapter_sync::GuestIndices),
+}
+
+/// A body as it crosses the border: a stream and how it ended.
+pub(super) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<(), wit::Error>>);
 
 /// An answer that may be the guest's failure (outer) or the guest's refusal (inner).
 type Answer<T> = WasmResult<Result<T>>;
@@ -38,13 +48,18 @@ fn answer<W, T>(
 }
 
 impl Exports {
-    /// Finds the exports.
+    /// Finds the exports. A component that has both kinds is run by its streams.
     ///
     /// # Errors
-    /// If `tidelock:storage/adapter` is missing or a function of it has another type.
+    /// If both `tidelock:storage/adapter` and `adapter-sync` are missing, or a function has another type.
     pub(in crate::runtime) fn new(pre: &InstancePre<State>) -> WasmResult<Self> {
+        let operations = match (adapter::GuestIndices::new(pre), adapter_sync::GuestIndices::new(pre)) {
+            (Ok(streaming), _) => Operations::Streaming(streaming),
+            (Err(_), Ok(plain)) => Operations::Plain(plain),
+            (Err(streaming), Err(plain)) => return Err(if exports_plain(pre) { plain } else { streaming }),
+        };
         Ok(Self {
-            adapter: adapter::GuestIndices::new(pre)?,
+            operations,
             archive: archive::GuestIndices::new(pre).ok(),
             account: account::GuestIndices::new(pre).ok(),
             inventory: inventory::GuestIndices::new(pre).ok(),
@@ -65,126 +80,149 @@ impl Exports {
 
     pub(in crate::runtime) async fn describe(
         &self,
-        mut store: impl AsContextMut<Data = State>,
+        store: &mut Store<State>,
         instance: &Instance,
-    ) -> WasmResult<Description> {
-        let guest = self.adapter.load(&mut store, instance)?;
-        Ok(convert::description_in(guest.call_describe(&mut store).await?))
-    }
-
-    fn adapter(&self, accessor: &Accessor<State>, instance: &Instance) -> WasmResult<adapter::Guest> {
-        accessor.with(|access| self.adapter.load(access, instance))
+    ) -> Answer<Description> {
+        let said = match &self.operations {
+            Operations::Streaming(at) => at.load(&mut *store, instance)?.call_describe(&mut *store).await?,
+            Operations::Plain(at) => at.load(&mut *store, instance)?.call_describe(&mut *store).await?,
+        };
+        Ok(Ok(convert::description_in(said)))
     }
 
     pub(in crate::runtime) async fn store(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         data: Body,
         hint: StoreHint,
     ) -> Answer<Receipt> {
-        let guest = self.adapter(accessor, instance)?;
-        let data = accessor.with(|access| StreamReader::new(access, HostBody::without_end(data)))?;
-        answer(guest.call_store(accessor, data, convert::hint_out(hint)).await, convert::receipt_in)
+        match &self.operations {
+            Operations::Streaming(at) => streaming::store(at, store, instance, data, hint).await,
+            Operations::Plain(at) => plain::store(at, store, instance, data, hint).await,
+        }
     }
 
     pub(in crate::runtime) async fn incremental_update(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         base: &ObjectId,
         delta: Body,
         hint: StoreHint,
     ) -> Answer<Receipt> {
-        let guest = self.adapter(accessor, instance)?;
-        let delta = accessor.with(|access| StreamReader::new(access, HostBody::without_end(delta)))?;
-        let base = base.as_str().to_owned();
-        answer(guest.call_incremental_update(accessor, base, delta, convert::hint_out(hint)).await, convert::receipt_in)
+        match &self.operations {
+            Operations::Streaming(at) => streaming::incremental_update(at, store, instance, base, delta, hint).await,
+            Operations::Plain(at) => plain::incremental_update(at, store, instance, base, delta, hint).await,
+        }
     }
 
+    /// Gives the body as soon as there is one; returns when the guest's part is over and the store may be dropped.
     pub(in crate::runtime) async fn retrieve(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         id: &ObjectId,
         range: Option<ByteRange>,
-    ) -> Answer<WitBody> {
-        let guest = self.adapter(accessor, instance)?;
-        let answered = guest.call_retrieve(accessor, id.as_str().to_owned(), range.map(convert::range_out)).await;
-        answer(answered, Ok)
+        given: impl FnOnce(Body) + Send,
+    ) -> Answer<()> {
+        match &self.operations {
+            Operations::Streaming(at) => streaming::retrieve(at, store, instance, id, range, given).await,
+            Operations::Plain(at) => plain::retrieve(at, store, instance, id, range, given).await,
+        }
     }
 
     pub(in crate::runtime) async fn stat(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         id: &ObjectId,
     ) -> Answer<ObjectStat> {
-        let guest = self.adapter(accessor, instance)?;
-        answer(guest.call_stat(accessor, id.as_str().to_owned()).await, convert::stat_in)
+        match &self.operations {
+            Operations::Streaming(at) => streaming::stat(at, store, instance, id).await,
+            Operations::Plain(at) => plain::stat(at, store, instance, id).await,
+        }
     }
 
     pub(in crate::runtime) async fn remove(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         id: &ObjectId,
     ) -> Answer<()> {
-        let guest = self.adapter(accessor, instance)?;
-        answer(guest.call_remove(accessor, id.as_str().to_owned()).await, Ok)
+        match &self.operations {
+            Operations::Streaming(at) => streaming::remove(at, store, instance, id).await,
+            Operations::Plain(at) => plain::remove(at, store, instance, id).await,
+        }
     }
 
-    pub(in crate::runtime) async fn probe(&self, accessor: &Accessor<State>, instance: &Instance) -> Answer<Health> {
-        let guest = self.adapter(accessor, instance)?;
-        answer(guest.call_probe(accessor).await, |health| Ok(convert::health_in(health)))
+    pub(in crate::runtime) async fn probe(&self, store: &mut Store<State>, instance: &Instance) -> Answer<Health> {
+        match &self.operations {
+            Operations::Streaming(at) => streaming::probe(at, store, instance).await,
+            Operations::Plain(at) => plain::probe(at, store, instance).await,
+        }
     }
 
     pub(in crate::runtime) async fn restore(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         id: &ObjectId,
         days: u32,
     ) -> Answer<ArchiveState> {
-        let Some(indices) = &self.archive else { return Ok(Err(missing("archive", "restore"))) };
-        let guest = accessor.with(|access| indices.load(access, instance))?;
-        let answered = guest.call_restore(accessor, id.as_str().to_owned(), days).await;
-        answer(answered, |state| Ok(convert::archive_in(state)))
+        match &self.archive {
+            Some(at) => streaming::restore(at, store, instance, id, days).await,
+            None => Ok(Err(missing("archive", "restore"))),
+        }
     }
 
     pub(in crate::runtime) async fn balance(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
     ) -> Answer<AccountState> {
-        let Some(indices) = &self.account else { return Ok(Err(missing("account", "balance"))) };
-        let guest = accessor.with(|access| indices.load(access, instance))?;
-        answer(guest.call_balance(accessor).await, convert::account_in)
+        match &self.account {
+            Some(at) => streaming::balance(at, store, instance).await,
+            None => Ok(Err(missing("account", "balance"))),
+        }
     }
 
     pub(in crate::runtime) async fn list_objects(
         &self,
-        accessor: &Accessor<State>,
+        store: &mut Store<State>,
         instance: &Instance,
         cursor: Option<String>,
         limit: u32,
     ) -> Answer<InventoryPage> {
-        let Some(indices) = &self.inventory else { return Ok(Err(missing("inventory", "list objects"))) };
-        let guest = accessor.with(|access| indices.load(access, instance))?;
-        answer(guest.call_list_objects(accessor, cursor, limit).await, |page| convert::inventory_in(page, limit))
+        match &self.inventory {
+            Some(at) => streaming::list_objects(at, store, instance, cursor, limit).await,
+            None => Ok(Err(missing("inventory", "list objects"))),
+        }
     }
 }
 
-fn missing(interface: &str, what: &str) -> crate::types::Error {
-    crate::types::Error::unsupported(format!("the adapter does not export `{interface}`, so it cannot {what}"))
+fn missing(interface: &str, what: &str) -> Error {
+    Error::unsupported(format!("the adapter does not export `{interface}`, so it cannot {what}"))
 }
 
-/// The interface that a component of this version must export.
+/// The interface that a component of this version must export, or `adapter-sync` in its place.
 pub(in crate::runtime) const REQUIRED_EXPORT: &str = "tidelock:storage/adapter@0.1";
 
-/// Whether the name of an export is that of the adapter interface, in a version that this host serves.
+/// The same operations as plain functions.
+const PLAIN_EXPORT: &str = "tidelock:storage/adapter-sync@0.1";
+
+/// Whether the name of an export is that of one of the two adapter interfaces, in a version that this host serves.
 pub(in crate::runtime) fn is_adapter_export(name: &str) -> bool {
-    name.strip_prefix(REQUIRED_EXPORT).is_some_and(|patch| patch.starts_with('.'))
+    [REQUIRED_EXPORT, PLAIN_EXPORT].iter().any(|of| names(name, of))
+}
+
+fn names(name: &str, export: &str) -> bool {
+    name.strip_prefix(export).is_some_and(|patch| patch.starts_with('.'))
+}
+
+fn exports_plain(pre: &InstancePre<State>) -> bool {
+    let (_, exports) = surface(pre.component(), pre.engine());
+    exports.iter().any(|name| names(name, PLAIN_EXPORT))
 }
 
 /// The names of what a component imports and exports.

@@ -6,14 +6,16 @@
 
 mod bindings;
 mod body;
+mod call;
 mod capabilities;
 pub(super) mod convert;
 mod exports;
 mod grants;
+mod plain;
 mod timer;
 
-pub(super) use body::accept;
-pub(super) use exports::{Exports, REQUIRED_EXPORT, WitBody, is_adapter_export, surface};
+use exports::WitBody;
+pub(super) use exports::{Exports, REQUIRED_EXPORT, is_adapter_export, surface};
 
 use super::state::State;
 use wasmtime::component::{HasData, Linker};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Host;
 use super::bindings::tidelock::storage::timer as wit;
-use super::capabilities::{Caller, call};
+use super::call::{Caller, call};
 use crate::runtime::state::State;
 
 /// The longest wait.
