@@ -13,7 +13,7 @@ use super::failure::{ErrorObject, Failure};
 use super::output::{self, Side, Table};
 use super::session::Session;
 use crate::types::{ArchiveState, Error, ErrorKind, format_bytes};
-use crate::{ImportOptions, ImportProgress, ImportStep, Imported};
+use crate::{ImportOptions, ImportProgress, ImportStep, Imported, LeftState};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -62,11 +62,16 @@ fn progress(bar: Arc<Bar>) -> ImportProgress {
 /// asked for it by name.
 fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
     let objects = |count: u64| format!("{count} of {} {}", found.objects, plural(found.objects));
+    // Without names, a table has the reasons.
+    let why = |state| match found.left.iter().find(|left| named && left.state == state) {
+        Some(left) => format!(": `{}`: {}", left.object, left.why),
+        None => String::new(),
+    };
     let error = if found.damaged > 0 {
-        Error::corrupt(format!("{} damaged, and left alone", objects(found.damaged)))
+        Error::corrupt(format!("{} damaged, and left alone{}", objects(found.damaged), why(LeftState::Damaged)))
             .hint("`tidelock verify --deep` says what is known of snapshots that had been recorded before")
     } else if found.unreachable > 0 {
-        Error::unavailable(format!("{} could not be read", objects(found.unreachable)))
+        Error::unavailable(format!("{} could not be read{}", objects(found.unreachable), why(LeftState::Unreachable)))
             .hint("import again: it goes on with what is missing")
     } else if named && found.gone > 0 {
         Error::not_found(format!("{} not there", objects(found.gone)))
@@ -121,8 +126,8 @@ fn describe(found: &Imported) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LeftAlone;
     use crate::types::ObjectId;
-    use crate::{LeftAlone, LeftState};
 
     fn found(change: impl Fn(&mut Imported)) -> Imported {
         let mut found = Imported { backend: "cloud".into(), objects: 3, ..Imported::default() };
@@ -148,6 +153,16 @@ mod tests {
             );
             assert_eq!(serde_json::to_value(failure.object()).unwrap()["archive"]["state"], state);
         }
+    }
+
+    #[test]
+    fn whoever_names_an_object_is_told_what_is_wrong_with_it() {
+        let left =
+            LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::Unreachable, why: "no CID".into() };
+        let found = found(|found| (found.unreachable, found.left) = (1, vec![left.clone()]));
+        let text = |named| verdict(&found, named, false).unwrap().text().unwrap();
+        assert!(text(true).contains("1 of 3 objects could not be read: `x`: no CID\n"), "{}", text(true));
+        assert!(text(false).contains("could not be read\n"), "{}", text(false));
     }
 
     #[test]
