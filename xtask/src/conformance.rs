@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::backends::Kind;
+use crate::languages::Language;
 use crate::run::{self, shown};
 use crate::{guests, say, skip};
 
@@ -85,10 +86,17 @@ pub fn run(options: &Options) -> Result<()> {
             kind.install()?;
         }
     }
+    for language in Language::ALL {
+        let wanted = options.adapter.as_deref().is_none_or(|adapter| adapter == language.component());
+        if !on_a_folder && wanted && language.why_not().is_none() {
+            language.build()?;
+        }
+    }
     let notes = tempfile::tempdir().context("no temporary folder")?;
     let file = notes.path().join("rows");
     let mut cargo = run::cargo("test");
-    cargo.args(["--package", "tidelock-tests", "--test", "conformance"]);
+    // Of the whole workspace, so that dependencies are those of `cargo xtask test`.
+    cargo.args(["--workspace", "--test", "conformance"]);
     if let Some(adapter) = &options.adapter {
         cargo.args(["--", &format!("{adapter}::")]);
     }
@@ -144,9 +152,9 @@ impl Report {
             adapters.entry(&left_out.adapter).or_default()[3] += 1;
         }
         let mut text =
-            format!("{:<12} {:>7} {:>7} {:>7} {:>9}\n", "adapter", "passed", "failed", "skipped", "left out");
+            format!("{:<14} {:>7} {:>7} {:>7} {:>9}\n", "adapter", "passed", "failed", "skipped", "left out");
         for (adapter, [passed, failed, skipped, left_out]) in adapters {
-            text += &format!("{adapter:<12} {passed:>7} {failed:>7} {skipped:>7} {left_out:>9}\n");
+            text += &format!("{adapter:<14} {passed:>7} {failed:>7} {skipped:>7} {left_out:>9}\n");
         }
         for server in &self.servers {
             let stand_in = if server.real { "" } else { ", a stand-in" };

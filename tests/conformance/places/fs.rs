@@ -19,6 +19,7 @@ use tidelock::config::Config;
 use tidelock::types::ObjectId;
 use tidelock_tests::data::MIB;
 use tidelock_tests::program::{files, guest};
+use xtask::languages::Language;
 
 use crate::bench::{BACKEND, Ground, Options, data_dir, fails};
 use crate::cases::{Case, cases};
@@ -36,6 +37,21 @@ pub fn entry() -> Entry {
 pub fn of_component(path: PathBuf) -> Entry {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     of(&name, &declared(&path), GENEROUS, move || path.clone())
+}
+
+/// An adapter in another language, on the same place. It passes what it declares, and declares what it is held to here.
+pub fn of_language(language: Language) -> Entry {
+    use Need::{HandsBack, HandsOn, Inventory, Labels, Lineage, Ranges, Unsized};
+    let declared: &[Need] = match language {
+        Language::Python => &[Ranges, Lineage, Unsized, Labels, Inventory, HandsOn, HandsBack],
+        Language::JavaScript => &[Ranges, Unsized, HandsOn, HandsBack],
+    };
+    let built = move || match language.why_not() {
+        Some(why) => Err(why),
+        None => Ok(language.build().unwrap_or_else(|error| panic!("{error:#}"))),
+    };
+    let has = [declared, &[Need::AtRest, Need::Credentials]].concat();
+    Entry { name: language.component().into(), has, lacks, own, start: Box::new(move || start(built()?, GENEROUS)) }
 }
 
 /// An adapter of this name on a folder. `declared` is what it says of itself, which a case holds it to, and whether it
