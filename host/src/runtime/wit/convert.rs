@@ -121,8 +121,13 @@ pub(in crate::runtime) fn range_in(range: wit::ByteRange) -> ByteRange {
     ByteRange { start: range.start, end: range.end }
 }
 
+/// The largest size that a file can have (POSIX's `off_t`). Some languages cannot read larger numbers, and no object tells
+/// one beyond it from it.
+const LARGEST_SIZE: u64 = i64::MAX.unsigned_abs();
+
 pub(in crate::runtime) fn range_out(range: ByteRange) -> wit::ByteRange {
-    wit::ByteRange { start: range.start, end: range.end }
+    let ByteRange { start, end } = range;
+    wit::ByteRange { start: start.min(LARGEST_SIZE), end: end.filter(|end| *end <= LARGEST_SIZE) }
 }
 
 pub(in crate::runtime) fn hint_out(hint: StoreHint) -> wit::StoreHint {
