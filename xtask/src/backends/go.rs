@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::run::{capture, run};
 use crate::{apt, cache, say};
 
-/// The release of Go that the modules here say they need.
-const NEEDED: (u32, u32) = (1, 26);
+/// The release of Go that the modules here say they need: Kubo asks for the latest.
+const NEEDED: (u32, u32, u32) = (1, 26, 5);
 
 /// A program as it is built.
 #[derive(Debug, Clone, Copy)]
@@ -31,20 +31,23 @@ pub struct Program {
 
 /// Why nothing can be built here, if that is so.
 pub fn why_not() -> Option<String> {
+    let needed = format!("{}.{}.{}", NEEDED.0, NEEDED.1, NEEDED.2);
     let Some(go) = apt::find("go") else {
-        return Some(format!("there is no Go here: install Go {}.{} or newer", NEEDED.0, NEEDED.1));
+        return Some(format!("there is no Go here: install Go {needed} or newer"));
     };
+    // What is there, and not what it would fetch.
     let said = capture(Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local")).unwrap_or_default();
     let found = version(said.trim());
     found
         .is_none_or(|found| found < NEEDED)
-        .then(|| format!("Go here is {:?}, and {}.{} or newer is needed", said.trim(), NEEDED.0, NEEDED.1))
+        .then(|| format!("Go here is {:?}, and {needed} or newer is needed", said.trim()))
 }
 
-/// Major and minor number of `go1.26.8`.
-fn version(said: &str) -> Option<(u32, u32)> {
-    let mut parts = said.strip_prefix("go")?.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+/// The numbers of `go1.26.8`; a release candidate (`go1.27rc1`) is as good as its release.
+fn version(said: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = said.strip_prefix("go")?.split('.');
+    let mut next = || parts.next()?.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
+    Some((next()?, next()?, next().unwrap_or(0)))
 }
 
 /// The program's file, built if it is not there.
@@ -52,7 +55,7 @@ pub fn build(program: &Program) -> Result<PathBuf> {
     let Program { name, what, files, package } = *program;
     let entry = format!("{name}-{}", digest(files));
     let entry = cache::install(&entry, what, |partial| {
-        say!("building {what} from its Go modules (half a minute to some minutes)");
+        say!("building {what} from its Go modules (half a minute to some minutes, and up to 4 GB in Go's caches)");
         let module = partial.join("module");
         cache::empty_dir(&module)?;
         for (file, text) in files {
@@ -84,9 +87,11 @@ mod tests {
 
     #[test]
     fn releases_are_compared_as_numbers() {
-        assert_eq!(version("go1.26.8"), Some((1, 26)));
-        assert_eq!(version("go1.27rc1"), Some((1, 27)));
+        assert_eq!(version("go1.26.8"), Some((1, 26, 8)));
+        assert_eq!(version("go1.27rc1"), Some((1, 27, 0)));
+        assert_eq!(version("go1.27rc1 X:jsonv2"), Some((1, 27, 0)));
         assert!(version("go1.9").is_some_and(|found| found < NEEDED));
+        assert!(version("go1.26.4") < Some(NEEDED) && version("go1.26.5") >= Some(NEEDED));
         assert_eq!(version("devel"), None);
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Two nodes of [`Kubo::pair`] know each other and nobody else: what one has, the other finds.
 //!
-//! Limits: a build takes about 4 GB of room while it runs, most of it in Go's own caches; [`why_not`] says where no Go is.
+//! Limits: [`why_not`] says where there is no Go that can build it.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -18,17 +18,27 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::daemon::{Daemon, free_ports};
+use super::go::{self, Program};
 use super::http::send;
 use super::state::Record;
-use crate::run::{capture, run};
-use crate::{apt, cache, say, skip};
+use crate::run::capture;
+use crate::{say, skip};
 
 /// Its name on the command line and in the state file.
 pub const NAME: &str = "kubo";
 /// The version of the Go module, as in `xtask/kubo/go.mod`.
 pub const VERSION: &str = "0.43.0";
-/// The Go that this version asks for.
-const GO: (u32, u32, u32) = (1, 26, 5);
+
+const PROGRAM: Program = Program {
+    name: NAME,
+    what: "Kubo 0.43.0",
+    files: &[
+        ("go.mod", include_str!("../../kubo/go.mod")),
+        ("go.sum", include_str!("../../kubo/go.sum")),
+        ("tools.go", include_str!("../../kubo/tools.go")),
+    ],
+    package: "github.com/ipfs/kubo/cmd/ipfs",
+};
 
 /// It is ready in 0.3 s; on a machine that also compiles, far later.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,24 +62,7 @@ pub struct Kubo {
 
 /// Why it cannot be built here, if it cannot.
 pub fn why_not() -> Option<String> {
-    let wanted = format!("{}.{}.{}", GO.0, GO.1, GO.2);
-    let Some(go) = apt::find("go") else {
-        return Some(format!("Kubo is built from its Go module, and there is no Go {wanted} or newer on PATH"));
-    };
-    // What is there, and not what it would fetch.
-    let said = capture(Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local")).unwrap_or_default();
-    let enough = go_version(&said).is_some_and(|version| version >= GO);
-    (!enough).then(|| format!("Kubo {VERSION} needs Go {wanted} or newer, and this is {}", said.trim()))
-}
-
-/// `go1.26.8`; a release candidate (`go1.27rc1`) is as good as its release.
-fn go_version(said: &str) -> Option<(u32, u32, u32)> {
-    let mut parts = said.trim().strip_prefix("go")?.split('.');
-    let mut next = || {
-        let part = parts.next()?;
-        part.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
-    };
-    Some((next()?, next()?, next().unwrap_or(0)))
+    go::why_not()
 }
 
 impl Kubo {
@@ -261,44 +254,9 @@ fn isolate(config: &mut Value) {
     config["Plugins"] = json!({ "Plugins": { "telemetry": { "Disabled": true, "Config": { "Mode": "off" } } } });
 }
 
-/// The program `ipfs`, built into the cache if it is not there.
+/// The program, built into the cache if it is not there.
 pub fn install() -> Result<PathBuf> {
-    if let Some(why) = why_not() {
-        bail!(why);
-    }
-    let what = format!("Kubo {VERSION} from its Go module");
-    let entry = cache::install(&format!("kubo-{VERSION}"), &what, |partial| {
-        let go = apt::find("go").context("there is no `go` on PATH")?;
-        let module = partial.join("module");
-        cache::empty_dir(&module)?;
-        for (name, text) in MODULE {
-            fs::write(module.join(name), text).with_context(|| format!("cannot write {name}"))?;
-        }
-        say!("fetching and compiling it: some minutes, and a gigabyte or two in Go's caches");
-        let mut build = Command::new(go);
-        build.args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"]).arg(partial.join("ipfs"));
-        build.arg("github.com/ipfs/kubo/cmd/ipfs").current_dir(&module);
-        // Without a C compiler, and with the toolchain that is there.
-        run(build.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOFLAGS", ""))?;
-        Ok(fs::remove_dir_all(&module)?)
-    })?;
-    Ok(entry.join("ipfs"))
-}
-
-/// What makes the module that requires it.
-const MODULE: [(&str, &str); 3] = [
-    ("go.mod", include_str!("../../kubo/go.mod")),
-    ("go.sum", include_str!("../../kubo/go.sum")),
-    ("tools.go", include_str!("../../kubo/tools.go")),
-];
-
-/// Installs it if it can be built here; otherwise says why not, once.
-pub fn try_install() -> Result<()> {
-    match why_not() {
-        Some(why) => say!("{why}: tests with it will be skipped"),
-        None => drop(install()?),
-    }
-    Ok(())
+    go::build(&PROGRAM)
 }
 
 #[cfg(test)]
@@ -345,14 +303,5 @@ mod tests {
         }
         assert!(!listens(port) && !dir.exists());
         Ok(())
-    }
-
-    #[test]
-    fn versions_of_go() {
-        assert_eq!(go_version("go1.26.8\n"), Some((1, 26, 8)));
-        assert_eq!(go_version("go1.27"), Some((1, 27, 0)));
-        assert_eq!(go_version("go1.27rc1 X:jsonv2"), Some((1, 27, 0)));
-        assert_eq!(go_version("devel"), None);
-        assert!(go_version("go1.26.4") < Some(GO) && go_version("go1.26.5") >= Some(GO));
     }
 }

@@ -107,7 +107,7 @@ impl Kind {
             Self::Seaweed => seaweed::install().map(drop),
             Self::Moto => moto::install().map(drop),
             Self::Ganesha => ganesha::install(),
-            Self::Kubo => kubo::try_install(),
+            Self::Kubo => installed(self, || kubo::install().map(drop)),
             Self::TonNetwork => installed(self, || ton::network::install().map(drop)),
             Self::TonStorage | Self::SecondTonStorage => installed(self, || ton::storage::install().map(drop)),
             Self::TonChain => installed(self, || ton::chain::install().map(drop)),
