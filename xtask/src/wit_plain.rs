@@ -91,10 +91,13 @@ mod tests {
         let root = run::root();
         let made = made_from(&root.join("wit"))?;
         assert!(fs::read_to_string(root.join(FOLDER).join(FILE))? == made, "run `cargo xtask plain-wit` and commit it");
+        // Comments may speak of what is gone.
+        let lines = made.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code: String = lines.flat_map(|line| [line, "\n"]).collect();
         for gone in
             ["async", "stream<", "future<", "interface digest-stream", "interface archive ", "interface adapter "]
         {
-            assert!(!made.contains(gone), "{gone}");
+            assert!(!code.contains(gone), "{gone}");
         }
         for there in
             ["interface directory-sync ", "record write-options ", "interface adapter-sync ", "interface digest "]
