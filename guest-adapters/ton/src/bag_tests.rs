@@ -1,3 +1,5 @@
+//! Bags against vectors that a daemon gave, and against themselves.
+
 use proptest::prelude::*;
 
 use super::*;

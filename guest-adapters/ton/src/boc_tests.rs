@@ -1,3 +1,5 @@
+//! Trees of cells as a daemon sends them: its own proofs, damage, and any bytes.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a daemon says of a bag is believed only as far as its id goes.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -20,6 +20,7 @@
 //!
 //! Threads and blocking sockets: a proxy belongs to no runtime, so that what is tested cannot disturb it.
 
+mod head;
 pub mod http;
 mod relay;
 pub mod rpc;
