@@ -28,6 +28,12 @@ async fn open(ground: &Ground) -> Bench {
     ground.open_with(Options { through, hasty: true, ..Options::default() }).await
 }
 
+/// One that waits long, where an end comes without that: a connection that breaks tells at once.
+async fn open_patiently(ground: &Ground) -> Bench {
+    let through = !ground.place.mortal();
+    ground.open_with(Options { through, ..Options::default() }).await
+}
+
 fn gone(ground: &Ground, bench: &Bench) {
     match &bench.proxy {
         Some(proxy) => proxy.close(),
@@ -117,9 +123,9 @@ async fn server_gone_during_a_store(ground: Arc<Ground>) {
 }
 
 async fn server_gone_during_a_retrieve(ground: Arc<Ground>) {
-    let (bench, calm) = (open(&ground).await, ground.open().await);
+    let bench = open_patiently(&ground).await;
     let bytes = ground.noise(40 * MIB);
-    let id = calm.put(&ground, &bytes).await;
+    let id = bench.put(&ground, &bytes).await;
     let mut body = bench.adapter.retrieve(&id, None).await.unwrap();
     let mut seen = body.next().await.unwrap().unwrap().to_vec();
     let away = Back::away(&ground, &bench);
@@ -134,13 +140,12 @@ async fn server_gone_during_a_retrieve(ground: Arc<Ground>) {
     assert_same(&seen, &bytes[..seen.len()], "as far as it came");
     fails(ended, &GONE, "a retrieve");
     drop(away);
-    calm.expect(&id, &bytes, "when the server is back").await;
+    bench.expect(&id, &bytes, "when the server is back").await;
 }
 
 /// Nothing has to be done for it: the same host goes on.
 async fn server_back_again(ground: Arc<Ground>) {
-    let through = !ground.place.mortal();
-    let bench = ground.open_with(Options { through, ..Options::default() }).await;
+    let bench = open_patiently(&ground).await;
     let bytes = ground.noise(50_000);
     let id = bench.put(&ground, &bytes).await;
     drop(Back::away(&ground, &bench));
