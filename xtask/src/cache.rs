@@ -13,6 +13,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use sha2::{Digest, Sha256};
 
 use crate::say;
 
@@ -92,6 +93,16 @@ pub fn step(partial: &Path, name: &str, work: impl FnOnce() -> Result<()>) -> Re
     work()?;
     File::create(&stamp).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(())
+}
+
+/// Enough of a digest of sources (names and contents) to tell them from others: in an entry's name, it makes another source
+/// another entry.
+pub fn digest(files: &[(&str, &str)]) -> String {
+    let mut hasher = Sha256::new();
+    for (name, text) in files {
+        hasher.update([name.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat());
+    }
+    hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An empty directory at `path`, whatever was there.
@@ -197,5 +208,12 @@ mod tests {
         assert!(write_if_changed(&path, b"two")?);
         assert_eq!(fs::read(&path)?, b"two");
         Ok(())
+    }
+
+    #[test]
+    fn another_source_is_another_entry() {
+        assert_eq!(digest(&[("a", "b")]), digest(&[("a", "b")]));
+        assert_ne!(digest(&[("a", "b")]), digest(&[("a", "c")]));
+        assert_ne!(digest(&[("a", "b")]), digest(&[("ab", "")]));
     }
 }

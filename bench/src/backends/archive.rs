@@ -15,7 +15,7 @@ use xtask::backends::Moto;
 use xtask::backends::moto::{BUCKET, REGION};
 
 use super::bucket::Whole;
-use super::{Contest, Input, Native, adapter, object};
+use super::{Contest, Input, Native, adapter};
 use crate::peers::{Place, Sdk, Sink};
 
 pub(super) fn set_up(dir: &Path) -> BoxFuture<'_, Result<Contest>> {
@@ -82,7 +82,7 @@ impl Native for Cold {
     }
 
     fn prepare<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { thaw(&self.adapter, &object(name)?).await })
+        Box::pin(async move { thaw(&self.adapter, &ObjectId::new(name)?).await })
     }
 
     fn retrieve<'a>(&'a self, object: &'a str, compare: bool, sink: Sink<'a>) -> BoxFuture<'a, Result<()>> {

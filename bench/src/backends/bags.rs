@@ -17,7 +17,7 @@ use xtask::backends::{TonNetwork, TonStorage};
 use super::{Contest, Input, Native, adapter};
 use crate::peers::Sink;
 
-/// How often a daemon is asked whether it has a bag; as often as the adapter asks.
+/// How often a daemon is asked whether it has a bag.
 const POLL: Duration = Duration::from_millis(100);
 /// When a fetch is given up.
 const PATIENCE: u32 = 3000;

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidelock::capabilities::Capabilities;
 use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
-use tidelock::types::{ObjectId, SettingValue, StoreHint};
+use tidelock::types::{SettingValue, StoreHint};
 
 pub use report::{Backends, Quantiles, Row};
 
@@ -307,11 +307,6 @@ async fn adapter(name: &'static str, capabilities: Capabilities, settings: &[(&s
     };
     let engine = Engine::new(EngineOptions::default())?;
     Ok(Arc::new(Adapter::load(&engine, &spec, transfer::component(name)?).await?))
-}
-
-/// Reads an object through an adapter's own name for it.
-fn object(name: &str) -> Result<ObjectId> {
-    Ok(ObjectId::new(name)?)
 }
 
 #[cfg(test)]

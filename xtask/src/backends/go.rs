@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use crate::run::{capture, run};
 use crate::{apt, cache, say};
@@ -53,7 +52,7 @@ fn version(said: &str) -> Option<(u32, u32, u32)> {
 /// The program's file, built if it is not there.
 pub fn build(program: &Program) -> Result<PathBuf> {
     let Program { name, what, files, package } = *program;
-    let entry = format!("{name}-{}", digest(files));
+    let entry = format!("{name}-{}", cache::digest(files));
     let entry = cache::install(&entry, what, |partial| {
         say!("building {what} from its Go modules (half a minute to some minutes, and up to 4 GB in Go's caches)");
         let module = partial.join("module");
@@ -72,15 +71,6 @@ pub fn build(program: &Program) -> Result<PathBuf> {
     Ok(entry.join(name))
 }
 
-/// Enough of a digest of the sources to tell them from others: another source is another entry.
-fn digest(files: &[(&str, &str)]) -> String {
-    let mut hasher = Sha256::new();
-    for (name, text) in files {
-        hasher.update([name.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat());
-    }
-    hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,12 +83,5 @@ mod tests {
         assert!(version("go1.9").is_some_and(|found| found < NEEDED));
         assert!(version("go1.26.4") < Some(NEEDED) && version("go1.26.5") >= Some(NEEDED));
         assert_eq!(version("devel"), None);
-    }
-
-    #[test]
-    fn another_source_is_another_entry() {
-        assert_eq!(digest(&[("a", "b")]), digest(&[("a", "b")]));
-        assert_ne!(digest(&[("a", "b")]), digest(&[("a", "c")]));
-        assert_ne!(digest(&[("a", "b")]), digest(&[("ab", "")]));
     }
 }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use crate::run::{capture, run};
 use crate::{apt, cache, say};
@@ -38,10 +37,7 @@ pub fn why_not() -> Option<String> {
 /// The program of these files (names and contents, `package.json` and `package-lock.json` among them), installed under
 /// `name` if it is not there. `what` is for people.
 pub fn install(name: &str, what: &str, files: &[(&str, &str)]) -> Result<Installed> {
-    let mut hasher = Sha256::new();
-    files.iter().for_each(|(name, text)| hasher.update([name.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat()));
-    let digest: String = hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let dir = cache::install(&format!("{name}-{digest}"), what, |partial| {
+    let dir = cache::install(&format!("{name}-{}", cache::digest(files)), what, |partial| {
         say!("installing {what} from npm");
         for (file, text) in files {
             std::fs::write(partial.join(file), text).with_context(|| format!("cannot write {file}"))?;
