@@ -1,9 +1,9 @@
-//! Reading: chunks of a MiB at their offsets, two ahead.
+//! Reading: chunks of a MiB at their offsets, four ahead.
 //!
 //! Each chunk is a task of its own on the blocking threads, so that a reader who is slow, or never comes back, holds a
-//! file handle and at most two chunks, but no thread.
+//! file handle and at most four chunks, but no thread. A chunk that has been dropped leaves its memory to a later one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
@@ -16,7 +16,7 @@ use crate::types::{Body, ByteRange, Error, Result, blocking};
 /// Bytes of one read.
 const CHUNK: u64 = 1 << 20;
 /// Reads in flight or waiting to be taken.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Opens a file at a checked path. Blocks for a moment.
 pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
@@ -29,21 +29,24 @@ pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
     let info = info_of_file(path, &metadata)?;
     let (start, len) = range.within(info.size)?;
     let file = Arc::new(file.into_std());
+    let buffers = Buffers::new(AHEAD + 1);
     let chunks = (0..len.div_ceil(CHUNK)).map(move |index| {
-        let file = Arc::clone(&file);
+        let (file, buffers) = (Arc::clone(&file), Arc::clone(&buffers));
         let from = index * CHUNK;
-        blocking(move || read_at(&file, start + from, CHUNK.min(len - from)))
+        blocking(move || read_at(&file, buffers.take(), start + from, CHUNK.min(len - from)))
     });
     let stream = futures::stream::iter(chunks).buffered(AHEAD);
     Ok(File { info, body: Body::new(stream, Some(len)) })
 }
 
-fn read_at(file: &std::fs::File, mut offset: u64, len: u64) -> Result<Bytes> {
+fn read_at(file: &std::fs::File, mut buffer: Buffer, mut offset: u64, len: u64) -> Result<Bytes> {
     // At most a chunk, so that it fits.
     let len = len as usize;
-    let mut bytes: Vec<u8> = Vec::with_capacity(len);
+    let bytes = &mut buffer.bytes;
+    bytes.clear();
+    bytes.reserve_exact(len);
     while bytes.len() < len {
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), offset) {
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), offset) {
             Ok(0) => return Err(Error::unavailable("a file became shorter while it was read")),
             Ok(read) => offset += read as u64,
             Err(rustix::io::Errno::INTR) => {}
@@ -52,5 +55,44 @@ fn read_at(file: &std::fs::File, mut offset: u64, len: u64) -> Result<Bytes> {
     }
     // An allocator may have given more room than was asked for.
     bytes.truncate(len);
-    Ok(bytes.into())
+    Ok(Bytes::from_owner(buffer))
+}
+
+/// The memory of chunks that were taken and dropped again, for those that are still to come: new memory comes from the
+/// system page by page, which takes about as long as reading from its cache.
+struct Buffers {
+    free: Mutex<Vec<Vec<u8>>>,
+    most: usize,
+}
+
+impl Buffers {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), most })
+    }
+
+    fn take(self: Arc<Self>) -> Buffer {
+        let bytes = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Buffer { bytes, home: self }
+    }
+}
+
+/// A chunk's memory, which goes home when nobody looks at the chunk any more.
+struct Buffer {
+    bytes: Vec<u8>,
+    home: Arc<Buffers>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < self.home.most {
+            free.push(std::mem::take(&mut self.bytes));
+        }
+    }
 }
