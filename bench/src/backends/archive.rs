@@ -1,4 +1,4 @@
-//! Cold storage: moto in the class `GLACIER`, next to aws-sdk-s3. What is measured of reading is reading what was restored;
+//! Cold storage: moto in the class `GLACIER`, next to aws-sdk-s3 in one request and in parts. What is measured of reading is reading what was restored;
 //! how long a restore takes is the backend's affair.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use tidelock::types::{ArchiveState, ObjectId};
 use xtask::backends::Moto;
 use xtask::backends::moto::{BUCKET, REGION};
 
-use super::bucket::Whole;
+use super::bucket::{Parts, Whole};
 use super::{Contest, Input, Native, adapter};
 use crate::peers::{Place, Sdk, Sink};
 
@@ -44,7 +44,10 @@ pub(super) fn set_up(dir: &Path) -> BoxFuture<'_, Result<Contest>> {
         });
         Ok(Contest {
             backend: "glacier",
-            natives: vec![Box::new(Cold { sdk: Whole(sdk), adapter: adapter.clone() })],
+            natives: vec![
+                Box::new(Cold { sdk: Whole(sdk.clone()), adapter: adapter.clone() }),
+                Box::new(Cold { sdk: Parts(sdk), adapter: adapter.clone() }),
+            ],
             adapter,
             reader: None,
             small: Some(30),
@@ -67,12 +70,12 @@ pub(super) async fn thaw(adapter: &Adapter, id: &ObjectId) -> Result<()> {
 }
 
 /// The SDK; the adapter restores for it, outside of what is measured.
-struct Cold {
-    sdk: Whole,
+struct Cold<N> {
+    sdk: N,
     adapter: Arc<Adapter>,
 }
 
-impl Native for Cold {
+impl<N: Native> Native for Cold<N> {
     fn name(&self) -> &'static str {
         self.sdk.name()
     }
@@ -81,8 +84,9 @@ impl Native for Cold {
         self.sdk.store(key, input)
     }
 
-    fn prepare<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { thaw(&self.adapter, &ObjectId::new(name)?).await })
+    fn prepare<'a>(&'a self, object: &'a str) -> BoxFuture<'a, Result<()>> {
+        let (key, _) = object.split_once(' ').unwrap_or((object, ""));
+        Box::pin(async move { thaw(&self.adapter, &ObjectId::new(key)?).await })
     }
 
     fn retrieve<'a>(&'a self, object: &'a str, compare: bool, sink: Sink<'a>) -> BoxFuture<'a, Result<()>> {

@@ -17,6 +17,17 @@ pub struct Quantiles {
     pub p99: f64,
 }
 
+/// One native client. Rates in MiB/s are medians.
+#[derive(Debug, Clone, Serialize)]
+pub struct Client {
+    /// What it is.
+    pub name: &'static str,
+    /// Storing a large object.
+    pub store: f64,
+    /// Reading one.
+    pub retrieve: f64,
+}
+
 /// One backend. Rates in MiB/s are medians.
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -46,6 +57,8 @@ pub struct Row {
     pub retrieve_ratio: f64,
     /// The lesser of the two.
     pub ratio: f64,
+    /// Every native client.
+    pub clients: Vec<Client>,
 }
 
 /// Every backend.
@@ -87,7 +100,25 @@ pub(super) fn row(contest: &Contest, latencies: &Latencies, rounds: &Rounds) -> 
         store_ratio: store.ratio,
         retrieve_ratio: retrieve.ratio,
         ratio: store.ratio.min(retrieve.ratio),
+        clients: clients(contest, rounds),
     }
+}
+
+fn clients(contest: &Contest, rounds: &Rounds) -> Vec<Client> {
+    let rate = |laps: &[Lap], of: fn(&Lap) -> f64| rounded(median(&rates(rounds, laps, of)), 0);
+    let natives = contest.natives.iter().zip(rounds.laps.iter().skip(1));
+    natives
+        .map(|(native, laps)| Client {
+            name: native.name(),
+            store: rate(laps, |lap| lap.store),
+            retrieve: rate(laps, |lap| lap.retrieve),
+        })
+        .collect()
+}
+
+/// MiB/s in each round.
+fn rates(rounds: &Rounds, laps: &[Lap], of: fn(&Lap) -> f64) -> Vec<f64> {
+    laps.iter().map(|lap| rounds.size as f64 / MIB as f64 / of(lap)).collect()
 }
 
 struct Way {
@@ -98,9 +129,7 @@ struct Way {
 }
 
 fn way(contest: &Contest, rounds: &Rounds, of: fn(&Lap) -> f64) -> Way {
-    let mib = rounds.size as f64 / MIB as f64;
-    let rates = |laps: &Vec<Lap>| laps.iter().map(|lap| mib / of(lap)).collect::<Vec<f64>>();
-    let rates: Vec<Vec<f64>> = rounds.laps.iter().map(rates).collect();
+    let rates: Vec<Vec<f64>> = rounds.laps.iter().map(|laps| rates(rounds, laps, of)).collect();
     let ours = rates.first().cloned().unwrap_or_default();
     let natives = contest.natives.iter().zip(rates.iter().skip(1));
     let fastest = natives.max_by(|a, b| median(a.1).total_cmp(&median(b.1)));
@@ -159,6 +188,11 @@ impl Backends {
                 row.native_retrieve,
                 row.retrieve_ratio,
             );
+        }
+        for row in self.rows.iter().filter(|row| row.clients.len() > 1) {
+            for Client { name, store, retrieve } in &row.clients {
+                let _ = writeln!(text, "{:<9}{name}: store {store}, retrieve {retrieve}", row.backend);
+            }
         }
         for (backend, why) in &self.skipped {
             let _ = writeln!(text, "{backend:<9}SKIPPED: {why}");
