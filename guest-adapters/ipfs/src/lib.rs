@@ -41,7 +41,7 @@ mod walk;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use tidelock_sdk::digest_stream::{Algorithm, Plan, tap};
+use tidelock_sdk::piece_digests::{Algorithm, Plan, tap};
 use tidelock_sdk::*;
 
 use blocks::{Source, try_gateway};
@@ -195,7 +195,7 @@ fn not_a_file(cid: &Cid, why: &str) -> Error {
 /// Adds bytes, and gives what they are called and how many they are. The daemon has to call them the same.
 async fn add(settings: &Settings, data: Data, hint: &StoreHint, keep: Keep<'_>) -> Result<(Cid, u64), Error> {
     let shape = settings.shape();
-    let plan = Plan { algorithm: Algorithm::Sha256, piece_size: Some(shape.chunk), prefix: Vec::new() };
+    let plan = Plan { algorithm: Algorithm::Sha256, piece_size: shape.chunk, prefix: Vec::new() };
     let (data, digests) = tap(data.forward(), &plan);
     let rpc = Rpc::of(settings);
     let said = rpc.add(data, hint.size, &hint.key, keep, settings).await?;

@@ -1,6 +1,6 @@
 //! The name that a file will have, from the digests of its pieces alone.
 //!
-//! The host digests pieces of a stream that passes (`digest-stream`), so the adapter knows the name of every leaf without
+//! The host digests pieces of a stream that passes (`piece-digests`), so the adapter knows the name of every leaf without
 //! having seen a byte. What is above them is what Kubo's balanced layout makes: nodes of `links` leaves, nodes of `links`
 //! such nodes, and so on until one is left. A file of one piece is that piece; an empty file is the empty piece.
 

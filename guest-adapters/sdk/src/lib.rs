@@ -54,7 +54,7 @@
 //! | [`ids`] | checks of ids, keys and paths |
 //! | [`metadata`] | base and labels in headers that a store keeps beside an object |
 //! | [`settings`](mod@settings) | settings, declared and read in one place |
-//! | [`directory`] [`bucket`] [`http`] [`digest`] [`digest_stream`] [`log`] [`clock`] [`entropy`] [`grants`] [`timer`] | the capabilities |
+//! | [`directory`] [`bucket`] [`http`] [`digest`] [`digest_stream`] [`log`] [`clock`] [`entropy`] [`grants`] [`timer`] [`piece_digests`] | the capabilities |
 //!
 //! The crate is built for `wasm32-unknown-unknown`. It also compiles for the machine's own target, where the
 //! capabilities are absent (calling one panics), so that what an adapter computes can be tested by `cargo test`.
@@ -76,7 +76,9 @@ pub use bindings::tidelock::storage::types::{
     StoreHint,
 };
 pub use body::{Body, BodyWriter, Data};
-pub use capabilities::{bucket, clock, digest, digest_stream, directory, entropy, grants, http, log, timer};
+pub use capabilities::{
+    bucket, clock, digest, digest_stream, directory, entropy, grants, http, log, piece_digests, timer,
+};
 pub use error::Error;
 pub use ids::ObjectId;
 

@@ -6,8 +6,8 @@
 //! **In part.** The pieces that the part touches are read one by one, each is compared with a proof of it, and only then
 //! are its bytes given out. They pass through memory here, a piece at a time: the part begins and ends within pieces.
 
-use tidelock_sdk::digest_stream::{Algorithm, Digests, Plan, tap};
 use tidelock_sdk::directory::{Directory, WriteOptions};
+use tidelock_sdk::piece_digests::{Algorithm, Digests, Plan, tap};
 use tidelock_sdk::{Body, BodyWriter, ByteRange, Data, Error, StoreHint, digest};
 
 use crate::bag::{Bag, BagId, SMALLEST_PIECE};
@@ -113,7 +113,7 @@ fn same(digests: &Digests, root: &Hash) -> Result<(), Error> {
 }
 
 fn plan(bag: &Bag) -> Plan {
-    Plan { algorithm: Algorithm::Sha256, piece_size: Some(bag.piece_size.into()), prefix: bag.header() }
+    Plan { algorithm: Algorithm::Sha256, piece_size: bag.piece_size.into(), prefix: bag.header() }
 }
 
 /// The bytes from `start` to before `end`, both within the file and not the same, checked.

@@ -46,7 +46,7 @@ impl Gatherer {
                     None => return Ok((piece.finish(), true)),
                 },
             };
-            let room = usize::try_from(len - piece.done.len).unwrap_or(usize::MAX);
+            let room = usize::try_from(len - piece.len()).unwrap_or(usize::MAX);
             if room == 0 {
                 self.rest = Some(chunk);
                 return Ok((piece.finish(), false));
@@ -59,14 +59,15 @@ impl Gatherer {
     }
 }
 
+/// Puts chunks together without copying the large ones.
 #[derive(Default)]
-struct Collector {
+pub(super) struct Collector {
     done: Gathered,
     block: BytesMut,
 }
 
 impl Collector {
-    fn push(&mut self, chunk: Bytes) {
+    pub(super) fn push(&mut self, chunk: Bytes) {
         self.done.len += chunk.len() as u64;
         if chunk.len() >= SMALL {
             self.close_block();
@@ -86,7 +87,12 @@ impl Collector {
         }
     }
 
-    fn finish(mut self) -> Gathered {
+    /// The bytes so far.
+    pub(super) fn len(&self) -> u64 {
+        self.done.len
+    }
+
+    pub(super) fn finish(mut self) -> Gathered {
         self.close_block();
         self.done
     }

@@ -16,8 +16,19 @@ pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 const PLAIN: &str = "-sync";
 
 /// The interfaces that every adapter may import.
-const FREE: [&str; 10] =
-    ["types", "bodies", "digest", "digest-stream", "log", "settings", "clock", "entropy", "grants", "timer"];
+const FREE: &[&str] = &[
+    "types",
+    "bodies",
+    "digest",
+    "digest-stream",
+    "piece-digests",
+    "log",
+    "settings",
+    "clock",
+    "entropy",
+    "grants",
+    "timer",
+];
 
 /// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
 /// manifest asks for.

@@ -27,6 +27,21 @@ pub mod digest_stream {
     }
 }
 
+/// Digests of the pieces of bytes that pass by, and none of the whole: for content that is named by its pieces.
+pub mod piece_digests {
+    use crate::bindings::tidelock::storage::piece_digests as import;
+    use crate::{Body, Error};
+
+    pub use super::digest_stream::Algorithm;
+    pub use import::{Digests, Plan};
+
+    /// As [`digest_stream::tap`](super::digest_stream::tap), in half the time.
+    pub fn tap(data: Body, plan: &Plan) -> (Body, impl Future<Output = Result<Digests, Error>> + use<>) {
+        let tapped = import::tap(data.into(), plan);
+        (tapped.data.into(), tapped.digests.into_future())
+    }
+}
+
 /// Notes for the operator.
 pub mod log {
     use crate::bindings::tidelock::storage::log as import;

@@ -6,6 +6,7 @@ wasmtime::component::bindgen!({
     path: "../wit",
     imports: {
         "tidelock:storage/digest-stream.tap": store | trappable,
+        "tidelock:storage/piece-digests.tap": store | trappable,
         // Plain functions for the guest, which wait without a thread here.
         "tidelock:storage/bodies.[method]body.read": async | trappable,
         "tidelock:storage/http-sync": async | trappable,

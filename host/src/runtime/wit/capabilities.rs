@@ -4,10 +4,9 @@
 //! marks progress; every body that leaves passes through [`sent`]. What a call means is not decided here.
 
 use bytes::Bytes;
-use wasmtime::component::{Access, FutureReader};
 
 use super::bindings::tidelock::storage as wit;
-use super::body::{accept, give, give_in, outcome};
+use super::body::{accept, give, outcome};
 use super::call::{Caller, Outcome, call};
 use super::convert::{self, error_out};
 use super::{Host, WitBody};
@@ -15,7 +14,7 @@ use crate::capabilities::{Capabilities, bucket, digest, directory, http};
 use crate::runtime::progress::Waiting;
 use crate::runtime::state::State;
 use crate::runtime::stream::counted;
-use crate::types::{Body, Result};
+use crate::types::Body;
 
 /// A body that leaves through a capability.
 fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
@@ -33,7 +32,6 @@ impl wit::types::Host for State {}
 impl wit::http::Host for State {}
 impl wit::bucket::Host for State {}
 impl wit::directory::Host for State {}
-impl wit::digest_stream::Host for State {}
 
 impl wit::http::HostWithStore<State> for Host {
     async fn send(accessor: &Caller, grant: String, request: wit::http::Request) -> Outcome<wit::http::Response> {
@@ -281,44 +279,6 @@ impl wit::digest::Host for State {
     fn hmac_sha256(&mut self, key: Vec<u8>, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
         self.called()?;
         Ok(digest::hmac_sha256(&key, &data).to_vec())
-    }
-}
-
-impl wit::digest_stream::HostWithStore<State> for Host {
-    fn tap(
-        mut access: Access<'_, State, Self>,
-        data: WitBody,
-        plan: wit::digest_stream::Plan,
-    ) -> wasmtime::Result<wit::digest_stream::Tapped> {
-        access.data_mut().called()?;
-        let plan = digest::Plan {
-            algorithm: match plan.algorithm {
-                wit::digest_stream::Algorithm::Sha256 => digest::Algorithm::Sha256,
-                wit::digest_stream::Algorithm::Sha512 => digest::Algorithm::Sha512,
-                wit::digest_stream::Algorithm::Blake3 => digest::Algorithm::Blake3,
-            },
-            piece_size: plan.piece_size,
-            prefix: Bytes::from(plan.prefix),
-        };
-        let (data, _) = super::body::accept_in(&mut access, data, Waiting::Outside)?;
-        let (data, digests) = match digest::tap(data, plan) {
-            Ok(tapped) => tapped,
-            // The interface has no place for an error here: both ends of the tap give it.
-            Err(error) => {
-                let again = error.duplicate();
-                let failed: futures::future::BoxFuture<'static, Result<digest::Digests>> =
-                    Box::pin(std::future::ready(Err(again)));
-                (Body::new(futures::stream::iter([Err(error)]), None), failed)
-            }
-        };
-        let digests = FutureReader::new(&mut access, async move {
-            Ok::<_, wasmtime::Error>(outcome(digests.await).map(|d| wit::digest_stream::Digests {
-                size: d.size,
-                whole: d.whole,
-                pieces: d.pieces,
-            }))
-        })?;
-        Ok(wit::digest_stream::Tapped { data: give_in(&mut access, data)?, digests })
     }
 }
 

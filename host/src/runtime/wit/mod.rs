@@ -12,6 +12,7 @@ pub(super) mod convert;
 mod exports;
 mod grants;
 mod plain;
+mod taps;
 mod timer;
 
 use exports::WitBody;

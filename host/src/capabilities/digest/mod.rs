@@ -4,6 +4,8 @@
 //! one byte of it in its own memory. Pieces (BitTorrent-like bags, parts of an upload) are digested along with the whole
 //! in the same pass.
 
+mod pieces;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::StreamExt;
@@ -12,6 +14,7 @@ use sha2::Digest as _;
 use tokio::sync::oneshot;
 
 use crate::types::{Body, Error, Result};
+use pieces::Pieces;
 
 /// The most bytes that the digests of all pieces together may take: 64 MiB, which is 2,097,152 SHA-256 digests (256 GiB in
 /// pieces of 128 KiB).
@@ -43,6 +46,8 @@ impl Algorithm {
 pub struct Plan {
     /// Of the whole and of each piece.
     pub algorithm: Algorithm,
+    /// Whether there is to be a digest of the whole. With pieces too, that is the work twice.
+    pub whole: bool,
     /// Also a digest of each piece of this many bytes (the last may be shorter).
     pub piece_size: Option<u64>,
     /// Bytes that are digested before the stream's own, and count for pieces; they are not passed on.
@@ -54,7 +59,7 @@ pub struct Plan {
 pub struct Digests {
     /// The bytes that passed, without the prefix.
     pub size: u64,
-    /// Of prefix and stream together.
+    /// Of prefix and stream together; empty if it was not asked for.
     pub whole: Vec<u8>,
     /// One after the other; empty without a piece size. No bytes at all make no piece.
     pub pieces: Vec<u8>,
@@ -90,27 +95,27 @@ pub fn tap(data: Body, plan: Plan) -> Result<(Body, BoxFuture<'static, Result<Di
     let size = data.remaining();
     let state = Tap::new(&plan, size)?;
     let (sender, receiver) = oneshot::channel();
-    let passing = futures::stream::unfold(Some((data, state, sender)), |running| async move {
-        let (mut data, mut state, sender) = running?;
-        match data.next().await {
-            Some(Ok(chunk)) => match state.update(&chunk) {
-                Ok(()) => {
-                    state.size += chunk.len() as u64;
-                    Some((Ok(chunk), Some((data, state, sender))))
+    let passing = futures::stream::unfold(Some((data, state, Some(plan.prefix), sender)), |running| async move {
+        let (mut data, mut state, prefix, sender) = running?;
+        let passed = async {
+            if let Some(prefix) = prefix {
+                state.update(prefix).await?;
+            }
+            match data.next().await.transpose()? {
+                Some(chunk) => state.pass(chunk.clone()).await.map(|()| Some(chunk)),
+                None => Ok(None),
+            }
+        };
+        match passed.await {
+            Ok(Some(chunk)) => Some((Ok(chunk), Some((data, state, None, sender)))),
+            Ok(None) => match state.finish().await {
+                Ok(digests) => {
+                    let _ = sender.send(Ok(digests));
+                    None
                 }
-                Err(error) => {
-                    let _ = sender.send(Err(error.duplicate()));
-                    Some((Err(error), None))
-                }
+                Err(error) => Some((Err(told(sender, error)), None)),
             },
-            Some(Err(error)) => {
-                let _ = sender.send(Err(error.duplicate()));
-                Some((Err(error), None))
-            }
-            None => {
-                let _ = sender.send(Ok(state.finish()));
-                None
-            }
+            Err(error) => Some((Err(told(sender, error)), None)),
         }
     });
     let digests = async move {
@@ -119,6 +124,12 @@ pub fn tap(data: Body, plan: Plan) -> Result<(Body, BoxFuture<'static, Result<Di
         })
     };
     Ok((Body::new(passing, size), Box::pin(digests)))
+}
+
+/// Tells the other end of a tap what this one ends in.
+fn told(other: oneshot::Sender<Result<Digests>>, error: Error) -> Error {
+    let _ = other.send(Err(error.duplicate()));
+    error
 }
 
 enum Hasher {
@@ -158,85 +169,47 @@ impl Hasher {
     }
 }
 
-struct Pieces {
-    hasher: Hasher,
-    size: u64,
-    filled: u64,
-    digests: Vec<u8>,
-    digest_len: usize,
-}
-
+/// What of a stream has been digested.
 struct Tap {
-    whole: Hasher,
+    whole: Option<Hasher>,
     pieces: Option<Pieces>,
     size: u64,
 }
 
 impl Tap {
     fn new(plan: &Plan, size: Option<u64>) -> Result<Self> {
-        let digest_len = plan.algorithm.digest_len();
-        let pieces = match plan.piece_size {
-            None => None,
-            Some(0) => return Err(Error::invalid("a piece size of 0")),
-            Some(piece) => {
-                let total = size.unwrap_or(0).saturating_add(plan.prefix.len() as u64);
-                if total.div_ceil(piece).saturating_mul(digest_len as u64) > MOST_PIECE_BYTES as u64 {
-                    return Err(too_many_pieces());
-                }
-                let hasher = Hasher::new(plan.algorithm);
-                Some(Pieces { hasher, size: piece, filled: 0, digests: Vec::new(), digest_len })
-            }
-        };
-        let mut tap = Self { whole: Hasher::new(plan.algorithm), pieces, size: 0 };
-        tap.update(&plan.prefix)?;
-        Ok(tap)
+        let total = size.unwrap_or(0).saturating_add(plan.prefix.len() as u64);
+        let pieces = plan.piece_size.map(|piece| Pieces::new(plan.algorithm, piece, total)).transpose()?;
+        Ok(Self { whole: plan.whole.then(|| Hasher::new(plan.algorithm)), pieces, size: 0 })
     }
 
-    fn update(&mut self, bytes: &[u8]) -> Result<()> {
-        self.whole.update(bytes);
+    async fn update(&mut self, bytes: Bytes) -> Result<()> {
+        if let Some(whole) = &mut self.whole {
+            whole.update(&bytes);
+        }
         match &mut self.pieces {
-            Some(pieces) => pieces.update(bytes),
+            Some(pieces) => pieces.update(bytes).await,
             None => Ok(()),
         }
     }
 
-    fn finish(mut self) -> Digests {
+    /// Takes the stream's next bytes.
+    async fn pass(&mut self, bytes: Bytes) -> Result<()> {
+        self.size += bytes.len() as u64;
+        self.update(bytes).await
+    }
+
+    async fn finish(self) -> Result<Digests> {
         let mut whole = Vec::new();
-        self.whole.finish_into(&mut whole);
-        let pieces = self.pieces.map(Pieces::finish).unwrap_or_default();
-        Digests { size: self.size, whole, pieces }
-    }
-}
-
-impl Pieces {
-    fn update(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let room = usize::try_from(self.size - self.filled).unwrap_or(usize::MAX);
-            let (head, rest) = bytes.split_at(room.min(bytes.len()));
-            self.hasher.update(head);
-            self.filled += head.len() as u64;
-            if self.filled == self.size {
-                if self.digests.len() + self.digest_len > MOST_PIECE_BYTES {
-                    return Err(too_many_pieces());
-                }
-                self.hasher.finish_into(&mut self.digests);
-                self.filled = 0;
-            }
-            bytes = rest;
+        if let Some(mut hasher) = self.whole {
+            hasher.finish_into(&mut whole);
         }
-        Ok(())
+        let pieces = match self.pieces {
+            Some(pieces) => pieces.finish().await?,
+            None => Vec::new(),
+        };
+        Ok(Digests { size: self.size, whole, pieces })
     }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.filled > 0 {
-            self.hasher.finish_into(&mut self.digests);
-        }
-        self.digests
-    }
-}
-
-fn too_many_pieces() -> Error {
-    Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
 }
 
 #[cfg(test)]
@@ -247,7 +220,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn plan(algorithm: Algorithm, piece_size: Option<u64>, prefix: &'static str) -> Plan {
-        Plan { algorithm, piece_size, prefix: Bytes::from_static(prefix.as_bytes()) }
+        Plan { algorithm, whole: true, piece_size, prefix: Bytes::from_static(prefix.as_bytes()) }
     }
 
     /// FIPS 180-4's example "abc", and test cases 2 and 6 of RFC 4231.
@@ -288,20 +261,40 @@ mod tests {
         assert_eq!(*digests.await.unwrap_err().kind(), ErrorKind::Invalid);
     }
 
+    /// Pieces within a task, as large as one, and larger; several tasks, and a rest.
+    #[tokio::test]
+    async fn many_pieces_of_much() {
+        let data: Bytes = (0..5u32 << 20).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        for size in [300_000usize, 1 << 20, (1 << 20) + 1, 2 << 20, 6 << 20] {
+            let chunks: Vec<_> = data.chunks(77_777).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            let body = Body::new(futures::stream::iter(chunks), Some(data.len() as u64));
+            let (body, digests) = tap(body, plan(Algorithm::Blake3, Some(size as u64), "abc")).unwrap();
+            assert_eq!(body.collect(data.len()).await.unwrap(), data);
+            let all = [b"abc", &data[..]].concat();
+            let expected: Vec<u8> = all.chunks(size).flat_map(|piece| *blake3::hash(piece).as_bytes()).collect();
+            assert!(digests.await.unwrap().pieces == expected, "pieces of {size}");
+        }
+    }
+
     proptest! {
         /// However the stream is cut into chunks, pieces and whole are those of prefix and stream together.
         #[test]
-        fn pieces_and_whole(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8), piece in 1u64..50) {
+        fn pieces_and_whole(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8),
+            piece in 1u64..50,
+            whole: bool,
+        ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let data = chunks.concat();
             let body = Body::new(futures::stream::iter(chunks.into_iter().map(|c| Ok(c.into()))), None);
-            let (body, digests) = tap(body, plan(Algorithm::Sha512, Some(piece), "prefix")).unwrap();
+            let (body, digests) = tap(body, Plan { whole, ..plan(Algorithm::Sha512, Some(piece), "prefix") }).unwrap();
             let passed = runtime.block_on(body.collect(1000)).unwrap();
             prop_assert_eq!(&passed[..], &data[..]);
             let digests = runtime.block_on(digests).unwrap();
             let all = [b"prefix".as_slice(), &data].concat();
             prop_assert_eq!(digests.size, data.len() as u64);
-            prop_assert_eq!(digests.whole, sha2::Sha512::digest(&all).to_vec());
+            let expected = if whole { sha2::Sha512::digest(&all).to_vec() } else { Vec::new() };
+            prop_assert_eq!(digests.whole, expected);
             let pieces: Vec<u8> = all.chunks(piece as usize).flat_map(|p| sha2::Sha512::digest(p).to_vec()).collect();
             prop_assert_eq!(digests.pieces, pieces);
         }
