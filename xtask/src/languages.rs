@@ -19,9 +19,10 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
+use crate::backends::node;
 use crate::backends::python::Python;
 use crate::guests::{adapters_dir, with_manifest};
-use crate::run::{self, capture, run, size};
+use crate::run::{self, run, size};
 use crate::{apt, cache, say, wit_plain};
 
 /// A language that an adapter is written in.
@@ -32,9 +33,6 @@ pub enum Language {
     /// QuickJS; the world of plain functions.
     JavaScript,
 }
-
-/// The oldest Node.js that the tool runs on.
-const NODE: u32 = 18;
 
 /// Runs componentize-py with the arguments that follow.
 const COMPONENTIZE_PY: &str = "sys.argv[0] = 'componentize-py'; from componentize_py import script; sys.exit(script())";
@@ -90,7 +88,7 @@ impl Language {
         match self {
             Self::Python if apt::find("python3").is_none() => Some("there is no `python3` here: install Python".into()),
             Self::Python => None,
-            Self::JavaScript => why_no_node(),
+            Self::JavaScript => node::why_not(),
         }
     }
 
@@ -116,23 +114,6 @@ pub fn ensure() -> Result<BTreeMap<String, PathBuf>> {
     };
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))
-}
-
-fn why_no_node() -> Option<String> {
-    let install = format!("install Node.js {NODE} or newer, with npm");
-    if let Some(missing) = ["node", "npm"].into_iter().find(|program| apt::find(program).is_none()) {
-        return Some(format!("there is no `{missing}` here: {install}"));
-    }
-    let said = capture(Command::new("node").arg("--version")).unwrap_or_default();
-    match major(&said) {
-        Some(version) if version >= NODE => None,
-        _ => Some(format!("`node --version` says {:?}: {install}", said.trim())),
-    }
-}
-
-/// The first number of `v20.20.2`.
-fn major(version: &str) -> Option<u32> {
-    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
 fn build(language: Language) -> Result<PathBuf> {
@@ -236,16 +217,14 @@ fn python(staged: &Path, made: &Path) -> Result<()> {
 fn javascript(staged: &Path, made: &Path) -> Result<()> {
     let language = Language::JavaScript;
     let source = staged.join("source");
-    let entry = cache::install(language.tool(), &format!("{} from npm", language.tool()), |partial| {
-        for file in ["package.json", "package-lock.json"] {
-            fs::copy(source.join(file), partial.join(file)).with_context(|| format!("cannot copy {file}"))?;
-        }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-        run(npm.current_dir(partial))
-    })?;
-    let mut command = Command::new("node");
-    command.arg(entry.join("node_modules/componentize-qjs/cli.mjs"));
+    let read = |file: &str| {
+        fs::read_to_string(source.join(file)).with_context(|| format!("cannot read {file} of the example"))
+    };
+    let (package, lock) = (read("package.json")?, read("package-lock.json")?);
+    let files = [("package.json", &*package), ("package-lock.json", &*lock)];
+    let installed = node::install(language.tool(), language.tool(), &files)?;
+    let mut command = Command::new(installed.node);
+    command.arg(installed.dir.join("node_modules/componentize-qjs/cli.mjs"));
     command.arg("--wit").arg(staged.join("wit")).args(["--world", language.component()]);
     command.arg("--js").arg(source.join("adapter.js")).args(["--sync", "--stub-wasi", "--output"]).arg(made);
     run(command.current_dir(staged))
@@ -254,12 +233,6 @@ fn javascript(staged: &Path, made: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_of_node_are_read() {
-        assert_eq!(major("v20.20.2\n"), Some(20));
-        assert_eq!((major("20"), major(""), major("vx.1")), (None, None, None));
-    }
 
     #[test]
     fn what_was_made_of_other_inputs_or_changed_since_is_made_again() -> Result<()> {

@@ -12,7 +12,7 @@ mod go;
 mod http;
 pub mod kubo;
 pub mod moto;
-mod node;
+pub(crate) mod node;
 pub(crate) mod python;
 pub mod seaweed;
 pub mod state;

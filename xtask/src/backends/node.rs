@@ -1,4 +1,4 @@
-//! Servers that are Node programs of this repository: their sources and their packages in the cache.
+//! Node programs: servers of this repository and tools from npm, their sources and their packages in the cache.
 //!
 //! Packages come from npm as `package-lock.json` names them, each by its digest, and none of their install scripts is
 //! run. A server runs with Node's own file as its program, since [`super::daemon`] knows a process by the file that it
