@@ -261,7 +261,7 @@ impl Adapter {
         outcome: std::result::Result<wasmtime::Result<Result<T>>, Struck>,
     ) -> Result<T> {
         match outcome {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => answer.map_err(|error| running.progress.advised(error)),
             Ok(Err(error)) => Err(failure(&running.store, error)),
             Err(struck) => Err(struck.error()),
         }

@@ -1,17 +1,21 @@
-//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, and
-//! the limit that struck, if one did.
+//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, what
+//! helps against a failure, and the limit that struck, if one did.
 //!
 //! Bytes move in streams that outlive the moment in which the store is at hand, so their counters live here, shared. A
 //! limit that strikes is noted once, by whoever sees it first, and wakes the watch, which ends the operation.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 
 use super::limits::{Limits, Struck};
+use crate::types::Error;
+
+/// The most bytes of advice that are kept: none of ours is longer, but some name what a guest asked for.
+const ADVICE: usize = 512;
 
 /// Signs of life of one operation, and what it has used.
 pub(super) struct Progress {
@@ -38,6 +42,8 @@ pub(super) struct Progress {
     read: AtomicU64,
     /// Nanoseconds on a thread.
     cpu: AtomicU64,
+    /// The message of the last host call that failed with something that helps, and that.
+    advice: Mutex<Option<(String, String)>>,
 }
 
 /// Who is waited for.
@@ -75,6 +81,7 @@ impl Progress {
             sent: none(),
             read: none(),
             cpu: none(),
+            advice: Mutex::default(),
         }
     }
 
@@ -107,6 +114,26 @@ impl Progress {
     /// A host call was begun or answered.
     pub(super) fn stepped(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A host call failed.
+    pub(super) fn failed(&self, error: &Error) {
+        if let Some(advice) = error.advice().filter(|advice| advice.len() <= ADVICE) {
+            let known = (error.message().to_owned(), advice.to_owned());
+            *self.advice.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        }
+    }
+
+    /// An adapter's error, with what helps if it passes on what a host call said. The interface has no place for that: a
+    /// guest is told what went wrong, and what to do is for whoever runs the host.
+    pub(super) fn advised(&self, error: Error) -> Error {
+        let known = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match known {
+            Some((message, advice)) if error.advice().is_none() && error.message().contains(&message) => {
+                error.hint(advice)
+            }
+            _ => error,
+        }
     }
 
     /// Bytes moved into or out of the guest.
@@ -235,6 +262,21 @@ mod tests {
         assert!(!progress.excused());
         drop(guest);
         assert!(!progress.excused());
+    }
+
+    #[test]
+    fn advice_goes_with_what_it_is_for() {
+        let progress = Progress::new(&Limits::default());
+        let refused = Error::denied("no such key").hint("correct it");
+        progress.failed(&refused);
+        progress.failed(&Error::unavailable("later"));
+        let passed_on = progress.advised(Error::denied("the bucket: no such key"));
+        assert_eq!(passed_on.advice(), Some("correct it"));
+        progress.failed(&refused);
+        assert_eq!(progress.advised(Error::denied("something else")).advice(), None);
+        progress.failed(&refused);
+        let own = progress.advised(Error::denied("no such key").hint("the adapter's own"));
+        assert_eq!(own.advice(), Some("the adapter's own"));
     }
 
     #[test]

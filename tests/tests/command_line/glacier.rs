@@ -140,7 +140,10 @@ fn temporary_credentials_serve_and_wrong_ones_do_not() {
         home.env(name, value);
         let outcome = home.run_with(&["store", "-", "--json"], b"x");
         assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
-        assert_eq!(outcome.json()["error"]["kind"], "denied", "{name}: {}", outcome.stderr);
+        let error = &outcome.json()["error"];
+        assert_eq!(error["kind"], "denied", "{name}: {}", outcome.stderr);
+        // It has come through the adapter, which is told what went wrong and not what to do.
+        assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("credentials of the grant")), "{error}");
         assert!(!outcome.stderr.contains("hush-hush"), "{}", outcome.stderr);
     }
 }

@@ -48,7 +48,11 @@ fn ends<T>(state: &mut State, wait: Wait, result: &Result<T>) -> wasmtime::Resul
         Err(error) if *error.kind() == ErrorKind::Limit => {
             Err(state.strike(Struck::Capability(error.message().to_owned())))
         }
-        _ => Ok(()),
+        Err(error) => {
+            state.progress.failed(error);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
     }
 }
 
