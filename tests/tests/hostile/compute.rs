@@ -21,6 +21,12 @@ pub fn attacks() -> Vec<Attack> {
         ),
         // What the host computes for it counts as well.
         Attack::store("a_loop_of_digests", "compute-hash", "cpu = '300ms'", ("limit", "limit: cpu 300ms")),
+        Attack::store(
+            "a_tower_of_taps",
+            "compute-tap",
+            "cpu = '300ms', deadline = '10s'",
+            ("limit", "limit: cpu 300ms"),
+        ),
         Attack::store("a_memory_bomb", "compute-hoard", "memory = '8 MiB'", ("limit", "limit: memory 8 MiB")),
         load("a_memory_bomb_in_start", || with_module(MEMORY_GROWS), "", ("limit", "limit: memory 64 MiB")),
         load("a_memory_that_is_too_large_from_the_start", || with_pages(2000), "", ("limit", "limit: memory 64 MiB")),

@@ -6,6 +6,9 @@
 
 mod pieces;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::StreamExt;
@@ -65,6 +68,9 @@ pub struct Digests {
     pub pieces: Vec<u8>,
 }
 
+/// Is told the time that was spent on other threads than those that poll a body.
+pub type Spent = Arc<dyn Fn(Duration) + Send + Sync>;
+
 /// SHA-256 of a value.
 pub fn sha256(data: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(data).into()
@@ -91,9 +97,9 @@ pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
 /// # Errors
 /// `invalid` for a piece size of 0, or one so small that the digests of a body of known size exceed
 /// [`MOST_PIECE_BYTES`]. A body of unknown size that exceeds them ends in the same error.
-pub fn tap(data: Body, plan: Plan) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
+pub fn tap(data: Body, plan: Plan, spent: Spent) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
     let size = data.remaining();
-    let state = Tap::new(&plan, size)?;
+    let state = Tap::new(&plan, size, spent)?;
     let (sender, receiver) = oneshot::channel();
     let passing = futures::stream::unfold(Some((data, state, Some(plan.prefix), sender)), |running| async move {
         let (mut data, mut state, prefix, sender) = running?;
@@ -177,9 +183,9 @@ struct Tap {
 }
 
 impl Tap {
-    fn new(plan: &Plan, size: Option<u64>) -> Result<Self> {
+    fn new(plan: &Plan, size: Option<u64>, spent: Spent) -> Result<Self> {
         let total = size.unwrap_or(0).saturating_add(plan.prefix.len() as u64);
-        let pieces = plan.piece_size.map(|piece| Pieces::new(plan.algorithm, piece, total)).transpose()?;
+        let pieces = plan.piece_size.map(|piece| Pieces::new(plan.algorithm, piece, total, spent)).transpose()?;
         Ok(Self { whole: plan.whole.then(|| Hasher::new(plan.algorithm)), pieces, size: 0 })
     }
 
@@ -218,6 +224,10 @@ mod tests {
     use crate::types::ErrorKind;
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
+
+    fn tap(data: Body, plan: Plan) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
+        super::tap(data, plan, Arc::new(|_| {}))
+    }
 
     fn plan(algorithm: Algorithm, piece_size: Option<u64>, prefix: &'static str) -> Plan {
         Plan { algorithm, whole: true, piece_size, prefix: Bytes::from_static(prefix.as_bytes()) }
@@ -274,6 +284,20 @@ mod tests {
             let expected: Vec<u8> = all.chunks(size).flat_map(|piece| *blake3::hash(piece).as_bytes()).collect();
             assert!(digests.await.unwrap().pieces == expected, "pieces of {size}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_time_on_other_threads_is_told() {
+        let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = Arc::clone(&told);
+        let spent: Spent = Arc::new(move |time| {
+            counter.fetch_add(time.as_nanos() as u64, std::sync::atomic::Ordering::Relaxed);
+        });
+        let plan = Plan { whole: false, ..plan(Algorithm::Sha256, Some(1024), "") };
+        let (body, digests) = super::tap(Body::from_bytes(vec![1; 4 << 20]), plan, spent).unwrap();
+        body.collect(4 << 20).await.unwrap();
+        digests.await.unwrap();
+        assert!(told.load(std::sync::atomic::Ordering::Relaxed) > 0);
     }
 
     proptest! {

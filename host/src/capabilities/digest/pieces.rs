@@ -2,13 +2,16 @@
 //!
 //! Pieces do not depend on each other. So a MiB of them is a task of its own on the blocking threads: a stream is digested
 //! on as many processors as are free, while it passes, and holds up nobody else on the runtime's threads. A few such tasks
-//! may be under way; then the stream waits for the first. Pieces that are larger are digested as their bytes pass.
+//! may be under way; then the stream waits for the first. Pieces that are larger are digested as their bytes pass. What a
+//! task takes is told to whoever counts the time of an operation, since it is none of the threads that are seen there.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::{Algorithm, Hasher, MOST_PIECE_BYTES};
+use super::{Algorithm, Hasher, MOST_PIECE_BYTES, Spent};
 use crate::capabilities::gather::{Collector, Gathered};
 use crate::types::{Error, Result};
 
@@ -23,7 +26,8 @@ pub(super) struct Pieces {
     size: u64,
     large: Option<Large>,
     waiting: Collector,
-    running: FuturesOrdered<JoinHandle<Vec<u8>>>,
+    running: FuturesOrdered<JoinHandle<(Vec<u8>, Duration)>>,
+    spent: Spent,
     /// Those of all tasks that have ended.
     digests: Vec<u8>,
     /// The bytes that the digests of all whole pieces so far have or will have.
@@ -38,7 +42,7 @@ struct Large {
 
 impl Pieces {
     /// Pieces of so many bytes. `invalid` for 0, and if the digests of `total` bytes would be too many.
-    pub(super) fn new(algorithm: Algorithm, size: u64, total: u64) -> Result<Self> {
+    pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, spent: Spent) -> Result<Self> {
         if size == 0 {
             return Err(Error::invalid("a piece size of 0"));
         }
@@ -49,6 +53,7 @@ impl Pieces {
             large,
             waiting: Collector::default(),
             running: FuturesOrdered::new(),
+            spent,
             digests: Vec::new(),
             claimed: 0,
         };
@@ -107,14 +112,20 @@ impl Pieces {
         }
         let (algorithm, size) = (self.algorithm, self.size);
         let bytes = std::mem::take(&mut self.waiting).finish();
-        self.running.push_back(tokio::task::spawn_blocking(move || digests(algorithm, size, &bytes)));
+        self.running.push_back(tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            (digests(algorithm, size, &bytes), began.elapsed())
+        }));
         Ok(())
     }
 
     /// Waits for the first task that is under way.
     async fn take(&mut self) -> Result<()> {
         match self.running.next().await {
-            Some(Ok(digests)) => self.digests.extend(digests),
+            Some(Ok((digests, time))) => {
+                self.digests.extend(digests);
+                (self.spent)(time);
+            }
             Some(Err(error)) => return Err(Error::other(format!("a digest was cut off: {error}"))),
             None => {}
         }

@@ -83,7 +83,7 @@ fn write_all_at(file: &std::fs::File, chunks: &[Bytes], mut offset: u64) -> io::
         file.write_all_at(chunk, offset)?;
         offset += chunk.len() as u64;
     }
-    if offset % BEHIND == 0 {
+    if offset.is_multiple_of(BEHIND) {
         write_behind(file, offset - BEHIND);
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Digests of bytes that pass: `tidelock:storage/digest-stream`, and `piece-digests` since 0.1.1.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use wasmtime::component::{Access, FutureReader};
@@ -66,7 +68,10 @@ impl piece_digests::HostWithStore<State> for Host {
 fn tap(access: &mut Access<'_, State, Host>, data: WitBody, plan: Plan) -> wasmtime::Result<(Body, Outcome)> {
     access.data_mut().called()?;
     let (data, _) = accept_in(&mut *access, data, Waiting::Outside)?;
-    Ok(digest::tap(data, plan).unwrap_or_else(|error| {
+    // Against the operation's limit; that it struck shows in the operation.
+    let progress = access.data_mut().progress.clone();
+    let spent = Arc::new(move |time| drop(progress.spends(time)));
+    Ok(digest::tap(data, plan, spent).unwrap_or_else(|error| {
         // The interfaces have no place for an error here: both ends of the tap give it.
         let again = error.duplicate();
         let failed: Outcome = Box::pin(std::future::ready(Err(again)));
