@@ -143,6 +143,7 @@ impl Place for Ton {
     fn damage<'a>(&'a self, _: &'a str, id: &'a ObjectId, how: Damage) -> BoxFuture<'a, ()> {
         async move {
             let (file, _) = self.file_of(id.as_str()).expect("a bag");
+            self.daemon().verify(id.as_str()).expect("a bag that is whole");
             if how == Damage::Lose {
                 self.ask("POST", "remove", &json!({ "bag_id": id, "with_files": false }).to_string());
             }

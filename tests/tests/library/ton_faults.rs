@@ -66,6 +66,7 @@ async fn wrong_bytes_in_the_shared_directory_are_corrupt() {
         fs::write(&file, damaged).unwrap();
     };
     let proof = world.first.ask("GET", &format!("piece/proof?bag_id={id}&piece=3"), "").unwrap();
+    world.first.verify(id.as_str()).unwrap();
     damage(&|bytes| bytes[3 * PIECE] ^= 1);
     assert_eq!(kind(read(&bags, &id, None)).await, ErrorKind::Corrupt);
     assert_eq!(kind(read(&bags, &id, Some((3 * PIECE, 3 * PIECE + 1)))).await, ErrorKind::Corrupt);

@@ -107,6 +107,16 @@ impl TonStorage {
         ask(self.port, method, path, body)
     }
 
+    /// Has it read a bag from end to end and waits for that. It reads a new bag once more by itself, in the background, and
+    /// forgets what it finds damaged: whoever is to damage a file first waits for the two.
+    pub fn verify(&self, bag: &str) -> Result<()> {
+        for _ in 0..2 {
+            let said = self.ask("POST", "verify", &format!("{{\"bag_id\":\"{bag}\"}}"))?;
+            anyhow::ensure!(said.contains("true"), "the bag {bag} is not whole: {said}");
+        }
+        Ok(())
+    }
+
     /// The folder that is shared with it. Its own name for it is the same.
     pub fn shared(&self) -> PathBuf {
         self.daemon.dir().join("shared")
