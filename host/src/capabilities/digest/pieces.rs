@@ -24,20 +24,15 @@ const TASKS: usize = 3;
 pub(super) struct Pieces {
     algorithm: Algorithm,
     size: u64,
-    large: Option<Large>,
+    /// The bytes so far.
+    passed: u64,
+    /// Of pieces that are larger than a task: all of them, as they come.
+    large: Option<Sequence>,
     waiting: Collector,
     running: FuturesOrdered<JoinHandle<(Vec<u8>, Duration)>>,
     spent: Spent,
     /// Those of all tasks that have ended.
     digests: Vec<u8>,
-    /// The bytes that the digests of all whole pieces so far have or will have.
-    claimed: u64,
-}
-
-/// A piece that is larger than a task.
-struct Large {
-    hasher: Hasher,
-    filled: u64,
 }
 
 impl Pieces {
@@ -46,16 +41,15 @@ impl Pieces {
         if size == 0 {
             return Err(Error::invalid("a piece size of 0"));
         }
-        let large = (size > TASK).then(|| Large { hasher: Hasher::new(algorithm), filled: 0 });
         let pieces = Self {
             algorithm,
             size,
-            large,
+            passed: 0,
+            large: (size > TASK).then(|| Sequence::new(algorithm, size)),
             waiting: Collector::default(),
             running: FuturesOrdered::new(),
             spent,
             digests: Vec::new(),
-            claimed: 0,
         };
         pieces.check(total.div_ceil(size))?;
         Ok(pieces)
@@ -63,31 +57,18 @@ impl Pieces {
 
     /// Takes the next bytes.
     pub(super) async fn update(&mut self, mut bytes: Bytes) -> Result<()> {
-        let unit = if self.large.is_some() { self.size } else { TASK / self.size * self.size };
+        self.passed = self.passed.saturating_add(bytes.len() as u64);
+        self.check(self.passed / self.size)?;
+        if let Some(large) = &mut self.large {
+            large.update(&bytes);
+            return Ok(());
+        }
+        let task = TASK / self.size * self.size;
         while !bytes.is_empty() {
-            let filled = self.large.as_ref().map_or(self.waiting.len(), |large| large.filled);
-            let room = usize::try_from(unit - filled).unwrap_or(usize::MAX);
-            let head = bytes.split_to(room.min(bytes.len()));
-            let full = head.len() == room;
-            match &mut self.large {
-                Some(large) => {
-                    large.hasher.update(&head);
-                    large.filled += head.len() as u64;
-                    if full {
-                        large.filled = 0;
-                        self.claim(1)?;
-                        if let Some(large) = &mut self.large {
-                            large.hasher.finish_into(&mut self.digests);
-                        }
-                    }
-                }
-                None => {
-                    self.waiting.push(head);
-                    if full {
-                        self.claim(unit / self.size)?;
-                        self.begin().await?;
-                    }
-                }
+            let room = usize::try_from(task - self.waiting.len()).unwrap_or(usize::MAX);
+            self.waiting.push(bytes.split_to(room.min(bytes.len())));
+            if self.waiting.len() == task {
+                self.begin().await?;
             }
         }
         Ok(())
@@ -95,13 +76,13 @@ impl Pieces {
 
     /// The digests of all pieces, the last one of which may be shorter.
     pub(super) async fn finish(mut self) -> Result<Vec<u8>> {
+        if let Some(large) = self.large {
+            return Ok(large.finish());
+        }
         while !self.running.is_empty() {
             self.take().await?;
         }
-        match &mut self.large {
-            Some(large) if large.filled > 0 => large.hasher.finish_into(&mut self.digests),
-            _ => self.digests.extend(digests(self.algorithm, self.size, &self.waiting.finish())),
-        }
+        self.digests.extend(digests(self.algorithm, self.size, &self.waiting.finish()));
         Ok(self.digests)
     }
 
@@ -132,16 +113,9 @@ impl Pieces {
         Ok(())
     }
 
-    fn claim(&mut self, pieces: u64) -> Result<()> {
-        self.check(pieces)?;
-        self.claimed += pieces * self.algorithm.digest_len() as u64;
-        Ok(())
-    }
-
-    /// `invalid` if so many more pieces would be too many.
+    /// `invalid` if the digests of so many pieces would be too many.
     fn check(&self, pieces: u64) -> Result<()> {
-        let more = pieces.saturating_mul(self.algorithm.digest_len() as u64);
-        if self.claimed.saturating_add(more) > MOST_PIECE_BYTES as u64 {
+        if pieces.saturating_mul(self.algorithm.digest_len() as u64) > MOST_PIECE_BYTES as u64 {
             return Err(
                 Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
             );
@@ -150,25 +124,45 @@ impl Pieces {
     }
 }
 
-/// The digests of the pieces of these bytes, one after the other.
+/// The digests of the pieces of these bytes.
 fn digests(algorithm: Algorithm, size: u64, bytes: &Gathered) -> Vec<u8> {
-    let (mut hasher, mut filled, mut out) = (Hasher::new(algorithm), 0, Vec::new());
-    for chunk in &bytes.chunks {
-        let mut chunk = &chunk[..];
-        while !chunk.is_empty() {
-            let room = usize::try_from(size - filled).unwrap_or(usize::MAX);
-            let (head, rest) = chunk.split_at(room.min(chunk.len()));
-            hasher.update(head);
-            filled += head.len() as u64;
-            if filled == size {
-                hasher.finish_into(&mut out);
-                filled = 0;
+    let mut pieces = Sequence::new(algorithm, size);
+    bytes.chunks.iter().for_each(|chunk| pieces.update(chunk));
+    pieces.finish()
+}
+
+/// Pieces that are digested one after the other.
+struct Sequence {
+    hasher: Hasher,
+    size: u64,
+    /// The bytes of the last piece so far.
+    filled: u64,
+    digests: Vec<u8>,
+}
+
+impl Sequence {
+    fn new(algorithm: Algorithm, size: u64) -> Self {
+        Self { hasher: Hasher::new(algorithm), size, filled: 0, digests: Vec::new() }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(self.size - self.filled).unwrap_or(usize::MAX);
+            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+            self.hasher.update(head);
+            self.filled += head.len() as u64;
+            if self.filled == self.size {
+                self.hasher.finish_into(&mut self.digests);
+                self.filled = 0;
             }
-            chunk = rest;
+            bytes = rest;
         }
     }
-    if filled > 0 {
-        hasher.finish_into(&mut out);
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.filled > 0 {
+            self.hasher.finish_into(&mut self.digests);
+        }
+        self.digests
     }
-    out
 }

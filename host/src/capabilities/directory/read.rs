@@ -3,7 +3,7 @@
 //! Each chunk is a task of its own on the blocking threads, so that a reader who is slow, or never comes back, holds a
 //! file handle and at most four chunks, but no thread. A chunk that has been dropped leaves its memory to a later one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
@@ -29,7 +29,7 @@ pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
     let info = info_of_file(path, &metadata)?;
     let (start, len) = range.within(info.size)?;
     let file = Arc::new(file.into_std());
-    let buffers = Buffers::new(AHEAD + 1);
+    let buffers = Arc::new(Buffers::default());
     let chunks = (0..len.div_ceil(CHUNK)).map(move |index| {
         let (file, buffers) = (Arc::clone(&file), Arc::clone(&buffers));
         let from = index * CHUNK;
@@ -60,18 +60,16 @@ fn read_at(file: &std::fs::File, mut buffer: Buffer, mut offset: u64, len: u64) 
 
 /// The memory of chunks that were taken and dropped again, for those that are still to come: new memory comes from the
 /// system page by page, which takes about as long as reading from its cache.
-struct Buffers {
-    free: Mutex<Vec<Vec<u8>>>,
-    most: usize,
-}
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl Buffers {
-    fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), most })
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(self: Arc<Self>) -> Buffer {
-        let bytes = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let bytes = self.free().pop().unwrap_or_default();
         Buffer { bytes, home: self }
     }
 }
@@ -90,8 +88,9 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < self.home.most {
+        let mut free = self.home.free();
+        // Those that are read ahead, and the one that is being looked at.
+        if free.len() <= AHEAD {
             free.push(std::mem::take(&mut self.bytes));
         }
     }
