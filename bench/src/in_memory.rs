@@ -93,7 +93,7 @@ impl Directory for InMemory {
         })
     }
 
-    fn collect(&self) -> BoxFuture<'_, Result<u64>> {
+    fn gc(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async { Ok(0) })
     }
 }

@@ -80,7 +80,7 @@ pub fn run(gib: &[u64], note: impl Fn(&str)) -> Result<Peaks> {
 /// have here: for the program alone they would all be compiled again.
 pub fn program() -> Result<PathBuf> {
     let mut cargo = run::cargo("build");
-    cargo.args(["--release", "--package", "tidelock-bench", "--package", "tidelock", "--bin", "tidelock"]);
+    cargo.args(["--release", "--package", "tidelock-bench", "--package", "tidelock-cli", "--bin", "tidelock"]);
     run::run(&mut cargo)?;
     let program = std::env::current_exe()?.with_file_name("tidelock");
     ensure!(program.is_file(), "cargo built no {}: run `cargo xtask bench sandbox`", program.display());

@@ -15,7 +15,7 @@ use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::bucket::{Bucket, PutOptions, S3Bucket};
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
 use tidelock::config::{Config, CredentialRef};
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits, builtin};
+use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
 use tidelock::types::{Body, ObjectId, StoreHint};
 use tidelock::{Host, Secrets, SnapshotId, Source, StoreOptions};
 
@@ -336,7 +336,7 @@ async fn adapter(server: &Server) -> Result<Arc<Adapter>> {
 
 /// A component that travels in the library.
 pub fn component(name: &str) -> Result<Vec<u8>> {
-    let bytes = builtin::builtin(name).map(<[u8]>::to_vec);
+    let bytes = tidelock::builtin::builtin(name).map(<[u8]>::to_vec);
     bytes.with_context(|| format!("the adapter {name} was not built; run `cargo xtask bench sandbox`"))
 }
 

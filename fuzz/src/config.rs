@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidelock::ErrorKind;
 use tidelock::capabilities::grant;
-use tidelock::config::{Ack, Backend, Config, DEFAULT_ROUTE, Listen};
+use tidelock::config::{Ack, BackendConfig, Config, DEFAULT_ROUTE, Listen};
 
 use crate::one_line;
 
@@ -55,7 +55,7 @@ fn makes_sense(config: &Config) {
     assert!(matches!(config.service.listen, Listen::Unix(_)) || config.service.token_file.is_some());
 }
 
-fn backend_makes_sense(backend: &Backend) {
+fn backend_makes_sense(backend: &BackendConfig) {
     for http in backend.grants.http.values() {
         // What the configuration takes, the capability takes too: nothing is found out when the first request goes out.
         let grant = grant::HttpGrant::to(http.origins.iter().map(String::as_str)).expect("origins that are origins");

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelock::ErrorKind;
 use tidelock::capabilities::grant::{HeaderCredential, HttpGrant, Secret};
-use tidelock::capabilities::http::{Http, HttpClient, MOST_HEADER_BYTES, MOST_HEADERS, Part, Request, Response};
+use tidelock::capabilities::http::{Http, HttpClient, MAX_HEADER_BYTES, MAX_HEADERS, Part, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -166,9 +166,9 @@ fn failed(error: &tidelock::Error) {
 
 fn answered(manner: Manner, reply: &[u8], response: &Response, body: &[u8]) {
     assert!((100..=999).contains(&response.status), "the status {}", response.status);
-    assert!(response.headers.len() <= MOST_HEADERS, "{} headers", response.headers.len());
+    assert!(response.headers.len() <= MAX_HEADERS, "{} headers", response.headers.len());
     let size: usize = response.headers.iter().map(|(name, value)| name.len() + value.chars().count()).sum();
-    assert!(size <= MOST_HEADER_BYTES, "{size} bytes of headers");
+    assert!(size <= MAX_HEADER_BYTES, "{size} bytes of headers");
     for (name, value) in &response.headers {
         let token = |b: u8| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"\"(),/:;<=>?@[\\]{}".contains(&b);
         assert!(!name.is_empty() && name.bytes().all(token), "the header name {name:?}");

@@ -4,7 +4,7 @@
 
 use tidelock::ErrorKind;
 use tidelock::runtime::Limits;
-use tidelock::runtime::manifest::{MOST_MANIFEST_BYTES, Manifest, embed_manifest, find_manifest};
+use tidelock::runtime::manifest::{MAX_MANIFEST_BYTES, Manifest, embed_manifest, find_manifest};
 
 use crate::one_line;
 
@@ -28,7 +28,7 @@ fn component(bytes: &[u8]) {
         Ok(found) => found,
         Err(error) => return refused(&error),
     };
-    assert!(found.is_none_or(|text| text.len() <= MOST_MANIFEST_BYTES));
+    assert!(found.is_none_or(|text| text.len() <= MAX_MANIFEST_BYTES));
     if let Err(error) = Manifest::of_component(bytes) {
         assert!(found.is_some(), "a manifest that is not there is wrong: {error:?}");
         refused(&error);

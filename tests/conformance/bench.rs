@@ -27,7 +27,7 @@ const HASTY: &str = "1500ms";
 const PATIENT: &str = "60s";
 
 /// More than any object here.
-pub const MOST: usize = 1 << 30;
+pub const MAX: usize = 1 << 30;
 
 /// What a case is given.
 pub struct Ground {
@@ -189,7 +189,7 @@ impl Bench {
 
     /// Reads an object, or a part of it.
     pub async fn read(&self, id: &ObjectId, range: Option<ByteRange>) -> Result<Bytes> {
-        self.adapter.retrieve(id, range).await?.collect(MOST).await
+        self.adapter.retrieve(id, range).await?.collect(MAX).await
     }
 
     /// Reads an object and insists that it is this.
@@ -219,7 +219,7 @@ impl Bench {
 
     /// Reads a snapshot.
     pub async fn read_image(&self, id: SnapshotId, range: Option<ByteRange>) -> Result<Bytes> {
-        self.host.retrieve(id, range).await?.body.collect(MOST).await
+        self.host.retrieve(id, range).await?.body.collect(MAX).await
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::program::{Home, Outcome, PATIENCE, Running, until};
+use crate::program::{Home, PATIENCE, ProgramOutput, Running, until};
 
 /// A daemon. Killed when it is dropped.
 pub struct Daemon {
@@ -91,13 +91,13 @@ impl Daemon {
     }
 
     /// Waits for its end.
-    pub fn finish(self) -> Outcome {
+    pub fn finish(self) -> ProgramOutput {
         self.running.finish()
     }
 
     /// Asks it to stop, waits for its end and insists on status 0.
     #[track_caller]
-    pub fn stop(self) -> Outcome {
+    pub fn stop(self) -> ProgramOutput {
         self.ask_to_stop();
         self.finish().success(&["serve"])
     }

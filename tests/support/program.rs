@@ -87,12 +87,12 @@ impl Home {
     }
 
     /// Runs the program to its end without input.
-    pub fn run(&self, arguments: &[&str]) -> Outcome {
+    pub fn run(&self, arguments: &[&str]) -> ProgramOutput {
         Running::start(self.command(arguments)).finish()
     }
 
     /// Runs the program to its end with these bytes on standard input.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> ProgramOutput {
         let mut running = Running::start(self.command(arguments));
         // A program that ends early stops reading: its outcome says more than the broken pipe.
         let _ = running.feed(input);
@@ -168,7 +168,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn one_line(outcome: Outcome) -> String {
+fn one_line(outcome: ProgramOutput) -> String {
     let text = String::from_utf8(outcome.stdout).expect("text on stdout");
     let line = text.strip_suffix('\n').unwrap_or_else(|| panic!("not a line: {text:?}"));
     assert!(!line.contains('\n'), "more than a line: {text:?}");
@@ -177,7 +177,7 @@ fn one_line(outcome: Outcome) -> String {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ProgramOutput {
     /// The exit status.
     pub status: ExitStatus,
     /// All of stdout.
@@ -186,7 +186,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-impl Outcome {
+impl ProgramOutput {
     /// Insists on status 0.
     #[track_caller]
     pub fn success(self, arguments: &[&str]) -> Self {
@@ -275,7 +275,7 @@ impl Running {
     }
 
     /// Closes its input and waits for its end.
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(mut self) -> ProgramOutput {
         drop(self.input.take());
         let began = Instant::now();
         let status = loop {
@@ -292,7 +292,7 @@ impl Running {
         let stdout = self.stdout.take().map(Drain::all).unwrap_or_default();
         let stderr = self.stderr.take().map(Drain::all).unwrap_or_default();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        Outcome { status, stdout, stderr }
+        ProgramOutput { status, stdout, stderr }
     }
 }
 

@@ -23,7 +23,7 @@ const ROOM: u64 = 6 << 30;
 
 /// What the images are stored on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
+pub enum DemoBackend {
     /// A folder of this machine.
     Fs,
     /// An S3 service: a SeaweedFS that is installed and started for it.
@@ -31,13 +31,13 @@ pub enum Backend {
 }
 
 /// The demonstration. Leaves everything in `target/demo`, which it makes anew.
-pub fn run(backend: Backend) -> Result<()> {
+pub fn run(backend: DemoBackend) -> Result<()> {
     let tools = Tools::ensure()?;
     let program = host::binary(host::Profile::Release)?;
     let dir = run::root().join("target/demo");
     cache::empty_dir(&dir)?;
     room(&dir)?;
-    let server = (backend == Backend::S3).then(Seaweed::start).transpose()?;
+    let server = (backend == DemoBackend::S3).then(Seaweed::start).transpose()?;
     let demo = Demo { program, config: configure(&dir, server.as_ref())?, server, dir, lines: Vec::new() };
     demo.perform(&tools)
 }

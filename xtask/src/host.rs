@@ -21,7 +21,7 @@ pub enum Profile {
 pub fn binary(profile: Profile) -> Result<PathBuf> {
     guests::ensure()?;
     let mut cargo = run::cargo("build");
-    cargo.args(["--package", "tidelock", "--bin", "tidelock", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--package", "tidelock-cli", "--bin", "tidelock", "--message-format=json-render-diagnostics"]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }

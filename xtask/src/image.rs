@@ -18,7 +18,7 @@ pub const SIZE: u64 = 1 << 30;
 /// How much of it files may take; the rest stays free, as in a disk that is in use.
 const FILL: u64 = 700 << 20;
 /// Fewer than mke2fs gives a file system of this size (one inode for 16 KiB).
-const MOST_FILES: usize = 40_000;
+const MAX_FILES: usize = 40_000;
 /// No single file takes more.
 const LARGEST: u64 = 200 << 20;
 /// The file system's identity: a constant, so that two runs differ only where the files do.
@@ -133,7 +133,7 @@ impl Gathered {
     fn take(&mut self, path: &Path, tree: &Path, into: PathBuf) -> Result<()> {
         let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
         let blocks = metadata.len().next_multiple_of(4096);
-        if blocks > LARGEST || self.used + blocks > self.limit || self.files.len() == MOST_FILES {
+        if blocks > LARGEST || self.used + blocks > self.limit || self.files.len() == MAX_FILES {
             return Ok(());
         }
         // One that only root may read is no loss.

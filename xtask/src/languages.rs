@@ -23,7 +23,7 @@ use crate::backends::node;
 use crate::backends::python::Python;
 use crate::guests::{adapters_dir, with_manifest};
 use crate::run::{self, run, size};
-use crate::{apt, cache, say, wit_plain};
+use crate::{apt, cache, say, wit_sync};
 
 /// A language that an adapter is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Language {
     fn package(self) -> PathBuf {
         run::root().join(match self {
             Self::Python => "wit",
-            Self::JavaScript => wit_plain::FOLDER,
+            Self::JavaScript => wit_sync::FOLDER,
         })
     }
 

@@ -28,4 +28,4 @@ pub mod tally;
 pub mod tools;
 pub mod wasm;
 pub mod wit;
-pub mod wit_plain;
+pub mod wit_sync;

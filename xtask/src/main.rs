@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::backends::{self, Kind, Record};
-use xtask::{bench, conformance, demo, fuzz, guests, host, languages, run, say, suite, wit, wit_plain};
+use xtask::{bench, conformance, demo, fuzz, guests, host, languages, run, say, suite, wit, wit_sync};
 
 /// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ enum Task {
     Demo {
         /// What the image is stored on.
         #[arg(long, value_enum, default_value = "fs")]
-        backend: demo::Backend,
+        backend: demo::DemoBackend,
     },
     /// Checks format, lints, documentation, licences and frozen interfaces, then runs all tests and counts them.
     Test {
@@ -92,8 +92,8 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Writes `wit/plain`, the part of the WIT package for tools that cannot read asynchronous functions and streams.
-    PlainWit,
+    /// Writes `wit/sync`, the part of the WIT package for tools that cannot read asynchronous functions and streams.
+    SyncWit,
     /// Copies the WIT package to `wit/frozen/VERSION`, where it never changes again.
     FreezeWit,
 }
@@ -148,8 +148,8 @@ fn perform(task: Task) -> Result<()> {
         Task::Fuzz { name, all: _, seconds, keep, json } => {
             fuzz::task(name.as_deref(), &fuzz::Options { time: Duration::from_secs(seconds), keep, json })
         }
-        Task::PlainWit => {
-            println!("{}", wit_plain::write(&run::root())?.display());
+        Task::SyncWit => {
+            println!("{}", wit_sync::write(&run::root())?.display());
             Ok(())
         }
         Task::FreezeWit => {

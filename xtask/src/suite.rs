@@ -39,7 +39,7 @@ struct Step {
 
 /// What the tests came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
+struct SuiteResult {
     passed: u64,
     failed: u64,
     /// As `name: why`.
@@ -63,7 +63,7 @@ pub fn test(options: &Options) -> Result<()> {
         step(&mut steps, name, set_up);
     }
     let ready = steps.iter().all(|step| step.failure.is_none());
-    let mut outcome = Outcome::default();
+    let mut outcome = SuiteResult::default();
     if ready {
         if !options.fast {
             checks::ALL.iter().for_each(|(name, check)| step(&mut steps, name, check));
@@ -117,7 +117,7 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
 }
 
 /// All tests: those of the guests that need no host, on the machine's own target, then the workspace's.
-fn tests(options: &Options, on_ci: bool) -> Result<Outcome> {
+fn tests(options: &Options, on_ci: bool) -> Result<SuiteResult> {
     let notes = tempfile::tempdir().context("no temporary folder")?;
     let (skips, servers) = (notes.path().join("skips"), notes.path().join("servers"));
     let mut tally = Tally::default();
@@ -153,7 +153,7 @@ fn cargo_test(cargo: &mut Command) -> Result<Tally> {
 }
 
 /// A test that was skipped is one that libtest counts as passed.
-fn collect(tally: Tally, skips: &[String], servers: &[String]) -> Outcome {
+fn collect(tally: Tally, skips: &[String], servers: &[String]) -> SuiteResult {
     let mut counted: Vec<(String, usize)> = Vec::new();
     for server in servers {
         match counted.iter_mut().find(|(name, _)| name == server) {
@@ -163,14 +163,14 @@ fn collect(tally: Tally, skips: &[String], servers: &[String]) -> Outcome {
     }
     let skipped = skips.iter().cloned().chain(tally.ignored).collect();
     let passed = tally.passed.saturating_sub(skips.len() as u64);
-    Outcome { passed, failed: tally.failed, skipped, servers: counted, fuzzed: Vec::new() }
+    SuiteResult { passed, failed: tally.failed, skipped, servers: counted, fuzzed: Vec::new() }
 }
 
 fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().lines().map(String::from).collect()
 }
 
-fn summary(steps: &[Step], outcome: &Outcome) {
+fn summary(steps: &[Step], outcome: &SuiteResult) {
     eprintln!("\n== summary");
     for step in steps {
         let end = if step.failure.is_some() { "FAILED" } else { "ok" };
@@ -189,12 +189,12 @@ fn summary(steps: &[Step], outcome: &Outcome) {
     for skipped in &outcome.skipped {
         eprintln!("skipped: {skipped}");
     }
-    let Outcome { passed, failed, skipped, .. } = outcome;
+    let SuiteResult { passed, failed, skipped, .. } = outcome;
     // Where stdout is closed, the exit status still tells.
     let _ = writeln!(std::io::stdout(), "{passed} passed, {failed} failed, {} skipped", skipped.len());
 }
 
-fn verdict(outcome: &Outcome, on_ci: bool) -> Result<()> {
+fn verdict(outcome: &SuiteResult, on_ci: bool) -> Result<()> {
     if outcome.failed > 0 {
         bail!("something failed; see the summary");
     }
@@ -211,8 +211,13 @@ fn verdict(outcome: &Outcome, on_ci: bool) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn outcome(passed: u64, failed: u64, skipped: &[&str]) -> Outcome {
-        Outcome { passed, failed, skipped: skipped.iter().map(|s| s.to_string()).collect(), ..Outcome::default() }
+    fn outcome(passed: u64, failed: u64, skipped: &[&str]) -> SuiteResult {
+        SuiteResult {
+            passed,
+            failed,
+            skipped: skipped.iter().map(|s| s.to_string()).collect(),
+            ..SuiteResult::default()
+        }
     }
 
     #[test]

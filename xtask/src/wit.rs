@@ -32,7 +32,7 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
         if let Some(name) = differing(&files, &copy) {
             bail!(
                 "wit/{name} differs from the frozen version {current}. A frozen version never changes: undo the change, or \
-                 give the package a new version in wit/types.wit and support both (host/src/runtime/wit/)"
+                 give the package a new version in wit/types.wit and support both (host/runtime/src/wit/)"
             );
         }
     }

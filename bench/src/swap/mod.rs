@@ -227,7 +227,7 @@ fn info(host: &Host, backend: &str) -> Result<tidelock::AdapterInfo> {
 }
 
 fn digest(component: &[u8]) -> String {
-    tidelock::runtime::Digest::of(component).to_string()
+    tidelock::runtime::ComponentDigest::of(component).to_string()
 }
 
 /// The memory that is this process's share, in MiB, again and again for so long.

@@ -153,7 +153,7 @@ impl Directory for Stage {
         async { Ok(Page::default()) }.boxed()
     }
 
-    fn collect(&self) -> BoxFuture<'_, Result<u64>> {
+    fn gc(&self) -> BoxFuture<'_, Result<u64>> {
         async { Ok(0) }.boxed()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A whole file comes from the RPC as one CAR (`dag/export`), any part of one from a gateway (`entity-bytes`). A CAR has
 //! each block once; a file may have the same block in many places (an image has the same zeros over and over). So a block that is
-//! known to come again is kept, up to [`MOST_KEPT`] of them; what is needed again later than that, and what the CAR does
+//! known to come again is kept, up to [`MAX_KEPT`] of them; what is needed again later than that, and what the CAR does
 //! not have for any other reason, is asked for by its name. Either way a block has the name that was asked for, or it is
 //! an error. A part of a file from the RPC comes by names alone.
 
@@ -23,7 +23,7 @@ use crate::sha256;
 const GATEWAY: Http = Http::granted("gateway");
 
 /// Blocks that are kept because they will be needed again.
-const MOST_KEPT: usize = 4;
+const MAX_KEPT: usize = 4;
 
 /// Who is asked for blocks.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ impl Blocks {
             Some(kept) => kept,
             None => (cid.clone(), block.to_vec()),
         };
-        self.kept.truncate(MOST_KEPT - 1);
+        self.kept.truncate(MAX_KEPT - 1);
         self.kept.push_front(kept);
     }
 }

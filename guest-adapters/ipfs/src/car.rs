@@ -13,12 +13,12 @@
 use tidelock_sdk::{Body, Error};
 
 use crate::cid::Cid;
-use crate::{MOST_BLOCK, Parsed, Sha256, cbor, varint};
+use crate::{MAX_BLOCK, Parsed, Sha256, cbor, varint};
 
 /// The largest head: its roots are one or none.
-const MOST_HEAD: u64 = 4096;
+const MAX_HEAD: u64 = 4096;
 /// The largest CID before a block.
-const MOST_CID: u64 = 256;
+const MAX_CID: u64 = 256;
 
 /// Checks the head.
 pub fn check_head(mut head: &[u8]) -> Parsed<()> {
@@ -69,11 +69,11 @@ impl Car {
     /// name says; `unavailable` if it breaks off.
     pub async fn next(&mut self) -> Result<Option<(Cid, Vec<u8>)>, Error> {
         if !self.begun {
-            let head = self.bytes.frame(MOST_HEAD).await?.ok_or_else(|| Error::unavailable("the CAR is empty"))?;
+            let head = self.bytes.frame(MAX_HEAD).await?.ok_or_else(|| Error::unavailable("the CAR is empty"))?;
             check_head(&head).map_err(bad)?;
             self.begun = true;
         }
-        let Some(frame) = self.bytes.frame(MOST_BLOCK as u64 + MOST_CID).await? else { return Ok(None) };
+        let Some(frame) = self.bytes.frame(MAX_BLOCK as u64 + MAX_CID).await? else { return Ok(None) };
         check_frame(frame, self.sha256).map(Some).map_err(bad)
     }
 }
@@ -108,7 +108,7 @@ impl Bytes {
 
     /// What a varint announces, if it is at most `most` bytes; `None` at the end.
     async fn frame(&mut self, most: u64) -> Result<Option<Vec<u8>>, Error> {
-        let mut length = Vec::with_capacity(varint::MOST_BYTES);
+        let mut length = Vec::with_capacity(varint::MAX_BYTES);
         loop {
             match self.some().await?.first() {
                 Some(byte) => length.push(*byte),
@@ -116,7 +116,7 @@ impl Bytes {
                 None => return Err(cut()),
             }
             self.at += 1;
-            if length.last().is_some_and(|byte| byte & 0x80 == 0) || length.len() == varint::MOST_BYTES {
+            if length.last().is_some_and(|byte| byte & 0x80 == 0) || length.len() == varint::MAX_BYTES {
                 break;
             }
         }

@@ -49,7 +49,7 @@ const SHA256: u64 = 0x12;
 /// The block itself among multihashes.
 const IDENTITY: u64 = 0x00;
 /// The largest block that is its own name.
-const MOST_IDENTITY: usize = 128;
+const MAX_IDENTITY: usize = 128;
 
 /// SHA-256 of no bytes (FIPS 180-4).
 const OF_NOTHING: [u8; 32] = [
@@ -135,7 +135,7 @@ impl Cid {
         let digest = varint::take_slice(bytes)?;
         let digest = match hash {
             SHA256 => Digest::Sha256(digest.try_into().map_err(|_| "a SHA-256 has 32 bytes")?),
-            IDENTITY if digest.len() <= MOST_IDENTITY => Digest::Identity(digest.into()),
+            IDENTITY if digest.len() <= MAX_IDENTITY => Digest::Identity(digest.into()),
             IDENTITY => return Err("a CID holds more than 128 bytes"),
             _ => return Err("its hash is not SHA-256"),
         };
@@ -319,7 +319,7 @@ mod tests {
         let codec = prop::sample::select(vec![Codec::Raw, Codec::DagPb, Codec::DagCbor]);
         let digest = prop_oneof![
             any::<[u8; 32]>().prop_map(Digest::Sha256),
-            prop::collection::vec(any::<u8>(), 0..=MOST_IDENTITY).prop_map(|block| Digest::Identity(block.into())),
+            prop::collection::vec(any::<u8>(), 0..=MAX_IDENTITY).prop_map(|block| Digest::Identity(block.into())),
         ];
         let one = (codec, digest).prop_map(|(codec, digest)| Cid { zero: false, codec, digest });
         let zero = any::<[u8; 32]>().prop_map(|d| Cid { zero: true, codec: Codec::DagPb, digest: Digest::Sha256(d) });

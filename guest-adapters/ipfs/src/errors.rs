@@ -12,7 +12,7 @@ use tidelock_sdk::http::Response;
 use tidelock_sdk::{Error, clock};
 
 /// The most bytes of a refusal that are read.
-const MOST_REASON: usize = 4096;
+const MAX_REASON: usize = 4096;
 
 /// Who refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub async fn success(who: Who, response: Response) -> Result<Response, Error> {
         (429, Some(value)) => retry_after_ms(value, clock::now()),
         _ => None,
     };
-    let body = response.body.read_at_most(MOST_REASON).await;
+    let body = response.body.read_at_most(MAX_REASON).await;
     Err(refusal(who, status, retry_after, &body))
 }
 

@@ -58,9 +58,9 @@ type Parsed<T> = Result<T, &'static str>;
 type Sha256 = fn(&[u8]) -> [u8; 32];
 
 /// The largest block that is taken: <https://specs.ipfs.tech/bitswap-protocol/#block-sizes>.
-const MOST_BLOCK: usize = 2 << 20;
+const MAX_BLOCK: usize = 2 << 20;
 /// The most entries of a page of the inventory: each costs a request.
-const MOST_LISTED: u32 = 500;
+const MAX_LISTED: u32 = 500;
 
 struct Ipfs;
 
@@ -146,7 +146,7 @@ impl Inventory for Ipfs {
             let ours = settings.is_ours(&pin.name) || codec == Ok(Codec::DagCbor);
             if codec.is_ok() && ours && cursor.as_ref().is_none_or(|cursor| pin.cid > *cursor) {
                 next.insert(pin.cid);
-                if next.len() > limit.min(MOST_LISTED) as usize {
+                if next.len() > limit.min(MAX_LISTED) as usize {
                     next.pop_last();
                     more = true;
                 }

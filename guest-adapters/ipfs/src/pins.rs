@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::Parsed;
 
 /// The longest entry: a name has at most 255 bytes, and a CID 300.
-const MOST_ENTRY: usize = 4096;
+const MAX_ENTRY: usize = 4096;
 
 /// A pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Entries {
             } else if outer >= 2 {
                 self.entry.push(byte);
             }
-            if self.depth > 3 || self.entry.len() > MOST_ENTRY {
+            if self.depth > 3 || self.entry.len() > MAX_ENTRY {
                 return Err("an entry is not what Kubo writes");
             }
         }

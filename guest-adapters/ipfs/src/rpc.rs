@@ -15,12 +15,12 @@ use crate::errors::{Who, success};
 use crate::lineage::Lineage;
 use crate::options::Settings;
 use crate::pins::{Entries, Pin};
-use crate::{MOST_BLOCK, sha256};
+use crate::{MAX_BLOCK, sha256};
 
 /// `grants.http.rpc` in the configuration.
 const RPC: Http = Http::granted("rpc");
 /// The longest reply that is not a block or a list.
-const MOST_REPLY: usize = 64 << 10;
+const MAX_REPLY: usize = 64 << 10;
 
 /// A daemon.
 #[derive(Clone, Debug)]
@@ -193,7 +193,7 @@ impl Rpc {
 
 /// A block that came as the whole of a reply.
 pub async fn whole_block(cid: &Cid, body: Body) -> Result<Vec<u8>, Error> {
-    let block = body.read_all(MOST_BLOCK).await.map_err(|error| match error {
+    let block = body.read_all(MAX_BLOCK).await.map_err(|error| match error {
         Error::Invalid(_) => Error::corrupt("a block of more than 2 MiB came"),
         error => error,
     })?;
@@ -213,7 +213,7 @@ fn absent<T>(reply: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 async fn small(body: Body) -> Result<Vec<u8>, Error> {
-    body.read_all(MOST_REPLY).await.map_err(|error| match error {
+    body.read_all(MAX_REPLY).await.map_err(|error| match error {
         Error::Invalid(_) => Error::other("the daemon's answer is longer than it can be"),
         error => error,
     })

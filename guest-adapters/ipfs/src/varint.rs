@@ -5,15 +5,15 @@
 use crate::Parsed;
 
 /// The most bytes of a number of 64 bits.
-pub const MOST_BYTES: usize = 10;
+pub const MAX_BYTES: usize = 10;
 
 /// Takes a number from the front of `bytes`.
 pub fn take(bytes: &mut &[u8]) -> Parsed<u64> {
     let mut value = 0u64;
-    for (at, &byte) in bytes.iter().enumerate().take(MOST_BYTES) {
+    for (at, &byte) in bytes.iter().enumerate().take(MAX_BYTES) {
         let bits = u64::from(byte & 0x7f);
         // The tenth byte has room for one bit.
-        if at == MOST_BYTES - 1 && bits > 1 {
+        if at == MAX_BYTES - 1 && bits > 1 {
             return Err("a number exceeds 64 bits");
         }
         value |= bits << (7 * at);
@@ -25,7 +25,7 @@ pub fn take(bytes: &mut &[u8]) -> Parsed<u64> {
             return Ok(value);
         }
     }
-    Err(if bytes.len() < MOST_BYTES { "it ends within a number" } else { "a number exceeds 64 bits" })
+    Err(if bytes.len() < MAX_BYTES { "it ends within a number" } else { "a number exceeds 64 bits" })
 }
 
 /// Takes a length and so many bytes.

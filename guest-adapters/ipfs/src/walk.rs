@@ -14,7 +14,7 @@ use crate::cid::{Cid, Codec};
 use crate::unixfs::File;
 
 /// The most links that a walk holds: those of the nodes between the root and where it is. Kubo's nodes have 174 or 1024.
-const MOST_LINKS: usize = 200_000;
+const MAX_LINKS: usize = 200_000;
 
 /// A part of a file that is still to be visited.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Walk {
                 if file.size != at.size {
                     return Err("a node has not as many bytes as the node above says");
                 }
-                if self.ahead.len() + file.children.len() > MOST_LINKS {
+                if self.ahead.len() + file.children.len() > MAX_LINKS {
                     return Err("a file has too many links at once");
                 }
                 let mut end = at.start + at.size;

@@ -5,17 +5,17 @@
 //! is of something else. The leaves that are not left out are then leaves of that tree.
 //!
 //! A proof is what a daemon says, so it is bounded before it is believed: cells refer to later ones alone, so that there
-//! are no circles, and are at most [`MOST_CELLS`]. A checksum, if there is one, is not looked at: the hash says more.
+//! are no circles, and are at most [`MAX_CELLS`]. A checksum, if there is one, is not looked at: the hash says more.
 //!
 //! The format is that of `crypto/tl/boc.tlb` in the reference implementation (`serialized_boc#b5ee9c72`); of cells, those
 //! of TON's whitepaper on its virtual machine, §3.1.
 
-use crate::cell::{Hash, MOST_REFS, Node, ordinary};
+use crate::cell::{Hash, MAX_REFS, Node, ordinary};
 
 const MAGIC: [u8; 4] = [0xb5, 0xee, 0x9c, 0x72];
 
 /// A proof has two cells for each level of the tree, which has at most 32.
-pub const MOST_CELLS: usize = 256;
+pub const MAX_CELLS: usize = 256;
 
 /// Types of cells that are not ordinary.
 const PRUNED: u8 = 1;
@@ -98,7 +98,7 @@ fn cells(bytes: &[u8]) -> Option<Vec<Cell>> {
     }
     let count = input.number(size_bytes)?;
     let (roots, absent) = (input.number(size_bytes)?, input.number(size_bytes)?);
-    if !(1..=MOST_CELLS).contains(&count) || roots != 1 || absent != 0 {
+    if !(1..=MAX_CELLS).contains(&count) || roots != 1 || absent != 0 {
         return None;
     }
     input.take(offset_bytes)?;
@@ -115,7 +115,7 @@ fn cell(input: &mut Input<'_>, index: usize, count: usize, size_bytes: usize) ->
     let [first, second] = *input.take(2)?.first_chunk()?;
     let (refs, special, hashes) = (usize::from(first & 7), first & 8 != 0, first & 16 != 0);
     // Parts of bytes are in no cell of a proof, and hashes that a cell says of itself are not wanted.
-    if refs > MOST_REFS || hashes || second % 2 != 0 {
+    if refs > MAX_REFS || hashes || second % 2 != 0 {
         return None;
     }
     let data = input.take(usize::from(second / 2))?.to_vec();

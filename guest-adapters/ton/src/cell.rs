@@ -22,14 +22,14 @@ pub struct Node {
 }
 
 /// The most bytes of data in a cell.
-pub const MOST_DATA: usize = 127;
+pub const MAX_DATA: usize = 127;
 
 /// The most references of a cell.
-pub const MOST_REFS: usize = 4;
+pub const MAX_REFS: usize = 4;
 
 /// An ordinary cell. `None` for more data or references than a cell can have.
 pub fn ordinary(data: &[u8], refs: &[Node]) -> Option<Node> {
-    if data.len() > MOST_DATA || refs.len() > MOST_REFS {
+    if data.len() > MAX_DATA || refs.len() > MAX_REFS {
         return None;
     }
     let mut hasher = Sha256::new();

@@ -27,7 +27,7 @@ const RPC: Http = Http::granted("rpc");
 pub const UNIT: &str = "nanoton";
 
 /// The most bytes of an answer: an account's code and data are part of it.
-const MOST_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 1 << 20;
 
 /// What wallet and contract hold.
 pub async fn balances(settings: &Settings) -> Result<AccountState, Error> {
@@ -132,8 +132,8 @@ impl Rpc<'_> {
         let retry_after = response.header("retry-after").map(|value| retry_after_ms(value, clock::now()));
         let status = response.status;
         let bytes = match status {
-            200 => response.body.read_all(MOST_ANSWER).await?,
-            _ => response.body.read_at_most(MOST_ANSWER).await,
+            200 => response.body.read_all(MAX_ANSWER).await?,
+            _ => response.body.read_at_most(MAX_ANSWER).await,
         };
         result(status, retry_after.flatten(), &bytes)
     }

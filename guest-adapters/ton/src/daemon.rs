@@ -18,9 +18,9 @@ use crate::options::Settings;
 const DAEMON: Http = Http::granted("daemon");
 
 /// The most bytes of an answer about one bag: there is a digit and a third for each six pieces in it.
-const MOST_DETAILS: usize = 8 << 20;
+const MAX_DETAILS: usize = 8 << 20;
 /// The most bytes of any other answer.
-const MOST_ANSWER: usize = 64 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 
 /// Asks a daemon.
 #[derive(Clone, Debug)]
@@ -40,13 +40,13 @@ impl Daemon {
         if response.status == 404 {
             return Ok(None);
         }
-        read(answered(response).await?, MOST_DETAILS).await.map(Some)
+        read(answered(response).await?, MAX_DETAILS).await.map(Some)
     }
 
     /// Makes a bag of a file that it sees at `path`, and says what it calls it.
     pub async fn create(&self, path: &str, description: &str) -> Result<String, Error> {
         let body = serde_json::json!({ "path": path, "description": description });
-        let created: Created = read(answered(self.post("create", &body).await?).await?, MOST_ANSWER).await?;
+        let created: Created = read(answered(self.post("create", &body).await?).await?, MAX_ANSWER).await?;
         Ok(created.bag_id)
     }
 
@@ -68,7 +68,7 @@ impl Daemon {
     pub async fn proof(&self, id: BagId, piece: u64, root: &Hash, pieces: u64) -> Result<Proof, Error> {
         let response = self.get(&["piece/proof?bag_id=", &id.hex(), "&piece=", &piece.to_string()].concat()).await?;
         if response.status == 404 {
-            let said = response.body.read_at_most(MOST_ANSWER).await;
+            let said = response.body.read_at_most(MAX_ANSWER).await;
             return Err(match serde_json::from_slice::<Said>(&said) {
                 Ok(Said { error: Some(why) }) => {
                     Error::corrupt(["the daemon cannot prove a piece: ", &printable(why.as_bytes())].concat())
@@ -76,7 +76,7 @@ impl Daemon {
                 _ => Error::unavailable("the daemon does not have the bag any more"),
             });
         }
-        let Proved { proof } = read(answered(response).await?, MOST_ANSWER).await?;
+        let Proved { proof } = read(answered(response).await?, MAX_ANSWER).await?;
         let proof = data_encoding::BASE64.decode(proof.as_bytes()).ok();
         let proof = proof.and_then(|bytes| Proof::read(&bytes, root, pieces));
         proof.ok_or_else(|| Error::corrupt("the daemon gave a proof that is none of this bag"))

@@ -12,9 +12,9 @@ use tidelock_sdk::{Body, Error, InventoryEntry, InventoryPage};
 use crate::bag::{BagId, is_ours};
 
 /// Bytes of one bag in the list. It says no more than a line about each.
-const MOST_BAG: usize = 64 << 10;
+const MAX_BAG: usize = 64 << 10;
 /// Entries of a page, however many are asked for.
-const MOST_ENTRIES: u32 = 10_000;
+const MAX_ENTRIES: u32 = 10_000;
 
 /// What the list says of a bag.
 #[derive(Debug, Deserialize)]
@@ -29,7 +29,7 @@ struct Listed {
 /// A page of the list that the body is.
 pub async fn page(mut list: Body, cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error> {
     let after = cursor.map(|cursor| BagId::parse(&cursor).ok_or_else(malformed)).transpose()?;
-    let mut page = Page { after, limit: limit.min(MOST_ENTRIES) as usize, found: BTreeMap::new(), more: false };
+    let mut page = Page { after, limit: limit.min(MAX_ENTRIES) as usize, found: BTreeMap::new(), more: false };
     let mut splitter = Splitter::default();
     while let Some(bytes) = list.next().await {
         splitter.feed(&bytes, &mut |bag| page.take(bag))?;
@@ -86,7 +86,7 @@ impl Splitter {
             self.step(byte)?;
             let is_within = self.depth >= Self::WITHIN;
             if was_within || is_within {
-                if self.bag.len() >= MOST_BAG {
+                if self.bag.len() >= MAX_BAG {
                     return Err(no_list());
                 }
                 self.bag.push(byte);

@@ -115,12 +115,12 @@ pub(crate) struct Strike {
 /// What the connections of a proxy share.
 pub(crate) struct Control {
     seed: u64,
-    state: Mutex<State>,
+    state: Mutex<ProxyState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ProxyState {
     plan: Option<Plan>,
     /// Matching requests since the plan was made.
     met: usize,
@@ -135,7 +135,7 @@ struct State {
 }
 
 impl Control {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,7 +184,7 @@ impl Control {
         waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    fn change(&self, how: impl FnOnce(&mut State)) {
+    fn change(&self, how: impl FnOnce(&mut ProxyState)) {
         let mut state = self.state();
         how(&mut state);
         state.era += 1;

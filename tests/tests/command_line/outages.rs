@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tidelock_tests::data::{MIB, assert_same, noise};
-use tidelock_tests::program::{Home, Outcome, Running, until};
+use tidelock_tests::program::{Home, ProgramOutput, Running, until};
 use tidelock_tests::server;
 
 #[track_caller]
-fn failed(outcome: Outcome) {
+fn failed(outcome: ProgramOutput) {
     let said = outcome.refused(1, &["with the backend down"]);
     assert!(said.contains("cloud"), "it does not say which backend: {said}");
 }

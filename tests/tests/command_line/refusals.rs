@@ -115,7 +115,7 @@ impl SmallDisk {
     }
 
     /// The program in that namespace.
-    fn run(&self, home: &Home, arguments: &[&str]) -> tidelock_tests::program::Outcome {
+    fn run(&self, home: &Home, arguments: &[&str]) -> tidelock_tests::program::ProgramOutput {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.shell.pid()));
         // Whoever enters stands at the root.

@@ -32,7 +32,7 @@ pub const CUE: usize = 13;
 const OPERATIONS: usize = 50;
 
 /// What comes after a failure.
-type Outcome = std::result::Result<(), String>;
+type AttackResult = std::result::Result<(), String>;
 
 /// What is asked of a hostile backend.
 pub enum Ask {
@@ -64,7 +64,7 @@ pub struct Attack {
     /// What the error has to say.
     pub says: &'static str,
     /// What has to hold afterwards.
-    pub after: Option<fn(&Arena) -> Outcome>,
+    pub after: Option<fn(&Arena) -> AttackResult>,
 }
 
 impl Attack {
@@ -107,13 +107,13 @@ impl Attack {
     /// By the guest of plain functions.
     pub fn plain(mut self) -> Self {
         if let Component::Attacker(guest, _, _) = &mut self.component {
-            *guest = "plain";
+            *guest = "sync";
         }
         self
     }
 
     /// With something that has to hold afterwards.
-    pub fn then(mut self, after: fn(&Arena) -> Outcome) -> Self {
+    pub fn then(mut self, after: fn(&Arena) -> AttackResult) -> Self {
         self.after = Some(after);
         self
     }
@@ -252,7 +252,7 @@ impl Arena {
     }
 
     /// Attacks until the well-behaved backend has gone on for a while, at least twice.
-    pub fn run(&self, attack: &Attack) -> Outcome {
+    pub fn run(&self, attack: &Attack) -> AttackResult {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         let (mut rounds, mut said) = (0, String::new());

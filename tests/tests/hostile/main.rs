@@ -22,12 +22,12 @@ mod calls;
 mod components;
 mod compute;
 mod names;
-mod plain;
 mod reach;
 mod replies;
 mod secrets;
 mod server;
 mod streams;
+mod sync;
 mod table;
 
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn attacks() -> Vec<Attack> {
         compute::attacks(),
         calls::attacks(),
         streams::attacks(),
-        plain::attacks(),
+        sync::attacks(),
         reach::attacks(),
         names::attacks(),
         replies::attacks(),

@@ -32,7 +32,7 @@ async fn hosts_share_a_folder() {
     let (first, second) = (host(dir.path(), "fs", "").await, host(dir.path(), "fs", "").await);
     let stored = store(&first, &noise(MIB, 1)).await.unwrap();
     assert_same(&read(&second, stored.id).await.unwrap(), &noise(MIB, 1), "stored by another host");
-    let collected = first.collect(Duration::ZERO).await.unwrap();
+    let collected = first.gc(Duration::ZERO).await.unwrap();
     assert_eq!((collected.leftovers, collected.objects), (0, 0));
 }
 

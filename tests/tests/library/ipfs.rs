@@ -377,7 +377,7 @@ async fn a_host_keeps_snapshots_in_it() {
     host.remove(once.id).await.unwrap();
     assert!(first.ask(&format!("pin/ls?arg={}", once.placements[0].object)).is_err());
     assert_same(&read(&host, new.id).await.unwrap(), &changed(&old, 2), "beside what was removed");
-    let collected = host.collect(std::time::Duration::ZERO).await.unwrap();
+    let collected = host.gc(std::time::Duration::ZERO).await.unwrap();
     assert_eq!((collected.leftovers, collected.objects), (0, 0));
 }
 

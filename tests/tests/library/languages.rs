@@ -230,14 +230,14 @@ async fn javascript_does_what_it_declares() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_functions_hand_on_or_copy() {
     let dir = tempfile::tempdir().unwrap();
-    let plain = load(dir.path(), &[], component("plain")).await;
+    let plain = load(dir.path(), &[], component("sync")).await;
     serves(&plain).await;
     serves_many(&plain).await;
     stores_nothing_of_a_broken_source(&plain, dir.path()).await;
     assert_eq!(plain.bytes_through_guest(), 0);
     // The control: a counter that stays at 0 here would count nothing above.
     let other = tempfile::tempdir().unwrap();
-    let copying = load(other.path(), &[("act", "copy")], component("plain")).await;
+    let copying = load(other.path(), &[("act", "copy")], component("sync")).await;
     serves(&copying).await;
     serves_many(&copying).await;
     stores_nothing_of_a_broken_source(&copying, other.path()).await;
@@ -253,7 +253,7 @@ async fn plain_functions_hand_on_or_copy() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_plain_guest_that_waits_holds_no_thread() {
     let dir = tempfile::tempdir().unwrap();
-    let copying = load(dir.path(), &[("act", "copy")], component("plain")).await;
+    let copying = load(dir.path(), &[("act", "copy")], component("sync")).await;
     let (send, chunks) = futures::channel::mpsc::unbounded();
     let waiting = {
         let copying = copying.clone();

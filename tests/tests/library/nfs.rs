@@ -133,7 +133,7 @@ async fn a_host_keeps_snapshots_on_it() {
     assert_eq!(host.bytes_through_guests(), 0);
     store(&host, &changed(&old, 2)).await.unwrap();
     assert_same(&read(&host, base.id).await.unwrap(), &old, "beside another");
-    let collected = host.collect(std::time::Duration::ZERO).await.unwrap();
+    let collected = host.gc(std::time::Duration::ZERO).await.unwrap();
     assert_eq!(collected.leftovers, 0);
 }
 

@@ -80,7 +80,7 @@ async fn killed_at_every_stage_it_starts_on_the_old_or_the_new_one() {
     let mut before = digest(&place.open().await);
     let digests = place.components.each_ref().map(|path| {
         let bytes = std::fs::read(path).unwrap();
-        tidelock::runtime::Digest::of(&bytes).to_string()
+        tidelock::runtime::ComponentDigest::of(&bytes).to_string()
     });
     for (turn, stage) in Stage::ALL.into_iter().enumerate() {
         // Always the one that does not serve, so that old and new are told apart.
@@ -97,7 +97,7 @@ async fn killed_at_every_stage_it_starts_on_the_old_or_the_new_one() {
     let host = place.open().await;
     let back = host.rollback("mine").await.unwrap();
     assert_eq!((back.from, digest(&host)), (before, back.to));
-    host.collect(Duration::ZERO).await.unwrap();
+    host.gc(Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]

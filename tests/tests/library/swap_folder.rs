@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tidelock::{Host, Outcome, Watching};
+use tidelock::{AdapterDir, AdapterDirOutcome, Host};
 use tidelock_tests::data::noise;
 
 use crate::support::{component, host, read, store, variant};
@@ -18,14 +18,14 @@ fn put(dir: &Path, name: &str, bytes: &[u8]) {
 }
 
 /// The next notice, in a few words.
-async fn next(watching: &mut Watching) -> String {
+async fn next(watching: &mut AdapterDir) -> String {
     let noticed = tokio::time::timeout(PATIENCE, watching.noticed()).await.expect("nothing was noticed").unwrap();
     let file = noticed.file.file_name().unwrap().to_str().unwrap().to_owned();
     let what = match noticed.outcome {
-        Outcome::Swapped(report) => format!("generation {}", report.generation),
-        Outcome::Serving => "serving".to_owned(),
-        Outcome::Aside(why) => format!("aside: {why}"),
-        Outcome::Refused(error) => format!("refused: {error}"),
+        AdapterDirOutcome::Swapped(report) => format!("generation {}", report.generation),
+        AdapterDirOutcome::Serving => "serving".to_owned(),
+        AdapterDirOutcome::Aside(why) => format!("aside: {why}"),
+        AdapterDirOutcome::Refused(error) => format!("refused: {error}"),
     };
     format!("{file} {what}")
 }
@@ -41,7 +41,7 @@ async fn what_is_renamed_into_it_is_swapped_in() {
     std::fs::create_dir(&adapters).unwrap();
     put(&adapters, "mine.wasm", &component("hostile"));
     let host = host(dir.path(), "copying", "").await;
-    let mut watching = host.watch(&adapters).await.unwrap();
+    let mut watching = host.watch_adapter_dir(&adapters).await.unwrap();
     assert_eq!(next(&mut watching).await, "mine.wasm generation 2", "it lay there before");
     assert_eq!(host.adapters()[0].adapter, "hostile");
     assert_eq!(by(&host), format!("folder {}", adapters.display()));
@@ -74,12 +74,12 @@ async fn what_was_refused_or_rolled_back_is_not_tried_again_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let adapters = dir.path().join("adapters.d");
     let host = host(dir.path(), "copying", "").await;
-    let mut watching = host.watch(&adapters).await.unwrap();
+    let mut watching = host.watch_adapter_dir(&adapters).await.unwrap();
     put(&adapters, "mine.wasm", b"nonsense");
     assert!(next(&mut watching).await.contains("refused"));
     drop(watching);
     // A start finds the same file.
-    let mut watching = host.watch(&adapters).await.unwrap();
+    let mut watching = host.watch_adapter_dir(&adapters).await.unwrap();
     let again = next(&mut watching).await;
     assert!(again.starts_with("mine.wasm aside: "), "{again}");
     assert_eq!(host.history("mine").unwrap().len(), 2, "it was not even tried");

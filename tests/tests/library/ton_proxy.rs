@@ -18,13 +18,13 @@ pub enum Answer {
 }
 
 /// Decides by the first line of a request, as in `POST /api/v1/create HTTP/1.1`.
-pub type Rule = dyn Fn(&str) -> Answer + Send + Sync;
+pub type RollbackThreshold = dyn Fn(&str) -> Answer + Send + Sync;
 
 /// Starts one in front of a port of 127.0.0.1; its endpoint. It ends with its runtime.
 pub async fn before(port: u16, rule: impl Fn(&str) -> Answer + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let rule: Arc<Rule> = Arc::new(rule);
+    let rule: Arc<RollbackThreshold> = Arc::new(rule);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let rule = rule.clone();
@@ -34,7 +34,7 @@ pub async fn before(port: u16, rule: impl Fn(&str) -> Answer + Send + Sync + 'st
     endpoint
 }
 
-async fn serve(mut client: TcpStream, port: u16, rule: &Rule) -> io::Result<()> {
+async fn serve(mut client: TcpStream, port: u16, rule: &RollbackThreshold) -> io::Result<()> {
     let (head, body) = message(&mut client).await?;
     let first = head.lines().next().unwrap_or_default().to_owned();
     let (status, lines, body) = match rule(&first) {

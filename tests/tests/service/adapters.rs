@@ -174,7 +174,7 @@ fn killed(home: &Home, stage: &str, number: u8) -> (String, String, String) {
     let id = daemon.server.store(&image);
     // Never seen before, so that it has to be compiled.
     let next = variant("copying", number);
-    let new = tidelock::runtime::Digest::of(&next).to_string();
+    let new = tidelock::runtime::ComponentDigest::of(&next).to_string();
     let server = daemon.server.clone();
     let asking = std::thread::spawn(move || {
         let mut stream = server.connect();

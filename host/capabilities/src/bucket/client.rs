@@ -1,0 +1,170 @@
+//! The `bucket` capability over Amazon's SDK, configured from the grant alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, SharedHttpClient, StalledStreamProtectionConfig,
+};
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use futures::future::BoxFuture;
+
+use super::key::{check_beginning, check_key};
+use super::loopback::{Loopback, is_local};
+use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
+use crate::grant::BucketGrant;
+use tidelock_types::{ArchiveState, Body, ByteRange, Error, Result};
+
+/// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct S3Bucket(pub(super) Arc<BucketInner>);
+
+pub(super) struct BucketInner {
+    pub(super) client: Client,
+    pub(super) bucket: String,
+    pub(super) prefix: String,
+    pub(super) part_size: u64,
+    pub(super) concurrency: usize,
+    pub(super) copy_limit: u64,
+    pub(super) stall_timeout: Duration,
+}
+
+impl S3Bucket {
+    /// A client for a grant. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// `invalid` for a grant that makes no sense.
+    pub fn open(grant: &BucketGrant) -> Result<Self> {
+        grant.validate()?;
+        let timeouts = TimeoutConfig::builder().connect_timeout(grant.connect_timeout).build();
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(grant.region.clone()))
+            .force_path_style(grant.path_style)
+            .http_client(http_client(grant))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            // Stalls are watched here, in both directions: see `stall`.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Checksums of uploads are computed here, so that they can stand in a header and not in a trailer.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        if let Some(endpoint) = &grant.endpoint {
+            config = config.endpoint_url(endpoint.trim_end_matches('/'));
+        }
+        config = match &grant.credentials {
+            None => config.allow_no_auth(),
+            Some(credentials) => config.credentials_provider(Credentials::new(
+                credentials.access_key.clone(),
+                credentials.secret_key.expose().to_owned(),
+                credentials.session_token.as_ref().map(|token| token.expose().to_owned()),
+                None,
+                "grant",
+            )),
+        };
+        Ok(Self(Arc::new(BucketInner {
+            client: Client::from_conf(config.build()),
+            bucket: grant.bucket.clone(),
+            prefix: grant.prefix.clone(),
+            part_size: grant.part_size,
+            concurrency: grant.concurrency,
+            copy_limit: grant.copy_limit,
+            stall_timeout: grant.stall_timeout,
+        })))
+    }
+}
+
+/// Without TLS where the endpoint has none: loading the system's certificates takes milliseconds that nobody would use.
+fn http_client(grant: &BucketGrant) -> SharedHttpClient {
+    let builder = aws_smithy_http_client::Builder::new();
+    let tls = tls::Provider::Rustls(CryptoMode::Ring);
+    match grant.endpoint.as_deref() {
+        // The kind without TLS cannot be given a resolver.
+        Some(endpoint) if !grant.path_style && is_local(endpoint) => {
+            builder.tls_provider(tls).build_with_resolver(Loopback)
+        }
+        Some(endpoint) if endpoint.starts_with("http://") => builder.build_http(),
+        _ => builder.tls_provider(tls).build_https(),
+    }
+}
+
+impl BucketInner {
+    /// The whole key of a checked relative one.
+    ///
+    /// # Errors
+    /// `denied` or `invalid` for one that is not taken.
+    pub(super) fn full_key(&self, key: &str) -> Result<String> {
+        check_key(key)?;
+        let full = format!("{}{key}", self.prefix);
+        // Together they may be too long, or make a `..` of two dots.
+        check_key(&full)?;
+        Ok(full)
+    }
+
+    /// The same for the beginning of keys, which may be empty.
+    pub(super) fn full_beginning(&self, beginning: &str) -> Result<String> {
+        check_beginning(beginning)?;
+        let full = format!("{}{beginning}", self.prefix);
+        check_beginning(&full)?;
+        Ok(full)
+    }
+}
+
+/// A body with the size that was declared for it.
+///
+/// # Errors
+/// `invalid` if it is known to have another.
+pub(super) fn with_size(data: Body, declared: Option<u64>) -> Result<Body> {
+    match (declared, data.remaining()) {
+        (Some(said), Some(known)) if said != known => {
+            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+        }
+        (Some(said), None) => Ok(Body::new(data, Some(said))),
+        _ => Ok(data),
+    }
+}
+
+impl Bucket for S3Bucket {
+    fn put<'a>(&'a self, key: &'a str, data: Body, options: PutOptions) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(self.0.put(key, data, options))
+    }
+
+    fn get<'a>(&'a self, key: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(self.0.get(key, range.unwrap_or_default()))
+    }
+
+    fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>> {
+        Box::pin(self.0.head(key))
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.delete(key))
+    }
+
+    fn copy<'a>(&'a self, source: &'a str, target: &'a str, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.copy(source, target, options))
+    }
+
+    fn restore<'a>(&'a self, key: &'a str, days: u32, tier: &'a str) -> BoxFuture<'a, Result<ArchiveState>> {
+        Box::pin(self.0.restore(key, days, tier))
+    }
+
+    fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(self.0.list_objects(prefix, cursor, limit))
+    }
+
+    fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.0.gc(older_than))
+    }
+}
+
+impl std::fmt::Debug for S3Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Bucket")
+            .field("bucket", &self.0.bucket)
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! What a bucket's refusals mean.
+//!
+//! Codes come first, since they say more than statuses; a status decides where there is no code (HEAD) or an unknown one.
+//! Codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+
+use std::time::Duration;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use tidelock_types::{ArchiveState, Error, ErrorKind, PaymentDue};
+
+/// The most characters of a server's own words that are passed on.
+const LONGEST_REASON: usize = 300;
+
+/// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
+pub(super) fn explain<E>(doing: &str, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(refused) => {
+            let status = refused.raw().status().as_u16();
+            let retry_after = refused.raw().headers().get("retry-after").and_then(|text| text.parse().ok());
+            let (code, message) = (refused.err().code(), refused.err().message());
+            from_reply(doing, status, code, message, retry_after.map(Duration::from_secs))
+        }
+        SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            Error::unavailable(format!("{doing}: no connection in time"))
+        }
+        SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
+        _ => Error::unavailable(format!("{doing}: {}", reason(error))),
+    }
+}
+
+/// The code of a refusal, if it was one.
+pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    match error {
+        SdkError::ServiceError(refused) => refused.err().code(),
+        _ => None,
+    }
+}
+
+/// The status of a refusal, if it was one.
+pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    match error {
+        SdkError::ServiceError(refused) => Some(refused.raw().status().as_u16()),
+        _ => None,
+    }
+}
+
+fn from_reply(
+    doing: &str,
+    status: u16,
+    code: Option<&str>,
+    message: Option<&str>,
+    retry_after: Option<Duration>,
+) -> Error {
+    let kind = kind(status, code, retry_after);
+    let said: String = match (code, message) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{message} ({code}, HTTP {status})"),
+        (Some(code), _) => format!("{code} (HTTP {status})"),
+        (None, _) => format!("HTTP {status}"),
+    };
+    let said: String = said.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect();
+    let error = Error::new(kind, format!("{doing}: {said}"));
+    match code {
+        Some("NoSuchBucket") => error.hint("create the bucket, or correct its name in the grant"),
+        Some("RequestTimeTooSkewed") => error.hint("set this machine's clock"),
+        Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => error.hint("correct the region in the grant"),
+        Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken" | "InvalidToken") => {
+            error.hint("correct the credentials of the grant")
+        }
+        // What a HEAD is refused for is not said.
+        None if status == 400 => {
+            error.hint("check the region and the credentials of the grant; a token may have expired")
+        }
+        _ => error,
+    }
+}
+
+fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> ErrorKind {
+    match code.unwrap_or_default() {
+        "NoSuchKey" | "NotFound" | "NoSuchUpload" | "NoSuchVersion" => return ErrorKind::NotFound,
+        // Not `not-found`: no object will ever be found there until somebody mends the configuration.
+        "NoSuchBucket" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => return ErrorKind::Invalid,
+        // Amazon's status for these is 400.
+        "ExpiredToken" | "InvalidToken" => return ErrorKind::Denied,
+        "InvalidObjectState" | "ObjectNotInActiveTierError" => return ErrorKind::Archived(ArchiveState::Archived),
+        "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling" | "ThrottlingException" => {
+            return ErrorKind::RateLimited(retry_after);
+        }
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => return ErrorKind::Corrupt,
+        "RequestTimeout" | "IncompleteBody" => return ErrorKind::Unavailable,
+        "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => return ErrorKind::Conflict,
+        "NotImplemented" => return ErrorKind::Unsupported,
+        _ => {}
+    }
+    match status {
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        409 | 412 => ErrorKind::Conflict,
+        429 => ErrorKind::RateLimited(retry_after),
+        402 | 507 => ErrorKind::InsufficientBalance(PaymentDue::default()),
+        501 => ErrorKind::Unsupported,
+        408 | 500.. => ErrorKind::Unavailable,
+        400..500 => ErrorKind::Invalid,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// The innermost reason of a failure that was not a reply ("connection refused"); the outer ones say "dispatch failure".
+pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = innermost.to_string();
+    let text = text.find(" (os error ").map_or(text.as_str(), |at| &text[..at]);
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_statuses_become_kinds() {
+        let kind = |status, code| super::kind(status, code, Some(Duration::from_secs(7)));
+        assert_eq!(kind(404, Some("NoSuchKey")), ErrorKind::NotFound);
+        assert_eq!(kind(404, None), ErrorKind::NotFound);
+        assert_eq!(kind(404, Some("NoSuchBucket")), ErrorKind::Invalid);
+        assert_eq!(kind(403, Some("AccessDenied")), ErrorKind::Denied);
+        assert_eq!(kind(400, Some("ExpiredToken")), ErrorKind::Denied);
+        assert_eq!(kind(403, Some("InvalidObjectState")), ErrorKind::Archived(ArchiveState::Archived));
+        assert_eq!(kind(403, Some("ObjectNotInActiveTierError")), ErrorKind::Archived(ArchiveState::Archived));
+        assert_eq!(kind(503, Some("SlowDown")), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
+        assert_eq!(kind(503, None), ErrorKind::Unavailable);
+        assert_eq!(kind(429, None), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
+        assert_eq!(kind(412, None), ErrorKind::Conflict);
+        assert_eq!(kind(409, Some("ConditionalRequestConflict")), ErrorKind::Conflict);
+        assert_eq!(kind(416, Some("InvalidRange")), ErrorKind::Invalid);
+        assert_eq!(kind(507, None), ErrorKind::InsufficientBalance(PaymentDue::default()));
+        assert_eq!(kind(400, Some("BadDigest")), ErrorKind::Corrupt);
+        assert_eq!(kind(500, Some("InternalError")), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn the_servers_words_are_passed_on_cut() {
+        let long = "x".repeat(5000);
+        let error = from_reply("sending part 3", 403, Some("AccessDenied"), Some(&long), None);
+        assert!(error.to_string().starts_with("sending part 3: xxx"));
+        assert!(error.to_string().len() < 400);
+        let error = from_reply("reading", 403, Some("SignatureDoesNotMatch"), None, None);
+        assert_eq!(error.to_string(), "reading: SignatureDoesNotMatch (HTTP 403)");
+        assert!(error.advice().is_some());
+    }
+}

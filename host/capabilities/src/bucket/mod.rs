@@ -1,0 +1,172 @@
+//! Objects in an S3-compatible bucket: the `bucket` capability.
+//!
+//! [`S3Bucket`] serves it with Amazon's SDK. What the SDK leaves to its user is here: large objects go up in parts, some
+//! at once, assembled from the chunks as they came without copying them together; an upload that fails or is given up
+//! is aborted; statuses and codes become our kinds of errors.
+//!
+//! The SDK's own retries are off, because the connector retries whole operations and two layers of retries multiply. The
+//! one exception is a part of an upload: it is in memory anyway, and repeating it is far cheaper than the whole.
+//!
+//! Each part carries a CRC-32C, which costs next to nothing and which servers that know checksums verify (the newer
+//! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
+
+mod body;
+mod client;
+mod errors;
+mod key;
+mod loopback;
+mod multipart;
+mod objects;
+mod options;
+mod parts;
+mod put;
+mod read;
+
+pub use client::S3Bucket;
+pub use key::check_key;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use tidelock_types::{ArchiveState, Body, ByteRange, Result};
+
+/// Objects up to this size go in one request, larger ones in parts of this size. Against a local SeaweedFS parts of 8 and
+/// of 16 MiB, and 2, 4 and 8 at once, made no difference beyond the noise; so the smaller ones, which need 40 MiB.
+pub const PART_SIZE: u64 = 8 << 20;
+/// Parts of one object in flight at once. One would do on loopback; over a distance each waits for its own round trips.
+pub const CONCURRENCY: usize = 4;
+/// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
+pub const LIST_LIMIT: u32 = 1000;
+
+/// Server-side encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: String,
+    /// The key, for the kms algorithms.
+    pub key_id: Option<String>,
+}
+
+/// Object lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: String,
+    /// Seconds since 1970-01-01 UTC.
+    pub until: u64,
+}
+
+/// How to store an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// The exact number of bytes, if known. A body of another length is an error and leaves nothing.
+    pub size: Option<u64>,
+    /// User metadata: names are lower-case ASCII letters, digits and `-`.
+    pub labels: Vec<(String, String)>,
+    /// For example `application/octet-stream`.
+    pub content_type: Option<String>,
+    /// For example `STANDARD_IA`.
+    pub storage_class: Option<String>,
+    /// Fail with `conflict` if the key exists.
+    pub if_absent: bool,
+    /// Server-side encryption.
+    pub encryption: Option<Encryption>,
+    /// Object lock.
+    pub retention: Option<Retention>,
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its bytes.
+    pub size: u64,
+    /// The server's tag of this version of it.
+    pub etag: Option<String>,
+    /// User metadata, in order of the names.
+    pub labels: Vec<(String, String)>,
+    /// None means the bucket's standard one.
+    pub storage_class: Option<String>,
+    /// From `x-amz-restore` and the storage class; `None` for what is not in an archive.
+    pub archive: Option<ArchiveState>,
+    /// When it was stored (seconds since 1970-01-01 UTC).
+    pub modified: Option<u64>,
+}
+
+/// An object, open for reading.
+#[derive(Debug)]
+pub struct Object {
+    /// Of the whole object, even when a range was asked for.
+    pub info: ObjectInfo,
+    /// The bytes of the range. Ends in `unavailable` when the connection breaks, never silently short.
+    pub body: Body,
+}
+
+/// One key of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the grant's prefix.
+    pub key: String,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was stored (seconds since 1970-01-01 UTC).
+    pub modified: Option<u64>,
+}
+
+/// Some keys of a bucket, and where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In order of their keys.
+    pub entries: Vec<Entry>,
+    /// Give this to the next call; `None` when there is no more.
+    pub next: Option<String>,
+}
+
+/// Objects below a prefix of a bucket. Keys are relative to the prefix; [`check_key`] says which are taken.
+///
+/// Errors of all: `denied` (credentials, policy), `rate-limited`, `insufficient-balance`, `unavailable` (5xx, refused,
+/// reset, timed out), `invalid`.
+pub trait Bucket: Send + Sync + 'static {
+    /// Stores an object and gives its size. Nothing is visible until all is there; an upload that fails, or whose future
+    /// is dropped, is aborted. Holds at most the parts in flight in memory.
+    ///
+    /// # Errors
+    /// Whatever cut the body short; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
+    fn put<'a>(&'a self, key: &'a str, data: Body, options: PutOptions) -> BoxFuture<'a, Result<u64>>;
+
+    /// The object, or a range of it.
+    ///
+    /// # Errors
+    /// `not-found`; `archived`; `invalid` for a range that begins beyond the end.
+    fn get<'a>(&'a self, key: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<Object>>;
+
+    /// What is known of an object without reading it.
+    ///
+    /// # Errors
+    /// `not-found`.
+    fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectInfo>>;
+
+    /// Removes an object; one that is not there is success.
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Copies within the grant, on the server, with the labels, class, encryption and retention of `options`; its `size`
+    /// and `if_absent` are not looked at.
+    ///
+    /// # Errors
+    /// `not-found`; `archived`.
+    fn copy<'a>(&'a self, source: &'a str, target: &'a str, options: PutOptions) -> BoxFuture<'a, Result<()>>;
+
+    /// Asks for an archived object to be made readable for some days. `tier` is `Standard`, `Bulk` or `Expedited`. Asking
+    /// again is not an error.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for an object that is not in an archive.
+    fn restore<'a>(&'a self, key: &'a str, days: u32, tier: &'a str) -> BoxFuture<'a, Result<ArchiveState>>;
+
+    /// Keys that begin with `prefix`, in order.
+    fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// Aborts uploads below the grant's prefix that began longer ago than `older_than` and were never completed (a
+    /// process that was killed), and gives their number.
+    fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>>;
+}

@@ -1,0 +1,286 @@
+//! What is done to objects without reading them: look, remove, copy, restore, list; and collecting dead uploads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_s3::types::{ArchiveStatus, GlacierJobParameters, MetadataDirective, RestoreRequest, StorageClass, Tier};
+use futures::stream::{StreamExt, TryStreamExt};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::client::BucketInner;
+use super::errors::{code, explain, status};
+use super::key::check_key;
+use super::multipart::{PATIENCE, Upload};
+use super::options::{Checked, apply};
+use super::{Entry, LIST_LIMIT, ObjectInfo, Page, PutOptions};
+use crate::stall::Clock;
+use tidelock_types::{ArchiveState, Error, Result};
+
+/// The parts of a copy that one request does not take.
+const COPY_PART: u64 = 1 << 30;
+/// The most pages of dead uploads (1,000 each) that one collection looks at.
+const MAX_PAGES: usize = 100;
+/// Everything but what RFC 3986 calls unreserved, and `/`.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What a reply says of an object.
+pub(super) struct Known<'a> {
+    pub(super) size: Option<i64>,
+    pub(super) etag: Option<&'a str>,
+    pub(super) metadata: Option<&'a HashMap<String, String>>,
+    pub(super) storage_class: Option<&'a StorageClass>,
+    pub(super) archive_status: Option<&'a ArchiveStatus>,
+    pub(super) restore: Option<&'a str>,
+    pub(super) modified: Option<&'a DateTime>,
+}
+
+/// The same in our words.
+pub(super) fn info(known: Known<'_>) -> ObjectInfo {
+    let mut labels: Vec<(String, String)> =
+        known.metadata.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+    labels.sort();
+    let cold = matches!(known.storage_class, Some(StorageClass::Glacier | StorageClass::DeepArchive))
+        || known.archive_status.is_some();
+    ObjectInfo {
+        size: known.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        etag: known.etag.map(str::to_owned),
+        labels,
+        storage_class: known.storage_class.map(|class| class.as_str().to_owned()),
+        archive: archive_state(cold, known.restore),
+        modified: seconds(known.modified),
+    }
+}
+
+fn seconds(time: Option<&DateTime>) -> Option<u64> {
+    time.and_then(|time| u64::try_from(time.secs()).ok())
+}
+
+/// From `x-amz-restore`: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+fn archive_state(cold: bool, restore: Option<&str>) -> Option<ArchiveState> {
+    match restore {
+        Some(text) if text.contains("ongoing-request=\"true\"") => Some(ArchiveState::Restoring(None)),
+        Some(text) if text.contains("ongoing-request=\"false\"") => {
+            let date =
+                text.split_once("expiry-date=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
+            let until = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+            Some(ArchiveState::Readable(seconds(until.as_ref())))
+        }
+        _ => cold.then_some(ArchiveState::Archived),
+    }
+}
+
+impl BucketInner {
+    pub(super) async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        let key = self.full_key(key)?;
+        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        let output = Clock::new()
+            .watch(self.stall_timeout, request.send())
+            .await?
+            .map_err(|error| explain("looking at an object", &error))?;
+        Ok(info(Known {
+            size: output.content_length(),
+            etag: output.e_tag(),
+            metadata: output.metadata(),
+            storage_class: output.storage_class(),
+            archive_status: output.archive_status(),
+            restore: output.restore(),
+            modified: output.last_modified(),
+        }))
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<()> {
+        let key = self.full_key(key)?;
+        let request = self.client.delete_object().bucket(&self.bucket).key(key);
+        match Clock::new().watch(self.stall_timeout, request.send()).await? {
+            Ok(_) => Ok(()),
+            // S3 answers 204 for what is not there; not every service does.
+            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
+            Err(error) if status(&error) == Some(404) && code(&error) != Some("NoSuchBucket") => Ok(()),
+            Err(error) => Err(explain("removing an object", &error)),
+        }
+    }
+
+    pub(super) async fn copy(self: &Arc<Self>, source: &str, target: &str, options: PutOptions) -> Result<()> {
+        let options = Checked::new(options)?;
+        let target = self.full_key(target)?;
+        let path = format!("{}/{}", self.bucket, self.full_key(source)?);
+        let path = utf8_percent_encode(&path, IN_PATH).to_string();
+        let known = self.head(source).await?;
+        if known.size > self.copy_limit {
+            return self.copy_in_parts(path, &known, &target, &options).await;
+        }
+        let request = apply!(self.client.copy_object(), &options)
+            .bucket(&self.bucket)
+            .key(target)
+            .copy_source(path)
+            .metadata_directive(MetadataDirective::Replace);
+        Clock::new()
+            .watch(self.stall_timeout * PATIENCE, request.send())
+            .await?
+            .map_err(|error| explain("copying an object", &error))?;
+        Ok(())
+    }
+
+    async fn copy_in_parts(
+        self: &Arc<Self>,
+        path: String,
+        known: &ObjectInfo,
+        target: &str,
+        options: &Checked,
+    ) -> Result<()> {
+        // `if_absent` is not looked at in copies; completing must not look at it either.
+        let upload = Upload::begin(self, target, options, true).await?;
+        let part = COPY_PART.min(self.copy_limit).max(known.size.div_ceil(u64::from(super::parts::MAX_PARTS)));
+        let ranges = (0..known.size.div_ceil(part)).zip(1u32..).map(|(index, number)| {
+            let end = known.size.min((index + 1) * part) - 1;
+            let range = format!("bytes={}-{end}", index * part);
+            upload.sender().copy(number, path.clone(), known.etag.clone(), range)
+        });
+        let copied: Result<Vec<_>> =
+            futures::stream::iter(ranges).buffer_unordered(self.concurrency).try_collect().await;
+        match copied {
+            Ok(parts) => upload.complete(parts, &Checked::new(PutOptions::default())?).await,
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn restore(&self, key: &str, days: u32, tier: &str) -> Result<ArchiveState> {
+        let full = self.full_key(key)?;
+        let tier = match tier {
+            "Standard" => Tier::Standard,
+            "Bulk" => Tier::Bulk,
+            "Expedited" => Tier::Expedited,
+            other => {
+                return Err(Error::invalid(format!("`{}` is not a tier", other.escape_debug()))
+                    .hint("use Standard, Bulk or Expedited"));
+            }
+        };
+        let days = i32::try_from(days).ok().filter(|days| *days > 0);
+        let days = days.ok_or_else(|| Error::invalid("a restore lasts at least one day"))?;
+        let failed = |error| Error::invalid(format!("a restore cannot be asked for: {error}"));
+        let parameters = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(failed)?;
+        let asked = RestoreRequest::builder().days(days).glacier_job_parameters(parameters).build();
+        let request = self.client.restore_object().bucket(&self.bucket).key(full).restore_request(asked);
+        match Clock::new().watch(self.stall_timeout, request.send()).await? {
+            Ok(_) => {}
+            Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => {}
+            Err(error) if code(&error) == Some("InvalidObjectState") => {
+                return Err(Error::invalid("the object is not in an archive, so that there is nothing to restore"));
+            }
+            Err(error) => return Err(explain("asking for a restore", &error)),
+        }
+        let known = self.head(key).await?;
+        Ok(match known.archive {
+            Some(ArchiveState::Readable(until)) => ArchiveState::Readable(until),
+            _ => ArchiveState::Restoring(Some(estimate(&tier, known.storage_class.as_deref()))),
+        })
+    }
+
+    pub(super) async fn list_objects(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        let beginning = self.full_beginning(prefix)?;
+        // The last key rather than the server's token: a guest holds it, and a key can be checked.
+        let after = cursor.map(|cursor| self.full_key(cursor)).transpose()?;
+        let limit = limit.clamp(1, LIST_LIMIT);
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(beginning)
+            .set_start_after(after)
+            .max_keys(i32::try_from(limit).unwrap_or(i32::MAX));
+        let output = Clock::new()
+            .watch(self.stall_timeout, request.send())
+            .await?
+            .map_err(|error| explain("listing objects", &error))?;
+        let mut page = Page::default();
+        for object in output.contents() {
+            // What could not be named in a request is not shown.
+            let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.prefix)) else { continue };
+            if check_key(key).is_ok() {
+                let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                page.entries.push(Entry { key: key.to_owned(), size, modified: seconds(object.last_modified()) });
+            }
+        }
+        if output.is_truncated() == Some(true) {
+            page.next = page.entries.last().map(|entry| entry.key.clone());
+        }
+        Ok(page)
+    }
+
+    pub(super) async fn gc(self: &Arc<Self>, older_than: Duration) -> Result<u64> {
+        let before = SystemTime::now().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
+        let before = DateTime::from(before);
+        let mut aborted = 0;
+        let (mut key_marker, mut id_marker) = (None, None);
+        for _ in 0..MAX_PAGES {
+            let request = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(&self.prefix)
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker);
+            let page = Clock::new()
+                .watch(self.stall_timeout, request.send())
+                .await?
+                .map_err(|error| explain("listing uploads", &error))?;
+            for upload in page.uploads() {
+                let (Some(key), Some(id), Some(begun)) = (upload.key(), upload.upload_id(), upload.initiated()) else {
+                    continue;
+                };
+                if *begun < before && key.starts_with(&self.prefix) {
+                    let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+                    match Clock::new().watch(self.stall_timeout, request.send()).await? {
+                        Ok(_) => aborted += 1,
+                        // Completed or aborted meanwhile.
+                        Err(error) if status(&error) == Some(404) => {}
+                        Err(error) => return Err(explain("aborting an upload", &error)),
+                    }
+                }
+            }
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+            key_marker = page.next_key_marker().map(str::to_owned);
+            id_marker = page.next_upload_id_marker().map(str::to_owned);
+        }
+        Ok(aborted)
+    }
+}
+
+/// How long a restore takes, as Amazon describes it.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
+fn estimate(tier: &Tier, storage_class: Option<&str>) -> Duration {
+    let deep = storage_class == Some("DEEP_ARCHIVE");
+    Duration::from_secs(match (tier, deep) {
+        (Tier::Expedited, _) => 5 * 60,
+        (Tier::Standard, false) => 5 * 3600,
+        (Tier::Standard, true) | (Tier::Bulk, false) => 12 * 3600,
+        _ => 48 * 3600,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_the_archive() {
+        assert_eq!(archive_state(false, None), None);
+        assert_eq!(archive_state(true, None), Some(ArchiveState::Archived));
+        assert_eq!(archive_state(true, Some("ongoing-request=\"true\"")), Some(ArchiveState::Restoring(None)));
+        let done = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
+        assert_eq!(archive_state(true, Some(done)), Some(ArchiveState::Readable(Some(1_356_048_000))));
+        assert_eq!(archive_state(true, Some("nonsense")), Some(ArchiveState::Archived));
+    }
+
+    #[test]
+    fn paths_are_encoded() {
+        assert_eq!(utf8_percent_encode("b/a b+ü/c-d_e.f~", IN_PATH).to_string(), "b/a%20b%2B%C3%BC/c-d_e.f~");
+    }
+}

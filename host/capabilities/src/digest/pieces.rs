@@ -1,0 +1,168 @@
+//! Digests of pieces, several at once.
+//!
+//! Pieces do not depend on each other. So a MiB of them is a task of its own on the blocking threads: a stream is digested
+//! on as many processors as are free, while it passes, and holds up nobody else on the runtime's threads. A few such tasks
+//! may be under way; then the stream waits for the first. Pieces that are larger are digested as their bytes pass. What a
+//! task takes is told to whoever counts the time of an operation, since it is none of the threads that are seen there.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::task::JoinHandle;
+
+use super::{Algorithm, Hasher, MAX_PIECE_BYTES, Spent};
+use tidelock_types::gather::{Collector, Gathered};
+use tidelock_types::{Error, Result};
+
+/// The most bytes of a task.
+const TASK: u64 = 1 << 20;
+/// Tasks that may be under way.
+const TASKS: usize = 3;
+
+/// The pieces of a stream on its way.
+pub(super) struct Pieces {
+    algorithm: Algorithm,
+    size: u64,
+    /// The bytes so far.
+    passed: u64,
+    /// Of pieces that are larger than a task: all of them, as they come.
+    large: Option<Sequence>,
+    waiting: Collector,
+    running: FuturesOrdered<JoinHandle<(Vec<u8>, Duration)>>,
+    spent: Spent,
+    /// Those of all tasks that have ended.
+    digests: Vec<u8>,
+}
+
+impl Pieces {
+    /// Pieces of so many bytes. `invalid` for 0, and if the digests of `total` bytes would be too many.
+    pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, spent: Spent) -> Result<Self> {
+        if size == 0 {
+            return Err(Error::invalid("a piece size of 0"));
+        }
+        let pieces = Self {
+            algorithm,
+            size,
+            passed: 0,
+            large: (size > TASK).then(|| Sequence::new(algorithm, size)),
+            waiting: Collector::default(),
+            running: FuturesOrdered::new(),
+            spent,
+            digests: Vec::new(),
+        };
+        pieces.check(total.div_ceil(size))?;
+        Ok(pieces)
+    }
+
+    /// Takes the next bytes.
+    pub(super) async fn update(&mut self, mut bytes: Bytes) -> Result<()> {
+        self.passed = self.passed.saturating_add(bytes.len() as u64);
+        self.check(self.passed / self.size)?;
+        if let Some(large) = &mut self.large {
+            large.update(&bytes);
+            return Ok(());
+        }
+        let task = TASK / self.size * self.size;
+        while !bytes.is_empty() {
+            let room = usize::try_from(task - self.waiting.len()).unwrap_or(usize::MAX);
+            self.waiting.push(bytes.split_to(room.min(bytes.len())));
+            if self.waiting.len() == task {
+                self.begin().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The digests of all pieces, the last one of which may be shorter.
+    pub(super) async fn finish(mut self) -> Result<Vec<u8>> {
+        if let Some(large) = self.large {
+            return Ok(large.finish());
+        }
+        while !self.running.is_empty() {
+            self.take().await?;
+        }
+        self.digests.extend(digests(self.algorithm, self.size, &self.waiting.finish()));
+        Ok(self.digests)
+    }
+
+    /// Begins a task with what waits for one.
+    async fn begin(&mut self) -> Result<()> {
+        if self.running.len() == TASKS {
+            self.take().await?;
+        }
+        let (algorithm, size) = (self.algorithm, self.size);
+        let bytes = std::mem::take(&mut self.waiting).finish();
+        self.running.push_back(tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            (digests(algorithm, size, &bytes), began.elapsed())
+        }));
+        Ok(())
+    }
+
+    /// Waits for the first task that is under way.
+    async fn take(&mut self) -> Result<()> {
+        match self.running.next().await {
+            Some(Ok((digests, time))) => {
+                self.digests.extend(digests);
+                (self.spent)(time);
+            }
+            Some(Err(error)) => return Err(Error::other(format!("a digest was cut off: {error}"))),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// `invalid` if the digests of so many pieces would be too many.
+    fn check(&self, pieces: u64) -> Result<()> {
+        if pieces.saturating_mul(self.algorithm.digest_len() as u64) > MAX_PIECE_BYTES as u64 {
+            return Err(
+                Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The digests of the pieces of these bytes.
+fn digests(algorithm: Algorithm, size: u64, bytes: &Gathered) -> Vec<u8> {
+    let mut pieces = Sequence::new(algorithm, size);
+    bytes.chunks.iter().for_each(|chunk| pieces.update(chunk));
+    pieces.finish()
+}
+
+/// Pieces that are digested one after the other.
+struct Sequence {
+    hasher: Hasher,
+    size: u64,
+    /// The bytes of the last piece so far.
+    filled: u64,
+    digests: Vec<u8>,
+}
+
+impl Sequence {
+    fn new(algorithm: Algorithm, size: u64) -> Self {
+        Self { hasher: Hasher::new(algorithm), size, filled: 0, digests: Vec::new() }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(self.size - self.filled).unwrap_or(usize::MAX);
+            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+            self.hasher.update(head);
+            self.filled += head.len() as u64;
+            if self.filled == self.size {
+                self.hasher.finish_into(&mut self.digests);
+                self.filled = 0;
+            }
+            bytes = rest;
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.filled > 0 {
+            self.hasher.finish_into(&mut self.digests);
+        }
+        self.digests
+    }
+}

@@ -1,0 +1,240 @@
+//! The `directory` capability on a local file system.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::UNIX_EPOCH;
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, Metadata};
+use futures::future::BoxFuture;
+
+use super::names::Names;
+use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
+use crate::grant::DirectoryGrant;
+use tidelock_types::path::{check_path, parents, split};
+use tidelock_types::{Body, ByteRange, Error, ErrorKind, Result, blocking};
+
+/// The files below one directory of a local file system. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalDirectory(Arc<DirectoryInner>);
+
+pub(super) struct DirectoryInner {
+    pub(super) root: Dir,
+    /// The directory of temporary files.
+    pub(super) home: Arc<Dir>,
+    /// Held for writing while directories are made and made durable, for reading while one is opened to write into it:
+    /// nobody builds on a directory that a crash could take away.
+    making: RwLock<()>,
+    /// For listings.
+    names: Names,
+}
+
+impl LocalDirectory {
+    /// Opens a directory, makes it (with its parents) if it is not there, and collects leftovers. Blocks for a moment.
+    ///
+    /// # Errors
+    /// `invalid` for a grant that makes no sense or names a file; `denied` or `unavailable` as the system says.
+    pub fn open(grant: &DirectoryGrant) -> Result<Self> {
+        grant.validate()?;
+        let shown = grant.path.display();
+        std::fs::create_dir_all(&grant.path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::invalid(format!("`{shown}` is not a directory")),
+            _ => Error::io(format!("making the directory `{shown}`"), error),
+        })?;
+        let root = Dir::open_ambient_dir(&grant.path, ambient_authority())
+            .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
+        let home = Arc::new(temporary::home(&root)?);
+        temporary::gc(&home)?;
+        Ok(Self(Arc::new(DirectoryInner { root, home, making: RwLock::new(()), names: Names::default() })))
+    }
+}
+
+impl DirectoryInner {
+    /// Opens the directory of a checked path to put something into it, and makes it if need be. Blocks.
+    pub(super) fn open_parent(&self, path: &str) -> Result<Dir> {
+        let (parent, _) = split(path);
+        let opened = {
+            let _making = self.making.read().unwrap_or_else(PoisonError::into_inner);
+            self.open_dir(parent)
+        };
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_parents(path)?;
+                self.open_dir(parent).map_err(|error| Error::io(format!("opening `{parent}`"), error))
+            }
+            other => other.map_err(|error| Error::io(format!("opening `{parent}`"), error)),
+        }
+    }
+
+    fn make_parents(&self, path: &str) -> Result<()> {
+        let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        for directory in parents(path) {
+            match self.root.create_dir(directory) {
+                Ok(()) => {
+                    let (above, _) = split(directory);
+                    self.open_dir(above)
+                        .and_then(|above| sync(&above))
+                        .map_err(|error| Error::io(format!("making `{directory}` durable"), error))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(format!("making the directory `{directory}`"), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the directory itself was removed. A name that is not in it says nothing then.
+    fn is_gone(&self) -> bool {
+        rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// What came of an operation. What is not found in a directory that is gone may well be somewhere.
+    fn present<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(error) if *error.kind() == ErrorKind::NotFound && self.is_gone() => Err(gone()),
+            other => other,
+        }
+    }
+
+    fn open_dir(&self, path: &str) -> io::Result<Dir> {
+        if path.is_empty() { self.root.try_clone() } else { self.root.open_dir(path) }
+    }
+
+    fn stat(&self, path: &str) -> Result<FileInfo> {
+        let metadata = self.root.metadata(path).map_err(|error| Error::io(format!("`{path}`"), error))?;
+        info_of_file(path, &metadata)
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        match self.root.remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return if self.is_gone() { Err(gone()) } else { Ok(()) };
+            }
+            // Linux says EISDIR, POSIX says EPERM.
+            Err(error) => {
+                let directory = self.root.symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+                return Err(match directory {
+                    true => Error::invalid(format!("`{path}` is a directory")),
+                    false => Error::io(format!("removing `{path}`"), error),
+                });
+            }
+        }
+        let (parent, _) = split(path);
+        self.open_dir(parent)
+            .and_then(|parent| sync(&parent))
+            .map_err(|error| Error::io(format!("making the removal of `{path}` durable"), error))
+    }
+
+    fn list(&self, path: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        let failed = |error| Error::io(format!("listing `{path}`"), error);
+        let directory = self.open_dir(path).map_err(failed)?;
+        let limit = limit.clamp(1, LIST_LIMIT) as usize;
+        let (names, more) = self.names.page(&directory, path, cursor, limit).map_err(failed)?;
+        let next = if more { names.last().cloned() } else { None };
+        Ok(Page { entries: names.into_iter().filter_map(|name| entry(&directory, name)).collect(), next })
+    }
+}
+
+fn gone() -> Error {
+    Error::unavailable("the directory itself was removed").hint("put it back, and start again")
+}
+
+/// An entry that is a file or a directory (a link counts as what it leads to, if that lies inside).
+fn entry(directory: &Dir, name: String) -> Option<Entry> {
+    let metadata = directory.metadata(&name).ok()?;
+    let is_directory = metadata.is_dir();
+    (is_directory || metadata.is_file()).then(|| Entry {
+        name,
+        is_directory,
+        size: if is_directory { 0 } else { metadata.len() },
+        modified: modified(&metadata),
+    })
+}
+
+/// What is known of a path that has to be a file's.
+pub(super) fn info_of_file(path: &str, metadata: &Metadata) -> Result<FileInfo> {
+    if metadata.is_dir() {
+        return Err(Error::invalid(format!("`{path}` is a directory")));
+    }
+    if !metadata.is_file() {
+        return Err(Error::invalid(format!("`{path}` is neither a file nor a directory")));
+    }
+    Ok(FileInfo { size: metadata.len(), modified: modified(metadata) })
+}
+
+fn modified(metadata: &Metadata) -> Option<u64> {
+    let time = metadata.modified().ok()?.into_std();
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync(directory: &Dir) -> io::Result<()> {
+    // cap-std opens directories with O_PATH, which cannot be synced: open it once more, for reading.
+    let readable = rustix::fs::openat(
+        directory,
+        ".",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    Ok(rustix::fs::fsync(readable)?)
+}
+
+impl Directory for LocalDirectory {
+    fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            check_path(path)?;
+            self.0.present(write::write(Arc::clone(&self.0), path.to_owned(), data, options).await)
+        })
+    }
+
+    fn read<'a>(&'a self, path: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<File>> {
+        Box::pin(async move {
+            check_path(path)?;
+            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
+            blocking(move || inner.present(read::open(&inner.root, &path, range.unwrap_or_default()))).await
+        })
+    }
+
+    fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileInfo>> {
+        Box::pin(async move {
+            check_path(path)?;
+            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
+            blocking(move || inner.present(inner.stat(&path))).await
+        })
+    }
+
+    fn remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            check_path(path)?;
+            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
+            blocking(move || inner.remove(&path)).await
+        })
+    }
+
+    fn list_entries<'a>(&'a self, path: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>> {
+        Box::pin(async move {
+            if !path.is_empty() {
+                check_path(path)?;
+            }
+            let (inner, path, cursor) = (Arc::clone(&self.0), path.to_owned(), cursor.map(str::to_owned));
+            blocking(move || {
+                let page = inner.present(inner.list(&path, cursor.as_deref(), limit))?;
+                // The kernel lists nothing in a directory that was removed.
+                if page.entries.is_empty() && inner.is_gone() { Err(gone()) } else { Ok(page) }
+            })
+            .await
+        })
+    }
+
+    fn gc(&self) -> BoxFuture<'_, Result<u64>> {
+        let home = Arc::clone(&self.0.home);
+        Box::pin(blocking(move || temporary::gc(&home)))
+    }
+}
+
+impl std::fmt::Debug for LocalDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LocalDirectory").field(&self.0.root).finish()
+    }
+}

@@ -1,0 +1,72 @@
+//! Files below one directory: the `directory` capability.
+//!
+//! [`LocalDirectory`] serves it from a local file system, [`NfsDirectory`] from an NFSv3 export without a mount.
+//!
+//! Locally the tree is reached through one open handle (cap-std), so
+//! neither `..` nor a symbolic link nor a directory moved meanwhile leads out of it, whatever the texts say; they are
+//! checked lexically as well, because a clear refusal is better than a puzzling one.
+//!
+//! A write goes to a temporary file in `.tmp/` below the root, is made durable, and only then gets its name by an atomic
+//! rename. Blocking calls run on tokio's blocking threads, a bounded number of chunks ahead, so that a file larger than
+//! memory streams in a few MiB.
+
+mod local;
+mod names;
+mod nfs;
+mod read;
+mod temporary;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use local::LocalDirectory;
+pub use nfs::NfsDirectory;
+use tidelock_types::files::sized;
+pub use tidelock_types::files::{Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions};
+pub use tidelock_types::path::check_path;
+
+use futures::future::BoxFuture;
+
+use tidelock_types::{Body, ByteRange, Result};
+
+/// Files below one directory. Paths are relative and `/`-separated; [`check_path`] says which are taken.
+///
+/// Dropping a future gives up: a write that was dropped leaves nothing.
+pub trait Directory: Send + Sync + 'static {
+    /// Writes a file and gives its size. Parent directories are made. The file appears under its name whole and
+    /// durable, or not at all; a reader that has the old one open keeps reading the old one. If several write the same
+    /// path at once, each sees its own success and the last one to finish is what stays.
+    ///
+    /// # Errors
+    /// Whatever cut the body short; `conflict` with `if_absent`; `unavailable` with advice when the disk is full.
+    fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>>;
+
+    /// The file, or a range of it.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for a directory, and for a range beyond the end.
+    fn read<'a>(&'a self, path: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<File>>;
+
+    /// Size and time, without reading.
+    ///
+    /// # Errors
+    /// As for `read`.
+    fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileInfo>>;
+
+    /// Removes a file, durably; one that is not there is success.
+    ///
+    /// # Errors
+    /// `invalid` for a directory.
+    fn remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// The entries of a directory in order of their names; the empty path is the root. Neither temporary files nor names
+    /// that are not UTF-8 are shown.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for a file.
+    fn list_entries<'a>(&'a self, path: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// Removes what writers that are gone (a process that was killed) have left, and gives the number. Never touches
+    /// what a living writer, here or in another process, still needs.
+    fn gc(&self) -> BoxFuture<'_, Result<u64>>;
+}

@@ -1,0 +1,129 @@
+//! Temporary files, and how a leftover is told from one that is being written.
+//!
+//! A temporary file is locked (`flock`) from its creation to its end. A lock goes with the process that holds it, however
+//! that ends; so whoever can lock a temporary file knows that its writer is gone. There is a moment between creating and
+//! locking in which a collector may take the file for a leftover; therefore the writer looks, once it has the lock,
+//! whether its file still has a name, and starts over if not. Process ids or ages would be guesses instead.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use cap_std::fs::{Dir, OpenOptions};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use tidelock_types::path::TEMPORARY;
+use tidelock_types::{Error, Result};
+
+/// How often a writer starts over before it says that something is wrong. Collectors run rarely: twice is unlikely.
+const ATTEMPTS: usize = 16;
+
+/// A temporary file that is being written. Dropping it removes it, unless it got its name.
+pub(super) struct Temporary {
+    home: Arc<Dir>,
+    name: String,
+    file: Arc<File>,
+    placed: bool,
+}
+
+/// Opens the directory of temporary files below a root, and makes it if need be.
+pub(super) fn home(root: &Dir) -> Result<Dir> {
+    match root.create_dir(TEMPORARY) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("making `.tmp`", error)),
+        _ => root.open_dir(TEMPORARY).map_err(|error| Error::io("opening `.tmp`", error)),
+    }
+}
+
+impl Temporary {
+    /// Makes a new, empty one. Blocks.
+    pub(super) fn create(home: &Arc<Dir>) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let mut random = [0u8; 16];
+            getrandom::fill(&mut random).map_err(|error| Error::other(format!("no random bytes: {error}")))?;
+            let name = data_encoding::HEXLOWER.encode(&random);
+            let file = home
+                .open_with(&name, OpenOptions::new().write(true).create_new(true))
+                .map_err(|error| Error::io("making a temporary file", error))?
+                .into_std();
+            // From here on the drop removes it.
+            let made = Self { home: Arc::clone(home), name, file: Arc::new(file), placed: false };
+            match flock(&*made.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if made.has_a_name()? => return Ok(made),
+                // A collector was faster.
+                Ok(()) | Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(Error::io("locking a temporary file", error.into())),
+            }
+        }
+        Err(Error::unavailable("every new temporary file was removed by somebody else")
+            .hint("see what else cleans up in the directory"))
+    }
+
+    fn has_a_name(&self) -> Result<bool> {
+        let stat = rustix::fs::fstat(&*self.file).map_err(|error| Error::io("a temporary file", error.into()))?;
+        Ok(stat.st_nlink > 0)
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Gives the file its name in a directory: atomically, and in place of what had the name unless `if_absent`. Blocks.
+    ///
+    /// # Errors
+    /// `conflict` if the name is taken and `if_absent`; `invalid` if it is a directory's.
+    pub(super) fn place(mut self, target: &Dir, name: &str, if_absent: bool) -> Result<()> {
+        let result = if if_absent {
+            rename_if_absent(&self.home, &self.name, target, name)
+        } else {
+            rustix::fs::renameat(&*self.home, &self.name, target, name)
+        };
+        match result {
+            Ok(()) => {
+                self.placed = true;
+                Ok(())
+            }
+            Err(Errno::EXIST) if if_absent => Err(Error::conflict(format!("`{name}` exists already"))),
+            Err(error) => Err(Error::io(format!("naming `{name}`"), error.into())),
+        }
+    }
+}
+
+/// `renameat2` with `RENAME_NOREPLACE`; where the file system does not know it, a hard link, which never replaces either.
+fn rename_if_absent(home: &Dir, from: &str, target: &Dir, to: &str) -> std::result::Result<(), Errno> {
+    match rustix::fs::renameat_with(home, from, target, to, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(home, from, target, to, rustix::fs::AtFlags::empty())?;
+            // The file has its name; what becomes of the other one is the collector's.
+            let _ = home.remove_file(from);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.placed {
+            // Where this fails, the file is a leftover as soon as its lock goes, and is removed.
+            let _ = self.home.remove_file(&self.name);
+        }
+    }
+}
+
+/// Removes what writers that are gone have left, and gives the number. Blocks.
+pub(super) fn gc(home: &Dir) -> Result<u64> {
+    let mut removed = 0;
+    for entry in home.entries().map_err(|error| Error::io("reading `.tmp`", error))? {
+        let entry = entry.map_err(|error| Error::io("reading `.tmp`", error))?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // Gone meanwhile, or not ours to open: leave it.
+        let Ok(file) = entry.open_with(OpenOptions::new().write(true)) else { continue };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && entry.remove_file().is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,107 @@
+//! Writing: temporary file, bytes, fsync, name, fsync of the directory.
+//!
+//! Chunks are gathered until a MiB is there and written at their offset on a blocking thread while the next ones are
+//! gathered: one batch in flight, one in the making, so that a slow disk holds the source back and memory stays small.
+//! The disk is told every few MiB to begin with what it has.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::WriteOptions;
+use super::local::{DirectoryInner, sync};
+use super::temporary::Temporary;
+use tidelock_types::gather::Gatherer;
+use tidelock_types::path::split;
+use tidelock_types::{Body, Error, Result, blocking};
+
+/// Bytes of one write to the disk.
+const BATCH: u64 = 1 << 20;
+/// After so many bytes the disk is told to begin with them, so that less is left to wait for at the end. A multiple of
+/// the batch.
+const BEHIND: u64 = 8 << 20;
+
+/// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
+pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, options: WriteOptions) -> Result<u64> {
+    let data = super::sized(data, options)?;
+    let opening = Arc::clone(&inner);
+    let (path, temporary) = blocking(move || {
+        refuse_early(&opening, &path, options)?;
+        let made = Temporary::create(&opening.home)?;
+        Ok((path, made))
+    })
+    .await?;
+    let size = fill(&temporary, data).await?;
+    blocking(move || {
+        temporary.file().sync_all().map_err(|error| Error::io(format!("making `{path}` durable"), error))?;
+        let parent = inner.open_parent(&path)?;
+        let (_, name) = split(&path);
+        temporary.place(&parent, name, options.if_absent)?;
+        sync(&parent).map_err(|error| Error::io(format!("making the name `{path}` durable"), error))
+    })
+    .await?;
+    Ok(size)
+}
+
+/// What can be known to fail is refused before any byte is taken. It is decided anew when the file gets its name.
+fn refuse_early(inner: &DirectoryInner, path: &str, options: WriteOptions) -> Result<()> {
+    match inner.root.metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(Error::invalid(format!("`{path}` is a directory"))),
+        Ok(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(format!("`{path}`"), error)),
+    }
+}
+
+async fn fill(temporary: &Temporary, data: Body) -> Result<u64> {
+    let mut source = Gatherer::new(data);
+    let mut offset = 0;
+    let mut running: Option<JoinHandle<io::Result<()>>> = None;
+    loop {
+        let (batch, last) = source.next(BATCH).await?;
+        finish(running.take()).await?;
+        if batch.len > 0 {
+            let file = Arc::clone(temporary.file());
+            let len = batch.len;
+            running = Some(tokio::task::spawn_blocking(move || write_all_at(&file, &batch.chunks, offset)));
+            offset += len;
+        }
+        if last {
+            finish(running).await?;
+            return Ok(offset);
+        }
+    }
+}
+
+fn write_all_at(file: &std::fs::File, chunks: &[Bytes], mut offset: u64) -> io::Result<()> {
+    for chunk in chunks {
+        file.write_all_at(chunk, offset)?;
+        offset += chunk.len() as u64;
+    }
+    if offset.is_multiple_of(BEHIND) {
+        write_behind(file, offset - BEHIND);
+    }
+    Ok(())
+}
+
+/// Has the disk begin with the last bytes, as Linux does when it is told that they are not needed soon (`mm/fadvise.c`). It
+/// drops from memory what is on the disk already, which of what was just written is nothing. Advice only: where it
+/// comes to nothing, making the file durable takes longer.
+fn write_behind(file: &std::fs::File, from: u64) {
+    let _ = rustix::fs::fadvise(file, from, NonZeroU64::new(BEHIND), rustix::fs::Advice::DontNeed);
+}
+
+async fn finish(running: Option<JoinHandle<io::Result<()>>>) -> Result<()> {
+    match running {
+        None => Ok(()),
+        Some(running) => match running.await {
+            Ok(result) => result.map_err(|error| Error::io("writing a temporary file", error)),
+            Err(error) => Err(Error::other(format!("a write was cut off: {error}"))),
+        },
+    }
+}

@@ -1,0 +1,319 @@
+//! What a backend may do: typed grants, made from the configuration by whoever reads it, validated here.
+//!
+//! A grant is plain data. It says nothing about how the capability is served, and holds credentials only as
+//! [`Secret`]s, which are wiped when they go and never print.
+
+pub use tidelock_nfs3::{NfsGrant, NfsUser};
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::egress::Origin;
+use tidelock_types::{Error, Result};
+
+/// How long a connection may take to be made, unless the grant says otherwise.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the other side may neither take nor give a byte, unless the grant says otherwise.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The smallest part that S3 takes in a multipart upload (save the last).
+pub const SMALLEST_PART: u64 = 5 << 20;
+/// The largest part that S3 takes.
+pub const LARGEST_PART: u64 = 5 << 30;
+
+/// A text that must not be seen: wiped from memory when it goes, prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a text into custody.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A header that the host adds to every request of a grant, for example `authorization`.
+#[derive(Debug, Clone)]
+pub struct HeaderCredential {
+    /// Its name.
+    pub header: String,
+    /// Its whole value (`Bearer …` included).
+    pub secret: Secret,
+}
+
+/// The size of a request's or a response's headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// The most of them.
+    pub count: usize,
+    /// The most bytes of all names and values together.
+    pub bytes: usize,
+}
+
+impl Default for HeaderLimits {
+    fn default() -> Self {
+        Self { count: super::http::MAX_HEADERS, bytes: super::http::MAX_HEADER_BYTES }
+    }
+}
+
+/// Leave to send HTTP requests to some origins.
+#[derive(Debug, Clone)]
+pub struct HttpGrant {
+    /// Where requests may go. Scheme, host and port have to be the same.
+    pub origins: Vec<Origin>,
+    /// Whether names may resolve to (and URLs may name) addresses that are not public: loopback, private networks,
+    /// link-local and metadata addresses. Without it such a request is `denied` even if its origin is granted.
+    pub private_addresses: bool,
+    /// What the host adds to each request.
+    pub credentials: Option<HeaderCredential>,
+    /// The largest headers that are sent and taken.
+    pub headers: HeaderLimits,
+    /// The most time for making a connection, name resolution and TLS included.
+    pub connect_timeout: Duration,
+    /// The most time in which the other side neither takes nor gives a byte.
+    pub stall_timeout: Duration,
+}
+
+impl HttpGrant {
+    /// Requests to these origins (`https://api.example`, `http://127.0.0.1:5001`), public addresses only, without
+    /// credentials, with the default timeouts.
+    ///
+    /// # Errors
+    /// `invalid` for a text that is not an origin.
+    pub fn to<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        Ok(Self {
+            origins: origins.into_iter().map(str::parse).collect::<Result<_>>()?,
+            private_addresses: false,
+            credentials: None,
+            headers: HeaderLimits::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
+        })
+    }
+
+    /// Whether the grant makes sense.
+    ///
+    /// # Errors
+    /// `invalid`, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.origins.is_empty() {
+            return Err(Error::invalid("an http grant without origins allows nothing")
+                .hint("name at least one, for example origins = [\"https://api.example\"]"));
+        }
+        if let Some(HeaderCredential { header, secret }) = &self.credentials {
+            let name = http::HeaderName::try_from(header.as_str())
+                .map_err(|_| Error::invalid(format!("credentials.header: `{header}` is not the name of a header")))?;
+            if super::http::owned_by_host(&name) {
+                return Err(Error::invalid(format!("credentials.header: `{name}` is made by the host itself")));
+            }
+            http::HeaderValue::try_from(secret.expose())
+                .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+        }
+        timeouts(self.connect_timeout, self.stall_timeout)
+    }
+}
+
+/// The keys of an S3 account.
+#[derive(Debug, Clone)]
+pub struct BucketCredentials {
+    /// The public half.
+    pub access_key: String,
+    /// The secret half.
+    pub secret_key: Secret,
+    /// For temporary credentials.
+    pub session_token: Option<Secret>,
+}
+
+/// Leave to use the objects below a prefix of a bucket.
+#[derive(Debug, Clone)]
+pub struct BucketGrant {
+    /// Where the service is, for example `http://127.0.0.1:8333`. Without it, Amazon's for the region.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// What every key begins with, unseen by the adapter. Empty for the whole bucket.
+    pub prefix: String,
+    /// Whether the bucket's name stands in the path instead of the host's name.
+    pub path_style: bool,
+    /// Without them requests are not signed.
+    pub credentials: Option<BucketCredentials>,
+    /// Objects up to this size go in one request, larger ones in parts of this size. The part size grows by itself where
+    /// an object would need more than 10,000 parts.
+    pub part_size: u64,
+    /// Parts of one object in flight at once. `part_size × (concurrency + 1)` bounds the memory of an upload whose size
+    /// is known and below 10,000 parts.
+    pub concurrency: usize,
+    /// Objects up to this size are copied within the bucket in one request, larger ones in parts. No service takes more
+    /// than 5 GiB at once, some take less.
+    pub copy_limit: u64,
+    /// The most time for making a connection.
+    pub connect_timeout: Duration,
+    /// The most time in which the other side neither takes nor gives a byte.
+    pub stall_timeout: Duration,
+}
+
+impl BucketGrant {
+    /// A bucket at Amazon, without credentials, with the default part size, concurrency and timeouts.
+    pub fn of(region: impl Into<String>, bucket: impl Into<String>) -> Self {
+        Self {
+            endpoint: None,
+            region: region.into(),
+            bucket: bucket.into(),
+            prefix: String::new(),
+            path_style: false,
+            credentials: None,
+            part_size: super::bucket::PART_SIZE,
+            concurrency: super::bucket::CONCURRENCY,
+            copy_limit: LARGEST_PART,
+            connect_timeout: CONNECT_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
+
+    /// Whether the grant makes sense.
+    ///
+    /// # Errors
+    /// `invalid`, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::invalid(what));
+        if let Some(endpoint) = &self.endpoint {
+            let url = url::Url::parse(endpoint)
+                .map_err(|error| Error::invalid(format!("endpoint: `{endpoint}` is not a URL: {error}")))?;
+            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+                return wrong(format!("endpoint: `{endpoint}` is neither http:// nor https://"));
+            }
+            if !url.username().is_empty() || url.password().is_some() {
+                return wrong("endpoint: credentials do not belong into the URL".to_owned());
+            }
+            if url.query().is_some() || url.fragment().is_some() {
+                return wrong(format!("endpoint: `{endpoint}` must have no query and no fragment"));
+            }
+        }
+        if self.region.is_empty() || self.region.contains(|c: char| !c.is_ascii_graphic()) {
+            return wrong(format!("region: `{}` is not one", self.region));
+        }
+        // Amazon's rules say 3 to 63; other services have taken longer ones and upper case.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if !(1..=255).contains(&self.bucket.len()) || !self.bucket.chars().all(plain) || self.bucket.contains("..") {
+            return wrong(format!("bucket: `{}` is not the name of a bucket", self.bucket));
+        }
+        if !self.prefix.is_empty() {
+            super::bucket::check_key(self.prefix.trim_end_matches('/'))
+                .map_err(|error| Error::invalid(format!("prefix: {}", error.message())))?;
+        }
+        if !(SMALLEST_PART..=LARGEST_PART).contains(&self.part_size) {
+            return wrong(format!("part_size: {} is not between 5 MiB and 5 GiB", self.part_size));
+        }
+        if !(SMALLEST_PART..=LARGEST_PART).contains(&self.copy_limit) {
+            return wrong(format!("copy_limit: {} is not between 5 MiB and 5 GiB", self.copy_limit));
+        }
+        if !(1..=64).contains(&self.concurrency) {
+            return wrong(format!("concurrency: {} is not between 1 and 64", self.concurrency));
+        }
+        if let Some(credentials) = &self.credentials
+            && (credentials.access_key.is_empty() || credentials.secret_key.expose().is_empty())
+        {
+            return wrong("credentials: access key and secret key must not be empty".to_owned());
+        }
+        timeouts(self.connect_timeout, self.stall_timeout)
+    }
+}
+
+/// Leave to use the files below a directory.
+#[derive(Debug, Clone)]
+pub struct DirectoryGrant {
+    /// The directory. It is made, with its parents, if it is not there.
+    pub path: PathBuf,
+}
+
+impl DirectoryGrant {
+    /// The files below this directory.
+    pub fn below(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Whether the grant makes sense.
+    ///
+    /// # Errors
+    /// `invalid`, naming the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.path.as_os_str().is_empty() {
+            return Err(Error::invalid("path: a directory grant needs one"));
+        }
+        Ok(())
+    }
+}
+
+fn timeouts(connect: Duration, stall: Duration) -> Result<()> {
+    if connect.is_zero() || stall.is_zero() {
+        return Err(Error::invalid("a timeout of nothing lets nothing through")
+            .hint("leave the timeouts out for the defaults of 10 s and 30 s"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        let credentials = BucketCredentials {
+            access_key: "AK".into(),
+            secret_key: Secret::new("hush"),
+            session_token: Some(Secret::new("hush")),
+        };
+        let grant = BucketGrant { credentials: Some(credentials), ..BucketGrant::of("r", "b") };
+        assert!(!format!("{grant:?}").contains("hush"));
+        assert!(format!("{grant:?}").contains("***"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let good = BucketGrant::of("us-east-1", "vm");
+        good.validate().unwrap();
+        let says = |grant: BucketGrant| grant.validate().unwrap_err().to_string();
+        assert!(says(BucketGrant { bucket: "a/b".into(), ..good.clone() }).starts_with("bucket:"));
+        assert!(says(BucketGrant { bucket: "..".into(), ..good.clone() }).starts_with("bucket:"));
+        assert!(says(BucketGrant { prefix: "a/../b".into(), ..good.clone() }).starts_with("prefix:"));
+        assert!(says(BucketGrant { part_size: 1, ..good.clone() }).starts_with("part_size:"));
+        assert!(says(BucketGrant { copy_limit: 1, ..good.clone() }).starts_with("copy_limit:"));
+        assert!(says(BucketGrant { concurrency: 0, ..good.clone() }).starts_with("concurrency:"));
+        assert!(says(BucketGrant { region: String::new(), ..good.clone() }).starts_with("region:"));
+        for endpoint in ["x", "ftp://x", "http://u:p@x", "http://x?y"] {
+            let grant = BucketGrant { endpoint: Some(endpoint.into()), ..good.clone() };
+            assert!(says(grant).starts_with("endpoint:"), "{endpoint}");
+        }
+        assert!(DirectoryGrant::below("").validate().is_err());
+    }
+
+    #[test]
+    fn credentials_of_http_are_a_real_header() {
+        let with = |header: &str, secret: &str| {
+            let mut grant = HttpGrant::to(["https://a.example"]).unwrap();
+            grant.credentials = Some(HeaderCredential { header: header.into(), secret: Secret::new(secret) });
+            grant.validate()
+        };
+        with("authorization", "Bearer x").unwrap();
+        assert!(with("content-length", "1").is_err());
+        assert!(with("a b", "1").is_err());
+        let error = with("x-key", "hush\r\nx: y").unwrap_err();
+        assert!(!format!("{error:?}").contains("hush"));
+        assert!(HttpGrant::to([]).unwrap().validate().is_err());
+    }
+}

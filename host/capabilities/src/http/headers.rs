@@ -1,0 +1,149 @@
+//! Headers in both directions: what the adapter may say, and what it gets to hear.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::Header;
+use crate::grant::{HeaderCredential, HeaderLimits, Secret};
+use tidelock_types::{Error, ErrorKind, Result, format_bytes};
+
+/// The most headers of a request or a response, unless the grant says otherwise.
+pub const MAX_HEADERS: usize = 256;
+/// The most bytes of all names and values of a request's or a response's headers together, unless the grant says
+/// otherwise.
+pub const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// Whether a header is the host's alone: those that say where a request goes, how its body is framed and what becomes of
+/// the connection (RFC 9110 §7.6.1 and §10.1.1).
+pub fn owned_by_host(name: &HeaderName) -> bool {
+    const OWNED: [HeaderName; 9] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::PROXY_AUTHORIZATION,
+    ];
+    OWNED.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// What the host adds to each request of a grant, and keeps out of each response.
+pub(super) struct Credential {
+    name: HeaderName,
+    value: HeaderValue,
+    secret: Secret,
+}
+
+impl Credential {
+    /// # Errors
+    /// `invalid` for what cannot stand in a header.
+    pub(super) fn new(credential: &HeaderCredential) -> Result<Self> {
+        let name = HeaderName::try_from(credential.header.as_str())
+            .map_err(|_| Error::invalid("credentials.header is not the name of a header"))?;
+        let mut value = HeaderValue::try_from(credential.secret.expose())
+            .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+        value.set_sensitive(true);
+        Ok(Self { name, value, secret: credential.secret.clone() })
+    }
+
+    /// Whether a response's header gives the credential back: whole, or without its scheme (`Bearer`).
+    fn shows_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let within = |needle: &str| {
+            let needle = needle.as_bytes();
+            !needle.is_empty() && value.as_bytes().windows(needle.len()).any(|window| window == needle)
+        };
+        let bare = self.secret.expose().rsplit(' ').next().unwrap_or_default();
+        name == self.name || within(self.secret.expose()) || within(bare)
+    }
+}
+
+/// The limit that headers exceed, in the words of the sandbox.
+fn exceeded(limits: HeaderLimits, count: usize, bytes: usize) -> Option<String> {
+    if count > limits.count {
+        Some(format!("limit: headers {}", limits.count))
+    } else if bytes > limits.bytes {
+        Some(format!("limit: header bytes {}", format_bytes(limits.bytes as u64)))
+    } else {
+        None
+    }
+}
+
+/// The headers of a request: the adapter's, checked, and the host's.
+///
+/// # Errors
+/// `invalid` for a header that is the host's, carries the credentials, or is malformed (CR and LF with it); `limit` for
+/// too many, and for too many bytes of them.
+pub(super) fn of_request(
+    headers: &[Header],
+    limits: HeaderLimits,
+    credential: Option<&Credential>,
+) -> Result<HeaderMap> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if let Some(limit) = exceeded(limits, headers.len(), bytes) {
+        return Err(Error::new(ErrorKind::Limit, limit)
+            .hint("raise it in the backend's `limits` if the adapter is trusted with more"));
+    }
+    let mut map = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Error::invalid(format!("`{}` is not the name of a header", name.escape_debug())))?;
+        if owned_by_host(&name) || credential.is_some_and(|credential| credential.name == name) {
+            return Err(Error::invalid(format!("the header `{name}` is the host's"))
+                .hint("leave it out: the host frames the request and adds the grant's credentials"));
+        }
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Error::invalid(format!("the value of the header `{name}` holds control characters")))?;
+        map.append(name, value);
+    }
+    if !map.contains_key(header::USER_AGENT) {
+        map.insert(header::USER_AGENT, HeaderValue::from_static(concat!("tidelock/", env!("CARGO_PKG_VERSION"))));
+    }
+    if let Some(credential) = credential {
+        map.insert(credential.name.clone(), credential.value.clone());
+    }
+    Ok(map)
+}
+
+/// The headers of a response as the adapter sees them: without those that show the credentials.
+///
+/// # Errors
+/// `unavailable` for too many, and for too many bytes of them: the server's fault, not the adapter's.
+pub(super) fn of_response(
+    map: &HeaderMap,
+    limits: HeaderLimits,
+    credential: Option<&Credential>,
+) -> Result<Vec<Header>> {
+    let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if let Some(limit) = exceeded(limits, map.len(), bytes) {
+        return Err(Error::unavailable(format!("the response has {} headers of {bytes} bytes ({limit})", map.len())));
+    }
+    let shown = map.iter().filter(|(name, value)| !credential.is_some_and(|c| c.shows_in(name, value)));
+    Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
+}
+
+/// Refuses a response of which the end cannot be known for certain: one that says its length twice, in two ways, or that is
+/// coded in a way that nobody asked for (RFC 9112 §6.1: no coding but `chunked` is sent unasked; §6.3: a length beside a
+/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and take a cut
+/// one for a whole.
+///
+/// # Errors
+/// `unavailable`.
+pub(super) fn check_framing(map: &HeaderMap) -> Result<()> {
+    let mut codings = map.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    if !chunked || map.contains_key(header::CONTENT_LENGTH) {
+        return Err(Error::unavailable("a response that does not say clearly where it ends"));
+    }
+    Ok(())
+}
+
+/// UTF-8 if it is that, else latin-1, as which RFC 9110 §5.5 lets old values be read.
+fn text(value: &HeaderValue) -> String {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
+    }
+}

@@ -1,0 +1,212 @@
+//! What an adapter may be granted: HTTP requests, objects in a bucket, files below a directory; and digests at native
+//! speed, which need no grant.
+//!
+//! Each capability has three parts:
+//!
+//! - a *trait* ([`http::Http`], [`bucket::Bucket`], [`directory::Directory`]) in the words of the interface that adapters
+//!   import, but in native types: bytes are [`Body`](tidelock_types::Body)s, failures are [`Error`]s;
+//! - a *grant* ([`grant`]): what one backend may do with it, typed and validated before anything is opened;
+//! - the *state* that serves a grant ([`http::HttpClient`], [`bucket::S3Bucket`], [`directory::LocalDirectory`]): made
+//!   once for a backend, shared by all of its operations, holding connection pools and credentials.
+//!
+//! [`Capabilities`] is the set that one backend has, by name. A borrowed view of one of them (`&dyn Bucket`) is all that
+//! the glue of an interface version gets to see. Because they are trait objects, an embedder can put its own in place
+//! of ours (an object store that it has already, a directory in memory), and a test can wrap the real one with faults.
+//!
+//! The traits return boxed futures rather than being `async fn`s, since only so can they be trait objects; the one
+//! allocation is far below the cost of any request.
+//!
+//! Nothing here knows of WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
+//! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`.
+
+pub mod bucket;
+pub mod digest;
+pub mod directory;
+pub mod egress;
+pub mod grant;
+pub mod http;
+pub mod requested;
+mod stall;
+pub mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use self::grant::{BucketGrant, DirectoryGrant, HttpGrant, NfsGrant};
+use self::requested::{Narrowed, RequestedGrants};
+use tidelock_types::{Error, Result};
+
+/// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
+pub type GrantNames = BTreeSet<(&'static str, String)>;
+
+/// What one backend may use, by the names of its grants. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Capabilities {
+    http: BTreeMap<String, Arc<dyn http::Http>>,
+    bucket: BTreeMap<String, Arc<dyn bucket::Bucket>>,
+    directory: BTreeMap<String, Arc<dyn directory::Directory>>,
+    /// What the adapter has declared, where it has declared anything.
+    asked: Option<Arc<RequestedGrants>>,
+}
+
+impl Capabilities {
+    /// Nothing at all: every use is `denied`.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Grants HTTP requests under a name, in place of what had the name.
+    ///
+    /// # Errors
+    /// `invalid` for a grant that makes no sense.
+    pub fn grant_http(&mut self, name: &str, grant: &HttpGrant) -> Result<()> {
+        let opened = http::HttpClient::open(grant)?;
+        self.provide_http(name, Arc::new(opened));
+        Ok(())
+    }
+
+    /// Grants objects of a bucket under a name, in place of what had the name. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// `invalid` for a grant that makes no sense.
+    pub fn grant_bucket(&mut self, name: &str, grant: &BucketGrant) -> Result<()> {
+        let opened = bucket::S3Bucket::open(grant)?;
+        self.provide_bucket(name, Arc::new(opened));
+        Ok(())
+    }
+
+    /// Grants files of a directory under a name, in place of what had the name. Makes the directory if it is not there,
+    /// and removes what an earlier process left half-written in it. Blocks on the file system for a moment.
+    ///
+    /// # Errors
+    /// Why the directory could not be opened.
+    pub fn grant_directory(&mut self, name: &str, grant: &DirectoryGrant) -> Result<()> {
+        let opened = directory::LocalDirectory::open(grant)?;
+        self.provide_directory(name, Arc::new(opened));
+        Ok(())
+    }
+
+    /// Grants files of an NFSv3 export under a name, in place of what had the name. Connects to nothing yet.
+    pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
+        self.provide_directory(name, Arc::new(directory::NfsDirectory::open(grant)));
+    }
+
+    /// Puts an own implementation in the place of a grant.
+    pub fn provide_http(&mut self, name: &str, http: Arc<dyn http::Http>) {
+        self.http.insert(name.to_owned(), http);
+    }
+
+    /// Puts an own implementation in the place of a grant.
+    pub fn provide_bucket(&mut self, name: &str, bucket: Arc<dyn bucket::Bucket>) {
+        self.bucket.insert(name.to_owned(), bucket);
+    }
+
+    /// Puts an own implementation in the place of a grant.
+    pub fn provide_directory(&mut self, name: &str, directory: Arc<dyn directory::Directory>) {
+        self.directory.insert(name.to_owned(), directory);
+    }
+
+    /// The part of this that is asked for. What is not is refused as such, whether or not it was granted.
+    #[must_use]
+    pub fn only(&self, asked: &RequestedGrants) -> Self {
+        let http = self.http.iter().filter_map(|(name, granted)| {
+            let narrowed = Narrowed::new(name, granted.clone(), asked.http.get(name)?);
+            Some((name.clone(), Arc::new(narrowed) as Arc<dyn http::Http>))
+        });
+        let bucket = self.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
+        let directory = self.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
+        Self {
+            http: http.collect(),
+            bucket: bucket.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
+            directory: directory.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
+            asked: Some(Arc::new(asked.clone())),
+        }
+    }
+
+    /// The grants that there are: kind (`http`, `bucket`, `directory`) and name.
+    pub fn names(&self) -> GrantNames {
+        let http = self.http.keys().map(|name| ("http", name.clone()));
+        let bucket = self.bucket.keys().map(|name| ("bucket", name.clone()));
+        http.chain(bucket).chain(self.directory.keys().map(|name| ("directory", name.clone()))).collect()
+    }
+
+    /// The HTTP grant of this name.
+    ///
+    /// # Errors
+    /// `denied` if there is none.
+    pub fn http(&self, name: &str) -> Result<Arc<dyn http::Http>> {
+        self.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
+    }
+
+    /// The bucket grant of this name.
+    ///
+    /// # Errors
+    /// `denied` if there is none.
+    pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
+        self.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
+    }
+
+    /// The directory grant of this name.
+    ///
+    /// # Errors
+    /// `denied` if there is none.
+    pub fn directory(&self, name: &str) -> Result<Arc<dyn directory::Directory>> {
+        self.directory.get(name).cloned().ok_or_else(|| self.refusal("directory", name))
+    }
+
+    fn refusal(&self, kind: &str, name: &str) -> Error {
+        // The name is the guest's: it is quoted and cut.
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        if self.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
+            return Error::denied(format!(
+                "the adapter uses the {kind} grant `{shown}`, which its manifest does not ask for"
+            ))
+            .hint(format!("whatever is granted, its author has to add asks.{kind}.{shown} to adapter.toml"));
+        }
+        Error::denied(format!("the adapter asked for the {kind} grant `{shown}`, which it does not have"))
+            .hint(format!("add `grants.{kind}.{shown}` to the backend's configuration"))
+    }
+
+    /// Removes what writers that are gone have left in directories, and unfinished uploads to buckets that began longer
+    /// ago than `older_than`. Gives their number.
+    ///
+    /// # Errors
+    /// What the first grant that cannot be cleared says.
+    pub async fn gc(&self, older_than: std::time::Duration) -> Result<u64> {
+        let mut removed = 0;
+        for directory in self.directory.values() {
+            removed += directory.gc().await?;
+        }
+        for bucket in self.bucket.values() {
+            removed += bucket.gc(older_than).await?;
+        }
+        Ok(removed)
+    }
+}
+
+impl std::fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capabilities")
+            .field("http", &self.http.keys())
+            .field("bucket", &self.bucket.keys())
+            .field("directory", &self.directory.keys())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelock_types::ErrorKind;
+
+    #[test]
+    fn nothing_is_granted_by_default() {
+        let none = Capabilities::none();
+        assert!(none.names().is_empty());
+        for error in [none.http("a").err(), none.bucket("a").err(), none.directory("a").err()] {
+            assert_eq!(*error.unwrap().kind(), ErrorKind::Denied);
+        }
+        let hint = none.bucket("objects").err().unwrap();
+        assert_eq!(hint.advice().unwrap(), "add `grants.bucket.objects` to the backend's configuration");
+    }
+}

@@ -1,0 +1,191 @@
+//! Where the secrets of grants come from: environment variables and files that only their owner can read.
+//!
+//! Messages name the variable or the file, and in a file the line, never what stands there: a line that makes no sense
+//! may be the secret itself.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use tidelock::Secrets;
+use tidelock::capabilities::grant::{BucketCredentials, Secret};
+use tidelock::config::CredentialRef;
+use tidelock::types::{Error, Result};
+pub(super) use tidelock_server::secrets::read_private as secret;
+
+/// Resolves references with the environment and the files of this process.
+pub(super) struct Credentials {
+    variable: fn(&str) -> Option<OsString>,
+}
+
+impl Credentials {
+    /// The environment of this process.
+    pub(super) fn of_process() -> Self {
+        Self { variable: |name| std::env::var_os(name) }
+    }
+
+    fn optional(&self, name: &str) -> Result<Option<Zeroizing<String>>> {
+        match (self.variable)(name).map(OsString::into_string) {
+            Some(Ok(text)) if !text.is_empty() => Ok(Some(Zeroizing::new(text))),
+            Some(Err(_)) => Err(Error::invalid(format!("the environment variable {name} is not valid UTF-8"))),
+            _ => Ok(None),
+        }
+    }
+
+    fn needed(&self, name: &str) -> Result<Zeroizing<String>> {
+        self.optional(name)?.ok_or_else(|| {
+            Error::invalid(format!("the environment variable {name} is not set"))
+                .hint(format!("set {name}: the configuration takes credentials from there"))
+        })
+    }
+}
+
+impl Secrets for Credentials {
+    fn bucket(&self, reference: &CredentialRef) -> Result<BucketCredentials> {
+        match reference {
+            CredentialRef::Env(name) => Ok(BucketCredentials {
+                access_key: self.needed(&format!("{name}_ACCESS_KEY_ID"))?.to_string(),
+                secret_key: Secret::new(self.needed(&format!("{name}_SECRET_ACCESS_KEY"))?.as_str()),
+                session_token: self.optional(&format!("{name}_SESSION_TOKEN"))?.map(|text| Secret::new(text.as_str())),
+            }),
+            CredentialRef::File(path) => keys(path, &read(path)?),
+        }
+    }
+
+    fn http(&self, reference: &CredentialRef) -> Result<Secret> {
+        match reference {
+            CredentialRef::Env(name) => Ok(Secret::new(self.needed(name)?.as_str())),
+            CredentialRef::File(path) => match read(path)?.trim() {
+                "" => Err(Error::invalid(format!("{}: there is no secret in it", path.display()))),
+                secret => Ok(Secret::new(secret)),
+            },
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>> {
+    secret(path, "the configuration names this file; put the credentials there, or change it")
+}
+
+/// `access_key_id=…`, `secret_access_key=…` and perhaps `session_token=…`, also with `aws_` before the names and below
+/// one heading, as in `~/.aws/credentials`.
+fn keys(path: &Path, text: &str) -> Result<BucketCredentials> {
+    let shown = path.display();
+    let hint = "write lines access_key_id=… and secret_access_key=…, and session_token=… if there is one";
+    let (mut access, mut secret, mut session, mut headings) = (None, None, None, 0);
+    for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if line.starts_with('[') && line.ends_with(']') {
+            headings += 1;
+            continue;
+        }
+        let (key, value) = line.split_once('=').map_or(("", ""), |(key, value)| (key.trim(), value.trim()));
+        let place = match key.strip_prefix("aws_").unwrap_or(key) {
+            "access_key_id" => &mut access,
+            "secret_access_key" => &mut secret,
+            "session_token" => &mut session,
+            _ => return Err(Error::invalid(format!("{shown}: line {number} is none of the keys")).hint(hint)),
+        };
+        if place.replace(value).is_some() || headings > 1 {
+            return Err(Error::invalid(format!("{shown}: line {number} gives a key for the second time"))
+                .hint("keep one set of keys in a file"));
+        }
+    }
+    let needed = |value: Option<&'_ str>, name: &str| {
+        value
+            .filter(|value| !value.is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid(format!("{shown}: there is no {name} in it")).hint(hint))
+    };
+    Ok(BucketCredentials {
+        access_key: needed(access, "access_key_id")?,
+        secret_key: Secret::new(needed(secret, "secret_access_key")?),
+        session_token: session.filter(|token| !token.is_empty()).map(Secret::new),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn with(variable: fn(&str) -> Option<OsString>) -> Credentials {
+        Credentials { variable }
+    }
+
+    fn file(dir: &tempfile::TempDir, text: &str, mode: u32) -> PathBuf {
+        let path = dir.path().join("keys");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_bucket_has_three_variables_and_a_header_one() {
+        let env = with(|name| match name {
+            "CLOUD_ACCESS_KEY_ID" => Some("AK".into()),
+            "CLOUD_SECRET_ACCESS_KEY" => Some("SK".into()),
+            "TOKEN" => Some("Bearer x".into()),
+            _ => None,
+        });
+        let found = env.bucket(&CredentialRef::Env("CLOUD".into())).unwrap();
+        assert_eq!((found.access_key.as_str(), found.secret_key.expose()), ("AK", "SK"));
+        assert!(found.session_token.is_none());
+        assert_eq!(env.http(&CredentialRef::Env("TOKEN".into())).unwrap().expose(), "Bearer x");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let env = with(|name| (name == "CLOUD_ACCESS_KEY_ID").then(|| "AK".into()));
+        let error = env.bucket(&CredentialRef::Env("CLOUD".into())).unwrap_err();
+        assert_eq!(error.to_string(), "the environment variable CLOUD_SECRET_ACCESS_KEY is not set");
+        let error = env.http(&CredentialRef::File("/nonexistent/token".into())).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/token"), "{error}");
+        assert_eq!(error.kind().name(), "invalid");
+    }
+
+    #[test]
+    fn a_file_has_lines_of_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in [
+            "access_key_id=AK\nsecret_access_key=S=K=\n",
+            "# mine\n[default]\naws_access_key_id = AK\naws_secret_access_key = S=K=\n",
+        ] {
+            let found = with(|_| None).bucket(&CredentialRef::File(file(&dir, text, 0o600))).unwrap();
+            assert_eq!((found.access_key.as_str(), found.secret_key.expose()), ("AK", "S=K="));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_without_its_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, says) in [
+            ("hush\n", "line 1"),
+            ("access_key_id=AK\nhush=hush\n", "line 2"),
+            ("access_key_id=hush\n", "secret_access_key"),
+            ("access_key_id=hush\naccess_key_id=hush\n", "second time"),
+            ("", "access_key_id"),
+        ] {
+            let error = with(|_| None).bucket(&CredentialRef::File(file(&dir, text, 0o600))).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(!format!("{error:?}").contains("hush"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o604, 0o640, 0o660, 0o644] {
+            let error = with(|_| None).http(&CredentialRef::File(file(&dir, "hush", mode))).unwrap_err();
+            assert!(error.advice().unwrap().starts_with("chmod 600 "), "{error:?}");
+        }
+        assert_eq!(with(|_| None).http(&CredentialRef::File(file(&dir, "hush\n", 0o400))).unwrap().expose(), "hush");
+        assert!(with(|_| None).http(&CredentialRef::File(file(&dir, " \n", 0o600))).is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! `tidelock import`: the catalogue rebuilt from what a backend holds.
+//!
+//! Without names it says in a line what it did, and in a table what it left alone. With names it prints the ids of what is
+//! in these objects, a line for each, and nothing else, so that a shell can take them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::arguments::Import;
+use super::console::Bar;
+use super::failure::{ErrorObject, Failure};
+use super::output::{self, Side, TextTable};
+use super::session::Session;
+use tidelock::types::{ArchiveState, Error, ErrorKind, format_bytes};
+use tidelock::{ImportOptions, ImportProgress, ImportStep, Imported, LeftState};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    imported: &'a Imported,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject<'a>>,
+}
+
+pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Failure> {
+    let host = session.open().await?;
+    let named = !arguments.objects.is_empty();
+    let bar = Arc::new(session.console.bar("importing", None));
+    let options = ImportOptions {
+        objects: arguments.objects,
+        foreign: arguments.foreign,
+        restore: arguments.restore,
+        progress: Some(progress(bar.clone())),
+    };
+    let imported = host.import(&arguments.backend, options).await?;
+    drop(bar);
+    let verdict = verdict(&imported, named, arguments.restore);
+    if session.json {
+        let error = verdict.as_ref().and_then(Failure::object);
+        output::object(&Report { imported: &imported, error })?;
+    } else if named {
+        imported.snapshots.iter().try_for_each(|snapshot| output::line(snapshot.id))?;
+    } else {
+        output::text(&describe(&imported))?;
+    }
+    verdict.map_or(Ok(()), |failure| Err(failure.told()))
+}
+
+/// A terminal is told how many objects there are, and is shown the bytes.
+fn progress(bar: Arc<Bar>) -> ImportProgress {
+    Arc::new(move |ImportStep { objects, done, bytes }| {
+        bar.say(match done {
+            0 => format!("importing: {objects} objects"),
+            _ => format!("importing: {done} of {objects} objects"),
+        });
+        bar.set(bytes);
+    })
+}
+
+/// What is wrong is a failure, so that a script hears of it. What was left alone for good reason is none, unless somebody
+/// asked for it by name.
+fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
+    let objects = |count: u64| format!("{count} of {} {}", found.objects, plural(found.objects));
+    // Without names, a table has the reasons.
+    let why = |state| match found.left.iter().find(|left| named && left.state == state) {
+        Some(left) => format!(": `{}`: {}", left.object, left.why),
+        None => String::new(),
+    };
+    let error = if found.damaged > 0 {
+        Error::corrupt(format!("{} damaged, and left alone{}", objects(found.damaged), why(LeftState::Damaged)))
+            .hint("`tidelock verify --deep` says what is known of snapshots that had been recorded before")
+    } else if found.unreachable > 0 {
+        Error::unavailable(format!("{} could not be read{}", objects(found.unreachable), why(LeftState::Unreachable)))
+            .hint("import again: it goes on with what is missing")
+    } else if named && found.gone > 0 {
+        Error::not_found(format!("{} not there", objects(found.gone)))
+            .hint("give the names that the backend itself uses, below what its grant names")
+    } else if named && found.under_way > 0 {
+        Error::conflict(format!("{} under way: a store is making it, or was cut short", objects(found.under_way)))
+            .hint("wait for the store, or run `tidelock gc`")
+    } else if found.pending > 0 {
+        let (state, hint) = match restoring {
+            true => (ArchiveState::Restoring(None), "import again once it is restored, which may take hours"),
+            false => {
+                (ArchiveState::Archived, "`--restore` asks for it, which costs money; import again once it is restored")
+            }
+        };
+        let error = Error::new(ErrorKind::Archived(state), format!("{} in cold storage", objects(found.pending)));
+        return Some(Failure::pending(error.on_backend(&found.backend).hint(hint)));
+    } else {
+        return None;
+    };
+    Some(error.on_backend(&found.backend).into())
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "object" } else { "objects" }
+}
+
+fn describe(found: &Imported) -> String {
+    let mut text = format!(
+        "{} of {} {} on `{}` imported ({} read), {} known before\n",
+        found.imported,
+        found.objects,
+        plural(found.objects),
+        found.backend,
+        format_bytes(found.bytes),
+        found.known
+    );
+    if found.left.is_empty() {
+        return text;
+    }
+    let mut table = TextTable::new([("OBJECT", Side::Left), ("STATE", Side::Left), ("WHY", Side::Left)]);
+    for left in &found.left {
+        table.row([left.object.to_string(), left.state.name().to_owned(), left.why.clone()]);
+    }
+    text += &format!("\n{table}");
+    let more = found.done().saturating_sub(found.imported + found.known + found.left.len() as u64);
+    if more > 0 {
+        text += &format!("and {more} more\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelock::LeftAlone;
+    use tidelock::types::ObjectId;
+
+    fn found(change: impl Fn(&mut Imported)) -> Imported {
+        let mut found = Imported { backend: "cloud".into(), objects: 3, ..Imported::default() };
+        change(&mut found);
+        found
+    }
+
+    #[test]
+    fn the_status_says_what_has_to_happen() {
+        let status = |found: &Imported, named| verdict(found, named, false).map(|failure| failure.status());
+        assert_eq!(status(&found(|found| found.imported = 3), false), None);
+        assert_eq!(status(&found(|found| (found.foreign, found.under_way, found.gone) = (1, 1, 1)), false), None);
+        assert_eq!(status(&found(|found| found.gone = 1), true), Some(1));
+        assert_eq!(status(&found(|found| found.under_way = 1), true), Some(1));
+        assert_eq!(status(&found(|found| found.damaged = 1), false), Some(1));
+        assert_eq!(status(&found(|found| (found.pending, found.unreachable) = (1, 1)), false), Some(1));
+        let cold = found(|found| found.pending = 2);
+        assert_eq!(status(&cold, false), Some(3));
+        for (restoring, state) in [(false, "archived"), (true, "restoring")] {
+            let failure = verdict(&cold, false, restoring).unwrap();
+            assert!(
+                failure.text().unwrap().starts_with("error: backend `cloud`: 2 of 3 objects in cold storage\nhint: ")
+            );
+            assert_eq!(serde_json::to_value(failure.object()).unwrap()["archive"]["state"], state);
+        }
+    }
+
+    #[test]
+    fn whoever_names_an_object_is_told_what_is_wrong_with_it() {
+        let left =
+            LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::Unreachable, why: "no CID".into() };
+        let found = found(|found| (found.unreachable, found.left) = (1, vec![left.clone()]));
+        let text = |named| verdict(&found, named, false).unwrap().text().unwrap();
+        assert!(text(true).contains("1 of 3 objects could not be read: `x`: no CID\n"), "{}", text(true));
+        assert!(text(false).contains("could not be read\n"), "{}", text(false));
+    }
+
+    #[test]
+    fn people_are_told_what_was_left_alone() {
+        assert_eq!(
+            describe(&found(|found| (found.imported, found.known, found.bytes) = (2, 1, 4096))),
+            "2 of 3 objects on `cloud` imported (4096 B read), 1 known before\n"
+        );
+        let left = LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::UnderWay, why: "y".into() };
+        let text = describe(&found(|found| {
+            (found.imported, found.under_way) = (1, 2);
+            found.left = vec![left.clone()];
+        }));
+        assert!(text.ends_with("\n\nOBJECT  STATE      WHY\nx       under-way  y\nand 1 more\n"), "{text}");
+    }
+}

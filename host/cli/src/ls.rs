@@ -1,0 +1,95 @@
+//! `tidelock ls`: what there is. Works through the catalogue page by page, so that a long list takes no memory.
+
+use std::io::{self, BufWriter, Write};
+
+use super::failure::{ErrorObject, Failure};
+use super::output::{self, Side, TextTable};
+use super::session::Session;
+use tidelock::Host;
+use tidelock::types::{SnapshotId, format_bytes};
+
+/// Snapshots that are taken from the catalogue, and aligned with each other, at once.
+const PAGE: usize = 1000;
+
+/// The beginning of an id that a terminal shows: 60 bits, which no two snapshots of a catalogue will share.
+const SHORT: usize = 15;
+
+pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+    let host = session.open().await?;
+    if session.json { objects(&host).await } else { table(&host, output::is_terminal()).await }
+}
+
+async fn table(host: &Host, short: bool) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let page = host.list(after, PAGE).await?;
+        if page.snapshots.is_empty() {
+            return Ok(());
+        }
+        let mut table = TextTable::new([
+            ("ID", Side::Left),
+            ("SIZE", Side::Right),
+            ("STORED", Side::Left),
+            ("BASE", Side::Left),
+            ("NAME", Side::Left),
+        ]);
+        for snapshot in page.snapshots {
+            // The id is what a script takes from here.
+            let id = if short { beginning(snapshot.id) } else { snapshot.id.to_string() };
+            table.row([
+                id,
+                format_bytes(snapshot.size),
+                output::moment(snapshot.created),
+                snapshot.base.map_or_else(|| "-".to_owned(), beginning),
+                snapshot.name.unwrap_or_default(),
+            ]);
+        }
+        // Only the first page has a heading.
+        let text = table.to_string();
+        let text = if after.is_none() { &text } else { text.split_once('\n').map_or("", |(_, rows)| rows) };
+        output::text(text)?;
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn beginning(id: SnapshotId) -> String {
+    id.to_string().chars().take(SHORT).collect()
+}
+
+/// `{"snapshots": […]}`. If it breaks off, the list is closed and `error` follows: still one object.
+async fn objects(host: &Host) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout());
+    out.write_all(b"{\"snapshots\":[").map_err(Failure::output)?;
+    let result = rows(host, &mut out).await;
+    let end = match &result {
+        Ok(()) => "]}\n".to_owned(),
+        Err(Failure::Error { error, .. }) => {
+            let error =
+                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
+            format!("],\"error\":{error}}}\n")
+        }
+        Err(_) => return result,
+    };
+    out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    result.map_err(Failure::told)
+}
+
+async fn rows(host: &Host, out: &mut impl Write) -> Result<(), Failure> {
+    let mut after = None;
+    let mut first = true;
+    loop {
+        let page = host.list(after, PAGE).await?;
+        for snapshot in &page.snapshots {
+            let row = serde_json::to_string(snapshot).map_err(|error| Failure::output(error.into()))?;
+            let comma = if std::mem::take(&mut first) { "" } else { "," };
+            write!(out, "{comma}{row}").map_err(Failure::output)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}

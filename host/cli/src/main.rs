@@ -1,0 +1,144 @@
+//! The command line: one file per command, and what they share.
+//!
+//! | room | holds |
+//! | --- | --- |
+//! | `arguments` | what can be typed |
+//! | `session` | configuration, and what the global options say |
+//! | `failure` | how a command fails: texts, the JSON object, the exit status |
+//! | `output` | standard output: one object, or text for people |
+//! | `console` | standard error: progress and logs |
+//! | `credentials` | secrets from the environment and from files |
+//! | `input` | images and components that the user names |
+//! | `sink` | where retrieved images go |
+//! | `remote` | a daemon that is talked to |
+//!
+//! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
+//! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
+//! listens to signals. A signal drops the command's future: everything below is written so that this leaves nothing
+//! half-visible.
+
+mod adapter;
+mod apply;
+mod arguments;
+mod console;
+mod credentials;
+mod failure;
+mod gc;
+mod id;
+mod import;
+mod init;
+mod input;
+mod inspect;
+mod ls;
+mod output;
+mod remote;
+mod retrieve;
+mod rm;
+mod serve;
+mod session;
+mod sign;
+mod sink;
+mod stat;
+mod store;
+mod update;
+mod verify;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use arguments::{Adapter, Arguments, Command};
+use console::Console;
+use failure::Failure;
+use session::Session;
+use tidelock::types::Error;
+
+/// How long a command that was interrupted has to clean up: threads that wait for a slow disk, or for a terminal.
+const CLEANUP: Duration = Duration::from_millis(500);
+
+/// Runs the command that the arguments of this process name, and gives its exit status.
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+            return failure::report_usage(&error, json).into();
+        }
+    };
+    let json = arguments.global.json;
+    match perform(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json).into(),
+    }
+}
+
+fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let console = Console::new(arguments.global.quiet);
+    console.log(arguments.global.verbosity());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::io("cannot start the threads of this program", error))?;
+    let session = Session::new(arguments.global, console);
+    let result = runtime.block_on(async {
+        if let Command::Serve(arguments) = arguments.command {
+            // It hears signals itself.
+            return serve::run(arguments, &session).await;
+        }
+        let interrupted = interruption()?;
+        tokio::select! {
+            biased;
+            signal = interrupted => Err(Failure::Interrupted(signal)),
+            result = dispatch(arguments.command, &session) => result,
+        }
+    });
+    match result {
+        Ok(()) => runtime.shutdown_background(),
+        // A thread may still hold a temporary file that is to be removed.
+        Err(_) => runtime.shutdown_timeout(CLEANUP),
+    }
+    result
+}
+
+async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
+    match command {
+        Command::Init(arguments) => init::run(&arguments, session),
+        Command::Store(arguments) => store::run(arguments, session).await,
+        Command::Update(arguments) => update::run(arguments, session).await,
+        Command::Apply(arguments) => apply::run(arguments, session).await,
+        Command::Retrieve(arguments) => retrieve::run(arguments, session).await,
+        Command::Id(arguments) => id::run(&arguments, session).await,
+        Command::Stat(arguments) => stat::run(&arguments, session).await,
+        Command::Ls => ls::run(session).await,
+        Command::Rm(arguments) => rm::run(&arguments, session).await,
+        Command::Verify(arguments) => verify::run(&arguments, session).await,
+        Command::Import(arguments) => import::run(arguments, session).await,
+        Command::Gc(arguments) => gc::run(&arguments, session).await,
+        Command::Adapter(Adapter::Ls(remote)) => adapter::ls(&remote, session).await,
+        Command::Adapter(Adapter::Swap(arguments)) => adapter::swap(&arguments, session).await,
+        Command::Adapter(Adapter::Rollback(arguments)) => adapter::rollback(&arguments, session).await,
+        Command::Adapter(Adapter::History(arguments)) => adapter::history(&arguments, session).await,
+        Command::Serve(arguments) => serve::run(arguments, session).await,
+        Command::Adapter(Adapter::Inspect(arguments)) => inspect::run(&arguments, session).await,
+        Command::Adapter(Adapter::Embed(arguments)) => sign::embed(&arguments, session).await,
+        Command::Adapter(Adapter::Keygen(arguments)) => sign::keygen(&arguments, session),
+        Command::Adapter(Adapter::Sign(arguments)) => sign::sign(&arguments, session).await,
+        Command::Adapter(Adapter::Verify(arguments)) => sign::verify(&arguments, session).await,
+    }
+}
+
+/// Waits for a signal that asks the process to end, and gives its number.
+fn interruption() -> Result<impl Future<Output = u8>, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot listen to signals", error));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        }
+        .as_raw_value() as u8
+    })
+}

@@ -1,0 +1,185 @@
+//! `tidelock retrieve`: from an id to an image.
+//!
+//! A file appears whole or not at all: the bytes go to a temporary file beside it, which takes its place once the last
+//! of them was checked and is on disk. Everything else (standard output, a pipe, a device) gets the bytes as they
+//! come; each was checked before.
+//!
+//! What is in cold storage is asked for, and then either waited for (`--wait`) or left to a later call.
+//!
+//! Writing has a thread of its own, so that neither a slow reader nor a slow disk keeps a signal from being heard.
+
+use std::path::Path;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::arguments::Retrieve;
+use super::console::{Bar, Console};
+use super::failure::Failure;
+use super::session::Session;
+use super::sink::Sink;
+use super::{input, output};
+use tidelock::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, SnapshotId, format_duration};
+use tidelock::{Host, Retrieved};
+
+/// How often a restore is waited for before it is left to a later call.
+const RESTORES: u32 = 3;
+/// Chunks that wait to be written.
+const AHEAD: usize = 4;
+
+#[derive(Serialize)]
+struct Report {
+    id: SnapshotId,
+    size: u64,
+    source: String,
+    seconds: f64,
+}
+
+pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Failure> {
+    let began = Instant::now();
+    let to = destination(arguments.output.as_deref(), session.json, output::is_terminal())?;
+    let host = session.open_existing().await?;
+    let id = host.find(&arguments.id).await?;
+    let sink = Sink::open(to)?;
+    let retrieved = match host.retrieve(id, arguments.range).await {
+        Err(error) if arguments.wait && is_restoring(&error) => {
+            restored(&host, id, arguments.range, error, &session.console).await?
+        }
+        outcome => outcome?,
+    };
+    let (size, source) = (retrieved.size, retrieved.source);
+    let bar = session.console.bar("retrieving", Some(size));
+    write(retrieved.body, sink, &bar).await?;
+    drop(bar);
+    let report = Report { id, size, source, seconds: began.elapsed().as_secs_f64() };
+    if session.json { output::object(&report) } else { Ok(()) }
+}
+
+fn is_restoring(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)))
+}
+
+/// Waits for the restore that an error speaks of, and opens the snapshot. Whatever was restored is readable for a limited
+/// time only, and may be cold again by then: so it may have to be asked for once more.
+async fn restored(
+    host: &Host,
+    id: SnapshotId,
+    range: Option<ByteRange>,
+    mut error: Error,
+    console: &Console,
+) -> Result<Retrieved, Failure> {
+    for _ in 0..RESTORES {
+        console.note(&error.to_string());
+        let began = Instant::now();
+        let estimate = match error.kind() {
+            ErrorKind::Archived(ArchiveState::Restoring(left)) => *left,
+            _ => None,
+        };
+        let bar = console.waiting("being restored from cold storage".to_owned());
+        let told = |_: &ArchiveState| {
+            if let Some(left) = estimate.map(|estimate| estimate.saturating_sub(began.elapsed())) {
+                bar.say(format!("being restored from cold storage, at most {} more", format_duration(left)));
+            }
+        };
+        host.until_restored(id, told).await?;
+        drop(bar);
+        match host.retrieve(id, range).await {
+            Err(again) if is_restoring(&again) => error = again,
+            outcome => return Ok(outcome?),
+        }
+    }
+    Err(error.into())
+}
+
+/// Where to: a path, or `None` for standard output.
+fn destination(output: Option<&Path>, json: bool, terminal: bool) -> Result<Option<&Path>, Failure> {
+    let path = output.filter(|path| !input::is_standard(path));
+    if path.is_none() && json {
+        return Err(Failure::usage(
+            "standard output cannot have both the image and a JSON object",
+            "write the image to a file with -o FILE",
+        ));
+    }
+    if output.is_none() && terminal {
+        return Err(Failure::usage(
+            "an image is not for a terminal",
+            "write it to a file with -o FILE, pipe it on, or insist with -o -",
+        ));
+    }
+    Ok(path)
+}
+
+/// Everything, or an error. The sink is finished only after the body said that it was whole.
+async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure> {
+    let (send, mut receive) = mpsc::channel::<Bytes>(AHEAD);
+    let writer = spawn_blocking(move || {
+        while let Some(chunk) = receive.blocking_recv() {
+            sink.write(&chunk)?;
+        }
+        Ok::<_, Failure>(sink)
+    });
+    let mut failed = None;
+    while let Some(chunk) = body.next().await {
+        match chunk {
+            Ok(chunk) => {
+                let bytes = chunk.len() as u64;
+                if send.send(chunk).await.is_err() {
+                    // The writer has ended, and tells why.
+                    break;
+                }
+                bar.advance(bytes);
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    drop(send);
+    let stopped = |error| Error::other("writing was cut short").with_source(error);
+    let sink = writer.await.map_err(stopped)?;
+    match failed {
+        Some(error) => Err(error.into()),
+        None => {
+            let sink = sink?;
+            spawn_blocking(move || sink.finish()).await.map_err(stopped)?
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_output_has_one_thing() {
+        let to = |output: Option<&'static str>, json, terminal| destination(output.map(Path::new), json, terminal);
+        assert_eq!(to(None, false, false).unwrap(), None);
+        assert_eq!(to(Some("-"), false, true).unwrap(), None);
+        assert_eq!(to(Some("x"), true, true).unwrap(), Some(Path::new("x")));
+        for (output, json, terminal) in [(None, false, true), (None, true, false), (Some("-"), true, false)] {
+            assert_eq!(to(output, json, terminal).unwrap_err().status(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        std::fs::write(&path, "old").unwrap();
+        let chunks = [Ok(Bytes::from_static(b"new")), Err(Error::unavailable("gone"))];
+        let body = Body::new(futures::stream::iter(chunks), Some(6));
+        let failure = write(body, Sink::open(Some(&path)).unwrap(), &Bar::none()).await.unwrap_err();
+        assert_eq!(failure.text().unwrap(), "error: gone\n");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+
+        write(Body::from_bytes("new"), Sink::open(Some(&path)).unwrap(), &Bar::none()).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! What all commands start from: the configuration and the global options.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use super::arguments::Global;
+use super::console::Console;
+use super::credentials::Credentials;
+use super::failure::Failure;
+use tidelock::Host;
+use tidelock::config::{Config, DEFAULT_DATA_DIR};
+use tidelock::types::Error;
+
+/// The configuration that is used if it is there and no other is named.
+pub(super) const DEFAULT_FILE: &str = "tidelock.toml";
+
+/// One run of the program.
+pub(super) struct Session {
+    /// Whether the answer is a JSON object.
+    pub(super) json: bool,
+    /// Stderr.
+    pub(super) console: Console,
+    config: Option<PathBuf>,
+}
+
+impl Session {
+    /// From the global options.
+    pub(super) fn new(global: Global, console: Console) -> Self {
+        Self { json: global.json, console, config: global.config }
+    }
+
+    /// The configuration file that was named, or the one that is looked for.
+    pub(super) fn config_file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// The configuration.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        let file = self.config_file();
+        let shown = file.display();
+        let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
+        let text = match fs::read(file) {
+            Ok(bytes) => String::from_utf8(bytes)
+                .map_err(|_| Error::invalid(format!("{shown} is not text in UTF-8, as a configuration is")))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
+                return Ok(Config::embedded_default(here.join(DEFAULT_DATA_DIR)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let hint = format!("`tidelock init --config {shown}` writes one");
+                return Err(Failure::input(Error::io(shown, error).hint(hint)));
+            }
+            Err(error) => return Err(Failure::input(Error::io(shown, error))),
+        };
+        let directory = here.join(file.parent().unwrap_or(Path::new("")));
+        Config::parse(&text, &directory).map_err(|error| {
+            let named = Error::new(error.kind().clone(), format!("{shown}: {}", error.message()));
+            match error.advice() {
+                Some(hint) => named.hint(hint),
+                None => named,
+            }
+            .into()
+        })
+    }
+
+    /// The host, for a command about a snapshot that should be there: in a directory where nothing was ever stored it
+    /// says so, rather than making an empty store there and finding nothing in it.
+    pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
+        let nowhere = |path: &str| !Path::new(path).exists();
+        if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
+            let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
+            return Err(Error::not_found(what)
+                .hint("go to the directory where you stored, or name its configuration with --config")
+                .into());
+        }
+        self.open().await
+    }
+
+    /// The host of this configuration. Its backends are opened by what needs them, so that a command asks for no more
+    /// credentials than it uses.
+    pub(super) async fn open(&self) -> Result<Host, Failure> {
+        Ok(Host::open_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
+    }
+}

@@ -1,0 +1,48 @@
+//! `tidelock stat`: one snapshot, and where it is.
+
+use super::arguments::One;
+use super::failure::Failure;
+use super::output::{self, Side, TextTable};
+use super::session::Session;
+use tidelock::SnapshotStat;
+use tidelock::types::format_bytes;
+
+pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failure> {
+    let host = session.open_existing().await?;
+    let id = host.find(&arguments.id).await?;
+    let stat = host.stat(id).await?;
+    if session.json { output::object(&stat) } else { output::text(&describe(&stat)) }
+}
+
+fn describe(stat: &SnapshotStat) -> String {
+    let mut facts = output::Facts::default();
+    facts.add("id", stat.id);
+    facts.add("size", format_args!("{} ({} bytes)", format_bytes(stat.size), stat.size));
+    if let Some(name) = &stat.name {
+        facts.add("name", name);
+    }
+    if let Some(base) = stat.base {
+        facts.add("base", base);
+    }
+    facts.add("stored", output::moment(stat.created));
+    facts.add("takes", format_bytes(stat.stored_bytes));
+    let mut placements = TextTable::new([
+        ("BACKEND", Side::Left),
+        ("STATE", Side::Left),
+        ("ENCODING", Side::Left),
+        ("SIZE", Side::Right),
+        ("STORED", Side::Left),
+        ("OBJECT", Side::Left),
+    ]);
+    for placement in &stat.placements {
+        placements.row([
+            placement.backend.clone(),
+            placement.state.to_owned(),
+            placement.encoding.clone(),
+            format_bytes(placement.stored_bytes),
+            output::moment(placement.created),
+            placement.object.to_string(),
+        ]);
+    }
+    format!("{facts}\n{placements}")
+}

@@ -1,0 +1,29 @@
+//! `tidelock store`: from an image to an id.
+
+use super::arguments::{How, Store};
+use super::failure::Failure;
+use super::session::Session;
+use super::{input, output};
+use tidelock::snapshot::Progress;
+use tidelock::{StoreOptions, Stored};
+
+pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failure> {
+    let image = input::image(&arguments.image.file).await?;
+    let host = session.open().await?;
+    let bar = session.console.bar("storing", image.size());
+    let stored = host.store(image, arguments.how.options(bar.progress())).await?;
+    drop(bar);
+    answer(&stored, session)
+}
+
+/// Prints what was stored: the id alone, or everything in an object.
+pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> {
+    if session.json { output::object(stored) } else { output::line(stored.id) }
+}
+
+impl How {
+    /// As the library wants it.
+    pub(super) fn options(self, progress: Option<Progress>) -> StoreOptions {
+        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress }
+    }
+}

@@ -1,0 +1,109 @@
+//! `tidelock verify`: whether the backends still hold what was stored.
+
+use serde::Serialize;
+
+use super::arguments::Verify;
+use super::failure::{ErrorObject, Failure};
+use super::output::{self, Side, TextTable};
+use super::session::Session;
+use tidelock::types::{Error, format_bytes};
+use tidelock::{BadPlacement, Verification};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    found: &'a Verification,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject<'a>>,
+}
+
+pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Failure> {
+    let host = session.open().await?;
+    let id = match &arguments.id {
+        Some(text) => Some(host.find(text).await?),
+        None => None,
+    };
+    // How many bytes there are is known beforehand only of one snapshot with one placement.
+    let bar = session.console.bar("verifying", None);
+    let found = host.verify(id, arguments.deep, bar.progress()).await?;
+    drop(bar);
+    let verdict = verdict(&found);
+    if session.json {
+        output::object(&Report { found: &found, error: verdict.as_ref().map(ErrorObject::of) })?;
+    } else {
+        output::text(&describe(&found, arguments.deep))?;
+    }
+    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+}
+
+/// What is wrong is a failure, so that a script hears of it.
+fn verdict(found: &Verification) -> Option<Error> {
+    let objects = |count: usize| format!("{count} of {} {}", found.checked, plural(found.checked));
+    if !found.bad.is_empty() {
+        let error = Error::corrupt(format!("{} missing or damaged", objects(found.bad.len())));
+        return Some(error.hint("retrieve the snapshot from another backend, or store the image again"));
+    }
+    if !found.unreachable.is_empty() {
+        let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
+        return Some(
+            error.hint("try again once the backend can be reached; what is in cold storage has to be restored first"),
+        );
+    }
+    None
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "object" } else { "objects" }
+}
+
+fn describe(found: &Verification, deep: bool) -> String {
+    let sound = found.checked.saturating_sub((found.bad.len() + found.unreachable.len()) as u64);
+    let read = match deep {
+        true => format!("{} read and compared", format_bytes(found.bytes)),
+        false => "--deep reads every byte".to_owned(),
+    };
+    let summary = format!("{sound} of {} {} in order ({read})\n", found.checked, plural(found.checked));
+    if sound == found.checked {
+        return summary;
+    }
+    let mut table = TextTable::new([
+        ("ID", Side::Left),
+        ("BACKEND", Side::Left),
+        ("OBJECT", Side::Left),
+        ("STATE", Side::Left),
+        ("WHY", Side::Left),
+    ]);
+    let mut add = |placements: &[BadPlacement], what: &str| {
+        for bad in placements {
+            let (id, object) = (bad.id.to_string(), bad.object.to_string());
+            table.row([id, bad.backend.clone(), object, what.to_owned(), bad.why.clone()]);
+        }
+    };
+    add(&found.bad, "bad");
+    add(&found.unreachable, "unchecked");
+    format!("{summary}\n{table}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelock::types::{ObjectId, SnapshotId};
+
+    fn placement() -> BadPlacement {
+        let object = ObjectId::new("x").unwrap();
+        BadPlacement { id: SnapshotId::from_bytes([1; 32]), backend: "cloud".into(), object, why: "gone".into() }
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_failure() {
+        assert!(verdict(&Verification { checked: 2, ..Default::default() }).is_none());
+        let bad = Verification { checked: 2, bad: vec![placement()], ..Default::default() };
+        assert_eq!(verdict(&bad).unwrap().to_string(), "1 of 2 objects missing or damaged");
+        let object = serde_json::to_value(Report { found: &bad, error: verdict(&bad).as_ref().map(ErrorObject::of) });
+        assert_eq!(object.as_ref().unwrap()["error"]["kind"], "corrupt");
+        assert_eq!(object.as_ref().unwrap()["bad"][0]["backend"], "cloud");
+        let down = Verification { checked: 1, unreachable: vec![placement()], ..Default::default() };
+        assert_eq!(verdict(&down).unwrap().kind().name(), "unavailable");
+        assert!(describe(&down, false).starts_with("0 of 1 object in order"));
+    }
+}

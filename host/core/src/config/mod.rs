@@ -1,0 +1,226 @@
+//! Configuration: from the text of one TOML file to values with types.
+//!
+//! Nothing here reads files or the environment: the command line reads the file and gives its text and the directory
+//! that relative paths belong to. A host that is embedded in another program makes a [`Config`] by hand, or starts from
+//! [`Config::embedded_default`].
+//!
+//! Credentials never appear in the file: a grant names the environment variable or the file that holds them
+//! ([`CredentialRef`]), and whoever owns the process resolves that.
+//!
+//! Unknown keys are errors, since a limit with a typing error in its name is no limit. Every error names line, column
+//! and the path of the key. The tree is walked by hand (`read.rs`) rather than derived with serde: serde forgets where
+//! a value stood once it has left the parser, and cannot tell which key was nearly right.
+
+mod default;
+mod limits;
+mod parse;
+mod read;
+mod service;
+mod swap;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::types::{Result, SettingValue};
+
+pub use default::commented_default;
+pub use limits::{LIMITS, Limits};
+pub use service::{Listen, Service};
+pub use swap::{Canary, Swap};
+pub use trust::Trust;
+
+/// The data directory if the configuration does not say.
+pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
+
+/// The route that is used if the caller names none.
+pub const DEFAULT_ROUTE: &str = "default";
+/// For how many days what is restored from cold storage stays readable, unless it is said.
+pub const RESTORE_DAYS: u32 = 3;
+/// More than ten years is a slip of the hand, for which one would pay every day.
+const MAX_RESTORE_DAYS: u32 = 3653;
+
+/// Everything that a host needs to know. Paths are absolute if the directory given to [`Config::parse`] was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the catalogue, the hot tier, the cache and compiled components are.
+    pub data_dir: PathBuf,
+    /// A folder that the daemon watches for components; `None` watches none.
+    pub adapters_dir: Option<PathBuf>,
+    /// The backends by name; at least one.
+    pub backends: BTreeMap<String, BackendConfig>,
+    /// The routes by name; [`DEFAULT_ROUTE`] is always there, and all name backends that exist.
+    pub routes: BTreeMap<String, Route>,
+    /// Whose components may be used.
+    pub trust: Trust,
+    /// The daemon.
+    pub service: Service,
+}
+
+impl Config {
+    /// Reads a configuration. Relative paths in it belong to `directory`.
+    ///
+    /// # Errors
+    /// `invalid`, with line, column, the path of the key and what to write instead.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self> {
+        parse::parse(text, directory)
+    }
+
+    /// What holds without a file: one backend `local`, which keeps objects in a folder of the data directory.
+    pub fn embedded_default(data_dir: impl Into<PathBuf>) -> Self {
+        default::embedded(data_dir.into())
+    }
+}
+
+/// Where the component of an adapter comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdapterSource {
+    /// One that travels in the program, by name.
+    BuiltIn(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// How warm a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Microseconds: the machine's own NVMe.
+    Hot,
+    /// Milliseconds to seconds.
+    Warm,
+    /// May have to be restored first, which takes hours.
+    Cold,
+}
+
+/// A configured adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendConfig {
+    /// The component.
+    pub adapter: AdapterSource,
+    /// The SHA-256 that the component must have.
+    pub digest: Option<[u8; 32]>,
+    /// The names of the keys of [`Trust::keys`] of which one must have signed the component, at the start and at every
+    /// swap. Empty demands no signature.
+    pub signed_by: Vec<String>,
+    /// How warm it is; `warm` if it is not said.
+    pub tier: Tier,
+    /// The adapter's own settings; checked against what it declares when it is loaded.
+    pub settings: BTreeMap<String, SettingValue>,
+    /// What it may do.
+    pub grants: Grants,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it costs.
+    pub cost: Cost,
+    /// How it changes its adapter.
+    pub swap: Swap,
+    /// For how many days objects that are restored from cold storage stay readable.
+    pub restore_days: u32,
+}
+
+/// What one backend may do, by capability and by the name under which the adapter asks for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Directories.
+    pub directory: BTreeMap<String, DirectoryGrant>,
+    /// Buckets.
+    pub bucket: BTreeMap<String, BucketGrant>,
+    /// Origins.
+    pub http: BTreeMap<String, HttpGrant>,
+}
+
+/// A directory that an adapter may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectoryGrant {
+    /// A folder of this machine.
+    Path(PathBuf),
+    /// An NFSv3 export.
+    Nfs {
+        /// `nfs://host[:port]/export`.
+        url: String,
+        /// The port of the mount protocol, where no port mapper tells it.
+        mount_port: Option<u16>,
+    },
+}
+
+/// A bucket, or a part of one, that an adapter may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketGrant {
+    /// Where the service is; `None` means AWS in `region`.
+    pub endpoint: Option<String>,
+    /// The region; `us-east-1` if it is not said.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What all keys begin with; may be empty.
+    pub prefix: String,
+    /// Whether the bucket is named in the path rather than in the host name.
+    pub path_style: bool,
+    /// What requests are signed with; `None` sends them unsigned.
+    pub credentials: Option<CredentialRef>,
+}
+
+/// Origins that an adapter may send requests to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpGrant {
+    /// Scheme, host and port, for example `https://api.example` or `http://127.0.0.1:5001`; at least one.
+    pub origins: Vec<String>,
+    /// Whether these may resolve to private, loopback and link-local addresses.
+    pub private_addresses: bool,
+    /// What the host adds to every request.
+    pub credentials: Option<HttpCredentials>,
+}
+
+/// A secret in a request header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCredentials {
+    /// The name of the header, in lower case.
+    pub header: String,
+    /// Where its value is.
+    pub value: CredentialRef,
+}
+
+/// Where a secret is. Never the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialRef {
+    /// In the environment. For a bucket, `CLOUD` means the variables `CLOUD_ACCESS_KEY_ID`, `CLOUD_SECRET_ACCESS_KEY` and,
+    /// if there is one, `CLOUD_SESSION_TOKEN`; for a header, the variable itself.
+    Env(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// What a backend costs, in one currency for all backends.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// For 1 GB (10^9 bytes) kept for a month.
+    pub storage_gb_month: Option<f64>,
+    /// For 1 GB read.
+    pub egress_gb: Option<f64>,
+}
+
+/// Where snapshots go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The primary, then the secondaries; at least one, none twice.
+    pub backends: Vec<String>,
+    /// How many of them shall hold a snapshot: 1 to their number.
+    pub copies: u32,
+    /// When a store is done.
+    pub ack: Ack,
+}
+
+/// When a store is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// Once it is durable on this machine.
+    Local,
+    /// Once one backend has it.
+    Remote,
+    /// Once so many backends have it: 1 to the route's number of copies.
+    Copies(u32),
+}
+
+#[cfg(test)]
+mod tests;

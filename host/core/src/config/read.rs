@@ -1,0 +1,196 @@
+//! Walking a TOML document without forgetting where anything stood.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::types::{Error, Result, position};
+
+/// A value, its path and its place.
+pub(super) struct Item<'a> {
+    text: &'a str,
+    path: String,
+    key: Range<usize>,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+/// A table of which every key is known, or every key is a name of the user's choice.
+pub(super) struct TomlTable<'a> {
+    text: &'a str,
+    path: String,
+    /// Where the table was named.
+    place: Range<usize>,
+    table: &'a DeTable<'a>,
+}
+
+/// Parses a document and gives it to a reader.
+pub(super) fn document<T>(text: &str, read: impl FnOnce(TomlTable<'_>) -> Result<T>) -> Result<T> {
+    let document = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let what = error.message().trim_end().replace('\n', ", ");
+        Error::invalid(format!("{}: {what}", position(text, at))).with_source(error)
+    })?;
+    read(TomlTable { text, path: String::new(), place: 0..0, table: document.get_ref() })
+}
+
+impl<'a> TomlTable<'a> {
+    /// Refuses keys that are not among `known`.
+    pub(super) fn only(self, known: &[&str]) -> Result<Self> {
+        let unknown = self.table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
+        // The first in the text, not in the alphabet.
+        let Some((key, _)) = unknown.min_by_key(|(key, _)| key.span().start) else { return Ok(self) };
+        let name = key.get_ref();
+        let error = Error::invalid(format!(
+            "{}: `{}` is not a key that is known here{}",
+            position(self.text, key.span().start),
+            join(&self.path, name),
+            match nearest(name, known) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => String::new(),
+            }
+        ));
+        Err(error.hint(format!("the keys here are {}", list(known))))
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<Item<'a>> {
+        let (name, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some(Item { text: self.text, path: join(&self.path, key), key: name.span(), value })
+    }
+
+    /// The value of a key that has to be there.
+    pub(super) fn need(&self, key: &str, example: &str) -> Result<Item<'a>> {
+        self.get(key).ok_or_else(|| {
+            let place = position(self.text, self.place.start);
+            let path = if self.path.is_empty() { "the configuration" } else { &format!("`{}`", self.path) };
+            Error::invalid(format!("{place}: {path} lacks `{key}`")).hint(format!("write {example}"))
+        })
+    }
+
+    /// All entries, under the names that the user chose, in the order of the alphabet.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
+        self.table.iter().map(|(name, value)| {
+            let name_text = name.get_ref().as_ref();
+            (name_text, Item { text: self.text, path: join(&self.path, name_text), key: name.span(), value })
+        })
+    }
+}
+
+impl<'a> Item<'a> {
+    /// An error about this value.
+    pub(super) fn wrong(&self, why: impl std::fmt::Display) -> Error {
+        Error::invalid(format!("{}: `{}` {why}", position(self.text, self.value.span().start), self.path))
+    }
+
+    /// An error about the name of this value.
+    pub(super) fn misnamed(&self, why: impl std::fmt::Display) -> Error {
+        Error::invalid(format!("{}: `{}` {why}", position(self.text, self.key.start), self.path))
+    }
+
+    fn expected(&self, what: &str) -> Error {
+        let found = match self.value.get_ref() {
+            DeValue::Integer(_) => "an integer",
+            DeValue::Array(_) => "an array",
+            DeValue::String(_) => "a string",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Table(_) => "a table",
+        };
+        self.wrong(format_args!("must be {what}, not {found}"))
+    }
+
+    pub(super) fn value(&self) -> &'a DeValue<'a> {
+        self.value.get_ref()
+    }
+
+    pub(super) fn text(&self) -> Result<&'a str> {
+        self.value.get_ref().as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.expected("`true` or `false`"))
+    }
+
+    pub(super) fn integer(&self) -> Result<i64> {
+        let DeValue::Integer(integer) = self.value.get_ref() else { return Err(self.expected("an integer")) };
+        i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| self.wrong("does not fit 64 bits"))
+    }
+
+    /// An integer from 1 to `most`.
+    pub(super) fn count(&self, most: u32) -> Result<u32> {
+        let fits = u32::try_from(self.integer()?).ok().filter(|count| (1..=most).contains(count));
+        fits.ok_or_else(|| self.wrong(format_args!("must be from 1 to {most}")))
+    }
+
+    /// A number that is not negative.
+    pub(super) fn amount(&self) -> Result<f64> {
+        let text = match self.value.get_ref() {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            _ => return Err(self.expected("a number")),
+        };
+        let amount = text.parse::<f64>().ok().filter(|amount| amount.is_finite() && *amount >= 0.0);
+        amount.ok_or_else(|| self.wrong("must be a number that is not negative"))
+    }
+
+    /// A string that means something: the error says what is wrong with it.
+    pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+        parse(self.text()?).map_err(|error| {
+            let made = self.wrong(format_args!("is wrong: {}", error.message()));
+            match error.advice() {
+                Some(advice) => made.hint(advice),
+                None => made,
+            }
+        })
+    }
+
+    /// A table with these keys.
+    pub(super) fn table(&self, known: &[&str]) -> Result<TomlTable<'a>> {
+        self.names()?.only(known)
+    }
+
+    /// A table whose keys are names of the user's choice.
+    pub(super) fn names(&self) -> Result<TomlTable<'a>> {
+        let table = self.value.get_ref().as_table().ok_or_else(|| self.expected("a table"))?;
+        Ok(TomlTable { text: self.text, path: self.path.clone(), place: self.key.clone(), table })
+    }
+
+    /// An array of at least one value.
+    pub(super) fn array(&self) -> Result<Vec<Item<'a>>> {
+        let array = self.value.get_ref().as_array().ok_or_else(|| self.expected("an array"))?;
+        if array.is_empty() {
+            return Err(self.wrong("must not be empty"));
+        }
+        let item = |(number, value): (usize, &'a Spanned<DeValue<'a>>)| Item {
+            text: self.text,
+            path: format!("{}[{number}]", self.path),
+            key: self.key.clone(),
+            value,
+        };
+        Ok(array.iter().enumerate().map(item).collect())
+    }
+}
+
+/// The path of a key, quoted where TOML would have it quoted.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+/// The known word that was probably meant.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    // Longer ones are nobody's typing error, and comparing costs the product of the lengths.
+    if word.len() > 64 {
+        return None;
+    }
+    let close = known.iter().map(|candidate| (strsim::jaro_winkler(word, candidate), *candidate));
+    close.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}
+
+/// `a`, `b`, `c`.
+pub(super) fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

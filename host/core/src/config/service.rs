@@ -1,0 +1,99 @@
+//! Where the daemon listens, whom it lets in, and how much of it clients can take.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::read::{Item, TomlTable};
+use crate::types::{Error, Result, parse_duration};
+
+/// The daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Where it listens; the socket `tidelock.sock` if it is not said.
+    pub listen: Listen,
+    /// The file with the token that clients must send; always there for [`Listen::Tcp`].
+    pub token_file: Option<PathBuf>,
+    /// Connections at once, which is also how many requests can be under way; further ones wait to be accepted.
+    pub connections: u32,
+    /// How long a client may take for the head of a request, and for each further piece of a body in either direction.
+    pub idle: Duration,
+    /// How long a stop waits for requests that are under way.
+    pub drain: Duration,
+}
+
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A Unix socket: whoever may open it is trusted.
+    Unix(PathBuf),
+    /// An address.
+    Tcp(SocketAddr),
+}
+
+impl Service {
+    /// The defaults, on a place.
+    pub fn on(listen: Listen) -> Self {
+        let (idle, drain) = (Duration::from_secs(30), Duration::from_secs(30));
+        Self { listen, token_file: None, connections: 256, idle, drain }
+    }
+
+    /// Refuses an address without a token.
+    ///
+    /// # Errors
+    /// `invalid`, as the end of a sentence that begins with the address.
+    pub fn check(&self) -> Result<()> {
+        if matches!(self.listen, Listen::Tcp(_)) && self.token_file.is_none() {
+            return Err(Error::invalid(
+                "is an address that anybody on this machine can reach, and there is no `token_file`",
+            )
+            .hint("add `token_file = \"token\"` with a secret that clients must send, or listen on a Unix socket"));
+        }
+        Ok(())
+    }
+}
+
+impl Listen {
+    /// `unix:` and a path, which belongs to `directory` if it is relative, or an address and a port.
+    ///
+    /// # Errors
+    /// `invalid`, as the end of a sentence that begins with what was given.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(Error::invalid("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
+            Some(path) => Ok(Self::Unix(directory.join(path))),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                Error::invalid("is neither `unix:` and a path nor an address and a port")
+                    .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
+            }),
+        }
+    }
+}
+
+/// Reads the table; paths in it belong to `directory`.
+pub(super) fn service(item: Option<Item<'_>>, directory: &Path) -> Result<Service> {
+    let mut service = Service::on(Listen::Unix(directory.join("tidelock.sock")));
+    let Some(item) = item else { return Ok(service) };
+    let table = item.table(&["listen", "token_file", "connections", "idle", "drain"])?;
+    service.token_file = table.get("token_file").map(|item| item.text().map(|t| directory.join(t))).transpose()?;
+    if let Some(item) = table.get("connections") {
+        service.connections = item.count(1 << 16)?;
+    }
+    service.idle = duration(&table, "idle")?.unwrap_or(service.idle);
+    service.drain = duration(&table, "drain")?.unwrap_or(service.drain);
+    if let Some(item) = table.get("listen") {
+        let wrong = |error: Error| item.wrong(error.message()).hint(error.advice().unwrap_or_default());
+        service.listen = Listen::parse(item.text()?, directory).map_err(wrong)?;
+        service.check().map_err(wrong)?;
+    }
+    Ok(service)
+}
+
+fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
+    let Some(item) = table.get(key) else { return Ok(None) };
+    let duration = item.parsed(parse_duration)?;
+    if duration.is_zero() {
+        return Err(item.wrong("must be longer than nothing"));
+    }
+    Ok(Some(duration))
+}

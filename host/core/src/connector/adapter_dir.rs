@@ -1,0 +1,249 @@
+//! A folder that is watched: a component that is put there is swapped in.
+//!
+//! `BACKEND.wasm`, with its signatures in `BACKEND.wasm.sig` beside it, is what shall serve that backend. Put the
+//! signatures there first and the component by renaming it into place: then it is there whole or not at all. A file that
+//! is still growing is waited for; one that was taken too early is refused like any other that is no component.
+//!
+//! Each state of a file is acted on once: what was refused is tried again when the file changes, not before. What a
+//! rollback put aside is not put in again at all, though its file still lies there, also after a restart: it takes
+//! somebody who swaps it in. What serves already is left alone.
+//!
+//! The operating system says when something changes. Where it does not (network file systems), looking every two seconds
+//! does.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::{Notify, broadcast};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Host;
+use crate::runtime::{Component, Event, SwapOptions, SwapReport, signatures_beside};
+use crate::types::{Error, Result, blocking};
+
+/// How often the folder is looked at without being told.
+const POLL: Duration = Duration::from_secs(2);
+/// How long a file must stay as it is before it is taken.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How many notices wait for a reader; older ones are forgotten.
+const NOTICES: usize = 64;
+
+/// A folder that is watched. Dropping it ends that; a swap that has not been published is given up.
+pub struct AdapterDir {
+    notices: broadcast::Receiver<AdapterDirEvent>,
+    task: AbortHandle,
+    /// `None` where the system cannot tell.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// What came of a file in a watched folder.
+#[derive(Debug, Clone)]
+pub struct AdapterDirEvent {
+    /// The file.
+    pub file: PathBuf,
+    /// What came of it.
+    pub outcome: AdapterDirOutcome,
+}
+
+/// What came of a component.
+#[derive(Debug, Clone)]
+pub enum AdapterDirOutcome {
+    /// It serves.
+    Swapped(Arc<SwapReport>),
+    /// It served before it was looked at.
+    Serving,
+    /// It was put aside before, for this reason.
+    Aside(String),
+    /// It does not serve.
+    Refused(Arc<Error>),
+}
+
+impl AdapterDir {
+    /// Waits for the next file to be dealt with. `None` once nothing is watched any more.
+    pub async fn noticed(&mut self) -> Option<AdapterDirEvent> {
+        loop {
+            match self.notices.recv().await {
+                Ok(noticed) => return Some(noticed),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for AdapterDir {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Host {
+    /// Watches a folder, which is made if it is not there: a component `BACKEND.wasm` in it is swapped in, at once for
+    /// those that lie there already. What comes of it is logged, is in the history, and is told by the answer.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or read.
+    pub async fn watch_adapter_dir(&self, dir: impl Into<PathBuf>) -> Result<AdapterDir> {
+        let dir = dir.into();
+        let made = dir.clone();
+        blocking(move || {
+            let fail = |error| Error::io(format!("the folder of adapters {}", made.display()), error);
+            std::fs::create_dir_all(&made).map_err(fail)?;
+            std::fs::read_dir(&made).map(drop).map_err(fail)
+        })
+        .await?;
+        let changed = Arc::new(Notify::new());
+        let (tell, notices) = broadcast::channel(NOTICES);
+        let watcher = watcher(&dir, changed.clone());
+        let folder = Folder { host: self.clone(), dir, changed, tell, seen: BTreeMap::new() };
+        let task = tokio::spawn(folder.watch()).abort_handle();
+        Ok(AdapterDir { notices, task, _watcher: watcher })
+    }
+}
+
+fn watcher(dir: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
+    let tell = move |_| changed.notify_one();
+    let watch = || -> notify::Result<RecommendedWatcher> {
+        let mut watcher = notify::recommended_watcher(tell)?;
+        watcher.watch(dir, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    };
+    match watch() {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::info!(dir = %dir.display(), %error, "the system does not tell of changes; looking now and then");
+            None
+        }
+    }
+}
+
+struct Folder {
+    host: Host,
+    dir: PathBuf,
+    changed: Arc<Notify>,
+    tell: broadcast::Sender<AdapterDirEvent>,
+    seen: BTreeMap<PathBuf, Seen>,
+}
+
+/// What tells one state of a file from another, and of its signatures.
+type FileStates = [Option<[u64; 4]>; 2];
+
+struct Seen {
+    state: FileStates,
+    acted: bool,
+}
+
+impl Folder {
+    async fn watch(mut self) {
+        let mut swaps = JoinSet::new();
+        let mut starting = true;
+        loop {
+            let dir = self.dir.clone();
+            let settling = match blocking(move || look(&dir)).await {
+                Ok(files) => self.act(files, starting, &mut swaps),
+                Err(error) => {
+                    tracing::warn!(dir = %self.dir.display(), %error, "the folder of adapters cannot be read");
+                    false
+                }
+            };
+            starting = starting && settling;
+            while swaps.try_join_next().is_some() {}
+            if settling {
+                tokio::time::sleep(SETTLED).await;
+            } else {
+                // Not an error: nothing has changed for so long.
+                let _ = tokio::time::timeout(POLL, self.changed.notified()).await;
+            }
+        }
+    }
+
+    /// Acts on files that have stayed as they were since the last look. Says whether there are others.
+    fn act(&mut self, files: BTreeMap<PathBuf, FileStates>, starting: bool, swaps: &mut JoinSet<()>) -> bool {
+        self.seen.retain(|file, _| files.contains_key(file));
+        let mut settling = false;
+        for (file, state) in files {
+            match self.seen.get_mut(&file) {
+                Some(seen) if seen.state == state && seen.acted => {}
+                Some(seen) if seen.state == state => {
+                    seen.acted = true;
+                    let (host, tell, dir) = (self.host.clone(), self.tell.clone(), self.dir.clone());
+                    swaps.spawn(async move {
+                        let outcome = put_in(&host, &file, &dir, starting).await;
+                        let outcome = outcome.unwrap_or_else(|error| AdapterDirOutcome::Refused(Arc::new(error)));
+                        log(&file, &outcome);
+                        // Nobody has to listen.
+                        let _ = tell.send(AdapterDirEvent { file, outcome });
+                    });
+                }
+                _ => {
+                    self.seen.insert(file, Seen { state, acted: false });
+                    settling = true;
+                }
+            }
+        }
+        settling
+    }
+}
+
+/// The components in a folder.
+fn look(dir: &Path) -> Result<BTreeMap<PathBuf, FileStates>> {
+    let fail = |error| Error::io(dir.display(), error);
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden || path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        if let component @ Some(_) = state(&path) {
+            let signatures = state(&signatures_beside(&path));
+            found.insert(path, [component, signatures]);
+        }
+    }
+    Ok(found)
+}
+
+fn state(path: &Path) -> Option<[u64; 4]> {
+    let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    // Nanoseconds since 1970 fit until 2554.
+    let modified =
+        meta.mtime().cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec().cast_unsigned());
+    Some([meta.dev(), meta.ino(), meta.len(), modified])
+}
+
+async fn put_in(host: &Host, file: &Path, dir: &Path, starting: bool) -> Result<AdapterDirOutcome> {
+    let backend = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let slot = &host.backend(backend).await?.slot;
+    let component = Component::read(file).await?;
+    let digest = component.digest();
+    if slot.current().adapter().digest() == digest {
+        return Ok(AdapterDirOutcome::Serving);
+    }
+    // A start has not seen the file change: what was refused before is refused still.
+    let aside = slot.put_aside(&digest.to_string()).filter(|row| starting || row.event != Event::Refused);
+    if let Some(row) = aside {
+        return Ok(AdapterDirOutcome::Aside(row.why.unwrap_or_else(|| format!("{} by {}", row.event.name(), row.by))));
+    }
+    let options = SwapOptions { by: format!("folder {}", dir.display()), ..SwapOptions::default() };
+    slot.swap(component, options).await.map(|report| AdapterDirOutcome::Swapped(Arc::new(report)))
+}
+
+fn log(file: &Path, outcome: &AdapterDirOutcome) {
+    let file = file.display();
+    match outcome {
+        AdapterDirOutcome::Swapped(report) => {
+            tracing::info!(%file, backend = report.backend, generation = report.generation, "swapped in");
+        }
+        AdapterDirOutcome::Serving => tracing::debug!(%file, "it serves already"),
+        AdapterDirOutcome::Aside(why) => {
+            tracing::warn!(%file, why, "it was put aside before and is not put in by itself; swap it in by hand");
+        }
+        AdapterDirOutcome::Refused(error) => {
+            tracing::warn!(%file, %error, hint = error.advice(), "refused; it is tried again when the file changes");
+        }
+    }
+}

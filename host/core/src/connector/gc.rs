@@ -1,0 +1,89 @@
+//! Clearing away what was cut short: temporary files, unfinished uploads, objects of stores that never ended, removals
+//! that were interrupted. Never touches what a living host, here or in another process, still needs.
+
+use std::time::Duration;
+
+use super::Host;
+use super::report::GcReport;
+use crate::catalogue::{Intent, Owner, PlacementState};
+use crate::types::{ErrorKind, ObjectId, Result};
+
+/// Objects that are listed at once.
+const PAGE: u32 = 1000;
+
+impl Host {
+    /// Clears away leftovers. Uploads to a bucket count as left over when they are older than `older_than`: an upload
+    /// carries no sign of life, unlike a temporary file.
+    ///
+    /// # Errors
+    /// What a backend says. What has been cleared by then stays cleared.
+    pub async fn gc(&self, older_than: Duration) -> Result<GcReport> {
+        let mut removed = GcReport::default();
+        for name in self.inner.backends.keys() {
+            let capabilities = &self.backend(name).await?.capabilities;
+            removed.leftovers +=
+                capabilities.gc(older_than).await.map_err(|error| error.on_backend(name).during("gc"))?;
+        }
+        self.finish_removals(&mut removed).await?;
+        let run = self.inner.data_dir.join("run");
+        let stale = self.inner.catalogue.stale_intents(move |owner| Owner::is_alive(&run, owner)).await?;
+        for backend in self.inner.backends.keys() {
+            let intents: Vec<_> = stale.iter().filter(|intent| intent.backend == *backend).collect();
+            if !intents.is_empty() {
+                self.remove_orphans(backend, &intents, &mut removed).await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn finish_removals(&self, removed: &mut GcReport) -> Result<()> {
+        let catalogue = &self.inner.catalogue;
+        for placement in catalogue.placements_in(PlacementState::Removing).await? {
+            if !self.inner.backends.contains_key(&placement.backend) {
+                continue;
+            }
+            let backend = self.backend(&placement.backend).await?;
+            backend.slot.remove(&placement.object).await?;
+            catalogue.remove_placement(&placement.backend, &placement.object).await?;
+            removed.removals += 1;
+            match catalogue.remove_snapshot(placement.snapshot).await {
+                Err(error) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the objects that cut-short stores may have completed without anybody having noted it. Their names hold
+    /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
+    async fn remove_orphans(&self, backend: &str, intents: &[&Intent], removed: &mut GcReport) -> Result<()> {
+        let slot = &self.backend(backend).await?.slot;
+        if !slot.current().adapter().optional_interfaces().contains(&"inventory") {
+            tracing::info!(backend, "the adapter cannot list its objects, so orphans cannot be looked for");
+            return Ok(());
+        }
+        let mut cursor = None;
+        loop {
+            let page = slot.list_objects(cursor, PAGE).await?;
+            for entry in page.entries {
+                let ours = intents.iter().any(|intent| entry.id.as_str().contains(&intent.key));
+                if ours && self.is_orphan(backend, &entry.id).await? {
+                    slot.remove(&entry.id).await?;
+                    removed.objects += 1;
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        for intent in intents {
+            self.inner.catalogue.end_intent(&intent.key).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_orphan(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+        Ok(self.inner.catalogue.placement_of(backend, object).await?.is_none())
+    }
+}

@@ -1,0 +1,140 @@
+//! One object: what the backend says of it, and what its bytes are.
+
+use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
+use crate::connector::labels::read_labels;
+use crate::connector::retrieve::part_of;
+use crate::connector::store::RAW;
+use crate::runtime::Slot;
+use crate::snapshot::{Identity, identify};
+use crate::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, ObjectStat, Result};
+
+use super::LeftState;
+use super::report::Meter;
+
+/// An object that was looked at.
+pub(super) struct Examined {
+    pub(super) item: ImportItem,
+    pub(super) finding: Finding,
+}
+
+/// What a look at an object came to.
+pub(super) enum Finding {
+    /// What is in it.
+    Snapshot(Box<Found>),
+    /// It cannot be imported, and asking again will not help soon.
+    Left(LeftState, String),
+    /// The backend did not give it.
+    Failed(Error),
+}
+
+/// An object and what its bytes are.
+pub(super) struct Found {
+    identity: Identity,
+    stat: ObjectStat,
+}
+
+impl Found {
+    /// What is to be recorded of it.
+    pub(super) fn placed(self, backend: &str, item: ImportItem) -> Adopted {
+        let (base, name) = read_labels(&self.stat.labels);
+        let snapshot = NewSnapshot {
+            id: self.identity.id(),
+            size: self.identity.size(),
+            base,
+            name,
+            segments: self.identity.segments().to_bytes(),
+        };
+        let placement = NewPlacement {
+            backend: backend.to_owned(),
+            object: item.object,
+            encoding: RAW.to_owned(),
+            stored_bytes: self.stat.size,
+        };
+        Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
+    }
+}
+
+/// Looks at an object and reads it. Asks for its restore, for so many days, if it is cold and that is wanted.
+pub(super) async fn examine(slot: &Slot, item: ImportItem, restore: Option<u32>, meter: &Meter) -> Examined {
+    let finding = match look(slot, &item, restore, meter).await {
+        Ok(finding) => finding,
+        Err(error) => judge(error),
+    };
+    Examined { item, finding }
+}
+
+async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Meter) -> Result<Finding> {
+    let stat = slot.stat(&item.object).await?;
+    if let Some(state @ (ArchiveState::Archived | ArchiveState::Restoring(_))) = &stat.archive
+        && let Some(left) = thaw(slot, item, state, restore).await?
+    {
+        return Ok(left);
+    }
+    let identity = read_through(slot, item, stat.size, meter).await?;
+    if identity.size() != stat.size {
+        let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
+        return Ok(Finding::Left(LeftState::Damaged, why));
+    }
+    Ok(Finding::Snapshot(Box::new(Found { identity, stat })))
+}
+
+/// What becomes of an object that is cold; nothing if it can be read by now.
+async fn thaw(slot: &Slot, item: &ImportItem, state: &ArchiveState, restore: Option<u32>) -> Result<Option<Finding>> {
+    let pending = |why: &str| Ok(Some(Finding::Left(LeftState::Pending, why.to_owned())));
+    match (state, restore) {
+        (ArchiveState::Restoring(_), _) => pending("it is being restored from cold storage"),
+        (_, None) => pending("it is in cold storage, and nobody has asked for its restore"),
+        (_, Some(days)) => match slot.restore(&item.object, days).await {
+            Ok(ArchiveState::Readable(_)) => Ok(None),
+            Ok(_) => pending("it is being restored from cold storage, as was asked now"),
+            Err(error) if *error.kind() == ErrorKind::Unsupported => {
+                pending("it is in cold storage, and the adapter cannot ask for a restore")
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Reads an object of `size` bytes, and no more than these.
+async fn read_through(slot: &Slot, item: &ImportItem, size: u64, meter: &Meter) -> Result<Identity> {
+    let object = item.object.clone();
+    let body = slot.read(move |adapter, given| {
+        let object = object.clone();
+        async move {
+            if given == 0 {
+                return adapter.retrieve(&object, None).await;
+            }
+            // Read on after a swap, from the byte where it stopped.
+            let left = size.saturating_sub(given);
+            if left == 0 {
+                Ok(Body::from_bytes(""))
+            } else if adapter.description().features.ranges {
+                adapter.retrieve(&object, Some(ByteRange::of(given, left))).await
+            } else {
+                Ok(part_of(adapter.retrieve(&object, None).await?, given, left))
+            }
+        }
+    });
+    let mut before = 0;
+    identify(body.await?, |passed| {
+        meter.read(passed - before);
+        before = passed;
+        if passed <= size {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!("it gives more than the {size} bytes that the backend says it has")))
+    })
+    .await
+}
+
+/// What a failure says of the object.
+fn judge(error: Error) -> Finding {
+    let left = |state| Finding::Left(state, error.message().to_owned());
+    match error.kind() {
+        ErrorKind::NotFound => left(LeftState::Gone),
+        ErrorKind::Corrupt => left(LeftState::Damaged),
+        ErrorKind::Archived(_) => left(LeftState::Pending),
+        ErrorKind::Invalid | ErrorKind::Unsupported => left(LeftState::Unreachable),
+        _ => Finding::Failed(error),
+    }
+}

@@ -1,0 +1,195 @@
+//! What an import came to, with the keys that the command line's `--json` prints.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::types::{ObjectId, SnapshotId};
+
+/// How many objects that were left alone are named; all are counted.
+const MAX_NAMED: usize = 1000;
+
+/// What an import found and did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Imported {
+    /// The backend.
+    pub backend: String,
+    /// Objects that were listed, or named by the caller.
+    pub objects: u64,
+    /// Those that are recorded now and were not before.
+    pub imported: u64,
+    /// Those that had been recorded before. Their bytes were not read.
+    pub known: u64,
+    /// The bytes that were read.
+    pub bytes: u64,
+    /// Objects that a store is making, or that one that was cut short left (`gc` removes these).
+    pub under_way: u64,
+    /// Objects that no host seems to have stored.
+    pub foreign: u64,
+    /// Objects that were gone when it was their attempt.
+    pub gone: u64,
+    /// Objects in cold storage, which have to be restored before they can be read.
+    pub pending: u64,
+    /// Objects that are not what the backend says, or not what was recorded.
+    pub damaged: u64,
+    /// Objects that could not be read.
+    pub unreachable: u64,
+    /// What was left alone and why: the first thousand.
+    pub left: Vec<LeftAlone>,
+    /// The snapshots in the objects that the caller named, in his order; empty if he named none.
+    pub snapshots: Vec<ImportedSnapshot>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportStep {
+    /// Objects that were listed so far, or named by the caller.
+    pub objects: u64,
+    /// Those that have been dealt with.
+    pub done: u64,
+    /// The bytes that have been read.
+    pub bytes: u64,
+}
+
+/// Is told how far an import is, often. While objects are listed, only their number grows.
+pub type ImportProgress = Arc<dyn Fn(ImportStep) + Send + Sync>;
+
+/// Counts, and tells whoever wants to know.
+#[derive(Default)]
+pub(super) struct Meter {
+    objects: AtomicU64,
+    done: AtomicU64,
+    bytes: AtomicU64,
+    progress: Option<ImportProgress>,
+}
+
+impl Meter {
+    pub(super) fn new(progress: Option<ImportProgress>) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
+    pub(super) fn found(&self, objects: u64) {
+        self.objects.fetch_add(objects, Ordering::Relaxed);
+        self.tell();
+    }
+
+    pub(super) fn done(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.tell();
+    }
+
+    pub(super) fn read(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.tell();
+    }
+
+    /// How far it is.
+    pub(super) fn step(&self) -> ImportStep {
+        let [objects, done, bytes] =
+            [&self.objects, &self.done, &self.bytes].map(|count| count.load(Ordering::Relaxed));
+        ImportStep { objects, done, bytes }
+    }
+
+    fn tell(&self) {
+        if let Some(progress) = &self.progress {
+            progress(self.step());
+        }
+    }
+}
+
+/// An object that was not imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftAlone {
+    /// The backend's name for it.
+    pub object: ObjectId,
+    /// Under which heading it was counted.
+    pub state: LeftState,
+    /// The reason, for people.
+    pub why: String,
+}
+
+/// Why an object was not imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftState {
+    /// A store is making it, or was cut short.
+    UnderWay,
+    /// No host seems to have stored it.
+    Foreign,
+    /// It was not there any more.
+    Gone,
+    /// It is in cold storage.
+    Pending,
+    /// It is not what it should be.
+    Damaged,
+    /// It could not be read.
+    Unreachable,
+}
+
+impl LeftState {
+    /// The text in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnderWay => "under-way",
+            Self::Foreign => "foreign",
+            Self::Gone => "gone",
+            Self::Pending => "pending",
+            Self::Damaged => "damaged",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// An object that the caller named, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImportedSnapshot {
+    /// The backend's name for it.
+    pub object: ObjectId,
+    /// The snapshot.
+    pub id: SnapshotId,
+}
+
+impl Imported {
+    pub(super) fn leave(&mut self, object: ObjectId, state: LeftState, why: impl Into<String>) {
+        let count = match state {
+            LeftState::UnderWay => &mut self.under_way,
+            LeftState::Foreign => &mut self.foreign,
+            LeftState::Gone => &mut self.gone,
+            LeftState::Pending => &mut self.pending,
+            LeftState::Damaged => &mut self.damaged,
+            LeftState::Unreachable => &mut self.unreachable,
+        };
+        *count += 1;
+        if self.left.len() < MAX_NAMED {
+            self.left.push(LeftAlone { object, state, why: why.into() });
+        }
+    }
+
+    /// Objects that have been dealt with, in whatever way.
+    pub fn done(&self) -> u64 {
+        let left = [self.under_way, self.foreign, self.gone, self.pending, self.damaged, self.unreachable];
+        self.imported + self.known + left.iter().sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_some_are_named() {
+        let mut report = Imported::default();
+        for number in 0..MAX_NAMED + 5 {
+            report.leave(ObjectId::new(format!("o{number}")).unwrap(), LeftState::Foreign, "x");
+        }
+        assert_eq!((report.foreign, report.done(), report.left.len()), (1005, 1005, 1000));
+        let json = serde_json::to_value(&report.left[0]).unwrap();
+        assert_eq!(json, serde_json::json!({ "object": "o0", "state": "foreign", "why": "x" }));
+        for state in [LeftState::UnderWay, LeftState::Gone, LeftState::Pending, LeftState::Damaged] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+    }
+}

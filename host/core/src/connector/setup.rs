@@ -1,0 +1,273 @@
+//! From a configuration to an open host: folders, grants, credentials, components.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::HostInner;
+use super::backend::{ConfiguredBackend, OpenBackend};
+use super::swap_log::CatalogueSwapLog;
+use crate::builtin;
+use crate::capabilities::Capabilities;
+use crate::capabilities::grant::{
+    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Secret,
+};
+use crate::catalogue::{Catalogue, Owner};
+use crate::config::{self, AdapterSource, Config, CredentialRef};
+use crate::runtime::{
+    BackendSpec, Canary, Component, ComponentDigest, Engine, EngineOptions, Limits, Slot, SlotOptions, SwapLog,
+    SwapPolicy, Trust,
+};
+use crate::types::{Error, Result, blocking};
+
+/// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
+/// takes 4 GiB of address space.
+const MAX_OPERATIONS: u32 = 2048;
+
+/// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
+/// embeds it decides where secrets come from.
+pub trait Secrets: Send + Sync {
+    /// The keys for a bucket.
+    ///
+    /// # Errors
+    /// If the reference leads nowhere. The message never holds a secret.
+    fn bucket(&self, reference: &CredentialRef) -> Result<BucketCredentials>;
+
+    /// The value of a header.
+    ///
+    /// # Errors
+    /// If the reference leads nowhere. The message never holds a secret.
+    fn http(&self, reference: &CredentialRef) -> Result<Secret>;
+}
+
+/// Has no secrets: a configuration that refers to one is refused.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn bucket(&self, _: &CredentialRef) -> Result<BucketCredentials> {
+        Err(nowhere())
+    }
+
+    fn http(&self, _: &CredentialRef) -> Result<Secret> {
+        Err(nowhere())
+    }
+}
+
+fn nowhere() -> Error {
+    Error::invalid("the configuration refers to a credential, and this host was opened without any")
+        .hint("open the host with an implementation of `Secrets`")
+}
+
+/// Everything but the backends.
+pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> Result<HostInner> {
+    let data_dir = config.data_dir.clone();
+    make_dir(&data_dir)?;
+    let catalogue = Catalogue::open(data_dir.join("catalogue.sqlite")).await?;
+    let run = data_dir.join("run");
+    let owner = blocking(move || {
+        let owner = Owner::acquire(&run)?;
+        Owner::sweep(&run)?;
+        Ok(owner)
+    })
+    .await?;
+    let engine = Engine::new(engine(config, data_dir.join("compiled")))?;
+    let roots = Arc::new(config.trust.clone());
+    let swap_log: Arc<dyn SwapLog> = Arc::new(CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"))?);
+    let backend = |(name, backend): (&String, _)| {
+        (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
+    };
+    let backends = config.backends.iter().map(backend).collect();
+    Ok(HostInner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
+}
+
+/// What an operation needs of a backend: its grants with their credentials, and its adapter.
+pub(super) async fn open_backend(
+    engine: &Arc<Engine>,
+    name: &str,
+    backend: &config::BackendConfig,
+    roots: &config::Trust,
+    swap_log: Arc<dyn SwapLog>,
+    secrets: &dyn Secrets,
+) -> Result<OpenBackend> {
+    let component = component(&backend.adapter).await?;
+    let trust = trust(backend, roots)?;
+    // Also before any folder of its grants is made; loading checks it again.
+    trust.check(&component)?;
+    let limits = limits(&backend.limits);
+    let capabilities = capabilities(&backend.grants, &limits, secrets).await?;
+    let spec = BackendSpec {
+        name: name.to_owned(),
+        capabilities: capabilities.clone(),
+        settings: backend.settings.clone(),
+        limits,
+        trust,
+    };
+    let options = SlotOptions { policy: policy(&backend.swap), swap_log };
+    let slot = Slot::open(engine.clone(), spec, component, options).await?;
+    Ok(OpenBackend { slot, capabilities, restore_days: backend.restore_days })
+}
+
+/// What a backend demands of its components, the names of keys resolved.
+pub(super) fn trust(backend: &config::BackendConfig, roots: &config::Trust) -> Result<Trust> {
+    let key = |name: &String| match roots.keys.get(name) {
+        Some(key) => Ok((name.clone(), *key)),
+        None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
+    };
+    let signed_by = backend.signed_by.iter().map(key).collect::<Result<_>>()?;
+    Ok(Trust {
+        digest: backend.digest.map(ComponentDigest::from_bytes),
+        signed_by,
+        require_manifest: roots.require_manifest,
+    })
+}
+
+async fn component(source: &AdapterSource) -> Result<Component> {
+    match source {
+        AdapterSource::BuiltIn(name) => builtin::builtin(name).map(Component::from).ok_or_else(|| {
+            let known: Vec<_> = builtin::names().collect();
+            if known.contains(&name.as_str()) {
+                return Error::unsupported("this binary was built without the default adapters")
+                    .hint("run `cargo xtask build`, or name a component file in `adapter`");
+            }
+            Error::invalid(format!("there is no built-in adapter `{name}`"))
+                .hint(format!("there is {}; or give the path of a component", known.join(", ")))
+        }),
+        AdapterSource::File(path) => Component::read(path).await,
+    }
+}
+
+async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Secrets) -> Result<Capabilities> {
+    let mut granted = Capabilities::none();
+    for (name, grant) in &grants.http {
+        let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
+        http.private_addresses = grant.private_addresses;
+        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
+        http.connect_timeout = http.connect_timeout.min(limits.idle);
+        http.stall_timeout = http.stall_timeout.min(limits.idle);
+        http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
+        if let Some(credentials) = &grant.credentials {
+            let secret = secrets.http(&credentials.value)?;
+            http.credentials = Some(HeaderCredential { header: credentials.header.clone(), secret });
+        }
+        granted.grant_http(name, &http)?;
+    }
+    for (name, grant) in &grants.bucket {
+        let credentials = grant.credentials.as_ref().map(|reference| secrets.bucket(reference)).transpose()?;
+        let mut bucket = BucketGrant {
+            endpoint: grant.endpoint.clone(),
+            prefix: grant.prefix.clone(),
+            path_style: grant.path_style,
+            credentials,
+            ..BucketGrant::of(grant.region.clone(), grant.bucket.clone())
+        };
+        bucket.stall_timeout = bucket.stall_timeout.min(limits.idle);
+        granted.grant_bucket(name, &bucket)?;
+    }
+    for (name, grant) in &grants.directory {
+        match grant {
+            config::DirectoryGrant::Path(path) => {
+                let (name, grant) = (name.clone(), DirectoryGrant::below(path.clone()));
+                granted = blocking(move || {
+                    granted.grant_directory(&name, &grant)?;
+                    Ok(granted)
+                })
+                .await?;
+            }
+            config::DirectoryGrant::Nfs { url, mount_port } => {
+                let place = |error: Error| {
+                    Error::invalid(format!("grants.directory.{name}: {}", error.message()))
+                        .hint(error.advice().unwrap_or("see docs/backends.md").to_owned())
+                };
+                let mut nfs = NfsGrant::parse(url, *mount_port).map_err(place)?;
+                nfs.stall_timeout = nfs.stall_timeout.min(limits.idle);
+                nfs.patience = nfs.patience.min(limits.idle);
+                granted.grant_nfs(name, nfs);
+            }
+        }
+    }
+    Ok(granted)
+}
+
+pub(super) fn limits(given: &config::Limits) -> Limits {
+    let otherwise = Limits::default();
+    let count = |given: Option<u32>, otherwise| given.map_or(otherwise, |count| count as usize);
+    let bytes =
+        |given: Option<u64>, otherwise| given.map_or(otherwise, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Limits {
+        memory: given.memory.unwrap_or(otherwise.memory),
+        table_elements: given.table_elements.unwrap_or(otherwise.table_elements),
+        instances: count(given.instances, otherwise.instances),
+        deadline: given.deadline.unwrap_or(otherwise.deadline),
+        idle: given.idle.unwrap_or(otherwise.idle),
+        cpu: given.cpu.unwrap_or(otherwise.cpu),
+        in_flight: count(given.in_flight, otherwise.in_flight),
+        calls: given.calls.map_or(otherwise.calls, u64::from),
+        calls_in_flight: count(given.calls_in_flight, otherwise.calls_in_flight),
+        call_bytes: bytes(given.call_bytes, otherwise.call_bytes),
+        handles: count(given.handles, otherwise.handles),
+        request_bytes: given.request_bytes.unwrap_or(otherwise.request_bytes),
+        response_bytes: given.response_bytes.unwrap_or(otherwise.response_bytes),
+        headers: count(given.headers, otherwise.headers),
+        header_bytes: bytes(given.header_bytes, otherwise.header_bytes),
+        log_bytes: bytes(given.log_bytes, otherwise.log_bytes),
+    }
+}
+
+/// An engine that can hold what the limits of all backends allow.
+fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
+    let otherwise = EngineOptions::default();
+    let limits: Vec<Limits> = config.backends.values().map(|backend| limits(&backend.limits)).collect();
+    // A place for every operation that any backend may run, and again while one generation takes over from another: no
+    // backend waits for another's places. Places cost address space.
+    let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
+    let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(otherwise.operations, MAX_OPERATIONS);
+    EngineOptions {
+        operations,
+        largest_memory: limits.iter().map(|limits| limits.memory).max().unwrap_or(0).max(otherwise.largest_memory),
+        largest_table: limits
+            .iter()
+            .map(|limits| limits.table_elements)
+            .max()
+            .unwrap_or(0)
+            .max(otherwise.largest_table),
+        cache: Some(cache),
+    }
+}
+
+fn policy(given: &config::Swap) -> SwapPolicy {
+    let otherwise = SwapPolicy::default();
+    SwapPolicy {
+        drain: given.drain,
+        canary: given.canary.map(|config::Canary { share, duration }| Canary { share, duration }),
+        trial: given.trial.or(otherwise.trial).filter(|_| given.automatic_rollback),
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|error| Error::io(format!("data_dir {}", dir.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `tidelock init` writes says what holds without it.
+    #[test]
+    fn the_commented_limits_are_the_defaults() {
+        let shown =
+            |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned();
+        let text: Vec<String> = config::commented_default().lines().map(shown).collect();
+        let config = Config::parse(&text.join("\n"), Path::new("")).unwrap();
+        let given = &config.backends["local"].limits;
+        assert_ne!(*given, config::Limits::default());
+        assert_eq!(limits(given), Limits::default());
+    }
+
+    #[test]
+    fn there_is_a_place_for_every_operation() {
+        let text =
+            "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
+        let options = engine(&Config::parse(text, Path::new("")).unwrap(), "x".into());
+        assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
+    }
+}

@@ -1,0 +1,48 @@
+//! Tidelock: a storage connector for schedulers of agents and virtual machines. Its backends are sandboxed WebAssembly
+//! components that can be swapped while the process runs; its host is native Rust.
+//!
+//! > The adapter steers, the host hauls.
+//!
+//! A [`Host`] stores images and gives them back. Which backend holds them, and how that backend is asked, is decided by
+//! an adapter in the sandbox; sockets, files, credentials, hashing and checking are the host's.
+//!
+//! ```no_run
+//! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};
+//!
+//! # async fn run() -> tidelock::Result<()> {
+//! let host = Host::open(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
+//! let first = host.store(Source::open("vm.img").await?, StoreOptions::default()).await?;
+//! // ... the machine runs on and its image changes ...
+//! let second = host.update(first.id, Source::open("vm.img").await?, StoreOptions::default()).await?;
+//! let image = host.retrieve(second.id, None).await?;
+//! println!("{} bytes come from {}", image.size, image.source);
+//! host.swap("local", std::fs::read("fs.wasm").expect("a component")).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library has no globals, reads no environment variables and starts no runtime: call it from any Tokio runtime that
+//! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
+//!
+//! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
+//! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`], then [`runtime`], then
+//! [`connector`], whose front door is re-exported here. The crate `tidelock-server` puts it behind HTTP.
+
+pub mod builtin;
+pub mod catalogue;
+pub mod config;
+pub mod connector;
+pub mod snapshot;
+
+pub use tidelock_capabilities as capabilities;
+pub use tidelock_runtime as runtime;
+pub use tidelock_types as types;
+
+pub use connector::{
+    AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Delta,
+    GcReport, GrantPreflight, Host, ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone,
+    LeftState, LimitPreflight, NeedPreflight, NoSecrets, PlacementInfo, PlacementStat, Preflight, Removed, Retrieved,
+    Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
+};
+pub use snapshot::Source;
+pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

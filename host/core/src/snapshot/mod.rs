@@ -1,0 +1,32 @@
+//! Images: what they are called, where they are read from, how they are checked and how changes are applied to them.
+//!
+//! | room | holds |
+//! | --- | --- |
+//! | `segment` | digests of segments and of their pages: the two lower levels of the tree |
+//! | `identity` | the root: from bytes to a `SnapshotId` |
+//! | `source` | files, devices and streams as bodies that are hashed while they are read |
+//! | `verify` | bodies of which no byte passes unchecked |
+//! | `patch` | changes that a caller brings: `zstd --patch-from` output and sparse difference files |
+//!
+//! The formats are in `docs/formats.md`, to the byte.
+
+mod extents;
+mod identity;
+mod patch;
+mod segment;
+mod source;
+#[cfg(test)]
+mod testing;
+mod verify;
+
+use std::sync::Arc;
+
+pub use identity::{Identifier, Identity, SegmentDigests};
+pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
+pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
+pub use source::{FileSource, Reading, Source, StreamSource, identify_file};
+pub use verify::{aligned, identify, verify, verify_known, verify_range};
+
+/// Is told how many bytes are done so far, holes included. Called from several threads, so numbers may arrive out of
+/// order; the last one is the whole.
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;

@@ -1,0 +1,206 @@
+//! Where images come from: files, block devices, pipes and standard input, as bodies that are hashed while they are
+//! read.
+//!
+//! A body hands on segments of 2 MiB. Each is read and hashed by a blocking thread, two at a time, while the one before
+//! is on its way, so that hashing costs no time of its own and at most three segments are in memory. The identity is
+//! there when the last segment is handed on.
+//!
+//! Holes of a sparse file are not read: they are zeros, and a segment of zeros has a constant digest. So the identity
+//! of a sparse image of 1 TiB costs what its data costs.
+//!
+//! A file must not change while it is read. Size, modification and change time are compared before the last segment is
+//! handed on; a change makes the body fail with `conflict`. Writes through a memory map that the kernel has not yet
+//! noted in the times pass unseen, as do writes to a block device: pause the machine first.
+
+mod file;
+mod stream;
+
+use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, Stream, StreamExt, unfold};
+use tokio::sync::oneshot;
+
+use super::Progress;
+use super::identity::{Identity, identity_of};
+use super::segment::SegmentDigest;
+use crate::types::{Body, Error, ErrorKind, Result, blocking};
+
+pub use file::FileSource;
+pub use stream::StreamSource;
+
+/// Segments that are read and hashed at the same time.
+const AHEAD: usize = 2;
+
+/// An image to be read.
+pub enum Source {
+    /// Can be read again from the start.
+    File(FileSource),
+    /// Can be read once.
+    Stream(StreamSource),
+}
+
+impl Source {
+    /// Opens a path. A regular file or a block device is a file; a pipe or a character device is a stream. Opening a
+    /// named pipe waits for its writer.
+    ///
+    /// # Errors
+    /// `not-found`, `denied`; `invalid` for a directory or a socket. The message names the path.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        blocking(move || {
+            let fail = |error| Error::io(path.display(), error);
+            let file = File::open(&path).map_err(fail)?;
+            let kind = file.metadata().map_err(fail)?.file_type();
+            if kind.is_dir() {
+                return Err(Error::invalid(format!("{} is a directory", path.display()))
+                    .hint("give the file of an image; an archive of a directory can be stored through a pipe"));
+            }
+            if kind.is_fifo() || kind.is_char_device() {
+                let name = path.display().to_string();
+                return Ok(Self::Stream(StreamSource::new(tokio::fs::File::from_std(file), name)));
+            }
+            FileSource::new(file, path).map(Self::File)
+        })
+        .await
+    }
+
+    /// The number of bytes, if it is known beforehand.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::File(file) => Some(file.size()),
+            Self::Stream(stream) => stream.size(),
+        }
+    }
+
+    /// The bytes, and what they attempt out to be. See [`FileSource::read`] and [`StreamSource::read`].
+    pub fn read(self, progress: Option<Progress>) -> (Body, Reading) {
+        match self {
+            Self::File(file) => file.read(progress),
+            Self::Stream(stream) => stream.read(progress),
+        }
+    }
+
+    /// The identity alone: nothing is kept.
+    ///
+    /// # Errors
+    /// What reading meets; `conflict` if a file changed meanwhile.
+    pub async fn identify(self, progress: Option<Progress>) -> Result<Identity> {
+        match self {
+            Self::File(file) => file.identify(progress).await,
+            Self::Stream(stream) => {
+                let (mut body, reading) = stream.read(progress);
+                while let Some(chunk) = body.next().await {
+                    chunk?;
+                }
+                reading.identity().await
+            }
+        }
+    }
+}
+
+/// The identity of the image at a path, see [`Source::identify`].
+///
+/// # Errors
+/// As [`Source::open`] and [`Source::identify`].
+pub async fn identify_file(path: impl Into<PathBuf>, progress: Option<Progress>) -> Result<Identity> {
+    Source::open(path).await?.identify(progress).await
+}
+
+/// What a body turned out to be: known once its last segment has been handed on.
+pub struct Reading(oneshot::Receiver<Result<Identity>>);
+
+impl Reading {
+    /// The identity of all bytes of the body.
+    ///
+    /// # Errors
+    /// The failure that ended the body; `cancelled` if the body was dropped before its end.
+    pub async fn identity(self) -> Result<Identity> {
+        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to its end")))
+    }
+}
+
+/// A segment that was read and hashed.
+struct Piece {
+    digest: SegmentDigest,
+    bytes: Bytes,
+}
+
+/// Hands on segments and tells, at the end, what they were.
+struct Tee {
+    read: BoxStream<'static, Result<Piece>>,
+    file: Option<FileSource>,
+    size: Option<u64>,
+    progress: Option<Progress>,
+    tell: Option<oneshot::Sender<Result<Identity>>>,
+    digests: Vec<SegmentDigest>,
+    len: u64,
+}
+
+impl Tee {
+    fn start(
+        read: impl Stream<Item = Result<Piece>> + Send + 'static,
+        file: Option<FileSource>,
+        size: Option<u64>,
+        progress: Option<Progress>,
+    ) -> (impl Stream<Item = Result<Bytes>> + Send + 'static, Reading) {
+        let (tell, told) = oneshot::channel();
+        let tee = Self { read: read.boxed(), file, size, progress, tell: Some(tell), digests: Vec::new(), len: 0 };
+        let body = unfold(tee, |mut tee| async move { tee.next().await.map(|item| (item, tee)) });
+        (body, Reading(told))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        match self.read.next().await {
+            Some(Ok(piece)) => {
+                self.digests.push(piece.digest);
+                self.len += piece.bytes.len() as u64;
+                // A reader that knows the size may not ask for the end: conclude before the last segment goes out.
+                if self.size == Some(self.len)
+                    && let Err(error) = self.conclude().await
+                {
+                    return Some(Err(error));
+                }
+                if let Some(progress) = &self.progress {
+                    progress(self.len);
+                }
+                Some(Ok(piece.bytes))
+            }
+            Some(Err(error)) => Some(Err(self.failed(error))),
+            None => self.conclude().await.err().map(Err),
+        }
+    }
+
+    async fn conclude(&mut self) -> Result<()> {
+        if self.tell.is_none() {
+            return Ok(());
+        }
+        if let Some(file) = self.file.clone()
+            && let Err(error) = blocking(move || file.unchanged()).await
+        {
+            return Err(self.failed(error));
+        }
+        let identity = identity_of(self.len, std::mem::take(&mut self.digests));
+        if let Some(tell) = self.tell.take() {
+            // Not everybody asks.
+            let _ = tell.send(Ok(identity));
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: Error) -> Error {
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(Err(error.duplicate()));
+        }
+        error
+    }
+}
+
+fn cut_short() -> Error {
+    Error::other("reading was cut short: the runtime is shutting down")
+}
+
+#[cfg(test)]
+mod tests;

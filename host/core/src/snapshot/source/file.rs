@@ -1,0 +1,237 @@
+//! Files and block devices: read by offset, by several threads, as often as is wanted; holes are not read.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::super::extents::next_data;
+use super::super::segment::{SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
+use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
+use crate::types::{Body, Error, Result, blocking};
+
+/// What a hole reads as, once for all.
+static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; SEGMENT].into());
+
+/// A regular file or a block device.
+#[derive(Clone)]
+pub struct FileSource {
+    file: Arc<File>,
+    path: Arc<Path>,
+    stamp: Stamp,
+}
+
+/// What tells that a file was changed.
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    /// Modification and change time in seconds and nanoseconds; absent for a device, whose times say nothing.
+    times: Option<[i64; 4]>,
+}
+
+impl Stamp {
+    fn of(file: &File, path: &Path) -> Result<Self> {
+        let fail = |error| Error::io(path.display(), error);
+        let meta = file.metadata().map_err(fail)?;
+        if meta.file_type().is_block_device() {
+            let size = rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|errno| fail(errno.into()))?;
+            return Ok(Self { size, times: None });
+        }
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Ok(Self { size: meta.len(), times: Some(times) })
+    }
+}
+
+impl FileSource {
+    /// An open file, with the path that errors shall name.
+    ///
+    /// # Errors
+    /// `invalid` if it is neither a regular file nor a block device.
+    pub fn new(file: File, path: impl Into<PathBuf>) -> Result<Self> {
+        let path: Arc<Path> = path.into().into();
+        let kind = file.metadata().map_err(|error| Error::io(path.display(), error))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::invalid(format!("{} is neither a file nor a block device", path.display())));
+        }
+        let stamp = Stamp::of(&file, &path)?;
+        Ok(Self { file: Arc::new(file), path, stamp })
+    }
+
+    /// The number of bytes.
+    pub fn size(&self) -> u64 {
+        self.stamp.size
+    }
+
+    /// The bytes, in segments, and what they attempt out to be. May be called again. Runs on a Tokio runtime; a body that
+    /// is not polled reads at most two segments ahead.
+    pub fn read(&self, progress: Option<Progress>) -> (Body, Reading) {
+        let this = self.clone();
+        let read = stream::iter(0..self.size().div_ceil(SEGMENT as u64))
+            .map(move |number| {
+                let this = this.clone();
+                blocking(move || this.segment(number))
+            })
+            .buffered(AHEAD);
+        let (body, reading) = Tee::start(read, Some(self.clone()), Some(self.size()), progress);
+        (Body::new(body, Some(self.size())), reading)
+    }
+
+    /// The identity alone: two threads hash the data, holes are skipped.
+    ///
+    /// # Errors
+    /// What reading meets; `conflict` if the file changed meanwhile.
+    pub async fn identify(&self, progress: Option<Progress>) -> Result<Identity> {
+        let size = self.size();
+        let too_large = |_| Error::invalid(format!("{} is too large for this machine", self.path.display()));
+        let count = usize::try_from(size.div_ceil(SEGMENT as u64)).map_err(too_large)?;
+        let mut digests = vec![ZERO_SEGMENT; count];
+        if let (Some(last), partial @ 1..) = (digests.last_mut(), size % SEGMENT as u64) {
+            // For a hole at the end that does not fill a segment: the constant is not its digest.
+            *last = segment_digest(&vec![0; partial as usize]);
+        }
+        let work = Arc::new(Work { source: self.clone(), next: Mutex::new(0), done: AtomicU64::new(0), progress });
+        let workers = (0..AHEAD).map(|_| {
+            let work = work.clone();
+            let (tell, told) = oneshot::channel();
+            spawn_blocking(move || {
+                let hashed = work.run(&|| tell.is_closed());
+                // Nobody waits any more: the caller gave up.
+                let _ = tell.send(hashed);
+            });
+            told
+        });
+        for hashed in futures::future::join_all(workers).await {
+            for (number, digest) in hashed.map_err(|error| cut_short().with_source(error))?? {
+                digests[number] = digest;
+            }
+        }
+        let this = self.clone();
+        blocking(move || this.unchanged()).await?;
+        if let Some(progress) = &work.progress {
+            progress(size);
+        }
+        Ok(identity_of(size, digests))
+    }
+
+    /// Segment `number`, hashed. A hole is not read.
+    fn segment(&self, number: u64) -> Result<Piece> {
+        let start = number * SEGMENT as u64;
+        let end = (start + SEGMENT as u64).min(self.size());
+        // At most a segment.
+        let len = (end - start) as usize;
+        if len == SEGMENT && next_data(&self.file, start, end, &self.name())?.is_none() {
+            return Ok(Piece { digest: ZERO_SEGMENT, bytes: ZEROS.clone() });
+        }
+        let mut bytes = Vec::with_capacity(len);
+        self.fill(&mut bytes, start, len)?;
+        Ok(Piece { digest: segment_digest(&bytes), bytes: bytes.into() })
+    }
+
+    /// Replaces what is in `bytes` by `len` bytes from `start`.
+    fn fill(&self, bytes: &mut Vec<u8>, start: u64, len: usize) -> Result<()> {
+        bytes.clear();
+        bytes.reserve_exact(len);
+        while bytes.len() < len {
+            let at = start + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(bytes), at) {
+                Ok(0) => return Err(self.changed(&format!("it ends at byte {at}"))),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::io(format!("reading {} at byte {at}", self.name()), errno.into())),
+            }
+        }
+        // A vector may have more room than was asked for.
+        bytes.truncate(len);
+        Ok(())
+    }
+
+    /// Whether the file is still the one that was opened.
+    pub(super) fn unchanged(&self) -> Result<()> {
+        let now = Stamp::of(&self.file, &self.path)?;
+        if now == self.stamp {
+            return Ok(());
+        }
+        Err(self.changed(&if now.size == self.stamp.size {
+            "it was written to".to_owned()
+        } else {
+            format!("it had {} bytes and has {}", self.stamp.size, now.size)
+        }))
+    }
+
+    fn changed(&self, how: &str) -> Error {
+        Error::conflict(format!("{} changed while it was being read: {how}", self.name()))
+            .hint("pause the machine that uses the image, or store a copy")
+    }
+
+    fn name(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+}
+
+impl std::fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileSource").field("path", &self.path).field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+/// A file that is being identified.
+struct Work {
+    source: FileSource,
+    /// Where the next run is to be looked for.
+    next: Mutex<u64>,
+    done: AtomicU64,
+    progress: Option<Progress>,
+}
+
+impl Work {
+    /// Hashes runs until there are no more, or nobody wants to know.
+    fn run(&self, unwanted: &dyn Fn() -> bool) -> Result<Vec<(usize, SegmentDigest)>> {
+        let mut hashed = Vec::new();
+        let mut bytes = Vec::new();
+        while let Some(run) = self.next_run()? {
+            for number in run {
+                if unwanted() {
+                    return Ok(hashed);
+                }
+                let start = number * SEGMENT as u64;
+                let len = (self.source.size() - start).min(SEGMENT as u64);
+                self.source.fill(&mut bytes, start, len as usize)?;
+                // Below the number of digests, which is a `usize`.
+                hashed.push((number as usize, segment_digest(&bytes)));
+                let done = self.done.fetch_add(len, Ordering::Relaxed) + len;
+                if let Some(progress) = &self.progress {
+                    progress(done);
+                }
+            }
+        }
+        Ok(hashed)
+    }
+
+    /// Some segments with data, next to each other.
+    fn next_run(&self) -> Result<Option<Range<u64>>> {
+        /// Enough that looking for holes costs nothing, few enough that two threads end together.
+        const MAX: u64 = 8;
+        let segment = SEGMENT as u64;
+        let size = self.source.size();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = *next;
+        let Some(data) = next_data(&self.source.file, from, size, &self.source.name())? else {
+            self.done.fetch_add(size.saturating_sub(from), Ordering::Relaxed);
+            *next = size;
+            return Ok(None);
+        };
+        let first = data.start / segment;
+        let last = data.end.div_ceil(segment).min(first + MAX);
+        self.done.fetch_add((first * segment).saturating_sub(from), Ordering::Relaxed);
+        *next = (last * segment).min(size);
+        Ok(Some(first..last))
+    }
+}

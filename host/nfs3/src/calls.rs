@@ -1,0 +1,244 @@
+//! The procedures of NFSv3 (RFC 1813) that are used, and what they answer.
+
+use bytes::Bytes;
+
+use super::rpc::MAX_DATA;
+use super::session::Session;
+use super::status::Fault;
+use super::xdr::{Decoder, Encoder, malformed};
+use tidelock_types::Result;
+
+/// The longest handle (`NFS3_FHSIZE`).
+const MAX_HANDLE: usize = 64;
+/// The longest name that is taken from a listing.
+const MAX_NAME: usize = 4096;
+/// How much of a directory is asked for at once.
+const LISTING: u32 = 64 << 10;
+
+/// What a server calls a file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Handle(pub(super) Bytes);
+
+/// What kind of thing a handle leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Link,
+    Other,
+}
+
+/// What is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes {
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    /// Its number: two names of one file have the same.
+    pub(super) number: u64,
+    /// When its bytes changed, in seconds since 1970.
+    pub(super) modified: u32,
+    /// When anything of it changed, its names among it. Only the server sets this.
+    pub(super) changed: u32,
+}
+
+/// What a READ gave.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) data: Bytes,
+    pub(super) end: bool,
+}
+
+/// How safe a server has made what it wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// May be fewer than were sent.
+    pub(super) count: u32,
+    /// Nothing has to be committed.
+    pub(super) durable: bool,
+    /// Changes when the server may have lost what was not committed.
+    pub(super) verifier: u64,
+}
+
+/// A part of a listing.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) names: Vec<Bytes>,
+    pub(super) cookie: u64,
+    pub(super) verifier: u64,
+    pub(super) end: bool,
+}
+
+/// A handle. It is kept for longer than the record around it, and must not hold that in memory.
+pub(super) fn handle(reply: &mut Decoder) -> Result<Handle> {
+    let handle = reply.opaque(MAX_HANDLE)?;
+    if handle.is_empty() {
+        return Err(malformed());
+    }
+    Ok(Handle(Bytes::copy_from_slice(&handle)))
+}
+
+fn attributes(reply: &mut Decoder) -> Result<Attributes> {
+    let kind = match reply.u32()? {
+        1 => Kind::File,
+        2 => Kind::Directory,
+        5 => Kind::Link,
+        _ => Kind::Other,
+    };
+    // Mode, links, owner, group.
+    reply.take(16)?;
+    let size = reply.u64()?;
+    // Bytes used, device, file system.
+    reply.take(24)?;
+    let number = reply.u64()?;
+    // When it was read.
+    reply.take(8)?;
+    let (modified, _) = (reply.u32()?, reply.u32()?);
+    let (changed, _) = (reply.u32()?, reply.u32()?);
+    Ok(Attributes { kind, size, number, modified, changed })
+}
+
+/// Attributes that a server may leave out (`post_op_attr`).
+pub(super) fn attributes_after(reply: &mut Decoder) -> Result<Option<Attributes>> {
+    if reply.flag()? { attributes(reply).map(Some) } else { Ok(None) }
+}
+
+/// What weak cache consistency needs and we do not (`wcc_data`).
+fn skip_consistency(reply: &mut Decoder) -> Result<()> {
+    if reply.flag()? {
+        reply.take(24)?;
+    }
+    attributes_after(reply).map(drop)
+}
+
+fn at(directory: &Handle, name: &str) -> Encoder {
+    Encoder::default().opaque(&directory.0).opaque(name.as_bytes())
+}
+
+/// New attributes (`sattr3`): a mode or none, neither owner nor size nor times; `now` sets the time of modification.
+fn new_attributes(head: Encoder, mode: Option<u32>, now: bool) -> Encoder {
+    let head = match mode {
+        Some(mode) => head.u32(1).u32(mode),
+        None => head.u32(0),
+    };
+    head.u32(0).u32(0).u32(0).u32(0).u32(u32::from(now))
+}
+
+impl Session {
+    async fn simple(&self, procedure: u32, head: Encoder) -> Result<Decoder, Fault> {
+        self.call(procedure, head, Vec::new()).await
+    }
+
+    pub(super) async fn attributes(&self, of: &Handle) -> Result<Attributes, Fault> {
+        let mut reply = self.simple(1, Encoder::default().opaque(&of.0)).await?;
+        Ok(attributes(&mut reply)?)
+    }
+
+    /// Has the server set the time of modification to its own, now.
+    pub(super) async fn touch(&self, file: &Handle) -> Result<(), Fault> {
+        let head = new_attributes(Encoder::default().opaque(&file.0), None, true);
+        self.simple(2, head.u32(0)).await.map(drop)
+    }
+
+    pub(super) async fn lookup(&self, directory: &Handle, name: &str) -> Result<(Handle, Attributes), Fault> {
+        let mut reply = self.simple(3, at(directory, name)).await?;
+        let handle = handle(&mut reply)?;
+        let attributes = match attributes_after(&mut reply)? {
+            Some(attributes) => attributes,
+            None => self.attributes(&handle).await?,
+        };
+        Ok((handle, attributes))
+    }
+
+    pub(super) async fn read(&self, file: &Handle, offset: u64, count: u32) -> Result<Piece, Fault> {
+        let mut reply = self.simple(6, Encoder::default().opaque(&file.0).u64(offset).u32(count)).await?;
+        attributes_after(&mut reply)?;
+        let (given, end) = (reply.u32()?, reply.flag()?);
+        let data = reply.opaque(MAX_DATA as usize)?;
+        if data.len() != given as usize || given > count {
+            return Err(malformed().into());
+        }
+        Ok(Piece { data, end })
+    }
+
+    /// Writes `data`, at most as much as the server takes at once; `durable` asks that it be safe before it answers.
+    pub(super) async fn write(
+        &self,
+        file: &Handle,
+        offset: u64,
+        data: Vec<Bytes>,
+        durable: bool,
+    ) -> Result<Written, Fault> {
+        const UNSTABLE: u32 = 0;
+        const FILE_SYNC: u32 = 2;
+        // At most `MAX_DATA`.
+        let len = data.iter().map(Bytes::len).sum::<usize>() as u32;
+        let how = if durable { FILE_SYNC } else { UNSTABLE };
+        let head = Encoder::default().opaque(&file.0).u64(offset).u32(len).u32(how).u32(len);
+        let mut reply = self.call(7, head, data).await?;
+        skip_consistency(&mut reply)?;
+        let written = Written { count: reply.u32()?, durable: reply.u32()? == FILE_SYNC, verifier: reply.u64()? };
+        if written.count > len || (written.count == 0 && len > 0) {
+            return Err(malformed().into());
+        }
+        Ok(written)
+    }
+
+    /// Makes a file that was not there.
+    pub(super) async fn create(&self, directory: &Handle, name: &str) -> Result<Handle, Fault> {
+        const GUARDED: u32 = 1;
+        let head = new_attributes(at(directory, name).u32(GUARDED), Some(0o644), false);
+        let mut reply = self.simple(8, head).await?;
+        self.made(&mut reply, directory, name).await
+    }
+
+    /// Makes a directory that was not there.
+    pub(super) async fn make_directory(&self, directory: &Handle, name: &str) -> Result<Handle, Fault> {
+        let mut reply = self.simple(9, new_attributes(at(directory, name), Some(0o755), false)).await?;
+        self.made(&mut reply, directory, name).await
+    }
+
+    async fn made(&self, reply: &mut Decoder, directory: &Handle, name: &str) -> Result<Handle, Fault> {
+        if reply.flag()? {
+            return Ok(handle(reply)?);
+        }
+        self.lookup(directory, name).await.map(|(handle, _)| handle)
+    }
+
+    pub(super) async fn remove(&self, directory: &Handle, name: &str) -> Result<(), Fault> {
+        self.simple(12, at(directory, name)).await.map(drop)
+    }
+
+    pub(super) async fn rename(&self, from: (&Handle, &str), to: (&Handle, &str)) -> Result<(), Fault> {
+        let head = at(from.0, from.1).opaque(&to.0.0).opaque(to.1.as_bytes());
+        self.simple(14, head).await.map(drop)
+    }
+
+    /// Gives a file a further name, if that is free.
+    pub(super) async fn link(&self, file: &Handle, to: (&Handle, &str)) -> Result<(), Fault> {
+        let head = Encoder::default().opaque(&file.0).opaque(&to.0.0).opaque(to.1.as_bytes());
+        self.simple(15, head).await.map(drop)
+    }
+
+    /// Some names of a directory behind those that `after` ended with. That it gets on is for the caller to see to.
+    pub(super) async fn names(&self, directory: &Handle, after: Option<&Names>) -> Result<Names, Fault> {
+        let (cookie, verifier) = after.map_or((0, 0), |names| (names.cookie, names.verifier));
+        let head = Encoder::default().opaque(&directory.0).u64(cookie).u64(verifier).u32(LISTING);
+        let mut reply = self.simple(16, head).await?;
+        attributes_after(&mut reply)?;
+        let mut found = Names { names: Vec::new(), cookie, verifier: reply.u64()?, end: false };
+        while reply.flag()? {
+            reply.u64()?;
+            found.names.push(reply.opaque(MAX_NAME)?);
+            found.cookie = reply.u64()?;
+        }
+        found.end = reply.flag()?;
+        Ok(found)
+    }
+
+    /// Makes durable what was written to a part of a file, and gives the verifier.
+    pub(super) async fn commit(&self, file: &Handle, offset: u64, count: u32) -> Result<u64, Fault> {
+        let mut reply = self.simple(21, Encoder::default().opaque(&file.0).u64(offset).u32(count)).await?;
+        skip_consistency(&mut reply)?;
+        Ok(reply.u64()?)
+    }
+}

@@ -1,0 +1,106 @@
+//! The files of an NFSv3 export, without a mount: in user space, over TCP, with the rights of nobody but the caller that
+//! the grant names.
+//!
+//! The guarantees are those of a local directory. A file is written in `.tmp` below the export, committed, and gets its
+//! name by RENAME (by LINK, if it has to be absent), which servers do atomically and durably; `write.rs` and
+//! `temporary.rs` say how a restart of the server, a lost reply and a writer's death are met. Two things are weaker, for
+//! NFSv3 has no open files: who reads a file that is *removed* gets an error in the middle, and who reads one that is
+//! *replaced* has the lease's time (15 minutes) to come to its end. Neither ever sees bytes of another file.
+//!
+//! The protocol is spoken here (`xdr.rs`, `rpc.rs`, `calls.rs`) rather than by a library: decision 0010 says why.
+//! [`docs/backends.md`] has what an operator needs to know.
+//!
+//! [`docs/backends.md`]: https://github.com/tidelock/tidelock/blob/main/docs/backends.md
+
+mod calls;
+mod grant;
+mod read;
+mod rpc;
+mod session;
+mod status;
+mod temporary;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod write;
+mod xdr;
+
+use std::sync::Arc;
+
+use tidelock_types::files::{File, FileInfo, Page, WriteOptions};
+use tidelock_types::path::check_path;
+use tidelock_types::{Body, ByteRange, Result};
+
+pub use self::grant::{NfsGrant, NfsUser};
+use self::session::Session;
+
+/// The files of an NFSv3 export. Cheap to clone; the connections are shared.
+///
+/// Paths are relative and `/`-separated; [`check_path`] says which are taken. Dropping a future gives up: a write that was
+/// dropped leaves nothing.
+#[derive(Debug, Clone)]
+pub struct NfsDirectory(Arc<Session>);
+
+impl NfsDirectory {
+    /// Connects to nothing yet: the first operation does.
+    pub fn open(grant: NfsGrant) -> Self {
+        Self(Arc::new(Session::new(grant)))
+    }
+
+    /// Writes a file and returns its size. It appears under its name whole and durable, or not at all; parent directories
+    /// are made.
+    ///
+    /// # Errors
+    /// Whatever cut the body short; `conflict` with `if_absent`; what the server refuses.
+    pub async fn write(&self, path: &str, data: Body, options: WriteOptions) -> Result<u64> {
+        check_path(path)?;
+        write::write(&self.0, path, data, options).await
+    }
+
+    /// The file, or a range of it.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for a directory, and for a range beyond the end.
+    pub async fn read(&self, path: &str, range: Option<ByteRange>) -> Result<File> {
+        check_path(path)?;
+        read::open(&self.0, path, range.unwrap_or_default()).await
+    }
+
+    /// Size and time, without reading.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn stat(&self, path: &str) -> Result<FileInfo> {
+        check_path(path)?;
+        let (_, found) = self.0.file(path).await?;
+        Ok(tree::info(&found))
+    }
+
+    /// Removes a file, durably; one that is not there is success.
+    ///
+    /// # Errors
+    /// `invalid` for a directory.
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        check_path(path)?;
+        self.0.unlink(path).await
+    }
+
+    /// The entries of a directory in order of their names; the empty path is the root.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid` for a file.
+    pub async fn list_entries(&self, path: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        if !path.is_empty() {
+            check_path(path)?;
+        }
+        self.0.list(path, cursor, limit).await
+    }
+
+    /// Removes temporary files whose writers are gone, and returns their number.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub async fn gc(&self) -> Result<u64> {
+        temporary::gc(&self.0).await
+    }
+}

@@ -1,0 +1,317 @@
+//! The export as one keeps it: connected when it is first used, connected again when the server was gone.
+//!
+//! NFSv3 has no sessions. A handle stays good over a restart of the server, so a call that a lost connection left
+//! unanswered is simply made again on a new one; what may have been done already (a new name, a link) is told from the
+//! file's number by whoever asked for it. How long that is tried depends on when the server last answered: one that was
+//! there a moment ago is waited for, one that has been gone for the grant's `patience` is not, and neither is one that
+//! takes calls and does not answer, so that the next backend gets its turn soon. However many wait for a connection, one
+//! of them makes it, and if that fails it fails for all.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::calls::{Handle, handle};
+use super::grant::NfsGrant;
+use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA};
+use super::status::{Fault, Status};
+use super::xdr::{Decoder, Encoder};
+use tidelock_types::{Error, Result};
+
+/// Between tries: from the first to the second, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// The programs and the versions of them that are spoken (RFC 1813; RFC 1833 for the port mapper).
+const PORT_MAPPER: (u32, u32) = (100_000, 2);
+const NFS: (u32, u32) = (100_003, 3);
+const MOUNT: (u32, u32) = (100_005, 3);
+/// Where port mappers listen.
+const PORT_MAPPER_PORT: u16 = 111;
+
+/// The least and the usual bytes of a READ or WRITE, where a server says something else, or nothing.
+const LEAST_DATA: u32 = 4 << 10;
+const USUAL_DATA: u32 = 32 << 10;
+
+/// One export.
+#[derive(Debug)]
+pub(super) struct Session {
+    grant: NfsGrant,
+    caller: Caller,
+    link: tokio::sync::Mutex<Link>,
+    answered: Mutex<Option<Instant>>,
+}
+
+/// The connection that there is, and the last failure to make one.
+#[derive(Debug, Default)]
+struct Link {
+    mounted: Option<Arc<Mounted>>,
+    failed: Option<(Instant, Failure)>,
+}
+
+/// A connection to the export, and what the server said about it.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    connection: Connection,
+    /// The export's own directory.
+    pub(super) root: Handle,
+    /// The most bytes of a READ.
+    pub(super) read: u32,
+    /// The most bytes of a WRITE.
+    pub(super) write: u32,
+}
+
+/// What somebody who waits for the server has seen of it.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// When it was first gone.
+    since: Option<Instant>,
+    /// How often we paused.
+    pauses: u32,
+    /// Whether it went in the middle of our call: it was there then.
+    cut: bool,
+}
+
+impl Waiting {
+    fn pause(&self) -> Duration {
+        PAUSES[0].saturating_mul(2u32.saturating_pow(self.pauses)).min(PAUSES[1])
+    }
+}
+
+impl Session {
+    pub(super) fn new(grant: NfsGrant) -> Self {
+        let caller = match grant.user {
+            Some(user) => Caller { uid: user.uid, gid: user.gid, groups: Vec::new() },
+            None => Caller {
+                uid: rustix::process::geteuid().as_raw(),
+                gid: rustix::process::getegid().as_raw(),
+                groups: rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect(),
+            },
+        };
+        Self { grant, caller, link: tokio::sync::Mutex::default(), answered: Mutex::new(None) }
+    }
+
+    pub(super) fn grant(&self) -> &NfsGrant {
+        &self.grant
+    }
+
+    /// Makes a call of NFS, again if need be, and gives what stands behind the status of a success.
+    pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
+        let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data };
+        let mut waiting = Waiting::default();
+        loop {
+            let lost = match self.mounted().await {
+                Ok(mounted) => match mounted.connection.call(&call).await {
+                    Ok(mut reply) => {
+                        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                        match reply.u32()? {
+                            0 => return Ok(reply),
+                            busy if Status(busy) == Status::JUKEBOX => Fault::Status(Status::JUKEBOX),
+                            status => return Err(Fault::Status(Status(status))),
+                        }
+                    }
+                    Err(Failure::Refused(error) | Failure::Silent(error)) => return Err(error.into()),
+                    Err(Failure::Lost(error)) => {
+                        self.forget(&mounted).await;
+                        // Servers close connections that are idle: that one has ended says nothing of a new one.
+                        if !std::mem::replace(&mut waiting.cut, true) {
+                            continue;
+                        }
+                        error.into()
+                    }
+                },
+                Err(Failure::Refused(error) | Failure::Silent(error)) => return Err(error.into()),
+                Err(Failure::Lost(error)) => error.into(),
+            };
+            self.wait(&mut waiting, lost).await?;
+        }
+    }
+
+    /// The export, waiting for a server that was there a moment ago.
+    pub(super) async fn found(&self) -> Result<Arc<Mounted>> {
+        let mut waiting = Waiting::default();
+        loop {
+            let error = match self.mounted().await {
+                Ok(mounted) => return Ok(mounted),
+                Err(Failure::Refused(error) | Failure::Silent(error)) => return Err(error),
+                Err(Failure::Lost(error)) => error,
+            };
+            self.wait(&mut waiting, error.into()).await.map_err(|fault| fault.of("the export"))?;
+        }
+    }
+
+    /// Waits before another try, or says that there is none.
+    async fn wait(&self, waiting: &mut Waiting, why: Fault) -> Result<(), Fault> {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = |since: Instant| since.elapsed() > self.grant.patience;
+        let hopeless = match why {
+            // A server that is busy answers: then the pause says how long it has been asked.
+            Fault::Status(_) => waiting.pause() >= PAUSES[1],
+            // It may answer others all the time and never this call.
+            Fault::Failed(_) => {
+                let since = *waiting.since.get_or_insert_with(Instant::now);
+                gone(since) || (!waiting.cut && answered.is_none_or(gone))
+            }
+        };
+        if hopeless {
+            return Err(why);
+        }
+        tokio::time::sleep(waiting.pause()).await;
+        waiting.pauses += 1;
+        Ok(())
+    }
+
+    /// The connection that there is, or a new one.
+    async fn mounted(&self) -> std::result::Result<Arc<Mounted>, Failure> {
+        let asked = Instant::now();
+        let mut link = self.link.lock().await;
+        if let Some(mounted) = link.mounted.as_ref().filter(|mounted| !mounted.connection.is_closed()) {
+            return Ok(Arc::clone(mounted));
+        }
+        // Tried while we waited for the lock: one after the other, many would wait for ever.
+        if let Some((_, failure)) = link.failed.as_ref().filter(|(when, _)| *when >= asked) {
+            return Err(failure.duplicate());
+        }
+        match self.mount().await {
+            Ok(mounted) => {
+                let mounted = Arc::new(mounted);
+                link.mounted = Some(Arc::clone(&mounted));
+                Ok(mounted)
+            }
+            Err(failure) => {
+                link.failed = Some((Instant::now(), failure.duplicate()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Does without a connection from here on, and without what was known through it.
+    pub(super) async fn forget(&self, mounted: &Arc<Mounted>) {
+        mounted.connection.close();
+        let mut link = self.link.lock().await;
+        if link.mounted.as_ref().is_some_and(|current| Arc::ptr_eq(current, mounted)) {
+            link.mounted = None;
+        }
+    }
+
+    async fn mount(&self) -> std::result::Result<Mounted, Failure> {
+        let port = match self.grant.mount_port {
+            Some(port) => port,
+            None => self.ask_for_port(MOUNT).await?,
+        };
+        let root = self.ask_for_root(port).await?;
+        let connection = self.connect(self.grant.port).await?;
+        let mut mounted = Mounted { connection, root, read: USUAL_DATA, write: USUAL_DATA };
+        const FSINFO: u32 = 19;
+        let head = Encoder::default().opaque(&mounted.root.0);
+        let call = Call { program: NFS.0, version: NFS.1, procedure: FSINFO, head: head.0.into(), data: Vec::new() };
+        let mut reply = mounted.connection.call(&call).await?;
+        (mounted.read, mounted.write) = sizes(&mut reply).map_err(Failure::Refused)?;
+        Ok(mounted)
+    }
+
+    async fn ask_for_root(&self, port: u16) -> std::result::Result<Handle, Failure> {
+        let connection = self.connect(port).await?;
+        let head = Encoder::default().opaque(self.grant.export.as_bytes());
+        let call = Call { program: MOUNT.0, version: MOUNT.1, procedure: 1, head: head.0.into(), data: Vec::new() };
+        let mut reply = connection.call(&call).await?;
+        self.root_of(&mut reply).map_err(Failure::Refused)
+    }
+
+    /// What the server says to a mount. It never means "there is no such file", which some take for success.
+    fn root_of(&self, reply: &mut Decoder) -> Result<Handle> {
+        let NfsGrant { host, export, .. } = &self.grant;
+        let error = match reply.u32()? {
+            0 => return handle(reply),
+            1 | 13 => Error::denied(format!("the NFS server does not let us mount `{export}`")),
+            status => Error::unavailable(format!("the NFS server does not export `{export}` (mount status {status})")),
+        };
+        Err(error
+            .hint(format!("see what {host} exports, and to whom (`showmount -e {host}`), and whether it serves NFSv3")))
+    }
+
+    async fn ask_for_port(&self, (program, version): (u32, u32)) -> std::result::Result<u16, Failure> {
+        const GETPORT: u32 = 3;
+        const TCP: u32 = 6;
+        let hint = "give the port of the mount protocol as `mount_port`";
+        let connection = self.connect(PORT_MAPPER_PORT).await.map_err(|failure| match failure {
+            Failure::Lost(error) => Failure::Lost(error.hint(hint)),
+            refused => refused,
+        })?;
+        let head = Encoder::default().u32(program).u32(version).u32(TCP).u32(0);
+        let (program, version) = PORT_MAPPER;
+        let call = Call { program, version, procedure: GETPORT, head: head.0.into(), data: Vec::new() };
+        let port = connection.call(&call).await?.u32().map_err(Failure::Refused)?;
+        u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
+            Failure::Lost(Error::unavailable("the port mapper knows no mount protocol over TCP").hint(hint))
+        })
+    }
+
+    async fn connect(&self, port: u16) -> std::result::Result<Connection, Failure> {
+        let shown = format!("{}:{port}", self.grant.host);
+        let connecting = async {
+            let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+            for address in tokio::net::lookup_host((self.grant.host.as_str(), port)).await? {
+                match dial(address).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        let connected = match tokio::time::timeout(self.grant.connect_timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        };
+        match connected {
+            Ok(stream) => Ok(Connection::new(stream, &self.caller, self.grant.stall_timeout)),
+            Err(why) => Err(Failure::Lost(
+                Error::unavailable(format!("cannot connect to the NFS server {shown}: {why}"))
+                    .hint("see whether it runs and whether the ports in the configuration are its own"),
+            )),
+        }
+    }
+}
+
+/// Connects from a port below 1024 where this process may: many servers serve no others (`secure`).
+async fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
+    const TRIES: usize = 8;
+    if !rustix::process::geteuid().is_root() {
+        return TcpStream::connect(address).await;
+    }
+    for _ in 0..TRIES {
+        let mut random = [0; 2];
+        if getrandom::fill(&mut random).is_err() {
+            break;
+        }
+        let port = 665 + u16::from_ne_bytes(random) % (1024 - 665);
+        let (socket, own) = match address {
+            SocketAddr::V4(_) => (TcpSocket::new_v4()?, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+            SocketAddr::V6(_) => (TcpSocket::new_v6()?, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        };
+        if socket.bind(own).is_err() {
+            continue;
+        }
+        match socket.connect(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            connected => return connected,
+        }
+    }
+    TcpStream::connect(address).await
+}
+
+/// The most bytes of a READ and of a WRITE, from the reply to FSINFO.
+fn sizes(reply: &mut Decoder) -> Result<(u32, u32)> {
+    match reply.u32()? {
+        0 => {}
+        status => return Err(Status(status).error("asking for the server's limits")),
+    }
+    super::calls::attributes_after(reply)?;
+    let (read_max, _read_preferred, _) = (reply.u32()?, reply.u32()?, reply.u32()?);
+    let write_max = reply.u32()?;
+    let sensible = |most| if most == 0 { USUAL_DATA } else { u32::clamp(most, LEAST_DATA, MAX_DATA) };
+    Ok((sensible(read_max), sensible(write_max)))
+}

@@ -1,0 +1,195 @@
+//! Temporary files on a server, and how a leftover is told from one that is being written.
+//!
+//! There is no lock that goes with its holder in NFSv3 alone. Instead a temporary file has a *lease*: whoever writes to
+//! it, or touches it each [`HEARTBEAT`], renews the time that the server keeps of its last change, and a collector takes only
+//! what has not changed for the whole lease, by the server's own clock. A writer that was cut off for longer finds that
+//! its file is gone, and fails; no reader can be harmed, since only a whole file gets a name.
+//!
+//! A file that is about to be replaced gets a second name here first. Without any name a server forgets it, and whoever
+//! reads it would be cut off in the middle; so readers have the lease's time to come to the end of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime;
+
+use super::calls::{Handle, Kind};
+use super::session::Session;
+use super::status::{Fault, Status};
+use tidelock_types::path::{TEMPORARY, split};
+use tidelock_types::{Error, Result};
+
+/// How often a writer that waits for its source renews the lease.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How often another name is tried for a new file. One try is enough unless a reply was lost.
+const TRIES: usize = 4;
+
+/// A temporary file that is being written. Dropping it removes it, unless it got its name.
+pub(super) struct Temporary {
+    at: Place,
+    pub(super) file: Handle,
+}
+
+/// The name of a temporary file that may be there. Dropping it removes what has it, unless that is dealt with.
+struct Place {
+    session: Arc<Session>,
+    home: Handle,
+    name: String,
+    done: bool,
+}
+
+impl Temporary {
+    /// Makes a new, empty one.
+    pub(super) async fn create(session: &Arc<Session>) -> Result<Self> {
+        for _ in 0..TRIES {
+            let home = session.made_directory(TEMPORARY).await?;
+            // Before the call: whoever gives up in the middle of it leaves a file, too.
+            let mut at = Place { session: Arc::clone(session), home, name: random_name()?, done: false };
+            match session.create(&at.home, &at.name).await {
+                Ok(file) => return Ok(Self { at, file }),
+                // Made by the same call, whose reply was lost.
+                Err(fault) if fault.is(Status::EXIST) => {}
+                // The directory was removed by somebody.
+                Err(fault) if fault.is(Status::NOENT) || fault.is_stale() => at.done = true,
+                Err(fault) => {
+                    at.done = matches!(fault, Fault::Status(_));
+                    return Err(fault.of("making a temporary file"));
+                }
+            }
+        }
+        Err(Error::unavailable("every new temporary file was taken by somebody else")
+            .hint("see what else writes to `.tmp` on the export"))
+    }
+
+    /// Says that its writer lives.
+    pub(super) async fn renew(&self) -> Result<()> {
+        self.at.session.touch(&self.file).await.map_err(|fault| fault.of("keeping a temporary file"))
+    }
+
+    /// Gives the file its name: atomically, and in place of what had the name unless `if_absent`.
+    ///
+    /// # Errors
+    /// `conflict` if the name is taken and `if_absent`; `invalid` if it is a directory's; `unavailable` if the file does
+    /// not have the size that was written to it.
+    pub(super) async fn place(mut self, path: &str, size: u64, if_absent: bool) -> Result<()> {
+        let session = Arc::clone(&self.at.session);
+        let of_file = session.attributes(&self.file).await.map_err(|fault| fault.of("a temporary file"))?;
+        if of_file.size != size {
+            return Err(Error::unavailable(format!(
+                "the server keeps {} bytes of {size} that were written",
+                of_file.size
+            )));
+        }
+        let (parent, name) = split(path);
+        let directory = session.made_directory(parent).await?;
+        let named = match if_absent {
+            true => session.link(&self.file, (&directory, name)).await,
+            false => {
+                self.keep_readable(path).await?;
+                session.rename((&self.at.home, &self.at.name), (&directory, name)).await
+            }
+        };
+        // A call whose reply was lost is made twice, and then fails because it was done the first time.
+        let done = match &named {
+            Err(fault) if fault.is(Status::EXIST) || fault.is(Status::NOENT) => {
+                matches!(session.lookup(&directory, name).await, Ok((_, found)) if found.number == of_file.number)
+            }
+            _ => named.is_ok(),
+        };
+        if done && !if_absent {
+            self.at.done = true;
+            return Ok(());
+        }
+        // After a link it has another name.
+        self.discard().await;
+        if done {
+            return Ok(());
+        }
+        Err(match named {
+            Err(fault) if if_absent && fault.is(Status::EXIST) => Error::conflict(format!("`{path}` exists already")),
+            Err(fault) if if_absent && fault.is(Status::NOTSUPP) => Error::unsupported(format!(
+                "naming `{path}`: the server knows no hard links, without which no name is taken only if it is free"
+            )),
+            Err(fault) if fault.is(Status::NOENT) => {
+                Error::unavailable(format!("naming `{path}`: the temporary file was removed meanwhile"))
+                    .hint("try again")
+            }
+            Err(fault) => fault.of(format!("naming `{path}`")),
+            Ok(()) => Error::other(format!("naming `{path}`")),
+        })
+    }
+
+    /// Removes it, and returns when that is done: a process that ends next leaves nothing.
+    pub(super) async fn discard(mut self) {
+        // Where this fails, the file is a leftover as soon as its lease is over.
+        let _ = self.at.session.remove(&self.at.home, &self.at.name).await;
+        self.at.done = true;
+    }
+
+    /// Lets those who read the file that is replaced come to its end. A server without hard links cannot.
+    async fn keep_readable(&self, path: &str) -> Result<()> {
+        if let Some((old, found)) = self.at.session.named(path).await?
+            && found.kind == Kind::File
+        {
+            let _ = self.at.session.link(&old, (&self.at.home, &random_name()?)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Where this fails, the file is a leftover as soon as its lease is over.
+        if !self.done
+            && let Ok(runtime) = runtime::Handle::try_current()
+        {
+            let (session, home) = (Arc::clone(&self.session), self.home.clone());
+            let name = std::mem::take(&mut self.name);
+            runtime.spawn(async move { session.remove(&home, &name).await });
+        }
+    }
+}
+
+/// Removes what has not changed for the lease, and gives the number.
+pub(super) async fn gc(session: &Arc<Session>) -> Result<u64> {
+    // The server's clock counts, and a new file shows it.
+    let clock = Temporary::create(session).await?;
+    let removed = gc_by(session, &clock).await;
+    clock.discard().await;
+    removed
+}
+
+async fn gc_by(session: &Session, clock: &Temporary) -> Result<u64> {
+    let failed = |fault: Fault| fault.of("collecting in `.tmp`");
+    let now = u64::from(session.attributes(&clock.file).await.map_err(failed)?.changed);
+    let mut names = Vec::new();
+    session
+        .each_name(&clock.at.home, |name| {
+            // What is more is for the next time.
+            if names.len() < 10_000 {
+                names.push(name.to_owned());
+            }
+        })
+        .await
+        .map_err(failed)?;
+    let mut removed = 0;
+    for name in names {
+        match session.lookup(&clock.at.home, &name).await {
+            Ok((_, found)) if found.kind == Kind::File => {
+                let quiet = now.saturating_sub(u64::from(found.changed));
+                if quiet > session.grant().lease.as_secs() && session.remove(&clock.at.home, &name).await.is_ok() {
+                    removed += 1;
+                }
+            }
+            // Not ours, or gone meanwhile.
+            _ => {}
+        }
+    }
+    Ok(removed)
+}
+
+fn random_name() -> Result<String> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|error| Error::other(format!("no random bytes: {error}")))?;
+    Ok(data_encoding::HEXLOWER.encode(&random))
+}

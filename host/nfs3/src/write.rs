@@ -1,0 +1,191 @@
+//! Writing: temporary file, bytes, COMMIT, name.
+//!
+//! The bytes go in batches. The pieces of a batch are sent unstable, several at once, and committed together. A server
+//! that may have lost them (it restarted) says so by another verifier, and then the batch, which is still in memory, is
+//! written again. The next batch is gathered meanwhile: two are in memory, and a slow server holds the source back. What
+//! fits into one piece is sent so that it is durable when the server answers, without a COMMIT.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+
+use super::calls::{Handle, Kind};
+use super::session::Session;
+use super::temporary::{HEARTBEAT, Temporary};
+use tidelock_types::files::WriteOptions;
+use tidelock_types::gather::{Gathered, Gatherer};
+use tidelock_types::{Body, Error, Result};
+
+/// Bytes that are committed together.
+const BATCH: u64 = 8 << 20;
+/// Pieces of a batch that are under way at once.
+const AT_ONCE: usize = 4;
+/// How often a batch is written before it is said that the server forgets.
+const ATTEMPTS: usize = 5;
+
+/// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
+pub(super) async fn write(session: &Arc<Session>, path: &str, data: Body, options: WriteOptions) -> Result<u64> {
+    let data = tidelock_types::files::sized(data, options)?;
+    refuse_early(session, path, options).await?;
+    let temporary = Temporary::create(session).await?;
+    match fill(session, &temporary, data).await {
+        Ok(size) => temporary.place(path, size, options.if_absent).await.map(|()| size),
+        Err(error) => {
+            temporary.discard().await;
+            Err(error)
+        }
+    }
+}
+
+/// What can be known to fail is refused before any byte is taken. It is decided anew when the file gets its name.
+async fn refuse_early(session: &Session, path: &str, options: WriteOptions) -> Result<()> {
+    match session.named(path).await? {
+        Some((_, found)) if found.kind == Kind::Directory => Err(Error::invalid(format!("`{path}` is a directory"))),
+        Some(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        _ => Ok(()),
+    }
+}
+
+async fn fill(session: &Arc<Session>, temporary: &Temporary, data: Body) -> Result<u64> {
+    let most = session.found().await?.write as usize;
+    let mut source = Gatherer::new(data);
+    let mut offset = 0;
+    let (mut batch, mut last) = gather(&mut source, temporary).await?;
+    while !last {
+        let writing = durably(session, &temporary.file, offset, &batch, most);
+        let ((), next) = futures::future::try_join(writing, gather(&mut source, temporary)).await?;
+        offset += batch.len;
+        (batch, last) = next;
+    }
+    durably(session, &temporary.file, offset, &batch, most).await?;
+    Ok(offset + batch.len)
+}
+
+/// The next batch. A source that lets us wait does not cost us the file.
+async fn gather(source: &mut Gatherer, temporary: &Temporary) -> Result<(Gathered, bool)> {
+    let mut next = std::pin::pin!(source.next(BATCH));
+    loop {
+        match tokio::time::timeout(HEARTBEAT, &mut next).await {
+            Ok(next) => return next,
+            Err(_) => temporary.renew().await?,
+        }
+    }
+}
+
+/// Writes a batch at its place, and returns when the server has made it safe.
+async fn durably(session: &Session, file: &Handle, offset: u64, batch: &Gathered, most: usize) -> Result<()> {
+    let failed = |fault: super::status::Fault| fault.of("writing a temporary file");
+    for _ in 0..ATTEMPTS {
+        let single = batch.len <= most as u64;
+        let pieces = pieces(&batch.chunks, most).into_iter();
+        let writes = pieces.map(|(from, data)| piece(session, file, offset + from, data, single));
+        let written: Vec<Pledge> = futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
+        if written.iter().all(|pledge| pledge.durable) {
+            return Ok(());
+        }
+        // At most `BATCH`.
+        let verifier = session.commit(file, offset, batch.len as u32).await.map_err(failed)?;
+        if written.iter().all(|pledge| pledge.durable || pledge.verifier == Some(verifier)) {
+            return Ok(());
+        }
+        tracing::debug!(offset, "the NFS server restarted before it made a batch durable; writing it again");
+    }
+    Err(Error::unavailable("the NFS server restarts again and again before it makes durable what it was sent"))
+}
+
+/// What a server has promised of a piece.
+struct Pledge {
+    durable: bool,
+    /// `None` if it restarted between two parts of the piece.
+    verifier: Option<u64>,
+}
+
+/// Writes one piece, in as many calls as the server makes of it.
+async fn piece(
+    session: &Session,
+    file: &Handle,
+    mut offset: u64,
+    mut data: Vec<Bytes>,
+    durable: bool,
+) -> Result<Pledge> {
+    let mut pledge: Option<Pledge> = None;
+    while !data.is_empty() {
+        let written = session.write(file, offset, data.clone(), durable).await;
+        let written = written.map_err(|fault| fault.of("writing a temporary file"))?;
+        offset += u64::from(written.count);
+        advance(&mut data, written.count as usize);
+        let same = pledge.as_ref().is_none_or(|before| before.verifier == Some(written.verifier));
+        pledge = Some(Pledge {
+            durable: written.durable && pledge.is_none_or(|before| before.durable),
+            verifier: same.then_some(written.verifier),
+        });
+    }
+    Ok(pledge.unwrap_or(Pledge { durable: true, verifier: None }))
+}
+
+/// Takes away the first bytes.
+fn advance(data: &mut Vec<Bytes>, mut count: usize) {
+    let whole = data.iter().take_while(|chunk| {
+        let taken = chunk.len() <= count;
+        if taken {
+            count -= chunk.len();
+        }
+        taken
+    });
+    let whole = whole.count();
+    data.drain(..whole);
+    if let Some(first) = data.first_mut() {
+        *first = first.slice(count..);
+    }
+}
+
+/// Chunks in pieces of at most `most` bytes, each with where it begins. Nothing is copied.
+fn pieces(chunks: &[Bytes], most: usize) -> Vec<(u64, Vec<Bytes>)> {
+    let mut pieces: Vec<(u64, Vec<Bytes>)> = Vec::new();
+    let (mut room, mut offset) = (0, 0);
+    for chunk in chunks {
+        let mut chunk = chunk.clone();
+        while !chunk.is_empty() {
+            if room == 0 {
+                pieces.push((offset, Vec::new()));
+                room = most;
+            }
+            let part = chunk.split_to(chunk.len().min(room));
+            room -= part.len();
+            offset += part.len() as u64;
+            if let Some((_, piece)) = pieces.last_mut() {
+                piece.push(part);
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Pieces have their places, fit, and together are what went in; whatever part of one is taken away, the rest stays.
+        #[test]
+        fn nothing_is_lost(lens in proptest::collection::vec(0usize..50, 0..9), most in 1usize..40, taken in 0usize..40) {
+            let mut counter = 0u8;
+            let chunks: Vec<Bytes> = lens.iter().map(|len| (0..*len).map(|_| { counter = counter.wrapping_add(7); counter }).collect()).collect();
+            let whole = chunks.concat();
+            let mut seen = Vec::new();
+            for (offset, mut piece) in pieces(&chunks, most) {
+                let bytes = piece.concat();
+                prop_assert!(offset == seen.len() as u64 && !bytes.is_empty() && bytes.len() <= most);
+                let taken = taken.min(bytes.len());
+                advance(&mut piece, taken);
+                prop_assert_eq!(piece.concat(), &bytes[taken..]);
+                prop_assert!(piece.iter().all(|chunk| !chunk.is_empty()));
+                seen.extend(bytes);
+            }
+            prop_assert_eq!(seen, whole);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A loaded adapter: a component whose imports, exports and settings have been checked, ready to run operations.
+//!
+//! Every operation gets a fresh instance and a store of its own, and both are thrown away afterwards, whatever happened:
+//! nothing that a guest keeps, breaks or leaks outlives its operation. A watch beside the guest ends it when it stalls
+//! or runs past its deadline. Dropping the future of an operation drops the instance, at whatever point it was.
+//!
+//! `retrieve` runs as a task of its own, since its bytes outlive its answer; the task ends when the body is dropped.
+
+mod load;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
+
+use super::engine::{CompiledFrom, ComponentDigest, Engine};
+use super::limits::{LimitExceeded, Limits, why};
+use super::manifest::Manifest;
+use super::state::{Environment, OperationState};
+use super::trust::Trust;
+use super::usage::Usage;
+use super::watchdog::watched;
+use super::{stream, wit};
+use tidelock_capabilities::Capabilities;
+use tidelock_types::{
+    AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, ObjectId,
+    ObjectStat, Receipt, Result, SettingValue, StoreHint,
+};
+
+/// What a backend brings to its adapter, whatever generation of it.
+#[derive(Clone)]
+pub struct BackendSpec {
+    /// The backend's name.
+    pub name: String,
+    /// What its adapter may use.
+    pub capabilities: Capabilities,
+    /// The adapter's settings.
+    pub settings: BTreeMap<String, SettingValue>,
+    /// What one operation may take.
+    pub limits: Limits,
+    /// What is demanded of its components.
+    pub trust: Trust,
+}
+
+/// A loaded adapter. Shared by all operations of its generation.
+pub struct Adapter {
+    engine: Arc<Engine>,
+    environment: Arc<Environment>,
+    pre: InstancePre<OperationState>,
+    exports: wit::Exports,
+    description: Description,
+    manifest: Option<Manifest>,
+    digest: ComponentDigest,
+    compiled: CompiledFrom,
+    in_flight: Arc<Semaphore>,
+}
+
+/// One operation under way: a store, an instance, and its places in the queues.
+struct Running {
+    store: Store<OperationState>,
+    instance: Instance,
+    usage: Arc<Usage>,
+    _in_flight: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Adapter {
+    /// What the adapter says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What it declares that it needs, if it carries a manifest.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// The SHA-256 of the component.
+    pub fn digest(&self) -> ComponentDigest {
+        self.digest
+    }
+
+    /// Whether the compiler had to run.
+    pub fn compiled_from(&self) -> CompiledFrom {
+        self.compiled
+    }
+
+    /// The optional interfaces that the adapter exports: `archive`, `account`, `inventory`.
+    pub fn optional_interfaces(&self) -> Vec<&'static str> {
+        self.exports.optional()
+    }
+
+    /// Bytes that were copied into or out of guest memory, all operations so far together.
+    pub fn bytes_through_guest(&self) -> u64 {
+        self.environment.through_guest.load(Ordering::Relaxed)
+    }
+
+    /// Stores bytes as a new object. If their source fails, so does this, with the source's error, and nothing is stored.
+    ///
+    /// # Errors
+    /// Whatever the backend says; the adapter's limits, traps and deadlines.
+    pub async fn store(&self, data: Body, hint: StoreHint) -> Result<Receipt> {
+        self.take_in("store", None, data, hint).await
+    }
+
+    /// Stores bytes as a new object that records `base` as what it changes.
+    ///
+    /// # Errors
+    /// `not-found` if there is no such base; otherwise as [`Self::store`].
+    pub async fn incremental_update(&self, base: &ObjectId, delta: Body, hint: StoreHint) -> Result<Receipt> {
+        self.take_in("incremental-update", Some(base), delta, hint).await
+    }
+
+    async fn take_in(
+        &self,
+        operation: &'static str,
+        base: Option<&ObjectId>,
+        data: Body,
+        hint: StoreHint,
+    ) -> Result<Receipt> {
+        let mut running = self.begin(operation).await?;
+        let (data, watch, failed) = stream::input(data, running.usage.clone());
+        let Running { store, instance, usage, .. } = &mut running;
+        let (instance, exports) = (&*instance, &self.exports);
+        let work = watched(usage, async {
+            match base {
+                Some(base) => exports.incremental_update(store, instance, base, data, hint).await,
+                None => exports.store(store, instance, data, hint).await,
+            }
+        });
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            Ok(error) = failed => return Err(error),
+        };
+        let receipt = self.conclude(operation, &running, outcome)?;
+        if !watch.drained() {
+            let seen = watch.seen();
+            return Err(self.place(
+                Error::corrupt(format!(
+                    "the adapter says that it has stored everything, but it took only {seen} bytes"
+                )),
+                operation,
+            ));
+        }
+        if receipt.size != watch.seen() {
+            let (said, given) = (receipt.size, watch.seen());
+            let what = format!("the adapter says that it has stored {said} bytes, but it was given {given}");
+            return Err(self.place(Error::corrupt(what), operation));
+        }
+        Ok(receipt)
+    }
+
+    /// The bytes of an object, or of a part of it. The body ends in an error whenever the adapter, the backend or a
+    /// limit cuts it short.
+    ///
+    /// # Errors
+    /// As [`Self::store`]; `not-found`; `archived`.
+    pub async fn retrieve(self: &Arc<Self>, id: &ObjectId, range: Option<ByteRange>) -> Result<Body> {
+        let (answer, answered) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let (adapter, id) = (self.clone(), id.clone());
+        let task = tokio::spawn(async move {
+            let how = adapter.retrieve_task(&id, range, answer).await;
+            let _ = end.send(how);
+        });
+        let task = AbortOnDrop(task.abort_handle());
+        match answered.await {
+            Ok(body) => Ok(self.until_ended(body, ended, task)),
+            Err(_) => match ended.await {
+                Ok(Err(error)) => Err(error),
+                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cut short"), "retrieve")),
+            },
+        }
+    }
+
+    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one.
+    async fn retrieve_task(
+        &self,
+        id: &ObjectId,
+        range: Option<ByteRange>,
+        answer: oneshot::Sender<Body>,
+    ) -> Result<()> {
+        let mut running = self.begin("retrieve").await?;
+        let Running { store, instance, usage, .. } = &mut running;
+        let (instance, exports) = (&*instance, &self.exports);
+        let counter = usage.clone();
+        let given = move |body| {
+            let body = stream::counted(body, move |bytes| {
+                counter.of_object(bytes);
+                Ok(())
+            });
+            let _ = answer.send(body);
+        };
+        let outcome = watched(usage, exports.retrieve(store, instance, id, range, given)).await;
+        self.conclude("retrieve", &running, outcome)
+    }
+
+    /// A body that is whole only if its task ended well, and that ends the task when it is dropped. Where the bytes broke
+    /// off because the task ended, the task's error is what counts.
+    fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
+        let size = body.remaining();
+        let backend = self.environment.backend.clone();
+        let place = move |error: Error| error.on_backend(&backend).during("retrieve");
+        let cut = || Error::new(ErrorKind::Trapped, "the operation was cut short");
+        let state = Some((body, ended, task, place));
+        let chunks = futures::stream::unfold(state, move |state| async move {
+            let (mut body, ended, task, place) = state?;
+            match body.next().await {
+                Some(Ok(chunk)) => Some((Ok(chunk), Some((body, ended, task, place)))),
+                Some(Err(error)) if *error.kind() != ErrorKind::Cancelled => Some((Err(place(error)), None)),
+                // The bytes are over, well or because the guest is no more: the task knows.
+                last => {
+                    let end = match (ended.await, last) {
+                        (Ok(Err(error)), _) => error,
+                        (Ok(Ok(())), None) => return None,
+                        (Ok(Ok(())), Some(Err(error))) => error,
+                        _ => cut(),
+                    };
+                    Some((Err(place(end)), None))
+                }
+            }
+        });
+        Body::new(chunks, size)
+    }
+
+    async fn describe(&self) -> Result<Description> {
+        let mut running = self.begin("describe").await?;
+        running.store.data_mut().capable = false;
+        let Running { store, instance, usage, .. } = &mut running;
+        let outcome = watched(usage, self.exports.describe(store, instance)).await;
+        self.conclude("describe", &running, outcome)
+    }
+
+    async fn begin(&self, operation: &'static str) -> Result<Running> {
+        let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
+        let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let place = self.engine.place().await?;
+        let usage = Arc::new(Usage::new(&self.environment.limits));
+        self.engine.watch(&usage);
+        let mut store = OperationState::store(self.engine.wasmtime(), &self.environment, usage.clone());
+        let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;
+        match made {
+            Ok(Ok(instance)) => Ok(Running { store, instance, usage, _in_flight: turn, _place: place }),
+            Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
+            Err(exceeded) => Err(self.place(exceeded.error(), operation)),
+        }
+    }
+
+    /// What an operation came to: `Err` of the watch, of the guest's world, or its answer.
+    fn conclude<T>(
+        &self,
+        operation: &'static str,
+        running: &Running,
+        outcome: std::result::Result<wasmtime::Result<Result<T>>, LimitExceeded>,
+    ) -> Result<T> {
+        match outcome {
+            Ok(Ok(answer)) => answer.map_err(|error| running.usage.advised(error)),
+            Ok(Err(error)) => Err(failure(&running.store, error)),
+            Err(exceeded) => Err(exceeded.error()),
+        }
+        .map_err(|error| self.place(error, operation))
+    }
+
+    fn place(&self, error: Error, operation: &'static str) -> Error {
+        error.on_backend(&self.environment.backend).during(operation)
+    }
+}
+
+/// The operations that take and give no bytes: all alike.
+macro_rules! simple_operations {
+    ($($(#[$doc:meta])* $name:ident($operation:literal $(, $argument:ident: $type:ty)*) -> $answer:ty;)*) => {
+        impl Adapter {
+            $($(#[$doc])*
+            pub async fn $name(&self $(, $argument: $type)*) -> Result<$answer> {
+                let mut running = self.begin($operation).await?;
+                let Running { store, instance, usage, .. } = &mut running;
+                let (instance, exports) = (&*instance, &self.exports);
+                let outcome = watched(usage, exports.$name(store, instance $(, $argument)*)).await;
+                self.conclude($operation, &running, outcome)
+            })*
+        }
+    };
+}
+
+simple_operations! {
+    /// What the backend says about an object.
+    ///
+    /// # Errors
+    /// `not-found`; otherwise as [`Adapter::store`].
+    stat("stat", id: &ObjectId) -> ObjectStat;
+    /// Removes an object; one that is not there is success.
+    ///
+    /// # Errors
+    /// As [`Adapter::store`].
+    remove("remove", id: &ObjectId) -> ();
+    /// Whether the backend would serve now.
+    ///
+    /// # Errors
+    /// As [`Adapter::store`].
+    probe("probe") -> Health;
+    /// Asks that an object become readable for so many days.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `archive`; otherwise as [`Adapter::store`].
+    restore("restore", id: &ObjectId, days: u32) -> ArchiveState;
+    /// The balances of the backend's account.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `account`; otherwise as [`Adapter::store`].
+    balance("balance") -> AccountState;
+    /// Some of the objects that the backend holds.
+    ///
+    /// # Errors
+    /// `unsupported` if the adapter does not export `inventory`; otherwise as [`Adapter::store`].
+    list_objects("list-objects", cursor: Option<String>, limit: u32) -> InventoryPage;
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why a guest ended, having told the log all of it.
+fn failure(store: &Store<OperationState>, error: wasmtime::Error) -> Error {
+    let environment = &store.data().environment;
+    tracing::debug!(target: "tidelock::adapter", backend = %environment.backend, "{error:?}");
+    why(&error, &environment.limits)
+}
+
+/// Keeps the future of an operation from being mistaken for one that is not `Send`.
+#[allow(dead_code)]
+fn operations_are_send(adapter: &Adapter, id: &ObjectId) -> impl Future + Send {
+    adapter.stat(id)
+}

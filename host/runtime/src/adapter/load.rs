@@ -1,0 +1,91 @@
+//! From a component to an adapter, in the stages that a swap reports.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::Semaphore;
+
+use super::{Adapter, BackendSpec};
+use crate::component::Component;
+use crate::engine::{Engine, first_line};
+use crate::manifest::Manifest;
+use crate::state::Environment;
+use crate::swap::{Stage, Stages};
+use crate::{check, needs, wit};
+use tidelock_types::{Description, Error, Result, blocking};
+
+impl Adapter {
+    /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
+    /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
+    ///
+    /// # Errors
+    /// `denied` for a component that is not the pinned one or lacks a demanded signature, and for an import that is not
+    /// granted or not asked for by its manifest; `invalid` for what is not a component, lacks the export, or does not
+    /// declare the settings that it is given; whatever ends `describe`.
+    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
+        Self::load_in_stages(engine, spec, Arc::new(component.into()), &mut Stages::default()).await
+    }
+
+    /// The same, with each stage noted as it begins. Errors have the stage as their operation.
+    pub(crate) async fn load_in_stages(
+        engine: &Arc<Engine>,
+        spec: &BackendSpec,
+        component: Arc<Component>,
+        stages: &mut Stages,
+    ) -> Result<Self> {
+        stages.enter(Stage::Verify);
+        check::limits(engine, &spec.limits).map_err(|error| stages.place(error, &spec.name))?;
+        let (trust, checked) = (spec.trust.clone(), component.clone());
+        let digest = blocking(move || trust.check(&checked)).await.map_err(|error| stages.place(error, &spec.name))?;
+        stages.enter(Stage::Compile);
+        let (compiler, bytes) = (engine.clone(), component.clone());
+        let code =
+            blocking(move || compiler.compile(&bytes.bytes)).await.map_err(|error| stages.place(error, &spec.name))?;
+        stages.enter(Stage::Check);
+        let place = |error: Error| error.on_backend(&spec.name).during(Stage::Check.name());
+        let manifest = Manifest::of_component(&component.bytes).map_err(place)?;
+        spec.trust.check_manifest(manifest.as_ref()).map_err(place)?;
+        let bytes = component;
+        let (component, compiled) = code;
+        let (imports, exports) = wit::surface(&component, engine.wasmtime());
+        let granted = spec.capabilities.names();
+        check::surface(&imports, &exports, &granted, manifest.as_ref()).map_err(place)?;
+        // What it may do is what it asks for and what the operator grants.
+        let (capabilities, limits) = match &manifest {
+            Some(manifest) => {
+                check::asked(manifest, &granted).map_err(place)?;
+                (spec.capabilities.only(&manifest.asked()), manifest.limits(&spec.limits))
+            }
+            None => (spec.capabilities.clone(), spec.limits.clone()),
+        };
+        if let Some(needs) = needs::of_component(&bytes.bytes).map_err(place)? {
+            needs::check(&needs, &limits).map_err(place)?;
+        }
+        let link = || -> wasmtime::Result<_> {
+            let pre = engine.linker().instantiate_pre(&component)?;
+            let exports = wit::Exports::new(&pre)?;
+            Ok((pre, exports))
+        };
+        let (pre, exports) = link().map_err(|error| {
+            place(Error::invalid(format!("the component does not fit the interface: {}", first_line(&error))))
+        })?;
+        let environment = Arc::new(Environment {
+            backend: spec.name.as_str().into(),
+            settings: spec.settings.clone(),
+            capabilities,
+            limits,
+            through_guest: AtomicU64::new(0),
+        });
+        let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
+        let description = Description::default();
+        let engine = engine.clone();
+        let mut adapter =
+            Self { engine, environment, pre, exports, description, manifest, digest, compiled, in_flight };
+        adapter.description = adapter.describe().await?;
+        if let Some(manifest) = &adapter.manifest {
+            manifest.agrees_with(&adapter.description).map_err(place)?;
+        }
+        check::settings(&adapter.description, &spec.settings).map_err(place)?;
+        Ok(adapter)
+    }
+}

@@ -1,0 +1,221 @@
+//! What is checked of a component before it may run: what it imports, what it exports, which settings it is given.
+
+use std::collections::BTreeMap;
+
+use super::engine::{Engine, INSTANCES};
+use super::limits::Limits;
+use super::manifest::{Manifest, RequestedGrant};
+use super::wit;
+use tidelock_capabilities::GrantNames;
+use tidelock_types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
+
+/// The capabilities that need a grant, as the last part of an import's name. Each has a form in synchronous functions too.
+pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
+
+/// What ends the name of an interface of synchronous functions.
+const PLAIN: &str = "-sync";
+
+/// The interfaces that every adapter may import.
+const FREE: &[&str] = &[
+    "types",
+    "bodies",
+    "digest",
+    "digest-stream",
+    "piece-digests",
+    "log",
+    "settings",
+    "clock",
+    "entropy",
+    "grants",
+    "timer",
+];
+
+/// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
+/// manifest asks for.
+pub(super) fn surface(
+    imports: &[String],
+    exports: &[String],
+    granted: &GrantNames,
+    manifest: Option<&Manifest>,
+) -> Result<()> {
+    if !exports.iter().any(|name| wit::is_adapter_export(name)) {
+        let hint = "build it with the SDK, or against the world `storage-adapter` or `storage-adapter-sync` of tidelock:storage@0.1";
+        let what =
+            format!("the component does not export `{}` or its form in synchronous functions", wit::REQUIRED_EXPORT);
+        return Err(Error::invalid(what).hint(hint));
+    }
+    let asked = manifest.map(Manifest::grants);
+    for import in imports {
+        let name = interface(import);
+        if name.starts_with("wasi:") {
+            continue;
+        }
+        let ours = name.strip_prefix("tidelock:storage/").unwrap_or("");
+        if let Some(ours) = granted_kind(ours) {
+            if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
+                return Err(Error::denied(format!(
+                    "the adapter imports `{ours}`, and its manifest asks for nothing of that kind"
+                ))
+                .hint(format!("its author has to add asks.{ours}.NAME to adapter.toml")));
+            }
+            // What is optional may be missing altogether.
+            let optional =
+                |asked: &Vec<RequestedGrant<'_>>| asked.iter().all(|grant| grant.kind != ours || grant.optional);
+            if asked.as_ref().is_some_and(optional) {
+                continue;
+            }
+            if !granted.iter().any(|(kind, _)| *kind == ours) {
+                return Err(Error::denied(format!(
+                    "the adapter imports `{ours}`, and nothing of that kind is granted"
+                ))
+                .hint(format!("add `grants.{ours}.NAME` to the backend, or use another adapter")));
+            }
+        } else if !FREE.contains(&ours) {
+            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not offer"))
+                .hint("an adapter may import tidelock:storage@0.1 and WASI 0.2, nothing else"));
+        }
+    }
+    Ok(())
+}
+
+/// Compares what a manifest asks for with what the backend grants.
+pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
+    manifest.check_interface()?;
+    for RequestedGrant { kind, name, optional, why } in manifest.grants() {
+        if !optional && !granted.contains(&(kind, name.to_owned())) {
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            let what = format!(
+                "the adapter `{}` asks for the {kind} grant `{name}`{why}, which it does not have",
+                manifest.name
+            );
+            return Err(Error::denied(what).hint(format!("add `grants.{kind}.{name}` to the backend's configuration")));
+        }
+    }
+    Ok(())
+}
+
+/// The kind of grant that an interface uses: `http` for `http` and for `http-sync`.
+pub(super) fn granted_kind(interface: &str) -> Option<&'static str> {
+    let kind = interface.strip_suffix(PLAIN).unwrap_or(interface);
+    GRANTED.into_iter().find(|granted| *granted == kind)
+}
+
+/// `tidelock:storage/http@0.1.0` without its version.
+pub(super) fn interface(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(name, _)| name)
+}
+
+/// Whether the engine can hold what the limits allow, and anything could run within them.
+pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
+    let wrong = |what: String| Err(Error::invalid(what));
+    let most = engine.options();
+    if limits.memory > most.largest_memory {
+        return wrong(format!(
+            "limits.memory {} is more than the {} that the sandbox reserves for one operation",
+            format_bytes(limits.memory),
+            format_bytes(most.largest_memory)
+        ));
+    }
+    let counts = [
+        ("table_elements", limits.table_elements, most.largest_table),
+        ("instances", limits.instances as u64, INSTANCES as u64),
+    ];
+    for (name, limit, most) in counts {
+        if limit > most {
+            return wrong(format!("limits.{name} {limit} is more than the {most} that the sandbox can hold"));
+        }
+    }
+    for (name, time) in [("deadline", limits.deadline), ("idle", limits.idle), ("cpu", limits.cpu)] {
+        if time.is_zero() {
+            return wrong(format!("limits.{name} is zero: nothing could ever run"));
+        }
+    }
+    Ok(())
+}
+
+/// Compares the settings that were given with those that the adapter declares.
+pub(super) fn settings(description: &Description, given: &BTreeMap<String, SettingValue>) -> Result<()> {
+    for (name, value) in given {
+        let Some(spec) = description.settings.iter().find(|spec| spec.name == *name) else {
+            return Err(unknown(name, description));
+        };
+        if spec.kind != value.kind() {
+            return Err(Error::invalid(format!(
+                "settings.{name} takes {}, not {}",
+                kind(spec.kind),
+                kind(value.kind())
+            ))
+            .hint(spec.summary.clone()));
+        }
+    }
+    match description.settings.iter().find(|spec| spec.required && !given.contains_key(&spec.name)) {
+        Some(spec) => Err(Error::invalid(format!(
+            "the adapter `{}` needs settings.{} ({})",
+            description.name,
+            spec.name,
+            kind(spec.kind)
+        ))
+        .hint(spec.summary.clone())),
+        None => Ok(()),
+    }
+}
+
+fn unknown(name: &str, description: &Description) -> Error {
+    let error = Error::invalid(format!("the adapter `{}` has no setting `{name}`", description.name));
+    let nearest = description
+        .settings
+        .iter()
+        .map(|spec| (strsim::osa_distance(&spec.name, name), &spec.name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min();
+    let names: Vec<_> = description.settings.iter().map(|spec| spec.name.as_str()).collect();
+    match (nearest, names.is_empty()) {
+        (Some((_, near)), _) => error.hint(format!("did you mean `{near}`?")),
+        (None, false) => error.hint(format!("it has {}", names.join(", "))),
+        (None, true) => error.hint("it has none at all: remove the key"),
+    }
+}
+
+fn kind(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Text => "a text",
+        SettingKind::Integer => "a whole number",
+        SettingKind::Boolean => "true or false",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelock_types::SettingSpec;
+
+    fn description() -> Description {
+        let spec = |name: &str, kind, required| SettingSpec {
+            name: name.into(),
+            kind,
+            required,
+            summary: "what it means".into(),
+        };
+        Description {
+            name: "x".into(),
+            version: "1".into(),
+            summary: String::new(),
+            features: Default::default(),
+            settings: vec![spec("prefix", SettingKind::Text, false), spec("days", SettingKind::Integer, true)],
+        }
+    }
+
+    #[test]
+    fn settings_are_what_the_adapter_declares() {
+        let check = |given: &[(&str, SettingValue)]| {
+            settings(&description(), &given.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect())
+        };
+        let days = ("days", SettingValue::Integer(3));
+        check(std::slice::from_ref(&days)).unwrap();
+        assert!(check(&[]).unwrap_err().to_string().contains("needs settings.days"));
+        let typo = check(&[days.clone(), ("prefxi", SettingValue::Text("a".into()))]).unwrap_err();
+        assert_eq!(typo.advice(), Some("did you mean `prefix`?"));
+        let wrong = check(&[("days", SettingValue::Text("3".into()))]).unwrap_err();
+        assert!(wrong.to_string().contains("takes a whole number, not a text"));
+    }
+}

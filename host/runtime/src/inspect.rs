@@ -1,0 +1,99 @@
+//! What a component is, what it asks for, and whether a backend would take it: found out without running it.
+
+use serde::Serialize;
+
+use super::component::Component;
+use super::engine::{ComponentDigest, Engine};
+use super::limits::Limits;
+use super::manifest::Manifest;
+use super::needs::{self, Needs};
+use super::trust::Trust;
+use super::{check, wit};
+use tidelock_capabilities::GrantNames;
+use tidelock_types::{Error, Result};
+
+/// What a component is and asks for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// The SHA-256 of its bytes, as configuration pins it.
+    pub digest: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports.
+    pub exports: Vec<String>,
+    /// The capabilities for which the operator has to grant something: `http`, `bucket`, `directory`.
+    pub needs_grants: Vec<String>,
+    /// What it declares that it asks for and needs, if it carries a manifest.
+    pub manifest: Option<Manifest>,
+    /// The signatures that came with it.
+    pub signatures: Vec<SignatureInfo>,
+    /// What it takes as soon as it is there, if that can be told.
+    pub needs: Option<Needs>,
+    /// Whether this host can load it as an adapter.
+    pub is_adapter: bool,
+}
+
+/// One signature of a component.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignatureInfo {
+    /// The key that it is said to be of.
+    pub key: String,
+    /// The name that the configuration gives this key; `null` if it does not know it.
+    pub name: Option<String>,
+    /// Whether that key has signed these bytes.
+    pub valid: bool,
+}
+
+/// Inspects a component. Blocks while it is compiled.
+///
+/// # Errors
+/// `invalid` for what is not a component, and for a manifest that cannot be read.
+pub fn inspect(engine: &Engine, component: &Component) -> Result<Inspection> {
+    let Component { bytes, signatures } = component;
+    let (compiled, _) = engine.compile(bytes)?;
+    let (imports, exports) = wit::surface(&compiled, engine.wasmtime());
+    let kinds: Vec<_> = imports
+        .iter()
+        .filter_map(|import| check::granted_kind(check::interface(import).strip_prefix("tidelock:storage/")?))
+        .collect();
+    let digest = ComponentDigest::of(bytes);
+    let signature = |one: &super::trust::Signature| SignatureInfo {
+        key: one.key.to_string(),
+        name: None,
+        valid: one.verifies(digest),
+    };
+    Ok(Inspection {
+        digest: digest.to_string(),
+        bytes: bytes.len() as u64,
+        needs_grants: check::GRANTED.into_iter().filter(|kind| kinds.contains(kind)).map(str::to_owned).collect(),
+        manifest: Manifest::of_component(bytes)?,
+        signatures: signatures.iter().map(signature).collect(),
+        needs: needs::of_component(bytes)?,
+        is_adapter: exports.iter().any(|name| wit::is_adapter_export(name)),
+        imports,
+        exports,
+    })
+}
+
+/// Why a backend with these demands, grants and limits would not load a component. Empty if nothing is known against it
+/// before it runs.
+pub fn refusals(
+    found: &Inspection,
+    component: &Component,
+    trust: &Trust,
+    granted: &GrantNames,
+    limits: &Limits,
+) -> Vec<Error> {
+    let manifest = found.manifest.as_ref();
+    let limits = manifest.map_or_else(|| limits.clone(), |manifest| manifest.limits(limits));
+    let checks = [
+        trust.check(component).map(drop),
+        trust.check_manifest(manifest),
+        check::surface(&found.imports, &found.exports, granted, manifest),
+        manifest.map_or(Ok(()), |manifest| check::asked(manifest, granted)),
+        found.needs.map_or(Ok(()), |needs| needs::check(&needs, &limits)),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
+}

@@ -1,0 +1,247 @@
+//! Manifests: what an adapter declares that it needs, as its author wrote it in `adapter.toml`.
+//!
+//! What an adapter may do is what its manifest asks for *and* what the operator grants. The manifest travels inside the
+//! component (`section.rs`), so that the digest and every signature cover it, and is read without running anything. One
+//! that lay beside the component could be changed by whoever can write there, and is not looked at.
+//!
+//! | the manifest | the operator | the adapter |
+//! | --- | --- | --- |
+//! | asks | grants | has it |
+//! | asks | does not grant | is not loaded, unless the manifest says `optional` |
+//! | does not ask | grants | does not have it; using it is `denied` and says so |
+//! | is absent | grants | has what it imports, unless the configuration requires manifests |
+//!
+//! A manifest is a stranger's text: its size, the number and length of all that is in it, and the characters are bounded,
+//! and keys that are not known are refused, since what they ask for could not be weighed.
+
+mod section;
+mod text;
+
+pub use section::{embed_manifest, find_manifest};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::Limits;
+use tidelock_capabilities::requested::{OriginPattern, RequestedGrants};
+use tidelock_types::{Description, Error, Result, SettingKind};
+
+/// The most bytes that a manifest may have.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
+
+/// The version of the interface that this host serves, without the patch number, which only ever adds.
+const SERVED: &str = "tidelock:storage@0.1.";
+
+/// What an adapter declares of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The adapter's name, as `describe` says it too.
+    pub name: String,
+    /// Its version, as `describe` says it too.
+    pub version: String,
+    /// One line for people.
+    #[serde(default)]
+    pub summary: String,
+    /// The interface that it is built against, for example `tidelock:storage@0.1.0`.
+    pub interface: String,
+    /// What it asks to be granted.
+    #[serde(default)]
+    pub asks: Asks,
+    /// What it needs; the operator's limits hold all the same.
+    #[serde(default)]
+    pub limits: Needs,
+    /// Its settings, if it declares them here: then all of them, as `describe` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<BTreeMap<String, Setting>>,
+}
+
+/// Grants that are asked for, by kind and by the names under which the adapter uses them. What needs no grant (digests,
+/// log, settings, clock, entropy) is not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asks {
+    /// HTTP.
+    #[serde(default)]
+    pub http: BTreeMap<String, AsksHttp>,
+    /// Buckets.
+    #[serde(default)]
+    pub bucket: BTreeMap<String, AsksGrant>,
+    /// Directories.
+    #[serde(default)]
+    pub directory: BTreeMap<String, AsksGrant>,
+}
+
+/// Asks to send requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsksHttp {
+    /// To where; at least one.
+    pub origins: Vec<OriginPattern>,
+    /// What for.
+    #[serde(default)]
+    pub why: String,
+    /// Whether the adapter works without.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// Asks for a bucket or a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsksGrant {
+    /// What for.
+    #[serde(default)]
+    pub why: String,
+    /// Whether the adapter works without.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// One grant that a manifest asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestedGrant<'m> {
+    /// `http`, `bucket` or `directory`.
+    pub kind: &'static str,
+    /// The name under which the adapter uses it.
+    pub name: &'m str,
+    /// Whether the adapter works without.
+    pub optional: bool,
+    /// What for; may be empty.
+    pub why: &'m str,
+}
+
+/// What one operation needs. What is unsaid is up to the operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Bytes of linear memory.
+    #[serde(default, deserialize_with = "text::bytes", skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Elements of tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_elements: Option<u64>,
+    /// Time on a CPU.
+    #[serde(default, deserialize_with = "text::duration", serialize_with = "text::seconds")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Duration>,
+    /// Host calls under way at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_in_flight: Option<usize>,
+}
+
+/// A setting that the adapter understands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// The kind of value: `text`, `integer`, `boolean`.
+    #[serde(deserialize_with = "text::setting_kind")]
+    pub kind: SettingKind,
+    /// Whether the adapter cannot work without it.
+    #[serde(default)]
+    pub required: bool,
+    /// What it means.
+    #[serde(default)]
+    pub summary: String,
+}
+
+impl Manifest {
+    /// Reads the text of a manifest.
+    ///
+    /// # Errors
+    /// `invalid`, with the line or the key that is wrong.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        text::parse(text)
+    }
+
+    /// The manifest that a component carries, if it carries one.
+    ///
+    /// # Errors
+    /// `invalid` for a manifest that cannot be read, and for more than one: it is not taken for none.
+    pub fn of_component(component: &[u8]) -> Result<Option<Self>> {
+        find_manifest(component)?.map(Self::parse).transpose()
+    }
+
+    /// What it asks for, in the words of the capabilities.
+    pub fn asked(&self) -> RequestedGrants {
+        let names = |asks: &BTreeMap<String, AsksGrant>| asks.keys().cloned().collect();
+        let origins = self.asks.http.iter().map(|(name, asks)| (name.clone(), asks.origins.clone()));
+        RequestedGrants {
+            http: origins.collect(),
+            bucket: names(&self.asks.bucket),
+            directory: names(&self.asks.directory),
+        }
+    }
+
+    /// Every grant that is asked for, in the order of kinds and names.
+    pub fn grants(&self) -> Vec<RequestedGrant<'_>> {
+        let http = self.asks.http.iter().map(|(name, asks)| ("http", name, asks.optional, &asks.why));
+        let bucket = self.asks.bucket.iter().map(|(name, asks)| ("bucket", name, asks.optional, &asks.why));
+        let directory = self.asks.directory.iter().map(|(name, asks)| ("directory", name, asks.optional, &asks.why));
+        let all = http.chain(bucket).chain(directory);
+        all.map(|(kind, name, optional, why)| RequestedGrant { kind, name, optional, why }).collect()
+    }
+
+    /// The operator's limits, lowered to what the adapter says that it needs. Never raised.
+    pub fn limits(&self, operator: &Limits) -> Limits {
+        fn least<T: Ord + Copy>(allowed: T, needed: Option<T>) -> T {
+            needed.map_or(allowed, |needed| needed.min(allowed))
+        }
+        Limits {
+            memory: least(operator.memory, self.limits.memory),
+            table_elements: least(operator.table_elements, self.limits.table_elements),
+            cpu: least(operator.cpu, self.limits.cpu),
+            calls_in_flight: least(operator.calls_in_flight, self.limits.calls_in_flight),
+            ..operator.clone()
+        }
+    }
+
+    /// Whether this host serves the interface that it is built against.
+    ///
+    /// # Errors
+    /// `invalid` if not.
+    pub fn check_interface(&self) -> Result<()> {
+        if self.interface.strip_prefix(SERVED).is_some_and(|patch| patch.parse::<u32>().is_ok()) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the adapter is built for {}, and this host serves {SERVED}x", self.interface))
+            .hint("use a version of the adapter that was built for this interface"))
+    }
+
+    /// Whether the adapter says of itself what its manifest says: what was reviewed is then what runs.
+    ///
+    /// # Errors
+    /// `invalid`, with the first difference.
+    pub fn agrees_with(&self, said: &Description) -> Result<()> {
+        let differ = |what: &str, here: &str, there: &str| {
+            Err(Error::invalid(format!("the manifest says that {what} is `{here}`, the adapter says `{there}`"))
+                .hint("its author has to make adapter.toml and the code say the same"))
+        };
+        if self.name != said.name {
+            return differ("the name", &self.name, &said.name);
+        }
+        if self.version != said.version {
+            return differ("the version", &self.version, &said.version);
+        }
+        let Some(declared) = &self.settings else { return Ok(()) };
+        let of = |kind, required| format!("{kind:?}{}", if required { ", required" } else { "" }).to_lowercase();
+        for spec in &said.settings {
+            match declared.get(&spec.name) {
+                Some(here) if (here.kind, here.required) == (spec.kind, spec.required) => {}
+                here => {
+                    let here = here.map_or("absent".to_owned(), |here| of(here.kind, here.required));
+                    return differ(&format!("the setting {}", spec.name), &here, &of(spec.kind, spec.required));
+                }
+            }
+        }
+        match declared.keys().find(|name| !said.settings.iter().any(|spec| spec.name == **name)) {
+            Some(name) => differ(&format!("the setting {name}"), "there", "absent"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What lies behind one guest instance: whose it is, what it may use, and how much it has used.
+//!
+//! A `OperationState` lives as long as one operation. Everything that outlasts an operation is in [`Environment`], which is shared
+//! and immutable: a guest can leave nothing behind for the next operation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::body_handle::{BodyCharges, BodyHandle, Charge, Origin};
+use super::limits::{LimitExceeded, Limits};
+use super::usage::Usage;
+use tidelock_capabilities::Capabilities;
+use tidelock_types::{Body, SettingValue};
+
+/// What all operations of one backend share.
+pub(super) struct Environment {
+    /// The backend's name in the configuration.
+    pub(super) backend: Arc<str>,
+    pub(super) settings: BTreeMap<String, SettingValue>,
+    pub(super) capabilities: Capabilities,
+    pub(super) limits: Limits,
+    /// Bytes that were copied into or out of guest memory, all operations together.
+    pub(super) through_guest: AtomicU64,
+}
+
+/// The data of one store.
+pub(super) struct OperationState {
+    pub(super) environment: Arc<Environment>,
+    pub(super) usage: Arc<Usage>,
+    /// Host calls so far.
+    calls: u64,
+    /// Host calls under way.
+    pub(super) calls_in_flight: usize,
+    log_left: usize,
+    /// When the operation began.
+    pub(super) started: std::time::Instant,
+    /// Whether capabilities work: not while `describe` runs.
+    pub(super) capable: bool,
+    memory: u64,
+    table_elements: u64,
+    /// Bodies that the host holds for the guest. Few guests have any.
+    bodies: ResourceTable,
+    charges: Arc<BodyCharges>,
+    /// WASI 0.2 with nothing granted; made when a guest first asks for it, since most never do.
+    wasi: Option<Box<(WasiCtx, ResourceTable)>>,
+}
+
+impl OperationState {
+    /// A store whose limits are in force.
+    pub(super) fn store(
+        engine: &wasmtime::Engine,
+        environment: &Arc<Environment>,
+        usage: Arc<Usage>,
+    ) -> Store<OperationState> {
+        let mut store = Store::new(
+            engine,
+            OperationState {
+                environment: environment.clone(),
+                usage,
+                calls: 0,
+                calls_in_flight: 0,
+                log_left: environment.limits.log_bytes,
+                started: std::time::Instant::now(),
+                capable: true,
+                memory: 0,
+                table_elements: 0,
+                bodies: ResourceTable::new(),
+                charges: Arc::default(),
+                wasi: None,
+            },
+        );
+        store.limiter(|state| state);
+        store.set_epoch_deadline(1);
+        // At every tick the guest gives its thread back, and the watch sees how long it had it.
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_hostcall_fuel(environment.limits.call_bytes);
+        let handles = environment.limits.handles;
+        store.set_max_component_handles(handles);
+        store.data_mut().bodies.set_max_capacity(handles);
+        // What wasmtime keeps of a handle on its side: a stream is three entries, a call that is under way two.
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(handles.saturating_mul(4).saturating_add(256));
+        }
+        store
+    }
+
+    /// Notes which limit was exceeded and makes the error that ends the guest.
+    pub(super) fn exceed(&mut self, exceeded: LimitExceeded) -> wasmtime::Error {
+        self.usage.exceed(exceeded.clone());
+        wasmtime::Error::new(exceeded)
+    }
+
+    /// Counts a host call, of whatever kind.
+    pub(super) fn called(&mut self) -> wasmtime::Result<()> {
+        self.calls += 1;
+        let limit = self.environment.limits.calls;
+        if self.calls > limit { Err(self.exceed(LimitExceeded::Calls(limit))) } else { Ok(()) }
+    }
+
+    /// Counts a line of log.
+    pub(super) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        // What a line costs that says nothing.
+        const LINE: usize = 64;
+        match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
+            Some(left) => self.log_left = left,
+            None => {
+                let limit = self.environment.limits.log_bytes;
+                return Err(self.exceed(LimitExceeded::LogBytes(limit)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn crossed(&self, bytes: usize) {
+        self.environment.through_guest.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.usage.carried(bytes);
+    }
+}
+
+/// Bodies that the host holds for a guest of synchronous functions.
+impl OperationState {
+    /// Holds a body for the guest.
+    pub(super) fn hold(&mut self, body: Body, origin: Origin) -> wasmtime::Result<Resource<BodyHandle>> {
+        let bytes = if origin == Origin::Guest { body.remaining().unwrap_or_default() } else { 0 };
+        let charge = self.keep(bytes)?;
+        self.hold_again(BodyHandle::new(body, origin, charge))
+    }
+
+    /// Holds what was let go of in another form.
+    pub(super) fn hold_again(&mut self, bodies: BodyHandle) -> wasmtime::Result<Resource<BodyHandle>> {
+        Ok(self.bodies.push(bodies)?)
+    }
+
+    /// What a handle of the guest's stands for.
+    pub(super) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
+        Ok(self.bodies.get_mut(handle)?)
+    }
+
+    /// The same, no longer bodies.
+    pub(super) fn take_body(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<BodyHandle> {
+        Ok(self.bodies.delete(handle)?)
+    }
+
+    /// Counts a piece of a body, and bytes in it that are the guest's own: what it puts into the host is its memory.
+    fn keep(&mut self, bytes: u64) -> wasmtime::Result<Charge> {
+        let Limits { handles, memory, .. } = self.environment.limits;
+        if self.charges.pieces() >= handles {
+            return Err(self.exceed(LimitExceeded::Handles(handles)));
+        }
+        if self.memory.saturating_add(self.charges.bytes()).saturating_add(bytes) > memory {
+            return Err(self.exceed(LimitExceeded::Memory(memory)));
+        }
+        Ok(Charge::new(&self.charges, bytes))
+    }
+}
+
+impl ResourceLimiter for OperationState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = self.environment.limits.memory;
+        let total = self.memory.saturating_add(desired.saturating_sub(current) as u64);
+        if total.saturating_add(self.charges.bytes()) > limit {
+            // Refusing would let the guest run on and fail somewhere else, under another name.
+            return Err(self.exceed(LimitExceeded::Memory(limit)));
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = self.environment.limits.table_elements;
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
+        if total > limit {
+            return Err(self.exceed(LimitExceeded::TableElements(limit)));
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.environment.limits.instances
+    }
+}
+
+impl WasiView for OperationState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let limits = &self.environment.limits;
+        let wasi = self.wasi.get_or_insert_with(|| {
+            // A builder's default has no arguments, environment or directories, and discards output. It would let a
+            // guest make sockets, though not use them: each is a file descriptor of this process.
+            let mut builder = WasiCtx::builder();
+            builder.allow_tcp(false).allow_udp(false).max_random_size(limits.call_bytes as u64);
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(limits.handles);
+            Box::new((builder.build(), table))
+        });
+        WasiCtxView { ctx: &mut wasi.0, table: &mut wasi.1 }
+    }
+}

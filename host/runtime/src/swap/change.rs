@@ -1,0 +1,364 @@
+//! Swaps and rollbacks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::history::{Event, HistoryRow};
+use super::open::kept;
+use super::trial::Trial;
+use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock};
+use crate::{Adapter, Component};
+use tidelock_types::{Error, Result};
+
+/// How long a swap waits for the old generation's last operations before it reports. They go on beyond that.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Who asks for a swap, and who wants to know how it goes.
+#[derive(Clone)]
+pub struct SwapOptions {
+    /// Who it is, for the history: `command line`, `http`, a folder.
+    pub by: String,
+    /// Why, for the history.
+    pub why: Option<String>,
+    /// Is told when a stage begins.
+    pub on_stage: Option<OnStage>,
+}
+
+impl Default for SwapOptions {
+    fn default() -> Self {
+        Self { by: "library".to_owned(), why: None, on_stage: None }
+    }
+}
+
+/// A generation that is about to take over.
+struct Candidate {
+    generation: Arc<Generation>,
+    /// Where the swap_log does not have it yet.
+    component: Option<Arc<Component>>,
+    event: Event,
+    /// Whether it is watched beside its predecessor.
+    on_trial: bool,
+    by: String,
+    why: Option<String>,
+}
+
+impl Slot {
+    /// Replaces the adapter. Operations that run go on undisturbed on the old one. Swaps of one slot follow each other in
+    /// the order in which they were asked for.
+    ///
+    /// Returns when the old generation is free, or half a second after the new one took over if operations are still
+    /// ending on it by then. Dropping the future gives up a swap that has not been published; one that has is whole.
+    ///
+    /// # Errors
+    /// What made a stage fail, with the stage as the operation: the old generation serves on, and the history has a row
+    /// that says so.
+    pub async fn swap(&self, component: impl Into<Component>, options: SwapOptions) -> Result<SwapReport> {
+        let attempt = self.0.swapping.clone().lock_owned().await;
+        let component = Arc::new(component.into());
+        let mut stages = Stages::told(options.on_stage);
+        let mut adapter = None;
+        match self.bring_up(&component, &mut stages, &mut adapter).await {
+            Ok(generation) => {
+                let candidate = Candidate {
+                    generation,
+                    component: Some(component),
+                    event: Event::Swap,
+                    on_trial: true,
+                    by: options.by,
+                    why: options.why,
+                };
+                self.publish(attempt, candidate, stages).await
+            }
+            Err(error) => {
+                let error = stages.place(error, self.backend());
+                let error = match error.advice() {
+                    Some(_) => error,
+                    None => error.hint("the adapter that served before serves on"),
+                };
+                self.refused(&component, adapter.as_deref(), &stages, &error, options.by).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// All stages before the publication.
+    async fn bring_up(
+        &self,
+        component: &Arc<Component>,
+        stages: &mut Stages,
+        loaded: &mut Option<Arc<Adapter>>,
+    ) -> Result<Arc<Generation>> {
+        let adapter = Adapter::load_in_stages(&self.0.engine, &self.0.spec, component.clone(), stages).await?;
+        let adapter = Arc::new(adapter);
+        *loaded = Some(adapter.clone());
+        stages.enter(Stage::Probe);
+        let health = adapter.probe().await?;
+        if !health.ready {
+            return Err(Error::unavailable(format!("the new adapter is not ready: {}", health.detail)));
+        }
+        let generation = Generation::new(adapter);
+        if let Some(canary) = self.0.options.policy.canary {
+            stages.enter(Stage::Canary);
+            self.try_out(&generation, canary).await?;
+        }
+        Ok(generation)
+    }
+
+    /// Lets a share of the operations run on a new generation beside the one that serves.
+    async fn try_out(&self, generation: &Arc<Generation>, canary: Canary) -> Result<()> {
+        let serving = self.current();
+        let trial = Trial::beside(serving.clone());
+        generation.trial.store(Some(trial.clone()));
+        self.0.canary.store(Some(generation.clone()));
+        let mut withdraw = Withdraw { slot: self, generation, stays: false };
+        let serving_trial = serving.trial.load_full();
+        let serving_found_worse = async {
+            match &serving_trial {
+                Some(trial) => trial.found_worse().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(canary.duration) => {}
+            () = trial.found_worse() => {}
+            // Its rollback waits for this swap; and there is nothing left to compare with.
+            () = serving_found_worse => {
+                return Err(Error::conflict("the adapter that serves was found to be failing meanwhile")
+                    .hint("it is being rolled back; try again"));
+            }
+        }
+        match trial.verdict() {
+            Some(figures) => Err(Error::unavailable(format!("the new adapter fails more: {figures}"))),
+            None => {
+                // It takes over from here: operations that began on it as a canary stay where they are.
+                withdraw.stays = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the generation that served before back.
+    ///
+    /// # Errors
+    /// `conflict` if there is none; what keeps it from loading. Nothing has changed then.
+    pub async fn rollback(&self, options: SwapOptions) -> Result<SwapReport> {
+        let attempt = self.0.swapping.clone().lock_owned().await;
+        let Some(before) = lock(&self.0.history).before().cloned() else {
+            return Err(Error::conflict("there is no earlier generation to go back to").on_backend(self.backend()));
+        };
+        let mut stages = Stages::told(options.on_stage);
+        // It served here: whether the backend is ready now is no reason to keep what is to go.
+        let load = async {
+            let component = kept(&self.0.options, &before.digest).await?;
+            Adapter::load_in_stages(&self.0.engine, &self.0.spec, component, &mut stages).await
+        };
+        let adapter = load.await.map_err(|error| error.on_backend(self.backend()).during("rollback"))?;
+        let candidate = Candidate {
+            generation: Generation::new(Arc::new(adapter)),
+            component: None,
+            event: Event::Rollback,
+            on_trial: false,
+            by: options.by,
+            why: options.why,
+        };
+        self.publish(attempt, candidate, stages).await
+    }
+
+    /// Counts a failure that is a generation's own, and rolls it back if that was one too many.
+    pub(super) fn failed(&self, generation: &Arc<Generation>, trial: &Arc<Trial>) {
+        generation.tally.add(true);
+        if trial.exceeds_threshold(generation) && Arc::ptr_eq(generation, &self.current()) {
+            let (slot, bad, trial) = (self.clone(), generation.clone(), trial.clone());
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(async move { slot.roll_back_by_itself(&bad, &trial).await });
+            }
+        }
+    }
+
+    async fn roll_back_by_itself(&self, bad: &Arc<Generation>, trial: &Trial) {
+        let attempt = self.0.swapping.clone().lock_owned().await;
+        if !Arc::ptr_eq(bad, &self.current()) {
+            return;
+        }
+        let figures = trial.verdict().unwrap_or_default().to_owned();
+        tracing::warn!(backend = self.backend(), digest = %bad.adapter().digest(), figures, "rolling back");
+        let candidate = Candidate {
+            // The predecessor is still loaded: nothing can keep it from coming back.
+            generation: Generation::new(trial.predecessor().adapter().clone()),
+            component: None,
+            event: Event::AutomaticRollback,
+            on_trial: false,
+            by: "tidelock".to_owned(),
+            why: Some(figures),
+        };
+        if let Err(error) = self.publish(attempt, candidate, Stages::default()).await {
+            tracing::error!(backend = self.backend(), %error, "the rollback could not be done");
+        }
+    }
+
+    /// Makes a candidate durable, then lets it serve, then waits a while for the old one. From the first step on it runs
+    /// to its end whether or not anybody waits.
+    async fn publish(
+        &self,
+        attempt: OwnedMutexGuard<()>,
+        candidate: Candidate,
+        mut stages: Stages,
+    ) -> Result<SwapReport> {
+        let slot = self.clone();
+        let published = tokio::spawn(async move {
+            let _in_flight = attempt;
+            stages.enter(Stage::Publish);
+            let (old, new) = slot.take_over(candidate).await.map_err(|error| stages.place(error, slot.backend()))?;
+            let times = stages.take();
+            let gone = slot.drain_old(old.clone(), stages);
+            Ok::<_, Error>((old, new, times, gone))
+        });
+        let cut_short = |error| Error::other(format!("the swap was cut short: {error}")).on_backend(self.backend());
+        let (old, new, times, gone) = published.await.map_err(cut_short)??;
+        let mut report = SwapReport {
+            backend: self.backend().to_owned(),
+            from: old.adapter().digest().to_string(),
+            to: new.adapter().digest().to_string(),
+            generation: new.number(),
+            compiled_from: new.adapter().compiled_from(),
+            stages: times,
+            draining: 0,
+            cut: 0,
+        };
+        match tokio::time::timeout(PATIENCE, gone).await {
+            Ok(Ok(gone)) => {
+                report.stages.extend(gone.times);
+                report.cut = gone.cut;
+            }
+            _ => report.draining = old.in_flight(),
+        }
+        Ok(report)
+    }
+
+    async fn take_over(&self, candidate: Candidate) -> Result<(Arc<Generation>, Arc<Generation>)> {
+        let Candidate { generation, component, event, on_trial, by, why } = candidate;
+        let old = self.current();
+        let adapter = generation.adapter();
+        let row = HistoryRow {
+            generation: Some(old.number() + 1),
+            from: Some(old.adapter().digest().to_string()),
+            why,
+            ..HistoryRow::now(event, adapter.digest().to_string(), Some(adapter), by, self.0.configured.clone())
+        };
+        let component = component.map(Arc::unwrap_or_clone);
+        let row = match self.0.options.swap_log.add(self.backend(), row.clone(), component).await {
+            Ok(row) => row,
+            // What fails must go, even if the disk is full. A restart would bring it back, and its failures with it.
+            Err(error) if event == Event::AutomaticRollback => {
+                tracing::error!(backend = self.backend(), %error, "the rollback cannot be recorded");
+                row
+            }
+            Err(error) => return Err(error),
+        };
+        generation.named(row.generation.unwrap_or_default(), row.since);
+        let trial = self.0.options.policy.trial.filter(|_| on_trial);
+        match trial {
+            None => generation.trial.store(None),
+            Some(_) if generation.trial.load().is_some() => {}
+            Some(_) => generation.trial.store(Some(Trial::beside(old.clone()))),
+        }
+        lock(&self.0.draining).push(old.number());
+        lock(&self.0.history).add(row);
+        generation.takes_over();
+        self.0.current.store(generation.clone());
+        self.0.canary.store(None);
+        old.trial.store(None);
+        self.end_trial_after(trial, &generation);
+        Ok((old, generation))
+    }
+
+    /// Lets the predecessor go when the trial is over.
+    fn end_trial_after(&self, trial: Option<Duration>, generation: &Arc<Generation>) {
+        let end = trial.map(|duration| {
+            let generation = Arc::downgrade(generation);
+            let end = tokio::spawn(async move {
+                tokio::time::sleep(duration).await;
+                if let Some(generation) = generation.upgrade() {
+                    generation.trial.store(None);
+                }
+            });
+            AbortOnDrop(end.abort_handle())
+        });
+        *lock(&self.0.trial_end) = end;
+    }
+
+    /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
+    fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
+        let (gone, wait) = oneshot::channel();
+        // A future can be dropped where there is no runtime; then nothing runs any more either.
+        let Ok(runtime) = Handle::try_current() else { return wait };
+        let deadline = self.drain_deadline();
+        let slot = Arc::downgrade(&self.0);
+        let mut drains = lock(&self.0.drains);
+        while drains.try_join_next().is_some() {}
+        let drain = async move {
+            stages.enter(Stage::Drain);
+            let cut = old.drain(deadline).await;
+            stages.enter(Stage::Free);
+            let number = old.number();
+            drop(old);
+            if let Some(slot) = slot.upgrade() {
+                lock(&slot.draining).retain(|draining| *draining != number);
+            }
+            if cut > 0 {
+                tracing::warn!(generation = number, cut, ?deadline, "operations were cut by the drain deadline");
+            }
+            let _ = gone.send(Gone { times: stages.take(), cut });
+        };
+        drains.spawn_on(drain, &runtime);
+        wait
+    }
+
+    /// Notes in the history that a component was refused. A history that cannot be written changes nothing about that.
+    async fn refused(
+        &self,
+        component: &Component,
+        adapter: Option<&Adapter>,
+        stages: &Stages,
+        error: &Error,
+        by: String,
+    ) {
+        let digest = component.digest().to_string();
+        let row = HistoryRow {
+            stage: stages.now(),
+            why: Some(error.message().to_owned()),
+            ..HistoryRow::now(Event::Refused, digest, adapter, by, self.0.configured.clone())
+        };
+        match self.0.options.swap_log.add(self.backend(), row, None).await {
+            Ok(row) => lock(&self.0.history).add(row),
+            Err(error) => tracing::warn!(backend = self.backend(), %error, "a refused swap cannot be recorded"),
+        }
+    }
+}
+
+/// What the end of an old generation came to.
+struct Gone {
+    times: Vec<StageTime>,
+    cut: u64,
+}
+
+/// Takes a canary away that does not take over. What runs on it goes on until the drain deadline.
+struct Withdraw<'a> {
+    slot: &'a Slot,
+    generation: &'a Arc<Generation>,
+    stays: bool,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
+        self.slot.0.canary.store(None);
+        // Nobody waits for its end.
+        drop(self.slot.drain_old(self.generation.clone(), Stages::default()));
+    }
+}

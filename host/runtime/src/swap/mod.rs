@@ -1,0 +1,237 @@
+//! Which generation of an adapter serves a backend, and how one takes over from another while operations run.
+//!
+//! A [`Slot`] belongs to a backend and holds its current [`Generation`] in an atomic pointer: beginning an operation is
+//! one load, no lock. A swap (`change.rs`) loads, checks and probes the new component first and publishes it last, so that
+//! a component that does not work never serves. Operations that began on a generation end on it (`generation.rs`); what
+//! the drain deadline preemptions is done again on the new one where that is safe (`attempt.rs`, `read.rs`). For a while the
+//! predecessor stays loaded: what fails on the new generation is tried on it (`trial.rs`), and if the new one fails more
+//! (`rollback_policy.rs`), the predecessor takes over again.
+//!
+//! Swaps of one slot wait for each other, in the order in which they were asked for; nothing else waits for a swap. What
+//! happened is kept by a [`SwapLog`] (`swap_log.rs`), and which component serves after a restart follows from it
+//! (`history.rs`).
+
+mod attempt;
+mod change;
+mod generation;
+mod history;
+mod open;
+mod read;
+mod rollback_policy;
+mod stage;
+mod swap_log;
+mod trial;
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::task::{AbortHandle, JoinSet};
+
+pub use attempt::Attempt;
+pub use change::SwapOptions;
+pub use generation::Generation;
+pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
+pub use rollback_policy::{Counts, RollbackThreshold, by_chance, is_worse};
+pub(super) use stage::Stages;
+pub use stage::{OnStage, Stage, StageTime, SwapReport};
+pub use swap_log::{InMemorySwapLog, SwapLog};
+
+use super::{Adapter, BackendSpec, Engine};
+use tidelock_types::{ArchiveState, Health, InventoryPage, ObjectId, ObjectStat, Result};
+
+/// How a backend changes its adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwapPolicy {
+    /// How long operations may go on on a generation that was replaced; `None` is as long as one operation may take
+    /// (`limits.deadline`), so that a swap preemptions nothing.
+    pub drain: Option<Duration>,
+    /// Whether a new generation first gets a share of real operations.
+    pub canary: Option<Canary>,
+    /// How long a new generation is watched beside its predecessor, to be rolled back if it fails more; `None` never
+    /// rolls back by itself.
+    pub trial: Option<Duration>,
+}
+
+impl Default for SwapPolicy {
+    fn default() -> Self {
+        Self { drain: None, canary: None, trial: Some(Duration::from_secs(600)) }
+    }
+}
+
+/// A share of real operations for a new generation before it takes over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Canary {
+    /// Which share of the operations, more than 0 and at most 1. Steps of 1/10,000 count.
+    pub share: f64,
+    /// For how long.
+    pub duration: Duration,
+}
+
+/// What a slot is opened with beside its backend.
+#[derive(Clone)]
+pub struct SlotOptions {
+    /// How it changes its adapter.
+    pub policy: SwapPolicy,
+    /// What keeps its history.
+    pub swap_log: Arc<dyn SwapLog>,
+}
+
+impl Default for SlotOptions {
+    fn default() -> Self {
+        Self { policy: SwapPolicy::default(), swap_log: Arc::new(InMemorySwapLog::default()) }
+    }
+}
+
+/// A backend's place for an adapter. Cheap to clone; all clones are the same place.
+#[derive(Clone)]
+pub struct Slot(Arc<SlotInner>);
+
+struct SlotInner {
+    spec: BackendSpec,
+    engine: Arc<Engine>,
+    options: SlotOptions,
+    /// The component that the configuration names.
+    configured: String,
+    current: ArcSwap<Generation>,
+    /// A generation that gets a share of the operations before it takes over.
+    canary: ArcSwapOption<Generation>,
+    /// Operations begun; only their order counts.
+    begun: AtomicU64,
+    swapping: Arc<tokio::sync::Mutex<()>>,
+    history: Mutex<History>,
+    /// The numbers of generations on which operations are still ending.
+    draining: Mutex<Vec<u64>>,
+    /// Those who wait for that; they end with the slot.
+    drains: Mutex<JoinSet<()>>,
+    trial_end: Mutex<Option<AbortOnDrop>>,
+}
+
+impl Slot {
+    /// The backend's name.
+    pub fn backend(&self) -> &str {
+        &self.0.spec.name
+    }
+
+    /// The generation that serves now. To look at; operations go through [`Slot::begin`] and what is built on it.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.current.load_full()
+    }
+
+    /// What has happened here, newest first.
+    pub fn history(&self) -> Vec<HistoryEntry> {
+        let draining = lock(&self.0.draining).clone();
+        lock(&self.0.history).entries(&draining)
+    }
+
+    /// Why a component should not be put in unasked: the row that refused it or put it aside, if it has not served since.
+    pub fn put_aside(&self, digest: &str) -> Option<HistoryRow> {
+        lock(&self.0.history).put_aside(digest).cloned()
+    }
+
+    /// Begins an operation on the generation that serves, or on a canary if it is its attempt.
+    pub fn begin(&self) -> Attempt {
+        if let Some(canary) = self.0.canary.load_full()
+            && self.is_for_canary()
+        {
+            let lease = canary.lease();
+            let still = |serving: Option<Arc<Generation>>| serving.is_some_and(|it| Arc::ptr_eq(&it, &canary));
+            if still(self.0.canary.load_full()) || still(Some(self.current())) {
+                return Attempt::serving(self.clone(), lease);
+            }
+        }
+        loop {
+            let generation = self.current();
+            let lease = generation.lease();
+            // Between the look and the lease it may have been replaced, and found idle.
+            if Arc::ptr_eq(&generation, &self.0.current.load()) {
+                return Attempt::serving(self.clone(), lease);
+            }
+        }
+    }
+
+    /// Spreads the canary's operations evenly among all.
+    fn is_for_canary(&self) -> bool {
+        let share = self.0.options.policy.canary.map_or(0.0, |canary| canary.share);
+        let step = (share.clamp(0.0, 1.0) * 10_000.0).round() as u64;
+        let number = self.0.begun.fetch_add(1, Ordering::Relaxed) % 10_000;
+        (number + 1) * step / 10_000 > number * step / 10_000
+    }
+
+    /// Does an operation that may be done again at any time.
+    async fn call<T, B: Future<Output = Result<T>>>(&self, operation: impl Fn(Arc<Adapter>) -> B) -> Result<T> {
+        let mut attempt = self.begin();
+        loop {
+            let outcome = attempt.run(operation(attempt.adapter().clone())).await;
+            match attempt.end(outcome.as_ref().map(|_| ()), true) {
+                Some(next) => attempt = next,
+                None => return outcome,
+            }
+        }
+    }
+
+    /// What the backend says about an object.
+    ///
+    /// # Errors
+    /// As [`Adapter::stat`].
+    pub async fn stat(&self, id: &ObjectId) -> Result<ObjectStat> {
+        self.call(|adapter| async move { adapter.stat(id).await }).await
+    }
+
+    /// Removes an object; one that is not there is success.
+    ///
+    /// # Errors
+    /// As [`Adapter::remove`].
+    pub async fn remove(&self, id: &ObjectId) -> Result<()> {
+        self.call(|adapter| async move { adapter.remove(id).await }).await
+    }
+
+    /// Whether the backend would serve now.
+    ///
+    /// # Errors
+    /// As [`Adapter::probe`].
+    pub async fn probe(&self) -> Result<Health> {
+        self.call(|adapter| async move { adapter.probe().await }).await
+    }
+
+    /// Asks that an object become readable for so many days.
+    ///
+    /// # Errors
+    /// As [`Adapter::restore`].
+    pub async fn restore(&self, id: &ObjectId, days: u32) -> Result<ArchiveState> {
+        self.call(|adapter| async move { adapter.restore(id, days).await }).await
+    }
+
+    /// Some of the objects that the backend holds.
+    ///
+    /// # Errors
+    /// As [`Adapter::list_objects`].
+    pub async fn list_objects(&self, cursor: Option<String>, limit: u32) -> Result<InventoryPage> {
+        let cursor = &cursor;
+        self.call(|adapter| async move { adapter.list_objects(cursor.clone(), limit).await }).await
+    }
+
+    /// How long an operation may go on on a generation that was replaced.
+    fn drain_deadline(&self) -> Duration {
+        self.0.options.policy.drain.unwrap_or(self.0.spec.limits.deadline)
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,103 @@
+//! Opening a slot: what serves after a start.
+//!
+//! The component that the configuration names, unless another one was put in since that was configured: then that one,
+//! the last that served. If it is gone, damaged or refused now, the configured one serves, and the history says why. So a
+//! start after a crash finds one generation or the other, never none.
+
+use std::sync::{Arc, Mutex};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::history::{Event, History, HistoryRow};
+use super::{Generation, Slot, SlotInner, SlotOptions, Stages};
+use crate::{Adapter, BackendSpec, Component, Engine};
+use tidelock_types::{Error, Result};
+
+impl Slot {
+    /// Opens a backend's slot with the component that the configuration names, or with the one that served last.
+    ///
+    /// # Errors
+    /// As [`Adapter::load`], of the configured component; what the swap_log says.
+    pub async fn open(
+        engine: Arc<Engine>,
+        spec: BackendSpec,
+        component: impl Into<Component>,
+        options: SlotOptions,
+    ) -> Result<Self> {
+        let component = Arc::new(component.into());
+        let configured = component.digest().to_string();
+        let mut history = History::of(options.swap_log.past(&spec.name).await?);
+        let mut why = None;
+        let mut resumed = None;
+        if let Some(row) = history.resume(&configured).cloned() {
+            match resume(&engine, &spec, &options, &component, &row).await {
+                Ok(adapter) => resumed = Some((adapter, row)),
+                // The configured one itself cannot serve: there is nothing else to try.
+                Err(error) if row.digest == configured => return Err(error),
+                Err(error) => {
+                    tracing::warn!(backend = spec.name, digest = row.digest, %error, "what served last cannot");
+                    why = Some(format!("{}, which served before, cannot: {error}", row.digest));
+                }
+            }
+        }
+        let (adapter, row) = match resumed {
+            Some(found) => found,
+            None => {
+                let adapter =
+                    Adapter::load_in_stages(&engine, &spec, component.clone(), &mut Stages::default()).await?;
+                let by = "configuration".to_owned();
+                let row = HistoryRow {
+                    generation: Some(0),
+                    from: history.serving().map(|row| row.digest.clone()),
+                    why,
+                    ..HistoryRow::now(Event::Configured, configured.clone(), Some(&adapter), by, configured.clone())
+                };
+                let row = options.swap_log.add(&spec.name, row, Some((*component).clone())).await?;
+                history.add(row.clone());
+                (adapter, row)
+            }
+        };
+        let generation = Generation::new(Arc::new(adapter));
+        generation.named(row.generation.unwrap_or_default(), row.since);
+        Ok(Self(Arc::new(SlotInner {
+            spec,
+            engine,
+            options,
+            configured,
+            current: ArcSwap::new(generation),
+            canary: ArcSwapOption::empty(),
+            begun: Default::default(),
+            swapping: Arc::default(),
+            history: Mutex::new(history),
+            draining: Mutex::default(),
+            drains: Mutex::default(),
+            trial_end: Mutex::default(),
+        })))
+    }
+}
+
+/// Loads what served last.
+async fn resume(
+    engine: &Arc<Engine>,
+    spec: &BackendSpec,
+    options: &SlotOptions,
+    configured: &Arc<Component>,
+    row: &HistoryRow,
+) -> Result<Adapter> {
+    let component = if row.digest == configured.digest().to_string() {
+        configured.clone()
+    } else {
+        kept(options, &row.digest).await?
+    };
+    Adapter::load_in_stages(engine, spec, component, &mut Stages::default()).await
+}
+
+/// A component from the swap_log, which must be what it was.
+pub(super) async fn kept(options: &SlotOptions, digest: &str) -> Result<Arc<Component>> {
+    let component = options.swap_log.component(digest).await?;
+    let found = component.digest().to_string();
+    if found != digest {
+        return Err(Error::corrupt(format!("what is kept as {digest} is {found}")));
+    }
+    Ok(Arc::new(component))
+}

@@ -1,0 +1,193 @@
+//! A body that outlives the generation it began on.
+//!
+//! Bytes come from the generation that served when the read began. If that is cut, or fails while it is on trial, the
+//! read is begun again on another one at the byte where it stopped: objects do not change, and whoever opens them here
+//! checks every byte. The reader sees one body.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+
+use super::attempt::{Attempt, Preempted};
+use super::{Generation, Slot};
+use crate::Adapter;
+use tidelock_types::{Body, Error, Result};
+
+type OpenBody = Arc<dyn Fn(Arc<Adapter>, u64) -> BoxFuture<'static, Result<Body>> + Send + Sync>;
+
+/// Where a body lies between two reads, so that a cut finds it.
+#[derive(Default)]
+pub(super) struct Cell {
+    held: Option<(Attempt, Body)>,
+    waker: Option<Waker>,
+    /// What a cut left.
+    cut: Option<Preempted>,
+}
+
+impl Cell {
+    /// Takes the body away from its reader and tells him.
+    pub(super) fn cut(cell: &Mutex<Self>) {
+        let (attempt, body, waker) = {
+            let mut cell = lock(cell);
+            let Some((attempt, body)) = cell.held.take() else { return };
+            cell.cut = Some(attempt.to_preempted());
+            (attempt, body, cell.waker.take())
+        };
+        // The instance first, then the hold on its generation.
+        drop(body);
+        drop(attempt);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+fn lock(cell: &Mutex<Cell>) -> std::sync::MutexGuard<'_, Cell> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    /// Reads an object. `open` gives its bytes from the one with the given number on (0 at first); it may be called again
+    /// after some of them have been handed out.
+    ///
+    /// # Errors
+    /// Those of `open`. A body that is cut ends in an error only if it cannot be begun again.
+    pub async fn read<F, B>(&self, open: F) -> Result<Body>
+    where
+        F: Fn(Arc<Adapter>, u64) -> B + Send + Sync + 'static,
+        B: Future<Output = Result<Body>> + Send + 'static,
+    {
+        let open: OpenBody = Arc::new(move |adapter, given| open(adapter, given).boxed());
+        let mut attempt = self.begin();
+        loop {
+            match attempt.run(open(attempt.adapter().clone(), 0)).await {
+                Ok(body) => {
+                    let size = body.remaining();
+                    return Ok(Body::new(Reading::of(attempt, body, open), size));
+                }
+                Err(error) => match attempt.end(Err(&error), true) {
+                    Some(next) => attempt = next,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+struct Reading {
+    cell: Arc<Mutex<Cell>>,
+    open: OpenBody,
+    given: u64,
+    opening: Option<BoxFuture<'static, (Attempt, Result<Body>)>>,
+}
+
+/// What a look into the cell came to.
+enum Seen {
+    Chunk(Bytes),
+    /// It ended or broke off.
+    Over(Attempt, Result<(), Error>),
+    Preempted(Preempted),
+    Nothing,
+}
+
+impl Reading {
+    fn of(attempt: Attempt, body: Body, open: OpenBody) -> Self {
+        let reading = Self { cell: Arc::default(), open, given: 0, opening: None };
+        reading.hold(attempt, body);
+        reading
+    }
+
+    fn hold(&self, attempt: Attempt, body: Body) {
+        let generation: Option<Arc<Generation>> = attempt.generation().cloned();
+        lock(&self.cell).held = Some((attempt, body));
+        if let Some(generation) = generation {
+            generation.hold(&self.cell);
+            // The cut may have come before the body lay there.
+            if generation.is_preempted() {
+                Cell::cut(&self.cell);
+            }
+        }
+    }
+
+    fn look(&self, context: &mut Context<'_>) -> Poll<Seen> {
+        let mut cell = lock(&self.cell);
+        if let Some(cut) = cell.cut.take() {
+            return Poll::Ready(Seen::Preempted(cut));
+        }
+        let Some((_, body)) = &mut cell.held else { return Poll::Ready(Seen::Nothing) };
+        let end = match body.poll_next_unpin(context) {
+            Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(Seen::Chunk(chunk)),
+            Poll::Ready(Some(Err(error))) => Err(error),
+            Poll::Ready(None) => Ok(()),
+            Poll::Pending => {
+                cell.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+        };
+        let held = cell.held.take();
+        drop(cell);
+        Poll::Ready(held.map_or(Seen::Nothing, |(attempt, _)| Seen::Over(attempt, end)))
+    }
+
+    fn begin_again(&mut self, attempt: Attempt) {
+        let (open, given) = (self.open.clone(), self.given);
+        self.opening = Some(Box::pin(async move {
+            let outcome = attempt.run(open(attempt.adapter().clone(), given)).await;
+            (attempt, outcome)
+        }));
+    }
+
+    /// Ends a attempt; gives the error if nobody else can go on.
+    fn over(&mut self, attempt: Attempt, outcome: Result<(), Error>) -> Option<Error> {
+        match attempt.end(outcome.as_ref().copied(), true) {
+            Some(next) => {
+                self.begin_again(next);
+                None
+            }
+            None => outcome.err(),
+        }
+    }
+}
+
+impl Stream for Reading {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(opening) = &mut self.opening {
+                let (attempt, outcome) = ready!(opening.poll_unpin(context));
+                self.opening = None;
+                match outcome {
+                    Ok(body) => self.hold(attempt, body),
+                    Err(error) => {
+                        if let Some(error) = self.over(attempt, Err(error)) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                }
+                continue;
+            }
+            match ready!(self.look(context)) {
+                Seen::Chunk(chunk) => {
+                    self.given += chunk.len() as u64;
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                Seen::Over(attempt, outcome) => match self.over(attempt, outcome) {
+                    Some(error) => return Poll::Ready(Some(Err(error))),
+                    None if self.opening.is_some() => {}
+                    None => return Poll::Ready(None),
+                },
+                Seen::Preempted(cut) => match cut.again() {
+                    Ok(attempt) => self.begin_again(attempt),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                Seen::Nothing => return Poll::Ready(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The stages that a swap goes through, how long each took, and what a swap reports.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::CompiledFrom;
+use tidelock_types::Error;
+
+/// One stage of a swap. A component that fails any of those before `Publish` never serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// ComponentDigest and signatures.
+    Verify,
+    /// To machine code, or from the cache.
+    Compile,
+    /// What it imports against what is granted, what it exports, what it says of itself, its settings.
+    Check,
+    /// An instance is asked whether the backend would serve.
+    Probe,
+    /// A share of real operations, if the backend has a canary.
+    Canary,
+    /// The component and the history are made durable, then the new generation takes over.
+    Publish,
+    /// Operations that began on the old generation end.
+    Drain,
+    /// What the old generation held is given back.
+    Free,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] =
+        [Self::Verify, Self::Compile, Self::Check, Self::Probe, Self::Canary, Self::Publish, Self::Drain, Self::Free];
+
+    /// The name in errors, reports and the history.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Compile => "compile",
+            Self::Check => "check",
+            Self::Probe => "probe",
+            Self::Canary => "canary",
+            Self::Publish => "publish",
+            Self::Drain => "drain",
+            Self::Free => "free",
+        }
+    }
+
+    /// The stage of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One stage of a swap and how long it took.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StageTime {
+    /// Which one.
+    pub stage: Stage,
+    /// In milliseconds.
+    pub ms: f64,
+}
+
+/// What a swap or a rollback did.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SwapReport {
+    /// The backend.
+    pub backend: String,
+    /// The digest that served before.
+    pub from: String,
+    /// The digest that serves now.
+    pub to: String,
+    /// The number of the generation that serves now.
+    pub generation: u64,
+    /// Whether the code came from the compiler or from the cache.
+    pub compiled_from: CompiledFrom,
+    /// The stages in order. `drain` and `free` are missing while operations still end on the old generation.
+    pub stages: Vec<StageTime>,
+    /// Operations that were still ending on the old generation when this was written.
+    pub draining: u64,
+    /// Operations that the drain deadline cut by then.
+    pub cut: u64,
+}
+
+/// Is told when a stage begins, on the thread that runs the swap: it must not block.
+pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// The stages of one swap, as they pass.
+#[derive(Default)]
+pub(crate) struct Stages {
+    now: Option<(Stage, Instant)>,
+    times: Vec<StageTime>,
+    on_stage: Option<OnStage>,
+}
+
+impl Stages {
+    pub(super) fn told(on_stage: Option<OnStage>) -> Self {
+        Self { on_stage, ..Self::default() }
+    }
+
+    /// Ends the stage that runs and begins another.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        self.leave();
+        if let Some(tell) = &self.on_stage {
+            tell(stage);
+        }
+        self.now = Some((stage, Instant::now()));
+    }
+
+    pub(super) fn leave(&mut self) {
+        if let Some((stage, began)) = self.now.take() {
+            self.times.push(StageTime { stage, ms: began.elapsed().as_secs_f64() * 1e3 });
+        }
+    }
+
+    /// The stage that runs.
+    pub(super) fn now(&self) -> Option<Stage> {
+        self.now.map(|(stage, _)| stage)
+    }
+
+    /// An error of the stage that runs.
+    pub(crate) fn place(&self, error: Error, backend: &str) -> Error {
+        error.on_backend(backend).during(self.now().map_or("load", Stage::name))
+    }
+
+    /// Takes the times so far.
+    pub(super) fn take(&mut self) -> Vec<StageTime> {
+        self.leave();
+        std::mem::take(&mut self.times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_timed_in_order_and_told() {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = told.clone();
+        let mut stages = Stages::told(Some(Arc::new(move |stage| heard.lock().unwrap().push(stage))));
+        Stage::ALL.into_iter().for_each(|stage| stages.enter(stage));
+        assert_eq!(stages.place(Error::other("x"), "b").to_string(), "backend `b`, free: x");
+        let times: Vec<Stage> = stages.take().into_iter().map(|time| time.stage).collect();
+        assert_eq!(times, Stage::ALL);
+        assert_eq!(*told.lock().unwrap(), Stage::ALL);
+        for stage in Stage::ALL {
+            assert_eq!(Stage::from_name(&stage.to_string()), Some(stage));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A new generation beside its predecessor: whose fault is a failure?
+//!
+//! While a generation is on trial (as a canary, and for a while after it took over) its predecessor stays loaded. When an
+//! operation fails on the new one, the predecessor is given the same operation, if that is safe. This *control* answers
+//! two questions at once. The caller gets what the predecessor says, so that a bad version is not noticed. And the
+//! failure is the new one's fault only if the predecessor succeeds where it failed: an outage of the backend fails both
+//! alike and counts for nothing.
+//!
+//! An operation that cannot be given to another generation (a store from a stream, which cannot be read again) has no
+//! control. Then only what no backend can cause counts: a trap, a limit, a receipt that does not fit the bytes.
+//!
+//! The predecessor's record, with which the new one is compared, counts every failure that might have been its own,
+//! outages included: in doubt against a rollback. What the two records amount to is decided in `rollback_policy.rs`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use super::generation::Generation;
+use super::rollback_policy::{RollbackThreshold, is_worse};
+use tidelock_types::{Error, ErrorKind};
+
+/// How many operations a trial gives to the predecessor at most: an outage shall not double its own load for long.
+const CONTROLS: u64 = 256;
+
+/// What an error says about an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing: it is an answer about the account, the load or the caller.
+    None,
+    /// An answer that may be right: there is no such object, it may not be had.
+    Answer,
+    /// It may be the adapter's or the backend's.
+    Doubtful,
+    /// The adapter's alone.
+    Own,
+}
+
+impl Fault {
+    pub(super) fn of(error: &Error) -> Self {
+        if error.backend().is_none() {
+            // The source of a store, the catalogue, the host itself.
+            return Self::None;
+        }
+        match error.kind() {
+            ErrorKind::Trapped | ErrorKind::Limit | ErrorKind::Corrupt => Self::Own,
+            ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Other => Self::Doubtful,
+            ErrorKind::NotFound
+            | ErrorKind::Denied
+            | ErrorKind::Invalid
+            | ErrorKind::Conflict
+            | ErrorKind::Unsupported => Self::Answer,
+            ErrorKind::RateLimited(_)
+            | ErrorKind::InsufficientBalance(_)
+            | ErrorKind::Archived(_)
+            | ErrorKind::Cancelled => Self::None,
+        }
+    }
+
+    /// Whether it counts in the record of a generation that is on no trial.
+    pub(super) fn counts(self) -> bool {
+        matches!(self, Self::Doubtful | Self::Own)
+    }
+}
+
+/// A generation's trial.
+pub(super) struct Trial {
+    predecessor: Arc<Generation>,
+    controls: AtomicU64,
+    verdict: OnceLock<String>,
+    found_worse: Notify,
+    threshold: RollbackThreshold,
+}
+
+impl Trial {
+    pub(super) fn beside(predecessor: Arc<Generation>) -> Arc<Self> {
+        Arc::new(Self {
+            predecessor,
+            controls: AtomicU64::new(CONTROLS),
+            verdict: OnceLock::new(),
+            found_worse: Notify::new(),
+            threshold: RollbackThreshold::default(),
+        })
+    }
+
+    pub(super) fn predecessor(&self) -> &Arc<Generation> {
+        &self.predecessor
+    }
+
+    /// Takes one of the controls, if any is left.
+    pub(super) fn take_control(&self) -> bool {
+        self.controls.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Looks at the records after a failure. True for the one call that finds the new generation worse.
+    pub(super) fn exceeds_threshold(&self, new: &Generation) -> bool {
+        let (counts, before) = (new.tally.counts(), self.predecessor.tally.counts());
+        if !is_worse(counts, before, &self.threshold) {
+            return false;
+        }
+        let figures = format!("{counts} operations failed on it, and {before} on the one before");
+        let first = self.verdict.set(figures).is_ok();
+        self.found_worse.notify_waiters();
+        first
+    }
+
+    /// What was found, if the new generation is worse.
+    pub(super) fn verdict(&self) -> Option<&str> {
+        self.verdict.get().map(String::as_str)
+    }
+
+    /// Comes when the new generation was found to be worse.
+    pub(super) async fn found_worse(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.found_worse.notified());
+            notified.as_mut().enable();
+            if self.verdict.get().is_some() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_adapter_can_cause_is_its_fault() {
+        let fault = |kind| Fault::of(&Error::new(kind, "x").on_backend("b"));
+        assert_eq!(fault(ErrorKind::Trapped), Fault::Own);
+        assert_eq!(fault(ErrorKind::Limit), Fault::Own);
+        assert_eq!(fault(ErrorKind::Unavailable), Fault::Doubtful);
+        assert_eq!(fault(ErrorKind::NotFound), Fault::Answer);
+        assert_eq!(fault(ErrorKind::RateLimited(None)), Fault::None);
+        assert_eq!(Fault::of(&Error::other("the image changed")), Fault::None);
+        assert!(!Fault::Answer.counts() && Fault::Doubtful.counts());
+    }
+}

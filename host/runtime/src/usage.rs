@@ -1,0 +1,293 @@
+//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, what
+//! helps against a failure, and the limit that was exceeded, if one did.
+//!
+//! Bytes move in streams that outlive the moment in which the store is at hand, so their counters live here, shared. A
+//! limit that is exceeded is noted once, by whoever sees it first, and wakes the watch, which ends the operation.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use futures::task::AtomicWaker;
+
+use super::limits::{LimitExceeded, Limits};
+use tidelock_types::Error;
+
+/// The most bytes of advice that are charge: none of ours is longer, but some name what a guest asked for.
+const ADVICE: usize = 512;
+
+/// Signs of life of one operation, and what it has used.
+pub(super) struct Usage {
+    limits: Limits,
+    began: Instant,
+    exceeded: OnceLock<LimitExceeded>,
+    /// Who runs the operation.
+    operation: AtomicWaker,
+    /// Host calls begun and answered.
+    steps: AtomicU64,
+    /// Bytes that went into or out of the guest, and of its input.
+    bytes: AtomicU64,
+    /// Streams that wait for somebody outside: a slow source, a slow reader.
+    outside: AtomicU32,
+    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
+    calls: AtomicU32,
+    /// Host calls and readers that wait for the guest to go on.
+    guest: AtomicU32,
+    /// Bytes of the object that it takes in or gives out.
+    object: AtomicU64,
+    /// Bytes that it has sent.
+    sent: AtomicU64,
+    /// Bytes of replies and files that it has read for itself.
+    read: AtomicU64,
+    /// Nanoseconds on a thread.
+    cpu: AtomicU64,
+    /// The message of the last host call that failed with something that helps, and that.
+    advice: Mutex<Option<(String, String)>>,
+}
+
+/// Who is waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// Somebody who is neither guest nor backend.
+    Outside,
+    /// A host call.
+    Call,
+    /// The guest.
+    Guest,
+}
+
+/// How far an operation has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) steps: u64,
+    pub(super) bytes: u64,
+}
+
+impl Usage {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let none = || AtomicU64::new(0);
+        Self {
+            limits: limits.clone(),
+            began: Instant::now(),
+            exceeded: OnceLock::new(),
+            operation: AtomicWaker::new(),
+            steps: none(),
+            bytes: none(),
+            outside: AtomicU32::new(0),
+            calls: AtomicU32::new(0),
+            guest: AtomicU32::new(0),
+            object: none(),
+            sent: none(),
+            read: none(),
+            cpu: none(),
+            advice: Mutex::default(),
+        }
+    }
+
+    /// What the operation may take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// When the operation began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes that a limit was exceeded, and wakes the operation to its end. The first one counts.
+    pub(super) fn exceed(&self, exceeded: LimitExceeded) {
+        let _ = self.exceeded.set(exceeded);
+        self.operation.wake();
+    }
+
+    /// Says who is to be woken when a limit is exceeded.
+    pub(super) fn run_by(&self, operation: &Waker) {
+        self.operation.register(operation);
+    }
+
+    /// The limit that was exceeded, if one did.
+    pub(super) fn exceeded(&self) -> Option<&LimitExceeded> {
+        self.exceeded.get()
+    }
+
+    /// A host call was begun or answered.
+    pub(super) fn stepped(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A host call failed.
+    pub(super) fn failed(&self, error: &Error) {
+        if let Some(advice) = error.advice().filter(|advice| advice.len() <= ADVICE) {
+            let known = (error.message().to_owned(), advice.to_owned());
+            *self.advice.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        }
+    }
+
+    /// An adapter's error, with what helps if it passes on what a host call said. The interface has no place for that: a
+    /// guest is told what went wrong, and what to do is for whoever runs the host.
+    pub(super) fn advised(&self, error: Error) -> Error {
+        let known = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match known {
+            Some((message, advice)) if error.advice().is_none() && error.message().contains(&message) => {
+                error.hint(advice)
+            }
+            _ => error,
+        }
+    }
+
+    /// Bytes moved into or out of the guest.
+    pub(super) fn carried(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the object itself: of the input that was taken, or of the answer that was given.
+    pub(super) fn of_object(&self, bytes: usize) {
+        self.carried(bytes);
+        self.object.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that the operation sends.
+    ///
+    /// # Errors
+    /// The limit, if they are too many.
+    pub(super) fn sends(&self, bytes: usize) -> Result<(), LimitExceeded> {
+        let limit = self.limits.request_bytes;
+        self.within(&self.sent, bytes, limit).map_err(|()| self.broken(LimitExceeded::RequestBytes(limit)))
+    }
+
+    /// Counts bytes of a reply that the guest reads.
+    ///
+    /// # Errors
+    /// The limit, if they are too many.
+    pub(super) fn reads(&self, bytes: usize) -> Result<(), LimitExceeded> {
+        let limit = self.limits.response_bytes;
+        self.within(&self.read, bytes, limit).map_err(|()| self.broken(LimitExceeded::ResponseBytes(limit)))
+    }
+
+    /// Counts time on a thread.
+    ///
+    /// # Errors
+    /// The limit, if it is too long.
+    pub(super) fn spends(&self, time: Duration) -> Result<(), LimitExceeded> {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let all = self.cpu.fetch_add(time, Ordering::Relaxed).saturating_add(time);
+        let limit = self.limits.cpu;
+        if Duration::from_nanos(all) > limit { Err(self.broken(LimitExceeded::Cpu(limit))) } else { Ok(()) }
+    }
+
+    fn within(&self, counter: &AtomicU64, bytes: usize, limit: u64) -> Result<(), ()> {
+        let bytes = bytes as u64;
+        let all = counter.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if all > limit.saturating_add(self.object.load(Ordering::Relaxed)) { Err(()) } else { Ok(()) }
+    }
+
+    fn broken(&self, exceeded: LimitExceeded) -> LimitExceeded {
+        self.exceed(exceeded.clone());
+        exceeded
+    }
+
+    /// How far it has come.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
+    pub(super) fn excused(&self) -> bool {
+        let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
+        some(&self.outside) || (some(&self.calls) && !some(&self.guest))
+    }
+
+    fn counter(&self, whom: Waiting) -> &AtomicU32 {
+        match whom {
+            Waiting::Outside => &self.outside,
+            Waiting::Call => &self.calls,
+            Waiting::Guest => &self.guest,
+        }
+    }
+}
+
+/// Says that something waits for somebody; takes it back when dropped.
+pub(super) struct Wait {
+    usage: Arc<Usage>,
+    whom: Waiting,
+    said: bool,
+}
+
+impl Wait {
+    pub(super) fn new(usage: Arc<Usage>, whom: Waiting) -> Self {
+        Self { usage, whom, said: false }
+    }
+
+    pub(super) fn set(&mut self, waiting: bool) {
+        if waiting == self.said {
+            return;
+        }
+        self.said = waiting;
+        let counter = self.usage.counter(self.whom);
+        if waiting {
+            counter.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_lets_a_call_wait_has_no_excuse() {
+        let usage = Arc::new(Usage::new(&Limits::default()));
+        let wait = |whom| {
+            let mut wait = Wait::new(usage.clone(), whom);
+            wait.set(true);
+            wait
+        };
+        assert!(!usage.excused());
+        let call = wait(Waiting::Call);
+        assert!(usage.excused());
+        let guest = wait(Waiting::Guest);
+        assert!(!usage.excused());
+        let outside = wait(Waiting::Outside);
+        assert!(usage.excused());
+        drop((call, outside));
+        assert!(!usage.excused());
+        drop(guest);
+        assert!(!usage.excused());
+    }
+
+    #[test]
+    fn advice_goes_with_what_it_is_for() {
+        let usage = Usage::new(&Limits::default());
+        let refused = Error::denied("no such key").hint("correct it");
+        usage.failed(&refused);
+        usage.failed(&Error::unavailable("later"));
+        let passed_on = usage.advised(Error::denied("the bucket: no such key"));
+        assert_eq!(passed_on.advice(), Some("correct it"));
+        usage.failed(&refused);
+        assert_eq!(usage.advised(Error::denied("something else")).advice(), None);
+        usage.failed(&refused);
+        let own = usage.advised(Error::denied("no such key").hint("the adapter's own"));
+        assert_eq!(own.advice(), Some("the adapter's own"));
+    }
+
+    #[test]
+    fn budgets_are_beyond_the_object() {
+        let usage = Usage::new(&Limits { request_bytes: 10, response_bytes: 20, ..Limits::default() });
+        usage.of_object(100);
+        usage.sends(110).unwrap();
+        usage.reads(120).unwrap();
+        assert_eq!(usage.exceeded(), None);
+        assert_eq!(usage.sends(1).unwrap_err(), LimitExceeded::RequestBytes(10));
+        assert_eq!(usage.reads(1).unwrap_err(), LimitExceeded::ResponseBytes(20));
+        assert_eq!(usage.exceeded(), Some(&LimitExceeded::RequestBytes(10)), "the first one counts");
+    }
+}

@@ -1,0 +1,172 @@
+//! The watch beside a guest: ends an operation that a limit is exceeded, that takes too much time on threads, that runs past
+//! its deadline, or that stalls.
+//!
+//! A stall is a time in which the guest is waited for and nothing comes of it: no host call is begun or answered, and
+//! fewer than [`PROGRESS`] bytes move. Time in which the operation waits for somebody else does not count: a slow source
+//! of a store, a slow reader of a retrieve, a host call under way (those have timeouts of their own), unless that call in
+//! turn waits for the guest. A guest that keeps making calls does not stall: its deadline ends it.
+//!
+//! Time on threads is what each poll of the operation takes: guest code (which gives its thread back at every tick of the
+//! engine) and what the host computes for it in between. It is read off the wall, since asking for the thread's own
+//! clock is a system call each time; on a machine that is short of processors it counts somewhat more than was used.
+//!
+//! The engine's clock looks at every operation at each of its ticks. Timers of the runtime would do the same, but a new
+//! timer usually wakes a sleeping thread to hear of it, which costs more than a small operation.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Instant;
+
+use super::limits::LimitExceeded;
+use super::usage::{Mark, Usage};
+
+/// The bytes that must move within each `idle` for an operation to count as going on. A byte a minute is a stall; a
+/// line of 1 KiB in the default minute is slower than any that storage is worth having over.
+pub(super) const PROGRESS: u64 = 1024;
+
+/// Runs a part of an operation under watch. A limit that has exceeded is the outcome, whatever the guest made of it.
+pub(super) async fn watched<T>(usage: &Usage, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        // First, so that no strike falls between the look at it and the wait.
+        usage.run_by(context.waker());
+        if let Some(exceeded) = usage.exceeded() {
+            return Poll::Ready(Err(exceeded.clone()));
+        }
+        let began = Instant::now();
+        let polled = work.as_mut().poll(context);
+        // Whether the time was too long shows in the strike.
+        let _ = usage.spends(began.elapsed());
+        match (usage.exceeded(), polled) {
+            (Some(exceeded), _) => Poll::Ready(Err(exceeded.clone())),
+            (None, Poll::Ready(done)) => Poll::Ready(Ok(done)),
+            (None, Poll::Pending) => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// One operation, and how far it had come when it was last seen to go on.
+struct Watch {
+    usage: Weak<Usage>,
+    last: Mark,
+    since: Instant,
+}
+
+impl Watch {
+    /// Looks at the operation. Gives it back if it is still under way.
+    fn look(&mut self, now: Instant) -> Option<(Arc<Usage>, Option<LimitExceeded>)> {
+        let usage = self.usage.upgrade()?;
+        let (mark, limits) = (usage.mark(), usage.limits());
+        if usage.excused() || mark.steps != self.last.steps || mark.bytes - self.last.bytes >= PROGRESS {
+            (self.last, self.since) = (mark, now);
+        }
+        let exceeded = if now.saturating_duration_since(usage.began()) >= limits.deadline {
+            Some(LimitExceeded::Deadline(limits.deadline))
+        } else if now.saturating_duration_since(self.since) >= limits.idle {
+            Some(LimitExceeded::Idle(limits.idle))
+        } else {
+            None
+        };
+        Some((usage, exceeded))
+    }
+}
+
+/// All operations of an engine that are under way.
+#[derive(Default)]
+pub(super) struct Watchdog(Mutex<Vec<Watch>>);
+
+impl Watchdog {
+    /// Watchdog an operation until it ends.
+    pub(super) fn begin(&self, usage: &Arc<Usage>) {
+        let watch = Watch { usage: Arc::downgrade(usage), last: usage.mark(), since: usage.began() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
+    }
+
+    /// Looks at every operation, and forgets those that have ended.
+    pub(super) fn look(&self, now: Instant) {
+        // What is woken, and what goes here with its last handle, is met without the lock.
+        let mut seen = Vec::new();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain_mut(|watch| match watch.look(now) {
+            Some(found) => {
+                seen.push(found);
+                true
+            }
+            None => false,
+        });
+        for (usage, exceeded) in seen {
+            if let Some(exceeded) = exceeded
+                && usage.exceeded().is_none()
+            {
+                usage.exceed(exceeded);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits::Limits;
+
+    fn limits() -> Limits {
+        Limits { idle: Duration::from_secs(60), deadline: Duration::from_secs(3600), ..Limits::default() }
+    }
+
+    /// What becomes of an operation that moves so many bytes each so many seconds.
+    fn moving(every: u64, bytes: usize) -> Option<LimitExceeded> {
+        let (watchdog, usage) = (Watchdog::default(), Arc::new(Usage::new(&limits())));
+        watchdog.begin(&usage);
+        for second in 1..=4000 {
+            if second % every == 0 {
+                usage.carried(bytes);
+            }
+            watchdog.look(usage.began() + Duration::from_secs(second));
+            if usage.exceeded().is_some() {
+                break;
+            }
+        }
+        usage.exceeded().cloned()
+    }
+
+    #[test]
+    fn a_byte_now_and_then_is_a_stall() {
+        let idle = Some(LimitExceeded::Idle(limits().idle));
+        assert_eq!(moving(60, 1), idle);
+        assert_eq!(moving(1, 1), idle);
+        // What is merely slow goes on to its deadline.
+        assert_eq!(moving(20, 1024), Some(LimitExceeded::Deadline(limits().deadline)));
+    }
+
+    #[tokio::test]
+    async fn a_strike_is_the_outcome_whatever_the_work_says() {
+        let usage = Usage::new(&limits());
+        let work = async {
+            usage.exceed(LimitExceeded::Calls(1));
+            "all is well"
+        };
+        assert_eq!(watched(&usage, work).await, Err(LimitExceeded::Calls(1)));
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_waits_is_woken_to_its_end_and_forgotten() {
+        let watchdog = Arc::new(Watchdog::default());
+        let usage = Arc::new(Usage::new(&limits()));
+        watchdog.begin(&usage);
+        let (clock, late) = (watchdog.clone(), usage.began() + limits().deadline);
+        let looking = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            clock.look(late);
+        });
+        let exceeded = watched(&usage, std::future::pending::<()>()).await;
+        assert_eq!(exceeded, Err(LimitExceeded::Deadline(limits().deadline)));
+        looking.join().unwrap();
+        drop(usage);
+        watchdog.look(late);
+        assert!(watchdog.0.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! `body` of the WIT package, a stream and the future that says how it ended, to and from [`Body`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::StreamExt as _;
+use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift, Source, StreamReader};
+
+use super::bindings::tidelock::storage::types as wit;
+use super::exports::WitBody;
+use crate::state::OperationState;
+use crate::stream::{GuestBytes, HostBody, waits_for_guest};
+use crate::usage::Waiting;
+use tidelock_types::{Body, Error, ErrorKind, Result};
+
+use super::convert;
+
+/// A value that travels in a future of a guest's, once.
+pub(super) struct Once<T>(Option<oneshot::Sender<T>>);
+
+impl<T> Once<T> {
+    pub(super) fn new() -> (Self, oneshot::Receiver<T>) {
+        let (give, take) = oneshot::channel();
+        (Self(Some(give)), take)
+    }
+}
+
+impl<T: Lift + Send + 'static> FutureConsumer<OperationState> for Once<T> {
+    type Item = T;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<OperationState>,
+        mut source: Source<'_, T>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut value = None;
+        source.read(store, &mut value)?;
+        if let (Some(value), Some(give)) = (value, self.0.take()) {
+            let _ = give.send(value);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Takes a body from a guest. Bytes that the host made and the guest only handed on come back natively; others are
+/// read from the guest as fast as the body is read. The body ends well only if the guest's future says so too.
+/// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is who reads it.
+pub(super) fn accept<D: HasData>(
+    accessor: &Accessor<OperationState, D>,
+    body: WitBody,
+    reader: Waiting,
+) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
+    accessor.with(|access| accept_in(access, body, reader))
+}
+
+/// As [`accept`], where the store is at hand.
+pub(super) fn accept_in(
+    mut store: impl wasmtime::AsContextMut<Data = OperationState>,
+    (stream, ended): WitBody,
+    reader: Waiting,
+) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
+    let usage = store.as_context().data().usage.clone();
+    let (once, how) = Once::new();
+    ended.pipe(&mut store, once)?;
+    let (over, is_over) = oneshot::channel();
+    let ending = async move {
+        let how = how.await;
+        let _ = over.send(());
+        match how {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(convert::error_in(error))),
+            Err(_) => Some(Err(gone())),
+        }
+    };
+    let ending = Box::pin(futures::stream::once(ending).filter_map(std::future::ready));
+    let ending = waits_for_guest(ending, usage.clone());
+    Ok(match HostBody::recover(stream, &mut store) {
+        Ok(body) => {
+            let size = body.remaining();
+            (Body::new(body.chain(ending), size), is_over)
+        }
+        Err(stream) => {
+            let (bytes, chunks) = GuestBytes::new(usage.clone(), reader);
+            stream.pipe(&mut store, bytes)?;
+            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), is_over)
+        }
+    })
+}
+
+/// The end of bytes whose guest is no more. What ended it is known elsewhere, and says more.
+fn gone() -> Error {
+    Error::new(ErrorKind::Cancelled, "the adapter went away without saying how its bytes ended")
+}
+
+/// Gives a body to a guest.
+pub(super) fn give<D: HasData>(accessor: &Accessor<OperationState, D>, body: Body) -> wasmtime::Result<WitBody> {
+    accessor.with(|access| give_in(access, body))
+}
+
+/// As [`give`], where the store is at hand.
+pub(super) fn give_in(
+    mut store: impl wasmtime::AsContextMut<Data = OperationState>,
+    body: Body,
+) -> wasmtime::Result<WitBody> {
+    let (host, ended) = HostBody::new(body);
+    let stream = StreamReader::new(&mut store, host)?;
+    let future = FutureReader::new(&mut store, async move {
+        Ok::<_, wasmtime::Error>(match ended.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(convert::error_out(&error)),
+            Err(_) => Err(wit::Error::Other("the stream was dropped before its end".into())),
+        })
+    })?;
+    Ok((stream, future))
+}
+
+/// The outcome of a host call as the guest gets it.
+pub(super) fn outcome<T>(result: Result<T>) -> std::result::Result<T, wit::Error> {
+    result.map_err(|error| convert::error_out(&error))
+}

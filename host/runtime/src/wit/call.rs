@@ -1,0 +1,91 @@
+//! What every host call that takes time passes through: the operation's limits of calls, and its signs of life.
+//!
+//! A call of an asynchronous guest is given the store for moments only ([`call`]), so that streams move while it is under
+//! way. One of a synchronous functions keeps the store until it is answered ([`call_sync`]): the guest stands still meanwhile,
+//! and nothing in it could move.
+
+use std::future::Future;
+
+use wasmtime::component::Accessor;
+
+use super::Host;
+use super::bindings::tidelock::storage::types as wit;
+use crate::limits::LimitExceeded;
+use crate::state::OperationState;
+use crate::usage::{Wait, Waiting};
+use tidelock_capabilities::Capabilities;
+use tidelock_types::{Error, ErrorKind, Result};
+
+/// What a host call gives: the end of the guest (outer), or an answer.
+pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit::Error>>;
+
+/// Who makes an asynchronous call.
+pub(super) type Caller = Accessor<OperationState, Host>;
+
+/// Counts a call that begins, and says what it may use: nothing while an adapter describes itself.
+fn begins(state: &mut OperationState) -> wasmtime::Result<Option<(Capabilities, Wait)>> {
+    state.usage.stepped();
+    state.called()?;
+    if !state.capable {
+        return Ok(None);
+    }
+    let limit = state.environment.limits.calls_in_flight;
+    if state.calls_in_flight >= limit {
+        return Err(state.exceed(LimitExceeded::CallsInFlight(limit)));
+    }
+    state.calls_in_flight += 1;
+    let mut wait = Wait::new(state.usage.clone(), Waiting::Call);
+    wait.set(true);
+    Ok(Some((state.environment.capabilities.clone(), wait)))
+}
+
+/// Counts a call that is answered. A limit that the capability itself keeps ends the operation too.
+fn ends<T>(state: &mut OperationState, wait: Wait, result: &Result<T>) -> wasmtime::Result<()> {
+    drop(wait);
+    state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
+    state.usage.stepped();
+    match result {
+        Err(error) if *error.kind() == ErrorKind::Limit => {
+            Err(state.exceed(LimitExceeded::Capability(error.message().to_owned())))
+        }
+        Err(error) => {
+            state.usage.failed(error);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn incapable() -> Error {
+    Error::unsupported("capabilities do not work while an adapter describes itself")
+}
+
+/// Runs an asynchronous host call within the operation's limits.
+pub(super) async fn call<T, F: Future<Output = Result<T>>>(
+    accessor: &Caller,
+    work: impl FnOnce(Capabilities) -> Result<F>,
+) -> wasmtime::Result<Result<T>> {
+    let Some((capabilities, wait)) = accessor.with(|mut access| begins(access.data_mut()))? else {
+        return Ok(Err(incapable()));
+    };
+    let result = match work(capabilities) {
+        Ok(future) => future.await,
+        Err(error) => Err(error),
+    };
+    accessor.with(|mut access| ends(access.data_mut(), wait, &result))?;
+    Ok(result)
+}
+
+/// The same for a synchronous functions.
+pub(super) async fn call_sync<T, F: Future<Output = Result<T>>>(
+    state: &mut OperationState,
+    work: impl FnOnce(Capabilities) -> Result<F>,
+) -> wasmtime::Result<Result<T>> {
+    let Some((capabilities, wait)) = begins(state)? else { return Ok(Err(incapable())) };
+    let result = match work(capabilities) {
+        Ok(future) => future.await,
+        Err(error) => Err(error),
+    };
+    ends(state, wait, &result)?;
+    Ok(result)
+}

@@ -1,0 +1,40 @@
+//! One folder for what is particular to a version of the WIT package: bindings, conversions, glue to the capabilities.
+//!
+//! Everything outside this folder speaks the host's own types. A further version of the package gets its own bindings
+//! and reuses what has not changed; within `0.1.x` the package only ever gains interfaces and functions that a guest
+//! may import, so that a component built against any earlier `0.1.x` keeps loading.
+
+mod bindings;
+mod body;
+mod call;
+mod capabilities;
+pub(super) mod convert;
+mod exports;
+mod grants;
+mod sync;
+mod taps;
+mod timer;
+
+use exports::WitBody;
+pub(super) use exports::{Exports, REQUIRED_EXPORT, is_adapter_export, surface};
+
+use super::state::OperationState;
+use wasmtime::component::{HasData, Linker};
+
+/// Selects the store's state as what the capabilities work on.
+pub(super) struct Host;
+
+impl HasData for Host {
+    type Data<'a> = &'a mut OperationState;
+}
+
+/// A linker with all that a guest may import: our capabilities, and WASI 0.2 with nothing granted.
+///
+/// # Errors
+/// If two definitions collide: a mistake in this file, not in a guest.
+pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<OperationState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    bindings::Host_::add_to_linker::<OperationState, Host>(&mut linker, |state| state)?;
+    Ok(linker)
+}

@@ -1,0 +1,92 @@
+//! Digests of bytes that pass: `tidelock:storage/digest-stream`, and `piece-digests` since 0.1.1.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use wasmtime::component::{Access, FutureReader};
+
+use super::bindings::tidelock::storage::{digest_stream, piece_digests};
+use super::body::{accept_in, give_in, outcome};
+use super::{Host, WitBody};
+use crate::state::OperationState;
+use crate::usage::Waiting;
+use tidelock_capabilities::digest::{self, Digests, Plan};
+use tidelock_types::{Body, Result};
+
+/// What a tap resolves to.
+type FutureDigests = BoxFuture<'static, Result<Digests>>;
+
+impl digest_stream::Host for OperationState {}
+impl piece_digests::Host for OperationState {}
+
+impl digest_stream::HostWithStore<OperationState> for Host {
+    fn tap(
+        mut access: Access<'_, OperationState, Self>,
+        data: WitBody,
+        plan: digest_stream::Plan,
+    ) -> wasmtime::Result<digest_stream::Tapped> {
+        let plan = Plan {
+            algorithm: algorithm(plan.algorithm),
+            whole: true,
+            piece_size: plan.piece_size,
+            prefix: Bytes::from(plan.prefix),
+        };
+        let (data, digests) = tap(&mut access, data, plan)?;
+        let digests = FutureReader::new(&mut access, async move {
+            Ok::<_, wasmtime::Error>(outcome(digests.await).map(|d| digest_stream::Digests {
+                size: d.size,
+                whole: d.whole,
+                pieces: d.pieces,
+            }))
+        })?;
+        Ok(digest_stream::Tapped { data: give_in(&mut access, data)?, digests })
+    }
+}
+
+impl piece_digests::HostWithStore<OperationState> for Host {
+    fn tap(
+        mut access: Access<'_, OperationState, Self>,
+        data: WitBody,
+        plan: piece_digests::Plan,
+    ) -> wasmtime::Result<piece_digests::Tapped> {
+        let plan = Plan {
+            algorithm: algorithm(plan.algorithm),
+            whole: false,
+            piece_size: Some(plan.piece_size),
+            prefix: Bytes::from(plan.prefix),
+        };
+        let (data, digests) = tap(&mut access, data, plan)?;
+        let digests = FutureReader::new(&mut access, async move {
+            let digests = outcome(digests.await);
+            Ok::<_, wasmtime::Error>(digests.map(|d| piece_digests::Digests { size: d.size, pieces: d.pieces }))
+        })?;
+        Ok(piece_digests::Tapped { data: give_in(&mut access, data)?, digests })
+    }
+}
+
+fn tap(
+    access: &mut Access<'_, OperationState, Host>,
+    data: WitBody,
+    plan: Plan,
+) -> wasmtime::Result<(Body, FutureDigests)> {
+    access.data_mut().called()?;
+    let (data, _) = accept_in(&mut *access, data, Waiting::Outside)?;
+    // Against the operation's limit; that it exceeded shows in the operation.
+    let usage = access.data_mut().usage.clone();
+    let spent = Arc::new(move |time| drop(usage.spends(time)));
+    Ok(digest::tap(data, plan, spent).unwrap_or_else(|error| {
+        // The interfaces have no place for an error here: both ends of the tap give it.
+        let again = error.duplicate();
+        let failed: FutureDigests = Box::pin(std::future::ready(Err(again)));
+        (Body::new(futures::stream::iter([Err(error)]), None), failed)
+    }))
+}
+
+fn algorithm(named: digest_stream::Algorithm) -> digest::Algorithm {
+    match named {
+        digest_stream::Algorithm::Sha256 => digest::Algorithm::Sha256,
+        digest_stream::Algorithm::Sha512 => digest::Algorithm::Sha512,
+        digest_stream::Algorithm::Blake3 => digest::Algorithm::Blake3,
+    }
+}

@@ -1,0 +1,143 @@
+//! Which adapters serve, and replacing them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::extract::Named;
+use super::problem::{Details, Problem};
+use super::shared::Shared;
+use super::upload;
+use tidelock::runtime::{Component, HistoryEntry, MAX_SIGNATURES, Signature, SwapOptions, SwapReport};
+use tidelock::types::{Error, Result};
+use tidelock::{AdapterInfo, Host};
+
+/// The header with a detached signature. May come several times.
+pub const SIGNATURE: &str = "tidelock-signature";
+
+/// Who swaps, in the history.
+const HTTP: &str = "http";
+
+/// The backends that are open.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Adapters {
+    /// By the names of their backends.
+    adapters: Vec<AdapterInfo>,
+}
+
+/// What has happened to an adapter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdapterHistory {
+    /// The backend.
+    pub backend: String,
+    /// Newest first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// List the backends and what serves them
+///
+/// A backend that could not be opened is missing here; `/readyz` names it.
+#[utoipa::path(
+    get, path = "/v1/adapters", tag = "adapters",
+    responses(
+        (status = 200, description = "The backends that are open", body = Adapters),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(shared): State<Shared>) -> Json<Adapters> {
+    Json(Adapters { adapters: shared.host.adapters() })
+}
+
+/// Replace an adapter
+///
+/// Operations that have begun end on the old one. A component that fails a stage never serves, and the answer says which
+/// stage it was. Signatures come in the header `tidelock-signature`, one in each.
+#[utoipa::path(
+    put, path = "/v1/adapters/{name}", tag = "adapters", params(super::routes::Name, super::routes::Signatures),
+    request_body(content = inline(super::routes::Binary), content_type = "application/wasm", description = "The component, at most 256 MiB"),
+    responses(
+        (status = 200, description = "It serves", body = SwapReport),
+        (status = "default", description = "The old one serves on", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn swap(
+    State(shared): State<Shared>,
+    Named(name): Named,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SwapReport>, Problem> {
+    // Before 256 MiB are read for nothing.
+    shared.host.history(&name)?;
+    let signatures = signatures(&headers)?;
+    let bytes = upload::component(&shared, &headers, body).await?;
+    let change = |host: Host, backend: String, options| async move {
+        host.swap_with(&backend, Component { bytes, signatures }, options).await
+    };
+    changed(&shared, name, "swap", change).await
+}
+
+/// Put the adapter back that served before
+#[utoipa::path(
+    post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(super::routes::Name),
+    responses(
+        (status = 200, description = "It serves", body = SwapReport),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -> Result<Json<SwapReport>, Problem> {
+    shared.host.history(&name)?;
+    let change = |host: Host, backend: String, options| async move { host.rollback_with(&backend, options).await };
+    changed(&shared, name, "rollback", change).await
+}
+
+/// What has happened to an adapter
+#[utoipa::path(
+    get, path = "/v1/adapters/{name}/history", tag = "adapters", params(super::routes::Name),
+    responses(
+        (status = 200, description = "Newest first", body = AdapterHistory),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn history(State(shared): State<Shared>, Named(name): Named) -> Result<Json<AdapterHistory>, Problem> {
+    // What served before the start is only known once it is open.
+    shared.host.open_backend(&name).await?;
+    let history = shared.host.history(&name)?;
+    Ok(Json(AdapterHistory { backend: name, history }))
+}
+
+/// Runs a change of what serves a backend, and counts it.
+async fn changed<F>(
+    shared: &Shared,
+    backend: String,
+    event: &'static str,
+    change: impl FnOnce(Host, String, SwapOptions) -> F,
+) -> Result<Json<SwapReport>, Problem>
+where
+    F: Future<Output = Result<SwapReport>> + Send + 'static,
+{
+    let work = change(shared.host.clone(), backend.clone(), told(&backend));
+    let outcome = shared.run(event, work).await;
+    shared.metrics.swapped(&backend, event, outcome.as_ref().err());
+    Ok(Json(outcome?))
+}
+
+fn told(backend: &str) -> SwapOptions {
+    let backend = backend.to_owned();
+    let on_stage = Arc::new(move |stage| tracing::info!(backend, %stage, "swap"));
+    SwapOptions { by: HTTP.to_owned(), on_stage: Some(on_stage), ..SwapOptions::default() }
+}
+
+fn signatures(headers: &HeaderMap) -> Result<Vec<Signature>> {
+    let given = headers.get_all(SIGNATURE);
+    if given.iter().count() > MAX_SIGNATURES {
+        return Err(Error::invalid(format!("more than {MAX_SIGNATURES} headers `{SIGNATURE}`")));
+    }
+    let wrong = || Error::invalid(format!("a header `{SIGNATURE}` is not a signature"));
+    let parse = |text: &str| text.trim().parse::<Signature>().map_err(|error| wrong().hint(error.to_string()));
+    given.iter().map(|value| value.to_str().map_err(|_| wrong()).and_then(parse)).collect()
+}

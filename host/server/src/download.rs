@@ -1,0 +1,255 @@
+//! Giving a snapshot, or a part of it.
+//!
+//! The head of the response is written once the first backend has opened the object; from then on a failure can only be
+//! told by breaking the connection. Every byte was checked before it is sent. The entity tag is the id: equal tags are
+//! equal bytes, for ever.
+//!
+//! One range is served as RFC 9110 says. A `Range` of another unit is ignored; one that is malformed, that lies past the
+//! end, or that asks for several parts at once is answered with 416: whoever wants a part does not want all of a large
+//! image instead.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::Stream as _;
+use http_body::{Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
+
+use super::extract::Named;
+use super::metrics::Running;
+use super::problem::{Details, Problem};
+use super::shared::Shared;
+use tidelock::types::{self, ByteRange, Error, SnapshotId};
+
+/// The backend that the bytes come from.
+const SOURCE: HeaderName = HeaderName::from_static("tidelock-source");
+
+/// Read a snapshot
+///
+/// Or a part of it, with `Range: bytes=A-B` (both inclusive), `bytes=A-` or `bytes=-N`. Every byte is checked before it is
+/// sent; if not all of them can be had, the connection breaks.
+#[utoipa::path(
+    get, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id, super::routes::Conditions),
+    responses(
+        (status = 200, description = "All of it", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
+        (status = 206, description = "The part", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
+        (status = 304, description = "The client has it"),
+        (status = 416, description = "The part is not there", body = Details, content_type = "application/problem+json"),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(
+    State(shared): State<Shared>,
+    Named(id): Named,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (id, tag) = match found(&shared, &id, &headers).await? {
+        Found::Unchanged(response) => return Ok(response),
+        Found::Snapshot(id, tag) => (id, tag),
+    };
+    let size = shared.host.stat(id).await?.size;
+    let part = wanted(&headers, &tag, size)?;
+    let running = shared.metrics.begin("retrieve");
+    let retrieved = match shared.host.retrieve(id, part).await {
+        Ok(retrieved) => retrieved,
+        Err(error) => {
+            running.end(Some(&error));
+            return Err(error.into());
+        }
+    };
+    let length = retrieved.size;
+    let source = HeaderValue::from_str(&retrieved.source);
+    let body = Body::new(Download { body: retrieved.body, running: Some(running), sent: shared.metrics.sent() });
+    let mut response = body.into_response();
+    describe(response.headers_mut(), tag, length);
+    if let Ok(source) = source {
+        response.headers_mut().insert(SOURCE, source);
+    }
+    if let Some(part) = part {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let last = part.start + length.saturating_sub(1);
+        let range = format!("bytes {}-{last}/{size}", part.start);
+        if let Ok(range) = HeaderValue::from_str(&range) {
+            response.headers_mut().insert(CONTENT_RANGE, range);
+        }
+    }
+    Ok(response)
+}
+
+/// The size of a snapshot
+///
+/// From the catalogue: no backend is asked.
+#[utoipa::path(
+    head, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
+    responses(
+        (status = 200, description = "It is known; `Content-Length` is its size"),
+        (status = "default", description = "It failed"),
+    )
+)]
+pub(super) async fn head(
+    State(shared): State<Shared>,
+    Named(id): Named,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (id, tag) = match found(&shared, &id, &headers).await? {
+        Found::Unchanged(response) => return Ok(response),
+        Found::Snapshot(id, tag) => (id, tag),
+    };
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), tag, shared.host.stat(id).await?.size);
+    Ok(response)
+}
+
+/// A snapshot that is asked for.
+enum Found {
+    /// The client has it already, and is told so.
+    Unchanged(Response),
+    Snapshot(SnapshotId, HeaderValue),
+}
+
+async fn found(shared: &Shared, id: &str, headers: &HeaderMap) -> Result<Found, Problem> {
+    let id = shared.host.find(id).await?;
+    let tag = tag(id);
+    Ok(match has_already(headers, &tag) {
+        true => Found::Unchanged((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response()),
+        false => Found::Snapshot(id, tag),
+    })
+}
+
+fn describe(headers: &mut HeaderMap, tag: HeaderValue, length: u64) {
+    headers.insert(ETAG, tag);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+fn tag(id: SnapshotId) -> HeaderValue {
+    // An id has letters and digits alone.
+    HeaderValue::from_str(&format!("\"{id}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether `If-None-Match` names the tag. Weak ones count here (RFC 9110, 13.1.2).
+fn has_already(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let named = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = named.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|named| named == "*" || Some(named.strip_prefix("W/").unwrap_or(named)) == tag.to_str().ok())
+}
+
+/// The part that is asked for; `None` for all of it.
+fn wanted(headers: &HeaderMap, tag: &HeaderValue, size: u64) -> Result<Option<ByteRange>, Problem> {
+    let Some(range) = headers.get(RANGE) else { return Ok(None) };
+    if headers.get(IF_RANGE).is_some_and(|of| of != tag) {
+        return Ok(None);
+    }
+    let text = range.to_str().unwrap_or("bytes=?");
+    let unit = text.split('=').next().unwrap_or_default().trim();
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Ok(None);
+    }
+    let unsatisfied = |why: &str| {
+        let total = HeaderValue::from_str(&format!("bytes */{size}")).unwrap_or(HeaderValue::from_static("bytes */*"));
+        let error = Error::invalid(format!("the range cannot be given: {why}"))
+            .hint(format!("there are {size} bytes; write bytes=A-B, bytes=A- or bytes=-N"));
+        Problem::from(error).status(StatusCode::RANGE_NOT_SATISFIABLE).header(CONTENT_RANGE, total)
+    };
+    let parsed = http_range_header::parse_range_header(text).map_err(|_| unsatisfied("it makes no sense"))?;
+    let parts = parsed.validate(size).map_err(|_| unsatisfied("it lies past the end"))?;
+    match parts.as_slice() {
+        [part] => Ok(Some(ByteRange { start: *part.start(), end: Some(part.end().saturating_add(1)) })),
+        _ => Err(unsatisfied("only one part can be asked for at once")),
+    }
+}
+
+/// A body on its way out.
+struct Download {
+    body: types::Body,
+    running: Option<Running>,
+    sent: Counter,
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(match std::task::ready!(Pin::new(&mut self.body).poll_next(cx)) {
+            Some(Ok(bytes)) => {
+                self.sent.inc_by(bytes.len() as u64);
+                if self.body.remaining() == Some(0)
+                    && let Some(running) = self.running.take()
+                {
+                    // Whoever sends it knows its length and does not ask for the end.
+                    running.end(None);
+                }
+                Some(Ok(Frame::data(bytes)))
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a download breaks off");
+                if let Some(running) = self.running.take() {
+                    running.end(Some(&error));
+                }
+                Some(Err(error))
+            }
+            None => {
+                if let Some(running) = self.running.take() {
+                    running.end(None);
+                }
+                None
+            }
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(range: &str, size: u64) -> Result<Option<ByteRange>, u16> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RANGE, HeaderValue::from_str(range).unwrap());
+        let tag = HeaderValue::from_static("\"x\"");
+        wanted(&headers, &tag, size).map_err(|problem| problem.into_response().status().as_u16())
+    }
+
+    #[test]
+    fn ranges_are_read_as_http_means_them() {
+        let part = |start, end| Ok(Some(ByteRange { start, end: Some(end) }));
+        assert_eq!(with("bytes=0-0", 10), part(0, 1));
+        assert_eq!(with("bytes=3-7", 10), part(3, 8));
+        assert_eq!(with("bytes=3-", 10), part(3, 10));
+        assert_eq!(with("bytes=3-70", 10), part(3, 10));
+        assert_eq!(with("bytes=-4", 10), part(6, 10));
+        assert_eq!(with("bytes=-40", 10), part(0, 10));
+        assert_eq!(with("lines=1-2", 10), Ok(None));
+        for wrong in ["bytes=10-", "bytes=-0", "bytes=7-3", "bytes=a-b", "bytes=", "bytes=0-1,3-4", "bytes=-"] {
+            assert_eq!(with(wrong, 10), Err(416), "{wrong}");
+        }
+        assert_eq!(with("bytes=0-", 0), Err(416));
+        assert_eq!(with("bytes=18446744073709551615-", 10), Err(416));
+        assert_eq!(with("bytes=0-18446744073709551615", 10), part(0, 10));
+    }
+
+    #[test]
+    fn tags_are_compared() {
+        let tag = HeaderValue::from_static("\"x\"");
+        let has = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(text));
+            has_already(&headers, &tag)
+        };
+        assert!(has("\"x\"") && has("\"a\", W/\"x\"") && has("*"));
+        assert!(!has("x") && !has("\"xx\"") && !has(""));
+    }
+}

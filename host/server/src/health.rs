@@ -1,0 +1,69 @@
+//! Whether the daemon lives, whether it is ready, what it counts, and what it offers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::metrics::MEDIA_TYPE;
+use super::problem::{Details, Problem};
+use super::shared::Shared;
+use tidelock::types::Error;
+
+/// How it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`, or `ready`.
+    status: &'static str,
+}
+
+/// Whether the daemon lives
+///
+/// Needs no token.
+#[utoipa::path(
+    get, path = "/healthz", tag = "daemon", security(()),
+    responses((status = 200, description = "It lives", body = Health))
+)]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Whether the daemon takes requests and all backends are open
+///
+/// Needs no token, so it names backends and keeps why they cannot be opened to the log.
+#[utoipa::path(
+    get, path = "/readyz", tag = "daemon", security(()),
+    responses(
+        (status = 200, description = "It is ready", body = Health),
+        (status = 503, description = "It is stopping, or a backend is not open", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>, Problem> {
+    if shared.is_draining() {
+        return Err(Error::unavailable("the daemon is stopping").into());
+    }
+    match shared.host.backends().find(|name| !shared.host.is_open(name)) {
+        None => Ok(Json(Health { status: "ready" })),
+        Some(name) => Err(Error::unavailable("it is not open").on_backend(name).hint("the log says why").into()),
+    }
+}
+
+/// What the daemon counts, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "daemon",
+    responses((status = 200, description = "In the OpenMetrics text format", body = String, content_type = "application/openmetrics-text"))
+)]
+pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters()))
+}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "daemon",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+)]
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], super::document())
+}

@@ -1,0 +1,214 @@
+//! What Prometheus reads, in the OpenMetrics text format. Labels have few values: operations, kinds of failure, statuses
+//! and the names of backends, never what a client sends.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use tidelock::AdapterInfo;
+use tidelock::types::{Error, ErrorKind};
+
+/// The media type of what [`Metrics::text`] gives.
+pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds in seconds: from an object in a local folder to an image over a slow line.
+const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Done {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Way {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Swapped {
+    backend: String,
+    event: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+}
+
+/// All counters of one daemon.
+pub(super) struct Metrics {
+    registry: Mutex<Registry>,
+    operations: Family<Done, Counter>,
+    running: Family<Operation, Gauge>,
+    seconds: Family<Operation, Histogram, fn() -> Histogram>,
+    bytes: Family<Way, Counter>,
+    responses: Family<Status, Counter>,
+    swaps: Family<Swapped, Counter>,
+    generations: Family<BackendLabels, Gauge>,
+    /// Connections that are open.
+    pub(super) connections: Gauge,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let made = Self {
+            registry: Mutex::new(Registry::with_prefix("tidelock")),
+            operations: Family::default(),
+            running: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            bytes: Family::default(),
+            responses: Family::default(),
+            swaps: Family::default(),
+            generations: Family::default(),
+            connections: Gauge::default(),
+        };
+        let mut registry = made.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("operations", "Operations that ended, by `ok` or how they failed", made.operations.clone());
+        registry.register("operations_running", "Operations under way", made.running.clone());
+        let seconds = made.seconds.clone();
+        registry.register_with_unit("operation_duration", "How long operations took", Unit::Seconds, seconds);
+        registry.register_with_unit("transferred", "Bytes of images and changes", Unit::Bytes, made.bytes.clone());
+        registry.register("http_responses", "Responses by status", made.responses.clone());
+        registry.register("swaps", "Swaps and rollbacks asked for over HTTP", made.swaps.clone());
+        registry.register("adapter_generation", "The generation that serves", made.generations.clone());
+        registry.register("connections", "Connections that are open", made.connections.clone());
+        drop(registry);
+        made
+    }
+
+    /// Counts an operation from now on.
+    pub(super) fn begin(&self, operation: &'static str) -> Running {
+        let running = self.running.get_or_create(&Operation { operation }).clone();
+        running.inc();
+        Running {
+            operation,
+            began: Instant::now(),
+            running,
+            operations: self.operations.clone(),
+            seconds: self.seconds.clone(),
+            ended: false,
+        }
+    }
+
+    /// Bytes that came in.
+    pub(super) fn received(&self) -> Counter {
+        self.bytes.get_or_create(&Way { direction: "received" }).clone()
+    }
+
+    /// Bytes that went out.
+    pub(super) fn sent(&self) -> Counter {
+        self.bytes.get_or_create(&Way { direction: "sent" }).clone()
+    }
+
+    pub(super) fn responded(&self, status: u16) {
+        self.responses.get_or_create(&Status { status }).inc();
+    }
+
+    /// A swap or a rollback of a backend that there is.
+    pub(super) fn swapped(&self, backend: &str, event: &'static str, failed: Option<&Error>) {
+        let outcome = outcome(failed);
+        self.swaps.get_or_create(&Swapped { backend: backend.to_owned(), event, outcome }).inc();
+    }
+
+    /// Everything, as Prometheus takes it.
+    pub(super) fn text(&self, adapters: &[AdapterInfo]) -> String {
+        for adapter in adapters {
+            let label = BackendLabels { backend: adapter.backend.clone() };
+            let number = i64::try_from(adapter.generation).unwrap_or(i64::MAX);
+            self.generations.get_or_create(&label).set(number);
+        }
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        text
+    }
+}
+
+/// An operation that is counted. One that is dropped before its end counts as `cancelled`.
+pub(super) struct Running {
+    operation: &'static str,
+    began: Instant,
+    running: Gauge,
+    operations: Family<Done, Counter>,
+    seconds: Family<Operation, Histogram, fn() -> Histogram>,
+    ended: bool,
+}
+
+impl Running {
+    /// It has ended, well or not.
+    pub(super) fn end(mut self, failed: Option<&Error>) {
+        self.count(outcome(failed));
+    }
+
+    fn count(&mut self, outcome: &'static str) {
+        self.ended = true;
+        self.running.dec();
+        self.operations.get_or_create(&Done { operation: self.operation, outcome }).inc();
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.seconds.get_or_create(&Operation { operation: self.operation }).observe(seconds);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.count(ErrorKind::Cancelled.name());
+        }
+    }
+}
+
+fn outcome(failed: Option<&Error>) -> &'static str {
+    failed.map_or("ok", |error| error.kind().name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_counted_by_how_they_ended() {
+        let metrics = Metrics::new();
+        metrics.begin("store").end(None);
+        metrics.begin("store").end(Some(&Error::denied("x")));
+        drop(metrics.begin("retrieve"));
+        let open = metrics.begin("remove");
+        metrics.received().inc_by(7);
+        let text = metrics.text(&[]);
+        for line in [
+            "tidelock_operations_total{operation=\"store\",outcome=\"ok\"} 1",
+            "tidelock_operations_total{operation=\"store\",outcome=\"denied\"} 1",
+            "tidelock_operations_total{operation=\"retrieve\",outcome=\"cancelled\"} 1",
+            "tidelock_operations_running{operation=\"remove\"} 1",
+            "tidelock_operations_running{operation=\"store\"} 0",
+            "tidelock_transferred_bytes_total{direction=\"received\"} 7",
+            "tidelock_operation_duration_seconds_count{operation=\"store\"} 2",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        open.end(None);
+        assert!(metrics.text(&[]).contains("tidelock_operations_running{operation=\"remove\"} 0"));
+    }
+}

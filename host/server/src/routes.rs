@@ -1,0 +1,164 @@
+//! Which request goes where, who may make it, and the document that says so.
+//!
+//! A route and its entry in the OpenAPI document come from one macro, so that neither can be without the other.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Problem;
+use super::shared::Shared;
+use super::{adapters, download, health, snapshots};
+use tidelock::types::Error;
+
+/// What anybody may ask.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Bytes.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code)]
+pub(super) struct Binary(String);
+
+/// Which snapshot.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code)]
+pub(super) struct Id {
+    /// A snapshot's id, the beginning of one if only one begins so, or the name that a snapshot was given.
+    id: String,
+}
+
+/// Which backend.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code)]
+pub(super) struct Name {
+    /// A backend's name.
+    name: String,
+}
+
+/// What of a snapshot, and when.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)]
+pub(super) struct Conditions {
+    /// The part: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
+    #[param(rename = "Range")]
+    range: Option<String>,
+    /// The entity tag that the part must be of; all is sent if it is not.
+    #[param(rename = "If-Range")]
+    if_range: Option<String>,
+    /// Entity tags that the client has.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// What goes with a component.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)]
+pub(super) struct Signatures {
+    /// A detached signature of the component; may come several times.
+    #[param(rename = "tidelock-signature")]
+    signature: Option<String>,
+}
+
+fn documented() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(about())
+        .routes(routes!(snapshots::store, snapshots::list))
+        .routes(routes!(download::get, download::head, snapshots::remove))
+        .routes(routes!(snapshots::stat))
+        .routes(routes!(snapshots::update))
+        .routes(routes!(snapshots::apply))
+        .routes(routes!(adapters::list))
+        .routes(routes!(adapters::swap))
+        .routes(routes!(adapters::rollback))
+        .routes(routes!(adapters::history))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi))
+}
+
+fn about() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Tidelock")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Stores the snapshots of virtual machines and agents through sandboxed adapters."))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("The content of the configured `token_file`. A Unix socket without one needs none."))
+        .build();
+    let mut components = Components::new();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]))
+        .build()
+}
+
+/// The OpenAPI document of everything that the daemon offers, as JSON: what `/openapi.json` answers.
+pub fn document() -> String {
+    let mut text = documented().into_openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Everything that the daemon answers.
+pub(super) fn router(shared: Shared) -> Router {
+    let (router, _) = documented().split_for_parts();
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(shared.clone(), admit))
+        .with_state(shared)
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    Error::not_found(format!("there is nothing at {}", uri.path())).hint("/openapi.json says what there is").into()
+}
+
+async fn not_allowed(method: Method, uri: Uri) -> Problem {
+    let error = Error::unsupported(format!("{method} means nothing at {}", uri.path()));
+    Problem::from(error.hint("/openapi.json says what does")).status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// Lets requests with the token through, counts and logs what came of them.
+async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = if may(&shared, &path, request.headers()) {
+        next.run(request).await
+    } else {
+        let error = Error::denied("the token is missing or wrong").hint("send `Authorization: Bearer TOKEN`");
+        let problem = Problem::from(error).status(StatusCode::UNAUTHORIZED);
+        problem.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidelock\"")).into_response()
+    };
+    let status = response.status().as_u16();
+    shared.metrics.responded(status);
+    tracing::debug!(%method, path, status, "request");
+    response
+}
+
+fn may(shared: &Shared, path: &str, headers: &HeaderMap) -> bool {
+    let Some(token) = &shared.token else { return true };
+    if OPEN.contains(&path) {
+        return true;
+    }
+    let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    match given.split_at_checked("bearer ".len()) {
+        Some((scheme, given)) => scheme.eq_ignore_ascii_case(b"bearer ") && token.is(given.trim_ascii()),
+        None => false,
+    }
+}

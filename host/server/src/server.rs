@@ -1,0 +1,210 @@
+//! Accepting, bounding and ending connections; stopping without breaking what is under way.
+//!
+//! A stop goes: the socket is given up (so that a successor can take it at once), those who had connected by then are the
+//! last, and `/readyz` says no → connections without a request are closed, those with one end after it → operations whose
+//! client has gone end too → what is left at the deadline, or at a second word, is cut.
+//!
+//! What is cut fails on both sides: a download ends in a broken connection, an upload in an error of its body, since hyper
+//! ends the body of a connection that is dropped with an error, never with an end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::listen::{Listener, Stream};
+use super::routes;
+use super::secrets::{Token, read_token};
+use super::shared::Shared;
+use tidelock::Host;
+use tidelock::config;
+use tidelock::types::Result;
+
+/// What hyper keeps of one connection in each direction, and so the most that the head of a request can have.
+const BUFFER: usize = 256 << 10;
+
+/// Header fields of one request.
+const HEADERS: usize = 64;
+
+/// How long accepting pauses when the system has no more descriptors.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// How often backends that could not be opened are tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How long operations have to end after their connections were cut.
+const CONCLUDE: Duration = Duration::from_secs(2);
+
+/// A daemon that listens and does not answer yet.
+pub struct Server {
+    listener: Listener,
+    address: String,
+    shared: Shared,
+    connections: usize,
+    drain: Duration,
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Connections that were cut with a request under way, at the deadline or at a second word.
+    pub cut: usize,
+}
+
+impl Server {
+    /// Listens. Whoever connects waits until [`Self::run`].
+    ///
+    /// # Errors
+    /// `conflict` if another process listens there; `invalid` for a token that will not do; what the system says.
+    pub async fn bind(host: Host, service: &config::Service) -> Result<Self> {
+        service.check()?;
+        let token = service.token_file.as_deref().map(read_token).transpose()?;
+        let (listener, address) = Listener::open(&service.listen).await?;
+        Ok(Self {
+            listener,
+            address,
+            shared: Shared::new(host, token.map(|token| Token::new(&token)), service.idle),
+            connections: service.connections as usize,
+            drain: service.drain,
+        })
+    }
+
+    /// Where it listens: `unix:/path`, or `http://address:port` with the port that was found.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Answers until `stop`, then lets what is under way end until the deadline, or until `cut`.
+    pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Ended {
+        let Self { listener, shared, connections, drain, .. } = self;
+        let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
+        let clients = Clients {
+            shared: shared.clone(),
+            router: routes::router(shared.clone()),
+            places: Arc::new(Semaphore::new(connections)),
+            open: TaskTracker::new(),
+            stopping: stopping.clone(),
+            cutting: cutting.clone(),
+        };
+        let opening = tokio::spawn(keep_opening(shared.host.clone()));
+        tokio::select! {
+            biased;
+            () = stop => {}
+            () = clients.accept(&listener) => {}
+        }
+        opening.abort();
+        shared.drain();
+        stopping.cancel();
+        for stream in listener.close() {
+            // Without a place of their own: they are the last, and as many as the system lets wait.
+            clients.serve(stream, None);
+        }
+        clients.open.close();
+        shared.operations.close();
+        let ended = async {
+            clients.open.wait().await;
+            shared.operations.wait().await;
+        };
+        tokio::select! {
+            biased;
+            () = ended => return Ended { cut: 0 },
+            () = cut => tracing::warn!("asked again: cutting what is under way"),
+            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "the deadline of the drain has passed"),
+        }
+        let cut = clients.open.len();
+        cutting.cancel();
+        clients.open.wait().await;
+        // Uploads fail now; give them time to clear up.
+        let _ = tokio::time::timeout(CONCLUDE, shared.operations.wait()).await;
+        Ended { cut: cut.max(usize::from(!shared.operations.is_empty())) }
+    }
+}
+
+/// Tries backends that are not open, so that the daemon becomes ready without a request that needs them.
+async fn keep_opening(host: Host) {
+    loop {
+        let closed: Vec<String> = host.backends().filter(|name| !host.is_open(name)).map(str::to_owned).collect();
+        if closed.is_empty() {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+        for name in closed {
+            match host.open_backend(&name).await {
+                Ok(()) => tracing::info!(backend = name, "open now"),
+                Err(error) => tracing::debug!(%error, "still not open"),
+            }
+        }
+    }
+}
+
+struct Clients {
+    shared: Shared,
+    router: axum::Router,
+    places: Arc<Semaphore>,
+    open: TaskTracker,
+    stopping: CancellationToken,
+    cutting: CancellationToken,
+}
+
+impl Clients {
+    /// Takes clients for ever, as many at once as there are places.
+    async fn accept(&self, listener: &Listener) {
+        loop {
+            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok(stream) => self.serve(stream, Some(place)),
+                Err(error) => {
+                    tracing::warn!(%error, "a client could not be accepted");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: Stream, place: Option<OwnedSemaphorePermit>) {
+        let (shared, cutting) = (self.shared.clone(), self.cutting.clone());
+        let serving = serve(stream, self.router.clone(), shared.idle, self.stopping.clone());
+        self.open.spawn(async move {
+            let _place = place;
+            let connections = shared.metrics.connections.clone();
+            connections.inc();
+            tokio::select! {
+                () = serving => {}
+                () = cutting.cancelled() => {}
+            }
+            connections.dec();
+        });
+    }
+}
+
+/// One connection, to its end.
+async fn serve(stream: Stream, router: axum::Router, idle: Duration, stopping: CancellationToken) {
+    let mut stream = TimeoutStream::new(stream);
+    // A client that does not take what it asked for. What it should send is watched where it is read.
+    stream.set_write_timeout(Some(idle));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .max_headers(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let outcome = tokio::select! {
+        // First, so that a request that is there already is begun before it is heard that no further one will be.
+        biased;
+        outcome = connection.as_mut() => outcome,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection broke");
+    }
+}

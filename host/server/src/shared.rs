@@ -1,0 +1,84 @@
+//! What all requests share, and how an operation is run for one.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::metrics::Metrics;
+use super::secrets::Token;
+use tidelock::Host;
+use tidelock::types::{Error, Result};
+
+/// Components that are received at once: each may have 256 MiB, and is in memory.
+const COMPONENTS: usize = 2;
+
+/// What all requests share. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<SharedInner>);
+
+pub(super) struct SharedInner {
+    pub(super) host: Host,
+    /// What clients must send; `None` lets everybody in who can open the socket.
+    pub(super) token: Option<Token>,
+    pub(super) metrics: Metrics,
+    /// Operations that run, also those whose client has gone.
+    pub(super) operations: TaskTracker,
+    /// How long a client may stall.
+    pub(super) idle: Duration,
+    pub(super) components: Semaphore,
+    draining: AtomicBool,
+}
+
+impl Deref for Shared {
+    type Target = SharedInner;
+
+    fn deref(&self) -> &SharedInner {
+        &self.0
+    }
+}
+
+impl Shared {
+    pub(super) fn new(host: Host, token: Option<Token>, idle: Duration) -> Self {
+        Self(Arc::new(SharedInner {
+            host,
+            token,
+            metrics: Metrics::new(),
+            operations: TaskTracker::new(),
+            idle,
+            components: Semaphore::new(COMPONENTS),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on there is nothing to be had here any more.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Runs an operation in a task of its own and counts it. It goes on if the client does not wait for it: then an upload
+    /// fails, since its body does, and is cleared up after; what needs no more of the client is done.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let running = self.metrics.begin(operation);
+        let task = self.operations.spawn(async move {
+            let outcome = work.await;
+            running.end(outcome.as_ref().err());
+            outcome
+        });
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::other("the operation was cut short").with_source(error)),
+        }
+    }
+}

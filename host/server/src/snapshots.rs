@@ -1,0 +1,218 @@
+//! Storing, changing, describing, listing and removing snapshots.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Named, Parameters, switch};
+use super::problem::{Details, Problem};
+use super::shared::Shared;
+use super::upload;
+use tidelock::catalogue::SnapshotPage;
+use tidelock::types::Error;
+use tidelock::{Removed, SnapshotStat, StoreOptions, Stored};
+
+/// Snapshots in one answer unless it is said.
+const PAGE: usize = 1000;
+
+/// How something is stored.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// The route of the configuration that says which backends it goes to. Unsaid: `default`.
+    route: Option<String>,
+    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
+    name: Option<String>,
+    /// Store the bytes as they are, so that other programs can use the object.
+    #[serde(deserialize_with = "switch")]
+    raw: bool,
+}
+
+impl How {
+    fn options(self) -> StoreOptions {
+        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress: None }
+    }
+}
+
+/// How a delta is applied and stored.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ApplyHow {
+    /// What the delta is. Unsaid: `zstd`.
+    #[param(inline)]
+    format: Format,
+    /// The route of the configuration that says which backends it goes to. Unsaid: `default`.
+    route: Option<String>,
+    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
+    name: Option<String>,
+    /// Store the bytes as they are, so that other programs can use the object.
+    #[serde(deserialize_with = "switch")]
+    raw: bool,
+}
+
+/// What a delta is.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Format {
+    /// What `zstd --patch-from=BASE` writes.
+    #[default]
+    Zstd,
+    /// A file with holes. Its holes do not travel over HTTP: refused with `unsupported`.
+    Sparse,
+}
+
+/// Which part of the list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// Begin after the page that gave this as `next`.
+    after: Option<u64>,
+    /// At most so many, up to 10,000. Unsaid: 1,000.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+}
+
+/// Store an image
+///
+/// Nothing becomes visible until the whole body is durable; a body that breaks off leaves nothing.
+#[utoipa::path(
+    put, path = "/v1/snapshots", tag = "snapshots", params(How),
+    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The image"),
+    responses(
+        (status = 201, description = "Stored", body = Stored),
+        (status = 200, description = "It was there already; nothing was stored", body = Stored),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn store(
+    State(shared): State<Shared>,
+    Parameters(how): Parameters<How>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<impl IntoResponse, Problem> {
+    let image = upload::image(&shared, &headers, body)?;
+    let host = shared.host.clone();
+    let stored = shared.run("store", async move { host.store(image, how.options()).await }).await?;
+    Ok(created(stored))
+}
+
+/// Store a changed image
+///
+/// The body is the whole new image; what of it is new is found out here.
+#[utoipa::path(
+    post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
+    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),
+    responses(
+        (status = 201, description = "Stored", body = Stored),
+        (status = 200, description = "It was there already; nothing was stored", body = Stored),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn update(
+    State(shared): State<Shared>,
+    Named(base): Named,
+    Parameters(how): Parameters<How>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<impl IntoResponse, Problem> {
+    let image = upload::image(&shared, &headers, body)?;
+    let host = shared.host.clone();
+    let work = async move {
+        let base = host.find(&base).await?;
+        host.update(base, image, how.options()).await
+    };
+    Ok(created(shared.run("update", work).await?))
+}
+
+/// Store what a snapshot becomes through a delta
+#[utoipa::path(
+    post, path = "/v1/snapshots/{id}/apply", tag = "snapshots", params(super::routes::Id, ApplyHow),
+    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The delta"),
+    responses(
+        (status = 201, description = "Stored", body = Stored),
+        (status = 200, description = "It was there already; nothing was stored", body = Stored),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn apply(
+    State(shared): State<Shared>,
+    Named(base): Named,
+    Parameters(how): Parameters<ApplyHow>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<impl IntoResponse, Problem> {
+    if matches!(how.format, Format::Sparse) {
+        let error = Error::unsupported("the holes of a sparse file do not travel over HTTP");
+        return Err(error.hint("send what `zstd --patch-from` writes, or the whole image to `update`").into());
+    }
+    let delta = upload::delta(&shared, &headers, body)?;
+    let host = shared.host.clone();
+    let options = How { route: how.route, name: how.name, raw: how.raw }.options();
+    let work = async move {
+        let base = host.find(&base).await?;
+        host.apply(base, delta, options).await
+    };
+    Ok(created(shared.run("apply", work).await?))
+}
+
+fn created(stored: Stored) -> impl IntoResponse {
+    let status = if stored.stored_bytes == 0 && stored.size > 0 { StatusCode::OK } else { StatusCode::CREATED };
+    (status, [(LOCATION, format!("/v1/snapshots/{}", stored.id))], Json(stored))
+}
+
+/// List snapshots
+///
+/// In the order in which they were first stored.
+#[utoipa::path(
+    get, path = "/v1/snapshots", tag = "snapshots", params(Part),
+    responses(
+        (status = 200, description = "Some snapshots; `next` is null on the last page", body = SnapshotPage),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Parameters(part): Parameters<Part>,
+) -> Result<Json<SnapshotPage>, Problem> {
+    Ok(Json(shared.host.list(part.after, part.limit.unwrap_or(PAGE)).await?))
+}
+
+/// Describe a snapshot
+///
+/// From the catalogue: no backend is asked.
+#[utoipa::path(
+    get, path = "/v1/snapshots/{id}/stat", tag = "snapshots", params(super::routes::Id),
+    responses(
+        (status = 200, description = "What is known of it", body = SnapshotStat),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn stat(State(shared): State<Shared>, Named(id): Named) -> Result<Json<SnapshotStat>, Problem> {
+    let id = shared.host.find(&id).await?;
+    Ok(Json(shared.host.stat(id).await?))
+}
+
+/// Remove a snapshot from every backend
+#[utoipa::path(
+    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
+    responses(
+        (status = 200, description = "It is gone", body = Removed),
+        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(State(shared): State<Shared>, Named(id): Named) -> Result<Json<Removed>, Problem> {
+    let host = shared.host.clone();
+    let work = async move {
+        let id = host.find(&id).await?;
+        host.remove(id).await
+    };
+    Ok(Json(shared.run("remove", work).await?))
+}

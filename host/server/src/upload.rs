@@ -1,0 +1,134 @@
+//! Bodies that come in: as images, as deltas, as components.
+//!
+//! An end counts only if HTTP says that the body was whole: all of an announced length, or the last chunk of a chunked
+//! one. Everything else is an error of the stream, and a stream that failed is never stored. A client that sends nothing
+//! while it is waited for is cut; time in which nobody reads does not count against it.
+
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_RANGE};
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use futures::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _, unfold};
+use http_body::Body as _;
+use tokio::time::Instant;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::problem::Problem;
+use super::shared::Shared;
+use tidelock::runtime::MAX_COMPONENT_BYTES;
+use tidelock::snapshot::StreamSource;
+use tidelock::types::{Error, ErrorKind, Result, format_bytes};
+use tidelock::{Delta, Source};
+
+/// What a client has to send within the idle time: a byte now and then is a stall too.
+const PACE: usize = 1 << 10;
+
+/// What errors call it.
+const NAME: &str = "the body of the request";
+
+/// A body as an image.
+pub(super) fn image(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Source, Problem> {
+    plain(headers)?;
+    let size = body.size_hint().exact();
+    let source = StreamSource::new(reader(shared, body), NAME);
+    Ok(Source::Stream(match size {
+        Some(size) => source.of_size(size),
+        None => source,
+    }))
+}
+
+/// A body as what `zstd --patch-from` wrote. Needs the runtime of the caller as long as it is read.
+pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Delta, Problem> {
+    plain(headers)?;
+    Ok(Delta::Zstd(Box::new(SyncIoBridge::new(reader(shared, body)))))
+}
+
+/// A body in memory, of the size that a component may have. Waits until there is room for one more.
+pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    plain(headers)?;
+    let too_large = || {
+        let what = format!("a component has at most {}", format_bytes(MAX_COMPONENT_BYTES));
+        Problem::from(Error::invalid(what)).status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if body.size_hint().lower() > MAX_COMPONENT_BYTES {
+        return Err(too_large());
+    }
+    let room = shared.components.acquire().await;
+    let _room = room.map_err(|_| Error::new(ErrorKind::Cancelled, "the daemon is stopping"))?;
+    let mut pieces = pieces(body, shared.idle).boxed();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| Error::io(format_args!("reading {NAME}"), error))?;
+        if (bytes.len() + piece.len()) as u64 > MAX_COMPONENT_BYTES {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// Refuses bodies that mean something else than their bytes.
+fn plain(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes as they are");
+        return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if headers.contains_key(CONTENT_RANGE) {
+        return Err(Error::invalid("a part of a snapshot cannot be replaced").hint("send the whole image").into());
+    }
+    Ok(())
+}
+
+type Reader = StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>;
+
+fn reader(shared: &Shared, body: Body) -> Reader {
+    let received = shared.metrics.received();
+    let counted = pieces(body, shared.idle).inspect_ok(move |piece| {
+        received.inc_by(piece.len() as u64);
+    });
+    StreamReader::new(counted.boxed())
+}
+
+/// A body and the client's patience account: how long it may still be waited for until it has sent [`PACE`] more.
+struct Incoming {
+    stream: BodyDataStream,
+    left: Duration,
+    since: usize,
+}
+
+fn pieces(body: Body, idle: Duration) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let start = Incoming { stream: body.into_data_stream(), left: idle, since: 0 };
+    unfold(Some(start), move |incoming| async move {
+        let mut incoming = incoming?;
+        let waited = Instant::now();
+        match tokio::time::timeout(incoming.left, incoming.stream.next()).await {
+            Ok(Some(Ok(piece))) => {
+                incoming.since += piece.len();
+                if incoming.since >= PACE {
+                    (incoming.left, incoming.since) = (idle, 0);
+                } else {
+                    incoming.left = incoming.left.saturating_sub(waited.elapsed());
+                }
+                Some((Ok(piece), Some(incoming)))
+            }
+            Ok(Some(Err(error))) => Some((Err(broken(&error)), None)),
+            Ok(None) => None,
+            Err(_) => {
+                let what = format!("hardly anything came for {} s", idle.as_secs_f32());
+                Some((Err(io::Error::new(io::ErrorKind::TimedOut, what)), None))
+            }
+        }
+    })
+}
+
+/// The innermost cause says what happened; those around it say "error reading a body".
+fn broken(error: &(dyn std::error::Error + 'static)) -> io::Error {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it broke off: {cause}"))
+}

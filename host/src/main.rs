@@ -1,5 +1,0 @@
-//! The program `tidelock`. Everything is in the library: `tidelock::cli`.
-
-fn main() -> std::process::ExitCode {
-    tidelock::cli::main()
-}

@@ -1,0 +1,346 @@
+//! One error type for the whole host: what went wrong, on which backend, during what, and what to do next.
+//!
+//! The kinds are the cases of `tidelock:storage/types.error`, so that an adapter's reason survives to the caller, and
+//! a few that only the host can see (a trap, a limit, a deadline). What the connector does about each is decided from
+//! the kind alone; the text is for people. Texts never hold a credential: capabilities strip them before they speak. Nor
+//! do they drive the terminal or the log that shows them, whoever's words they quote: control characters, and those
+//! that turn the direction of writing, are written out.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The result of nearly everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The state of an object in cold storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveState {
+    /// In the archive; nobody has asked for it.
+    Archived,
+    /// A restore is under way; with an estimate of how long it takes from now, if there is one.
+    Restoring(Option<Duration>),
+    /// Readable until this time (seconds since 1970-01-01 UTC), if there is a limit.
+    Readable(Option<u64>),
+}
+
+/// A backend's demand for money. Amounts are whole numbers of the smallest unit, as decimal text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaymentDue {
+    /// The least amount that would satisfy the backend, if it said so.
+    pub amount: Option<String>,
+    /// The unit of `amount`, for example `nanoton`.
+    pub unit: Option<String>,
+    /// The account to be paid, if it is not the configured one.
+    pub account: Option<String>,
+}
+
+/// What kind of failure it was. The host decides from this alone what happens next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Too many requests; the backend may have said how long to wait.
+    RateLimited(Option<Duration>),
+    /// The backend wants money first.
+    InsufficientBalance(PaymentDue),
+    /// There is no such snapshot or object.
+    NotFound,
+    /// Credentials, grants or policy forbid it.
+    Denied,
+    /// The request, the configuration or the input makes no sense.
+    Invalid,
+    /// It exists already, or changed in the meantime.
+    Conflict,
+    /// The backend, a file or a device cannot serve now.
+    Unavailable,
+    /// The object is in cold storage.
+    Archived(ArchiveState),
+    /// Bytes are not what was stored.
+    Corrupt,
+    /// The adapter or the backend cannot do this at all.
+    Unsupported,
+    /// The adapter trapped.
+    Trapped,
+    /// The adapter broke one of its limits; the message names it.
+    Limit,
+    /// A deadline passed.
+    TimedOut,
+    /// The caller gave up, or the host is shutting down.
+    Cancelled,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorKind {
+    /// The name used in `--json`, in HTTP problem details and in metrics: the WIT case where there is one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RateLimited(_) => "rate-limited",
+            Self::InsufficientBalance(_) => "insufficient-balance",
+            Self::NotFound => "not-found",
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Archived(_) => "archived",
+            Self::Corrupt => "corrupt",
+            Self::Unsupported => "unsupported",
+            Self::Trapped => "trapped",
+            Self::Limit => "limit",
+            Self::TimedOut => "timed-out",
+            Self::Cancelled => "cancelled",
+            Self::Other => "other",
+        }
+    }
+
+    /// The kind of a name, without what only the text of such an error says; `other` for a name that is not known.
+    pub fn from_name(name: &str) -> Self {
+        let plain = [
+            Self::RateLimited(None),
+            Self::InsufficientBalance(PaymentDue::default()),
+            Self::NotFound,
+            Self::Denied,
+            Self::Invalid,
+            Self::Conflict,
+            Self::Unavailable,
+            Self::Archived(ArchiveState::Archived),
+            Self::Corrupt,
+            Self::Unsupported,
+            Self::Trapped,
+            Self::Limit,
+            Self::TimedOut,
+            Self::Cancelled,
+        ];
+        plain.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+    }
+}
+
+/// A failure with its context. Cheap to move; prints as one line, with the hint after a second sentence.
+pub struct Error(Box<ErrorInner>);
+
+struct ErrorInner {
+    kind: ErrorKind,
+    message: String,
+    backend: Option<String>,
+    operation: Option<&'static str>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident => $kind:expr;)*) => {
+        $($(#[$doc])* pub fn $name(message: impl Into<String>) -> Self { Self::new($kind, message) })*
+    };
+}
+
+impl Error {
+    /// An error of a kind, with what went wrong in words.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(ErrorInner {
+            kind,
+            message: visible(message.into()),
+            backend: None,
+            operation: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    constructors! {
+        /// There is no such thing.
+        not_found => ErrorKind::NotFound;
+        /// It is forbidden.
+        denied => ErrorKind::Denied;
+        /// The request, configuration or input makes no sense.
+        invalid => ErrorKind::Invalid;
+        /// It exists already, or changed.
+        conflict => ErrorKind::Conflict;
+        /// It cannot be served now.
+        unavailable => ErrorKind::Unavailable;
+        /// Bytes are not what was stored.
+        corrupt => ErrorKind::Corrupt;
+        /// It cannot be done at all.
+        unsupported => ErrorKind::Unsupported;
+        /// A deadline passed.
+        timed_out => ErrorKind::TimedOut;
+        /// Anything else.
+        other => ErrorKind::Other;
+    }
+
+    /// A failure of the local operating system. A missing file is `not-found`, one that may not be read is `denied`, a
+    /// directory given as a file is `invalid`, a wait that took too long is `timed-out`; a full disk and the rest are `unavailable`.
+    pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::NotFound => ErrorKind::NotFound,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::IsADirectory | Io::NotADirectory | Io::InvalidInput | Io::InvalidFilename => ErrorKind::Invalid,
+            Io::AlreadyExists => ErrorKind::Conflict,
+            Io::TimedOut => ErrorKind::TimedOut,
+            _ => ErrorKind::Unavailable,
+        };
+        let hint = match error.kind() {
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+                Some("free some space there, or configure another place".to_owned())
+            }
+            _ => None,
+        };
+        let mut made = Self::new(kind, format!("{what}: {}", io_reason(&error)));
+        made.0.hint = hint;
+        made.with_source(error)
+    }
+
+    /// Says on which backend it happened, unless that is known already.
+    #[must_use]
+    pub fn on_backend(mut self, name: &str) -> Self {
+        self.0.backend.get_or_insert_with(|| visible(name.to_owned()));
+        self
+    }
+
+    /// Says during which operation it happened, unless that is known already.
+    #[must_use]
+    pub fn during(mut self, operation: &'static str) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self
+    }
+
+    /// Says what to do next: an imperative clause without a full stop.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(visible(hint.into()));
+        self
+    }
+
+    /// Keeps the error that caused this one, for `source()`.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// What went wrong, without backend, operation and hint.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The backend on which it happened, if it was on one.
+    pub fn backend(&self) -> Option<&str> {
+        self.0.backend.as_deref()
+    }
+
+    /// The operation during which it happened.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
+    /// What to do next, if something is known to help.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The same failure once more, for a second reader of one stream. The source is not copied.
+    pub fn duplicate(&self) -> Self {
+        Self(Box::new(ErrorInner {
+            kind: self.0.kind.clone(),
+            message: self.0.message.clone(),
+            backend: self.0.backend.clone(),
+            operation: self.0.operation,
+            hint: self.0.hint.clone(),
+            source: None,
+        }))
+    }
+}
+
+/// A text with all written out that would drive the terminal or the log it is shown on.
+fn visible(text: String) -> String {
+    let drives = |c: char| {
+        // Unicode's marks of direction and separators of lines (UAX #9 and #14): they are no control characters.
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(drives) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if drives(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// "No space left on device" rather than "No space left on device (os error 28)".
+fn io_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(backend) = &self.0.backend {
+            write!(f, "backend `{backend}`")?;
+            match self.0.operation {
+                Some(operation) => write!(f, ", {operation}: ")?,
+                None => write!(f, ": ")?,
+            }
+        } else if let Some(operation) = self.0.operation {
+            write!(f, "{operation}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self, self.0.kind.name())?;
+        if let Some(hint) = &self.0.hint {
+            write!(f, "; {hint}")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, "; caused by: {source:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|s| s as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_where_it_happened() {
+        let error = Error::unavailable("connection refused").on_backend("cloud").during("store");
+        assert_eq!(error.to_string(), "backend `cloud`, store: connection refused");
+        assert_eq!(error.on_backend("other").backend(), Some("cloud"));
+    }
+
+    #[test]
+    fn no_text_drives_a_terminal() {
+        let error = Error::invalid("a\tb\x1b[2Jc\u{202e}d\u{2028}").hint("x\r\ny\u{85}").on_backend("e\0é`\"\\");
+        assert_eq!(error.message(), "a\\tb\\u{1b}[2Jc\\u{202e}d\\u{2028}");
+        assert_eq!(error.advice(), Some("x\\r\\ny\\u{85}"));
+        assert_eq!(error.backend(), Some("e\\0é`\"\\"));
+    }
+
+    #[test]
+    fn io_errors_keep_their_meaning() {
+        let kind = |code| Error::io("x", std::io::Error::from_raw_os_error(code)).kind().clone();
+        assert_eq!(kind(2), ErrorKind::NotFound);
+        assert_eq!(kind(13), ErrorKind::Denied);
+        assert_eq!(kind(21), ErrorKind::Invalid);
+        assert_eq!(kind(28), ErrorKind::Unavailable);
+        let full = Error::io("writing x", std::io::Error::from_raw_os_error(28));
+        assert_eq!(full.to_string(), "writing x: no space left on device");
+        assert!(full.advice().is_some());
+    }
+}

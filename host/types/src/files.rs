@@ -1,0 +1,66 @@
+//! Files of a directory as values: what is known of one, how one is written, a part of a listing.
+
+use super::{Body, Error, Result};
+
+/// The most entries that a listing gives at once; a larger limit is cut to it.
+pub const LIST_LIMIT: u32 = 1000;
+
+/// How to write a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// The exact number of bytes, if known. A body of another length is an error and leaves nothing.
+    pub size: Option<u64>,
+    /// Fail with `conflict` if the file exists.
+    pub if_absent: bool,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its bytes.
+    pub size: u64,
+    /// When it was written (seconds since 1970-01-01 UTC).
+    pub modified: Option<u64>,
+}
+
+/// A file, open for reading.
+#[derive(Debug)]
+pub struct File {
+    /// Of the whole file, even when a range was asked for.
+    pub info: FileInfo,
+    /// The bytes of the range.
+    pub body: Body,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The last part of its path.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Its bytes; 0 for a directory.
+    pub size: u64,
+    /// When it was written (seconds since 1970-01-01 UTC).
+    pub modified: Option<u64>,
+}
+
+/// Some entries of a directory, and where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In order of their names, byte by byte.
+    pub entries: Vec<Entry>,
+    /// Give this to the next call; `None` when there is no more.
+    pub next: Option<String>,
+}
+
+/// A body that is cut where it has another length than `options` say; refused at once where that is known.
+pub fn sized(data: Body, options: WriteOptions) -> Result<Body> {
+    match (options.size, data.remaining()) {
+        (Some(said), Some(known)) if said != known => {
+            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+        }
+        (_, None) => Ok(Body::new(data, options.size)),
+        _ => Ok(data),
+    }
+}

@@ -1,0 +1,28 @@
+//! The words that every other room uses: ids, ranges, bodies, receipts, errors. Imports nothing of ours.
+//!
+//! These are plain values. Nothing here opens a file or a socket, and nothing here knows of WebAssembly: the bindings
+//! of an interface version translate between these types and their own (`runtime/wit/`).
+
+mod blocking;
+mod body;
+mod error;
+pub mod files;
+pub mod gather;
+mod ids;
+mod key;
+mod object;
+pub mod path;
+mod range;
+mod units;
+
+pub use blocking::blocking;
+pub use body::Body;
+pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
+pub use ids::{InvalidId, ObjectId, SnapshotId};
+pub use key::PublicKey;
+pub use object::{
+    AccountState, Description, Features, Health, InventoryEntry, InventoryPage, ObjectStat, Receipt, SettingKind,
+    SettingSpec, SettingValue, StoreHint,
+};
+pub use range::ByteRange;
+pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, position};
