@@ -38,7 +38,7 @@ fn describe(stat: &SnapshotStat) -> String {
         placements.row([
             placement.backend.clone(),
             placement.state.to_owned(),
-            placement.encoding.clone(),
+            placement.encoding.to_string(),
             format_bytes(placement.stored_bytes),
             output::moment(placement.created),
             placement.object.to_string(),

@@ -5,6 +5,7 @@
 
 mod blocking;
 mod body;
+mod encoding;
 mod error;
 pub mod files;
 pub mod gather;
@@ -12,11 +13,13 @@ mod ids;
 mod key;
 mod object;
 pub mod path;
+mod platform;
 mod range;
 mod units;
 
 pub use blocking::blocking;
 pub use body::Body;
+pub use encoding::Encoding;
 pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
 pub use ids::{InvalidId, ObjectId, SnapshotId};
 pub use key::PublicKey;
@@ -24,5 +27,6 @@ pub use object::{
     AccountState, Description, Features, Health, InventoryEntry, InventoryPage, ObjectStat, Receipt, SettingKind,
     SettingSpec, SettingValue, StoreHint,
 };
+pub use platform::{Clock, Entropy, Platform};
 pub use range::ByteRange;
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, position};

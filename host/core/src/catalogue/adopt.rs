@@ -164,7 +164,7 @@ fn adopt(db: &Transaction<'_>, object: &Adopted) -> Result<bool> {
     )
     .and_then(|mut insert| {
         let NewPlacement { backend, object, encoding, stored_bytes } = placement;
-        insert.execute((id, backend, object.as_str(), encoding, stored_bytes, stored))
+        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored))
     })
     .map_err(sql)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
@@ -196,6 +196,7 @@ fn give_name(db: &Transaction<'_>, name: &str, id: SnapshotId, stored: u64) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Encoding;
 
     fn id(seed: u64) -> SnapshotId {
         SnapshotId::from_bytes(*blake3::hash(&seed.to_le_bytes()).as_bytes())
@@ -211,7 +212,7 @@ mod tests {
         let placement = NewPlacement {
             backend: "cloud".into(),
             object: object(&format!("o{seed}")),
-            encoding: "raw".into(),
+            encoding: Encoding::Raw,
             stored_bytes: seed,
         };
         Adopted { snapshot, placement, base: base.map(object), stored: Some(stored) }

@@ -28,7 +28,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId, blocking};
+use crate::types::{Encoding, Error, ErrorKind, ObjectId, Result, SnapshotId, blocking};
 
 pub use adopt::{Adopted, Known, Standing};
 pub use import_queue::{ImportItem, ImportQueue};
@@ -109,7 +109,7 @@ pub struct Placement {
     /// The backend's name for it.
     pub object: ObjectId,
     /// How the bytes are laid out: `raw` is the logical bytes as they are.
-    pub encoding: String,
+    pub encoding: Encoding,
     /// Whether it can be relied on.
     pub state: PlacementState,
     /// The bytes of the object.
@@ -126,7 +126,7 @@ pub struct NewPlacement {
     /// The backend's name for it.
     pub object: ObjectId,
     /// How the bytes are laid out: `raw` is the logical bytes as they are.
-    pub encoding: String,
+    pub encoding: Encoding,
     /// The bytes of the object.
     pub stored_bytes: u64,
 }

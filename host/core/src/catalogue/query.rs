@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::{BackendStats, Catalogue, Intent, Placement, PlacementState, Snapshot, SnapshotPage, Stats, sql};
-use crate::types::{Error, ObjectId, Result, SnapshotId, blocking};
+use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId, blocking};
 
 /// The fewest characters after `tl1` that are taken as the beginning of an id.
 const PREFIX_DIGITS: usize = 4;
@@ -269,7 +269,7 @@ fn placement(row: &Row<'_>) -> Result<Placement> {
         object: ObjectId::new(object).map_err(|_| damaged())?,
         state: PlacementState::from_name(&state).ok_or_else(damaged)?,
         backend,
-        encoding,
+        encoding: Encoding::from_name(&encoding)?,
         stored_bytes,
         created,
     })

@@ -17,7 +17,7 @@ fn object(name: &str) -> ObjectId {
 }
 
 fn on(backend: &str, name: &str) -> NewPlacement {
-    NewPlacement { backend: backend.into(), object: object(name), encoding: "raw".into(), stored_bytes: 100 }
+    NewPlacement { backend: backend.into(), object: object(name), encoding: Encoding::Raw, stored_bytes: 100 }
 }
 
 async fn fresh() -> (tempfile::TempDir, Catalogue) {
@@ -51,7 +51,11 @@ async fn a_store_is_recorded_and_survives() {
     let placements = again.placements(id(1)).await.unwrap();
     assert_eq!(placements.len(), 2);
     assert_eq!((placements[0].backend.as_str(), placements[0].object.as_str()), ("local", "a"));
-    assert!(placements.iter().all(|p| p.state == PlacementState::Live && p.encoding == "raw" && p.stored_bytes == 100));
+    assert!(
+        placements
+            .iter()
+            .all(|p| p.state == PlacementState::Live && p.encoding == Encoding::Raw && p.stored_bytes == 100)
+    );
     assert_eq!(again.stale_intents(|_| false).await.unwrap(), []);
     assert_eq!(again.by_size(5000).await.unwrap(), [id(1)]);
     assert_eq!(again.by_size(5001).await.unwrap(), []);

@@ -184,7 +184,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Resu
         )
         .and_then(|mut insert| {
             let id = snapshot.as_bytes().as_slice();
-            insert.execute((id, &new.backend, new.object.as_str(), &new.encoding, new.stored_bytes, now()))
+            insert.execute((id, &new.backend, new.object.as_str(), new.encoding.name(), new.stored_bytes, now()))
         })
         .map_err(sql)?;
     match changed {

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::backend::{ConfiguredBackend, OpenBackend};
 use crate::config::Tier;
-use crate::types::{ArchiveState, Error, ErrorKind, Features, ObjectId, SnapshotId};
+use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
 /// Where a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -44,8 +44,8 @@ pub struct PlacementStat {
     pub backend: String,
     /// The backend's name for the object.
     pub object: ObjectId,
-    /// How the bytes are stored: `raw` as they are.
-    pub encoding: String,
+    /// How the bytes lie in the object.
+    pub encoding: Encoding,
     /// `live`, `bad` or `removing`.
     pub state: &'static str,
     /// The bytes that the backend holds.

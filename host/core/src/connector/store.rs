@@ -13,10 +13,7 @@ use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
 use crate::runtime::Attempt;
 use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
-use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
-
-/// The encoding of objects that are the snapshot's bytes as they are.
-pub(super) const RAW: &str = "raw";
+use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
 
 /// How to store.
 #[derive(Clone, Default)]
@@ -160,7 +157,7 @@ impl Host {
                 let placement = NewPlacement {
                     backend: backend.to_owned(),
                     object: receipt.id,
-                    encoding: RAW.to_owned(),
+                    encoding: Encoding::Raw,
                     stored_bytes: receipt.size,
                 };
                 self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;

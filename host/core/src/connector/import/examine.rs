@@ -3,10 +3,9 @@
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
 use crate::connector::labels::read_labels;
 use crate::connector::retrieve::part_of;
-use crate::connector::store::RAW;
 use crate::runtime::Slot;
 use crate::snapshot::{Identity, identify};
-use crate::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, ObjectStat, Result};
+use crate::types::{ArchiveState, Body, ByteRange, Encoding, Error, ErrorKind, ObjectStat, Result};
 
 use super::LeftState;
 use super::report::Meter;
@@ -47,7 +46,7 @@ impl Found {
         let placement = NewPlacement {
             backend: backend.to_owned(),
             object: item.object,
-            encoding: RAW.to_owned(),
+            encoding: Encoding::Raw,
             stored_bytes: self.stat.size,
         };
         Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }

@@ -1,0 +1,52 @@
+//! How the bytes of a snapshot lie in an object.
+
+use std::fmt;
+
+use super::{Error, Result};
+
+/// How the bytes of a snapshot lie in an object. Whoever reads an object dispatches on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// As they are: the object is the snapshot, byte for byte.
+    #[default]
+    Raw,
+}
+
+impl Encoding {
+    /// The name in the catalogue and in `--json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+        }
+    }
+
+    /// The encoding of a name.
+    ///
+    /// # Errors
+    /// `unsupported` for a name that this version does not know.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "raw" => Ok(Self::Raw),
+            _ => Err(Error::unsupported(format!("the encoding `{}` is not known here", name.escape_debug()))
+                .hint("a newer version of tidelock wrote it: use that one")),
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        assert_eq!(Encoding::from_name(Encoding::Raw.name()).unwrap(), Encoding::Raw);
+        assert_eq!(Encoding::from_name("pages").unwrap_err().kind().name(), "unsupported");
+    }
+}
