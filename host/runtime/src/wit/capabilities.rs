@@ -10,9 +10,9 @@ use super::body::{accept, give, outcome};
 use super::call::{Caller, HostCallResult, call};
 use super::convert::{self, error_out};
 use super::{Host, WitBody};
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
 use crate::stream::counted;
-use crate::usage::Waiting;
 use tidelock_capabilities::{Capabilities, bucket, digest, directory, http};
 use tidelock_types::Body;
 

@@ -14,7 +14,7 @@ use super::call::{HostCallResult, call_sync};
 use super::capabilities::{file_info, files, keys, object_info, put_options};
 use super::convert::{self, error_out};
 use crate::body_handle::{BodyHandle, Origin};
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 use crate::stream::counted;
 use tidelock_capabilities::{Capabilities, directory, http};
 use tidelock_types::{Body, Error};
