@@ -10,6 +10,7 @@ mod call;
 mod capabilities;
 pub(super) mod convert;
 mod exports;
+mod granted;
 mod grants;
 mod sync;
 mod taps;
