@@ -1,39 +1,44 @@
 //! The sandbox: compiles adapters, runs their operations in instances of their own, and swaps one generation of an
 //! adapter for the next while operations run.
 //!
-//! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
-//! `usage` and `watch` bound what an operation takes; `stream` and `bodies` move bytes; `wit` is all that is particular to a version
-//! of the WIT package; `check` and `needs` refuse what may not run; `adapter` runs operations; `swap` knows which generation serves and
-//! replaces it. Nothing here knows what a snapshot is.
+//! `component` is what comes in, `signature` what others say of it, and `trust` whether it may; `engine` compiles, and
+//! `sandbox` has what guests run in and keeps the clock; `operation` bounds what one operation takes; `stream` and
+//! `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package; `check` and `needs` refuse what
+//! may not run; `adapter` runs operations; `swap` knows which generation serves and replaces it. Nothing here knows what a
+//! snapshot is. Imports among the modules go one way.
 
 mod adapter;
 mod body_handle;
 mod check;
 mod component;
+mod digest;
 mod engine;
 mod inspect;
-mod limits;
 pub mod manifest;
 mod needs;
-mod state;
+mod operation;
+mod sandbox;
+mod signature;
+mod stage;
 mod stream;
 mod swap;
 mod trust;
-mod usage;
-mod watchdog;
 mod wit;
 
 pub use adapter::{Adapter, BackendSpec};
 pub use component::{Component, MAX_COMPONENT_BYTES, signatures_beside};
-pub use engine::{CompiledFrom, ComponentDigest, Engine, EngineOptions};
+pub use digest::ComponentDigest;
+pub use engine::{CompiledFrom, Engine, EngineOptions};
 pub use inspect::{Inspection, SignatureInfo};
 pub use inspect::{inspect, refusals};
-pub use limits::Limits;
 pub use manifest::Manifest;
 pub use needs::Needs;
+pub use sandbox::Sandbox;
+pub use signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SecretKey, Signature, parse_signatures};
+pub use stage::{OnStage, Stage, StageTime, SwapReport};
 pub use swap::{
-    Attempt, Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, OnStage,
-    ROWS, RollbackThreshold, Slot, SlotOptions, Stage, StageTime, SwapLog, SwapOptions, SwapPolicy, SwapReport,
-    by_chance, is_worse,
+    Attempt, Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, ROWS,
+    RollbackThreshold, Slot, SlotOptions, SwapLog, SwapOptions, SwapPolicy, by_chance, is_worse,
 };
-pub use trust::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SecretKey, Signature, Trust, parse_signatures};
+pub use tidelock_types::{LimitExceeded, LimitOverrides, Limits};
+pub use trust::Trust;

@@ -5,6 +5,7 @@
 //! does: `crate::`, and `super::` from where it stands, through nested braces and inside macros.
 
 mod crates;
+mod cycles;
 mod files;
 
 use std::collections::BTreeMap;

@@ -22,10 +22,9 @@ mod trust;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::types::{Result, SettingValue};
+use crate::types::{LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
-pub use limits::{LIMITS, Limits};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -110,7 +109,7 @@ pub struct BackendConfig {
     /// What it may do.
     pub grants: Grants,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: LimitOverrides,
     /// What it costs.
     pub cost: Cost,
     /// How it changes its adapter.
