@@ -34,6 +34,7 @@ pub mod config;
 pub mod connector;
 pub mod snapshot;
 
+pub use tidelock_backend as backend;
 pub use tidelock_capabilities as capabilities;
 pub use tidelock_runtime as runtime;
 pub use tidelock_types as types;
