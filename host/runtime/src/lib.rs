@@ -32,8 +32,7 @@ pub use limits::Limits;
 pub use manifest::Manifest;
 pub use needs::Needs;
 pub use swap::{
-    Attempt, Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, OnStage,
-    ROWS, RollbackThreshold, Slot, SlotOptions, Stage, StageTime, SwapLog, SwapOptions, SwapPolicy, SwapReport,
-    by_chance, is_worse,
+    Canary, Event, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, OnStage, ROWS, Serving, Slot, SlotOptions,
+    Stage, StageTime, SwapLog, SwapOptions, SwapPolicy, SwapReport,
 };
 pub use trust::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SecretKey, Signature, Trust, parse_signatures};
