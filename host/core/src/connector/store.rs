@@ -126,7 +126,7 @@ impl Host {
     ///
     /// # Errors
     /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
-    async fn record(
+    pub(super) async fn record(
         &self,
         backend: &str,
         receipt: Receipt,
@@ -252,7 +252,7 @@ impl Host {
 }
 
 /// An image on a backend.
-struct BackendCopy {
+pub(super) struct BackendCopy {
     id: SnapshotId,
     size: u64,
     stored_bytes: u64,

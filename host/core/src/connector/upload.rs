@@ -154,3 +154,80 @@ fn effect_unknown(error: &Error) -> bool {
     use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
     error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoSecrets;
+    use crate::backend::testing::MemoryBackend;
+    use crate::backend::{Backend as _, Operation, Upload};
+    use crate::config::Config;
+    use crate::snapshot::{FileSource, StreamSource};
+
+    async fn host(dir: &std::path::Path) -> Host {
+        Host::open_lazily(&Config::embedded_default(dir), Arc::new(NoSecrets)).await.unwrap()
+    }
+
+    fn file(bytes: &[u8]) -> Source {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        Source::File(FileSource::new(file, "image").unwrap())
+    }
+
+    fn upload(host: &Host, source: Source) -> Arc<StoreUpload> {
+        StoreUpload::new(host, "memory", source, None, &StoreOptions::default())
+    }
+
+    async fn intents(host: &Host) -> Vec<String> {
+        let intents = host.inner.catalogue.stale_intents(|_| false).await.unwrap();
+        intents.into_iter().map(|intent| intent.key).collect()
+    }
+
+    #[tokio::test]
+    async fn every_object_that_an_attempt_may_have_left_has_a_placement_or_an_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, memory) = (host(dir.path()).await, MemoryBackend::new("memory"));
+        let source = upload(&host, file(b"image"));
+        let put = || memory.put(Upload::new(source.clone()));
+        // Known to have had no effect; an answer that was lost; and one that was given up with its bytes on the way.
+        memory.fail_next(Operation::Put, ErrorKind::RateLimited(None), false);
+        put().await.unwrap_err();
+        assert_eq!(intents(&host).await, [""; 0]);
+        memory.fail_next(Operation::Put, ErrorKind::TimedOut, true);
+        put().await.unwrap_err();
+        assert_eq!(intents(&host).await, memory.objects());
+        drop(source.begin(memory.info().features).await.unwrap());
+        let receipt = put().await.unwrap();
+        assert_eq!(intents(&host).await.len(), 3);
+        let stored = source.take_stored();
+        assert_eq!(stored.iter().map(|stored| stored.receipt.clone()).collect::<Vec<_>>(), [receipt.clone()]);
+        host.record("memory", receipt.clone(), stored, None, &StoreOptions::default()).await.unwrap();
+        let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
+        assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
+        let (left, objects) = (intents(&host).await, memory.objects());
+        assert_eq!((left.len(), objects.len()), (2, 2));
+        assert!(objects.iter().all(|object| left.contains(object) || *object == receipt.id.as_str()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_one_attempt_and_a_refused_one_leaves_no_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, memory) = (host(dir.path()).await, MemoryBackend::new("memory"));
+        let source = upload(&host, Source::Stream(StreamSource::new(&b"image"[..], "stream")));
+        assert!(!source.is_replayable());
+        memory.fail_next(Operation::Put, ErrorKind::Denied, false);
+        memory.put(Upload::new(source.clone())).await.unwrap_err();
+        let error = memory.put(Upload::new(source)).await.unwrap_err();
+        assert_eq!((error.kind(), error.backend()), (&ErrorKind::Invalid, None));
+        assert_eq!(intents(&host).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_of_no_attempt_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path()).await;
+        let receipt = Receipt { id: crate::types::ObjectId::new("x").unwrap(), size: 5 };
+        let error = host.record("memory", receipt, Vec::new(), None, &StoreOptions::default()).await.err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::Corrupt);
+    }
+}
