@@ -4,7 +4,7 @@
 //! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
 //! `usage` and `watch` bound what an operation takes; `stream` and `bodies` move bytes; `wit` is all that is particular to a version
 //! of the WIT package; `check` and `needs` refuse what may not run; `adapter` runs operations; `swap` knows which generation serves and
-//! replaces it. Nothing here knows what a snapshot is.
+//! replaces it, and is a `Backend` (`tidelock-backend`) for everybody else. Nothing here knows what a snapshot is.
 
 mod adapter;
 mod body_handle;
