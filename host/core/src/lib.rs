@@ -25,7 +25,7 @@
 //! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
 //!
 //! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
-//! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`], then [`runtime`], then
+//! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`], then
 //! [`connector`], whose front door is re-exported here. The crate `tidelock-server` puts it behind HTTP.
 
 pub mod builtin;
@@ -34,6 +34,7 @@ pub mod config;
 pub mod connector;
 pub mod snapshot;
 
+pub use tidelock_backend as backend;
 pub use tidelock_capabilities as capabilities;
 pub use tidelock_runtime as runtime;
 pub use tidelock_types as types;

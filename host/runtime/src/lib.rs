@@ -4,7 +4,8 @@
 //! `component` is what comes in, `signature` what others say of it, and `trust` whether it may; `engine` compiles, and
 //! `sandbox` has what guests run in and keeps the clock; `operation` bounds what one operation takes; `stream` and
 //! `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package; `check` and `needs` refuse what
-//! may not run; `adapter` runs operations; `swap` knows which generation serves and replaces it. Nothing here knows what a
+//! may not run; `adapter` runs operations; `swap` knows which generation serves and replaces it, and is a
+//! `Backend` (`tidelock-backend`) for everything above. Nothing here knows what a
 //! snapshot is. Imports among the modules go one way.
 
 mod adapter;
@@ -37,8 +38,8 @@ pub use sandbox::Sandbox;
 pub use signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SecretKey, Signature, parse_signatures};
 pub use stage::{OnStage, Stage, StageTime, SwapReport};
 pub use swap::{
-    Attempt, Canary, Counts, Event, Generation, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, ROWS,
-    RollbackThreshold, Slot, SlotOptions, SwapLog, SwapOptions, SwapPolicy, by_chance, is_worse,
+    Canary, Event, History, HistoryEntry, HistoryRow, InMemorySwapLog, KEPT, ROWS, Serving, Slot, SlotOptions, SwapLog,
+    SwapOptions, SwapPolicy,
 };
 pub use tidelock_types::{LimitExceeded, LimitOverrides, Limits};
 pub use trust::Trust;

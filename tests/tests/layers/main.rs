@@ -16,12 +16,13 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The crates of `host/`, and which of them each may depend on. Cargo keeps the rest: a crate uses what it names.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("types", &[]),
     ("nfs3", &["types"]),
     ("capabilities", &["types", "nfs3"]),
-    ("runtime", &["types", "capabilities"]),
-    ("core", &["types", "capabilities", "runtime"]),
+    ("backend", &["types"]),
+    ("runtime", &["types", "capabilities", "backend"]),
+    ("core", &["types", "capabilities", "backend", "runtime"]),
     ("server", &["core"]),
     ("cli", &["core", "server"]),
 ];
@@ -31,7 +32,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 const LEVELS: [&[&str]; 6] = [
     &["types"],
     &["snapshot", "cache", "wallet", "catalogue", "policy", "config"],
-    &["capabilities"],
+    &["capabilities", "backend"],
     &["runtime"],
     &["builtin"],
     &["connector"],

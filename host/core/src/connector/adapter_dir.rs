@@ -217,19 +217,19 @@ fn state(path: &Path) -> Option<[u64; 4]> {
 
 async fn put_in(host: &Host, file: &Path, dir: &Path, starting: bool) -> Result<AdapterDirOutcome> {
     let backend = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    let slot = &host.backend(backend).await?.slot;
+    let backend = host.backend(backend).await?;
     let component = Component::read(file).await?;
     let digest = component.digest();
-    if slot.current().adapter().digest() == digest {
+    if backend.serving().adapter.digest() == digest {
         return Ok(AdapterDirOutcome::Serving);
     }
     // A start has not seen the file change: what was refused before is refused still.
-    let aside = slot.put_aside(&digest.to_string()).filter(|row| starting || row.event != Event::Refused);
+    let aside = backend.put_aside(&digest.to_string()).filter(|row| starting || row.event != Event::Refused);
     if let Some(row) = aside {
         return Ok(AdapterDirOutcome::Aside(row.why.unwrap_or_else(|| format!("{} by {}", row.event.name(), row.by))));
     }
     let options = SwapOptions { by: format!("folder {}", dir.display()), ..SwapOptions::default() };
-    slot.swap(component, options).await.map(|report| AdapterDirOutcome::Swapped(Arc::new(report)))
+    backend.swap(component, options).await.map(|report| AdapterDirOutcome::Swapped(Arc::new(report)))
 }
 
 fn log(file: &Path, outcome: &AdapterDirOutcome) {

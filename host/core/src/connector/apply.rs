@@ -41,7 +41,7 @@ impl Host {
         })
         .await?;
         let source = Source::File(FileSource::new(new, "the patched image")?);
-        let mut stored = self.put(source, Some(base), &options).await?;
+        let mut stored = self.store_on_route(source, Some(base), &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)
     }

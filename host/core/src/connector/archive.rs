@@ -37,7 +37,7 @@ impl Host {
         self.known(id).await?;
         let (mut states, mut last, mut answered) = (Vec::new(), None, false);
         for Placement { backend, object, .. } in self.readable(id).await? {
-            let asked = async { self.backend(&backend).await?.slot.stat(&object).await };
+            let asked = async { self.backend(&backend).await?.objects.stat(&object).await };
             match asked.await {
                 Ok(stat) => {
                     answered = true;
@@ -97,7 +97,7 @@ impl Host {
     pub(super) async fn ask_for_restore(&self, id: SnapshotId, placement: &Placement) -> Result<()> {
         let asked = async {
             let backend = self.backend(&placement.backend).await?;
-            backend.slot.restore(&placement.object, backend.restore_days).await
+            backend.objects.restore(&placement.object, backend.restore_days).await
         };
         let (state, hint) = match asked.await {
             Ok(ArchiveState::Readable(_)) => return Ok(()),

@@ -43,7 +43,7 @@ impl Host {
                 continue;
             }
             let backend = self.backend(&placement.backend).await?;
-            backend.slot.remove(&placement.object).await?;
+            backend.objects.delete(&placement.object).await?;
             catalogue.remove_placement(&placement.backend, &placement.object).await?;
             removed.removals += 1;
             match catalogue.remove_snapshot(placement.snapshot).await {
@@ -57,18 +57,18 @@ impl Host {
     /// Removes the objects that cut-short stores may have completed without anybody having noted it. Their names hold
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
     async fn remove_orphans(&self, backend: &str, intents: &[&Intent], removed: &mut GcReport) -> Result<()> {
-        let slot = &self.backend(backend).await?.slot;
-        if !slot.current().adapter().optional_interfaces().contains(&"inventory") {
+        let objects = &self.backend(backend).await?.objects;
+        if !objects.info().inventory {
             tracing::info!(backend, "the adapter cannot list its objects, so orphans cannot be looked for");
             return Ok(());
         }
         let mut cursor = None;
         loop {
-            let page = slot.list_objects(cursor, PAGE).await?;
+            let page = objects.list(cursor, PAGE).await?;
             for entry in page.entries {
                 let ours = intents.iter().any(|intent| entry.id.as_str().contains(&intent.key));
                 if ours && self.is_orphan(backend, &entry.id).await? {
-                    slot.remove(&entry.id).await?;
+                    objects.delete(&entry.id).await?;
                     removed.objects += 1;
                 }
             }

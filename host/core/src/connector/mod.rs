@@ -23,6 +23,7 @@ mod setup;
 mod snapshots;
 mod store;
 mod swap_log;
+mod upload;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub use store::StoreOptions;
 
 use backend::{ConfiguredBackend, OpenBackend};
 
+use crate::backend::OperationCounts;
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route};
 use crate::runtime::{Adapter, Component, HistoryEntry, Sandbox, SwapOptions, SwapReport};
@@ -123,7 +125,7 @@ impl Host {
     /// # Errors
     /// `not-found` for a name that is none; otherwise as [`Self::open`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
-        Ok(self.backend(backend).await?.slot.current().adapter().clone())
+        Ok(self.backend(backend).await?.serving().adapter)
     }
 
     /// Replaces the adapter of a backend by another component while operations run. Those that have begun end on the
@@ -146,7 +148,7 @@ impl Host {
         component: impl Into<Component>,
         options: SwapOptions,
     ) -> Result<SwapReport> {
-        self.backend(backend).await?.slot.swap(component, options).await
+        self.backend(backend).await?.swap(component, options).await
     }
 
     /// Puts the adapter that served before back.
@@ -162,7 +164,7 @@ impl Host {
     /// # Errors
     /// As [`Self::rollback`].
     pub async fn rollback_with(&self, backend: &str, options: SwapOptions) -> Result<SwapReport> {
-        self.backend(backend).await?.slot.rollback(options).await
+        self.backend(backend).await?.rollback(options).await
     }
 
     /// What has happened to a backend's adapter, newest first: which generation began to serve when, who put it in, what
@@ -171,13 +173,19 @@ impl Host {
     /// # Errors
     /// `not-found` for an unknown backend.
     pub fn history(&self, backend: &str) -> Result<Vec<HistoryEntry>> {
-        Ok(self.configured(backend)?.get().map(|open| open.slot.history()).unwrap_or_default())
+        Ok(self.configured(backend)?.get().map(OpenBackend::history).unwrap_or_default())
     }
 
     /// Bytes that were copied into or out of the memory of the adapters that serve now: what the sandbox had to carry.
     pub fn bytes_through_guests(&self) -> u64 {
         let open = self.inner.backends.values().filter_map(ConfiguredBackend::get);
-        open.map(|open| open.slot.current().adapter().bytes_through_guest()).sum()
+        open.map(|open| open.serving().adapter.bytes_through_guest()).sum()
+    }
+
+    /// What has been counted of the operations of each backend that is open, by its name.
+    pub fn operation_counts(&self) -> BTreeMap<String, Vec<OperationCounts>> {
+        let open = self.inner.backends.iter().filter_map(|(name, backend)| Some((name, backend.get()?)));
+        open.map(|(name, open)| (name.clone(), open.metrics().counts())).collect()
     }
 
     /// A backend, opened if it was not yet. What keeps it from being opened may be of any kind, `not-found` too (of a

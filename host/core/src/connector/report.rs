@@ -183,23 +183,23 @@ pub struct AdapterInfo {
 
 impl AdapterInfo {
     pub(super) fn of(backend: &ConfiguredBackend, open: &OpenBackend) -> Self {
-        let generation = open.slot.current();
-        let description = generation.adapter().description();
+        let serving = open.serving();
+        let description = serving.adapter.description();
         Self {
             backend: backend.name().to_owned(),
             adapter: description.name.clone(),
             version: description.version.clone(),
-            digest: generation.adapter().digest().to_string(),
-            generation: generation.number(),
-            since: generation.since(),
+            digest: serving.adapter.digest().to_string(),
+            generation: serving.generation,
+            since: serving.since,
             tier: match backend.tier() {
                 Tier::Hot => "hot",
                 Tier::Warm => "warm",
                 Tier::Cold => "cold",
             },
-            first_operation_ms: generation.first_operation_after().map(|after| after.as_secs_f64() * 1e3),
+            first_operation_ms: serving.first_operation_after.map(|after| after.as_secs_f64() * 1e3),
             features: description.features,
-            optional: generation.adapter().optional_interfaces(),
+            optional: serving.adapter.optional_interfaces(),
         }
     }
 }

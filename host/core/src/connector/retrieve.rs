@@ -8,10 +8,10 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 
 use super::Host;
+use crate::backend::Backend;
 use crate::catalogue::{Placement, PlacementState, Snapshot};
-use crate::runtime::Adapter;
 use crate::snapshot::{Identity, SegmentDigests, aligned, verify_known, verify_range};
-use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
+use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, SnapshotId};
 
 /// A snapshot, or a part of it, on its way.
 #[derive(Debug)]
@@ -80,30 +80,23 @@ impl Host {
         }
     }
 
-    /// Opens one placement, with every segment checked. A swap on the way does not show: what it cuts is read on from the
-    /// byte where it stopped.
+    /// Opens one placement, with every segment checked. A swap on the way does not show.
     pub(super) async fn open_placement(
         &self,
         placement: &Placement,
         identity: &Arc<Identity>,
         range: Option<ByteRange>,
     ) -> Result<Body> {
-        let slot = &self.backend(&placement.backend).await?.slot;
-        let (placement, identity) = (placement.clone(), identity.clone());
-        slot.read(move |adapter, given| {
-            let (placement, identity) = (placement.clone(), identity.clone());
-            async move {
-                match rest(range, given, identity.size())? {
-                    Rest::Nothing => Ok(Body::from_bytes("")),
-                    Rest::Whole => {
-                        let body = adapter.retrieve(&placement.object, None).await?;
-                        Ok(place(verify_known(body, identity), &placement.backend))
-                    }
-                    Rest::Part(range) => part(&adapter, &placement, identity, range).await,
-                }
+        let objects = &self.backend(&placement.backend).await?.objects;
+        let (object, identity) = (&placement.object, identity.clone());
+        let body = match range {
+            None => verify_known(objects.get(object, None).await?, identity),
+            Some(range) => {
+                let wanted = aligned(range, identity.size())?;
+                verify_range(objects.get(object, Some(wanted)).await?, identity, range)?
             }
-        })
-        .await
+        };
+        Ok(checked(body, objects.clone(), object.clone()))
     }
 
     /// The placements that may be read, in the order of the default route, those of other backends after them.
@@ -142,103 +135,21 @@ impl Host {
     }
 }
 
-/// What is still to be read.
-#[derive(Debug, PartialEq, Eq)]
-enum Rest {
-    Whole,
-    Part(ByteRange),
-    Nothing,
-}
-
-/// What is left of a range of an image, or of all of it, after so many bytes of it.
-fn rest(range: Option<ByteRange>, given: u64, size: u64) -> Result<Rest> {
-    let Some(range) = range.or((given > 0).then(ByteRange::default)) else { return Ok(Rest::Whole) };
-    let (start, len) = range.within(size)?;
-    Ok(match len.saturating_sub(given) {
-        0 if given > 0 => Rest::Nothing,
-        left => Rest::Part(ByteRange::of(start + given.min(len), left)),
-    })
-}
-
-/// A part of an object, widened to whole segments, checked and cut.
-async fn part(
-    adapter: &Arc<Adapter>,
-    placement: &Placement,
-    identity: Arc<Identity>,
-    range: ByteRange,
-) -> Result<Body> {
-    let wanted = aligned(range, identity.size())?;
-    let (_, len) = wanted.within(identity.size())?;
-    let body = if len == 0 {
-        Body::from_bytes("")
-    } else if adapter.description().features.ranges {
-        adapter.retrieve(&placement.object, Some(wanted)).await?
-    } else {
-        part_of(adapter.retrieve(&placement.object, None).await?, wanted.start, len)
-    };
-    Ok(place(verify_range(body, identity, range)?, &placement.backend))
-}
-
 /// Whether another placement may have what this one has not.
 fn worth_another(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
 }
 
-fn place(body: Body, backend: &str) -> Body {
-    let (size, backend) = (body.remaining(), backend.to_owned());
-    Body::new(body.map(move |chunk| chunk.map_err(|error| error.on_backend(&backend).during("retrieve"))), size)
-}
-
-/// `len` bytes from `start` of a body that only comes whole. What comes after them is not read.
-pub(super) fn part_of(body: Body, start: u64, len: u64) -> Body {
-    let parts = futures::stream::unfold((body, start, len), |(mut body, mut skip, left)| async move {
-        if left == 0 {
-            return None;
-        }
-        loop {
-            let mut chunk = match body.next().await? {
-                Ok(chunk) => chunk,
-                Err(error) => return Some((Err(error), (body, 0, 0))),
-            };
-            let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
-            skip -= drop as u64;
-            let mut chunk = chunk.split_off(drop);
-            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len()));
-            if !chunk.is_empty() {
-                let taken = chunk.len() as u64;
-                return Some((Ok(chunk), (body, skip, left - taken)));
+/// A body that was checked: what the check found wrong is the backend's, and reported to it.
+fn checked(body: Body, backend: Arc<dyn Backend>, object: ObjectId) -> Body {
+    let size = body.remaining();
+    let chunks = body.map(move |chunk| {
+        chunk.map_err(|error| {
+            if error.backend().is_none() && *error.kind() == ErrorKind::Corrupt {
+                backend.report(&object, &error);
             }
-        }
+            error.on_backend(backend.name()).during("retrieve")
+        })
     });
-    Body::new(parts, Some(len))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn what_is_left_is_counted_from_where_the_range_begins() {
-        let range = |start, end| Some(ByteRange { start, end });
-        assert_eq!(rest(None, 0, 10).unwrap(), Rest::Whole);
-        assert_eq!(rest(None, 4, 10).unwrap(), Rest::Part(ByteRange::of(4, 6)));
-        assert_eq!(rest(None, 10, 10).unwrap(), Rest::Nothing);
-        assert_eq!(rest(range(2, Some(8)), 0, 10).unwrap(), Rest::Part(ByteRange::of(2, 6)));
-        assert_eq!(rest(range(2, Some(8)), 5, 10).unwrap(), Rest::Part(ByteRange::of(7, 1)));
-        assert_eq!(rest(range(2, None), 8, 10).unwrap(), Rest::Nothing);
-        assert_eq!(rest(range(10, None), 0, 10).unwrap(), Rest::Part(ByteRange::of(10, 0)));
-        assert!(rest(range(11, None), 0, 10).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn a_part_is_cut_out_of_any_chunks(start in 0usize..60, len in 0usize..60, chunk in 1usize..20) {
-            let bytes: Vec<u8> = (0..120).collect();
-            let body = Body::from_bytes(bytes.clone()).chunks_of_at_most(chunk);
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let cut = runtime.block_on(part_of(body, start as u64, len as u64).collect(1000)).unwrap();
-            prop_assert_eq!(&cut[..], &bytes[start..start + len]);
-        }
-    }
+    Body::new(chunks, size)
 }

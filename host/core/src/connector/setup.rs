@@ -104,7 +104,7 @@ pub(super) async fn open_backend(
     };
     let options = SlotOptions { policy: policy(&backend.swap), swap_log };
     let slot = Slot::open(sandbox.clone(), spec, component, options).await?;
-    Ok(OpenBackend { slot, capabilities, restore_days: backend.restore_days })
+    OpenBackend::new(slot, capabilities, backend.restore_days)
 }
 
 /// What a backend demands of its components, the names of keys resolved.

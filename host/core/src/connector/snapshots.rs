@@ -78,7 +78,7 @@ impl Host {
             catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
         }
         for placement in &placements {
-            self.backend(&placement.backend).await?.slot.remove(&placement.object).await?;
+            self.backend(&placement.backend).await?.objects.delete(&placement.object).await?;
             catalogue.remove_placement(&placement.backend, &placement.object).await?;
         }
         catalogue.remove_snapshot(id).await?;

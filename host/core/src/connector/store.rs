@@ -1,19 +1,20 @@
 //! Storing an image: hashed while it is read, sent as it is read, recorded when it is durable.
 //!
 //! The order is: intent in the catalogue → bytes to the backend → receipt → snapshot, placement and end of the intent in
-//! one transaction. A file that may be known already (the catalogue has a snapshot of its size) is hashed first: if it
+//! one transaction; the intents are those of the upload's attempts (`upload.rs`). A file that may be known already (the catalogue has a snapshot of its size) is hashed first: if it
 //! is there, nothing is sent. If a backend cannot take an image, the next one of the route does; that needs a source
 //! that can be read again, so a stream fails with its first backend.
 
 use std::time::Instant;
 
 use super::Host;
-use super::labels::{self, check_name, fresh_key};
+use super::labels::check_name;
 use super::report::{PlacementInfo, Stored};
+use super::upload::{StoreUpload, StoredAttempt, again};
+use crate::backend::Upload;
 use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
-use crate::runtime::Attempt;
-use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
-use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
+use crate::snapshot::{FileSource, Identity, Progress, Source};
+use crate::types::{Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
 /// How to store.
 #[derive(Clone, Default)]
@@ -35,7 +36,7 @@ impl Host {
     /// # Errors
     /// What reading the source met (`conflict` if a file changed meanwhile); what the last backend of the route said.
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
-        self.put(source, None, &options).await
+        self.store_on_route(source, None, &options).await
     }
 
     /// Stores an image as a change of another one. The backend keeps the lineage where it can.
@@ -44,12 +45,18 @@ impl Host {
     /// `not-found` for an unknown base; otherwise as [`Self::store`].
     pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
         self.known(base).await?;
-        let mut stored = self.put(source, Some(base), &options).await?;
+        let mut stored = self.store_on_route(source, Some(base), &options).await?;
         stored.delta_bytes = Some(stored.stored_bytes);
         Ok(stored)
     }
 
-    pub(super) async fn put(&self, source: Source, base: Option<SnapshotId>, options: &StoreOptions) -> Result<Stored> {
+    /// Stores an image on as many backends of the route as it wants copies, in its order.
+    pub(super) async fn store_on_route(
+        &self,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Stored> {
         let began = Instant::now();
         options.name.as_deref().map_or(Ok(()), check_name)?;
         let route = self.route(options.route.as_deref())?.clone();
@@ -73,11 +80,11 @@ impl Host {
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
             let again = again(&this);
-            match self.put_on(backend, this, base, options).await {
-                Ok(put) => {
-                    (outcome.id, outcome.size) = (put.id, put.size);
-                    outcome.stored_bytes += put.stored_bytes;
-                    outcome.placements.push(PlacementInfo { backend: backend.clone(), object: put.object });
+            match self.store_on_backend(backend, this, base, options).await {
+                Ok(copy) => {
+                    (outcome.id, outcome.size) = (copy.id, copy.size);
+                    outcome.stored_bytes += copy.stored_bytes;
+                    outcome.placements.push(PlacementInfo { backend: backend.clone(), object: copy.object });
                     if outcome.placements.len() == copies {
                         outcome.seconds = began.elapsed().as_secs_f64();
                         return Ok(outcome);
@@ -96,105 +103,106 @@ impl Host {
         Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route took the image")))
     }
 
-    async fn put_on(
+    /// Stores an image on one backend, unless that has it already.
+    async fn store_on_backend(
         &self,
         backend: &str,
         source: Source,
         base: Option<SnapshotId>,
         options: &StoreOptions,
-    ) -> Result<Put> {
+    ) -> Result<BackendCopy> {
         if let Source::File(file) = &source
-            && let Some(put) = self.there_already(backend, file, base, options).await?
+            && let Some(copy) = self.there_already(backend, file, base, options).await?
         {
-            return Ok(put);
+            return Ok(copy);
         }
-        let mut attempt = self.backend(backend).await?.slot.begin();
-        let mut source = source;
-        loop {
-            let fresh = again(&source);
-            let outcome = self.put_once(&attempt, backend, source, base, options).await;
-            let next = attempt.end(outcome.as_ref().map(|_| ()), fresh.is_some());
-            let (Err(error), Some(next), Some(fresh)) = (&outcome, next, fresh) else { return outcome };
-            tracing::debug!(backend, %error, "storing once more on another generation of the adapter");
-            (attempt, source) = (next, fresh);
-        }
+        let objects = &self.backend(backend).await?.objects;
+        let upload = StoreUpload::new(self, backend, source, base, options);
+        let receipt = objects.put(Upload::new(upload.clone())).await?;
+        self.record(backend, receipt, upload.take_stored(), base, options).await
     }
 
-    /// One attempt, under a key of its own: what became of an earlier one may not be known.
-    async fn put_once(
+    /// Records what a put has stored, and ends the intents of its attempts in the same transaction.
+    ///
+    /// # Errors
+    /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
+    pub(super) async fn record(
         &self,
-        attempt: &Attempt,
         backend: &str,
-        source: Source,
+        receipt: Receipt,
+        stored: Vec<StoredAttempt>,
         base: Option<SnapshotId>,
         options: &StoreOptions,
-    ) -> Result<Put> {
-        let key = fresh_key()?;
-        let size = source.size();
-        let (body, reading) = source.read(options.progress.clone());
-        self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
-        let labels = match attempt.adapter().description().features.labels {
-            true => labels::labels(base, options.name.as_deref()),
-            false => Vec::new(),
-        };
-        let hint = StoreHint { key: key.clone(), size, labels };
-        match self.send(attempt, backend, hint, base, body, reading).await {
-            Ok((receipt, identity)) => {
-                if let Ok(Some(object)) = self.sound_object_on(backend, &identity).await {
-                    // A stream that turned out to be there already, or two stores of one image at once.
-                    self.remove_spare(backend, &receipt.id).await;
-                    self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), vec![key]).await?;
-                    return Ok(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object });
-                }
-                let put = Put {
-                    id: identity.id(),
-                    size: identity.size(),
-                    stored_bytes: receipt.size,
-                    object: receipt.id.clone(),
-                };
-                let snapshot = snapshot(&identity, base, options);
-                let shared = !receipt.id.as_str().contains(&key);
-                let placement = NewPlacement {
-                    backend: backend.to_owned(),
-                    object: receipt.id,
-                    encoding: Encoding::Raw,
-                    stored_bytes: receipt.size,
-                };
-                self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;
-                if shared {
-                    self.outlived(backend, &put.object).await?;
-                }
-                Ok(put)
+    ) -> Result<BackendCopy> {
+        let (mut chosen, mut keys) = (None, Vec::new());
+        for attempt in stored {
+            if attempt.receipt == receipt && chosen.is_none() {
+                chosen = Some(attempt);
+            } else if attempt.receipt.id == receipt.id || self.remove_spare(backend, &attempt.receipt.id).await {
+                keys.push(attempt.key);
             }
+        }
+        let Some(StoredAttempt { key, reading, .. }) = chosen else {
+            return Err(Error::corrupt("no attempt has the receipt that was returned").on_backend(backend));
+        };
+        let shared = !receipt.id.as_str().contains(&key);
+        let identity = match reading.identity().await {
+            Ok(identity) => identity,
             Err(error) => {
-                // Where the backend may have done it all the same, the intent stays, for `collect` to look.
-                if !outcome_unknown(&error) {
+                if self.remove_spare(backend, &receipt.id).await {
+                    keys.push(key);
+                }
+                for key in keys {
                     self.inner.catalogue.end_intent(&key).await?;
                 }
-                Err(error)
+                return Err(error);
             }
+        };
+        let snapshot = snapshot(&identity, base, options);
+        let (id, size) = (identity.id(), identity.size());
+        if let Ok(Some(object)) = self.sound_object_on(backend, &identity).await {
+            // A stream that turned out to be there already, or two stores of one image at once.
+            if self.remove_spare(backend, &receipt.id).await {
+                keys.push(key);
+            }
+            self.inner.catalogue.commit(snapshot, Vec::new(), keys).await?;
+            return Ok(BackendCopy { id, size, stored_bytes: 0, object });
         }
+        keys.push(key);
+        let placement = NewPlacement {
+            backend: backend.to_owned(),
+            object: receipt.id.clone(),
+            encoding: Encoding::Raw,
+            stored_bytes: receipt.size,
+        };
+        self.inner.catalogue.commit(snapshot, vec![placement], keys).await?;
+        if shared {
+            self.ensure_it_outlived(backend, &receipt.id).await?;
+        }
+        Ok(BackendCopy { id, size, stored_bytes: receipt.size, object: receipt.id })
     }
 
-    /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
+    /// Removes an object that nobody needs, and says whether nothing is left to be removed. If it is, the intent of its
+    /// attempt has to stay.
     ///
     /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the
     /// catalogue knows of is never spare.
-    async fn remove_spare(&self, backend: &str, object: &ObjectId) {
+    async fn remove_spare(&self, backend: &str, object: &ObjectId) -> bool {
         let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
-            (Ok(Some(_)), _) => return,
-            (Ok(None), Ok(there)) => there.slot.remove(object).await,
+            (Ok(Some(_)), _) => return true,
+            (Ok(None), Ok(there)) => there.objects.delete(object).await,
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
-        if let Err(error) = removed {
+        if let Err(error) = &removed {
             tracing::warn!(backend, %object, %error, "an object of no use could not be removed");
         }
+        removed.is_ok()
     }
 
     /// Makes sure of an object whose name is not this store's own: whoever removed the same image may have removed it
     /// between its store and its record. From the record on, a removal would be one of this snapshot.
-    async fn outlived(&self, backend: &str, object: &ObjectId) -> Result<()> {
-        match self.backend(backend).await?.slot.stat(object).await {
+    async fn ensure_it_outlived(&self, backend: &str, object: &ObjectId) -> Result<()> {
+        match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
                 Err(Error::conflict("the same image was removed while it was stored")
@@ -205,35 +213,6 @@ impl Host {
         }
     }
 
-    /// Hands the bytes to the adapter. The identity of a file that changed while it was read is an error, and then the
-    /// object that may have been made of it is removed again.
-    async fn send(
-        &self,
-        attempt: &Attempt,
-        backend: &str,
-        hint: StoreHint,
-        base: Option<SnapshotId>,
-        body: Body,
-        reading: Reading,
-    ) -> Result<(Receipt, Identity)> {
-        let adapter = attempt.adapter();
-        let base = match base {
-            Some(base) if adapter.description().features.lineage => self.object_on(backend, base).await?,
-            _ => None,
-        };
-        let receipt = match &base {
-            Some(base) => attempt.run(adapter.incremental_update(base, body, hint)).await,
-            None => attempt.run(adapter.store(body, hint)).await,
-        }?;
-        match reading.identity().await {
-            Ok(identity) => Ok((receipt, identity)),
-            Err(error) => {
-                self.remove_spare(backend, &receipt.id).await;
-                Err(error)
-            }
-        }
-    }
-
     /// Whether the backend holds this very image. Hashes it only if it might.
     async fn there_already(
         &self,
@@ -241,20 +220,20 @@ impl Host {
         file: &FileSource,
         base: Option<SnapshotId>,
         options: &StoreOptions,
-    ) -> Result<Option<Put>> {
+    ) -> Result<Option<BackendCopy>> {
         if self.inner.catalogue.by_size(file.size()).await?.is_empty() {
             return Ok(None);
         }
         let identity = file.identify(None).await?;
         let Some(object) = self.sound_object_on(backend, &identity).await? else { return Ok(None) };
         self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), Vec::new()).await?;
-        Ok(Some(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
+        Ok(Some(BackendCopy { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
     }
 
     /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
-        match self.backend(backend).await?.slot.stat(&object).await {
+        match self.backend(backend).await?.objects.stat(&object).await {
             Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
@@ -272,19 +251,12 @@ impl Host {
     }
 }
 
-struct Put {
+/// An image on a backend.
+pub(super) struct BackendCopy {
     id: SnapshotId,
     size: u64,
     stored_bytes: u64,
     object: ObjectId,
-}
-
-/// The same source once more, if it can be read again.
-fn again(source: &Source) -> Option<Source> {
-    match source {
-        Source::File(file) => Some(Source::File(file.clone())),
-        Source::Stream(_) => None,
-    }
 }
 
 fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOptions) -> NewSnapshot {
@@ -310,10 +282,4 @@ fn worth_another(error: &Error) -> bool {
             | ErrorKind::RateLimited(_)
             | ErrorKind::InsufficientBalance(_)
     ) && error.backend().is_some()
-}
-
-/// Whether the backend may hold the object although the store failed: a reply that was lost, a guest that was cut.
-fn outcome_unknown(error: &Error) -> bool {
-    use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
-    error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
 }

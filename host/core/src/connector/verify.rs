@@ -87,8 +87,8 @@ impl Host {
     ) -> Result<()> {
         // Whatever keeps the backend from being opened says nothing about what it holds.
         let backend = self.backend(&placement.backend).await;
-        let slot = &backend.map_err(|error| Error::unavailable(error.message()))?.slot;
-        let stat = slot.stat(&placement.object).await?;
+        let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
+        let stat = objects.stat(&placement.object).await?;
         if stat.size != placement.stored_bytes {
             return Err(Error::corrupt(format!(
                 "the object has {} bytes where {} were stored",

@@ -19,7 +19,7 @@ const MAX_PREEMPTIONS: u8 = 8;
 /// begin → run → end ─┬─ None: the outcome stands
 ///                    └─ Some(next attempt): do it again there
 /// ```
-pub struct Attempt {
+pub(super) struct Attempt {
     slot: Slot,
     role: Role,
     /// How often the operation was cut before.
@@ -43,7 +43,7 @@ impl Attempt {
     }
 
     /// The adapter whose attempt it is.
-    pub fn adapter(&self) -> &Arc<Adapter> {
+    pub(super) fn adapter(&self) -> &Arc<Adapter> {
         match &self.role {
             Role::Serving(lease, _) => lease.generation().adapter(),
             Role::Control { trial, .. } => trial.predecessor().adapter(),
@@ -61,7 +61,7 @@ impl Attempt {
     ///
     /// # Errors
     /// Its own; `unavailable` if the drain deadline of a swap cut it.
-    pub async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Role::Serving(lease, _) = &self.role else { return work.await };
         match lease.until_preempted(work).await {
             Some(outcome) => outcome,
@@ -80,7 +80,7 @@ impl Attempt {
     /// Ends the attempt with what came of the operation. Gives another attempt if the operation is to be done again, from its
     /// beginning: on the new generation if it was cut, on the predecessor if it failed on trial. `repeatable` says
     /// whether it can be: a removal always, a store only from bytes that can be read again and under a fresh key.
-    pub fn end(self, outcome: std::result::Result<(), &Error>, repeatable: bool) -> Option<Attempt> {
+    pub(super) fn end(self, outcome: std::result::Result<(), &Error>, repeatable: bool) -> Option<Attempt> {
         let was_preempted = self.was_preempted.load(Ordering::Relaxed);
         let Self { slot, role, preemptions, .. } = self;
         match role {

@@ -18,7 +18,7 @@ use super::trial::Trial;
 use crate::Adapter;
 
 /// One version of a backend's adapter.
-pub struct Generation {
+pub(super) struct Generation {
     adapter: Arc<Adapter>,
     /// 0 until it serves.
     number: AtomicU64,
@@ -52,27 +52,27 @@ impl Generation {
     }
 
     /// The adapter.
-    pub fn adapter(&self) -> &Arc<Adapter> {
+    pub(super) fn adapter(&self) -> &Arc<Adapter> {
         &self.adapter
     }
 
     /// Counts up from 1, over restarts too.
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
     }
 
     /// When it began to serve, in seconds since 1970-01-01 UTC.
-    pub fn since(&self) -> u64 {
+    pub(super) fn since(&self) -> u64 {
         self.since.load(Ordering::Acquire)
     }
 
     /// The operations that run on it.
-    pub fn in_flight(&self) -> u64 {
+    pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::SeqCst)
     }
 
     /// How long after it took over the first operation began on it.
-    pub fn first_operation_after(&self) -> Option<Duration> {
+    pub(super) fn first_operation_after(&self) -> Option<Duration> {
         self.first.get().copied()
     }
 

@@ -5,23 +5,25 @@
 //! a component that does not work never serves. Operations that began on a generation end on it (`generation.rs`); what
 //! the drain deadline preemptions is done again on the new one where that is safe (`attempt.rs`, `read.rs`). For a while the
 //! predecessor stays loaded: what fails on the new generation is tried on it (`trial.rs`), and if the new one fails more
-//! (`rollback_policy.rs`), the predecessor takes over again.
+//! (`rollback_policy.rs`), the predecessor takes over again. All of this stays within the slot, which is a `Backend` for everybody else
+//! (`backend.rs`).
 //!
 //! Swaps of one slot wait for each other, in the order in which they were asked for; nothing else waits for a swap. What
 //! happened is kept by a [`SwapLog`] (`swap_log.rs`), and which component serves after a restart follows from it
 //! (`history.rs`).
 
 mod attempt;
+mod backend;
 mod change;
 mod generation;
 mod history;
 mod open;
+mod part;
 mod read;
 mod rollback_policy;
 mod swap_log;
 mod trial;
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,16 +31,14 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::task::{AbortHandle, JoinSet};
 
-pub use attempt::Attempt;
 pub use change::SwapOptions;
-pub use generation::Generation;
 pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
-pub use rollback_policy::{Counts, RollbackThreshold, by_chance, is_worse};
 pub use swap_log::{InMemorySwapLog, SwapLog};
 
 use super::stage::{OnStage, Stage, StageTime, Stages, SwapReport};
 use super::{Adapter, BackendSpec, Sandbox};
-use tidelock_types::{ArchiveState, Health, InventoryPage, ObjectId, ObjectStat, Result};
+use attempt::Attempt;
+use generation::Generation;
 
 /// How a backend changes its adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,18 @@ impl Default for SlotOptions {
     }
 }
 
+/// The generation that serves.
+pub struct Serving {
+    /// Its adapter.
+    pub adapter: Arc<Adapter>,
+    /// Its number, counting up from 1, over restarts too.
+    pub generation: u64,
+    /// When it began to serve, in seconds since 1970-01-01 UTC.
+    pub since: u64,
+    /// How long after it took over the first operation began on it.
+    pub first_operation_after: Option<Duration>,
+}
+
 /// A backend's place for an adapter. Cheap to clone; all clones are the same place.
 #[derive(Clone)]
 pub struct Slot(Arc<SlotInner>);
@@ -109,12 +121,22 @@ struct SlotInner {
 
 impl Slot {
     /// The backend's name.
-    pub fn backend(&self) -> &str {
+    fn backend(&self) -> &str {
         &self.0.spec.name
     }
 
-    /// The generation that serves now. To look at; operations go through [`Slot::begin`] and what is built on it.
-    pub fn current(&self) -> Arc<Generation> {
+    /// What serves now. To look at: operations go through the [`tidelock_backend::Backend`] that a slot is.
+    pub fn serving(&self) -> Serving {
+        let generation = self.0.current.load();
+        Serving {
+            adapter: generation.adapter().clone(),
+            generation: generation.number(),
+            since: generation.since(),
+            first_operation_after: generation.first_operation_after(),
+        }
+    }
+
+    fn current(&self) -> Arc<Generation> {
         self.0.current.load_full()
     }
 
@@ -130,7 +152,7 @@ impl Slot {
     }
 
     /// Begins an operation on the generation that serves, or on a canary if it is its attempt.
-    pub fn begin(&self) -> Attempt {
+    fn begin(&self) -> Attempt {
         if let Some(canary) = self.0.canary.load_full()
             && self.is_for_canary()
         {
@@ -156,59 +178,6 @@ impl Slot {
         let step = (share.clamp(0.0, 1.0) * 10_000.0).round() as u64;
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed) % 10_000;
         (number + 1) * step / 10_000 > number * step / 10_000
-    }
-
-    /// Does an operation that may be done again at any time.
-    async fn call<T, B: Future<Output = Result<T>>>(&self, operation: impl Fn(Arc<Adapter>) -> B) -> Result<T> {
-        let mut attempt = self.begin();
-        loop {
-            let outcome = attempt.run(operation(attempt.adapter().clone())).await;
-            match attempt.end(outcome.as_ref().map(|_| ()), true) {
-                Some(next) => attempt = next,
-                None => return outcome,
-            }
-        }
-    }
-
-    /// What the backend says about an object.
-    ///
-    /// # Errors
-    /// As [`Adapter::stat`].
-    pub async fn stat(&self, id: &ObjectId) -> Result<ObjectStat> {
-        self.call(|adapter| async move { adapter.stat(id).await }).await
-    }
-
-    /// Removes an object; one that is not there is success.
-    ///
-    /// # Errors
-    /// As [`Adapter::remove`].
-    pub async fn remove(&self, id: &ObjectId) -> Result<()> {
-        self.call(|adapter| async move { adapter.remove(id).await }).await
-    }
-
-    /// Whether the backend would serve now.
-    ///
-    /// # Errors
-    /// As [`Adapter::probe`].
-    pub async fn probe(&self) -> Result<Health> {
-        self.call(|adapter| async move { adapter.probe().await }).await
-    }
-
-    /// Asks that an object become readable for so many days.
-    ///
-    /// # Errors
-    /// As [`Adapter::restore`].
-    pub async fn restore(&self, id: &ObjectId, days: u32) -> Result<ArchiveState> {
-        self.call(|adapter| async move { adapter.restore(id, days).await }).await
-    }
-
-    /// Some of the objects that the backend holds.
-    ///
-    /// # Errors
-    /// As [`Adapter::list_objects`].
-    pub async fn list_objects(&self, cursor: Option<String>, limit: u32) -> Result<InventoryPage> {
-        let cursor = &cursor;
-        self.call(|adapter| async move { adapter.list_objects(cursor.clone(), limit).await }).await
     }
 
     /// How long an operation may go on on a generation that was replaced.

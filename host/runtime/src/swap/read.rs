@@ -1,10 +1,9 @@
 //! A body that outlives the generation it began on.
 //!
 //! Bytes come from the generation that served when the read began. If that is cut, or fails while it is on trial, the
-//! read is begun again on another one at the byte where it stopped: objects do not change, and whoever opens them here
-//! checks every byte. The reader sees one body.
+//! read is begun again on another one at the byte where it stopped: objects do not change, and the caller checks every
+//! byte that it is given. The reader sees one body.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -14,11 +13,9 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 
 use super::attempt::{Attempt, Preempted};
+use super::part::Part;
 use super::{Generation, Slot};
-use crate::Adapter;
 use tidelock_types::{Body, Error, Result};
-
-type OpenBody = Arc<dyn Fn(Arc<Adapter>, u64) -> BoxFuture<'static, Result<Body>> + Send + Sync>;
 
 /// Where a body lies between two reads, so that a cut finds it.
 #[derive(Default)]
@@ -52,23 +49,20 @@ fn lock(cell: &Mutex<Cell>) -> std::sync::MutexGuard<'_, Cell> {
 }
 
 impl Slot {
-    /// Reads an object. `open` gives its bytes from the one with the given number on (0 at first); it may be called again
-    /// after some of them have been handed out.
+    /// Reads an object, or a part of it.
     ///
     /// # Errors
-    /// Those of `open`. A body that is cut ends in an error only if it cannot be begun again.
-    pub async fn read<F, B>(&self, open: F) -> Result<Body>
-    where
-        F: Fn(Arc<Adapter>, u64) -> B + Send + Sync + 'static,
-        B: Future<Output = Result<Body>> + Send + 'static,
-    {
-        let open: OpenBody = Arc::new(move |adapter, given| open(adapter, given).boxed());
+    /// As [`crate::Adapter::retrieve`]. A body that is cut ends in an error only if it cannot be begun again.
+    pub(super) async fn read(&self, part: Part) -> Result<Body> {
+        if part.is_empty() {
+            return Ok(Body::from_bytes(""));
+        }
         let mut attempt = self.begin();
         loop {
-            match attempt.run(open(attempt.adapter().clone(), 0)).await {
+            match attempt.run(part.open(attempt.adapter(), 0, None)).await {
                 Ok(body) => {
                     let size = body.remaining();
-                    return Ok(Body::new(Reading::of(attempt, body, open), size));
+                    return Ok(Body::new(Reading::of(attempt, body, part), size));
                 }
                 Err(error) => match attempt.end(Err(&error), true) {
                     Some(next) => attempt = next,
@@ -81,7 +75,9 @@ impl Slot {
 
 struct Reading {
     cell: Arc<Mutex<Cell>>,
-    open: OpenBody,
+    part: Arc<Part>,
+    /// How many bytes there are in all, if that is known.
+    size: Option<u64>,
     given: u64,
     opening: Option<BoxFuture<'static, (Attempt, Result<Body>)>>,
 }
@@ -96,8 +92,9 @@ enum Seen {
 }
 
 impl Reading {
-    fn of(attempt: Attempt, body: Body, open: OpenBody) -> Self {
-        let reading = Self { cell: Arc::default(), open, given: 0, opening: None };
+    fn of(attempt: Attempt, body: Body, part: Part) -> Self {
+        let size = body.remaining();
+        let reading = Self { cell: Arc::default(), part: Arc::new(part), size, given: 0, opening: None };
         reading.hold(attempt, body);
         reading
     }
@@ -135,9 +132,9 @@ impl Reading {
     }
 
     fn begin_again(&mut self, attempt: Attempt) {
-        let (open, given) = (self.open.clone(), self.given);
+        let (part, given, size) = (self.part.clone(), self.given, self.size);
         self.opening = Some(Box::pin(async move {
-            let outcome = attempt.run(open(attempt.adapter().clone(), given)).await;
+            let outcome = attempt.run(part.open(attempt.adapter(), given, size)).await;
             (attempt, outcome)
         }));
     }

@@ -15,11 +15,11 @@
 
 /// Operations and how many of them failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(super) struct Counts {
     /// All that ended.
-    pub operations: u64,
+    pub(super) operations: u64,
     /// Those that failed; never more than there were operations.
-    pub failures: u64,
+    pub(super) failures: u64,
 }
 
 impl Counts {
@@ -36,13 +36,13 @@ impl std::fmt::Display for Counts {
 
 /// When a difference counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RollbackThreshold {
+pub(super) struct RollbackThreshold {
     /// The new one is not judged by fewer failures.
-    pub least_failures: u64,
+    pub(super) least_failures: u64,
     /// How improbable the counts must be if both were equally good.
-    pub level: f64,
+    pub(super) level: f64,
     /// By how much the new one's share of failures must exceed the old one's.
-    pub least_excess: f64,
+    pub(super) least_excess: f64,
 }
 
 impl Default for RollbackThreshold {
@@ -52,7 +52,7 @@ impl Default for RollbackThreshold {
 }
 
 /// Whether the new one is worse than the old one.
-pub fn is_worse(new: Counts, old: Counts, threshold: &RollbackThreshold) -> bool {
+pub(super) fn is_worse(new: Counts, old: Counts, threshold: &RollbackThreshold) -> bool {
     new.failures >= threshold.least_failures
         && new.share() - old.share() >= threshold.least_excess
         && by_chance(new, old) < threshold.level
@@ -60,7 +60,7 @@ pub fn is_worse(new: Counts, old: Counts, threshold: &RollbackThreshold) -> bool
 
 /// The probability that at least so many failures fall to the new one, were both equally good: the upper tail of the
 /// hypergeometric distribution.
-pub fn by_chance(new: Counts, old: Counts) -> f64 {
+pub(super) fn by_chance(new: Counts, old: Counts) -> f64 {
     let all = new.operations + old.operations;
     let failures = new.failures + old.failures;
     let most = failures.min(new.operations);

@@ -1,11 +1,10 @@
 //! One object: what the backend says of it, and what its bytes are.
 
+use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
 use crate::connector::labels::read_labels;
-use crate::connector::retrieve::part_of;
-use crate::runtime::Slot;
 use crate::snapshot::{Identity, identify};
-use crate::types::{ArchiveState, Body, ByteRange, Encoding, Error, ErrorKind, ObjectStat, Result};
+use crate::types::{ArchiveState, Encoding, Error, ErrorKind, ObjectStat, Result};
 
 use super::LeftState;
 use super::report::Meter;
@@ -54,22 +53,22 @@ impl Found {
 }
 
 /// Looks at an object and reads it. Asks for its restore, for so many days, if it is cold and that is wanted.
-pub(super) async fn examine(slot: &Slot, item: ImportItem, restore: Option<u32>, meter: &Meter) -> Examined {
-    let finding = match look(slot, &item, restore, meter).await {
+pub(super) async fn examine(objects: &dyn Backend, item: ImportItem, restore: Option<u32>, meter: &Meter) -> Examined {
+    let finding = match look(objects, &item, restore, meter).await {
         Ok(finding) => finding,
         Err(error) => judge(error),
     };
     Examined { item, finding }
 }
 
-async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Meter) -> Result<Finding> {
-    let stat = slot.stat(&item.object).await?;
+async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, meter: &Meter) -> Result<Finding> {
+    let stat = objects.stat(&item.object).await?;
     if let Some(state @ (ArchiveState::Archived | ArchiveState::Restoring(_))) = &stat.archive
-        && let Some(left) = thaw(slot, item, state, restore).await?
+        && let Some(left) = thaw(objects, item, state, restore).await?
     {
         return Ok(left);
     }
-    let identity = read_through(slot, item, stat.size, meter).await?;
+    let identity = read_through(objects, item, stat.size, meter).await?;
     if identity.size() != stat.size {
         let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
@@ -78,12 +77,17 @@ async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Mete
 }
 
 /// What becomes of an object that is cold; nothing if it can be read by now.
-async fn thaw(slot: &Slot, item: &ImportItem, state: &ArchiveState, restore: Option<u32>) -> Result<Option<Finding>> {
+async fn thaw(
+    objects: &dyn Backend,
+    item: &ImportItem,
+    state: &ArchiveState,
+    restore: Option<u32>,
+) -> Result<Option<Finding>> {
     let pending = |why: &str| Ok(Some(Finding::Left(LeftState::Pending, why.to_owned())));
     match (state, restore) {
         (ArchiveState::Restoring(_), _) => pending("it is being restored from cold storage"),
         (_, None) => pending("it is in cold storage, and nobody has asked for its restore"),
-        (_, Some(days)) => match slot.restore(&item.object, days).await {
+        (_, Some(days)) => match objects.restore(&item.object, days).await {
             Ok(ArchiveState::Readable(_)) => Ok(None),
             Ok(_) => pending("it is being restored from cold storage, as was asked now"),
             Err(error) if *error.kind() == ErrorKind::Unsupported => {
@@ -95,27 +99,9 @@ async fn thaw(slot: &Slot, item: &ImportItem, state: &ArchiveState, restore: Opt
 }
 
 /// Reads an object of `size` bytes, and no more than these.
-async fn read_through(slot: &Slot, item: &ImportItem, size: u64, meter: &Meter) -> Result<Identity> {
-    let object = item.object.clone();
-    let body = slot.read(move |adapter, given| {
-        let object = object.clone();
-        async move {
-            if given == 0 {
-                return adapter.retrieve(&object, None).await;
-            }
-            // Read on after a swap, from the byte where it stopped.
-            let left = size.saturating_sub(given);
-            if left == 0 {
-                Ok(Body::from_bytes(""))
-            } else if adapter.description().features.ranges {
-                adapter.retrieve(&object, Some(ByteRange::of(given, left))).await
-            } else {
-                Ok(part_of(adapter.retrieve(&object, None).await?, given, left))
-            }
-        }
-    });
+async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter: &Meter) -> Result<Identity> {
     let mut before = 0;
-    identify(body.await?, |passed| {
+    identify(objects.get(&item.object, None).await?, |passed| {
         meter.read(passed - before);
         before = passed;
         if passed <= size {

@@ -32,8 +32,8 @@ pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlo
 
 use super::Host;
 use super::labels::{keys_in, may_be_ours};
+use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
-use crate::runtime::Slot;
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 use examine::{Examined, Finding};
 use report::Meter;
@@ -75,11 +75,11 @@ impl Host {
     /// backend says if it does not answer any more. What is wrong with a single object is in the answer, not an error.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = Instant::now();
-        let slot = &self.backend(backend).await?.slot;
+        let objects = &*self.backend(backend).await?.objects;
         let mut run = Run {
             host: self,
             backend,
-            slot,
+            objects,
             queue: ImportQueue::new().await?,
             named: !options.objects.is_empty(),
             report: Imported { backend: backend.to_owned(), ..Imported::default() },
@@ -103,7 +103,7 @@ impl Host {
 struct Run<'a> {
     host: &'a Host,
     backend: &'a str,
-    slot: &'a Slot,
+    objects: &'a dyn Backend,
     options: &'a ImportOptions,
     queue: ImportQueue,
     /// Whether the caller named the objects.
@@ -119,7 +119,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Takes down everything that the adapter lists.
     async fn list(&mut self) -> Result<()> {
-        if !self.slot.current().adapter().optional_interfaces().contains(&"inventory") {
+        if !self.objects.info().inventory {
             return Err(Error::unsupported("its adapter cannot list what the backend holds")
                 .on_backend(self.backend)
                 .during("import")
@@ -127,7 +127,7 @@ impl Run<'_> {
         }
         let (mut cursor, mut barren) = (None, 0);
         loop {
-            let page = self.slot.list_objects(cursor.clone(), PAGE).await?;
+            let page = self.objects.list(cursor.clone(), PAGE).await?;
             let listed = page.entries.len();
             let new = self.queue.add(page.entries).await?;
             self.meter.found(new as u64);
@@ -156,12 +156,12 @@ impl Run<'_> {
             let Some(last) = batch.last() else { return Ok(()) };
             after = last.number;
             let unknown = self.sift(batch).await?;
-            let (slot, meter) = (self.slot, self.meter.clone());
+            let (objects, meter) = (self.objects, self.meter.clone());
             let days = self.host.backend(self.backend).await?.restore_days;
             let restore = self.options.restore.then_some(days);
             // In order, so that the catalogue lists snapshots in the order in which they were stored.
             let examined =
-                stream::iter(unknown).map(|item| examine::examine(slot, item, restore, &meter)).buffered(AT_ONCE);
+                stream::iter(unknown).map(|item| examine::examine(objects, item, restore, &meter)).buffered(AT_ONCE);
             let mut examined = std::pin::pin!(examined.ready_chunks(RECORDED));
             while let Some(some) = examined.next().await {
                 self.record(some).await?;
@@ -174,7 +174,7 @@ impl Run<'_> {
     async fn sift(&mut self, batch: Vec<ImportItem>) -> Result<Vec<ImportItem>> {
         let objects = batch.iter().map(|item| item.object.clone()).collect();
         let standing = self.host.inner.catalogue.standing(self.backend, objects).await?;
-        let features = self.slot.current().adapter().description().features;
+        let features = self.objects.info().features;
         let mut unknown = Vec::new();
         for (item, known) in batch.into_iter().zip(standing.known) {
             if keys_in(item.object.as_str()).any(|key| standing.under_way.contains(key)) {
@@ -218,7 +218,7 @@ impl Run<'_> {
 
     /// An import that was cut short may have recorded a snapshot and not yet its base.
     async fn look_for_base(&mut self, item: &ImportItem) -> Result<()> {
-        match self.slot.stat(&item.object).await {
+        match self.objects.stat(&item.object).await {
             Ok(stat) => match stat.base {
                 Some(base) => self.queue.defer_bases(vec![(item.number, base)]).await,
                 None => Ok(()),

@@ -1,0 +1,134 @@
+//! Counters for each operation of a backend: how many there were, how they failed, how long they took.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+
+use tidelock_types::{Body, Error, ErrorKind, Result};
+
+use super::around::{Around, Surrounded};
+use super::{Layer, Position};
+use crate::{Backend, Operation};
+
+/// Counts the operations of one backend.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<OperationMetrics>);
+
+impl Metrics {
+    /// The counters, which go on counting.
+    pub fn counters(&self) -> Arc<OperationMetrics> {
+        self.0.clone()
+    }
+}
+
+impl Layer for Metrics {
+    fn position(&self) -> Position {
+        Position::Metrics
+    }
+
+    fn wrap(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        Surrounded::wrap(Counted(self.0.clone()), inner)
+    }
+}
+
+/// What has been counted.
+#[derive(Debug, Default)]
+pub struct OperationMetrics([Counters; Operation::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Counters {
+    operations: AtomicU64,
+    nanoseconds: AtomicU64,
+    /// By the name of the kind. Failures are rare enough for a lock.
+    failures: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// What has been counted of one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperationCounts {
+    /// Which one.
+    pub operation: Operation,
+    /// How many have ended, well or not. A get ends when its bytes begin to come.
+    pub operations: u64,
+    /// How many have failed, by the name of the kind of error. Those that were given up count as `cancelled`; a get whose
+    /// bytes broke off later counts here too.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// How long all of them took together.
+    pub seconds: f64,
+}
+
+impl OperationMetrics {
+    /// What has been counted so far of the operations that there have been.
+    pub fn counts(&self) -> Vec<OperationCounts> {
+        let counts = Operation::ALL.into_iter().zip(&self.0).map(|(operation, counters)| OperationCounts {
+            operation,
+            operations: counters.operations.load(Ordering::Relaxed),
+            failures: counters.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            seconds: counters.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,
+        });
+        counts.filter(|counts| counts.operations > 0).collect()
+    }
+
+    fn of(&self, operation: Operation) -> &Counters {
+        // The discriminants count up from 0, in the order of `ALL`.
+        &self.0[operation as usize]
+    }
+}
+
+impl Counters {
+    fn failed(&self, kind: &ErrorKind) {
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(kind.name()).or_default() += 1;
+    }
+}
+
+/// An operation under way. Dropped before it has ended, it was given up.
+struct Running<'a> {
+    counters: &'a Counters,
+    began: Instant,
+    ended: bool,
+}
+
+impl Running<'_> {
+    fn end(&mut self, outcome: std::result::Result<(), &ErrorKind>) {
+        self.ended = true;
+        self.counters.operations.fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        if let Err(kind) = outcome {
+            self.counters.failed(kind);
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Err(&ErrorKind::Cancelled));
+        }
+    }
+}
+
+struct Counted(Arc<OperationMetrics>);
+
+impl Around for Counted {
+    async fn around<'a, T: Send + 'a>(&'a self, operation: Operation, work: BoxFuture<'a, Result<T>>) -> Result<T> {
+        let mut running = Running { counters: self.0.of(operation), began: Instant::now(), ended: false };
+        let outcome = work.await;
+        running.end(outcome.as_ref().map(drop).map_err(Error::kind));
+        outcome
+    }
+
+    fn body(&self, body: Body) -> Body {
+        let (size, counters) = (body.remaining(), self.0.clone());
+        let chunks = body.inspect(move |chunk| {
+            if let Err(error) = chunk {
+                counters.of(Operation::Get).failed(error.kind());
+            }
+        });
+        Body::new(chunks, size)
+    }
+}

@@ -1,0 +1,233 @@
+//! A store as its backend sees it: attempts, each under a fresh key whose intent is in the catalogue.
+//!
+//! Whoever makes the attempts (a swap slot, a layer that retries), the catalogue knows of each before its first byte
+//! leaves. The intent of one that failed is ended if the failure rules out that there is an object; otherwise it stays, and
+//! garbage collection looks for the object once this host is gone. The intents of those that succeeded are ended by
+//! the transaction that records the object, or stay if that never comes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::labels::{self, fresh_key};
+use super::{Host, StoreOptions};
+use crate::backend::{UploadAttempt, UploadSource};
+use crate::snapshot::{Reading, Source};
+use crate::types::{Error, ErrorKind, Features, Receipt, Result, SnapshotId, StoreHint};
+
+/// One image on its way to one backend.
+pub(super) struct StoreUpload {
+    host: Host,
+    backend: String,
+    /// Empty once a source that can be read only once has been read.
+    source: Mutex<Option<Source>>,
+    replayable: bool,
+    base: Option<SnapshotId>,
+    options: StoreOptions,
+    attempts: Mutex<Vec<Attempt>>,
+}
+
+struct Attempt {
+    key: String,
+    reading: Reading,
+    receipt: Option<Receipt>,
+}
+
+/// An attempt that succeeded.
+pub(super) struct StoredAttempt {
+    /// Its key, whose intent has yet to be ended.
+    pub(super) key: String,
+    /// What was stored.
+    pub(super) receipt: Receipt,
+    /// What its bytes turned out to be.
+    pub(super) reading: Reading,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StoreUpload {
+    pub(super) fn new(
+        host: &Host,
+        backend: &str,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            host: host.clone(),
+            backend: backend.to_owned(),
+            replayable: matches!(source, Source::File(_)),
+            source: Mutex::new(Some(source)),
+            base,
+            options: options.clone(),
+            attempts: Mutex::default(),
+        })
+    }
+
+    /// Takes the attempts that have succeeded: usually one.
+    pub(super) fn take_stored(&self) -> Vec<StoredAttempt> {
+        let attempts = std::mem::take(&mut *lock(&self.attempts)).into_iter();
+        let stored = attempts.filter_map(|Attempt { key, reading, receipt }| {
+            let receipt = receipt?;
+            Some(StoredAttempt { key, receipt, reading })
+        });
+        stored.collect()
+    }
+
+    fn source(&self) -> Result<Source> {
+        let mut source = lock(&self.source);
+        let again = source.as_ref().and_then(again);
+        std::mem::replace(&mut *source, again)
+            .ok_or_else(|| Error::invalid("the image comes from a stream, which can be read only once"))
+    }
+
+    async fn begin_attempt(&self, features: Features) -> Result<UploadAttempt> {
+        let base = match self.base {
+            Some(base) if features.lineage => self.host.object_on(&self.backend, base).await?,
+            _ => None,
+        };
+        let labels = match features.labels {
+            true => labels::labels(self.base, self.options.name.as_deref()),
+            false => Vec::new(),
+        };
+        let key = fresh_key()?;
+        let source = self.source()?;
+        let hint = StoreHint { key: key.clone(), size: source.size(), labels };
+        let (body, reading) = source.read(self.options.progress.clone());
+        let inner = &self.host.inner;
+        inner.catalogue.begin_intent(&key, &self.backend, inner.owner.name()).await?;
+        lock(&self.attempts).push(Attempt { key, reading, receipt: None });
+        Ok(UploadAttempt { body, hint, base })
+    }
+
+    async fn end_attempt(&self, key: &str, outcome: std::result::Result<&Receipt, &Error>) -> Result<()> {
+        match outcome {
+            Ok(receipt) => {
+                let mut attempts = lock(&self.attempts);
+                if let Some(attempt) = attempts.iter_mut().find(|attempt| attempt.key == key) {
+                    attempt.receipt = Some(receipt.clone());
+                }
+                Ok(())
+            }
+            Err(error) => {
+                lock(&self.attempts).retain(|attempt| attempt.key != key);
+                match effect_unknown(error) {
+                    true => Ok(()),
+                    false => self.host.inner.catalogue.end_intent(key).await,
+                }
+            }
+        }
+    }
+}
+
+impl UploadSource for StoreUpload {
+    fn is_replayable(&self) -> bool {
+        self.replayable
+    }
+
+    fn begin(&self, features: Features) -> BoxFuture<'_, Result<UploadAttempt>> {
+        self.begin_attempt(features).boxed()
+    }
+
+    fn end<'a>(
+        &'a self,
+        key: &'a str,
+        outcome: std::result::Result<&'a Receipt, &'a Error>,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.end_attempt(key, outcome).boxed()
+    }
+}
+
+/// The same source once more, if it can be read again.
+pub(super) fn again(source: &Source) -> Option<Source> {
+    match source {
+        Source::File(file) => Some(Source::File(file.clone())),
+        Source::Stream(_) => None,
+    }
+}
+
+/// Whether the backend may hold the object although the store failed: a reply that was lost, a guest that was cut.
+fn effect_unknown(error: &Error) -> bool {
+    use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
+    error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoSecrets;
+    use crate::backend::testing::MemoryBackend;
+    use crate::backend::{Backend as _, Operation, Upload};
+    use crate::config::Config;
+    use crate::snapshot::{FileSource, StreamSource};
+
+    async fn host(dir: &std::path::Path) -> Host {
+        Host::open_lazily(&Config::embedded_default(dir), Arc::new(NoSecrets)).await.unwrap()
+    }
+
+    fn file(bytes: &[u8]) -> Source {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        Source::File(FileSource::new(file, "image").unwrap())
+    }
+
+    fn upload(host: &Host, source: Source) -> Arc<StoreUpload> {
+        StoreUpload::new(host, "memory", source, None, &StoreOptions::default())
+    }
+
+    async fn intents(host: &Host) -> Vec<String> {
+        let intents = host.inner.catalogue.stale_intents(|_| false).await.unwrap();
+        intents.into_iter().map(|intent| intent.key).collect()
+    }
+
+    #[tokio::test]
+    async fn every_object_that_an_attempt_may_have_left_has_a_placement_or_an_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, memory) = (host(dir.path()).await, MemoryBackend::new("memory"));
+        let source = upload(&host, file(b"image"));
+        let put = || memory.put(Upload::new(source.clone()));
+        // Known to have had no effect; an answer that was lost; and one that was given up with its bytes on the way.
+        memory.fail_next(Operation::Put, ErrorKind::RateLimited(None), false);
+        put().await.unwrap_err();
+        assert_eq!(intents(&host).await, [""; 0]);
+        memory.fail_next(Operation::Put, ErrorKind::TimedOut, true);
+        put().await.unwrap_err();
+        assert_eq!(intents(&host).await, memory.objects());
+        drop(source.begin(memory.info().features).await.unwrap());
+        let receipt = put().await.unwrap();
+        assert_eq!(intents(&host).await.len(), 3);
+        let stored = source.take_stored();
+        assert!(stored.len() == 1 && stored[0].receipt == receipt);
+        host.record("memory", receipt.clone(), stored, None, &StoreOptions::default()).await.unwrap();
+        let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
+        assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
+        let (left, objects) = (intents(&host).await, memory.objects());
+        assert_eq!((left.len(), objects.len()), (2, 2));
+        assert!(objects.iter().all(|object| left.contains(object) || *object == receipt.id.as_str()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_one_attempt_and_a_refused_one_leaves_no_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, memory) = (host(dir.path()).await, MemoryBackend::new("memory"));
+        let source = upload(&host, Source::Stream(StreamSource::new(&b"image"[..], "stream")));
+        assert!(!source.is_replayable());
+        memory.fail_next(Operation::Put, ErrorKind::Denied, false);
+        memory.put(Upload::new(source.clone())).await.unwrap_err();
+        let error = memory.put(Upload::new(source)).await.unwrap_err();
+        assert_eq!((error.kind(), error.backend()), (&ErrorKind::Invalid, None));
+        assert_eq!(intents(&host).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_of_no_attempt_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path()).await;
+        let receipt = Receipt { id: crate::types::ObjectId::new("x").unwrap(), size: 5 };
+        let error = host.record("memory", receipt, Vec::new(), None, &StoreOptions::default()).await.err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::Corrupt);
+    }
+}
