@@ -5,7 +5,7 @@
 //!
 //! `fan-out` puts the object `KEY` at `ab/cd/KEY`, where `ab` and `cd` are bytes of a hash of the key, in hex. 65,536
 //! directories keep a directory at some 15 objects when there are 1,000,000 of them, so that creating and listing stay
-//! fast on any file system. `flat` puts it at `KEY`, for few objects or for people who look at the directory.
+//! fast on any file system. `flat` puts it at `KEY`, for few objects, or to be read by people.
 //!
 //! Beside an object there may be its side file `KEY.base` (see `side.rs`). A key has no dot, so the two
 //! cannot be confused, and no id ends in `.base`.
@@ -24,7 +24,7 @@ choice! {
 }
 
 settings! {
-    /// What the operator may set.
+    /// The settings of the adapter.
     pub struct Settings {
         /// A directory below the grant in which new objects go, for example `vm/images`. Without it: the grant itself.
         prefix: String = String::new(),
@@ -33,14 +33,14 @@ settings! {
     }
 }
 
-/// What ends the name of a side file.
+/// The suffix of a side file.
 const SIDE: &str = ".base";
 
 /// The longest prefix, so that every id stays within its 1024 bytes.
 const MAX_PREFIX_BYTES: usize = 900;
 
 impl Settings {
-    /// The same, if the prefix is a path below the grant.
+    /// Validates the settings. Fails with `invalid` if the prefix is not a path below the grant.
     pub fn checked(self) -> Result<Self, Error> {
         if self.prefix.len() > MAX_PREFIX_BYTES {
             return Err(Error::invalid("setting `prefix` must be at most 900 bytes long"));
@@ -97,7 +97,7 @@ pub fn is_fan(name: &str) -> bool {
 }
 
 /// The two directories of a key: FNV-1a (64 bits) of it, folded to 16, since its low bits alone mix badly.
-/// It need not resist anyone: the host makes the keys.
+/// It need not resist attacks, since the host makes the keys.
 fn fan(key: &str) -> [String; 2] {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let folded = hash ^ (hash >> 32);

@@ -134,8 +134,9 @@ async fn read_side(path: &str) -> Result<Option<Side>, Error> {
     }
 }
 
-/// After a failed write: takes the side file away, but only when it is certain that no object needs it. That it fails
-/// is no news beside the error that led here. An object is never removed here: one that is there is not of this attempt.
+/// After a failed write: takes the side file away, but only when it is certain that no object needs it. A
+/// failure is ignored, since the first error is reported. Objects are never removed: one that is there is not of this
+/// attempt.
 async fn clear(path: &str) {
     if matches!(OBJECTS.stat(path).await, Err(Error::NotFound(_))) {
         let _ = OBJECTS.remove(&side_path(path)).await;

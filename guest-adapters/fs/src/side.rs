@@ -1,4 +1,4 @@
-//! The side file: what an object's bytes do not say.
+//! The side file: base and labels of an object.
 //!
 //! `KEY.base` lies beside the object `KEY` if that has a base or labels. It is text, a line for each fact, so that it can
 //! be read with `cat` and written by hand when a catalogue has to be rebuilt:
@@ -36,12 +36,12 @@ pub struct Side {
 }
 
 impl Side {
-    /// Whether there is nothing to be kept, and so no file.
+    /// Whether there is neither base nor label, and so no file.
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.labels.is_empty()
     }
 
-    /// The file; `invalid` if it would be longer than [`MAX_BYTES`].
+    /// Returns the contents of the file. Fails with `invalid` if it would be longer than [`MAX_BYTES`].
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut out = String::from(HEAD);
         out.push('\n');
@@ -58,7 +58,7 @@ impl Side {
         Ok(out.into_bytes())
     }
 
-    /// What is in a file; `corrupt`, with the reason, if it is not a side file.
+    /// Parses a side file. Fails with `corrupt`, with the reason, if it is not one.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
         let body = text.strip_suffix("end\n").ok_or_else(|| damaged("its end is missing"))?;

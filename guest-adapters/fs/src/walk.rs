@@ -2,7 +2,7 @@
 //!
 //! The directories of the fan-out are visited in order of their names. A cursor is `ab/cd` (go on with that directory)
 //! or `ab/cd/REST` (go on in the middle of it), where `REST` is the host's own cursor; in the flat layout it is `/REST`.
-//! Objects that are stored or removed while somebody lists may be seen or not; all others are seen once.
+//! Objects that are stored or removed during a listing may be included or not; all others are included once.
 //!
 //! A page costs the host at most about [`MAX_LISTINGS`] listings, so that a tree of empty directories, which is what
 //! many removals leave, cannot hold one call for long: it gives short pages instead.
@@ -18,7 +18,7 @@ pub const MAX_LISTINGS: u32 = 1024;
 /// How many entries are asked for when directories are looked for.
 const DIRECTORIES: u32 = 512;
 
-/// What lists a directory: the host, or a test.
+/// A source of directory listings: the host, or a test.
 #[allow(async_fn_in_trait, reason = "a guest has one thread")]
 pub trait Lister {
     /// Entries in order of their names, from `cursor` on.
@@ -142,7 +142,7 @@ fn parse(cursor: &str) -> Result<(String, Option<String>), Error> {
 }
 
 fn malformed() -> Error {
-    Error::invalid("the cursor is not one that this adapter gave with these settings")
+    Error::invalid("the cursor is not one of this adapter with these settings")
 }
 
 #[cfg(test)]

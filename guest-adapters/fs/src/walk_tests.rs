@@ -46,7 +46,7 @@ impl Lister for Tree {
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("a tree in memory made somebody wait"),
+        Poll::Pending => panic!("a tree in memory is never pending"),
     }
 }
 

@@ -8,8 +8,8 @@
 //! archived ── restore ──▶ restoring ── hours ──▶ readable until T ── T ──▶ archived
 //! ```
 //!
-//! A read of what is cold is `archived` with the state that the bucket gives; the host decides whether to ask for a
-//! restore. A restore makes a copy that is readable for some days beside the archived object, which stays where it is.
+//! Reading an archived object fails with `archived` and the state that the bucket reports; the host decides whether to ask
+//! for a restore. A restore makes a copy that is readable for some days beside the archived object, which stays where it is.
 //!
 //! Every put is on the condition that the key is free, as in the adapter `s3`, and keys lie directly below the grant's
 //! prefix; what that adapter has stored there in its layout `flat` can be read by this one.
@@ -48,7 +48,7 @@ impl Adapter for Glacier {
         let key = id.as_path()?;
         match OBJECTS.get(key, range).await {
             Ok((_, body)) => Ok(body),
-            // The refusal is the same for an object that nobody asked for and for one that is on its way.
+            // The error is the same with and without a restore in progress.
             Err(Error::Archived(_)) => Err(Error::Archived(state(key).await?)),
             Err(error) => Err(error),
         }
@@ -96,7 +96,7 @@ fn listed(entry: Entry) -> InventoryEntry {
     InventoryEntry { id: entry.key, size: entry.size, modified: entry.modified }
 }
 
-/// The state of an object whose bytes were refused a moment ago. One that became readable meanwhile is as good as restored.
+/// Returns the state of an object that could not be read. One that became readable meanwhile counts as restored.
 async fn state(key: &str) -> Result<ArchiveState, Error> {
     Ok(match OBJECTS.head(key).await?.archive {
         Some(ArchiveState::Archived) => ArchiveState::Archived,

@@ -1,4 +1,4 @@
-//! What the operator may set, and what it makes of a put and of a restore.
+//! The settings of the adapter, and the options of puts and restores.
 
 use tidelock_sdk::bucket::PutOptions;
 use tidelock_sdk::{Error, Label, choice, settings};
@@ -16,7 +16,7 @@ choice! {
 }
 
 choice! {
-    /// How fast, and how dear, a restore is.
+    /// Speed and price of a restore.
     pub enum Tier {
         /// 3 to 5 hours; 12 from `DEEP_ARCHIVE`.
         Standard = "Standard",
@@ -28,7 +28,7 @@ choice! {
 }
 
 settings! {
-    /// What the operator may set.
+    /// The settings of the adapter.
     pub struct Settings {
         /// `GLACIER` (without it), `DEEP_ARCHIVE`, or `GLACIER_IR`, which is read without a restore.
         storage_class: StorageClass = StorageClass::Glacier,
@@ -38,22 +38,22 @@ settings! {
 }
 
 impl Settings {
-    /// The same, if the settings go together.
+    /// Validates the settings. Fails with `invalid` if they contradict each other.
     pub fn checked(self) -> Result<Self, Error> {
         match (self.storage_class, self.restore_tier) {
             (StorageClass::DeepArchive, Tier::Expedited) => {
-                Err(Error::invalid("setting `restore-tier`: nothing is restored from `DEEP_ARCHIVE` as `Expedited`"))
+                Err(Error::invalid("setting `restore-tier` must not be `Expedited` with `DEEP_ARCHIVE`"))
             }
             _ => Ok(self),
         }
     }
 
-    /// What a restore is asked for with.
+    /// Returns the tier of restores.
     pub fn tier(&self) -> &'static str {
         self.restore_tier.as_str()
     }
 
-    /// What a put says beside the bytes.
+    /// Returns the options of a put.
     pub fn put_options(&self, size: Option<u64>, labels: Vec<Label>) -> PutOptions {
         PutOptions {
             size,
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn unless_it_is_said_objects_go_to_glacier_and_come_back_at_the_standard_pace() {
+    fn defaults_are_glacier_and_standard() {
         let settings = settings(&[]).unwrap();
         let options = settings.put_options(Some(7), vec![("a".into(), "b".into())]);
         assert_eq!((options.storage_class.as_deref(), settings.tier()), (Some("GLACIER"), "Standard"));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_amazon_does_not_have_is_refused() {
+    fn unsupported_combinations_are_refused() {
         assert!(settings(&[("storage-class", "DEEP_ARCHIVE"), ("restore-tier", "Bulk")]).is_ok());
         assert!(settings(&[("storage-class", "GLACIER_IR"), ("restore-tier", "Expedited")]).is_ok());
         for bad in [

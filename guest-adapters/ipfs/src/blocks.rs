@@ -1,10 +1,9 @@
-//! Where blocks come from: a CAR that has most of them in order, and one by one what it lacks.
+//! Sources of blocks: a CAR that has most of them in order, and single requests for those that it lacks.
 //!
-//! A whole file comes from the RPC as one CAR (`dag/export`), any part of one from a gateway (`entity-bytes`). A CAR has
-//! each block once; a file may have the same block in many places (an image has the same zeros over and over). So a block that is
-//! known to come again is kept, up to [`MAX_KEPT`] of them; what is needed again later than that, and what the CAR does
-//! not have for any other reason, is asked for by its name. Either way a block has the name that was asked for, or it is
-//! an error. A part of a file from the RPC comes by names alone.
+//! The RPC gives a whole file as one CAR (`dag/export`), a gateway any part of one (`entity-bytes`). A CAR has each block
+//! once, and a file may need the same block in many places (an image repeats its zeros). So up to [`MAX_KEPT`] blocks that
+//! are needed again are kept; all others that the CAR lacks are requested by CID. Every block is checked against the CID
+//! that was requested. For a part of a file, the RPC is asked for each block.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,18 +13,18 @@ use tidelock_sdk::{Body, Error};
 
 use crate::car::Car;
 use crate::cid::Cid;
-use crate::errors::{Who, success};
+use crate::errors::{Service, success};
 use crate::options::Settings;
-use crate::rpc::{Rpc, Where, whole_block};
+use crate::rpc::{Lookup, Rpc, read_block};
 use crate::sha256;
 
 /// `grants.http.gateway` in the configuration.
 const GATEWAY: Http = Http::granted("gateway");
 
-/// Blocks that are kept because they will be needed again.
+/// The most blocks that are kept for later use.
 const MAX_KEPT: usize = 4;
 
-/// Who is asked for blocks.
+/// A source of blocks.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// A daemon.
@@ -35,7 +34,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The one that the settings name: the gateway, if there is one.
+    /// Returns the configured source: the gateway, if there is one.
     pub fn of(settings: &Settings) -> Self {
         match &settings.gateway {
             Some(url) => Self::Gateway(url.clone()),
@@ -43,21 +42,21 @@ impl Source {
         }
     }
 
-    /// A block, which has its name.
+    /// Returns a block, checked against its CID.
     pub async fn block(&self, cid: &Cid) -> Result<Vec<u8>, Error> {
-        if let Some(block) = cid.holds() {
+        if let Some(block) = cid.inline_block() {
             return Ok(block.to_vec());
         }
         match self {
-            Self::Rpc(rpc) => rpc.block(cid, Where::Anywhere).await,
+            Self::Rpc(rpc) => rpc.block(cid, Lookup::Network).await,
             Self::Gateway(url) => {
                 let url = [url, "/ipfs/", &cid.to_string(), "?format=raw"].concat();
-                whole_block(cid, ask(url, "application/vnd.ipld.raw").await?).await
+                read_block(cid, ask(url, "application/vnd.ipld.raw").await?).await
             }
         }
     }
 
-    /// The blocks of a part of a file of `size` bytes whose root has been read.
+    /// Returns the blocks of a part of a file of `size` bytes. The root is already read.
     pub async fn blocks(&self, root: &Cid, size: u64, wanted: &Range<u64>) -> Result<Blocks, Error> {
         let car = match self {
             Self::Rpc(rpc) if *wanted == (0..size) => Some(rpc.export(root).await?),
@@ -76,31 +75,31 @@ impl Source {
 
 async fn ask(url: String, accept: &str) -> Result<Body, Error> {
     let request = Request::get(url).header("accept", accept);
-    Ok(success(Who::Gateway, GATEWAY.send(request).await?).await?.body)
+    Ok(success(Service::Gateway, GATEWAY.send(request).await?).await?.body)
 }
 
-/// Whether a gateway answers: it is asked for nothing, which every gateway has (the empty block that is its own name).
-pub async fn try_gateway(url: &str) -> Result<(), Error> {
+/// Fails if the gateway does not answer. Requests the empty identity block, which every gateway has.
+pub async fn probe_gateway(url: &str) -> Result<(), Error> {
     ask([url, "/ipfs/bafkqaaa?format=raw"].concat(), "application/vnd.ipld.raw").await.map(drop)
 }
 
-/// Blocks on their way.
+/// The blocks of a file, in the order of a walk.
 #[derive(Debug)]
 pub struct Blocks {
     source: Source,
     car: Option<Car>,
-    /// What the CAR gave and was not what was needed: it should be later.
+    /// A block of the CAR that is not needed yet.
     ahead: Option<(Cid, Vec<u8>)>,
     kept: VecDeque<(Cid, Vec<u8>)>,
 }
 
 impl Blocks {
-    /// A block, which has its name.
+    /// Returns a block, checked against its CID.
     pub async fn get(&mut self, cid: &Cid) -> Result<Vec<u8>, Error> {
         if let Some((_, block)) = self.kept.iter().find(|(kept, _)| kept == cid) {
             return Ok(block.clone());
         }
-        if cid.holds().is_none() {
+        if cid.inline_block().is_none() {
             self.read_on().await?;
         }
         match self.ahead.take() {
@@ -112,7 +111,7 @@ impl Blocks {
         }
     }
 
-    /// Takes the next block of the CAR, unless one waits already. One that is kept is there twice, and is passed over.
+    /// Reads the next block of the CAR, unless one is waiting. Skips blocks that are kept: the CAR repeats them.
     async fn read_on(&mut self) -> Result<(), Error> {
         while self.ahead.is_none()
             && let Some(car) = &mut self.car
@@ -126,7 +125,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// Keeps a block for the next time.
+    /// Keeps a block for later use.
     pub fn keep(&mut self, cid: &Cid, block: &[u8]) {
         let kept = match self.kept.iter().position(|(kept, _)| kept == cid).and_then(|at| self.kept.remove(at)) {
             Some(kept) => kept,

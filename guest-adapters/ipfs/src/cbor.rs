@@ -1,14 +1,14 @@
-//! As much of DAG-CBOR as a node of ours and the head of a CAR need.
+//! The subset of DAG-CBOR that the nodes of this adapter and the header of a CAR use.
 //!
-//! Only the canonical form is taken: numbers in their shortest form, lengths said beforehand. Nothing nests here, so there
-//! is no depth to bound; every length is compared with what is there before it is believed.
+//! Accepts the canonical form only: numbers in their shortest form, definite lengths. Nothing nests, so there is no depth
+//! to bound. Lengths are checked against the remaining bytes, and nothing is allocated for them.
 //!
 //! The format: <https://ipld.io/specs/codecs/dag-cbor/spec/>.
 
 use crate::Parsed;
 use crate::cid::Cid;
 
-/// The kinds of items, as the upper three bits say them.
+// Major types: the upper three bits of an item.
 const NUMBER: u8 = 0;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
@@ -19,12 +19,12 @@ const TAG: u8 = 6;
 /// The tag of a link.
 const LINK: u64 = 42;
 
-/// Takes the head of an item of this kind, and gives its number.
+/// Reads the head of an item of this major type. Returns its argument.
 fn head(kind: u8, bytes: &mut &[u8]) -> Parsed<u64> {
-    const CUT: &str = "it ends within an item";
+    const CUT: &str = "it ends inside an item";
     let (&first, rest) = bytes.split_first().ok_or(CUT)?;
     if first >> 5 != kind {
-        return Err("an item is not of the kind that stands there");
+        return Err("an item has another type than expected");
     }
     let (value, least, rest) = match first & 31 {
         small @ 0..=23 => (u64::from(small), 0, rest),
@@ -44,56 +44,56 @@ fn head(kind: u8, bytes: &mut &[u8]) -> Parsed<u64> {
             let (value, rest) = rest.split_first_chunk().ok_or(CUT)?;
             (u64::from_be_bytes(*value), 1 << 32, rest)
         }
-        _ => return Err("an item has no length"),
+        _ => return Err("an item has no definite length"),
     };
     if value < least {
-        return Err("a number is longer than it needs to be");
+        return Err("a number is not in its shortest form");
     }
     *bytes = rest;
     Ok(value)
 }
 
-/// Takes a number.
+/// Reads an unsigned number.
 pub fn number(bytes: &mut &[u8]) -> Parsed<u64> {
     head(NUMBER, bytes)
 }
 
-/// Takes a text.
+/// Reads a text.
 pub fn text<'a>(bytes: &mut &'a [u8]) -> Parsed<&'a str> {
     std::str::from_utf8(slice(TEXT, bytes)?).map_err(|_| "a text is not UTF-8")
 }
 
-/// Takes the head of a list, and gives the number of its items.
+/// Reads the head of a list. Returns the number of its items.
 pub fn list(bytes: &mut &[u8]) -> Parsed<u64> {
     head(LIST, bytes)
 }
 
-/// Takes the head of a map, and gives the number of its entries.
+/// Reads the head of a map. Returns the number of its entries.
 pub fn map(bytes: &mut &[u8]) -> Parsed<u64> {
     head(MAP, bytes)
 }
 
-/// Takes what stands behind the tag of a link: the bytes of a CID.
+/// Reads a link. Returns the bytes of its CID, unparsed.
 pub fn link_bytes<'a>(bytes: &mut &'a [u8]) -> Parsed<&'a [u8]> {
     if head(TAG, bytes)? != LINK {
-        return Err("a tag is not that of a link");
+        return Err("a tag is not the tag of a link");
     }
     slice(BYTES, bytes)?.strip_prefix(&[0]).ok_or("a link does not begin with 0")
 }
 
-/// Takes a link.
+/// Reads a link.
 pub fn link(bytes: &mut &[u8]) -> Parsed<Cid> {
     Cid::of_bytes(link_bytes(bytes)?)
 }
 
 fn slice<'a>(kind: u8, bytes: &mut &'a [u8]) -> Parsed<&'a [u8]> {
-    let length = usize::try_from(head(kind, bytes)?).map_err(|_| "a length exceeds what is there")?;
-    let (slice, rest) = bytes.split_at_checked(length).ok_or("a length exceeds what is there")?;
+    let length = usize::try_from(head(kind, bytes)?).map_err(|_| "a length exceeds the remaining bytes")?;
+    let (slice, rest) = bytes.split_at_checked(length).ok_or("a length exceeds the remaining bytes")?;
     *bytes = rest;
     Ok(slice)
 }
 
-fn put_head(kind: u8, value: u64, out: &mut Vec<u8>) {
+fn write_head(kind: u8, value: u64, out: &mut Vec<u8>) {
     let kind = kind << 5;
     match value {
         0..=23 => out.push(kind | value as u8),
@@ -113,27 +113,27 @@ fn put_head(kind: u8, value: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the head of a map of so many entries.
-pub fn put_map(entries: u64, out: &mut Vec<u8>) {
-    put_head(MAP, entries, out);
+/// Appends the head of a map with this number of entries.
+pub fn write_map(entries: u64, out: &mut Vec<u8>) {
+    write_head(MAP, entries, out);
 }
 
 /// Appends a number.
-pub fn put_number(value: u64, out: &mut Vec<u8>) {
-    put_head(NUMBER, value, out);
+pub fn write_number(value: u64, out: &mut Vec<u8>) {
+    write_head(NUMBER, value, out);
 }
 
 /// Appends a text.
-pub fn put_text(text: &str, out: &mut Vec<u8>) {
-    put_head(TEXT, text.len() as u64, out);
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
+    write_head(TEXT, text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends a link.
-pub fn put_link(cid: &Cid, out: &mut Vec<u8>) {
+pub fn write_link(cid: &Cid, out: &mut Vec<u8>) {
     let bytes = cid.to_bytes();
-    put_head(TAG, LINK, out);
-    put_head(BYTES, bytes.len() as u64 + 1, out);
+    write_head(TAG, LINK, out);
+    write_head(BYTES, bytes.len() as u64 + 1, out);
     out.push(0);
     out.extend_from_slice(&bytes);
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_shortest_form_is_taken() {
+    fn only_the_shortest_form_is_accepted() {
         for bad in [
             &[][..],
             &[0x18],
@@ -166,11 +166,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_is_taken(value: u64, word in ".{0,300}") {
+        fn values_round_trip(value: u64, word in ".{0,300}") {
             let mut bytes = Vec::new();
-            put_number(value, &mut bytes);
-            put_text(&word, &mut bytes);
-            put_map(value, &mut bytes);
+            write_number(value, &mut bytes);
+            write_text(&word, &mut bytes);
+            write_map(value, &mut bytes);
             let mut left = &bytes[..];
             prop_assert_eq!(number(&mut left), Ok(value));
             prop_assert_eq!(text(&mut left), Ok(&word[..]));
@@ -179,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_borne(bytes: Vec<u8>) {
+        fn any_bytes_are_handled(bytes: Vec<u8>) {
             let _ = (number(&mut &bytes[..]), text(&mut &bytes[..]), link(&mut &bytes[..]), list(&mut &bytes[..]), map(&mut &bytes[..]));
         }
     }

@@ -1,32 +1,34 @@
-//! The adapter `ipfs`: objects as files of IPFS, pinned by a Kubo daemon.
+//! The adapter `ipfs`: objects as files in IPFS, pinned by a Kubo daemon.
 //!
-//! An object's id is its CID, so what is stored can be had from any peer, by anybody, with any tool. The adapter believes
-//! neither daemon nor gateway: when it stores, it computes the CID itself, from digests that the host takes while the bytes
-//! pass (`tree.rs`), and refuses a daemon that says another; when it reads, every block is hashed and the order of the blocks
-//! follows from the root's name (`walk.rs`, `blocks.rs`). So what it gives is what was stored, or an error.
+//! An object's id is its CID, so any tool can read it from any peer. Neither daemon nor gateway is trusted. When storing,
+//! the adapter computes the CID from digests that the host takes of the stream (`tree.rs`), and fails if the daemon reports
+//! another. When reading, it hashes every block, and the order of the blocks follows from the root's CID (`walk.rs`,
+//! `blocks.rs`). So a read returns the bytes that were stored, or fails.
 //!
-//! | question | answer |
+//! | | |
 //! | --- | --- |
-//! | which objects are there? | those that the daemon has pinned, recursively. Bytes that it merely has, or that a peer has, can be read, but are no objects to `stat` |
-//! | which of them are ours? | pins named `NAMESPACE/KEY`, and changes: nodes of ours (`lineage.rs`), which hold that name themselves |
-//! | what is a change? | a node that links base and delta, pinned. The base's blocks stay as long as a change of it is pinned |
-//! | what is removed? | the pin. Blocks that nothing pins are collected when the operator has them collected |
+//! | objects | CIDs that the daemon has pinned recursively. Other blocks, of the daemon or of a peer, can be read, but `stat` fails with `not-found` |
+//! | objects of this backend | pins named `NAMESPACE/KEY`, and nodes of incremental objects (`lineage.rs`), which hold that name |
+//! | incremental object | a pinned node that links base and delta. The blocks of the base stay as long as the node is pinned |
+//! | removal | removes the pin. The daemon's garbage collection removes the blocks |
 //!
-//! **Equal bytes have one CID, so one pin.** Stored twice, they are one object with one id, and removing that id removes it for
-//! whoever stored it last and first: the host removes an id only when nothing in its catalogue needs it. Hosts that do not
-//! share a catalogue should not share a daemon. A change has its key in its node, so no two changes are one object.
+//! **Equal bytes have one CID and one pin.** Stored twice, they are one object, and removing it removes it for both: the host
+//! removes an id only when its catalogue no longer needs it. Hosts with different catalogues should not share a daemon.
+//! The node of an incremental object holds its key, so no two of those are one object.
 //!
-//! A store that is cut short leaves no pin. Until a change's node is pinned, its delta is kept in the daemon's own directory
-//! (MFS): a collection in between would otherwise take it.
+//! An interrupted store leaves no pin. Until the node of an incremental object is pinned, an entry in the daemon's own file
+//! system (MFS) protects its delta from garbage collection.
 //!
-//! **Limits.** Bytes that are read cross the sandbox, since each block is checked before it is given; bytes that are stored do
-//! not. Labels are not kept. Blocks have at most 2 MiB, as everywhere in IPFS.
+//! **Limits.** Bytes that are read cross the sandbox, since each block is checked; bytes that are stored do not. Labels are
+//! not kept. Blocks have at most 2 MiB, as everywhere in IPFS.
 
 mod blocks;
 mod car;
 mod cbor;
 mod cid;
 mod errors;
+#[cfg(test)]
+mod interop_tests;
 mod lineage;
 mod options;
 mod pins;
@@ -44,20 +46,20 @@ use std::ops::Range;
 use tidelock_sdk::piece_digests::{Algorithm, Plan, tap};
 use tidelock_sdk::*;
 
-use blocks::{Source, try_gateway};
+use blocks::{Source, probe_gateway};
 use cid::{Cid, Codec};
 use lineage::Lineage;
 use options::Settings;
-use rpc::{Keep, Rpc};
+use rpc::{AddAs, Rpc};
 use unixfs::File;
 use walk::Walk;
 
-/// What reading a format gives: why it is not what it should be is for whoever knows where it came from.
+/// The result of a parser. The caller turns the reason into an error, since it knows the source of the bytes.
 type Parsed<T> = Result<T, &'static str>;
-/// SHA-256 of some bytes: the host's, or in tests another.
+/// A function that computes SHA-256: that of the host, or another one in tests.
 type Sha256 = fn(&[u8]) -> [u8; 32];
 
-/// The largest block that is taken: <https://specs.ipfs.tech/bitswap-protocol/#block-sizes>.
+/// The largest block that is accepted: <https://specs.ipfs.tech/bitswap-protocol/#block-sizes>.
 const MAX_BLOCK: usize = 2 << 20;
 /// The most entries of a page of the inventory: each costs a request.
 const MAX_LISTED: u32 = 500;
@@ -78,7 +80,7 @@ impl Adapter for Ipfs {
     async fn store(data: Data, hint: StoreHint) -> Result<Receipt, Error> {
         let settings = settings()?;
         let name = settings.name(&hint.key);
-        let (cid, size) = add(&settings, data, &hint, Keep::Pinned(&name)).await?;
+        let (cid, size) = add(&settings, data, &hint, AddAs::Pin(&name)).await?;
         Ok(Receipt { id: cid.to_string(), size })
     }
 
@@ -106,9 +108,9 @@ impl Adapter for Ipfs {
         rpc.pin(&base).await?.ok_or_else(|| no_object(&base))?;
         let aside = [&settings.namespace, "-", &hint.key, ".delta"].concat();
         let stored = change(&settings, &rpc, base, delta, &hint, &aside).await;
-        // What is left there costs space and nothing else.
-        if let Err(error) = rpc.forget(&aside).await {
-            log::warn(&format!("`{aside}` is left in the daemon's files: {error:?}"));
+        // A leftover entry costs space and nothing else.
+        if let Err(error) = rpc.remove_file(&aside).await {
+            log::warn(&format!("`{aside}` could not be removed from the daemon's files: {error:?}"));
         }
         stored
     }
@@ -116,7 +118,7 @@ impl Adapter for Ipfs {
     async fn stat(id: ObjectId) -> Result<ObjectStat, Error> {
         let (cid, rpc) = (parse(&id)?, Rpc::of(&settings()?));
         rpc.pin(&cid).await?.ok_or_else(|| no_object(&cid))?;
-        let lost = || Error::corrupt(["the daemon has pinned ", &cid.to_string(), ", and lost its block"].concat());
+        let lost = || Error::corrupt(["the daemon has pinned ", &cid.to_string(), " and lost its block"].concat());
         let (size, base) = describe(&rpc, &cid).await?.ok_or_else(lost)?.map_err(|why| not_a_file(&cid, why))?;
         Ok(ObjectStat { base: base.map(|node| node.base.to_string()), ..ObjectStat::of_size(size) })
     }
@@ -129,7 +131,7 @@ impl Adapter for Ipfs {
         let settings = settings()?;
         let version = Rpc::of(&settings).version().await?;
         if let Some(gateway) = &settings.gateway {
-            try_gateway(gateway).await?;
+            probe_gateway(gateway).await?;
         }
         Ok(Health::ready(&["Kubo ", &version].concat()))
     }
@@ -139,7 +141,7 @@ impl Inventory for Ipfs {
     async fn list_objects(cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error> {
         let settings = settings()?;
         let rpc = Rpc::of(&settings);
-        // Each call reads all pins, in whatever order they come, and keeps those that are next by name.
+        // Each call reads all pins, in any order, and keeps those that are next in the order of CIDs.
         let (mut next, mut more) = (BTreeSet::new(), false);
         rpc.pins(|pin| {
             let codec = Cid::parse(&pin.cid).map(|cid| cid.codec());
@@ -160,7 +162,7 @@ impl Inventory for Ipfs {
                 Some(Ok((_, Some(node)))) if !settings.is_ours(&node.name) => {}
                 Some(Ok((size, _))) => entries.push(InventoryEntry { id: id.clone(), size, modified: None }),
                 Some(Err(_)) => {}
-                None => log::warn(&["the daemon has pinned ", id, ", and lost its block"].concat()),
+                None => log::warn(&["the daemon has pinned ", id, " and lost its block"].concat()),
             }
         }
         Ok(InventoryPage { entries, next: next.pop_last().filter(|_| more) })
@@ -176,24 +178,24 @@ fn settings() -> Result<Settings, Error> {
 }
 
 fn sha256(data: &[u8]) -> [u8; 32] {
-    // The host gives 32 bytes; anything else names nothing.
+    // The host returns 32 bytes. A digest of zeros matches no block.
     digest::sha256(data).try_into().unwrap_or_default()
 }
 
 fn parse(id: &ObjectId) -> Result<Cid, Error> {
-    Cid::parse(id).map_err(|why| Error::invalid(["`", id.as_str(), "` names no object: ", why].concat()))
+    Cid::parse(id).map_err(|why| Error::invalid(["`", id.as_str(), "` is not an object id: ", why].concat()))
 }
 
 fn no_object(cid: &Cid) -> Error {
-    Error::not_found(["the daemon has not pinned ", &cid.to_string()].concat())
+    Error::not_found(["the daemon has no pin of ", &cid.to_string()].concat())
 }
 
 fn not_a_file(cid: &Cid, why: &str) -> Error {
     Error::invalid([&cid.to_string(), " cannot be read: ", why].concat())
 }
 
-/// Adds bytes, and gives what they are called and how many they are. The daemon has to call them the same.
-async fn add(settings: &Settings, data: Data, hint: &StoreHint, keep: Keep<'_>) -> Result<(Cid, u64), Error> {
+/// Adds bytes. Returns their CID and size. Fails with `corrupt` if the daemon reports another CID.
+async fn add(settings: &Settings, data: Data, hint: &StoreHint, keep: AddAs<'_>) -> Result<(Cid, u64), Error> {
     let shape = settings.shape();
     let plan = Plan { algorithm: Algorithm::Sha256, piece_size: shape.chunk, prefix: Vec::new() };
     let (data, digests) = tap(data.forward(), &plan);
@@ -204,16 +206,16 @@ async fn add(settings: &Settings, data: Data, hint: &StoreHint, keep: Keep<'_>) 
     if said == cid {
         return Ok((cid, digests.size));
     }
-    // What it has pinned under this key is not what was sent.
-    if let Keep::Pinned(name) = keep
+    // The pin under this key is not of the bytes that were sent.
+    if let AddAs::Pin(name) = keep
         && rpc.pin(&said).await.is_ok_and(|pin| pin.as_deref() == Some(name))
     {
         let _ = rpc.unpin(&said).await;
     }
-    Err(Error::corrupt(["the daemon stored ", &said.to_string(), ", and was sent ", &cid.to_string()].concat()))
+    Err(Error::corrupt(["the daemon stored ", &said.to_string(), " instead of ", &cid.to_string()].concat()))
 }
 
-/// Stores the delta of a change, kept aside, and the node that makes it one.
+/// Stores the delta of an incremental object under the entry `aside`, and then its node.
 async fn change(
     settings: &Settings,
     rpc: &Rpc,
@@ -222,28 +224,29 @@ async fn change(
     hint: &StoreHint,
     aside: &str,
 ) -> Result<Receipt, Error> {
-    let (delta, size) = add(settings, delta, hint, Keep::Aside(aside)).await?;
+    let (delta, size) = add(settings, delta, hint, AddAs::File(aside)).await?;
     let node = Lineage { base, name: settings.name(&hint.key), size, delta };
     let cid = node.cid(sha256);
     let said = rpc.put_lineage(&node).await?;
     if said != cid {
         return Err(Error::corrupt(
-            ["the daemon stored ", &said.to_string(), ", and was sent ", &cid.to_string()].concat(),
+            ["the daemon stored ", &said.to_string(), " instead of ", &cid.to_string()].concat(),
         ));
     }
     Ok(Receipt { id: cid.to_string(), size })
 }
 
-/// The size of what the daemon has itself, and the node if it is a change. The inner error says why it is no object.
+/// Returns the size of an object in the daemon's own store, and its node if it is incremental; `None` if its block is not
+/// there. The inner error is the reason why it is not an object.
 async fn describe(rpc: &Rpc, cid: &Cid) -> Result<Option<Parsed<(u64, Option<Lineage>)>>, Error> {
-    if let Some(block) = cid.holds() {
+    if let Some(block) = cid.inline_block() {
         return Ok(Some(measure(cid, block)));
     }
     if cid.codec() == Codec::Raw {
-        // The block is the bytes; they are not read for the sake of their number.
-        return Ok(rpc.size_here(cid).await?.map(|size| Ok((size, None))));
+        // The size of the block is that of the object, so the block is not read.
+        return Ok(rpc.local_block_size(cid).await?.map(|size| Ok((size, None))));
     }
-    Ok(rpc.block_here(cid).await?.map(|block| measure(cid, &block)))
+    Ok(rpc.local_block(cid).await?.map(|block| measure(cid, &block)))
 }
 
 fn measure(cid: &Cid, block: &[u8]) -> Parsed<(u64, Option<Lineage>)> {
@@ -254,7 +257,7 @@ fn measure(cid: &Cid, block: &[u8]) -> Parsed<(u64, Option<Lineage>)> {
     }
 }
 
-/// The root of the bytes of an object, with its block: of a change, that of the delta.
+/// Returns the root of the file of an object, with its block. For an incremental object, that is the delta.
 async fn content(source: &Source, cid: Cid) -> Result<(Cid, Vec<u8>), Error> {
     let block = source.block(&cid).await?;
     if cid.codec() != Codec::DagCbor {
@@ -264,28 +267,30 @@ async fn content(source: &Source, cid: Cid) -> Result<(Cid, Vec<u8>), Error> {
     let block = source.block(&node.delta).await?;
     match measure(&node.delta, &block) {
         Ok((size, None)) if size == node.size => Ok((node.delta, block)),
-        Ok(_) => Err(Error::corrupt([&cid.to_string(), " is a change of another size than its delta"].concat())),
+        Ok(_) => Err(Error::corrupt([&cid.to_string(), " states another size than that of its delta"].concat())),
         Err(why) => Err(not_a_file(&node.delta, why)),
     }
 }
 
-/// What a range means for so many bytes.
+/// Resolves a range of an object of `size` bytes. Fails with `invalid` if it begins beyond the end.
 fn within(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> {
     let Some(ByteRange { start, end }) = range else { return Ok(0..size) };
     let end = end.unwrap_or(size).min(size);
     if start > size || start > end {
-        return Err(Error::invalid(format!("there are {size} bytes, and the range begins at {start}")));
+        return Err(Error::invalid(format!(
+            "the range {start}..{end} is not within the object, which has {size} bytes"
+        )));
     }
     Ok(start..end)
 }
 
-/// A part of a block that is at hand.
+/// Returns a part of a block as a body.
 fn cut(bytes: &[u8], wanted: &Range<u64>) -> Body {
     // Both ends are within the block.
     Body::from_bytes(bytes.get(wanted.start as usize..wanted.end as usize).unwrap_or_default().to_vec())
 }
 
-/// The bytes that a walk gives, which have to be so many.
+/// Returns the bytes of a walk as a body, which fails unless they are `size`.
 fn read(mut walk: Walk, mut blocks: blocks::Blocks, size: u64) -> Body {
     Body::from_writer(async move |out| {
         let mut left = size;

@@ -1,51 +1,52 @@
-//! A change of another object: a DAG-CBOR node that links both, whose name is the change's id.
+//! The node of an incremental object: DAG-CBOR that links base and delta. Its CID is the object's id.
 //!
 //! ```text
-//! { "base": link, "name": "NAMESPACE/KEY", "size": bytes of the change, "delta": link }
+//! { "base": link, "name": "NAMESPACE/KEY", "size": bytes of the delta, "delta": link }
 //! ```
 //!
-//! The keys stand in DAG-CBOR's order, and there are no others: a node that differs in anything is not ours. With the key
-//! in it, no two changes share a node. Anybody's tools follow the links: `ipfs cat NODE/delta`, `ipfs dag get NODE`.
+//! The keys are in the order of DAG-CBOR, and there are no others: a node that differs is not one of this adapter. It
+//! holds the object's key, so no two objects share a node. Any tool can follow the links: `ipfs cat NODE/delta`,
+//! `ipfs dag get NODE`.
 
-use crate::cbor::{link, map, number, put_link, put_map, put_number, put_text, text};
+use crate::cbor::{link, map, number, text, write_link, write_map, write_number, write_text};
 use crate::cid::{Cid, Codec};
 use crate::{Parsed, Sha256};
 
-/// What is known of a change.
+/// An incremental object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
-    /// What it changes.
+    /// The object that it changes.
     pub base: Cid,
-    /// What pins of plain objects say in their names: who stored it, under which key.
+    /// `NAMESPACE/KEY`, as in the name of the pin of a full object.
     pub name: String,
-    /// The bytes of the change.
+    /// The size of the delta, in bytes.
     pub size: u64,
-    /// The file that holds them.
+    /// The file of the delta.
     pub delta: Cid,
 }
 
 impl Lineage {
-    /// The node.
+    /// Returns the encoded node.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
-        put_map(4, &mut out);
-        put_text("base", &mut out);
-        put_link(&self.base, &mut out);
-        put_text("name", &mut out);
-        put_text(&self.name, &mut out);
-        put_text("size", &mut out);
-        put_number(self.size, &mut out);
-        put_text("delta", &mut out);
-        put_link(&self.delta, &mut out);
+        write_map(4, &mut out);
+        write_text("base", &mut out);
+        write_link(&self.base, &mut out);
+        write_text("name", &mut out);
+        write_text(&self.name, &mut out);
+        write_text("size", &mut out);
+        write_number(self.size, &mut out);
+        write_text("delta", &mut out);
+        write_link(&self.delta, &mut out);
         out
     }
 
-    /// The name of the node.
+    /// Returns the CID of the node.
     pub fn cid(&self, sha256: Sha256) -> Cid {
         Cid::of_block(Codec::DagCbor, &self.encode(), sha256)
     }
 
-    /// Reads a node.
+    /// Parses a node.
     pub fn parse(block: &[u8]) -> Parsed<Self> {
         const OTHER: &str = "it is not a node of this adapter";
         let mut left = block;
@@ -81,10 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_read_back_and_nothing_else_is_one() {
+    fn a_node_round_trips_and_nothing_else_is_one() {
         let block = sample().encode();
         assert_eq!(Lineage::parse(&block), Ok(sample()));
-        assert!(sample().cid(sha256).names(&block, sha256));
+        assert!(sample().cid(sha256).matches(&block, sha256));
         assert!(Lineage::parse(&[&block[..], &[0]].concat()).is_err());
         for cut in 0..block.len() {
             assert!(Lineage::parse(&block[..cut]).is_err());
@@ -95,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_borne(bytes: Vec<u8>) {
+        fn any_bytes_are_handled(bytes: Vec<u8>) {
             let _ = Lineage::parse(&bytes);
         }
 

@@ -1,4 +1,4 @@
-//! What the operator may set.
+//! The settings of the adapter.
 
 use tidelock_sdk::ids::is_key;
 use tidelock_sdk::settings::wrong;
@@ -7,7 +7,7 @@ use tidelock_sdk::{Error, settings};
 use crate::tree::Shape;
 
 settings! {
-    /// What the operator may set.
+    /// The settings of the adapter.
     pub struct Settings {
         /// The daemon's RPC. Without it: `http://127.0.0.1:5001`.
         rpc: String = "http://127.0.0.1:5001".to_owned(),
@@ -28,7 +28,7 @@ settings! {
 const LARGEST_CHUNK: u32 = 2_096_896;
 
 impl Settings {
-    /// The same, if each makes sense.
+    /// Validates and normalizes the settings. Fails with `invalid`, naming the setting.
     pub fn checked(mut self) -> Result<Self, Error> {
         self.rpc = base("rpc", &self.rpc)?;
         self.gateway = self.gateway.map(|url| base("gateway", &url)).transpose()?;
@@ -47,23 +47,23 @@ impl Settings {
         Ok(self)
     }
 
-    /// How new objects are divided.
+    /// Returns the layout of new files.
     pub fn shape(&self) -> Shape {
         Shape { chunk: u64::from(self.chunk_size), links: self.max_links as usize }
     }
 
-    /// What the pin of an object is called.
+    /// Returns the name of the pin of an object.
     pub fn name(&self, key: &str) -> String {
         [&self.namespace, "/", key].concat()
     }
 
-    /// Whether a pin of this name is one that this backend made.
+    /// Whether a pin of this name was made by this backend.
     pub fn is_ours(&self, name: &str) -> bool {
         name.strip_prefix(&self.namespace).and_then(|rest| rest.strip_prefix('/')).is_some_and(is_key)
     }
 }
 
-/// A URL that paths can be put behind.
+/// Validates a URL to which paths are appended.
 fn base(name: &str, url: &str) -> Result<String, Error> {
     let fits = |c: char| c.is_ascii_graphic() && c != '?' && c != '#';
     if !(url.starts_with("http://") || url.starts_with("https://")) || !url.chars().all(fits) {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn unless_it_is_said_objects_are_what_the_profile_unixfs_v1_2025_makes() {
+    fn defaults_are_those_of_the_profile_unixfs_v1_2025() {
         let settings = settings(&[]).unwrap();
         let Shape { chunk, links } = settings.shape();
         assert_eq!((chunk, links, settings.rpc.as_str()), (1 << 20, 1024, "http://127.0.0.1:5001"));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_settings_are_refused() {
         let text = |value: &str| SettingValue::Text(value.into());
         assert_eq!(settings(&[("rpc", text("https://ipfs.example/kubo/"))]).unwrap().rpc, "https://ipfs.example/kubo");
         for bad in [

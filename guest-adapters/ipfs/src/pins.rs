@@ -1,11 +1,10 @@
-//! The list of pins, read entry by entry: it may be longer than the memory.
+//! A streaming parser for the list of pins, which may be larger than memory.
 //!
 //! ```text
 //! {"Keys":{"bafk…":{"Type":"recursive","Name":"tidelock/snap-1"}, …}}
 //! ```
 //!
-//! Without pins it is `{}`. The document is only divided here, at the commas of its inner object; what an entry says is
-//! read as the JSON that it is.
+//! Without pins it is `{}`. The document is split at the commas of its inner object; `serde_json` parses each entry.
 
 use serde_json::Value;
 
@@ -17,25 +16,25 @@ const MAX_ENTRY: usize = 4096;
 /// A pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    /// The name of the block, as the daemon writes it.
+    /// The CID, as the daemon writes it.
     pub cid: String,
-    /// What the pin is called; empty if it has no name.
+    /// The name of the pin; empty if it has none.
     pub name: String,
 }
 
-/// Divides the document.
+/// The state of the parser.
 #[derive(Debug, Default)]
 pub struct Entries {
     depth: u32,
     in_text: bool,
     escaped: bool,
     begun: bool,
-    /// Of the entry that has not ended.
+    /// The entry that is not complete yet.
     entry: Vec<u8>,
 }
 
 impl Entries {
-    /// Reads on, and tells of each entry that ends.
+    /// Parses further bytes, and calls `tell` with each complete entry.
     pub fn read(&mut self, bytes: &[u8], tell: &mut impl FnMut(Pin)) -> Parsed<()> {
         for &byte in bytes {
             let outer = self.depth;
@@ -80,7 +79,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Whether the document has come to its end.
+    /// Whether the document is complete.
     pub fn whole(&self) -> bool {
         self.begun && self.depth == 0
     }
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_a_whole_list() {
+    fn a_list_without_pins_is_complete() {
         assert_eq!(read(b"{}\n", 1), Ok((Vec::new(), true)));
         assert_eq!(read(b"{\"Keys\":{}}", 1), Ok((Vec::new(), true)));
         for cut in [&b""[..], b"{", b"{\"Keys\":{"] {
@@ -115,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_comes(pins in prop::collection::vec(("[a-z0-9]{1,60}", "\\PC{0,40}"), 0..8), piece in 1usize..50) {
+        fn chunks_of_any_size(pins in prop::collection::vec(("[a-z0-9]{1,60}", "\\PC{0,40}"), 0..8), piece in 1usize..50) {
             let pins: std::collections::BTreeMap<_, _> = pins.into_iter().collect();
             let keys: serde_json::Map<_, _> = pins
                 .iter()
@@ -132,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_borne(bytes: Vec<u8>, json in "[{}\":,\\\\a ]{0,60}") {
+        fn any_bytes_are_handled(bytes: Vec<u8>, json in "[{}\":,\\\\a ]{0,60}") {
             let _ = read(&bytes, 7);
             let _ = read(json.as_bytes(), 7);
         }

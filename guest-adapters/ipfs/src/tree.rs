@@ -1,8 +1,8 @@
-//! The name that a file will have, from the digests of its pieces alone.
+//! The CID of a file, computed from the digests of its pieces.
 //!
-//! The host digests pieces of a stream that passes (`piece-digests`), so the adapter knows the name of every leaf without
-//! having seen a byte. What is above them is what Kubo's balanced layout makes: nodes of `links` leaves, nodes of `links`
-//! such nodes, and so on until one is left. A file of one piece is that piece; an empty file is the empty piece.
+//! The host digests the pieces of a stream (`piece-digests`), so the adapter knows the CID of every leaf without reading a
+//! byte. The nodes above are those of Kubo's balanced layout: nodes of `links` leaves, nodes of `links` such nodes, and so
+//! on up to one root. A file of one piece is that piece; an empty file is the empty block.
 
 use crate::cid::{Cid, Codec};
 use crate::unixfs::{Child, encode};
@@ -18,11 +18,11 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The name of a file of `size` bytes whose pieces have these digests of 32 bytes, one after the other.
+    /// Returns the CID of a file of `size` bytes. `digests` are the SHA-256 of its pieces, one after the other.
     pub fn root(self, size: u64, digests: &[u8], sha256: Sha256) -> Parsed<Cid> {
         let (leaves, rest) = digests.as_chunks::<32>();
         if !rest.is_empty() || leaves.len() as u64 != size.div_ceil(self.chunk.max(1)) {
-            return Err("there are not as many digests as pieces");
+            return Err("there is another number of digests than of pieces");
         }
         if leaves.is_empty() {
             return Ok(Cid::of_block(Codec::Raw, b"", sha256));
@@ -48,7 +48,7 @@ impl Shape {
     }
 }
 
-/// The node above some children, as a child of its own parent.
+/// Returns the parent of these nodes, as a child of the level above.
 fn above(children: &[Child], sha256: Sha256) -> Child {
     let block = encode(children);
     let sum = |of: fn(&Child) -> u64| children.iter().map(of).fold(0, u64::wrapping_add);
@@ -69,10 +69,10 @@ mod tests {
         }
     }
 
-    /// The names that Kubo 0.43.0 gives (`ipfs add --only-hash --cid-version 1 --raw-leaves --chunker=size-CHUNK
+    /// The CIDs that Kubo 0.43.0 gives (`ipfs add --only-hash --cid-version 1 --raw-leaves --chunker=size-CHUNK
     /// --max-file-links=LINKS`) to the first bytes of 0, 1, 2, …, 250, 0, 1, ….
     #[test]
-    fn names_are_kubos() {
+    fn cids_are_those_of_kubo() {
         for (chunk, links, size, expected) in VECTORS {
             let data = bytes(size);
             let root = Shape { chunk, links }.root(size as u64, &digests(&data, chunk as usize), sha256).unwrap();

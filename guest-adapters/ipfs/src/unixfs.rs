@@ -1,8 +1,8 @@
-//! Files as IPFS has them: UnixFS in DAG-PB, which is protobuf in protobuf.
+//! Files in IPFS: UnixFS in DAG-PB, which is protobuf in protobuf.
 //!
-//! A node has links and data; the data of a file says how many bytes of it hang below each link, and may hold some
-//! itself. Read is what anybody's `ipfs add` wrote: fields in any order, leaves as raw blocks or as nodes. Written is what
-//! Kubo writes for a file with raw leaves, byte for byte, since a name follows from it.
+//! A node has links and data; the data of a file gives the number of bytes below each link, and may hold bytes itself.
+//! The reader accepts what any implementation of `ipfs add` writes: fields in any order, leaves as raw blocks or as nodes.
+//! The writer writes what Kubo writes for a file with raw leaves, byte for byte, since the CID depends on it.
 //!
 //! The formats: <https://ipld.io/specs/codecs/dag-pb/spec/>, <https://specs.ipfs.tech/unixfs/>.
 
@@ -15,30 +15,30 @@ enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Takes the next field, with its number.
+/// Reads the next field. Returns its number and value.
 fn field<'a>(bytes: &mut &'a [u8]) -> Parsed<(u64, Field<'a>)> {
-    let key = varint::take(bytes)?;
+    let key = varint::read(bytes)?;
     let value = match key & 7 {
-        0 => Field::Number(varint::take(bytes)?),
-        2 => Field::Bytes(varint::take_slice(bytes)?),
-        _ => return Err("a node has a field of a kind that it cannot have"),
+        0 => Field::Number(varint::read(bytes)?),
+        2 => Field::Bytes(varint::read_slice(bytes)?),
+        _ => return Err("a node has a field of an unexpected wire type"),
     };
     Ok((key >> 3, value))
 }
 
-/// What a node of a file says.
+/// A node of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct File<'a> {
-    /// The bytes of the file that are in the node itself; they come before those of its children.
+    /// The bytes of the file in the node itself; they come before those of its children.
     pub data: &'a [u8],
-    /// The children in order, each with the bytes of the file that are below it.
+    /// The children in order, each with the number of bytes of the file below it.
     pub children: Vec<(Cid, u64)>,
-    /// All bytes of the file in and below the node.
+    /// The number of bytes of the file in and below the node.
     pub size: u64,
 }
 
 impl<'a> File<'a> {
-    /// Reads a DAG-PB block.
+    /// Parses a DAG-PB block.
     pub fn parse(mut block: &'a [u8]) -> Parsed<Self> {
         let (mut links, mut data) = (Vec::new(), None);
         while !block.is_empty() {
@@ -50,7 +50,7 @@ impl<'a> File<'a> {
         }
         let (data, sizes, size) = content(data.ok_or("it is not a UnixFS node")?)?;
         if links.len() != sizes.len() {
-            return Err("a node has as many sizes as children, and this one has not");
+            return Err("a node has another number of sizes than of children");
         }
         let all = sizes.iter().try_fold(data.len() as u64, |all, size| all.checked_add(*size));
         let all = all.ok_or("a file exceeds 64 bits")?;
@@ -61,7 +61,7 @@ impl<'a> File<'a> {
     }
 }
 
-/// The target of a link. Its name and what it says of the size of all below are of no use here.
+/// Parses the target of a link. Its name and its total size are not used.
 fn link(mut bytes: &[u8]) -> Parsed<Cid> {
     let mut target = None;
     while !bytes.is_empty() {
@@ -71,10 +71,10 @@ fn link(mut bytes: &[u8]) -> Parsed<Cid> {
             _ => return Err("it is not a link of a DAG-PB node"),
         }
     }
-    target.ok_or("a link leads nowhere")
+    target.ok_or("a link has no target")
 }
 
-/// Bytes, sizes below, and size of a UnixFS message that is a file.
+/// Parses a UnixFS message that is a file. Returns its bytes, the sizes of its children, and its own size.
 fn content(mut bytes: &[u8]) -> Parsed<(&[u8], Vec<u64>, Option<u64>)> {
     let (mut kind, mut data, mut sizes, mut size) = (None, &[][..], Vec::new(), None);
     while !bytes.is_empty() {
@@ -83,13 +83,13 @@ fn content(mut bytes: &[u8]) -> Parsed<(&[u8], Vec<u64>, Option<u64>)> {
             (2, Field::Bytes(bytes)) => data = bytes,
             (3, Field::Number(number)) => size = Some(number),
             (4, Field::Number(number)) => sizes.push(number),
-            // Several in one field.
+            // Packed.
             (4, Field::Bytes(mut packed)) => {
                 while !packed.is_empty() {
-                    sizes.push(varint::take(&mut packed)?);
+                    sizes.push(varint::read(&mut packed)?);
                 }
             }
-            // Mode, time, and whatever else is of no use here.
+            // Mode, time and other fields are not used.
             _ => {}
         }
     }
@@ -104,7 +104,7 @@ fn content(mut bytes: &[u8]) -> Parsed<(&[u8], Vec<u64>, Option<u64>)> {
 /// A child of a node that is written.
 #[derive(Debug, Clone)]
 pub struct Child {
-    /// Its name.
+    /// Its CID.
     pub cid: Cid,
     /// The bytes of the file below it.
     pub size: u64,
@@ -117,25 +117,25 @@ pub fn encode(children: &[Child]) -> Vec<u8> {
     let mut out = Vec::with_capacity(children.len() * 56 + 32);
     let mut message = vec![0x08, 2, 0x18];
     // Those of a file that exists add up.
-    varint::put(children.iter().fold(0, |all, child| all.wrapping_add(child.size)), &mut message);
+    varint::write(children.iter().fold(0, |all, child| all.wrapping_add(child.size)), &mut message);
     for child in children {
         let mut link = vec![0x0a];
-        put_slice(&child.cid.to_bytes(), &mut link);
+        write_slice(&child.cid.to_bytes(), &mut link);
         // An empty name, which is written all the same.
         link.extend([0x12, 0, 0x18]);
-        varint::put(child.total, &mut link);
+        varint::write(child.total, &mut link);
         out.push(0x12);
-        put_slice(&link, &mut out);
+        write_slice(&link, &mut out);
         message.push(0x20);
-        varint::put(child.size, &mut message);
+        varint::write(child.size, &mut message);
     }
     out.push(0x0a);
-    put_slice(&message, &mut out);
+    write_slice(&message, &mut out);
     out
 }
 
-fn put_slice(bytes: &[u8], out: &mut Vec<u8>) {
-    varint::put(bytes.len() as u64, out);
+fn write_slice(bytes: &[u8], out: &mut Vec<u8>) {
+    varint::write(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file() {
+    fn blocks_that_are_not_files() {
         let block = encode(&[child([1; 32], 5), child([2; 32], 7)]);
         let endless = encode(&[child([1; 32], u64::MAX), child([2; 32], u64::MAX)]);
         for (bad, why) in [
@@ -170,12 +170,12 @@ mod tests {
             (b"\x0a\x02\x08\x03", "not a file"),
             (b"\x0a\x00", "not a file"),
             (b"\x0a\x04\x08\x02\x18\x01", "add up"),
-            (b"\x0a\x04\x08\x02\x20\x01", "as many sizes"),
+            (b"\x0a\x04\x08\x02\x20\x01", "number of sizes"),
             (b"\x0a\x02\x08\x02\x0a\x02\x08\x02", "DAG-PB"),
             (&endless, "exceeds"),
             (&block[..block.len() - 1], "exceeds"),
-            (b"\x12\x02\x12\x00\x0a\x02\x08\x02", "nowhere"),
-            (b"\x0d\x00\x00\x00\x00", "kind"),
+            (b"\x12\x02\x12\x00\x0a\x02\x08\x02", "no target"),
+            (b"\x0d\x00\x00\x00\x00", "wire type"),
         ] {
             let said = File::parse(bad).unwrap_err();
             assert!(said.contains(why), "{bad:?}: {said}");
@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(children in prop::collection::vec((any::<[u8; 32]>(), 0u64..1 << 40), 1..40)) {
+        fn nodes_round_trip(children in prop::collection::vec((any::<[u8; 32]>(), 0u64..1 << 40), 1..40)) {
             let children: Vec<_> = children.into_iter().map(|(digest, size)| child(digest, size)).collect();
             let block = encode(&children);
             let file = File::parse(&block).unwrap();
@@ -195,12 +195,12 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_borne(bytes: Vec<u8>) {
+        fn any_bytes_are_handled(bytes: Vec<u8>) {
             let _ = File::parse(&bytes);
         }
 
         #[test]
-        fn damage_is_borne(children in prop::collection::vec(any::<[u8; 32]>(), 1..5), at: prop::sample::Index, with: u8) {
+        fn damage_is_handled(children in prop::collection::vec(any::<[u8; 32]>(), 1..5), at: prop::sample::Index, with: u8) {
             let children: Vec<_> = children.into_iter().map(|digest| child(digest, 1 << 20)).collect();
             let mut block = encode(&children);
             let at = at.index(block.len());

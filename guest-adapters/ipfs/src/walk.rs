@@ -1,11 +1,11 @@
-//! The order in which the blocks of a file come, and what each has to be.
+//! The order of the blocks of a file, and the checks on each.
 //!
-//! A walk knows the next block by name. It is given the block, checks that there is in it what the node above announced,
-//! and gives the bytes of the file that are in it. A parent comes before its children and children in order, which is the
-//! order in which a CAR has them. What is outside of the wanted range is passed over by the sizes that the nodes say.
+//! A walk knows the CID of the next block. It takes the block, compares it with the size that the parent states, and
+//! returns the bytes of the file in it. Parents come before children and children in order, as in a CAR. Subtrees outside
+//! the wanted range are skipped, by the sizes in the nodes.
 //!
-//! That a block has its name is checked by whoever gives it. Everything else follows from the root's name: the nodes are
-//! what the name says, so their links and sizes are; and a node that contradicts itself was made so.
+//! The source of a block checks it against its CID. Everything else follows from the CID of the root, since it covers the
+//! links and sizes of all nodes; a node that contradicts its parent was made that way.
 
 use std::ops::Range;
 
@@ -13,16 +13,16 @@ use crate::Parsed;
 use crate::cid::{Cid, Codec};
 use crate::unixfs::File;
 
-/// The most links that a walk holds: those of the nodes between the root and where it is. Kubo's nodes have 174 or 1024.
+/// The most links that a walk holds: those of the nodes on the path from the root. Kubo's nodes have 174 or 1024.
 const MAX_LINKS: usize = 200_000;
 
-/// A part of a file that is still to be visited.
+/// A subtree that is still to be visited.
 #[derive(Debug)]
 struct Ahead {
     cid: Cid,
-    /// Where it begins in the file.
+    /// Its offset in the file.
     start: u64,
-    /// The bytes of the file in and below it.
+    /// The number of bytes of the file in and below it.
     size: u64,
 }
 
@@ -35,13 +35,13 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk through a file of `size` bytes, for those of `wanted`.
+    /// Starts a walk through a file of `size` bytes, for the range `wanted`.
     pub fn new(root: Cid, size: u64, wanted: Range<u64>) -> Self {
         let ahead = if wanted.is_empty() { Vec::new() } else { vec![Ahead { cid: root, start: 0, size }] };
         Self { ahead, wanted }
     }
 
-    /// The next block that is needed; `None` at the end.
+    /// Returns the CID of the next block that is needed; `None` at the end.
     pub fn next(&mut self) -> Option<Cid> {
         let wanted = |ahead: &Ahead| {
             ahead.size > 0 && ahead.start < self.wanted.end && ahead.start + ahead.size > self.wanted.start
@@ -52,30 +52,30 @@ impl Walk {
         self.ahead.last().map(|ahead| ahead.cid.clone())
     }
 
-    /// Whether the block that `next` named stands once more among those that are known to come.
+    /// Whether the block that `next` returned is needed again by a node that has been read.
     pub fn repeats(&self) -> bool {
         let mut ahead = self.ahead.iter().rev();
         ahead.next().is_some_and(|next| ahead.any(|later| later.cid == next.cid))
     }
 
-    /// Takes the block that `next` named, whose name has been checked. Gives the wanted bytes of the file in it.
+    /// Takes the block that `next` returned, checked against its CID. Returns the wanted bytes of the file in it.
     pub fn take(&mut self, block: Vec<u8>) -> Parsed<Vec<u8>> {
-        let at = self.ahead.pop().ok_or("there is a block too many")?;
+        let at = self.ahead.pop().ok_or("there is one block too many")?;
         match at.cid.codec() {
             Codec::Raw if block.len() as u64 == at.size => Ok(self.cut(block, at.start)),
-            Codec::Raw => Err("a leaf has not as many bytes as the node above says"),
-            Codec::DagCbor => Err("a file has a node that is no part of a file"),
+            Codec::Raw => Err("a leaf has another size than its parent states"),
+            Codec::DagCbor => Err("a file has a node of another format"),
             Codec::DagPb => {
                 let file = File::parse(&block)?;
                 if file.size != at.size {
-                    return Err("a node has not as many bytes as the node above says");
+                    return Err("a node has another size than its parent states");
                 }
                 if self.ahead.len() + file.children.len() > MAX_LINKS {
                     return Err("a file has too many links at once");
                 }
                 let mut end = at.start + at.size;
                 for (cid, size) in file.children.into_iter().rev() {
-                    // They add up to what is left: `File` has seen to that.
+                    // `File::parse` has checked that the sizes add up.
                     end -= size;
                     self.ahead.push(Ahead { cid, start: end, size });
                 }
@@ -85,7 +85,7 @@ impl Walk {
         }
     }
 
-    /// What is wanted of bytes that begin at `start`.
+    /// Returns the wanted part of bytes at the offset `start`.
     fn cut(&self, mut bytes: Vec<u8>, start: u64) -> Vec<u8> {
         let end = start + bytes.len() as u64;
         // Within the bytes, so within memory.
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_contradicts_the_one_above_is_noticed() {
+    fn a_node_that_contradicts_its_parent_is_refused() {
         let data = bytes(100);
         let (root, mut blocks) = file(&data, 7, 3);
         assert!(read(root.clone(), &blocks, 99, 0..99).is_err(), "the root's size");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_never_end_are_given_up() {
+    fn nodes_without_end_are_refused() {
         let wide: Vec<_> = (0..60_000u32)
             .map(|n| {
                 let mut digest = [0; 32];
@@ -167,7 +167,7 @@ mod tests {
         let mut taken = 0;
         let error = loop {
             walk.next().unwrap();
-            // What stands below each says that it is as large as the whole, as only somebody who means it would.
+            // Each child states the size of the whole file.
             walk.ahead.last_mut().unwrap().size = 60_000;
             match walk.take(block.clone()) {
                 Ok(_) => taken += 1,
@@ -190,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_borne(block: Vec<u8>, size in 0u64..300, wanted in 0u64..300) {
+        fn any_bytes_are_handled(block: Vec<u8>, size in 0u64..300, wanted in 0u64..300) {
             for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {
                 let mut walk = Walk::new(Cid::of_digest(codec, [0; 32]), size, wanted..size);
                 while walk.next().is_some() && walk.take(block.clone()).is_ok() {}

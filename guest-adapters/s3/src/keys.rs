@@ -1,4 +1,4 @@
-//! Where an object lies in the bucket, and what the operator may set.
+//! The keys of objects, and the settings of the adapter.
 //!
 //! The id of an object is its key, relative to the prefix of the grant; so ids stay valid when the settings change.
 //! `flat` puts the object `KEY` at `KEY`. `fan-out` puts it at `ab/KEY`, where `ab` is a byte of a hash of the key in
@@ -31,17 +31,17 @@ choice! {
 }
 
 choice! {
-    /// Who may shorten a retention.
+    /// The permission that shortens a retention.
     pub enum RetentionMode {
-        /// Whoever has the permission.
+        /// `s3:BypassGovernanceRetention`.
         Governance = "GOVERNANCE",
-        /// Nobody.
+        /// None: a retention cannot be shortened.
         Compliance = "COMPLIANCE",
     }
 }
 
 settings! {
-    /// What the operator may set.
+    /// The settings of the adapter.
     pub struct Settings {
         /// `flat` (without it) puts objects directly below the grant's prefix; `fan-out` spreads them over 256 prefixes.
         layout: Layout = Layout::Flat,
@@ -58,13 +58,13 @@ settings! {
     }
 }
 
-/// 100 years: more is a slip of the hand, and in compliance mode one that cannot be undone.
+/// 100 years. More is a typing error, which compliance mode makes permanent.
 const MAX_RETENTION_DAYS: u32 = 36_525;
 
 const DAY: u64 = 86_400;
 
 impl Settings {
-    /// The same, if the settings go together.
+    /// Validates the settings. Fails with `invalid` if they contradict each other.
     pub fn checked(self) -> Result<Self, Error> {
         if self.sse_kms_key.is_some() && !matches!(self.sse, Some(Sse::Kms | Sse::KmsTwice)) {
             return Err(Error::invalid("setting `sse-kms-key` needs setting `sse` to be `aws:kms` or `aws:kms:dsse`"));
@@ -86,7 +86,7 @@ impl Settings {
         }
     }
 
-    /// What a put says beside the bytes. `now_ms` (milliseconds since 1970) is asked for only if objects are locked.
+    /// Returns the options of a put. `now_ms` (milliseconds since 1970) is asked for only if objects are locked.
     pub fn put_options(
         &self,
         size: Option<u64>,
@@ -119,7 +119,7 @@ pub fn is_object(key: &str) -> bool {
     }
 }
 
-/// The prefix of a key: FNV-1a (32 bits) of it, folded to 8. It need not resist anyone: the host makes the keys.
+/// The prefix of a key: FNV-1a (32 bits) of it, folded to 8. It need not resist attacks, since the host makes the keys.
 fn fan(key: &str) -> String {
     let hash = key.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
     let folded = hash ^ (hash >> 16);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn no_clock() -> u64 {
-        panic!("nobody needs the time")
+        panic!("the time is not needed")
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! that comes in and turns handles into [`Data`] and [`Body`], so that an adapter never meets a raw handle. An adapter
 //! implements [`Adapter`], and as many of [`Archive`], [`Account`] and [`Inventory`] as its backend can do.
 
-#![allow(async_fn_in_trait, reason = "a guest has one thread, so nobody asks whether the futures are Send")]
+#![allow(async_fn_in_trait, reason = "a guest has one thread, so futures need not be Send")]
 
 use std::marker::PhantomData;
 
@@ -22,13 +22,12 @@ pub trait Adapter {
     /// depend on nothing.
     fn describe() -> Description;
 
-    /// Stores bytes as a new object. When it returns, the object is durable and whole; until then nobody can see it,
-    /// and if it fails nobody ever will.
+    /// Stores bytes as a new object. When it returns, the object is durable and complete. Before that it is not
+    /// visible, and never is if this fails.
     async fn store(data: Data, hint: StoreHint) -> Result<Receipt, Error>;
 
-    /// The bytes of an object, or of a part of it. An error that is known before the first byte is returned at once; a
-    /// later one is what the body ends with. A range that begins beyond the end is `invalid`, one that ends beyond it
-    /// is cut.
+    /// Returns the bytes of an object, or of a part of it. An error before the first byte is returned at once; a later one
+    /// is the result of the body. A range that begins beyond the end is `invalid`, one that ends beyond it is cut.
     async fn retrieve(id: ObjectId, range: Option<ByteRange>) -> Result<Body, Error>;
 
     /// Stores `delta` as a new object that records `base`, so that `stat` gives it back; `not-found` if there is no such
@@ -38,13 +37,13 @@ pub trait Adapter {
         Err(Error::unsupported("this adapter keeps no lineage"))
     }
 
-    /// What the backend says about an object, without reading it.
+    /// Returns the metadata of an object, without reading it.
     async fn stat(id: ObjectId) -> Result<ObjectStat, Error>;
 
-    /// Removes an object. One that is not there is success.
+    /// Removes an object. Succeeds if there is none.
     async fn remove(id: ObjectId) -> Result<(), Error>;
 
-    /// Whether the backend would serve now. Cheap, and changes nothing.
+    /// Returns whether the backend can serve now. Cheap, and changes nothing.
     async fn probe() -> Result<Health, Error>;
 }
 
@@ -57,14 +56,14 @@ pub trait Archive {
 
 /// For backends that are paid from a wallet. Export it with [`export_account!`](crate::export_account!).
 pub trait Account {
-    /// The balances as the chain or the provider gives them now.
+    /// Returns the current balances.
     async fn balance() -> Result<AccountState, Error>;
 }
 
-/// For backends that can say what they hold. Export it with [`export_inventory!`](crate::export_inventory!).
+/// For backends that can list their objects. Export it with [`export_inventory!`](crate::export_inventory!).
 pub trait Inventory {
-    /// Some of the objects that this adapter has stored, at most `limit` of them (never 0), in an order of the backend's
-    /// choosing. A page may be short or empty as long as `next` says where to go on; only a page without it is the last.
+    /// Returns some of the objects that this adapter has stored, at most `limit` of them (never 0), in an order of the backend's
+    /// choosing. A page may be short or empty as long as `next` says where to go on; only the last page has no `next`.
     async fn list_objects(cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error>;
 }
 

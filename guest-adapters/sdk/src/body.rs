@@ -1,6 +1,6 @@
-//! Bytes on their way: [`Data`] comes in, [`Body`] goes anywhere.
+//! Streams of bytes: [`Data`] is the input of a store, [`Body`] any other stream.
 //!
-//! Three things are kept true here so that no adapter has to think of them:
+//! Guarantees for adapters:
 //!
 //! - A stream of the host is handed on as a handle. [`Data::forward`] and a `Body` that a capability gave never put a
 //!   byte into the adapter's memory.
@@ -25,7 +25,7 @@ use crate::bindings::{wit_future, wit_stream};
 /// How much is asked for at once when an adapter reads for itself.
 const CHUNK: usize = 64 << 10;
 
-/// How a body ended.
+/// The result of a body.
 type Ending = Result<(), Error>;
 
 /// The bytes that `store` and `incremental_update` are given.
@@ -38,18 +38,18 @@ pub struct Data {
 }
 
 impl Data {
-    /// Hands the bytes on unread, at no cost per byte.
+    /// Returns the bytes as a body, unread, at no cost per byte.
     pub fn forward(self) -> Body {
         Body { stream: self.stream, end: End::Sound }
     }
 
-    /// All bytes, for objects that are known to be small. `invalid` if there are more than `limit`.
+    /// Returns all bytes, of objects that are known to be small. Fails with `invalid` if there are more than `limit`.
     pub async fn read_all(mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let (bytes, complete) = self.stream.up_to(limit).await;
         if complete { Ok(bytes) } else { Err(too_long()) }
     }
 
-    /// The next bytes, at most 64 KiB; `None` at the end.
+    /// Returns the next bytes, at most 64 KiB; `None` at the end.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         self.stream.next().await
     }
@@ -61,17 +61,17 @@ impl From<StreamReader<u8>> for Data {
     }
 }
 
-/// Bytes, and how they ended.
+/// A stream of bytes, with a result at its end.
 #[derive(Debug)]
 pub struct Body {
     stream: Bytes,
     end: End,
 }
 
-/// Who knows how a body ended.
+/// The source of a body's result.
 #[derive(Debug)]
 enum End {
-    /// Nobody needs to: an end that is seen is the real one.
+    /// There is none: an end that is seen is the real one.
     Sound,
     /// The host.
     Host(FutureReader<Ending>),
@@ -81,7 +81,7 @@ enum End {
     Checked(Checked),
 }
 
-/// An ending that is still to be found out.
+/// A result that is still to be computed.
 struct Checked(Pin<Box<dyn Future<Output = Ending>>>);
 
 impl fmt::Debug for Checked {
@@ -90,19 +90,19 @@ impl fmt::Debug for Checked {
     }
 }
 
-/// Between a writer here and whoever asks how it went.
+/// The result of a local writer, on its way to the reader.
 #[derive(Debug, Default)]
 struct Slot {
-    /// What the writer left, when nobody had asked yet.
+    /// The result, if it comes before the reader asks.
     result: RefCell<Option<Ending>>,
-    /// Where the writer is to say it, when the host has asked.
+    /// The future to resolve, if the host has asked.
     ask: RefCell<Option<FutureWriter<Ending>>>,
-    /// Who waits for it here.
+    /// The local task that waits for it.
     waiting: RefCell<Option<std::task::Waker>>,
 }
 
 impl Slot {
-    /// The writer's result, when it is there.
+    /// Waits for the writer's result.
     async fn left(&self) -> Ending {
         std::future::poll_fn(|context| match self.result.take() {
             Some(result) => Poll::Ready(result),
@@ -116,7 +116,7 @@ impl Slot {
 }
 
 impl Body {
-    /// A body of the adapter's own bytes.
+    /// Returns a body of these bytes.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self::from_writer(async move |writer| writer.write(bytes).await)
     }
@@ -137,10 +137,10 @@ impl Body {
             match ask {
                 Some(ask) => {
                     drop(writer);
-                    // It fails only if the reader has gone, and then nobody wants to know.
+                    // It fails only if the reader has gone, and then the result is not needed.
                     let _ = ask.write(result).await;
                 }
-                // The writer is dropped after this: who sees the end of the stream finds the result.
+                // The writer is dropped after this, so a reader that sees the end of the stream finds the result.
                 None => {
                     told.result.replace(Some(result));
                     if let Some(waker) = told.waiting.take() {
@@ -172,8 +172,8 @@ impl Body {
         Self { stream, end: End::Checked(Checked(Box::pin(ending))) }
     }
 
-    /// All bytes, for replies that are known to be small. `invalid` if there are more than `limit`, and the body's own
-    /// error if it broke off.
+    /// Returns all bytes, of replies that are known to be small. Fails with `invalid` if there are more than `limit`, and
+    /// with the body's own error.
     pub async fn read_all(mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let (bytes, complete) = self.stream.up_to(limit).await;
         if !complete {
@@ -182,17 +182,17 @@ impl Body {
         self.finish().await.map(|()| bytes)
     }
 
-    /// The first bytes, however the body goes on: for reasons and the like, never for objects.
+    /// Returns the first bytes, whether or not there are more: for reasons and the like, never for objects.
     pub async fn read_at_most(mut self, limit: usize) -> Vec<u8> {
         self.stream.up_to(limit).await.0
     }
 
-    /// The next bytes, at most 64 KiB. `None` at the end; then ask [`Body::finish`] whether it was the end.
+    /// Returns the next bytes, at most 64 KiB; `None` at the end. Then [`Body::finish`] tells whether the stream is complete.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         self.stream.next().await
     }
 
-    /// How the body ended. To be asked after the last byte.
+    /// Returns the result of the body. Call it after the last byte.
     pub async fn finish(self) -> Result<(), Error> {
         drop(self.stream);
         match self.end {
@@ -203,7 +203,7 @@ impl Body {
         }
     }
 
-    /// The handles, as the bindings want them.
+    /// Returns the handles, for the bindings.
     pub fn into_parts(self) -> (StreamReader<u8>, FutureReader<Ending>) {
         let ended = match self.end {
             // Dropping the writer makes the future resolve with the default.
@@ -231,7 +231,7 @@ impl Body {
     }
 }
 
-/// The ending of a writer that never came to its end.
+/// The result of a writer that was dropped before its end.
 fn unfinished() -> Ending {
     Err(Error::other("the adapter stopped before the end of the bytes"))
 }
@@ -248,14 +248,14 @@ impl From<Body> for (StreamReader<u8>, FutureReader<Ending>) {
     }
 }
 
-/// Where the bytes of [`Body::from_writer`] go.
+/// The writer of [`Body::from_writer`].
 #[derive(Debug)]
 pub struct BodyWriter {
     stream: StreamWriter<u8>,
 }
 
 impl BodyWriter {
-    /// Gives bytes to the reader and returns when it has taken them all; an error if the reader has gone.
+    /// Writes bytes, and returns when the reader has taken them all. Fails if the reader has gone.
     pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
         let left = self.stream.write_all(bytes).await;
         if left.is_empty() { Ok(()) } else { Err(Error::other("the reader went away before the end of the bytes")) }

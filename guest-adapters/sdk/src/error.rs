@@ -1,4 +1,4 @@
-//! Errors: short constructors, and what an HTTP reply means.
+//! Errors: short constructors, and the mapping of HTTP replies.
 //!
 //! [`Error`] is the WIT variant itself. An adapter says *what happened*; what is done about it (wait, pay, go elsewhere)
 //! follows from the case alone and is the host's business.
@@ -64,12 +64,12 @@ impl Error {
         Self::InsufficientBalance(PaymentDue { amount: None, unit: None, account: None, reason: reason.into() })
     }
 
-    /// Whether it says that the object is not there.
+    /// Whether this is `not-found`.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
     }
 
-    /// What a reply other than a success means, with at most 1 KiB of its body as the reason; the rest is not read.
+    /// Returns the error for a failed reply, with at most 1 KiB of its body as the reason; the rest is not read.
     /// The mapping is that of [`Error::from_http_status`].
     pub async fn from_response(response: Response) -> Self {
         let status = response.status;
@@ -82,7 +82,7 @@ impl Error {
         Self::from_http_status(status, retry_after, reason)
     }
 
-    /// What an HTTP status means: 404 and 410 `not-found`; 401 and 403 `denied`; 409 and 412 `conflict`; 400 and 416
+    /// Returns the error for an HTTP status: 404 and 410 `not-found`; 401 and 403 `denied`; 409 and 412 `conflict`; 400 and 416
     /// `invalid`; 429 `rate-limited`; 507 `insufficient-balance`; every other 5xx `unavailable`; all else `other`.
     /// An empty reason becomes the status itself.
     pub fn from_http_status(status: u16, retry_after_ms: Option<u64>, reason: String) -> Self {
@@ -100,12 +100,12 @@ impl Error {
     }
 }
 
-/// How long a `Retry-After` header asks to wait, in milliseconds from `now_ms` (milliseconds since 1970): RFC 9110
+/// Parses a `Retry-After` header. Returns the time to wait, in milliseconds from `now_ms` (milliseconds since 1970): RFC 9110
 /// §10.2.3, seconds or a date in any of the three forms of HTTP. A date that has passed is 0; what is neither is `None`.
 pub fn retry_after_ms(value: &str, now_ms: u64) -> Option<u64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than fit are a wait that nobody survives, not an error.
+        // More digits than fit mean a wait without end, not an error.
         return Some(value.parse::<u64>().map_or(u64::MAX, |seconds| seconds.saturating_mul(1000)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
@@ -113,7 +113,7 @@ pub fn retry_after_ms(value: &str, now_ms: u64) -> Option<u64> {
     Some(at_ms.saturating_sub(now_ms))
 }
 
-/// Text for people out of whatever a backend sent: at most [`MAX_REASON_BYTES`] bytes of UTF-8, runs of blanks and
+/// Returns printable text from bytes of a backend: at most [`MAX_REASON_BYTES`] bytes of UTF-8, runs of blanks and
 /// control characters made one space.
 pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();

@@ -1,7 +1,7 @@
 //! Names: object ids, keys, and paths made of them.
 //!
 //! Whatever comes in is checked before an adapter sees it, although the host checks paths and keys again when it uses
-//! them: an adapter that builds a URL out of an id has no such second wall.
+//! them: an adapter that builds a URL out of an id has no second check.
 
 use std::fmt;
 use std::ops::Deref;

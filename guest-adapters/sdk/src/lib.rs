@@ -1,7 +1,7 @@
-//! What a storage adapter for Tidelock is written with.
+//! The SDK for storage adapters of Tidelock.
 //!
-//! An adapter is one type that implements [`Adapter`], exported by [`export_adapter!`]. It steers: it decides what to ask
-//! of which backend. The host hauls: it holds the sockets, the keys and the bytes.
+//! An adapter is one type that implements [`Adapter`], exported by [`export_adapter!`]. It decides what to ask
+//! of which backend; the host holds the sockets, the keys and the bytes.
 //!
 //! ```
 //! use tidelock_sdk::directory::{Directory, WriteOptions};
@@ -48,9 +48,9 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`adapter`] | the traits, and what stands between them and the component's exports |
-//! | [`body`] | bytes on their way, and how they ended |
-//! | [`error`] | errors, and what an HTTP reply means |
+//! | [`adapter`] | the traits, and their connection to the component's exports |
+//! | [`body`] | streams of bytes, and their results |
+//! | [`error`] | errors, and the mapping of HTTP replies |
 //! | [`ids`] | checks of ids, keys and paths |
 //! | [`metadata`] | base and labels in headers that a store keeps beside an object |
 //! | [`settings`](mod@settings) | settings, declared and read in one place |

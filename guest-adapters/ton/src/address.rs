@@ -1,15 +1,15 @@
-//! Addresses of accounts, as people write them.
+//! Addresses of accounts, as text.
 //!
 //! Either raw, `WORKCHAIN:HASH` with the hash as 64 hexadecimal digits, or *user-friendly*: 48 characters of base64, plain or
 //! for URLs, of a byte of flags, the workchain, the hash, and a checksum (CRC-16 with the polynomial 0x1021, starting at 0).
-//! Source: TEP 2. They are only checked here, so that a slip of the pen is found before money is looked for.
+//! Source: TEP 2. Addresses are only validated here, so that a typing error is found early.
 
 use data_encoding::{BASE64, BASE64URL};
 
 /// Flags of a user-friendly address: bounceable or not, and either of those for test networks.
 const FLAGS: [u8; 4] = [0x11, 0x51, 0x91, 0xd1];
 
-/// Whether this is the address of an account.
+/// Whether `text` is a valid address.
 pub fn is_address(text: &str) -> bool {
     match text.split_once(':') {
         Some((workchain, hash)) => {
@@ -61,7 +61,7 @@ mod tests {
     proptest! {
         /// The checksum finds every single wrong character.
         #[test]
-        fn a_slip_is_found(at in 0_usize..48, other in "[A-Za-z0-9_-]") {
+        fn a_typing_error_is_found(at in 0_usize..48, other in "[A-Za-z0-9_-]") {
             let good = "EQAqbua3_0G_7K_jgzhjJceolfT-TONGsY65wUoBUtZinKC1";
             let mut text = good.to_owned();
             text.replace_range(at..=at, &other);

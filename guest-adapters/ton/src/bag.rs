@@ -1,4 +1,4 @@
-//! Bags: a header, one file, and the id that follows from both and from nothing else.
+//! Bags: a header and one file, which determine the id.
 //!
 //! ```text
 //! id     = hash of the cell  piece size:u32  size of header and file:u64  root hash  header size:u64  header hash  Text
@@ -12,7 +12,7 @@
 //! one before it refers to. The lengths of chunks (41 bytes here, then 125) are those of `tonutils-go`; other
 //! implementations cut longer texts otherwise, so no description that is written here has more than one cell.
 //!
-//! An object is a bag of one file. What it is a change against is in the description, which the id covers.
+//! An object is a bag of one file. Its base is in the description, which the id covers.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
@@ -23,11 +23,11 @@ use crate::cell::{Hash, Node, ordinary};
 const HEADER_MAGIC: u32 = 0x9128_aab7;
 const NO_FEC: u32 = 0xc82a_1964;
 
-/// The smallest piece that the daemon makes, and that of all bags up to 512 MiB.
+/// The piece size of bags up to 512 MiB, the smallest that the daemon uses.
 pub const SMALLEST_PIECE: u32 = 128 << 10;
-/// The largest piece that the daemon makes, when it is told to.
+/// The largest piece size that the daemon can be configured to use.
 const LARGEST_PIECE: u32 = 8 << 20;
-/// The largest file that is thought possible: a PiB.
+/// The largest file that is accepted: a PiB.
 const LARGEST_FILE: u64 = 1 << 50;
 /// The longest name of a file with its folder.
 const LONGEST_NAME: usize = 4096;
@@ -36,7 +36,7 @@ const LONGEST_NAME: usize = 4096;
 const FIRST_CHUNK: usize = 41;
 const CHUNK: usize = 125;
 
-/// What begins the description of a bag that was stored here.
+/// The start of the description of a bag that this adapter stored.
 const MARK: &str = "tidelock";
 const BASE: &str = "tidelock base=";
 
@@ -45,17 +45,18 @@ const BASE: &str = "tidelock base=";
 pub struct BagId(pub Hash);
 
 impl BagId {
-    /// From 64 hexadecimal digits in either case; `None` for anything else.
+    /// Parses 64 hexadecimal digits in either case; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 
-    /// From what an object is called; `invalid` if that is no bag.
+    /// Parses an object id. Fails with `invalid` if it is not the id of a bag.
     pub fn of_object(id: &str) -> Result<Self, Error> {
-        Self::parse(id).ok_or_else(|| Error::invalid(["`", id, "` is not the id of a bag: 64 hex digits"].concat()))
+        Self::parse(id)
+            .ok_or_else(|| Error::invalid(["`", id, "` is not a bag id, which has 64 hexadecimal digits"].concat()))
     }
 
-    /// In lower case, as the daemon gives it.
+    /// Returns the digits in lower case, as the daemon does.
     pub fn hex(self) -> String {
         HEXLOWER.encode(&self.0)
     }
@@ -66,18 +67,18 @@ impl BagId {
 pub struct Bag {
     /// Bytes of a piece, the last of which may be shorter. Not 0.
     pub piece_size: u32,
-    /// The folder's name with a `/` behind it, or nothing.
+    /// The folder's name and a `/`, or empty.
     pub dir: String,
     /// The file's name.
     pub name: String,
-    /// The file's bytes.
+    /// The size of the file, in bytes.
     pub size: u64,
-    /// For people, and for what the object is a change against.
+    /// The description, which holds the base of an incremental object.
     pub description: String,
 }
 
 impl Bag {
-    /// The bag that the daemon makes of a file in no folder, as tonutils-storage 1.4.1 does unless a piece size is forced.
+    /// Returns the bag that the daemon makes of a file without a folder, as tonutils-storage 1.4.1 does unless a piece size is forced.
     ///
     /// The file is named after the key. A bag that ends with the end of a piece makes that daemon crash when it verifies
     /// it, now and after each start, so the name of such a file is a `_` longer. (No key has one.)
@@ -98,7 +99,7 @@ impl Bag {
         Self { piece_size, dir: String::new(), name: name.into(), size, description }
     }
 
-    /// What the pieces begin with.
+    /// Returns the header, with which the first piece begins.
     pub fn header(&self) -> Vec<u8> {
         let mut header = Vec::with_capacity(48 + self.dir.len() + self.name.len());
         header.extend(HEADER_MAGIC.to_le_bytes());
@@ -114,8 +115,7 @@ impl Bag {
         header
     }
 
-    /// Its id, given the root of the tree over its pieces. `None` for a description that does not fit a bag, and for sizes
-    /// that no bag has.
+    /// Returns its id, given the root of the tree over its pieces. `None` if description or sizes do not fit in a bag.
     pub fn id(&self, root: &Hash) -> Option<BagId> {
         let header = self.header();
         let header_size = header.len() as u64;
@@ -129,30 +129,30 @@ impl Bag {
         ordinary(&data, below.as_slice()).map(|cell| BagId(cell.hash))
     }
 
-    /// Whether its numbers are those that a bag can have. What others make has ids too.
+    /// Whether its numbers are within bounds. The id alone does not ensure that.
     pub fn is_possible(&self) -> bool {
         (1..=LARGEST_PIECE).contains(&self.piece_size)
             && self.size <= LARGEST_FILE
             && self.dir.len() + self.name.len() <= LONGEST_NAME
     }
 
-    /// How many pieces it has. Not 0: there is always a header.
+    /// Returns the number of pieces. It is not 0, since there is always a header.
     pub fn pieces(&self) -> u64 {
         self.size.saturating_add(self.header().len() as u64).div_ceil(u64::from(self.piece_size.max(1)))
     }
 
-    /// What it is a change against.
+    /// Returns its base, if it is incremental.
     pub fn base(&self) -> Option<BagId> {
         self.description.strip_prefix(BASE).and_then(BagId::parse)
     }
 }
 
-/// Whether a bag with this description was stored by this adapter, here or elsewhere.
+/// Whether this adapter stored a bag with this description, on any host.
 pub fn is_ours(description: &str) -> bool {
     description == MARK || description.strip_prefix(BASE).and_then(BagId::parse).is_some()
 }
 
-/// Appends a text to a cell's data; the cell that this cell refers to for the rest of it.
+/// Appends a text to a cell's data. Returns the cell that holds the rest of it, if any.
 fn text(text: &[u8], data: &mut Vec<u8>) -> Option<Option<Node>> {
     if text.is_empty() {
         data.push(0);

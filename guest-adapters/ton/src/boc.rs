@@ -1,11 +1,10 @@
-//! Proofs that a piece belongs to a bag, as the daemon gives them: a bag of cells whose root is a Merkle proof.
+//! Proofs that a piece belongs to a bag: serialized bags of cells whose root is a Merkle proof.
 //!
-//! A Merkle proof is a tree in which whole branches are left out; each is replaced by a *pruned* cell that has the branch's
-//! hash and depth as its data. So the hash of the whole tree can be computed, and is that of the bag's tree, or the proof
-//! is of something else. The leaves that are not left out are then leaves of that tree.
+//! A Merkle proof is a tree in which *pruned* cells, with hash and depth as their data, replace whole branches. So the hash
+//! of the whole tree can be computed. If it is the root of the bag's tree, the remaining leaves are leaves of that tree.
 //!
-//! A proof is what a daemon says, so it is bounded before it is believed: cells refer to later ones alone, so that there
-//! are no circles, and are at most [`MAX_CELLS`]. A checksum, if there is one, is not looked at: the hash says more.
+//! A proof comes from an untrusted daemon. It has at most [`MAX_CELLS`] cells, which refer to later cells only, so that there
+//! are no cycles. A checksum is ignored, since the hash covers everything.
 //!
 //! The format is that of `crypto/tl/boc.tlb` in the reference implementation (`serialized_boc#b5ee9c72`); of cells, those
 //! of TON's whitepaper on its virtual machine, §3.1.
@@ -21,7 +20,7 @@ pub const MAX_CELLS: usize = 256;
 const PRUNED: u8 = 1;
 const MERKLE_PROOF: u8 = 3;
 
-/// What a proof shows: leaves of the bag's tree.
+/// A verified proof, with some leaves of the bag's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     cells: Vec<Cell>,
@@ -37,7 +36,7 @@ struct Cell {
 }
 
 impl Proof {
-    /// Reads a proof that is of the tree with this root, over so many pieces. `None` if it is not.
+    /// Parses and verifies a proof for the tree with this root over `pieces` pieces. `None` if it is invalid.
     pub fn read(bytes: &[u8], root: &Hash, pieces: u64) -> Option<Self> {
         let cells = cells(bytes)?;
         let depth = pieces.checked_next_power_of_two()?.trailing_zeros();
@@ -52,7 +51,7 @@ impl Proof {
         whole.then_some(Self { cells, top, depth })
     }
 
-    /// The digest of a piece, if the proof shows it. It usually shows that of the piece's neighbour too.
+    /// Returns the digest of a piece, if the proof has it. It usually has that of the neighbour too.
     pub fn digest(&self, piece: u64) -> Option<Hash> {
         let mut at = self.top;
         for level in (0..self.depth).rev() {
@@ -68,7 +67,7 @@ impl Proof {
     }
 }
 
-/// Hash and depth of each cell, as they are in the tree that nothing was left out of; none for the outermost one.
+/// Returns hash and depth of each cell in the unpruned tree; none for the outermost cell.
 fn nodes(cells: &[Cell]) -> Option<Vec<Option<Node>>> {
     let mut nodes = vec![None; cells.len()];
     // Cells refer to later ones.
@@ -87,7 +86,7 @@ fn nodes(cells: &[Cell]) -> Option<Vec<Option<Node>>> {
     Some(nodes)
 }
 
-/// The cells of a bag of cells with one root, which is the first.
+/// Parses a bag of cells with one root, which is the first cell.
 fn cells(bytes: &[u8]) -> Option<Vec<Cell>> {
     let mut input = Input(bytes);
     (input.take(4)? == MAGIC).then_some(())?;
@@ -114,7 +113,7 @@ fn cells(bytes: &[u8]) -> Option<Vec<Cell>> {
 fn cell(input: &mut Input<'_>, index: usize, count: usize, size_bytes: usize) -> Option<Cell> {
     let [first, second] = *input.take(2)?.first_chunk()?;
     let (refs, special, hashes) = (usize::from(first & 7), first & 8 != 0, first & 16 != 0);
-    // Parts of bytes are in no cell of a proof, and hashes that a cell says of itself are not wanted.
+    // Cells of a proof have whole bytes and no stored hashes.
     if refs > MAX_REFS || hashes || second % 2 != 0 {
         return None;
     }
@@ -125,7 +124,7 @@ fn cell(input: &mut Input<'_>, index: usize, count: usize, size_bytes: usize) ->
     later.then_some(Cell { special, data, refs })
 }
 
-/// What is left to be read.
+/// The remaining input.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -135,7 +134,7 @@ impl<'a> Input<'a> {
         Some(taken)
     }
 
-    /// A big-endian number of so many bytes, at most 8.
+    /// Reads a big-endian number of `len` bytes, at most 8.
     fn number(&mut self, len: usize) -> Option<usize> {
         let number = self.take(len)?.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         usize::try_from(number).ok()

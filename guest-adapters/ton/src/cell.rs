@@ -1,23 +1,23 @@
-//! Cells, as far as bags need them: the hash of one, and the Merkle tree over a bag's pieces.
+//! Hashes of cells, and the Merkle tree over a bag's pieces.
 //!
 //! A cell has up to 127 bytes of data and up to four references to other cells. Its hash is the SHA-256 of two bytes that
 //! describe it (the number of references; twice the bytes of data), the data, the depth of each cell that it refers to and
 //! then the hash of each (TON's whitepaper, *Telegram Open Network Virtual Machine*, §3.1). All cells here are ordinary
 //! ones of level 0 whose data are whole bytes.
 //!
-//! These digests are computed here and not by the host: they are many, and each is of a few bytes.
+//! The adapter computes these digests itself: they are many, and each is of a few bytes.
 
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
 
-/// What the cells above need to know of a cell.
+/// Hash and depth of a cell, on which the cells that refer to it depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its hash.
     pub hash: Hash,
-    /// How many cells the longest path below it has.
+    /// The length of the longest path below it, in cells.
     pub depth: u16,
 }
 
@@ -27,7 +27,7 @@ pub const MAX_DATA: usize = 127;
 /// The most references of a cell.
 pub const MAX_REFS: usize = 4;
 
-/// An ordinary cell. `None` for more data or references than a cell can have.
+/// Returns hash and depth of an ordinary cell. `None` for more data or references than a cell can have.
 pub fn ordinary(data: &[u8], refs: &[Node]) -> Option<Node> {
     if data.len() > MAX_DATA || refs.len() > MAX_REFS {
         return None;
@@ -46,8 +46,8 @@ pub fn ordinary(data: &[u8], refs: &[Node]) -> Option<Node> {
     Some(Node { hash: hasher.finalize().into(), depth })
 }
 
-/// The root of the tree over pieces, from their digests one after the other. A tree of one piece is its leaf; others are
-/// filled up to a power of two with leaves of zeros. `None` if these are not digests, or none.
+/// Returns the root of the tree over pieces, from their digests one after the other. A tree of one piece is its leaf;
+/// others are padded to a power of two with leaves of zeros. `None` if these are not digests, or none.
 pub fn merkle_root(digests: &[u8]) -> Option<Node> {
     let (digests, rest) = digests.as_chunks::<32>();
     if digests.is_empty() || !rest.is_empty() {
@@ -66,7 +66,7 @@ pub fn merkle_root(digests: &[u8]) -> Option<Node> {
     roots.first().map(|(_, root)| *root)
 }
 
-/// Adds a subtree to the right of those that are there.
+/// Adds a subtree on the right.
 fn push(roots: &mut Vec<(u32, Node)>, mut height: u32, mut node: Node) -> Option<()> {
     while let Some((_, left)) = roots.pop_if(|(at, _)| *at == height) {
         node = ordinary(&[], &[left, node])?;
@@ -76,14 +76,14 @@ fn push(roots: &mut Vec<(u32, Node)>, mut height: u32, mut node: Node) -> Option
     Some(())
 }
 
-/// Subtrees of nothing but zeros, each made of the one below it.
+/// Subtrees of zero leaves, each built from the one below it.
 struct Padding {
     root: Node,
     height: u32,
 }
 
 impl Padding {
-    /// The one of this height, which is never less than the last one that was asked for.
+    /// Returns the subtree of this height. Heights must not decrease from call to call.
     fn of(&mut self, height: u32) -> Option<Node> {
         while self.height < height {
             self.root = ordinary(&[], &[self.root, self.root])?;

@@ -1,13 +1,13 @@
-//! The chain: what wallet and storage contract hold, through toncenter's API (version 2, as JSON-RPC).
+//! The balances of wallet and storage contract, from toncenter's API (version 2, as JSON-RPC).
 //!
-//! A storage contract holds what its client has paid in, and a provider takes of it what the storage of the bag costs,
-//! after each proof that it has the bag, for at most `max_span` seconds at once. What is asked of it is
+//! A storage contract holds the payments of its client. After each proof that it has the bag, the provider takes the price
+//! of its storage, for at most `max_span` seconds at once. The adapter calls
 //! `get_storage_contract_data`, whose eleven values are, in order: active, balance, provider, hash of the microchunks, bytes,
 //! next byte to be proved, rate per MiB and day, max_span, time of the last proof, client, bag id. That is the contract of TON's
-//! own storage daemon. Of another contract the plain balance is known and how long it lasts is not.
+//! own storage daemon. Of another contract only the balance is known, not how long it lasts.
 //!
-//! Nothing is paid here. That a contract is short of money is `insufficient-balance`, with what is missing and where it is
-//! to be paid; the host's treasury does the rest. A wallet is told by its address alone: versions differ in what they sign.
+//! The adapter pays nothing. If a contract is short of money it fails with `insufficient-balance`, with the missing amount
+//! and the account; the host's treasury pays. A wallet is identified by its address alone.
 //!
 //! The API's own key is a credential of the grant: the host adds it, and this adapter never sees it.
 
@@ -26,17 +26,17 @@ const RPC: Http = Http::granted("rpc");
 /// The unit of every amount.
 pub const UNIT: &str = "nanoton";
 
-/// The most bytes of an answer: an account's code and data are part of it.
+/// The most bytes of a reply, which includes the code and data of an account.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What wallet and contract hold.
+/// Returns the balances of wallet and contract.
 pub async fn balances(settings: &Settings) -> Result<AccountState, Error> {
     let Settings { wallet_address, contract_address, .. } = settings;
     let rpc = match (&settings.rpc_endpoint, wallet_address.is_some() || contract_address.is_some()) {
         (Some(url), true) => Rpc(url),
         _ => {
             return Err(Error::unsupported(
-                "settings `rpc_endpoint` and `wallet_address` or `contract_address` say where the money is",
+                "balances need the setting `rpc_endpoint`, and `wallet_address` or `contract_address`",
             ));
         }
     };
@@ -54,8 +54,8 @@ pub async fn balances(settings: &Settings) -> Result<AccountState, Error> {
     Ok(AccountState { wallet, contract, unit: UNIT.into(), runway_seconds })
 }
 
-/// Refuses, before a byte is taken, what the contract has no money for. Only its own word stops a store: if the chain
-/// cannot be asked, the bag is stored, and the operator is told.
+/// Fails with `insufficient-balance` if the contract cannot pay for its next span. If the chain cannot be queried, this
+/// succeeds, with a warning in the log.
 pub async fn funds(settings: &Settings) -> Result<(), Error> {
     let (Some(url), Some(address)) = (&settings.rpc_endpoint, &settings.contract_address) else { return Ok(()) };
     match Rpc(url).terms(address).await {
@@ -71,14 +71,14 @@ pub async fn funds(settings: &Settings) -> Result<(), Error> {
         Ok(None) => Ok(()),
         Err(error @ Error::InsufficientBalance(_)) => Err(error),
         Err(error) => {
-            log::warn(&["storing without knowing what the contract holds: ", &say(&error)].concat());
+            log::warn(&["storing without knowing the balance of the contract: ", &reason(&error)].concat());
             Ok(())
         }
     }
 }
 
-/// The reason of an error that goes no further.
-fn say(error: &Error) -> String {
+/// Returns the reason of an error, for the log.
+fn reason(error: &Error) -> String {
     match error {
         Error::RateLimited(limit) => limit.reason.clone(),
         Error::NotFound(why) | Error::Denied(why) | Error::Invalid(why) | Error::Conflict(why) => why.clone(),
@@ -101,7 +101,7 @@ struct Reply {
 }
 
 impl Rpc<'_> {
-    /// What an account holds, in nanoton. One that nothing was ever paid to holds 0.
+    /// Returns the balance of an account, in nanoton: 0 if it does not exist.
     async fn balance(&self, address: &str) -> Result<String, Error> {
         let account = self.call("getAddressInformation", json!({ "address": address })).await?;
         let balance = match account.get("balance") {
@@ -112,7 +112,7 @@ impl Rpc<'_> {
         balance.map(|balance| balance.to_string()).ok_or_else(not_the_api)
     }
 
-    /// What a storage contract says of itself; `None` if there is no such contract at the address.
+    /// Returns the terms of a storage contract; `None` if there is no such contract at the address.
     async fn terms(&self, address: &str) -> Result<Option<Terms>, Error> {
         let params = json!({ "address": address, "method": "get_storage_contract_data", "stack": [] });
         let run = self.call("runGetMethod", params).await?;
@@ -139,8 +139,8 @@ impl Rpc<'_> {
     }
 }
 
-/// The result that a reply holds, or the error that its number means. The number is that of the reply, whatever HTTP says:
-/// a gateway before the API may answer 200 to everything.
+/// Returns the result in a reply. Fails with the error that its code means. The code in the body comes before the HTTP
+/// status, since a gateway may answer everything with 200.
 fn result(status: u16, retry_after_ms: Option<u64>, bytes: &[u8]) -> Result<Value, Error> {
     let reply = serde_json::from_slice::<Reply>(bytes);
     let (code, reason) = match reply {
@@ -155,10 +155,12 @@ fn result(status: u16, retry_after_ms: Option<u64>, bytes: &[u8]) -> Result<Valu
         Error::Denied(why) => {
             Error::Denied(["toncenter: ", &why, " (its key is the credential of the grant `rpc`)"].concat())
         }
-        // Neither is about an object: the URL leads elsewhere.
-        Error::NotFound(why) => Error::Invalid(["no API of toncenter at `rpc_endpoint`: ", &why].concat()),
-        Error::Other(why) if code == 405 => Error::Invalid(["no API of toncenter at `rpc_endpoint`: ", &why].concat()),
-        // It says that a parameter is wrong, and the address is the only one that is not ours.
+        // Neither is about an object: the URL is wrong.
+        Error::NotFound(why) => Error::Invalid(["`rpc_endpoint` is not the API of toncenter: ", &why].concat()),
+        Error::Other(why) if code == 405 => {
+            Error::Invalid(["`rpc_endpoint` is not the API of toncenter: ", &why].concat())
+        }
+        // A parameter is wrong, and the address is the only one that is configured.
         Error::Other(why) if code == 422 => Error::Invalid(["toncenter: ", &why].concat()),
         Error::Other(why) if code == 200 => Error::Other(["toncenter gave no result: ", &why].concat()),
         other => other,
@@ -166,7 +168,7 @@ fn result(status: u16, retry_after_ms: Option<u64>, bytes: &[u8]) -> Result<Valu
 }
 
 fn not_the_api() -> Error {
-    Error::other("toncenter's answer is not what its API gives")
+    Error::other("the reply of toncenter is not one of its API")
 }
 
 #[cfg(test)]
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_mean_what_they_mean() {
+    fn codes_map_to_errors() {
         let body = |code| format!(r#"{{"ok":false,"error":"why","code":{code}}}"#);
         let plain = |code| refused(code, &body(code));
         assert!(matches!(plain(429), Error::RateLimited(limit) if limit.retry_after_ms == Some(7)));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_body_says_counts() {
+    fn the_code_in_the_body_comes_first() {
         let limited = r#"{"ok":false,"result":"Ratelimit exceed","code":429}"#;
         for status in [200, 429] {
             assert!(

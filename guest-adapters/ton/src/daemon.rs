@@ -1,7 +1,7 @@
-//! The storage daemon's API: what is asked, and what the answers are worth.
+//! A client for the API of the storage daemon.
 //!
-//! Answers are read into memory up to a bound, and believed in nothing that matters: what a bag is follows from its id
-//! ([`Details::verified`]). Paths are the daemon's own; whether one lies in the shared directory is looked at here.
+//! Replies are bounded, and not trusted: the details of a bag are checked against its id ([`Details::verified`]). Paths are
+//! those of the daemon; this module checks whether one is in the shared directory.
 
 use serde::Deserialize;
 use tidelock_sdk::error::printable;
@@ -17,24 +17,24 @@ use crate::options::Settings;
 /// `grants.http.daemon` in the configuration.
 const DAEMON: Http = Http::granted("daemon");
 
-/// The most bytes of an answer about one bag: there is a digit and a third for each six pieces in it.
+/// The most bytes of a reply about one bag: it has 1.3 characters for every six pieces.
 const MAX_DETAILS: usize = 8 << 20;
-/// The most bytes of any other answer.
+/// The most bytes of any other reply.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Asks a daemon.
+/// A client of a daemon.
 #[derive(Clone, Debug)]
 pub struct Daemon {
     endpoint: String,
 }
 
 impl Daemon {
-    /// The one that the settings name.
+    /// Returns a client for the configured daemon.
     pub fn of(settings: &Settings) -> Self {
         Self { endpoint: settings.daemon_endpoint.clone() }
     }
 
-    /// What it says of a bag; `None` if it has never heard of it.
+    /// Returns the details of a bag; `None` if the daemon does not know it.
     pub async fn details(&self, id: BagId) -> Result<Option<Details>, Error> {
         let response = self.get(&["details?bag_id=", &id.hex()].concat()).await?;
         if response.status == 404 {
@@ -43,28 +43,28 @@ impl Daemon {
         read(answered(response).await?, MAX_DETAILS).await.map(Some)
     }
 
-    /// Makes a bag of a file that it sees at `path`, and says what it calls it.
+    /// Creates a bag from the file at `path`, a path of the daemon's. Returns the id that the daemon reports.
     pub async fn create(&self, path: &str, description: &str) -> Result<String, Error> {
         let body = serde_json::json!({ "path": path, "description": description });
         let created: Created = read(answered(self.post("create", &body).await?).await?, MAX_ANSWER).await?;
         Ok(created.bag_id)
     }
 
-    /// Has it fetch a bag into a folder of the bag's own below `path`. It says yes to any id.
+    /// Starts the download of a bag into a folder of its own below `path`. The daemon accepts any id.
     pub async fn add(&self, id: BagId, path: &str) -> Result<(), Error> {
         let body = serde_json::json!({ "bag_id": id.hex(), "path": path, "download_all": true });
         answered(self.post("add", &body).await?).await.map(drop)
     }
 
-    /// Has it forget a bag, and remove its files if it is told so. One that it does not know is success.
+    /// Removes a bag, and its files if `with_files` is set. Succeeds if the daemon does not know the bag.
     pub async fn remove(&self, id: BagId, with_files: bool) -> Result<(), Error> {
         let body = serde_json::json!({ "bag_id": id.hex(), "with_files": with_files });
         let response = self.post("remove", &body).await?;
         if response.status == 404 { Ok(()) } else { answered(response).await.map(drop) }
     }
 
-    /// A proof that shows a piece of a bag. `corrupt` if the daemon, which looks at the piece first, finds that it is not
-    /// what it was, or gives a proof of something else.
+    /// Returns a proof of a piece of a bag. Fails with `corrupt` if the daemon, which checks the piece first, finds that it
+    /// is damaged, or if the proof is not one of this bag.
     pub async fn proof(&self, id: BagId, piece: u64, root: &Hash, pieces: u64) -> Result<Proof, Error> {
         let response = self.get(&["piece/proof?bag_id=", &id.hex(), "&piece=", &piece.to_string()].concat()).await?;
         if response.status == 404 {
@@ -73,16 +73,16 @@ impl Daemon {
                 Ok(Said { error: Some(why) }) => {
                     Error::corrupt(["the daemon cannot prove a piece: ", &printable(why.as_bytes())].concat())
                 }
-                _ => Error::unavailable("the daemon does not have the bag any more"),
+                _ => Error::unavailable("the daemon no longer has the bag"),
             });
         }
         let Proved { proof } = read(answered(response).await?, MAX_ANSWER).await?;
         let proof = data_encoding::BASE64.decode(proof.as_bytes()).ok();
         let proof = proof.and_then(|bytes| Proof::read(&bytes, root, pieces));
-        proof.ok_or_else(|| Error::corrupt("the daemon gave a proof that is none of this bag"))
+        proof.ok_or_else(|| Error::corrupt("the daemon's proof is not one of this bag"))
     }
 
-    /// The list of all bags, as it comes.
+    /// Returns the list of all bags, unparsed.
     pub async fn list(&self) -> Result<Body, Error> {
         Ok(answered(self.get("list").await?).await?.body)
     }
@@ -101,7 +101,7 @@ impl Daemon {
     }
 }
 
-/// The answer if it is a success, otherwise the error that its status means.
+/// Returns a successful reply. Fails with the error that another status means.
 async fn answered(response: Response) -> Result<Response, Error> {
     if (200..300).contains(&response.status) {
         return Ok(response);
@@ -117,9 +117,9 @@ async fn answered(response: Response) -> Result<Response, Error> {
 }
 
 async fn read<T: for<'de> Deserialize<'de>>(response: Response, limit: usize) -> Result<T, Error> {
-    let wrong = || Error::other("the storage daemon's answer is not what its API gives");
+    let wrong = || Error::other("the reply of the storage daemon is not one of its API");
     let bytes = match response.body.read_all(limit).await {
-        // Longer than any answer should be: that is not our request's fault.
+        // The reply is too long, so the request is not invalid.
         Err(Error::Invalid(_)) => return Err(wrong()),
         bytes => bytes?,
     };
@@ -141,20 +141,20 @@ struct Said {
     error: Option<String>,
 }
 
-/// What the daemon says of a bag.
+/// The details of a bag, as the daemon reports them.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Details {
-    /// Whether what follows is known: for a bag that nobody has been found to have, it is not.
+    /// Whether the daemon has the description of the bag. It has not until it finds a peer that has the bag.
     pub info_loaded: bool,
-    /// The same of the header.
+    /// Whether the daemon has the header.
     pub header_loaded: bool,
-    /// Whether every piece is there.
+    /// Whether all pieces are downloaded.
     pub completed: bool,
-    /// Bytes of the files that are there.
+    /// The downloaded bytes of the files.
     pub downloaded: u64,
-    /// Bytes of the files.
+    /// The bytes of the files.
     pub size: u64,
-    /// Whom it fetches from.
+    /// The peers of the download.
     #[serde(default)]
     pub peers: Vec<serde::de::IgnoredAny>,
     description: String,
@@ -171,35 +171,36 @@ struct File {
     size: u64,
 }
 
-/// A bag that is what its id says.
+/// The details of a bag, checked against its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Its id.
     pub id: BagId,
-    /// Everything that the id covers except the pieces.
+    /// Everything that the id covers, except for the pieces.
     pub bag: Bag,
-    /// The root of the tree over those.
+    /// The root of the Merkle tree over the pieces.
     pub root: Hash,
-    /// Where its file lies below the shared directory; none if it lies elsewhere.
+    /// The path of its file below the shared directory; `None` if it is elsewhere.
     pub path: Option<String>,
 }
 
 impl Details {
-    /// Whether the daemon knows what bag it is.
+    /// Whether the daemon has description and header.
     pub fn known(&self) -> bool {
         self.info_loaded && self.header_loaded
     }
 
-    /// Whether the daemon has a folder for this bag alone, as it makes one for what it fetches.
+    /// Whether the bag is in a folder of its own, as a downloaded one is.
     pub fn fetched(&self, id: BagId) -> bool {
         self.path.rsplit('/').next() == Some(&id.hex())
     }
 
-    /// The bag, if it is that of this id: `corrupt` if not, `unsupported` if it is one but no object.
+    /// Checks the details against the id. Fails with `corrupt` if they do not match, and with `unsupported` if the bag does
+    /// not have exactly one file.
     pub fn verified(&self, id: BagId, settings: &Settings) -> Result<Verified, Error> {
         let [file] = &self.files[..] else {
             let count = self.files.len().to_string();
-            return Err(Error::unsupported(["an object is a bag of one file, and this one has ", &count].concat()));
+            return Err(Error::unsupported(["an object is a bag of one file, but this bag has ", &count].concat()));
         };
         let bag = Bag {
             piece_size: self.piece_size,
@@ -210,8 +211,9 @@ impl Details {
         };
         let root = BagId::parse(&self.merkle_hash).map(|hash| hash.0);
         let root = root.filter(|root| bag.id(root) == Some(id) && bag.is_possible());
-        let root =
-            root.ok_or_else(|| Error::corrupt("what the storage daemon says of the bag is not what its id says"))?;
+        let root = root.ok_or_else(|| {
+            Error::corrupt("the details that the storage daemon reports do not match the id of the bag")
+        })?;
         let folder = settings.path_of(&self.path);
         let below =
             folder.map(|folder| [folder, if folder.is_empty() { "" } else { "/" }, &bag.dir, &bag.name].concat());

@@ -1,8 +1,8 @@
-//! Having the daemon fetch a bag that it lacks.
+//! Downloads of bags that the daemon does not have.
 //!
-//! The daemon takes any id and looks for it for as long as it lives. So there is an end of patience here: a bag of which
-//! nothing more has come for `download_timeout` seconds is `unavailable`, and forgotten again if it was this operation that
-//! had it looked for. One that comes, however slowly, is waited for until the operation's own deadline.
+//! The daemon accepts any id and searches for it for ever. So a bag that makes no progress for `download_timeout` seconds
+//! is `unavailable`, and is removed from the daemon if this operation added it. A download that makes progress, however
+//! slow, may last until the deadline of the operation.
 
 use tidelock_sdk::{Error, clock, log, timer};
 
@@ -10,17 +10,17 @@ use crate::bag::BagId;
 use crate::daemon::{Daemon, Details};
 use crate::options::Settings;
 
-/// Where bags from others go, below the shared directory.
+/// The folder of downloaded bags, below the shared directory.
 pub const FETCHED: &str = "fetched";
 
-/// How long it is waited before the daemon is asked again, at least and at most.
+/// The bounds of the time between two requests for the state of a download.
 const SHORTEST_WAIT_MS: u64 = 50;
 const LONGEST_WAIT_MS: u64 = 1000;
 
-/// How often it is said how far it has come.
+/// The time between two notes in the log.
 const REPORT_NS: u64 = 5_000_000_000;
 
-/// Details of a bag that the daemon has to its last piece; until then it fetches.
+/// Returns the details of a bag that the daemon has completely. Downloads it first if necessary.
 pub async fn obtain(daemon: &Daemon, settings: &Settings, id: BagId) -> Result<Details, Error> {
     let first = daemon.details(id).await?;
     let asked_here = first.is_none();
@@ -31,16 +31,16 @@ pub async fn obtain(daemon: &Daemon, settings: &Settings, id: BagId) -> Result<D
     log::info(&["fetching the bag ", &id.hex()].concat());
     let outcome = follow(daemon, settings, id).await;
     if outcome.is_err() && asked_here {
-        // That it fails is no news beside the error that led here.
+        // The first error is the one to report.
         let _ = daemon.remove(id, true).await;
     }
     outcome
 }
 
-/// Asks until all is there or nothing more comes.
+/// Polls the daemon until the bag is complete, or makes no progress for too long.
 async fn follow(daemon: &Daemon, settings: &Settings, id: BagId) -> Result<Details, Error> {
     let patience = u64::from(settings.download_timeout).saturating_mul(1_000_000_000);
-    let mut last = Progress::default();
+    let mut last = Download::default();
     let began = clock::monotonic();
     let (mut moved, mut reported) = (began, began);
     loop {
@@ -51,38 +51,38 @@ async fn follow(daemon: &Daemon, settings: &Settings, id: BagId) -> Result<Detai
             log::info(&["fetched the bag ", &id.hex()].concat());
             return Ok(details);
         }
-        let (now, progress) = (clock::monotonic(), Progress::of(&details));
+        let (now, progress) = (clock::monotonic(), Download::of(&details));
         if progress != last {
             (last, moved) = (progress, now);
         }
         if now.saturating_sub(reported) >= REPORT_NS {
             reported = now;
-            log::info(&last.say(&details));
+            log::info(&last.message(&details));
         }
         if now.saturating_sub(moved) >= patience {
-            return Err(Error::unavailable(last.why(&details, settings.download_timeout)));
+            return Err(Error::unavailable(last.timeout(&details, settings.download_timeout)));
         }
     }
 }
 
-/// What has come of a bag. Peers are not progress: one that has nothing comes and goes.
+/// The state of a download. It has no peers: they come and go without any progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
+struct Download {
     info: bool,
     header: bool,
     bytes: u64,
-    /// What is still to come, as far as that is known.
+    /// The bytes that are missing, if that is known.
     left: Option<u64>,
 }
 
-impl Progress {
+impl Download {
     fn of(details: &Details) -> Self {
         let left = details.known().then(|| details.size.saturating_sub(details.downloaded));
         Self { info: details.info_loaded, header: details.header_loaded, bytes: details.downloaded, left }
     }
 
-    /// Milliseconds until it is worth asking again, when this was the last answer in so many since the fetch began: an
-    /// eighth of those, and no more than half of what the rest will take if it comes as fast.
+    /// Returns the milliseconds to wait before the next request, `since` milliseconds after the start: an eighth of that
+    /// time, but at most half of the time that the rest needs at the present rate.
     fn wait(self, since: u64) -> u32 {
         let rest = match self.left {
             Some(left) if self.bytes > 0 => since.saturating_mul(left) / self.bytes,
@@ -92,22 +92,22 @@ impl Progress {
         (since / 8).min(rest / 2).clamp(SHORTEST_WAIT_MS, LONGEST_WAIT_MS) as u32
     }
 
-    fn say(self, details: &Details) -> String {
+    fn message(self, details: &Details) -> String {
         let peers = details.peers.len().to_string();
         if !self.info {
-            return ["looking for somebody who has the bag; ", &peers, " peers"].concat();
+            return ["looking for peers that have the bag; connected to ", &peers].concat();
         }
         let (bytes, all) = (self.bytes.to_string(), details.size.to_string());
         ["fetched ", &bytes, " of ", &all, " bytes from ", &peers, " peers"].concat()
     }
 
-    fn why(self, details: &Details, seconds: u32) -> String {
+    fn timeout(self, details: &Details, seconds: u32) -> String {
         let seconds = seconds.to_string();
         if !self.info {
-            return ["nobody was found who has the bag, in ", &seconds, " s"].concat();
+            return ["no peer with the bag was found in ", &seconds, " s"].concat();
         }
         let (bytes, all) = (self.bytes.to_string(), details.size.to_string());
-        ["the bag came to ", &bytes, " of ", &all, " bytes, and no further in ", &seconds, " s"].concat()
+        ["the download stopped at ", &bytes, " of ", &all, " bytes for ", &seconds, " s"].concat()
     }
 }
 
@@ -116,10 +116,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_not_slept_through() {
-        let progress = |bytes, left| Progress { info: true, header: true, bytes, left };
-        assert_eq!(Progress::default().wait(0), 50, "at first");
-        assert_eq!(Progress::default().wait(1600), 200, "while nothing is known");
+    fn waits_get_shorter_towards_the_end() {
+        let progress = |bytes, left| Download { info: true, header: true, bytes, left };
+        assert_eq!(Download::default().wait(0), 50, "at first");
+        assert_eq!(Download::default().wait(1600), 200, "while nothing is known");
         assert_eq!(progress(100, Some(1_000_000)).wait(60_000), 1000, "far from the end");
         assert_eq!(progress(900, Some(100)).wait(9_000), 500, "a second before it");
         assert_eq!(progress(1000, Some(0)).wait(9_000), 50, "at it");

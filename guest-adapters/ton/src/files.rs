@@ -1,10 +1,10 @@
-//! The file of a bag in the shared directory: written, read whole or in part, and never believed.
+//! The file of a bag in the shared directory: written, and read whole or in part. Its contents are not trusted.
 //!
-//! **Whole.** The bytes go from file to reader without entering this adapter's memory, and the host digests them as they
-//! pass. The body ends well only if the tree over those digests has the bag's root.
+//! **Whole.** The bytes do not enter this adapter's memory; the host digests them on their way. The body ends well only if
+//! the tree over those digests has the bag's root.
 //!
-//! **In part.** The pieces that the part touches are read one by one, each is compared with a proof of it, and only then
-//! are its bytes given out. They pass through memory here, a piece at a time: the part begins and ends within pieces.
+//! **In part.** The adapter reads the pieces that overlap the range one by one, checks each against a proof, and only then
+//! passes its bytes on. They enter memory one piece at a time, since a range begins and ends inside pieces.
 
 use tidelock_sdk::directory::{Directory, WriteOptions};
 use tidelock_sdk::piece_digests::{Algorithm, Digests, Plan, tap};
@@ -18,20 +18,19 @@ use crate::daemon::{Daemon, Verified};
 /// `grants.directory.shared` in the configuration.
 pub const SHARED: Directory = Directory::granted("shared");
 
-/// Where what is stored goes, below the shared directory.
+/// The folder of stored files, below the shared directory.
 const STORED: &str = "stored/";
 
-/// Where the file of a bag that is stored here lies.
+/// Returns the path of the file of a stored bag.
 pub fn stored(bag: &Bag) -> String {
     [STORED, &bag.name].concat()
 }
 
-/// Writes a file that no bag is made of yet, and gives the bag that it makes and that bag's id.
+/// Writes a file. Returns the bag that the daemon will make of it, and the bag's id.
 ///
-/// Of bytes whose number is known, the header is known before the first of them, and the host digests header and bytes in
-/// one pass. Of others it is not, since it holds their number; but its length is, and so is where each piece begins. So
-/// they are digested behind the header of a file without bytes, and of a file of the smallest pieces the first one is then
-/// read and digested again. A file that is so long that its pieces are larger (over 512 MiB) is read again from end to end.
+/// The header of a bag holds the size of the file. If the size is known, the host digests header and bytes in one pass. If
+/// it is not, the bytes are digested after the header of an empty file, which has the same length. The first piece is then
+/// read and digested again, or the whole file if it is so large (over 512 MiB) that its pieces are larger.
 pub async fn write(data: Data, hint: &StoreHint, base: Option<BagId>) -> Result<(Bag, BagId), Error> {
     let guess = Bag::of_file(&hint.key, hint.size.unwrap_or(0), base);
     let (body, digests) = tap(data.forward(), &plan(&guess));
@@ -43,10 +42,10 @@ pub async fn write(data: Data, hint: &StoreHint, base: Option<BagId>) -> Result<
         if bag.name != guess.name {
             pieces = rename(&guess, &bag).await?;
         } else if bag != guess {
-            mend(&mut pieces, &bag).await?;
+            correct(&mut pieces, &bag).await?;
         }
         let id = merkle_root(&pieces).and_then(|root| bag.id(&root.hash));
-        id.ok_or_else(|| Error::other("the digests of the pieces are not digests"))
+        id.ok_or_else(|| Error::other("the host returned no valid digests"))
     };
     match finished.await {
         Ok(id) => Ok((bag, id)),
@@ -59,8 +58,8 @@ pub async fn write(data: Data, hint: &StoreHint, base: Option<BagId>) -> Result<
     }
 }
 
-/// Gives a file of which only now is known what it has to be called its name, by copying it. Happens to one in as many
-/// files as a piece has bytes. Gives the digests of its pieces.
+/// Renames a file, by copying it, whose name depends on a size that was not known before. That is one in as many files as
+/// a piece has bytes. Returns the digests of its pieces.
 async fn rename(from: &Bag, to: &Bag) -> Result<Vec<u8>, Error> {
     let (_, body) = SHARED.read(&stored(from), None).await?;
     let (body, digests) = tap(body, &plan(to));
@@ -69,8 +68,8 @@ async fn rename(from: &Bag, to: &Bag) -> Result<Vec<u8>, Error> {
     Ok(digests.await?.pieces)
 }
 
-/// Makes the digests of a file behind another header those of this bag.
-async fn mend(pieces: &mut Vec<u8>, bag: &Bag) -> Result<(), Error> {
+/// Corrects digests that were made with the header of an empty file.
+async fn correct(pieces: &mut Vec<u8>, bag: &Bag) -> Result<(), Error> {
     let (header, path) = (bag.header(), stored(bag));
     if bag.piece_size == SMALLEST_PIECE {
         let first = digest::sha256(&piece(bag, &header, &path, 0).await?);
@@ -84,19 +83,19 @@ async fn mend(pieces: &mut Vec<u8>, bag: &Bag) -> Result<(), Error> {
     Ok(())
 }
 
-/// All bytes of a bag's file, checked.
+/// Returns all bytes of a bag's file, checked.
 pub async fn whole(verified: Verified, path: &str) -> Result<Body, Error> {
     let Verified { bag, root, .. } = verified;
     let (info, body) = SHARED.read(path, None).await.map_err(missing)?;
     if info.size != bag.size {
         let (found, said) = (info.size.to_string(), bag.size.to_string());
-        return Err(Error::corrupt(["the bag's file has ", &found, " bytes, and the bag has ", &said].concat()));
+        return Err(Error::corrupt(["the bag's file has ", &found, " bytes instead of ", &said].concat()));
     }
     let (body, digests) = tap(body, &plan(&bag));
     Ok(body.checked(async move { same(&digests.await?, &root) }))
 }
 
-/// The one piece of a bag without bytes is its header: no file is needed to know it.
+/// Returns the empty body of a bag without bytes. Its only piece is its header, so no file is needed to check it.
 pub fn empty(verified: &Verified) -> Result<Body, Error> {
     let digest = digest::sha256(&verified.bag.header());
     match merkle_root(&digest) {
@@ -116,7 +115,7 @@ fn plan(bag: &Bag) -> Plan {
     Plan { algorithm: Algorithm::Sha256, piece_size: bag.piece_size.into(), prefix: bag.header() }
 }
 
-/// The bytes from `start` to before `end`, both within the file and not the same, checked.
+/// Returns the bytes `start..end`, a non-empty range within the file, checked.
 pub fn part(daemon: Daemon, verified: Verified, path: String, start: u64, end: u64) -> Body {
     Body::from_writer(async move |writer| {
         let header = verified.bag.header();
@@ -169,7 +168,7 @@ async fn check(
     if found == expected { Ok(()) } else { Err(wrong_bytes()) }
 }
 
-/// The bytes of a piece: of the header, if it is the first one, and of the file.
+/// Returns the bytes of a piece, which are those of header and file.
 async fn piece(bag: &Bag, header: &[u8], path: &str, index: u64) -> Result<Vec<u8>, Error> {
     let (ahead, size) = (header.len() as u64, u64::from(bag.piece_size));
     let start = (index * size).saturating_sub(ahead);
@@ -185,10 +184,10 @@ async fn piece(bag: &Bag, header: &[u8], path: &str, index: u64) -> Result<Vec<u
 }
 
 fn wrong_bytes() -> Error {
-    Error::corrupt("the bytes of the bag's file are not those of the bag")
+    Error::corrupt("the bag's file does not match the bag")
 }
 
-/// That there is no such file is not that there is no such object: the daemon says that there is.
+/// Maps a missing file to another error than a missing object, since the daemon has the bag.
 fn missing(error: Error) -> Error {
     match error {
         Error::NotFound(_) => Error::unavailable(

@@ -1,16 +1,15 @@
 //! The adapter `ton`: objects are bags of a TON Storage daemon.
 //!
-//! The daemon (tonutils-storage) is asked over HTTP, and no bytes travel there: a bag's file lies in a directory that this
-//! host and the daemon share. So there are two grants, `http.daemon` and `directory.shared`, and a setting that says what
-//! the daemon calls that directory. A third grant, `http.rpc`, is for the chain, and may be left out.
+//! The daemon (tonutils-storage) has an HTTP API, which transfers no contents: a bag's file is in a directory that host and
+//! daemon share. So there are two grants, `http.daemon` and `directory.shared`, and a setting for the daemon's path of that
+//! directory. A third grant, `http.rpc`, is for the chain and optional.
 //!
-//! **The id of an object is the id of its bag**, which covers its bytes, its name and its lineage (`bag.rs`). It is computed
-//! here, from digests that the host takes while the bytes pass, and a daemon that calls the bag otherwise is refused. What
-//! the daemon says of a bag is checked against the id before anything is made of it (`daemon.rs`), and so are the bytes of
-//! its file (`files.rs`), with proofs where only a part is read (`boc.rs`). A bag that the daemon lacks is fetched from
-//! whoever has it (`fetch.rs`).
+//! **The id of an object is the id of its bag**, which covers its bytes, its name and its lineage (`bag.rs`). The adapter
+//! computes it, from digests that the host takes of the stream, and fails if the daemon reports another. The details that
+//! the daemon reports are checked against the id (`daemon.rs`), and so are the bytes of the file (`files.rs`), with proofs if
+//! only a part is read (`boc.rs`). A bag that the daemon does not have is downloaded from peers (`fetch.rs`).
 //!
-//! Files that are stored lie at `stored/KEY` below the shared directory, those that are fetched at `fetched/ID/…`. The key is
+//! Stored files are at `stored/KEY` below the shared directory, downloaded ones at `fetched/ID/…`. The key is
 //! part of the bag, so that two objects of the same bytes are two bags, and removing one leaves the other.
 //!
 //! **No half-made objects.** The file is written first, whole and durable, and the bag made of it after that; a bag is what
@@ -20,7 +19,7 @@
 //! **Limits.** The daemon keeps its list of bags in a database that it does not sync: after a loss of power a bag may be
 //! unknown while its file is there. It has to answer `create` within 30 seconds of silence, in which it reads the file once
 //! more: some 10 GB on an ordinary disk. A daemon with `-force-piece-size` makes other bags, and is refused. Labels are not
-//! kept. What is stored is seeded from the shared directory, so nobody else may change a file there.
+//! kept. The daemon seeds stored files from the shared directory, so nothing else may change them.
 
 mod address;
 mod bag;
@@ -91,21 +90,21 @@ impl Adapter for Ton {
         let settings = Settings::read()?.checked()?;
         let (id, daemon) = (BagId::of_object(&id)?, Daemon::of(&settings));
         let Some(details) = daemon.details(id).await? else { return Ok(()) };
-        // One of which nothing is known yet has no file.
+        // Without details there is no file.
         if details.known()
             && let Some(path) = details.verified(id, &settings)?.path
         {
             // The file first: after that the bag can be asked for again if the second step fails.
             SHARED.remove(&path).await?;
         }
-        // What the daemon has made a folder for, it can remove with the folder.
+        // The daemon removes the folder of a downloaded bag.
         daemon.remove(id, details.fetched(id)).await
     }
 
     async fn probe() -> Result<Health, Error> {
         let settings = Settings::read()?.checked()?;
         SHARED.list("", None, 1).await?;
-        // Whether there is such a bag is no matter: that it says so is.
+        // Any reply will do: there is no such bag.
         Daemon::of(&settings).details(BagId([0; 32])).await?;
         Ok(Health::ready("the storage daemon and the shared directory answer"))
     }
@@ -124,7 +123,7 @@ impl Account for Ton {
     }
 }
 
-/// Makes a bag of bytes.
+/// Stores bytes as a bag.
 async fn make(settings: &Settings, data: Data, hint: StoreHint, base: Option<BagId>) -> Result<Receipt, Error> {
     chain::funds(settings).await?;
     let (bag, id) = files::write(data, &hint, base).await?;
@@ -133,19 +132,19 @@ async fn make(settings: &Settings, data: Data, hint: StoreHint, base: Option<Bag
     let error = match daemon.create(&settings.daemon_path(&path), &bag.description).await {
         Ok(said) if BagId::parse(&said) == Some(id) => return Ok(Receipt { id: id.hex(), size: bag.size }),
         Ok(_) => Error::corrupt(
-            "the storage daemon made another bag of the bytes than they are: it is not to be trusted, or has a forced piece size",
+            "the storage daemon made another bag than expected: it has a forced piece size, or is faulty",
         ),
         Err(error) => error,
     };
-    // The bag that it may have made all the same, and no other: what it says is not believed.
+    // Removes the expected bag only: the reported id is not trusted.
     match daemon.remove(id, false).await {
         Ok(()) => drop(SHARED.remove(&path).await),
-        Err(_) => log::warn(&["a bag that may have been made could not be removed: ", &id.hex()].concat()),
+        Err(_) => log::warn(&["could not remove a bag that may exist: ", &id.hex()].concat()),
     }
     Err(error)
 }
 
-/// A bag that the daemon has, or is fetching and knows already; `not-found` for any other.
+/// Returns a bag of which the daemon has the details. Fails with `not-found` for any other.
 async fn known(settings: &Settings, id: &ObjectId) -> Result<Verified, Error> {
     let id = BagId::of_object(id)?;
     match Daemon::of(settings).details(id).await? {
@@ -155,10 +154,10 @@ async fn known(settings: &Settings, id: &ObjectId) -> Result<Verified, Error> {
 }
 
 fn path_of(verified: &Verified) -> Result<&str, Error> {
-    verified.path.as_deref().ok_or_else(|| Error::unsupported("the bag's file lies outside of the shared directory"))
+    verified.path.as_deref().ok_or_else(|| Error::unsupported("the bag's file is outside the shared directory"))
 }
 
-/// First byte and the one behind the last, of a range of an object.
+/// Resolves a range. Returns the first byte and the one after the last.
 fn within(range: Option<ByteRange>, size: u64) -> Result<(u64, u64), Error> {
     let Some(ByteRange { start, end }) = range else { return Ok((0, size)) };
     if start > size || end.is_some_and(|end| end < start) {

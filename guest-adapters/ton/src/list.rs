@@ -1,8 +1,8 @@
-//! The bags of the daemon that this adapter has stored, page by page.
+//! Listing of the bags that this adapter has stored, page by page.
 //!
-//! The daemon gives all bags that it has at once, in an order that changes. So each page reads the whole list, a bag at a
-//! time, and keeps the first few ids behind the cursor in the order of ids: a list of any length takes the memory of one
-//! page. Which bags were stored here (by whichever host), their descriptions say.
+//! The daemon returns all its bags at once, in changing order. So each page reads the whole list, one bag at a time, and
+//! keeps the first ids after the cursor, in the order of ids: the memory is that of one page. The description of a bag
+//! tells whether this adapter stored it, on any host.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use tidelock_sdk::{Body, Error, InventoryEntry, InventoryPage};
 
 use crate::bag::{BagId, is_ours};
 
-/// Bytes of one bag in the list. It says no more than a line about each.
+/// The most bytes of one bag in the list.
 const MAX_BAG: usize = 64 << 10;
-/// Entries of a page, however many are asked for.
+/// The most entries of a page.
 const MAX_ENTRIES: u32 = 10_000;
 
-/// What the list says of a bag.
+/// A bag in the list.
 #[derive(Debug, Deserialize)]
 struct Listed {
     bag_id: String,
@@ -26,7 +26,7 @@ struct Listed {
     completed: bool,
 }
 
-/// A page of the list that the body is.
+/// Reads the list in the body. Returns the page after `cursor`.
 pub async fn page(mut list: Body, cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error> {
     let after = cursor.map(|cursor| BagId::parse(&cursor).ok_or_else(malformed)).transpose()?;
     let mut page = Page { after, limit: limit.min(MAX_ENTRIES) as usize, found: BTreeMap::new(), more: false };
@@ -67,7 +67,7 @@ impl Page {
     }
 }
 
-/// Cuts `{"bags":[{…},{…}]}` into its bags, whatever chunks it comes in.
+/// Splits `{"bags":[{…},{…}]}` into its bags, from chunks of any size.
 #[derive(Debug, Default)]
 struct Splitter {
     depth: u32,
@@ -77,7 +77,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// How many brackets and braces are open within a bag, its own among them.
+    /// The number of open brackets and braces inside a bag, its own included.
     const WITHIN: u32 = 3;
 
     fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
@@ -113,11 +113,11 @@ impl Splitter {
 }
 
 fn no_list() -> Error {
-    Error::other("the storage daemon's list of bags is not what its API gives")
+    Error::other("the list of bags of the storage daemon is not one of its API")
 }
 
 fn malformed() -> Error {
-    Error::invalid("the cursor is not one that this adapter gave")
+    Error::invalid("the cursor is not one of this adapter")
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_made_is_left_out() {
+    fn foreign_bags_are_left_out() {
         let foreign = bag(2, r#"}],"tidelock \" {["#);
         let half = bag(3, "tidelock").replace(r#""completed":true"#, r#""completed":false"#);
         let text = format!(r#"{{"bags":[{},{foreign},{half}]}}"#, bag(1, "tidelock"));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_an_error() {
+    fn malformed_lists_are_refused() {
         for bad in [r#"{"bags":[{}]}"#, r#"{"bags":[{"bag_id":"x"}]}"#, "]", &format!(r#"[[{{"{}"#, "x".repeat(70_000))]
         {
             assert!(walk(bad, 100, None, 10).is_err(), "{bad}");

@@ -1,6 +1,6 @@
-//! What the operator may set, and what of it goes together.
+//! The settings of the adapter.
 //!
-//! The names are those by which TON's own tools call these things, with underscores.
+//! Their names are those of TON's own tools, with underscores.
 
 use tidelock_sdk::settings::wrong;
 use tidelock_sdk::{Error, settings};
@@ -8,7 +8,7 @@ use tidelock_sdk::{Error, settings};
 use crate::address::is_address;
 
 settings! {
-    /// What the operator may set.
+    /// The settings of the adapter.
     pub struct Settings {
         /// The storage daemon's API, as in `http://127.0.0.1:8192`.
         daemon_endpoint as "daemon_endpoint": String,
@@ -26,7 +26,7 @@ settings! {
 }
 
 impl Settings {
-    /// The same in one form, if the settings make sense together.
+    /// Validates and normalizes the settings. Fails with `invalid`, naming the setting.
     pub fn checked(mut self) -> Result<Self, Error> {
         self.daemon_endpoint = endpoint("daemon_endpoint", &self.daemon_endpoint)?;
         if let Some(rpc) = &self.rpc_endpoint {
@@ -44,25 +44,25 @@ impl Settings {
                 return Err(wrong(name, "an address of TON, as in `EQ…` or `0:…`"));
             }
             if self.rpc_endpoint.is_none() {
-                return Err(Error::invalid(["setting `", name, "` is of no use without `rpc_endpoint`"].concat()));
+                return Err(Error::invalid(["setting `", name, "` needs setting `rpc_endpoint`"].concat()));
             }
         }
         Ok(self)
     }
 
-    /// What the daemon calls a path below the shared directory.
+    /// Returns the daemon's path of a file below the shared directory.
     pub fn daemon_path(&self, path: &str) -> String {
         [&self.shared_path, "/", path].concat()
     }
 
-    /// The path below the shared directory of what the daemon calls so, or nothing if it is elsewhere.
+    /// Returns the path below the shared directory of a daemon's path; `None` if it is elsewhere.
     pub fn path_of<'a>(&self, daemon_path: &'a str) -> Option<&'a str> {
         let rest = daemon_path.strip_prefix(&self.shared_path)?;
         if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
     }
 }
 
-/// Whether it is a path, behind its first `/`, that means what it says. It is the daemon's, so anything else is allowed.
+/// Whether a path, after its first `/`, has no empty or relative parts and no control characters.
 fn is_plain(path: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     path.split('/').all(plain) && !path.chars().any(char::is_control)
@@ -77,7 +77,7 @@ fn endpoint(name: &str, text: &str) -> Result<String, Error> {
     }
 }
 
-/// People know the API by its folder and by the name of the one function that does everything.
+/// Accepts the API's folder as well as the URL of its one endpoint.
 fn rpc_url(endpoint: &str) -> String {
     if endpoint.ends_with("/jsonRPC") { endpoint.into() } else { [endpoint, "/jsonRPC"].concat() }
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn invalid_settings_are_named() {
         for (name, bad) in [
             ("daemon_endpoint", "127.0.0.1:8192"),
             ("daemon_endpoint", "http://"),

@@ -1,14 +1,14 @@
-//! What a storage contract says of itself, and what follows from it: what a span costs, and for how long the money lasts.
+//! The terms of a storage contract: the price of a span, and how long the balance lasts.
 //!
 //! The contract's own formula for a span of time is `bytes · rate · seconds ÷ (86,400 · 2²⁰)`, rounded down. Whole numbers of
-//! nanoton throughout; an amount that has no room in 128 bits is more money than there is.
+//! nanoton throughout; no real amount exceeds 128 bits.
 
 use serde_json::Value;
 
-/// What the rate is for: a MiB for a day.
+/// The unit of the rate: a MiB for a day.
 const MIB_DAY: u128 = (24 * 60 * 60) << 20;
 
-/// Where what is needed stands in the answer.
+/// Positions in the stack.
 const VALUES: usize = 11;
 const BALANCE: usize = 1;
 const FILE_SIZE: usize = 4;
@@ -19,7 +19,7 @@ const LAST_PROOF: usize = 8;
 /// The terms of a storage contract. Amounts are in nanoton, times in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// What the client has paid in and the provider has not been paid.
+    /// The money that the client has paid in and the provider has not taken.
     pub balance: u128,
     file_size: u128,
     rate: u128,
@@ -28,7 +28,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// From the stack of `get_storage_contract_data`; `None` if it holds something else.
+    /// Parses the stack of `get_storage_contract_data`; `None` if it is malformed.
     pub fn from_stack(stack: &[Value]) -> Option<Self> {
         if stack.len() != VALUES {
             return None;
@@ -43,17 +43,17 @@ impl Terms {
         })
     }
 
-    /// What is missing for the next span, if anything is.
+    /// Returns the amount that is missing for the next span; `None` if nothing is.
     pub fn due(&self) -> Option<u128> {
         let cost = self.burn()?.checked_mul(self.max_span)?.div_ceil(MIB_DAY);
         cost.checked_sub(self.balance).filter(|missing| *missing > 0)
     }
 
-    /// For how long the balance pays, from `now` (seconds since 1970) on. What the provider has not taken yet for the time
-    /// since its last proof is owed already. `None` if nothing is being paid for.
+    /// Returns for how many seconds the balance lasts, from `now` (seconds since 1970) on. The price of the time since the
+    /// last proof counts as spent. `None` if the storage costs nothing.
     pub fn runway_seconds(&self, now: u64) -> Option<u64> {
         let burn = self.burn().filter(|burn| *burn > 0)?;
-        // More than fits is a balance that outlives everything.
+        // A product that does not fit is a balance without end.
         let paid = self.balance.checked_mul(MIB_DAY).map_or(u128::MAX, |product| product / burn);
         let owed = u128::from(now).saturating_sub(self.last_proof).min(self.max_span);
         Some(u64::try_from(paid.saturating_sub(owed)).unwrap_or(u64::MAX))
@@ -64,7 +64,7 @@ impl Terms {
     }
 }
 
-/// A number of a stack: `["num", "0x3e8"]`. None of those that are wanted is negative.
+/// Parses a number of a stack: `["num", "0x3e8"]`. Negative ones are malformed.
 fn number(entry: &Value) -> Option<u128> {
     let (kind, text) = (entry.get(0)?.as_str()?, entry.get(1)?.as_str()?);
     match (kind, text.strip_prefix("0x")) {

@@ -291,7 +291,7 @@ async fn what_nobody_has_is_unavailable() {
     let nobodys = ObjectId::new("5a".repeat(32)).unwrap();
     let error = bags.retrieve(&nobodys, None).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("nobody was found"), "{error}");
+    assert!(error.to_string().contains("no peer with the bag was found"), "{error}");
     assert!(details(&world.first, &nobodys).is_none(), "nobody goes on looking for it");
     assert_eq!(kind(bags.stat(&nobodys)).await, ErrorKind::NotFound);
     bags.remove(&nobodys).await.unwrap();

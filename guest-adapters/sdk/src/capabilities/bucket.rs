@@ -17,23 +17,23 @@ impl Bucket {
         Self { grant: name }
     }
 
-    /// Stores an object and gives its size in bytes. Nothing is visible until all is there.
+    /// Stores an object. Returns its size in bytes. It is not visible before it is complete.
     pub async fn put(&self, key: &str, data: Body, options: PutOptions) -> Result<u64, Error> {
         import::put(self.grant.into(), key.into(), data.into(), options).await
     }
 
-    /// The object, or a range of it; what is known of it is always of the whole.
+    /// Returns an object, or a range of it. The metadata is that of the whole object.
     pub async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<(ObjectInfo, Body), Error> {
         let object = import::get(self.grant.into(), key.into(), range).await?;
         Ok((object.info, object.body.into()))
     }
 
-    /// What is known of an object without reading it.
+    /// Returns the metadata of an object.
     pub async fn head(&self, key: &str) -> Result<ObjectInfo, Error> {
         import::head(self.grant.into(), key.into()).await
     }
 
-    /// Removes an object; one that is not there is success.
+    /// Removes an object. Succeeds if there is none.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         import::delete(self.grant.into(), key.into()).await
     }

@@ -19,23 +19,23 @@ impl Directory {
         Self { grant: name }
     }
 
-    /// Writes a file and gives its size in bytes. It appears whole and durable, or not at all; parents are made.
+    /// Writes a file. Returns its size in bytes. The file appears complete and durable, or not at all. Creates parents.
     pub async fn write(&self, path: &str, data: Body, options: WriteOptions) -> Result<u64, Error> {
         import::write(self.grant.into(), path.into(), data.into(), options).await
     }
 
-    /// The file, or a range of it; what is known of it is always of the whole.
+    /// Returns a file, or a range of it. The metadata is that of the whole file.
     pub async fn read(&self, path: &str, range: Option<ByteRange>) -> Result<(FileInfo, Body), Error> {
         let file = import::read(self.grant.into(), path.into(), range).await?;
         Ok((file.info, file.body.into()))
     }
 
-    /// Size and time.
+    /// Returns size and time of a file.
     pub async fn stat(&self, path: &str) -> Result<FileInfo, Error> {
         import::stat(self.grant.into(), path.into()).await
     }
 
-    /// Removes a file; one that is not there is success.
+    /// Removes a file. Succeeds if there is none.
     pub async fn remove(&self, path: &str) -> Result<(), Error> {
         import::remove(self.grant.into(), path.into()).await
     }

@@ -12,7 +12,7 @@ pub mod digest {
     pub use crate::bindings::tidelock::storage::digest::{hmac_sha256, sha256};
 }
 
-/// Digests of bytes that pass by.
+/// Digests of streams.
 pub mod digest_stream {
     use crate::bindings::tidelock::storage::digest_stream as import;
     use crate::{Body, Error};
@@ -27,7 +27,7 @@ pub mod digest_stream {
     }
 }
 
-/// Digests of the pieces of bytes that pass by, and none of the whole: for content that is named by its pieces.
+/// Digests of the pieces of streams, without one of the whole: for content whose id depends on its pieces.
 pub mod piece_digests {
     use crate::bindings::tidelock::storage::piece_digests as import;
     use crate::{Body, Error};
@@ -53,17 +53,17 @@ pub mod log {
         import::write(level, message);
     }
 
-    /// A note for whoever looks for a fault in the adapter.
+    /// A note for debugging the adapter.
     pub fn debug(message: &str) {
         write(Level::Debug, message);
     }
 
-    /// A note on what happens.
+    /// A note on normal operation.
     pub fn info(message: &str) {
         write(Level::Info, message);
     }
 
-    /// A note on what should not go on for long.
+    /// A note on a problem.
     pub fn warn(message: &str) {
         write(Level::Warn, message);
     }
