@@ -10,7 +10,7 @@
 //! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};
 //!
 //! # async fn run() -> tidelock::Result<()> {
-//! let host = Host::open(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
+//! let host = Host::start(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
 //! let first = host.store(Source::open("vm.img").await?, StoreOptions::default()).await?;
 //! // ... the machine runs on and its image changes ...
 //! let second = host.update(first.id, Source::open("vm.img").await?, StoreOptions::default()).await?;

@@ -69,13 +69,13 @@ struct HostInner {
 }
 
 impl Host {
-    /// Opens a host with all of its backends: its catalogue, its grants, their credentials and the adapters. Connects to
+    /// Starts a host with all of its backends: its catalogue, its grants, their credentials and the adapters. Connects to
     /// no backend yet.
     ///
     /// # Errors
     /// `invalid` and `denied` for a configuration that does not fit its adapters; `not-found` for a component that is not
     /// there; `corrupt` for a damaged catalogue. One backend that cannot be opened is enough; the error names it.
-    pub async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
+    pub async fn start(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
         let host = Self { inner: Arc::new(setup::open(config, None).await?) };
         for backend in host.inner.backends.values() {
             backend.open(&host.inner.engine, secrets).await?;
@@ -83,14 +83,14 @@ impl Host {
         Ok(host)
     }
 
-    /// Opens a host without its backends: each is opened by the first operation that needs it, which is when its
+    /// Starts a host without its backends: each is opened by the first operation that needs it, which is when its
     /// credentials and its component have to be there. What only asks the catalogue needs none of them. A backend that
     /// cannot be opened fails that operation, or leaves it to the next backend that holds a snapshot, and is tried again
     /// by the next one.
     ///
     /// # Errors
     /// What the data directory and the catalogue meet.
-    pub async fn open_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
+    pub async fn start_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
         Ok(Self { inner: Arc::new(setup::open(config, Some(secrets)).await?) })
     }
 
@@ -102,7 +102,7 @@ impl Host {
     /// Opens a backend if it is not open yet.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    /// `not-found` for a name that is none; otherwise as [`Self::start`].
     pub async fn open_backend(&self, name: &str) -> Result<()> {
         self.backend(name).await.map(drop)
     }
@@ -121,7 +121,7 @@ impl Host {
     /// snapshots, as a suite does that checks adapters. It is what serves at this moment; a swap does not wait for it.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    /// `not-found` for a name that is none; otherwise as [`Self::start`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
         Ok(self.backend(backend).await?.slot.current().adapter().clone())
     }

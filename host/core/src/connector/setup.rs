@@ -54,8 +54,8 @@ impl Secrets for NoSecrets {
 }
 
 fn nowhere() -> Error {
-    Error::invalid("the configuration refers to a credential, and this host was opened without any")
-        .hint("open the host with an implementation of `Secrets`")
+    Error::invalid("the configuration refers to a credential, and this host was started without any")
+        .hint("start the host with an implementation of `Secrets`")
 }
 
 /// Everything but the backends.
