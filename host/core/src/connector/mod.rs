@@ -13,7 +13,9 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod encoding;
 mod gc;
+mod image;
 mod import;
 mod labels;
 mod preflight;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::Delta;
+pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
@@ -64,6 +67,7 @@ struct HostInner {
     engine: Arc<Engine>,
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
+    recent_digests: image::RecentDigests,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

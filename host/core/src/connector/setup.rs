@@ -77,7 +77,8 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
     };
     let backends = config.backends.iter().map(backend).collect();
-    Ok(HostInner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
+    let (routes, recent_digests) = (config.routes.clone(), Default::default());
+    Ok(HostInner { catalogue, owner, data_dir, engine, backends, routes, recent_digests, secrets })
 }
 
 /// What an operation needs of a backend: its grants with their credentials, and its adapter.

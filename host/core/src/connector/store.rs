@@ -7,13 +7,13 @@
 
 use std::time::Instant;
 
-use super::Host;
 use super::labels::{self, check_name, fresh_key};
 use super::report::{PlacementInfo, Stored};
-use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
+use super::{Host, encoding};
+use crate::catalogue::{NewPlacement, NewSnapshot, Placement, PlacementState};
 use crate::runtime::Attempt;
 use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
-use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
+use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId, StoreHint};
 
 /// How to store.
 #[derive(Clone, Default)]
@@ -130,8 +130,8 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Put> {
         let key = fresh_key()?;
-        let size = source.size();
-        let (body, reading) = source.read(options.progress.clone());
+        let encoding = encoding::to_write(options);
+        let (body, reading, size) = encoding::encode(encoding, source, options.progress.clone());
         self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
         let labels = match attempt.adapter().description().features.labels {
             true => labels::labels(base, options.name.as_deref()),
@@ -157,7 +157,7 @@ impl Host {
                 let placement = NewPlacement {
                     backend: backend.to_owned(),
                     object: receipt.id,
-                    encoding: Encoding::Raw,
+                    encoding,
                     stored_bytes: receipt.size,
                 };
                 self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;
@@ -253,9 +253,11 @@ impl Host {
 
     /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
-        let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
+        let Some(placement) = self.placement_on(backend, identity.id()).await? else { return Ok(None) };
+        let expected = encoding::expected_size(&placement, identity.size());
+        let object = placement.object;
         match self.backend(backend).await?.slot.stat(&object).await {
-            Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
+            Ok(stat) if stat.size == expected => return Ok(Some(object)),
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -266,9 +268,12 @@ impl Host {
 
     /// The object that holds a snapshot on a backend, if there is a live one.
     pub(super) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
+        Ok(self.placement_on(backend, id).await?.map(|placement| placement.object))
+    }
+
+    async fn placement_on(&self, backend: &str, id: SnapshotId) -> Result<Option<Placement>> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let live = |p: &crate::catalogue::Placement| p.backend == backend && p.state == PlacementState::Live;
-        Ok(placements.into_iter().find(live).map(|placement| placement.object))
+        Ok(placements.into_iter().find(|p| p.backend == backend && p.state == PlacementState::Live))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One object: what the backend says of it, and what its bytes are.
 
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
+use crate::connector::encoding::of_unknown;
 use crate::connector::labels::read_labels;
 use crate::connector::retrieve::part_of;
 use crate::runtime::Slot;
@@ -29,6 +30,7 @@ pub(super) enum Finding {
 /// An object and what its bytes are.
 pub(super) struct Found {
     identity: Identity,
+    encoding: Encoding,
     stat: ObjectStat,
 }
 
@@ -46,7 +48,7 @@ impl Found {
         let placement = NewPlacement {
             backend: backend.to_owned(),
             object: item.object,
-            encoding: Encoding::Raw,
+            encoding: self.encoding,
             stored_bytes: self.stat.size,
         };
         Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
@@ -69,12 +71,15 @@ async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Mete
     {
         return Ok(left);
     }
-    let identity = read_through(slot, item, stat.size, meter).await?;
-    if identity.size() != stat.size {
+    let encoding = of_unknown(&stat);
+    let identity = match encoding {
+        Encoding::Raw => read_through(slot, item, stat.size, meter).await?,
+    };
+    if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
     }
-    Ok(Finding::Snapshot(Box::new(Found { identity, stat })))
+    Ok(Finding::Snapshot(Box::new(Found { identity, encoding, stat })))
 }
 
 /// What becomes of an object that is cold; nothing if it can be read by now.
