@@ -18,7 +18,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(image: &str, adapter: &str) -> Result<()> {
-    let host = Host::open(&Config::embedded_default("embed-data"), &NoSecrets).await?;
+    let host = Host::start(&Config::embedded_default("embed-data"), &NoSecrets).await?;
 
     let first = host.store(Source::open(image).await?, StoreOptions::default()).await?;
     println!("stored {} ({} bytes) on {:?}", first.id, first.size, first.placements);

@@ -268,7 +268,7 @@ async fn rebuild(plan: &Plan, count: u64, note: impl Fn(&str)) -> Result<Rebuilt
          grants.directory.objects = {{ path = \"objects\" }}\n",
         plan.layout
     );
-    let host = Host::open(&Config::parse(&text, &plan.dir)?, &NoSecrets).await?;
+    let host = Host::start(&Config::parse(&text, &plan.dir)?, &NoSecrets).await?;
     reset_peak();
     let first = host.import("local", ImportOptions::default()).await?;
     ensure!(first.imported == count, "{} of {count} objects were imported", first.imported);

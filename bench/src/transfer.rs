@@ -168,7 +168,7 @@ impl Field {
             image,
             adapter: adapter(server).await?,
             capability: S3Bucket::open(&server.grant())?,
-            host: Host::open(&config, &Keys(server.grant().credentials.context("the server has keys")?)).await?,
+            host: Host::start(&config, &Keys(server.grant().credentials.context("the server has keys")?)).await?,
             sdk: Sdk::new(server.seaweed()),
             opendal: OpenDal::new(server.seaweed())?,
         })

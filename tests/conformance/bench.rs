@@ -114,7 +114,7 @@ impl Ground {
             Want { prefix: &self.prefix, through: proxy.as_ref().map(|proxy| proxy.port), stranger: options.stranger };
         let dir = data_dir();
         let config = self.config(dir.path(), &want, if options.hasty { HASTY } else { PATIENT });
-        let host = Host::open(&config, &self.place.keys(options.stranger)).await?;
+        let host = Host::start(&config, &self.place.keys(options.stranger)).await?;
         let adapter = host.adapter(BACKEND).await?;
         Ok(Bench { proxy, host, adapter, _dir: dir })
     }

@@ -135,7 +135,7 @@ fn rows(ended: &load::Ended) -> Vec<Row> {
 async fn open(dir: &Path, server: &Server) -> Result<Host> {
     let config = Config::parse(&config(dir, server), dir)?;
     let seaweed = server.seaweed();
-    Ok(Host::open(&config, &Keys(seaweed.access_key.clone(), seaweed.secret_key.clone())).await?)
+    Ok(Host::start(&config, &Keys(seaweed.access_key.clone(), seaweed.secret_key.clone())).await?)
 }
 
 /// The text of a configuration with both backends.

@@ -24,7 +24,7 @@ use super::session::Session;
 use super::sink::Sink;
 use super::{input, output};
 use tidelock::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, SnapshotId, format_duration};
-use tidelock::{Host, Retrieved};
+use tidelock::{Host, Image, Retrieved};
 
 /// How often a restore is waited for before it is left to a later call.
 const RESTORES: u32 = 3;
@@ -43,15 +43,15 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     let began = Instant::now();
     let to = destination(arguments.output.as_deref(), session.json, output::is_terminal())?;
     let host = session.open_existing().await?;
-    let id = host.find(&arguments.id).await?;
+    let image = host.open(host.find(&arguments.id).await?).await?;
     let sink = Sink::open(to)?;
-    let retrieved = match host.retrieve(id, arguments.range).await {
+    let retrieved = match image.stream(arguments.range).await {
         Err(error) if arguments.wait && is_restoring(&error) => {
-            restored(&host, id, arguments.range, error, &session.console).await?
+            restored(&host, &image, arguments.range, error, &session.console).await?
         }
         outcome => outcome?,
     };
-    let (size, source) = (retrieved.size, retrieved.source);
+    let (id, size, source) = (retrieved.id, retrieved.size, retrieved.source);
     let bar = session.console.bar("retrieving", Some(size));
     write(retrieved.body, sink, &bar).await?;
     drop(bar);
@@ -67,7 +67,7 @@ fn is_restoring(error: &Error) -> bool {
 /// time only, and may be cold again by then: so it may have to be asked for once more.
 async fn restored(
     host: &Host,
-    id: SnapshotId,
+    image: &Image,
     range: Option<ByteRange>,
     mut error: Error,
     console: &Console,
@@ -85,9 +85,9 @@ async fn restored(
                 bar.say(format!("being restored from cold storage, at most {} more", format_duration(left)));
             }
         };
-        host.until_restored(id, told).await?;
+        host.until_restored(image.id(), told).await?;
         drop(bar);
-        match host.retrieve(id, range).await {
+        match image.stream(range).await {
             Err(again) if is_restoring(&again) => error = again,
             outcome => return Ok(outcome?),
         }

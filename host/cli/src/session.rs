@@ -79,6 +79,6 @@ impl Session {
     /// The host of this configuration. Its backends are opened by what needs them, so that a command asks for no more
     /// credentials than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
-        Ok(Host::open_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
+        Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
 }

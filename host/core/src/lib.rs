@@ -10,12 +10,15 @@
 //! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};
 //!
 //! # async fn run() -> tidelock::Result<()> {
-//! let host = Host::open(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
+//! let host = Host::start(&Config::embedded_default("tidelock-data"), &NoSecrets).await?;
 //! let first = host.store(Source::open("vm.img").await?, StoreOptions::default()).await?;
 //! // ... the machine runs on and its image changes ...
 //! let second = host.update(first.id, Source::open("vm.img").await?, StoreOptions::default()).await?;
-//! let image = host.retrieve(second.id, None).await?;
-//! println!("{} bytes come from {}", image.size, image.source);
+//! let image = host.open(second.id).await?;
+//! let mut boot_sector = [0; 512];
+//! image.read_at(0, &mut boot_sector).await?;
+//! let whole = image.stream(None).await?;
+//! println!("{} bytes come from {}", whole.size, whole.source);
 //! host.swap("local", std::fs::read("fs.wasm").expect("a component")).await?;
 //! # Ok(())
 //! # }
@@ -41,9 +44,9 @@ pub use tidelock_types as types;
 
 pub use connector::{
     AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Delta,
-    GcReport, GrantPreflight, Host, ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone,
-    LeftState, LimitPreflight, NeedPreflight, NoSecrets, PlacementInfo, PlacementStat, Preflight, Removed, Retrieved,
-    Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
+    GcReport, GrantPreflight, Host, Image, ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot,
+    LeftAlone, LeftState, LimitPreflight, NeedPreflight, NoSecrets, PlacementInfo, PlacementStat, Preflight, Removed,
+    Retrieved, Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
 };
-pub use snapshot::Source;
+pub use snapshot::{Extent, ExtentKind, Source};
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -55,10 +55,11 @@ pub(super) async fn get(
         Found::Unchanged(response) => return Ok(response),
         Found::Snapshot(id, tag) => (id, tag),
     };
-    let size = shared.host.stat(id).await?.size;
+    let image = shared.host.open(id).await?;
+    let size = image.size();
     let part = wanted(&headers, &tag, size)?;
     let running = shared.metrics.begin("retrieve");
-    let retrieved = match shared.host.retrieve(id, part).await {
+    let retrieved = match image.stream(part).await {
         Ok(retrieved) => retrieved,
         Err(error) => {
             running.end(Some(&error));

@@ -21,6 +21,14 @@ impl Encoding {
         }
     }
 
+    /// The bytes of an object that holds a snapshot of `size` bytes; `None` where that depends on what the bytes are, so
+    /// that only the record of the object tells.
+    pub const fn object_size(self, size: u64) -> Option<u64> {
+        match self {
+            Self::Raw => Some(size),
+        }
+    }
+
     /// The encoding of a name.
     ///
     /// # Errors
@@ -43,6 +51,11 @@ impl fmt::Display for Encoding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_raw_object_is_as_long_as_its_snapshot() {
+        assert_eq!(Encoding::Raw.object_size(4097), Some(4097));
+    }
 
     #[test]
     fn names_lead_back() {

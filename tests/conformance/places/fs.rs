@@ -78,7 +78,7 @@ fn declared(component: &Path) -> Vec<Need> {
         dir.path()
     );
     let opened = async {
-        let host = Host::open(&Config::parse(&text, dir.path())?, &Keys::default()).await?;
+        let host = Host::start(&Config::parse(&text, dir.path())?, &Keys::default()).await?;
         host.adapter(BACKEND).await
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -24,7 +24,7 @@ async fn main() {
     let (dir, component, stage) = (PathBuf::from(next()), PathBuf::from(next()), Stage::from_name(&next()));
     let text = std::fs::read_to_string(dir.join("tidelock.toml")).expect("a configuration");
     let config = Config::parse(&text, &dir).expect("a configuration");
-    let host = Host::open(&config, &NoSecrets).await.expect("a host");
+    let host = Host::start(&config, &NoSecrets).await.expect("a host");
     let done = Arc::new(AtomicU64::new(0));
     for worker in 0..3 {
         tokio::spawn(load(host.clone(), worker, done.clone()));

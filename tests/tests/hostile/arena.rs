@@ -228,7 +228,7 @@ impl Arena {
             text += &backend(&attack.backend(), &adapter, &server.origin, &settings, attack.limits);
         }
         let config = Config::parse(&text, dir.path()).unwrap();
-        let host = runtime.block_on(Host::open_lazily(&config, Arc::new(Planted))).unwrap();
+        let host = runtime.block_on(Host::start_lazily(&config, Arc::new(Planted))).unwrap();
         let arena = Self {
             host,
             server,

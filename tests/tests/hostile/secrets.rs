@@ -102,7 +102,7 @@ async fn looks(captured: Captured) -> Result<(), String> {
     }
     text += "[routes.default]\nbackends = [\"quiet\"]\n";
     let config = Config::parse(&text, dir.path()).unwrap();
-    let host = Host::open(&config, &Planted).await.unwrap();
+    let host = Host::start(&config, &Planted).await.unwrap();
     store(&host, Some("quiet"), &[7; 13]).await.map_err(|error| format!("{error:?}"))?;
     let error = store(&host, Some("loud"), &[7; 13]).await.expect_err("it was told to fail");
     search("an error", format!("{error:?} {error} {:?}", error.advice()).as_bytes())?;

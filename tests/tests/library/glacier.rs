@@ -138,7 +138,7 @@ async fn from_archived_to_readable_and_back() {
     let server = cold::start();
     let dir = tempfile::tempdir().unwrap();
     let keys = Keys(server.keys.access_key.clone(), server.keys.secret_key.clone());
-    let host = Host::open(&vault(dir.path(), &server), &keys).await.unwrap();
+    let host = Host::start(&vault(dir.path(), &server), &keys).await.unwrap();
     let bytes = noise(3 * MIB, 5);
     let stored = store(&host, &bytes).await.unwrap();
     let state = async || host.archive_states(stored.id).await.unwrap().remove(0).state;
@@ -221,7 +221,7 @@ async fn whoever_waits_bears_an_outage() {
     let dir = tempfile::tempdir().unwrap();
     let keys = Keys(server.keys.access_key.clone(), server.keys.secret_key.clone());
     let config = Config::parse(&format!("data_dir = \"data\"\n{text}"), dir.path()).unwrap();
-    let host = Host::open(&config, &keys).await.unwrap();
+    let host = Host::start(&config, &keys).await.unwrap();
     let bytes = noise(MIB, 6);
     let stored = store(&host, &bytes).await.unwrap();
     assert!(matches!(host.retrieve(stored.id, None).await.unwrap_err().kind(), ErrorKind::Archived(_)));

@@ -176,7 +176,7 @@ async fn a_configuration_that_refers_to_secrets_needs_them() {
             credentials: Some(tidelock::config::CredentialRef::Env("X".into())),
         },
     );
-    let error = Host::open(&config, &NoSecrets).await.err().unwrap();
+    let error = Host::start(&config, &NoSecrets).await.err().unwrap();
     assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.advice().is_some());
 }

@@ -358,7 +358,7 @@ async fn a_host_keeps_snapshots_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = format!(", gateway = \"{}\", namespace = \"host\"", first.gateway);
     let text = format!("data_dir = \"data\"\n{}", table(first, &gateway));
-    let host = Host::open(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
+    let host = Host::start(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let old = noise(9 * MIB + 5, 31);
     let base = round_trip(&host, &old).await;
     let new = store(&host, &changed(&old, 2)).await.unwrap();

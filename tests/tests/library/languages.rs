@@ -303,7 +303,7 @@ async fn host_with(dir: &Path, compiled_here: &[&Vec<u8>]) -> Host {
         // Another test may be writing there.
         let _ = std::fs::hard_link(&file, data.join(file.file_name().unwrap()));
     }
-    Host::open(&config(dir, "fs", "settings = { layout = \"flat\" }"), &NoSecrets).await.unwrap()
+    Host::start(&config(dir, "fs", "settings = { layout = \"flat\" }"), &NoSecrets).await.unwrap()
 }
 
 /// From Rust to Python and back, while objects are stored and read all the time.

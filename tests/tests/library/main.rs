@@ -3,6 +3,7 @@
 mod bucket;
 mod glacier;
 mod hosts;
+mod image;
 mod ipfs;
 mod ipfs_lies;
 mod languages;

@@ -127,7 +127,7 @@ async fn a_host_keeps_snapshots_on_it() {
     let Some(server) = server("nfs: a_host_keeps_snapshots_on_it") else { return };
     let dir = tempfile::tempdir().unwrap();
     let text = format!("data_dir = \"data\"\n{}", table(&server.url(), server.mount_port));
-    let host = Host::open(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
+    let host = Host::start(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let old = noise(9 * MIB + 5, 1);
     let base = round_trip(&host, &old).await;
     assert_eq!(host.bytes_through_guests(), 0);

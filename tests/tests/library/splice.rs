@@ -41,7 +41,7 @@ async fn no_byte_of_an_object_crosses_the_memory_of_s3() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::parse(&server::config(server, "splice"), dir.path()).unwrap();
     let keys = Keys(server.access_key.clone(), server.secret_key.clone());
-    let host = Host::open(&config, &keys).await.unwrap();
+    let host = Host::start(&config, &keys).await.unwrap();
     round_trip(&host, &noise(SIZE, 1)).await;
     assert_eq!(host.bytes_through_guests(), 0);
 }

@@ -36,7 +36,7 @@ pub fn config(dir: &Path, adapter: &str, lines: &str) -> Config {
 
 /// A host with that backend.
 pub async fn host(dir: &Path, adapter: &str, lines: &str) -> Host {
-    Host::open(&config(dir, adapter, lines), &NoSecrets).await.unwrap()
+    Host::start(&config(dir, adapter, lines), &NoSecrets).await.unwrap()
 }
 
 /// Lets tasks run until something is so.

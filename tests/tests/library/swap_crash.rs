@@ -45,7 +45,7 @@ impl Place {
 
     async fn open(&self) -> Host {
         let text = std::fs::read_to_string(self.dir.path().join("tidelock.toml")).unwrap();
-        Host::open(&Config::parse(&text, self.dir.path()).unwrap(), &NoSecrets).await.expect("it starts again")
+        Host::start(&Config::parse(&text, self.dir.path()).unwrap(), &NoSecrets).await.expect("it starts again")
     }
 }
 

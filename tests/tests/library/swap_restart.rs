@@ -12,7 +12,7 @@ use crate::support::{component, read, round_trip, store, variant};
 async fn open(dir: &Path) -> Host {
     let text = "data_dir = \"data\"\n[backends.mine]\nadapter = \"./adapter.wasm\"\n\
                 grants.directory.objects = { path = \"objects\" }\n";
-    Host::open(&Config::parse(text, dir).unwrap(), &NoSecrets).await.unwrap()
+    Host::start(&Config::parse(text, dir).unwrap(), &NoSecrets).await.unwrap()
 }
 
 fn place(component: Vec<u8>) -> tempfile::TempDir {

@@ -60,7 +60,7 @@ async fn swaps_of_two_backends_do_not_wait_for_each_other() {
     };
     let slow = backend("slow", "swap = { canary = { share = 1, duration = \"10m\" } }");
     let text = format!("{slow}{}[routes.default]\nbackends = [\"slow\", \"quick\"]\n", backend("quick", ""));
-    let host = Host::open(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
+    let host = Host::start(&Config::parse(&text, dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let on_stage = Arc::new(move |stage| {
         let _ = begun.send(stage);

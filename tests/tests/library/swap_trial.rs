@@ -117,7 +117,7 @@ async fn without_a_trial_nothing_is_rolled_back_by_itself() {
 async fn a_canary_that_dies_saves_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let lines = "swap = { canary = { share = 0.5, duration = \"10m\" } }";
-    let host = Host::open(&config(dir.path(), "copying", lines), &NoSecrets).await.unwrap();
+    let host = Host::start(&config(dir.path(), "copying", lines), &NoSecrets).await.unwrap();
     let stored = some(&host, 20).await;
     let swapping = {
         let host = host.clone();

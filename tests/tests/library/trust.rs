@@ -15,7 +15,7 @@ async fn host(dir: &std::path::Path, first: &Component, lines: &str, roots: &str
     let text = format!(
         "data_dir = \"data\"\n[backends.mine]\nadapter = \"./first.wasm\"\ngrants.directory.objects = {{ path = \"objects\" }}\n{lines}\n[trust.keys]\n{roots}\n"
     );
-    Host::open(&Config::parse(&text, dir).unwrap(), &NoSecrets).await
+    Host::start(&Config::parse(&text, dir).unwrap(), &NoSecrets).await
 }
 
 fn signed(name: &str, keys: &[&SecretKey]) -> Component {

@@ -13,7 +13,9 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod encoding;
 mod gc;
+mod image;
 mod import;
 mod labels;
 mod preflight;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::Delta;
+pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
@@ -66,18 +69,19 @@ struct HostInner {
     sandbox: Arc<Sandbox>,
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
+    recent_digests: image::RecentDigests,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }
 
 impl Host {
-    /// Opens a host with all of its backends: its catalogue, its grants, their credentials and the adapters. Connects to
+    /// Starts a host with all of its backends: its catalogue, its grants, their credentials and the adapters. Connects to
     /// no backend yet.
     ///
     /// # Errors
     /// `invalid` and `denied` for a configuration that does not fit its adapters; `not-found` for a component that is not
     /// there; `corrupt` for a damaged catalogue. One backend that cannot be opened is enough; the error names it.
-    pub async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
+    pub async fn start(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
         let host = Self { inner: Arc::new(setup::open(config, None).await?) };
         for backend in host.inner.backends.values() {
             backend.open(&host.inner.sandbox, secrets).await?;
@@ -85,14 +89,14 @@ impl Host {
         Ok(host)
     }
 
-    /// Opens a host without its backends: each is opened by the first operation that needs it, which is when its
+    /// Starts a host without its backends: each is opened by the first operation that needs it, which is when its
     /// credentials and its component have to be there. What only asks the catalogue needs none of them. A backend that
     /// cannot be opened fails that operation, or leaves it to the next backend that holds a snapshot, and is tried again
     /// by the next one.
     ///
     /// # Errors
     /// What the data directory and the catalogue meet.
-    pub async fn open_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
+    pub async fn start_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
         Ok(Self { inner: Arc::new(setup::open(config, Some(secrets)).await?) })
     }
 
@@ -104,7 +108,7 @@ impl Host {
     /// Opens a backend if it is not open yet.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    /// `not-found` for a name that is none; otherwise as [`Self::start`].
     pub async fn open_backend(&self, name: &str) -> Result<()> {
         self.backend(name).await.map(drop)
     }
@@ -123,7 +127,7 @@ impl Host {
     /// snapshots, as a suite does that checks adapters. It is what serves at this moment; a swap does not wait for it.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::open`].
+    /// `not-found` for a name that is none; otherwise as [`Self::start`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
         Ok(self.backend(backend).await?.serving().adapter)
     }

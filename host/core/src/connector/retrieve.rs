@@ -1,4 +1,4 @@
-//! Reading an image back: from the first placement that has it, and no byte unchecked.
+//! Reading an image back: which placements may be read, how one of them is opened, and no byte unchecked.
 //!
 //! The catalogue keeps the digest of every segment of 2 MiB, so each segment is compared before it is handed on, of
 //! ranges too: a range is widened to whole segments, fetched, checked and cut.
@@ -10,8 +10,8 @@ use futures::StreamExt as _;
 use super::Host;
 use crate::backend::Backend;
 use crate::catalogue::{Placement, PlacementState, Snapshot};
-use crate::snapshot::{Identity, SegmentDigests, aligned, verify_known, verify_range};
-use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, SnapshotId};
+use crate::snapshot::{Identity, aligned, verify_known, verify_range};
+use crate::types::{Body, ByteRange, Encoding, Error, ErrorKind, ObjectId, Result, SnapshotId};
 
 /// A snapshot, or a part of it, on its way.
 #[derive(Debug)]
@@ -27,61 +27,28 @@ pub struct Retrieved {
 }
 
 impl Host {
-    /// The bytes of a snapshot, or of a part of it.
+    /// The bytes of a snapshot, or of a part of it. Whoever reads several parts keeps the [`Image`](super::Image) that
+    /// [`Self::open`] gives.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; `archived` for one that is in
-    /// cold storage alone: then its restore has been asked for, and [`until_restored`](Self::until_restored) waits for it;
-    /// what the last backend that holds it said.
+    /// `not-found` for an unknown snapshot; otherwise as [`Image::stream`](super::Image::stream).
     pub async fn retrieve(&self, id: SnapshotId, range: Option<ByteRange>) -> Result<Retrieved> {
-        let snapshot = self.known(id).await?;
-        let identity = Arc::new(self.identity(&snapshot).await?);
-        if let Some(range) = range {
-            range.within(identity.size())?;
-        }
-        let (mut last, mut cold) = (None, None);
-        for placement in self.readable(id).await? {
-            if let Err(error) = self.backend(&placement.backend).await {
-                // What keeps a backend from being opened says nothing about what it holds.
-                tracing::warn!(backend = placement.backend, %error, "the backend cannot be opened");
-                last = Some(error);
-                continue;
-            }
-            match self.open_placement(&placement, &identity, range).await {
-                Ok(body) => {
-                    let size = body.remaining().unwrap_or(identity.size());
-                    return Ok(Retrieved { id, size, source: placement.backend, body });
-                }
-                Err(error) if worth_another(&error) => {
-                    if matches!(error.kind(), ErrorKind::Archived(_)) {
-                        tracing::info!(backend = placement.backend, "the placement is in cold storage");
-                        cold = cold.or(Some(placement));
-                        continue;
-                    }
-                    tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
-                    if *error.kind() == ErrorKind::NotFound {
-                        let (backend, object) = (&placement.backend, &placement.object);
-                        self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
-                    }
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match (cold, last) {
-            (Some(placement), _) => {
-                self.ask_for_restore(id, &placement).await?;
-                let body = self.open_placement(&placement, &identity, range).await?;
-                let size = body.remaining().unwrap_or(identity.size());
-                Ok(Retrieved { id, size, source: placement.backend, body })
-            }
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(self.why_unreadable(id).await?),
-        }
+        self.open(id).await?.stream(range).await
     }
 
     /// Opens one placement, with every segment checked. A swap on the way does not show.
     pub(super) async fn open_placement(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        range: Option<ByteRange>,
+    ) -> Result<Body> {
+        match placement.encoding {
+            Encoding::Raw => self.open_raw(placement, identity, range).await,
+        }
+    }
+
+    async fn open_raw(
         &self,
         placement: &Placement,
         identity: &Arc<Identity>,
@@ -109,7 +76,7 @@ impl Host {
     }
 
     /// Why no placement of a known snapshot may be read.
-    async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
+    pub(super) async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
         let hint = format!("`tidelock stat {id}` says where it was stored");
         let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
@@ -127,16 +94,10 @@ impl Host {
             Error::not_found(format!("there is no snapshot {id}")).hint("`tidelock ls` shows what there is")
         })
     }
-
-    /// The digests by which a snapshot is checked.
-    pub(super) async fn identity(&self, snapshot: &Snapshot) -> Result<Identity> {
-        let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(snapshot.id).await?)?;
-        Identity::from_parts(snapshot.id, snapshot.size, segments)
-    }
 }
 
 /// Whether another placement may have what this one has not.
-fn worth_another(error: &Error) -> bool {
+pub(super) fn worth_another(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
 }
 

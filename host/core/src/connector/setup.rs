@@ -54,8 +54,8 @@ impl Secrets for NoSecrets {
 }
 
 fn nowhere() -> Error {
-    Error::invalid("the configuration refers to a credential, and this host was opened without any")
-        .hint("open the host with an implementation of `Secrets`")
+    Error::invalid("the configuration refers to a credential, and this host was started without any")
+        .hint("start the host with an implementation of `Secrets`")
 }
 
 /// Everything but the backends.
@@ -77,7 +77,8 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
     };
     let backends = config.backends.iter().map(backend).collect();
-    Ok(HostInner { catalogue, owner, data_dir, sandbox, backends, routes: config.routes.clone(), secrets })
+    let (routes, recent_digests) = (config.routes.clone(), Default::default());
+    Ok(HostInner { catalogue, owner, data_dir, sandbox, backends, routes, recent_digests, secrets })
 }
 
 /// What an operation needs of a backend: its grants with their credentials, and its adapter.

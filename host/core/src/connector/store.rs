@@ -7,14 +7,14 @@
 
 use std::time::Instant;
 
-use super::Host;
 use super::labels::check_name;
 use super::report::{PlacementInfo, Stored};
 use super::upload::{StoreUpload, StoredAttempt, again};
+use super::{Host, encoding};
 use crate::backend::Upload;
-use crate::catalogue::{NewPlacement, NewSnapshot, PlacementState};
+use crate::catalogue::{NewPlacement, NewSnapshot, Placement, PlacementState};
 use crate::snapshot::{FileSource, Identity, Progress, Source};
-use crate::types::{Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
 /// How to store.
 #[derive(Clone, Default)]
@@ -142,7 +142,7 @@ impl Host {
                 keys.push(attempt.key);
             }
         }
-        let Some(StoredAttempt { key, reading, .. }) = chosen else {
+        let Some(StoredAttempt { key, reading, encoding, .. }) = chosen else {
             return Err(Error::corrupt("no attempt has the receipt that was returned").on_backend(backend));
         };
         let shared = !receipt.id.as_str().contains(&key);
@@ -172,7 +172,7 @@ impl Host {
         let placement = NewPlacement {
             backend: backend.to_owned(),
             object: receipt.id.clone(),
-            encoding: Encoding::Raw,
+            encoding,
             stored_bytes: receipt.size,
         };
         self.inner.catalogue.commit(snapshot, vec![placement], keys).await?;
@@ -232,9 +232,11 @@ impl Host {
 
     /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
-        let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
+        let Some(placement) = self.placement_on(backend, identity.id()).await? else { return Ok(None) };
+        let expected = encoding::expected_size(&placement, identity.size());
+        let object = placement.object;
         match self.backend(backend).await?.objects.stat(&object).await {
-            Ok(stat) if stat.size == identity.size() => return Ok(Some(object)),
+            Ok(stat) if stat.size == expected => return Ok(Some(object)),
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -245,9 +247,12 @@ impl Host {
 
     /// The object that holds a snapshot on a backend, if there is a live one.
     pub(super) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
+        Ok(self.placement_on(backend, id).await?.map(|placement| placement.object))
+    }
+
+    async fn placement_on(&self, backend: &str, id: SnapshotId) -> Result<Option<Placement>> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let live = |p: &crate::catalogue::Placement| p.backend == backend && p.state == PlacementState::Live;
-        Ok(placements.into_iter().find(live).map(|placement| placement.object))
+        Ok(placements.into_iter().find(|p| p.backend == backend && p.state == PlacementState::Live))
     }
 }
 

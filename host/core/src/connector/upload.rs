@@ -11,10 +11,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::labels::{self, fresh_key};
-use super::{Host, StoreOptions};
+use super::{Host, StoreOptions, encoding};
 use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::{Reading, Source};
-use crate::types::{Error, ErrorKind, Features, Receipt, Result, SnapshotId, StoreHint};
+use crate::types::{Encoding, Error, ErrorKind, Features, Receipt, Result, SnapshotId, StoreHint};
 
 /// One image on its way to one backend.
 pub(super) struct StoreUpload {
@@ -30,6 +30,7 @@ pub(super) struct StoreUpload {
 
 struct Attempt {
     key: String,
+    encoding: Encoding,
     reading: Reading,
     receipt: Option<Receipt>,
 }
@@ -40,6 +41,8 @@ pub(super) struct StoredAttempt {
     pub(super) key: String,
     /// What was stored.
     pub(super) receipt: Receipt,
+    /// How the bytes lie in the object.
+    pub(super) encoding: Encoding,
     /// What its bytes turned out to be.
     pub(super) reading: Reading,
 }
@@ -70,9 +73,9 @@ impl StoreUpload {
     /// Takes the attempts that have succeeded: usually one.
     pub(super) fn take_stored(&self) -> Vec<StoredAttempt> {
         let attempts = std::mem::take(&mut *lock(&self.attempts)).into_iter();
-        let stored = attempts.filter_map(|Attempt { key, reading, receipt }| {
+        let stored = attempts.filter_map(|Attempt { key, encoding, reading, receipt }| {
             let receipt = receipt?;
-            Some(StoredAttempt { key, receipt, reading })
+            Some(StoredAttempt { key, receipt, encoding, reading })
         });
         stored.collect()
     }
@@ -94,12 +97,12 @@ impl StoreUpload {
             false => Vec::new(),
         };
         let key = fresh_key()?;
-        let source = self.source()?;
-        let hint = StoreHint { key: key.clone(), size: source.size(), labels };
-        let (body, reading) = source.read(self.options.progress.clone());
+        let encoding = encoding::to_write(&self.options);
+        let (body, reading, size) = encoding::encode(encoding, self.source()?, self.options.progress.clone());
+        let hint = StoreHint { key: key.clone(), size, labels };
         let inner = &self.host.inner;
         inner.catalogue.begin_intent(&key, &self.backend, inner.owner.name()).await?;
-        lock(&self.attempts).push(Attempt { key, reading, receipt: None });
+        lock(&self.attempts).push(Attempt { key, encoding, reading, receipt: None });
         Ok(UploadAttempt { body, hint, base })
     }
 
@@ -165,7 +168,7 @@ mod tests {
     use crate::snapshot::{FileSource, StreamSource};
 
     async fn host(dir: &std::path::Path) -> Host {
-        Host::open_lazily(&Config::embedded_default(dir), Arc::new(NoSecrets)).await.unwrap()
+        Host::start_lazily(&Config::embedded_default(dir), Arc::new(NoSecrets)).await.unwrap()
     }
 
     fn file(bytes: &[u8]) -> Source {

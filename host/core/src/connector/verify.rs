@@ -1,13 +1,12 @@
 //! Verification: whether what the catalogue says is there is there, and is what it was.
 
-use std::sync::Arc;
-
 use futures::StreamExt as _;
 
-use super::Host;
+use super::encoding::expected_size;
 use super::report::{BadPlacement, Verification};
+use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState, Snapshot};
-use crate::snapshot::{Identity, Progress};
+use crate::snapshot::Progress;
 use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
 /// Snapshots that are taken from the catalogue at once.
@@ -47,14 +46,14 @@ impl Host {
         progress: Option<&Progress>,
         found: &mut Verification,
     ) -> Result<()> {
-        let identity = Arc::new(self.identity(snapshot).await?);
+        let image = self.open(snapshot.id).await?;
         for placement in self.inner.catalogue.placements(snapshot.id).await? {
             if placement.state == PlacementState::Removing {
                 continue;
             }
             found.checked += 1;
             let (backend, object) = (&placement.backend, &placement.object);
-            let outcome = self.verify_placement(&placement, &identity, deep, progress, &mut found.bytes).await;
+            let outcome = self.verify_placement(&placement, &image, deep, progress, &mut found.bytes).await;
             let Err(error) = outcome else {
                 if placement.state == PlacementState::Bad && deep {
                     self.inner.catalogue.mark_placement(backend, object, PlacementState::Live).await?;
@@ -80,7 +79,7 @@ impl Host {
     async fn verify_placement(
         &self,
         placement: &Placement,
-        identity: &Arc<Identity>,
+        image: &Image,
         deep: bool,
         progress: Option<&Progress>,
         read: &mut u64,
@@ -89,16 +88,15 @@ impl Host {
         let backend = self.backend(&placement.backend).await;
         let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
         let stat = objects.stat(&placement.object).await?;
-        if stat.size != placement.stored_bytes {
-            return Err(Error::corrupt(format!(
-                "the object has {} bytes where {} were stored",
-                stat.size, placement.stored_bytes
-            )));
+        let expected = expected_size(placement, image.size());
+        if stat.size != expected {
+            let what = format!("the object has {} bytes where {expected} were stored", stat.size);
+            return Err(Error::corrupt(what));
         }
         if !deep {
             return Ok(());
         }
-        let mut body = self.open_placement(placement, identity, None).await?;
+        let mut body = image.stream_placement(placement).await?;
         while let Some(chunk) = body.next().await {
             *read += chunk?.len() as u64;
             if let Some(progress) = progress {

@@ -5,6 +5,7 @@
 //! | `segment` | digests of segments and of their pages: the two lower levels of the tree |
 //! | `identity` | the root: from bytes to a `SnapshotId` |
 //! | `source` | files, devices and streams as bodies that are hashed while they are read |
+//! | `zeros` | which parts of a snapshot are zeros, as its digests say |
 //! | `verify` | bodies of which no byte passes unchecked |
 //! | `patch` | changes that a caller brings: `zstd --patch-from` output and sparse difference files |
 //!
@@ -18,6 +19,7 @@ mod source;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod zeros;
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
 pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
 pub use source::{FileSource, Reading, Source, StreamSource, identify_file};
 pub use verify::{aligned, identify, verify, verify_known, verify_range};
+pub(crate) use zeros::ReadPart;
+pub use zeros::{Extent, ExtentKind};
 
 /// Is told how many bytes are done so far, holes included. Called from several threads, so numbers may arrive out of
 /// order; the last one is the whole.

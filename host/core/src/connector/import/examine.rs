@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
+use crate::connector::encoding::of_unknown;
 use crate::connector::labels::read_labels;
 use crate::snapshot::{Identity, identify};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, ObjectStat, Result};
@@ -28,6 +29,7 @@ pub(super) enum Finding {
 /// An object and what its bytes are.
 pub(super) struct Found {
     identity: Identity,
+    encoding: Encoding,
     stat: ObjectStat,
 }
 
@@ -45,7 +47,7 @@ impl Found {
         let placement = NewPlacement {
             backend: backend.to_owned(),
             object: item.object,
-            encoding: Encoding::Raw,
+            encoding: self.encoding,
             stored_bytes: self.stat.size,
         };
         Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
@@ -68,12 +70,15 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     {
         return Ok(left);
     }
-    let identity = read_through(objects, item, stat.size, meter).await?;
-    if identity.size() != stat.size {
+    let encoding = of_unknown(&stat);
+    let identity = match encoding {
+        Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
+    };
+    if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
     }
-    Ok(Finding::Snapshot(Box::new(Found { identity, stat })))
+    Ok(Finding::Snapshot(Box::new(Found { identity, encoding, stat })))
 }
 
 /// What becomes of an object that is cold; nothing if it can be read by now.

@@ -1,0 +1,266 @@
+//! Images: snapshots opened for reading. Everything that reads a snapshot stands on them.
+//!
+//! An image holds the digests of its segments, so nothing is asked of the catalogue but where the objects are, and that at
+//! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. Reading goes
+//! through the placements in the order of the default route until one can be read, and no byte comes out unchecked.
+//!
+//! [`Image::stream`] hands bytes on as they come, so it can turn to another placement only before the first of them.
+//! [`Image::read_at`] has each part in memory before it hands it on, so it can at any time. Whole segments of zeros are
+//! known by their digest and never fetched by it.
+
+mod digests;
+mod segment_cache;
+
+use std::future::{Future, ready};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+
+use super::Host;
+use super::retrieve::{Retrieved, worth_another};
+use crate::catalogue::{Placement, PlacementState};
+use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
+use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
+
+pub(super) use digests::RecentDigests;
+use segment_cache::SegmentCache;
+
+/// A snapshot that is open for reading. Cheap to clone; all clones share what they have read last (at most two segments of
+/// 2 MiB). Keeps its host running.
+///
+/// Its bytes never change. Reading fails with `unavailable` once the snapshot has been removed.
+#[derive(Debug, Clone)]
+pub struct Image {
+    inner: Arc<ImageInner>,
+}
+
+#[derive(Debug)]
+struct ImageInner {
+    source: ImageSource,
+    cache: SegmentCache,
+}
+
+/// What is read, and from where.
+#[derive(Clone)]
+struct ImageSource {
+    host: Host,
+    identity: Arc<Identity>,
+}
+
+impl Host {
+    /// Opens a snapshot for reading. Asks the catalogue and no backend.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot; `corrupt` if the recorded digests do not lead to its id.
+    pub async fn open(&self, id: SnapshotId) -> Result<Image> {
+        let size = self.known(id).await?.size;
+        let identity = match self.inner.recent_digests.get(id) {
+            Some(identity) => identity,
+            None => {
+                let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(id).await?)?;
+                let identity = Arc::new(Identity::from_parts(id, size, segments)?);
+                self.inner.recent_digests.put(identity.clone());
+                identity
+            }
+        };
+        let source = ImageSource { host: self.clone(), identity };
+        Ok(Image { inner: Arc::new(ImageInner { source, cache: SegmentCache::default() }) })
+    }
+}
+
+impl Image {
+    /// What it is.
+    pub fn id(&self) -> SnapshotId {
+        self.identity().id()
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        self.identity().size()
+    }
+
+    /// Which runs of its bytes are known to be zeros and which may be anything: in order, without gaps, from the first byte
+    /// to the last. Reads nothing. Zeros are known by the segment of 2 MiB.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+        self.identity().extents()
+    }
+
+    /// Its bytes, or a part of them, as a stream from one placement. A swap on the way does not show.
+    ///
+    /// # Errors
+    /// `invalid` for a range that begins past the end; `archived` for a snapshot that is in cold storage alone: then its
+    /// restore has been asked for, and [`Host::until_restored`] waits for it; what the last backend that holds it said.
+    pub async fn stream(&self, range: Option<ByteRange>) -> Result<Retrieved> {
+        if let Some(range) = range {
+            range.within(self.size())?;
+        }
+        let (body, source) = self.inner.source.read(range, |body| ready(Ok(body))).await?;
+        let size = body.remaining().unwrap_or(self.size());
+        Ok(Retrieved { id: self.id(), size, source, body })
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on and returns how many there were: fewer than it holds only at the end
+    /// of the image, none past it.
+    ///
+    /// Whole segments are read and checked. Those that were read last are kept, and one that several callers want at once
+    /// is fetched once. Needs up to 32 MiB beside the buffer. A backend that cannot give ranges reads an object from its
+    /// beginning for each segment that is fetched.
+    ///
+    /// # Errors
+    /// As [`Self::stream`]; then the content of the buffer is undefined.
+    pub async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        for part in self.identity().read_plan(offset, buffer.len() as u64) {
+            match part {
+                ReadPart::Zeros { len } => unfilled(buffer, &mut filled, len)?.fill(0),
+                ReadPart::Segment { number, from, len } => {
+                    let bytes = self.segment_part(number, from, len).await?;
+                    unfilled(buffer, &mut filled, len)?.copy_from_slice(&bytes);
+                }
+                ReadPart::Run { start, len } => {
+                    let bytes = self.inner.source.read_whole(start, len).await?;
+                    unfilled(buffer, &mut filled, len)?.copy_from_slice(&bytes);
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    /// The bytes of a range, in memory; of a large one, [`Self::stream`] is the way. Otherwise as [`Self::read_at`]. Bytes
+    /// of one segment are not copied, and keep that segment in memory.
+    ///
+    /// # Errors
+    /// As [`Self::stream`]; `invalid` for more than fits into memory.
+    pub async fn read_range(&self, range: ByteRange) -> Result<Bytes> {
+        let (start, len) = range.within(self.size())?;
+        let mut parts = self.identity().read_plan(start, len);
+        if let (Some(ReadPart::Segment { number, from, len }), None) = (parts.next(), parts.next()) {
+            return self.segment_part(number, from, len).await;
+        }
+        drop(parts);
+        let too_many = || Error::invalid(format!("{len} bytes do not fit into memory")).hint("read them as a stream");
+        let count = usize::try_from(len).map_err(|_| too_many())?;
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(count).map_err(|_| too_many())?;
+        buffer.resize(count, 0);
+        self.read_at(start, &mut buffer).await?;
+        Ok(buffer.into())
+    }
+
+    /// One placement, whatever its state, as it is read by [`Self::stream`].
+    pub(super) async fn stream_placement(&self, placement: &Placement) -> Result<Body> {
+        self.inner.source.open(placement, None).await
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.inner.source.identity
+    }
+
+    async fn segment_part(&self, number: u64, from: u64, len: u64) -> Result<Bytes> {
+        let fetch = || {
+            let source = self.inner.source.clone();
+            async move {
+                let (start, len) = source.identity.segment_bytes(number);
+                source.read_whole(start, len).await.map_err(Arc::new)
+            }
+            .boxed()
+        };
+        let segment = self.inner.cache.get(number, fetch).await?;
+        match bounds(from, len).filter(|range| range.end <= segment.len()) {
+            Some(range) => Ok(segment.slice(range)),
+            None => Err(short(len)),
+        }
+    }
+}
+
+impl ImageSource {
+    /// Some bytes, all of them checked. The caller bounds them.
+    async fn read_whole(&self, start: u64, len: u64) -> Result<Bytes> {
+        let most = usize::try_from(len).map_err(|_| short(len))?;
+        let (bytes, _) = self.read(Some(ByteRange::of(start, len)), |body| body.collect(most)).await?;
+        if bytes.len() == most { Ok(bytes) } else { Err(short(len)) }
+    }
+
+    /// Reads from the first placement that can be opened and that `take` has what it wants of. Returns what it took and
+    /// the name of the backend.
+    async fn read<T, F>(&self, range: Option<ByteRange>, take: impl Fn(Body) -> F) -> Result<(T, String)>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let (host, id) = (&self.host, self.identity.id());
+        let (mut last, mut cold) = (None, None);
+        for placement in host.readable(id).await? {
+            if let Err(error) = host.open_backend(&placement.backend).await {
+                // What keeps a backend from being opened says nothing about what it holds.
+                tracing::warn!(backend = placement.backend, %error, "the backend cannot be opened");
+                last = Some(error);
+                continue;
+            }
+            match self.attempt(&placement, range, &take).await {
+                Ok(taken) => return Ok((taken, placement.backend)),
+                Err(error) if worth_another(&error) => {
+                    if matches!(error.kind(), ErrorKind::Archived(_)) {
+                        tracing::info!(backend = placement.backend, "the placement is in cold storage");
+                        cold = cold.or(Some(placement));
+                        continue;
+                    }
+                    tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
+                    if *error.kind() == ErrorKind::NotFound {
+                        let (backend, object) = (&placement.backend, &placement.object);
+                        host.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                    }
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match (cold, last) {
+            (Some(placement), _) => {
+                host.ask_for_restore(id, &placement).await?;
+                Ok((self.attempt(&placement, range, &take).await?, placement.backend))
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(host.why_unreadable(id).await?),
+        }
+    }
+
+    async fn attempt<T, F>(
+        &self,
+        placement: &Placement,
+        range: Option<ByteRange>,
+        take: &impl Fn(Body) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        take(self.open(placement, range).await?).await
+    }
+
+    async fn open(&self, placement: &Placement, range: Option<ByteRange>) -> Result<Body> {
+        self.host.open_placement(placement, &self.identity, range).await
+    }
+}
+
+impl std::fmt::Debug for ImageSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageSource").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// The next `len` bytes of a buffer that is being filled.
+fn unfilled<'b>(buffer: &'b mut [u8], filled: &mut usize, len: u64) -> Result<&'b mut [u8]> {
+    let range = bounds(*filled as u64, len).ok_or_else(|| short(len))?;
+    *filled = range.end;
+    buffer.get_mut(range).ok_or_else(|| short(len))
+}
+
+fn bounds(from: u64, len: u64) -> Option<Range<usize>> {
+    Some(usize::try_from(from).ok()?..usize::try_from(from.checked_add(len)?).ok()?)
+}
+
+/// What never happens, since all that is read is checked before.
+fn short(len: u64) -> Error {
+    Error::corrupt(format!("a read of {len} bytes did not come out as long as it was planned"))
+}
