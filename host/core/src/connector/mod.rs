@@ -13,9 +13,12 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod component_files;
 mod gc;
 mod import;
 mod labels;
+mod lock_file;
+mod owner;
 mod preflight;
 mod report;
 mod retrieve;
@@ -41,8 +44,9 @@ pub use setup::{NoSecrets, Secrets};
 pub use store::StoreOptions;
 
 use backend::{ConfiguredBackend, OpenBackend};
+use owner::Owner;
 
-use crate::catalogue::{Catalogue, Owner};
+use crate::catalogue::Catalogue;
 use crate::config::{Config, Route};
 use crate::runtime::{Adapter, Component, Engine, HistoryEntry, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
@@ -58,7 +62,7 @@ pub struct Host {
 }
 
 struct HostInner {
-    catalogue: Catalogue,
+    catalogue: Arc<dyn Catalogue>,
     owner: Owner,
     data_dir: std::path::PathBuf,
     engine: Arc<Engine>,

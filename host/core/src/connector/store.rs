@@ -132,7 +132,7 @@ impl Host {
         let key = fresh_key()?;
         let size = source.size();
         let (body, reading) = source.read(options.progress.clone());
-        self.inner.catalogue.begin_intent(&key, backend, self.inner.owner.name()).await?;
+        self.inner.owner.begin_intent(&key, backend).await?;
         let labels = match attempt.adapter().description().features.labels {
             true => labels::labels(base, options.name.as_deref()),
             false => Vec::new(),
@@ -160,7 +160,13 @@ impl Host {
                     encoding: Encoding::Raw,
                     stored_bytes: receipt.size,
                 };
-                self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await?;
+                if let Err(error) = self.inner.catalogue.commit(snapshot, vec![placement], vec![key]).await {
+                    // If this host's lease was ended, whoever did so may have cleared away before the object was there.
+                    if *error.kind() == ErrorKind::Conflict {
+                        self.remove_spare(backend, &put.object).await;
+                    }
+                    return Err(error);
+                }
                 if shared {
                     self.outlived(backend, &put.object).await?;
                 }
