@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::program::{Home, Running, files, until};
 use tidelock_tests::server;
@@ -55,6 +56,40 @@ fn a_store_that_goes_on_is_not_collected() {
     store.feed(&bytes[4 * MIB..]).unwrap();
     let id = String::from_utf8(store.finish().success(&["store", "-"]).stdout).unwrap();
     assert_same(&home.bytes(&["retrieve", id.trim()]), &bytes, "beside a collection");
+}
+
+/// A process that stood still until its lease had expired, and others had cleared away behind its back, does no harm when it
+/// wakes up: its store fails, and leaves nothing.
+#[test]
+fn a_store_that_was_stopped_for_too_long_is_refused() {
+    let home = Home::new();
+    let bytes = noise(8 * MIB, 6);
+    let kept = home.line_with(&["store", "-"], &noise(5000, 3));
+    let mut store = Running::start(home.command(&["store", "-"]));
+    store.feed(&bytes[..4 * MIB]).unwrap();
+    until("a temporary file", || !home.leftovers().is_empty());
+    let pid = Pid::from_raw(store.pid() as i32).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+
+    let catalogue = rusqlite::Connection::open(home.path("tidelock-data/catalogue.sqlite")).unwrap();
+    let intents = || catalogue.query_row("SELECT count(*) FROM intents", [], |row| row.get::<_, u64>(0)).unwrap();
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert_eq!(intents(), 1, "its lease has not expired, and its lock file is locked");
+    // More than a minute passes.
+    assert_eq!(catalogue.execute("UPDATE owners SET expires = 1", []).unwrap(), 1);
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert_eq!(intents(), 0);
+
+    kill_process(pid, Signal::CONT).unwrap();
+    store.feed(&bytes[4 * MIB..]).unwrap();
+    let said = store.finish().refused(1, &["store", "-"]);
+    assert!(said.contains("was cleared away before it ended") && said.contains("store the image again"), "{said}");
+    assert_eq!(home.objects().len(), 1, "{:?}", home.objects());
+    assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 1);
+    home.json(&["verify", "--deep"]);
+    let id = home.line_with(&["store", "-"], &bytes);
+    assert_same(&home.bytes(&["retrieve", &id]), &bytes, "stored again");
+    assert_same(&home.bytes(&["retrieve", &kept]), &noise(5000, 3), "what was there before");
 }
 
 #[test]

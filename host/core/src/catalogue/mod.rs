@@ -1,265 +1,187 @@
 //! What is where: snapshots, the objects that hold them, stores that are under way, and which adapters have served.
 //!
-//! One SQLite file, in WAL mode, opened by path and shared by any number of processes on one machine (the file must not
-//! lie on a network file system: WAL needs shared memory). Every commit is on disk when the call returns
-//! (`synchronous=FULL`): a placement that was reported is never forgotten, since forgetting one loses a snapshot.
+//! [`Catalogue`] is a trait of typed operations: values go in and come out, and each call is one transaction of its own. No
+//! caller gets hold of a connection, and no file is touched inside a transaction, so that an engine may lie on another
+//! machine and may run a transaction twice. [`SqliteCatalogue`] is the engine for one machine. `suite/` is what every
+//! engine has to pass.
 //!
 //! A store goes: [`Catalogue::begin_intent`] before the first byte leaves, then the backend's receipts, then
 //! [`Catalogue::commit`], which records the snapshot and its placements and removes the intent in one transaction. What
-//! a crash leaves is an intent whose [`Owner`] is dead, never a placement without an object.
-//!
-//! Calls run on blocking threads, one at a time; the lock is never held across an await. A call whose future is dropped
-//! still runs to its end, so dropping one never leaves half a change.
-//!
-//! A reader of the file with other tools finds ids as 32-byte blobs and times in seconds since 1970-01-01 UTC. The
-//! schema is `schema.rs`; `docs/formats.md` describes the tables.
+//! a crash leaves is an intent whose owner's lease expires ([`OwnerToken`]), never a placement without an object.
 
-mod adopt;
+mod adopted;
 mod import_queue;
 mod owner;
-mod query;
-mod schema;
-mod swaps;
-mod write;
+mod placement;
+mod snapshot;
+mod sqlite;
+mod stats;
+mod swap_row;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rusqlite::Connection;
+use futures::future::BoxFuture;
 
-use crate::types::{Encoding, Error, ErrorKind, ObjectId, Result, SnapshotId, blocking};
+use crate::types::{ObjectId, Result, SnapshotId};
 
-pub use adopt::{Adopted, Known, Standing};
+pub use adopted::{Adopted, Known, Standing};
 pub use import_queue::{ImportItem, ImportQueue};
-pub use owner::Owner;
-pub use swaps::SwapRow;
+pub use owner::{Intent, OwnerToken};
+pub use placement::{NewPlacement, Placement, PlacementState};
+pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
+pub use sqlite::SqliteCatalogue;
+pub use stats::{BackendStats, Stats};
+pub use swap_row::SwapRow;
 
-/// The catalogue of one data directory. Cheap to clone.
-#[derive(Clone)]
-pub struct Catalogue {
-    connection: Arc<Mutex<Connection>>,
-    path: Arc<Path>,
-}
+/// What is where. Shared by any number of hosts, in one process or in many.
+///
+/// # Guarantees
+/// - **Durable.** What a call that returned `Ok` has recorded survives a crash of the process and of the machine. The one
+///   exception are leases, which mean nothing after their machine has gone down.
+/// - **Atomic.** A call happens whole or not at all. One that fails has changed nothing.
+/// - **Serialisable.** The effect is that of the calls one after the other, those of other handles included.
+/// - **Never half.** A call whose future is dropped after it was polled happens whole or not at all.
+///
+/// # Errors
+/// Beside what an operation names, every one fails with `unavailable` if the database cannot be reached or keeps it waiting
+/// for too long, `corrupt` if it is damaged, `denied` for what its permissions refuse, and `invalid` for a number that it
+/// cannot hold (2^63 and above).
+pub trait Catalogue: Send + Sync {
+    /// The snapshot of this id, if it is known.
+    fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>>;
 
-/// A snapshot as the catalogue knows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub struct Snapshot {
-    /// What it is.
-    pub id: SnapshotId,
-    /// Its logical bytes.
-    pub size: u64,
-    /// The snapshot that it was made from. For information: it may be gone.
-    pub base: Option<SnapshotId>,
-    /// What somebody called it. Names need not be unique.
-    pub name: Option<String>,
-    /// When it was first stored (seconds since 1970-01-01 UTC).
-    pub created: u64,
-}
-
-/// A snapshot to be recorded.
-#[derive(Debug, Clone)]
-pub struct NewSnapshot {
-    /// What it is.
-    pub id: SnapshotId,
-    /// Its logical bytes.
-    pub size: u64,
-    /// The snapshot that it was made from.
-    pub base: Option<SnapshotId>,
-    /// What to call it.
-    pub name: Option<String>,
-    /// Its segment digests, one after the other (`SegmentDigests::to_bytes`). Opaque here.
-    pub segments: Vec<u8>,
-}
-
-/// Whether the object of a placement can be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlacementState {
-    /// It holds the snapshot.
-    Live,
-    /// It was found to be missing or damaged.
-    Bad,
-    /// Its removal has begun; it must not be read any more.
-    Removing,
-}
-
-impl PlacementState {
-    /// The text in the database and in `--json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Bad => "bad",
-            Self::Removing => "removing",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Live, Self::Bad, Self::Removing].into_iter().find(|state| state.name() == name)
-    }
-}
-
-/// The fact that an object on a backend holds a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// What it holds.
-    pub snapshot: SnapshotId,
-    /// On which backend.
-    pub backend: String,
-    /// The backend's name for it.
-    pub object: ObjectId,
-    /// How the bytes are laid out: `raw` is the logical bytes as they are.
-    pub encoding: Encoding,
-    /// Whether it can be relied on.
-    pub state: PlacementState,
-    /// The bytes of the object.
-    pub stored_bytes: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
-    pub created: u64,
-}
-
-/// A placement to be recorded.
-#[derive(Debug, Clone)]
-pub struct NewPlacement {
-    /// On which backend.
-    pub backend: String,
-    /// The backend's name for it.
-    pub object: ObjectId,
-    /// How the bytes are laid out: `raw` is the logical bytes as they are.
-    pub encoding: Encoding,
-    /// The bytes of the object.
-    pub stored_bytes: u64,
-}
-
-/// A store that was begun and neither committed nor given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
-    /// The key under which the object was announced to the backend.
-    pub key: String,
-    /// On which backend.
-    pub backend: String,
-    /// The name of the [`Owner`] that began it.
-    pub owner: String,
-    /// When (seconds since 1970-01-01 UTC).
-    pub started: u64,
-}
-
-/// Some snapshots, oldest first, and where to go on.
-#[derive(Debug, Clone, Default, serde::Serialize, utoipa::ToSchema)]
-pub struct SnapshotPage {
-    /// The snapshots.
-    pub snapshots: Vec<Snapshot>,
-    /// Give this to the next call; `None` when there is no more.
-    pub next: Option<u64>,
-}
-
-/// How much there is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Snapshots.
-    pub snapshots: u64,
-    /// The sum of their logical bytes.
-    pub logical_bytes: u64,
-    /// Stores under way, or left by a crash.
-    pub intents: u64,
-    /// What each backend holds, by name.
-    pub backends: Vec<BackendStats>,
-}
-
-/// How much one backend holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackendStats {
-    /// The backend.
-    pub backend: String,
-    /// Objects in any state.
-    pub placements: u64,
-    /// Objects that were found to be missing or damaged.
-    pub bad: u64,
-    /// The sum of their bytes.
-    pub stored_bytes: u64,
-}
-
-impl Catalogue {
-    /// Opens the file, and makes it (and its directory) if there is none. Older schemas are brought up to date.
+    /// The segment digests of a snapshot as they were recorded, one after the other.
     ///
     /// # Errors
-    /// `corrupt` for a damaged file, `invalid` for a file that is something else, `unsupported` for one that a newer
-    /// version wrote, `denied` or `unavailable` for what the operating system refuses.
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path: Arc<Path> = path.into().into();
-        let shown = path.clone();
-        let connection = blocking(move || schema::open(&shown)).await?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
-    }
+    /// `not-found` for an unknown snapshot.
+    fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>>;
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
+    /// The one snapshot that a text means: an id, else a name, else the beginning of an id (`tl1` and at least four
+    /// characters).
+    ///
+    /// # Errors
+    /// `not-found` if there is none; `invalid` if there are several, with some of them.
+    fn find<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Snapshot>>;
 
-    /// Runs a call on a blocking thread.
-    async fn with<T: Send + 'static>(
+    /// At most `limit` snapshots in the order in which they were first stored, after the page that gave `after`.
+    fn list(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<SnapshotPage>>;
+
+    /// The snapshots of exactly so many bytes. Where there are none, new bytes of that length are a new snapshot.
+    fn by_size(&self, size: u64) -> BoxFuture<'_, Result<Vec<SnapshotId>>>;
+
+    /// Forgets a snapshot that has no placements any more. Other snapshots may name it as their base and go on doing
+    /// so: as long as each is stored whole, lineage is information and nothing depends on it.
+    ///
+    /// # Errors
+    /// `conflict` while there are placements; `not-found` if it is not known.
+    fn remove_snapshot(&self, id: SnapshotId) -> BoxFuture<'_, Result<()>>;
+
+    /// Where a snapshot is, in any state, in the order in which it was placed.
+    fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>>;
+
+    /// Every placement in a state, for example the removals that a crash cut short.
+    fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>>;
+
+    /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
+    fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>>;
+
+    /// Says how it is with an object.
+    ///
+    /// # Errors
+    /// `not-found` if the object is not known.
+    fn mark_placement<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        state: PlacementState,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Forgets an object; one that is not known is no error. Remove it from its backend first.
+    fn remove_placement<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<()>>;
+
+    /// Takes a lease for an owner of this name, which must be the caller's own, for so long from now. An earlier lease
+    /// under this name ends. Returns its token, which is greater than every one given before.
+    ///
+    /// Leases are also renewed while every thread for blocking work is taken: the operations on them wait neither for
+    /// those threads nor for other operations of this handle, and need no async runtime.
+    fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>>;
+
+    /// Makes a lease last for so long from now. One that has expired can be renewed as long as nobody has ended it.
+    ///
+    /// # Errors
+    /// `conflict` if it was ended: what its owner began under it will be refused.
+    fn renew_owner(&self, token: OwnerToken, lease: Duration) -> BoxFuture<'_, Result<()>>;
+
+    /// Ends a lease; one that is not there is no error. Intents under it are stale from then on.
+    fn release_owner(&self, token: OwnerToken) -> BoxFuture<'_, Result<()>>;
+
+    /// Ends the leases of owners that are known to have ended, by their names. Never name one that may live.
+    fn end_owners(&self, names: Vec<String>) -> BoxFuture<'_, Result<()>>;
+
+    /// Notes that an object is about to be stored, so that a crash leaves a trace of it.
+    ///
+    /// # Errors
+    /// `conflict` if the key is in use, or the owner's lease was ended.
+    fn begin_intent<'a>(&'a self, key: &'a str, backend: &'a str, owner: OwnerToken) -> BoxFuture<'a, Result<()>>;
+
+    /// Ends an intent without a placement: the store failed and nothing is left of it on the backend. Ending one that
+    /// is not there is no error.
+    fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Ends every lease that has expired, and returns the intents without a living owner. From then on no store of
+    /// theirs can be committed: what they have left on backends may be removed.
+    ///
+    /// Intents without a token are among them whether or not their owner lives ([`Intent::token`]).
+    fn stale_intents(&self) -> BoxFuture<'_, Result<Vec<Intent>>>;
+
+    /// Records a snapshot and where it is, and ends the intents.
+    ///
+    /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
+    /// placement that is known already becomes live again. A name passes from the snapshot that had it.
+    ///
+    /// # Errors
+    /// `conflict` if an intent is gone or its owner's lease was ended, if one of the objects is known to hold another
+    /// snapshot or is being removed, or if the snapshot is known with another size.
+    fn commit(
         &self,
-        call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let connection = self.connection.clone();
-        let result = blocking(move || {
-            // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            call(&mut connection)
-        });
-        result.await.map_err(|error| match error.kind() {
-            ErrorKind::Corrupt if error.advice().is_none() => error.hint(damaged(&self.path)),
-            _ => error,
-        })
-    }
-}
+        snapshot: NewSnapshot,
+        placements: Vec<NewPlacement>,
+        intents: Vec<String>,
+    ) -> BoxFuture<'_, Result<()>>;
 
-impl std::fmt::Debug for Catalogue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Catalogue").field("path", &self.path).finish_non_exhaustive()
-    }
-}
+    /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is
+    /// neither known nor under way, is not about to become known by the store that made it.
+    fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>>;
 
-/// What to do about a damaged file.
-fn damaged(path: &Path) -> String {
-    format!(
-        "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \
-         `sqlite3 … .recover` may save what is readable",
-        path.display()
-    )
-}
+    /// Records objects. Returns for each whether its base is still unknown although the backend names one.
+    ///
+    /// A snapshot that is known keeps its time, its base and its name. A name goes to the snapshot that was stored last
+    /// under it. An object that is known by now is left as it is.
+    ///
+    /// # Errors
+    /// `conflict` if a snapshot is known with another size.
+    fn adopt(&self, objects: Vec<Adopted>) -> BoxFuture<'_, Result<Vec<bool>>>;
 
-/// An error of SQLite in our words.
-fn sql(error: rusqlite::Error) -> Error {
-    if let rusqlite::Error::ToSqlConversionFailure(_) = error {
-        // Its integers have 63 bits.
-        return Error::invalid(format!("too large for the catalogue: {error}")).with_source(error);
-    }
-    use rusqlite::ErrorCode as Code;
-    let kind = match error.sqlite_error_code() {
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
-        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => ErrorKind::Denied,
-        Some(Code::ConstraintViolation) => ErrorKind::Conflict,
-        Some(_) => ErrorKind::Unavailable,
-        // A value that does not fit its column's meaning.
-        None => ErrorKind::Corrupt,
-    };
-    let text = format!("the catalogue: {error}");
-    let made = Error::new(kind, text);
-    let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "free some space where the data directory lies",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process keeps the catalogue locked; try again",
-        Some(Code::ReadOnly) => "make the catalogue and its directory writable",
-        _ => return made.with_source(error),
-    };
-    made.hint(hint).with_source(error)
-}
+    /// Fills in the bases of snapshots that have none: pairs of an object and the object that it is a change against.
+    /// Where either is not known, nothing happens.
+    fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>>;
 
-/// Seconds since 1970-01-01 UTC.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    /// An empty list for an import.
+    fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>>;
+
+    /// The rows of the history of a backend's adapter, oldest first.
+    fn swaps<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Vec<SwapRow>>>;
+
+    /// The rows of all backends, oldest first, with the backends' names.
+    fn all_swaps(&self) -> BoxFuture<'_, Result<Vec<(String, SwapRow)>>>;
+
+    /// Adds a row and forgets all but the last `keep` of the backend, and the one that says what serves. A row with a
+    /// generation gets the next number, whatever number it has. Returns the row as it was written.
+    fn add_swap<'a>(&'a self, backend: &'a str, row: SwapRow, keep: usize) -> BoxFuture<'a, Result<SwapRow>>;
+
+    /// How much there is.
+    fn stats(&self) -> BoxFuture<'_, Result<Stats>>;
 }
 
 #[cfg(test)]
-mod tests;
+mod suite;

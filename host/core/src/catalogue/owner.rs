@@ -1,119 +1,35 @@
-//! Who is alive: a lock file for each running host.
+//! Owners of stores that are under way, their leases, and the intents that they leave.
 //!
-//! An [`Owner`] is a file in a directory (`data_dir/run`) that is locked with `flock` as long as the host lives. The
-//! kernel takes the lock away when the process ends, however it ends, so an intent whose owner's file is gone or can be
-//! locked belongs to nobody. Process ids would not do: they are used again, and a container sees others than its host.
+//! A store belongs to an *owner*: a running host that holds a lease. The lease expires unless it is renewed. Expiry alone
+//! changes nothing; it gives others the right to end the lease ([`Catalogue::stale_intents`](super::Catalogue::stale_intents)
+//! does). A lease that was ended never comes back: the owner takes a new one, with a greater token, and whatever still
+//! carries the old token is refused ("fenced"). Ending and refusing are transactions of one database, so an owner that
+//! stood still for any length of time, and does not know it, can record nothing that was cleaned up behind its back.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fmt;
 
-use crate::types::{Error, Result};
+/// The fencing token of a lease: a number that only grows, never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerToken(pub u64);
 
-/// A sign of life. Dropping it ends the life: intents under this name are stale from then on.
-#[derive(Debug)]
-pub struct Owner {
-    name: String,
-    path: PathBuf,
-    /// Holds the lock.
-    _file: File,
-}
-
-impl Owner {
-    /// Makes a sign of life in `directory`, which is made if it is not there. Waits for nothing but the disk.
-    ///
-    /// # Errors
-    /// What the operating system refuses; `unsupported` where files cannot be locked.
-    pub fn acquire(directory: &Path) -> Result<Self> {
-        std::fs::create_dir_all(directory).map_err(|error| Error::io(directory.display(), error))?;
-        loop {
-            let mut random = [0; 16];
-            getrandom::fill(&mut random)
-                .map_err(|error| Error::unavailable("the system gives no random numbers").with_source(error))?;
-            let name = data_encoding::HEXLOWER.encode(&random);
-            let path = file_of(directory, &name);
-            let fail = |error| Error::io(path.display(), error);
-            let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(fail)?;
-            file.lock().map_err(fail)?;
-            // A sweep may have taken the file between its making and its locking; then the lock protects nothing.
-            if is_same(&file, &path) {
-                return Ok(Self { name, path, _file: file });
-            }
-        }
-    }
-
-    /// The name to put into intents: lower-case hexadecimal digits.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the owner of this name lives. A failure to find out counts as alive: what is taken for dead is cleaned
-    /// up, and cleaning up after the living destroys data.
-    pub fn is_alive(directory: &Path, name: &str) -> bool {
-        match File::open(file_of(directory, name)) {
-            // Shared, so that several who ask do not take each other for the owner.
-            Ok(file) => file.try_lock_shared().is_err(),
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        }
-    }
-
-    /// Removes the files of owners that do not live. Gives how many there were.
-    ///
-    /// # Errors
-    /// What the operating system refuses; a directory that is not there has none.
-    pub fn sweep(directory: &Path) -> Result<usize> {
-        let fail = |error| Error::io(directory.display(), error);
-        let entries = match std::fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(fail(error)),
-        };
-        let mut swept = 0;
-        for entry in entries {
-            let path = entry.map_err(fail)?.path();
-            if path.extension().is_some_and(|extension| extension == "lock") && remove_if_dead(&path)? {
-                swept += 1;
-            }
-        }
-        Ok(swept)
+impl fmt::Display for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // While the lock is held, so that nobody else can have made this file theirs. If it fails, a sweep does it.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Removes a lock file while its lock is held, so that its owner cannot come to life in between unnoticed.
-fn remove_if_dead(path: &Path) -> Result<bool> {
-    let fail = |error| Error::io(path.display(), error);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(fail(error)),
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(false),
-        Err(TryLockError::Error(error)) => return Err(fail(error)),
-    }
-    if !is_same(&file, path) {
-        return Ok(false);
-    }
-    std::fs::remove_file(path).map_err(fail)?;
-    Ok(true)
-}
-
-fn file_of(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.lock"))
-}
-
-/// Whether the path still leads to the open file.
-fn is_same(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
-        _ => false,
-    }
+/// A store that was begun and neither committed nor given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The key under which the object was announced to the backend.
+    pub key: String,
+    /// On which backend.
+    pub backend: String,
+    /// The name of the owner that began it.
+    pub owner: String,
+    /// The lease under which it was begun. `None` for one that a version without leases wrote: whether its owner lives
+    /// is then known by the owner's lock file alone.
+    pub token: Option<OwnerToken>,
+    /// When (seconds since 1970-01-01 UTC).
+    pub started: u64,
 }

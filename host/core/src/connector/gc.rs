@@ -1,11 +1,12 @@
 //! Clearing away what was cut short: temporary files, unfinished uploads, objects of stores that never ended, removals
-//! that were interrupted. Never touches what a living host, here or in another process, still needs.
+//! that were interrupted. Never touches what a living host, here or in another process, still needs: a host that was killed
+//! on this machine is known to be dead at once, any other one when its lease has expired (`owner.rs`).
 
 use std::time::Duration;
 
 use super::Host;
 use super::report::GcReport;
-use crate::catalogue::{Intent, Owner, PlacementState};
+use crate::catalogue::{Intent, PlacementState};
 use crate::types::{ErrorKind, ObjectId, Result};
 
 /// Objects that are listed at once.
@@ -25,8 +26,7 @@ impl Host {
                 capabilities.gc(older_than).await.map_err(|error| error.on_backend(name).during("gc"))?;
         }
         self.finish_removals(&mut removed).await?;
-        let run = self.inner.data_dir.join("run");
-        let stale = self.inner.catalogue.stale_intents(move |owner| Owner::is_alive(&run, owner)).await?;
+        let stale = self.inner.owner.stale_intents().await?;
         for backend in self.inner.backends.keys() {
             let intents: Vec<_> = stale.iter().filter(|intent| intent.backend == *backend).collect();
             if !intents.is_empty() {

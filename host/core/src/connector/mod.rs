@@ -13,11 +13,14 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod component_files;
 mod encoding;
 mod gc;
 mod image;
 mod import;
 mod labels;
+mod lock_file;
+mod owner;
 mod preflight;
 mod report;
 mod retrieve;
@@ -45,9 +48,10 @@ pub use setup::{NoSecrets, Secrets};
 pub use store::StoreOptions;
 
 use backend::{ConfiguredBackend, OpenBackend};
+use owner::Owner;
 
 use crate::backend::OperationCounts;
-use crate::catalogue::{Catalogue, Owner};
+use crate::catalogue::Catalogue;
 use crate::config::{Config, Route};
 use crate::runtime::{Adapter, Component, HistoryEntry, Sandbox, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
@@ -63,7 +67,7 @@ pub struct Host {
 }
 
 struct HostInner {
-    catalogue: Catalogue,
+    catalogue: Arc<dyn Catalogue>,
     owner: Owner,
     data_dir: std::path::PathBuf,
     sandbox: Arc<Sandbox>,

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use super::HostInner;
 use super::backend::{ConfiguredBackend, OpenBackend};
+use super::owner::Owner;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
     BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Secret,
 };
-use crate::catalogue::{Catalogue, Owner};
+use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
 use crate::runtime::{
     BackendSpec, Canary, Component, ComponentDigest, EngineOptions, Limits, Sandbox, Slot, SlotOptions, SwapLog,
     SwapPolicy, Trust,
 };
-use crate::types::{Error, Result, blocking};
+use crate::types::{Error, Platform, Result, blocking};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
 /// takes 4 GiB of address space.
@@ -62,17 +63,14 @@ fn nowhere() -> Error {
 pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> Result<HostInner> {
     let data_dir = config.data_dir.clone();
     make_dir(&data_dir)?;
-    let catalogue = Catalogue::open(data_dir.join("catalogue.sqlite")).await?;
-    let run = data_dir.join("run");
-    let owner = blocking(move || {
-        let owner = Owner::acquire(&run)?;
-        Owner::sweep(&run)?;
-        Ok(owner)
-    })
-    .await?;
+    let platform = Platform::system();
+    let catalogue: Arc<dyn Catalogue> =
+        Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
+    let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
     let sandbox = Sandbox::new(engine(config, data_dir.join("compiled")))?;
     let roots = Arc::new(config.trust.clone());
-    let swap_log: Arc<dyn SwapLog> = Arc::new(CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"))?);
+    let swap_log = CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"), platform)?;
+    let swap_log: Arc<dyn SwapLog> = Arc::new(swap_log);
     let backend = |(name, backend): (&String, _)| {
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
     };

@@ -175,7 +175,13 @@ impl Host {
             encoding,
             stored_bytes: receipt.size,
         };
-        self.inner.catalogue.commit(snapshot, vec![placement], keys).await?;
+        if let Err(error) = self.inner.catalogue.commit(snapshot, vec![placement], keys).await {
+            // If this host's lease was ended, whoever did so may have cleared away before the object was there.
+            if *error.kind() == ErrorKind::Conflict {
+                self.remove_spare(backend, &receipt.id).await;
+            }
+            return Err(error);
+        }
         if shared {
             self.ensure_it_outlived(backend, &receipt.id).await?;
         }

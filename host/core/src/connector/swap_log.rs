@@ -1,59 +1,83 @@
 //! What of adapters outlives the process: their history in the catalogue, their components in `data_dir/adapters`.
 //!
-//! A component is a file named after its digest, with its signatures beside it. The order is: write both under other
-//! names and make them durable → in one transaction of the catalogue, rename them into place and add the row. A crash
-//! leaves a file that no row needs, never a row without its file; and since the transaction keeps other processes on the
-//! same folder out, none of them takes the file for one that nobody needs. Those are removed when a new one has come.
+//! The order is: make the component durable → add the row, in a transaction of its own → make sure that the component is
+//! still there. A crash leaves a file that no row needs, never a row without its file. Files that no row needs are removed
+//! when a new one has come. How that goes beside other processes is in `component_files.rs`.
 //!
 //! What lies there is checked like any component when it is loaded: its digest is in the history, and signatures that the
 //! configuration demands are demanded of it too.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tempfile::{NamedTempFile, TempPath};
 
+use super::component_files::ComponentFiles;
 use crate::catalogue::{Catalogue, SwapRow};
-use crate::runtime::{Component, Event, History, HistoryRow, ROWS, Stage, SwapLog, signatures_beside};
-use crate::types::{Error, Result, blocking};
+use crate::runtime::{Component, Event, History, HistoryRow, ROWS, Stage, SwapLog};
+use crate::types::{Error, Platform, Result, blocking};
 
 /// The swap_log of one data directory.
 pub(super) struct CatalogueSwapLog {
-    catalogue: Catalogue,
-    dir: PathBuf,
+    catalogue: Arc<dyn Catalogue>,
+    files: ComponentFiles,
 }
 
 impl CatalogueSwapLog {
     /// Makes the folder if it is not there. Blocks for a moment.
-    pub(super) fn open(catalogue: Catalogue, dir: PathBuf) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| Error::io(format!("the folder of adapters, {}", dir.display()), error))?;
-        Ok(Self { catalogue, dir })
+    pub(super) fn open(catalogue: Arc<dyn Catalogue>, dir: PathBuf, platform: Platform) -> Result<Self> {
+        Ok(Self { catalogue, files: ComponentFiles::open(dir, platform)? })
     }
 
     async fn append(&self, backend: &str, row: HistoryRow, component: Option<Component>) -> Result<HistoryRow> {
-        let file = file_of(&self.dir, &row.digest)?;
-        let dir = self.dir.clone();
-        let written = match component {
-            Some(component) => blocking(move || write(&dir, &file, &component)).await?,
-            None => Vec::new(),
+        let Some(component) = component else {
+            // It may be one that another process is about to find unneeded.
+            let (files, digest) = (self.files.clone(), row.digest.clone());
+            blocking(move || files.touch(&digest)).await?;
+            return from_catalogue(self.catalogue.add_swap(backend, to_catalogue(row), ROWS).await?);
         };
-        let fresh = !written.is_empty();
-        let dir = self.dir.clone();
-        let settle = move || settle(&dir, written);
-        let row = self.catalogue.add_swap(backend, to_catalogue(row), ROWS, settle).await?;
-        if fresh {
-            let dir = self.dir.clone();
-            let swept = self.catalogue.sweep_swaps(move |rows| sweep(&dir, rows)).await;
-            if let Err(error) = swept {
-                tracing::warn!(%error, "components that nobody needs cannot be removed");
-            }
+        if component.digest().to_string() != row.digest {
+            return Err(Error::other(format!("the component is {}, its row says {}", component.digest(), row.digest)));
+        }
+        let component = Arc::new(component);
+        let (files, kept) = (self.files.clone(), component.clone());
+        let fresh = blocking(move || files.keep(&kept)).await?;
+        let row = self.catalogue.add_swap(backend, to_catalogue(row), ROWS).await?;
+        let files = self.files.clone();
+        let kept = blocking(move || if files.is_kept(&component) { Ok(false) } else { files.keep(&component) }).await;
+        if let Err(error) = kept {
+            // The row is there and cannot be taken back: the component serves until the next start, which will say so.
+            tracing::error!(backend, %error, "the component that serves now is not on disk any more");
+        }
+        if fresh && let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "components that nobody needs cannot be removed");
         }
         from_catalogue(row)
+    }
+
+    /// Removes the files that no history needs.
+    async fn sweep(&self) -> Result<()> {
+        let (files, needed) = (self.files.clone(), self.needed().await?);
+        let aside = blocking(move || files.set_aside(&needed)).await?;
+        if !aside.is_empty() {
+            let (files, needed) = (self.files.clone(), self.needed().await?);
+            blocking(move || files.settle(aside, &needed)).await?;
+        }
+        Ok(())
+    }
+
+    /// The names of the files that the histories of all backends need.
+    async fn needed(&self) -> Result<BTreeSet<String>> {
+        let mut histories = BTreeMap::<String, History>::new();
+        for (backend, row) in self.catalogue.all_swaps().await? {
+            histories.entry(backend).or_default().add(from_catalogue(row)?);
+        }
+        let mut needed = BTreeSet::new();
+        for digest in histories.values().flat_map(History::needed) {
+            needed.extend(self.files.names(digest)?);
+        }
+        Ok(needed)
     }
 }
 
@@ -72,89 +96,8 @@ impl SwapLog for CatalogueSwapLog {
     }
 
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>> {
-        Box::pin(async { Component::read(&file_of(&self.dir, digest)?).await })
+        Box::pin(self.files.read(digest))
     }
-}
-
-/// Where the component of a digest is: the digest is a file name once it is known to be one.
-fn file_of(dir: &Path, digest: &str) -> Result<PathBuf> {
-    let hex =
-        digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let hex = hex.ok_or_else(|| Error::corrupt(format!("the history names `{digest}`, which is no digest")))?;
-    Ok(dir.join(format!("{hex}.wasm")))
-}
-
-/// Writes a component and its signatures under other names, durably; the component last, since the signatures have to be
-/// there when it is. Nothing that is there already is written again, except for signatures, of which there may be new ones.
-fn write(dir: &Path, file: &Path, component: &Component) -> Result<Vec<(TempPath, PathBuf)>> {
-    let durably = |target: PathBuf, bytes: &[u8]| -> Result<(TempPath, PathBuf)> {
-        let write = || -> std::io::Result<TempPath> {
-            let mut temporary = NamedTempFile::new_in(dir)?;
-            temporary.write_all(bytes)?;
-            temporary.as_file().sync_all()?;
-            Ok(temporary.into_temp_path())
-        };
-        let path = write().map_err(|error| Error::io(format!("keeping {}", target.display()), error))?;
-        Ok((path, target))
-    };
-    let mut written = Vec::new();
-    if !component.signatures.is_empty() {
-        let text: String = component.signatures.iter().map(|signature| format!("{signature}\n")).collect();
-        let beside = signatures_beside(file);
-        if std::fs::read(&beside).ok().as_deref() != Some(text.as_bytes()) {
-            written.push(durably(beside, text.as_bytes())?);
-        }
-    }
-    // One that was damaged since is replaced.
-    if std::fs::read(file).ok().as_deref() != Some(&component.bytes) {
-        written.push(durably(file.to_owned(), &component.bytes)?);
-    }
-    Ok(written)
-}
-
-fn settle(dir: &Path, written: Vec<(TempPath, PathBuf)>) -> Result<()> {
-    if written.is_empty() {
-        return Ok(());
-    }
-    for (temporary, target) in written {
-        temporary.persist(&target).map_err(|error| Error::io(format!("keeping {}", target.display()), error.error))?;
-    }
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|error| Error::io(format!("making {} durable", dir.display()), error))
-}
-
-/// Removes the files that no history needs. Gives how many.
-fn sweep(dir: &Path, rows: Vec<(String, SwapRow)>) -> Result<usize> {
-    let mut histories = std::collections::BTreeMap::<String, History>::new();
-    for (backend, row) in rows {
-        histories.entry(backend).or_default().add(from_catalogue(row)?);
-    }
-    let mut needed = BTreeSet::new();
-    for digest in histories.values().flat_map(History::needed) {
-        let file = file_of(dir, digest)?;
-        needed.insert(signatures_beside(&file));
-        needed.insert(file);
-    }
-    let fail = |error| Error::io(dir.display(), error);
-    let mut swept = 0;
-    for entry in std::fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // Files under other names are being written; or a crash left them, which their age tells.
-        let ours =
-            name.ends_with(".wasm") || name.ends_with(".wasm.sig") || (name.starts_with(".tmp") && is_old(&path));
-        if ours && !needed.contains(&path) {
-            std::fs::remove_file(&path).map_err(|error| Error::io(path.display(), error))?;
-            swept += 1;
-        }
-    }
-    Ok(swept)
-}
-
-/// Nobody writes a component for an hour.
-fn is_old(path: &Path) -> bool {
-    let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-    age.is_some_and(|age| age.as_secs() > 3600)
 }
 
 fn to_catalogue(row: HistoryRow) -> SwapRow {
@@ -195,7 +138,10 @@ fn from_catalogue(row: SwapRow) -> Result<HistoryRow> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::catalogue::SqliteCatalogue;
     use crate::runtime::KEPT;
 
     fn component(number: u8) -> (String, Component) {
@@ -221,47 +167,125 @@ mod tests {
 
     async fn fresh() -> (tempfile::TempDir, CatalogueSwapLog) {
         let dir = tempfile::tempdir().unwrap();
-        let catalogue = Catalogue::open(dir.path().join("c.sqlite")).await.unwrap();
-        let kept = CatalogueSwapLog::open(catalogue, dir.path().join("adapters")).unwrap();
-        (dir, kept)
+        let log = open(dir.path()).await;
+        (dir, log)
+    }
+
+    async fn open(dir: &Path) -> CatalogueSwapLog {
+        let catalogue = SqliteCatalogue::open(dir.join("c.sqlite"), Platform::system()).await.unwrap();
+        CatalogueSwapLog::open(Arc::new(catalogue), dir.join("adapters"), Platform::system()).unwrap()
+    }
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(dir.join("adapters")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Two hours pass for what is there.
+    fn age(dir: &Path) {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        for file in files(dir) {
+            std::fs::File::options().append(true).open(file).unwrap().set_modified(then).unwrap();
+        }
     }
 
     #[tokio::test]
     async fn components_stay_as_long_as_a_history_needs_them() {
-        let (_dir, kept) = fresh().await;
+        let (dir, log) = fresh().await;
         let others = component(200);
-        kept.add("other", row(&others.0, Event::Configured), Some(others.1)).await.unwrap();
+        log.add("other", row(&others.0, Event::Configured), Some(others.1)).await.unwrap();
         for number in 0..20 {
             let (digest, component) = component(number);
-            let written = kept.add("b", row(&digest, Event::Swap), Some(component)).await.unwrap();
+            let written = log.add("b", row(&digest, Event::Swap), Some(component)).await.unwrap();
             assert_eq!(written.generation, Some(u64::from(number) + 1));
         }
-        let there = |number| kept.component(Box::leak(component(number).0.into_boxed_str()));
-        for number in 20 - 1 - KEPT as u8..20 {
+        assert_eq!(files(dir.path()).len(), 21, "what is young stays");
+        age(dir.path());
+        let (last, newest) = component(20);
+        log.add("b", row(&last, Event::Swap), Some(newest)).await.unwrap();
+        let there = async |number| log.component(&component(number).0).await;
+        for number in 20 - KEPT as u8..=20 {
             assert_eq!(there(number).await.unwrap().bytes, [number; 100]);
         }
         assert_eq!(there(200).await.unwrap().bytes, [200; 100], "another backend's");
-        let gone = there(20 - 2 - KEPT as u8).await.unwrap_err();
+        let gone = there(19 - KEPT as u8).await.unwrap_err();
         assert_eq!(*gone.kind(), crate::types::ErrorKind::NotFound);
-        assert_eq!(std::fs::read_dir(&kept.dir).unwrap().count(), KEPT + 2);
+        assert_eq!(files(dir.path()).len(), KEPT + 2);
     }
 
     #[tokio::test]
     async fn signatures_are_kept_and_damage_is_repaired() {
-        let (_dir, kept) = fresh().await;
+        let (dir, log) = fresh().await;
         let (digest, mut signed) = component(1);
         signed.signatures = vec![crate::runtime::SecretKey::generate().unwrap().sign(signed.digest())];
-        kept.add("b", row(&digest, Event::Swap), Some(signed.clone())).await.unwrap();
-        assert_eq!(kept.component(&digest).await.unwrap().signatures, signed.signatures);
-        std::fs::write(file_of(&kept.dir, &digest).unwrap(), b"damaged").unwrap();
-        kept.add("b", row(&digest, Event::Swap), Some(signed.clone())).await.unwrap();
-        assert_eq!(kept.component(&digest).await.unwrap().bytes, signed.bytes);
+        log.add("b", row(&digest, Event::Swap), Some(signed.clone())).await.unwrap();
+        assert_eq!(log.component(&digest).await.unwrap().signatures, signed.signatures);
+        let [_, name] = log.files.names(&digest).unwrap();
+        std::fs::write(dir.path().join("adapters").join(name), b"damaged").unwrap();
+        log.add("b", row(&digest, Event::Swap), Some(signed.clone())).await.unwrap();
+        assert_eq!(log.component(&digest).await.unwrap().bytes, signed.bytes);
     }
 
     #[test]
     fn only_digests_are_file_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ComponentFiles::open(dir.path().into(), Platform::system()).unwrap();
         for text in ["", "sha256:", "sha256:../../../etc/passwd", "sha256:zz", &format!("sha256:{}", "/".repeat(64))] {
-            assert!(file_of(Path::new("/x"), text).is_err(), "{text}");
+            assert!(files.names(text).is_err(), "{text}");
         }
+    }
+
+    /// Every order in which a sweep and an addition of the same component can come, one step of each at a time.
+    #[tokio::test]
+    async fn a_sweep_beside_an_addition_takes_nothing_that_is_needed() {
+        // Where the sweep's three steps come among the four of the addition.
+        let orders = (0..=4).flat_map(|a| (a..=4).flat_map(move |b| (b..=4).map(move |c| [a, b, c])));
+        for order in orders {
+            let (dir, log) = fresh().await;
+            let (digest, mut signed) = component(1);
+            signed.signatures = vec![crate::runtime::SecretKey::generate().unwrap().sign(signed.digest())];
+            // A history needed it once.
+            log.files.keep(&signed).unwrap();
+            age(dir.path());
+            let (mut needed, mut aside) = (BTreeSet::new(), Vec::new());
+            for step in 0..=4 {
+                for swept in order.iter().enumerate().filter(|(_, at)| **at == step).map(|(swept, _)| swept) {
+                    match swept {
+                        0 => needed = log.needed().await.unwrap(),
+                        1 => aside = log.files.set_aside(&needed).unwrap(),
+                        _ => drop(log.files.settle(std::mem::take(&mut aside), &log.needed().await.unwrap()).unwrap()),
+                    }
+                }
+                match step {
+                    0 => drop(log.files.keep(&signed).unwrap()),
+                    // It stands still for two hours.
+                    1 => age(dir.path()),
+                    2 => drop(log.catalogue.add_swap("b", to_catalogue(row(&digest, Event::Swap)), 9).await.unwrap()),
+                    3 if !log.files.is_kept(&signed) => drop(log.files.keep(&signed).unwrap()),
+                    _ => {}
+                }
+                if step > 2 {
+                    let found = open(dir.path()).await.component(&digest).await;
+                    assert_eq!(found.unwrap().bytes, signed.bytes, "{order:?} after {step}");
+                }
+            }
+            let found = log.component(&digest).await.unwrap();
+            assert_eq!(found.signatures, signed.signatures, "{order:?}");
+        }
+    }
+
+    /// A sweep that is killed between its steps leaves a component aside: a reader finds it, and the next sweep ends it.
+    #[tokio::test]
+    async fn what_a_killed_sweep_left_aside_is_found() {
+        let (dir, log) = fresh().await;
+        let (digest, kept) = component(1);
+        log.add("b", row(&digest, Event::Swap), Some(kept.clone())).await.unwrap();
+        age(dir.path());
+        log.files.set_aside(&BTreeSet::new()).unwrap();
+        assert_eq!(files(dir.path()).len(), 1);
+        assert_eq!(open(dir.path()).await.component(&digest).await.unwrap().bytes, kept.bytes);
+        assert_eq!(files(dir.path()).len(), 2);
+        log.sweep().await.unwrap();
+        assert_eq!(log.component(&digest).await.unwrap().bytes, kept.bytes);
+        assert_eq!(files(dir.path()).len(), 1);
     }
 }

@@ -12,7 +12,7 @@
 //! this catalogue is seen by its intent, and its object left alone. Nothing on the backend is changed, and nothing in the
 //! catalogue but what is missing there.
 //!
-//! **Memory** does not grow with the number of objects: the list lies on disk (`catalogue/queue.rs`), some are taken from it
+//! **Memory** does not grow with the number of objects: the list lies on disk (`catalogue/import_queue.rs`), some are taken from it
 //! at once, few are read at once, and the report names the first thousand that were left alone.
 //!
 //! **Limits.** A name that was given to a snapshot when its bytes were stored already is in the catalogue alone. What lists
@@ -80,7 +80,7 @@ impl Host {
             host: self,
             backend,
             objects,
-            queue: ImportQueue::new().await?,
+            queue: self.inner.catalogue.import_queue().await?,
             named: !options.objects.is_empty(),
             report: Imported { backend: backend.to_owned(), ..Imported::default() },
             meter: Arc::new(Meter::new(options.progress.clone())),
@@ -105,7 +105,7 @@ struct Run<'a> {
     backend: &'a str,
     objects: &'a dyn Backend,
     options: &'a ImportOptions,
-    queue: ImportQueue,
+    queue: Box<dyn ImportQueue>,
     /// Whether the caller named the objects.
     named: bool,
     report: Imported,

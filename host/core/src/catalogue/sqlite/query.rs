@@ -2,18 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::{BackendStats, Catalogue, Intent, Placement, PlacementState, Snapshot, SnapshotPage, Stats, sql};
-use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId, blocking};
+use super::{Placement, PlacementState, Snapshot, SnapshotPage, SqliteCatalogue, Stats, sql};
+use crate::catalogue::BackendStats;
+use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
 
 /// The fewest characters after `tl1` that are taken as the beginning of an id.
 const PREFIX_DIGITS: usize = 4;
 
-impl Catalogue {
-    /// The snapshot of this id, if it is known.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+impl SqliteCatalogue {
+    pub(super) async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
         self.with(move |db| {
             let found = snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?;
             Ok(found.into_iter().next().map(|(_, snapshot)| snapshot))
@@ -21,11 +18,7 @@ impl Catalogue {
         .await
     }
 
-    /// The segment digests of a snapshot as they were recorded, one after the other.
-    ///
-    /// # Errors
-    /// `not-found`; what the database says.
-    pub async fn segments(&self, id: SnapshotId) -> Result<Vec<u8>> {
+    pub(super) async fn segments(&self, id: SnapshotId) -> Result<Vec<u8>> {
         self.with(move |db| {
             db.prepare_cached("SELECT segments FROM snapshots WHERE id = ?1")
                 .and_then(|mut query| query.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional())
@@ -35,12 +28,7 @@ impl Catalogue {
         .await
     }
 
-    /// The one snapshot that a text means: an id, else a name, else the beginning of an id (`tl1` and at least four
-    /// characters).
-    ///
-    /// # Errors
-    /// `not-found` if there is none; `invalid` if there are several, with some of them.
-    pub async fn find(&self, text: &str) -> Result<Snapshot> {
+    pub(super) async fn find(&self, text: &str) -> Result<Snapshot> {
         let text = text.to_owned();
         self.with(move |db| {
             if let Ok(id) = text.parse::<SnapshotId>() {
@@ -57,11 +45,7 @@ impl Catalogue {
         .await
     }
 
-    /// At most `limit` snapshots in the order in which they were first stored, after the page that gave `after`.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
+    pub(super) async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
         let limit = limit.clamp(1, 10_000);
         self.with(move |db| {
             let after = after.unwrap_or(0);
@@ -75,11 +59,7 @@ impl Catalogue {
         .await
     }
 
-    /// The snapshots of exactly so many bytes. Where there are none, new bytes of that length are a new snapshot.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn by_size(&self, size: u64) -> Result<Vec<SnapshotId>> {
+    pub(super) async fn by_size(&self, size: u64) -> Result<Vec<SnapshotId>> {
         self.with(move |db| {
             let mut query = db.prepare_cached("SELECT id FROM snapshots WHERE size = ?1 ORDER BY seq").map_err(sql)?;
             let ids = query.query_map([size], |row| row.get(0).map(SnapshotId::from_bytes)).map_err(sql)?;
@@ -88,27 +68,15 @@ impl Catalogue {
         .await
     }
 
-    /// Where a snapshot is, in any state, in the order in which it was placed.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
+    pub(super) async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY rowid", [id.as_bytes().as_slice()])).await
     }
 
-    /// Every placement in a state, for example the removals that a crash cut short.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
+    pub(super) async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE state = ?1 ORDER BY rowid", [state.name()])).await
     }
 
-    /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {
+    pub(super) async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {
         let (backend, object) = (backend.to_owned(), object.clone());
         self.with(move |db| {
             let found = placements(db, "WHERE backend = ?1 AND object = ?2", [backend.as_str(), object.as_str()])?;
@@ -117,42 +85,7 @@ impl Catalogue {
         .await
     }
 
-    /// The stores whose owner does not live any more. `is_alive` is asked once for each owner, on a blocking thread;
-    /// see [`super::Owner::is_alive`].
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn stale_intents(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<Intent>> {
-        let all = self.with(|db| {
-            let mut query = db
-                .prepare_cached("SELECT key, backend, owner, started FROM intents ORDER BY owner, key")
-                .map_err(sql)?;
-            let intents = query.query_map([], |row| {
-                Ok(Intent { key: row.get(0)?, backend: row.get(1)?, owner: row.get(2)?, started: row.get(3)? })
-            });
-            intents.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).map_err(sql)
-        });
-        let all = all.await?;
-        blocking(move || {
-            let mut last: Option<(String, bool)> = None;
-            let stale = all.into_iter().filter(|intent| match &last {
-                Some((owner, alive)) if *owner == intent.owner => !alive,
-                _ => {
-                    let alive = is_alive(&intent.owner);
-                    last = Some((intent.owner.clone(), alive));
-                    !alive
-                }
-            });
-            Ok(stale.collect())
-        })
-        .await
-    }
-
-    /// How much there is.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn stats(&self) -> Result<Stats> {
+    pub(super) async fn stats(&self) -> Result<Stats> {
         self.with(|db| {
             // One transaction, so that the numbers belong together.
             let db = db.transaction().map_err(sql)?;

@@ -1,69 +1,59 @@
 //! Changes. Each is one transaction that is on disk when the call returns.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Transaction;
 
-use super::{Catalogue, NewPlacement, NewSnapshot, PlacementState, now, sql};
+use super::owners::{check_intent, lost};
+use super::{NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
-impl Catalogue {
-    /// Notes that an object is about to be stored, so that a crash leaves a trace of it.
-    ///
-    /// # Errors
-    /// `conflict` if the key is in use.
-    pub async fn begin_intent(&self, key: &str, backend: &str, owner: &str) -> Result<()> {
-        let (key, backend, owner) = (key.to_owned(), backend.to_owned(), owner.to_owned());
+impl SqliteCatalogue {
+    pub(super) async fn begin_intent(&self, key: &str, backend: &str, owner: OwnerToken) -> Result<()> {
+        let (key, backend, now) = (key.to_owned(), backend.to_owned(), self.platform.unix_seconds());
         self.change(move |db| {
             let made = db
                 .prepare_cached(
-                    "INSERT INTO intents (key, backend, owner, started) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                    "INSERT INTO intents (key, backend, owner, started, token)
+                     SELECT ?1, ?2, name, ?3, token FROM owners WHERE token = ?4 ON CONFLICT DO NOTHING",
                 )
-                .and_then(|mut insert| insert.execute((&key, &backend, &owner, now())))
+                .and_then(|mut insert| insert.execute((&key, &backend, now, owner.0)))
                 .map_err(sql)?;
-            if made == 0 {
-                return Err(Error::conflict(format!("a store under the key `{key}` is under way already")));
+            if made > 0 {
+                return Ok(());
             }
-            Ok(())
+            let there: bool = db
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM owners WHERE token = ?1)")
+                .and_then(|mut query| query.query_row([owner.0], |row| row.get(0)))
+                .map_err(sql)?;
+            match there {
+                true => Err(Error::conflict(format!("a store under the key `{key}` is under way already"))),
+                false => Err(lost(owner)),
+            }
         })
         .await
     }
 
-    /// Ends an intent without a placement: the store failed and nothing is left of it on the backend. Ending one that
-    /// is not there is no error.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn end_intent(&self, key: &str) -> Result<()> {
+    pub(super) async fn end_intent(&self, key: &str) -> Result<()> {
         let key = key.to_owned();
         self.change(move |db| forget(db, &key)).await
     }
 
-    /// Records a snapshot and where it is, and ends the intents, all or nothing.
-    ///
-    /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
-    /// placement that is known already becomes live again. A name passes from the snapshot that had it.
-    ///
-    /// # Errors
-    /// `conflict` if one of the objects is known to hold another snapshot or is being removed, or the snapshot is known
-    /// with another size.
-    pub async fn commit(
+    pub(super) async fn commit(
         &self,
         snapshot: NewSnapshot,
         placements: Vec<NewPlacement>,
         intents: Vec<String>,
     ) -> Result<()> {
+        let now = self.platform.unix_seconds();
         self.change(move |db| {
-            record(db, &snapshot)?;
-            placements.iter().try_for_each(|placement| place(db, snapshot.id, placement))?;
+            intents.iter().try_for_each(|key| check_intent(db, key))?;
+            record(db, &snapshot, now)?;
+            placements.iter().try_for_each(|placement| place(db, snapshot.id, placement, now))?;
             intents.iter().try_for_each(|key| forget(db, key))
         })
         .await
     }
 
-    /// Says how it is with an object.
-    ///
-    /// # Errors
-    /// `not-found` if the object is not known.
-    pub async fn mark_placement(&self, backend: &str, object: &ObjectId, state: PlacementState) -> Result<()> {
+    pub(super) async fn mark_placement(&self, backend: &str, object: &ObjectId, state: PlacementState) -> Result<()> {
         let (backend, object) = (backend.to_owned(), object.clone());
         self.change(move |db| {
             let marked = db
@@ -78,11 +68,7 @@ impl Catalogue {
         .await
     }
 
-    /// Forgets an object; one that is not known is no error. Remove it from its backend first.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn remove_placement(&self, backend: &str, object: &ObjectId) -> Result<()> {
+    pub(super) async fn remove_placement(&self, backend: &str, object: &ObjectId) -> Result<()> {
         let (backend, object) = (backend.to_owned(), object.clone());
         self.change(move |db| {
             db.prepare_cached("DELETE FROM placements WHERE backend = ?1 AND object = ?2")
@@ -93,12 +79,7 @@ impl Catalogue {
         .await
     }
 
-    /// Forgets a snapshot that has no placements any more. Other snapshots may name it as their base and go on doing
-    /// so: as long as each is stored whole, lineage is information and nothing depends on it.
-    ///
-    /// # Errors
-    /// `conflict` while there are placements; `not-found` if it is not known.
-    pub async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+    pub(super) async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
         self.change(move |db| {
             let bytes = id.as_bytes().as_slice();
             let left: u64 = db
@@ -115,21 +96,6 @@ impl Catalogue {
         })
         .await
     }
-
-    /// Runs a change as one transaction. It takes the write lock at once: a transaction that first reads and then wants
-    /// to write can be refused when another process wrote in between.
-    pub(super) async fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.with(move |db: &mut Connection| {
-            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-            let changed = change(&transaction)?;
-            transaction.commit().map_err(sql)?;
-            Ok(changed)
-        })
-        .await
-    }
 }
 
 fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
@@ -139,7 +105,7 @@ fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     Ok(())
 }
 
-fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
+fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     if let Some(name) = &new.name {
         // A name means one snapshot: the latest that was given it.
         db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
@@ -155,7 +121,7 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
              WHERE size = excluded.size",
         )
         .and_then(|mut insert| {
-            insert.execute((new.id.as_bytes().as_slice(), new.size, base, &new.name, now(), &new.segments))
+            insert.execute((new.id.as_bytes().as_slice(), new.size, base, &new.name, now, &new.segments))
         })
         .map_err(sql)?;
     match changed {
@@ -164,7 +130,7 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
     }
 }
 
-fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<()> {
+fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u64) -> Result<()> {
     let removing: bool = db
         .prepare_cached("SELECT count(*) FROM placements WHERE backend = ?1 AND object = ?2 AND state = 'removing'")
         .and_then(|mut query| query.query_row((&new.backend, new.object.as_str()), |row| row.get(0)))
@@ -184,7 +150,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Resu
         )
         .and_then(|mut insert| {
             let id = snapshot.as_bytes().as_slice();
-            insert.execute((id, &new.backend, new.object.as_str(), new.encoding.name(), new.stored_bytes, now()))
+            insert.execute((id, &new.backend, new.object.as_str(), new.encoding.name(), new.stored_bytes, now))
         })
         .map_err(sql)?;
     match changed {

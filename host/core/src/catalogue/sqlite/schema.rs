@@ -14,11 +14,17 @@ use crate::types::{Error, ErrorKind, Result};
 /// `TdLk` in ASCII.
 const APPLICATION_ID: i32 = 0x5464_4c6b;
 
+const FLAGS: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX).union(OpenFlags::SQLITE_OPEN_EXRESCODE);
+
 /// How long a call waits for another process's write.
 const BUSY: Duration = Duration::from_secs(30);
 
+/// The same for a change of a lease, which is worth little when it comes late.
+const LEASE_BUSY: Duration = Duration::from_secs(5);
+
 /// Each leads from the version of its index to the next.
-const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -70,6 +76,16 @@ CREATE TABLE swaps (
 ) STRICT;
 CREATE INDEX swaps_by_backend ON swaps (backend, seq);
 ",
+    "
+CREATE TABLE owners (
+    token   INTEGER PRIMARY KEY AUTOINCREMENT,              -- only grows: none is given twice
+    name    TEXT    NOT NULL UNIQUE,
+    expires INTEGER NOT NULL
+) STRICT;
+ALTER TABLE intents ADD COLUMN token INTEGER;               -- NULL: a version without leases wrote it
+CREATE INDEX intents_by_token ON intents (token);
+CREATE INDEX intents_by_backend ON intents (backend);
+",
 ];
 
 /// Opens a file and brings it up to date.
@@ -92,12 +108,16 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     })
 }
 
+/// Opens a file once more, for changes of leases alone: it has been opened before.
+pub(super) fn connect_for_leases(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, FLAGS).map_err(sql)?;
+    connection.busy_timeout(LEASE_BUSY).map_err(sql)?;
+    connection.pragma_update(None, "synchronous", "normal").map_err(sql)?;
+    Ok(connection)
+}
+
 fn connect(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+    let mut connection = Connection::open_with_flags(path, FLAGS | OpenFlags::SQLITE_OPEN_CREATE).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
     // Whose file it is has to be known before anything is written to it. In one transaction: another process may be
     // making the tables at this moment, and half of them would look like somebody else's.

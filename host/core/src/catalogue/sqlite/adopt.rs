@@ -1,0 +1,141 @@
+//! Recording what a backend was found to hold: the catalogue rebuilt, or brought up to date, from objects alone.
+//!
+//! What is recorded already counts for more than what an object says of itself: an import adds, and takes nothing away but
+//! a name that an older snapshot had.
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
+use crate::catalogue::Known;
+use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+impl SqliteCatalogue {
+    pub(super) async fn standing(&self, backend: &str, objects: Vec<ObjectId>) -> Result<Standing> {
+        let backend = backend.to_owned();
+        self.with(move |db| {
+            let db = db.transaction().map_err(sql)?;
+            let known = objects.iter().map(|object| known(&db, &backend, object)).collect::<Result<_>>()?;
+            let mut query = db.prepare_cached("SELECT key FROM intents WHERE backend = ?1").map_err(sql)?;
+            let keys = query.query_map([&backend], |row| row.get(0)).map_err(sql)?;
+            let under_way = keys.collect::<rusqlite::Result<_>>().map_err(sql)?;
+            Ok(Standing { known, under_way })
+        })
+        .await
+    }
+
+    pub(super) async fn adopt(&self, objects: Vec<Adopted>) -> Result<Vec<bool>> {
+        let now = self.platform.unix_seconds();
+        self.change(move |db| objects.iter().map(|object| adopt(db, object, now)).collect()).await
+    }
+
+    pub(super) async fn link(&self, backend: &str, pairs: Vec<(ObjectId, ObjectId)>) -> Result<()> {
+        let backend = backend.to_owned();
+        self.change(move |db| {
+            for (object, base) in &pairs {
+                let snapshot = holds(db, &backend, object)?;
+                if let (Some(snapshot), Some(base)) = (snapshot, holds(db, &backend, base)?)
+                    && snapshot != base
+                {
+                    db.prepare_cached("UPDATE snapshots SET base = ?2 WHERE id = ?1 AND base IS NULL")
+                        .and_then(|mut update| {
+                            update.execute((snapshot.as_bytes().as_slice(), base.as_bytes().as_slice()))
+                        })
+                        .map_err(sql)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn known(db: &Transaction<'_>, backend: &str, object: &ObjectId) -> Result<Option<Known>> {
+    let found = db
+        .prepare_cached(
+            "SELECT snapshot, stored_bytes, state, base IS NOT NULL
+             FROM placements JOIN snapshots ON id = snapshot WHERE backend = ?1 AND object = ?2",
+        )
+        .and_then(|mut query| {
+            query
+                .query_row((backend, object.as_str()), |row| {
+                    let state: String = row.get(2)?;
+                    Ok((SnapshotId::from_bytes(row.get(0)?), row.get(1)?, state, row.get(3)?))
+                })
+                .optional()
+        })
+        .map_err(sql)?;
+    let Some((snapshot, stored_bytes, state, has_base)) = found else { return Ok(None) };
+    let state = PlacementState::from_name(&state)
+        .ok_or_else(|| Error::corrupt(format!("the catalogue: a placement on `{backend}` makes no sense")))?;
+    Ok(Some(Known { snapshot, stored_bytes, state, has_base }))
+}
+
+fn holds(db: &Transaction<'_>, backend: &str, object: &ObjectId) -> Result<Option<SnapshotId>> {
+    db.prepare_cached("SELECT snapshot FROM placements WHERE backend = ?1 AND object = ?2")
+        .and_then(|mut query| query.query_row((backend, object.as_str()), |row| row.get(0)).optional())
+        .map(|found| found.map(SnapshotId::from_bytes))
+        .map_err(sql)
+}
+
+/// Gives whether the base is still unknown although the backend names one.
+fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
+    let Adopted { snapshot, placement, base, .. } = object;
+    let stored = object.stored.map_or(now, |stored| stored.min(i64::MAX as u64));
+    let there = match base {
+        Some(base) => holds(db, &placement.backend, base)?,
+        None => None,
+    };
+    let found = there.or(snapshot.base).filter(|base| *base != snapshot.id);
+    let name = match &snapshot.name {
+        Some(name) if give_name(db, name, snapshot.id, stored)? => Some(name),
+        _ => None,
+    };
+    let id = snapshot.id.as_bytes().as_slice();
+    let recorded = db
+        .prepare_cached(
+            "INSERT INTO snapshots (id, size, base, name, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET base = coalesce(base, excluded.base), name = coalesce(name, excluded.name)
+             WHERE size = excluded.size",
+        )
+        .and_then(|mut insert| {
+            let base = found.as_ref().map(|base| base.as_bytes().as_slice());
+            insert.execute((id, snapshot.size, base, name, stored, &snapshot.segments))
+        })
+        .map_err(sql)?;
+    if recorded == 0 {
+        return Err(Error::conflict(format!("snapshot {} is known with another size", snapshot.id)));
+    }
+    db.prepare_cached(
+        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)
+         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6) ON CONFLICT (backend, object) DO NOTHING",
+    )
+    .and_then(|mut insert| {
+        let NewPlacement { backend, object, encoding, stored_bytes } = placement;
+        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored))
+    })
+    .map_err(sql)?;
+    Ok(base.is_some() && there.is_none() && found.is_none())
+}
+
+/// Whether a snapshot that was stored at this time gets a name. Takes it from an older one that has it.
+fn give_name(db: &Transaction<'_>, name: &str, id: SnapshotId, stored: u64) -> Result<bool> {
+    let id = id.as_bytes().as_slice();
+    let own: Option<Option<String>> = db
+        .prepare_cached("SELECT name FROM snapshots WHERE id = ?1")
+        .and_then(|mut query| query.query_row([id], |row| row.get(0)).optional())
+        .map_err(sql)?;
+    if own.flatten().is_some() {
+        return Ok(false);
+    }
+    let younger: u64 = db
+        .prepare_cached("SELECT count(*) FROM snapshots WHERE name = ?1 AND id <> ?2 AND created > ?3")
+        .and_then(|mut query| query.query_row((name, id, stored), |row| row.get(0)))
+        .map_err(sql)?;
+    if younger > 0 {
+        return Ok(false);
+    }
+    db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
+        .and_then(|mut take| take.execute((name, id)))
+        .map_err(sql)?;
+    Ok(true)
+}

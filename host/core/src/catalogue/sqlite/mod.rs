@@ -1,0 +1,290 @@
+//! The engine for one machine: one SQLite file, in WAL mode, opened by path and shared by any number of processes. The file
+//! must not lie on a network file system: WAL needs shared memory.
+//!
+//! Every commit is on disk when the call returns (`synchronous=FULL`): a placement that was reported is never forgotten,
+//! since forgetting one loses a snapshot. Calls run on threads for blocking work, one at a time; the lock is never held
+//! across an await. A call whose future is dropped still runs to its end, so dropping one never leaves half a change.
+//!
+//! Leases have a connection of their own, and each operation on one has a thread of its own: a store of many hours must not
+//! lose its lease because other work keeps all threads, or the connection, busy. They are not synced, since a lease outlives
+//! no power failure that its owner does not outlive; an intent that is synced takes its lease to the disk with it.
+//!
+//! A reader of the file with other tools finds ids as 32-byte blobs and times in seconds since 1970-01-01 UTC. The
+//! schema is `schema.rs`; `docs/formats.md` describes the tables.
+
+mod adopt;
+mod import_queue;
+mod owners;
+mod query;
+mod schema;
+mod swaps;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::{
+    Adopted, Catalogue, ImportQueue, Intent, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState,
+    Snapshot, SnapshotPage, Standing, Stats, SwapRow,
+};
+use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, SnapshotId, blocking};
+
+/// The catalogue of one data directory. Cheap to clone.
+#[derive(Clone)]
+pub struct SqliteCatalogue {
+    connection: Arc<Mutex<Connection>>,
+    /// Opened by the first call on a lease.
+    leases: Arc<Mutex<Option<Connection>>>,
+    path: Arc<Path>,
+    platform: Platform,
+}
+
+impl SqliteCatalogue {
+    /// Opens the file, and makes it (and its directory) if there is none. Older schemas are brought up to date. Times,
+    /// leases among them, are those of the platform's clock: all who share a file must agree on the time.
+    ///
+    /// # Errors
+    /// `corrupt` for a damaged file, `invalid` for a file that is something else, `unsupported` for one that a newer
+    /// version wrote, `denied` or `unavailable` for what the operating system refuses.
+    pub async fn open(path: impl Into<PathBuf>, platform: Platform) -> Result<Self> {
+        let path: Arc<Path> = path.into().into();
+        let shown = path.clone();
+        let connection = blocking(move || schema::open(&shown)).await?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), leases: Arc::default(), path, platform })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a call on a blocking thread.
+    async fn with<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = self.connection.clone();
+        let result = blocking(move || {
+            // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            call(&mut connection)
+        });
+        result.await.map_err(|error| self.hinted(error))
+    }
+
+    /// Makes a change, in a transaction that nobody else's comes between.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.with(move |db| transact(db, change)).await
+    }
+
+    /// Makes a change to leases, on the connection and on a thread for that.
+    async fn change_leases<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (leases, path) = (self.leases.clone(), self.path.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let call = move || {
+            let mut connection = leases.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = match &mut *connection {
+                Some(open) => open,
+                none => none.insert(schema::connect_for_leases(&path)?),
+            };
+            transact(open, change)
+        };
+        std::thread::Builder::new()
+            .name("tidelock-lease".to_owned())
+            // Nobody may wait for the answer any more.
+            .spawn(move || drop(tell.send(call())))
+            .map_err(|error| Error::io("a thread for a lease", error))?;
+        let result = told.await.map_err(|error| Error::other("the change of a lease panicked").with_source(error))?;
+        result.map_err(|error| self.hinted(error))
+    }
+
+    fn hinted(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Corrupt if error.advice().is_none() => error.hint(damaged(&self.path)),
+            _ => error,
+        }
+    }
+}
+
+impl std::fmt::Debug for SqliteCatalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteCatalogue").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Each operation is the method of the same name in `query.rs`, `write.rs`, `owners.rs`, `adopt.rs` or `swaps.rs`.
+impl Catalogue for SqliteCatalogue {
+    fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
+        Box::pin(Self::get(self, id))
+    }
+
+    fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>> {
+        Box::pin(Self::segments(self, id))
+    }
+
+    fn find<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(Self::find(self, text))
+    }
+
+    fn list(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<SnapshotPage>> {
+        Box::pin(Self::list(self, after, limit))
+    }
+
+    fn by_size(&self, size: u64) -> BoxFuture<'_, Result<Vec<SnapshotId>>> {
+        Box::pin(Self::by_size(self, size))
+    }
+
+    fn remove_snapshot(&self, id: SnapshotId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::remove_snapshot(self, id))
+    }
+
+    fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(Self::placements(self, id))
+    }
+
+    fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(Self::placements_in(self, state))
+    }
+
+    fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>> {
+        Box::pin(Self::placement_of(self, backend, object))
+    }
+
+    fn mark_placement<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        state: PlacementState,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::mark_placement(self, backend, object, state))
+    }
+
+    fn remove_placement<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::remove_placement(self, backend, object))
+    }
+
+    fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>> {
+        Box::pin(Self::acquire_owner(self, name, lease))
+    }
+
+    fn renew_owner(&self, token: OwnerToken, lease: Duration) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::renew_owner(self, token, lease))
+    }
+
+    fn release_owner(&self, token: OwnerToken) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::release_owner(self, token))
+    }
+
+    fn end_owners(&self, names: Vec<String>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::end_owners(self, names))
+    }
+
+    fn begin_intent<'a>(&'a self, key: &'a str, backend: &'a str, owner: OwnerToken) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::begin_intent(self, key, backend, owner))
+    }
+
+    fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::end_intent(self, key))
+    }
+
+    fn stale_intents(&self) -> BoxFuture<'_, Result<Vec<Intent>>> {
+        Box::pin(Self::stale_intents(self))
+    }
+
+    fn commit(
+        &self,
+        snapshot: NewSnapshot,
+        placements: Vec<NewPlacement>,
+        intents: Vec<String>,
+    ) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::commit(self, snapshot, placements, intents))
+    }
+
+    fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {
+        Box::pin(Self::standing(self, backend, objects))
+    }
+
+    fn adopt(&self, objects: Vec<Adopted>) -> BoxFuture<'_, Result<Vec<bool>>> {
+        Box::pin(Self::adopt(self, objects))
+    }
+
+    fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::link(self, backend, pairs))
+    }
+
+    fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {
+        Box::pin(async { Ok(Box::new(import_queue::SqliteImportQueue::new().await?) as Box<dyn ImportQueue>) })
+    }
+
+    fn swaps<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Vec<SwapRow>>> {
+        Box::pin(Self::swaps(self, backend))
+    }
+
+    fn all_swaps(&self) -> BoxFuture<'_, Result<Vec<(String, SwapRow)>>> {
+        Box::pin(Self::all_swaps(self))
+    }
+
+    fn add_swap<'a>(&'a self, backend: &'a str, row: SwapRow, keep: usize) -> BoxFuture<'a, Result<SwapRow>> {
+        Box::pin(Self::add_swap(self, backend, row, keep))
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats>> {
+        Box::pin(Self::stats(self))
+    }
+}
+
+/// One transaction, which is on disk or rolled back when this returns.
+fn transact<T>(db: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let changed = change(&transaction)?;
+    transaction.commit().map_err(sql)?;
+    Ok(changed)
+}
+
+/// What to do about a damaged file.
+fn damaged(path: &Path) -> String {
+    format!(
+        "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \
+         `sqlite3 … .recover` may save what is readable",
+        path.display()
+    )
+}
+
+/// An error of SQLite in our words.
+fn sql(error: rusqlite::Error) -> Error {
+    if let rusqlite::Error::ToSqlConversionFailure(_) = error {
+        // Its integers have 63 bits.
+        return Error::invalid(format!("too large for the catalogue: {error}")).with_source(error);
+    }
+    use rusqlite::ErrorCode as Code;
+    let kind = match error.sqlite_error_code() {
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
+        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => ErrorKind::Denied,
+        Some(Code::ConstraintViolation) => ErrorKind::Conflict,
+        Some(_) => ErrorKind::Unavailable,
+        // A value that does not fit its column's meaning.
+        None => ErrorKind::Corrupt,
+    };
+    let text = format!("the catalogue: {error}");
+    let made = Error::new(kind, text);
+    let hint = match error.sqlite_error_code() {
+        Some(Code::DiskFull) => "free some space where the data directory lies",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process keeps the catalogue locked; try again",
+        Some(Code::ReadOnly) => "make the catalogue and its directory writable",
+        _ => return made.with_source(error),
+    };
+    made.hint(hint).with_source(error)
+}
+
+#[cfg(test)]
+mod tests;

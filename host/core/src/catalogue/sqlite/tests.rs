@@ -1,0 +1,131 @@
+//! The suite on real files, and what only files have: damage, other programs' databases, older schemas.
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::catalogue::suite::{Place, kind, lease, on, snapshot, suite};
+
+fn place() -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new/catalogue.sqlite");
+    Place::new(directory, move |platform| {
+        let path = path.clone();
+        Box::pin(async { Arc::new(SqliteCatalogue::open(path, platform).await.unwrap()) as Arc<dyn Catalogue> })
+    })
+}
+
+suite!(place);
+
+async fn open(path: impl Into<PathBuf>) -> Result<SqliteCatalogue> {
+    SqliteCatalogue::open(path, Platform::system()).await
+}
+
+async fn fresh() -> (tempfile::TempDir, SqliteCatalogue) {
+    let directory = tempfile::tempdir().unwrap();
+    let catalogue = open(directory.path().join("catalogue.sqlite")).await.unwrap();
+    (directory, catalogue)
+}
+
+/// A version without leases wrote it, and may still run: its intents are found, and nothing says that they are dead.
+#[tokio::test]
+async fn an_older_file_keeps_what_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalogue.sqlite");
+    let old = Connection::open(&path).unwrap();
+    for step in &schema::STEPS[..2] {
+        old.execute_batch(step).unwrap();
+    }
+    let begin = "INSERT INTO intents (key, backend, owner, started) VALUES (?1, 'local', 'feed', 5)";
+    old.execute(begin, ["before"]).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x54644c6b; PRAGMA user_version = 2").unwrap();
+
+    let catalogue = open(&path).await.unwrap();
+    // It is still open there, and goes on.
+    old.execute(begin, ["after"]).unwrap();
+    old.execute("DELETE FROM intents WHERE key = 'before'", []).unwrap();
+    let owner = catalogue.acquire_owner("new", lease()).await.unwrap();
+    catalogue.begin_intent("mine", "local", owner).await.unwrap();
+    let intent = Intent { key: "after".into(), backend: "local".into(), owner: "feed".into(), token: None, started: 5 };
+    assert_eq!(catalogue.stale_intents().await.unwrap(), [intent]);
+    catalogue.commit(snapshot(1, 1), vec![on("local", "a")], vec!["mine".into()]).await.unwrap();
+    catalogue.end_intent("after").await.unwrap();
+    assert_eq!(catalogue.stats().await.unwrap().intents, 0);
+}
+
+/// A lease is renewed though every thread for blocking work is taken, the connection with them, and without any runtime.
+#[test]
+fn leases_wait_for_nothing_else() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let (_directory, catalogue) = runtime.block_on(fresh());
+    let busy = catalogue.connection.lock().unwrap();
+    let (taken, free) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let hangs = tokio::task::spawn_blocking(move || free.recv().ok());
+        let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+        catalogue.renew_owner(owner, lease()).await.unwrap();
+        drop((busy, taken));
+        hangs.await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn several_may_make_the_file_at_once() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalogue.sqlite");
+        let opened = (0..8).map(|_| tokio::spawn(open(path.clone())));
+        for catalogue in futures::future::join_all(opened).await {
+            catalogue.unwrap().unwrap().stats().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalogue.sqlite");
+    std::fs::write(&path, "this is not a database, though it is long enough to be looked at ".repeat(40)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = open(&path).await.unwrap_err();
+    assert_eq!(error.kind().name(), "corrupt");
+    assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+    assert!(error.advice().unwrap().starts_with("move "));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    assert_eq!(kind(open(directory.path()).await), "invalid");
+
+    let foreign = directory.path().join("foreign.sqlite");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
+    let error = open(&foreign).await.unwrap_err();
+    assert!(error.to_string().ends_with("this is the database of another program"), "{error}");
+
+    let newer = directory.path().join("newer.sqlite");
+    drop(open(&newer).await.unwrap());
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = open(&newer).await.unwrap_err();
+    assert_eq!(error.kind().name(), "unsupported");
+    assert!(error.to_string().contains("its schema is 7, this one knows up to 3"), "{error}");
+}
+
+#[tokio::test]
+async fn damage_is_called_corrupt() {
+    let (_directory, catalogue) = fresh().await;
+    for seed in 0..200 {
+        catalogue.commit(snapshot(seed, 1), vec![on("local", &seed.to_string())], vec![]).await.unwrap();
+    }
+    let path = catalogue.path().to_owned();
+    drop(catalogue);
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "wal_checkpoint", "truncate").ok();
+    drop(connection);
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > 3 * 4096);
+    bytes[4096..].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    let error = match open(&path).await {
+        Ok(catalogue) => catalogue.list(None, 1000).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind().name(), "corrupt", "{error}");
+    assert!(error.advice().unwrap().contains(".backup"));
+}

@@ -1,0 +1,102 @@
+//! Import: recording what a backend holds, and the list that an import works through.
+
+use std::collections::HashSet;
+
+use super::{Place, id, lease, object};
+use crate::catalogue::{Adopted, NewPlacement, NewSnapshot, PlacementState};
+use crate::types::{Encoding, InventoryEntry, ObjectId};
+
+fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adopted {
+    let name = name.map(str::to_owned);
+    let snapshot = NewSnapshot { id: id(seed), size: seed, base: None, name, segments: vec![seed as u8; 32] };
+    let placement = NewPlacement {
+        backend: "cloud".into(),
+        object: object(&format!("o{seed}")),
+        encoding: Encoding::Raw,
+        stored_bytes: seed,
+    };
+    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored) }
+}
+
+fn entry(id: &str, modified: Option<u64>) -> InventoryEntry {
+    InventoryEntry { id: ObjectId::new(id).unwrap(), size: 7, modified }
+}
+
+pub(crate) async fn objects_become_snapshots_with_their_times_and_bases(place: Place) {
+    let catalogue = place.open().await;
+    let all = vec![found(1, Some("o2"), None, 30), found(2, None, None, 10), found(3, Some("o2"), Some("n"), 20)];
+    assert_eq!(catalogue.adopt(all.clone()).await.unwrap(), [true, false, false]);
+    let first = catalogue.get(id(1)).await.unwrap().unwrap();
+    assert_eq!((first.base, first.created, first.size), (None, 30, 1));
+    assert_eq!(catalogue.get(id(3)).await.unwrap().unwrap().base, Some(id(2)));
+    let unknown = object("gone");
+    catalogue.link("cloud", vec![(object("o1"), unknown), (object("o1"), object("o2"))]).await.unwrap();
+    assert_eq!(catalogue.get(id(1)).await.unwrap().unwrap().base, Some(id(2)));
+    catalogue.link("cloud", vec![(object("o3"), object("o1")), (object("o2"), object("o2"))]).await.unwrap();
+    assert_eq!(catalogue.get(id(3)).await.unwrap().unwrap().base, Some(id(2)), "what is known stays");
+    assert_eq!(catalogue.get(id(2)).await.unwrap().unwrap().base, None, "nothing is a change of itself");
+
+    catalogue.mark_placement("cloud", &object("o2"), PlacementState::Removing).await.unwrap();
+    assert_eq!(catalogue.adopt(all).await.unwrap(), [false, false, false]);
+    let standing = catalogue.standing("cloud", vec![object("o2"), object("x")]).await.unwrap();
+    let known = standing.known[0].unwrap();
+    assert_eq!((known.snapshot, known.state, known.has_base), (id(2), PlacementState::Removing, false));
+    assert!(standing.known[1].is_none() && standing.under_way.is_empty());
+    assert_eq!(catalogue.standing("other", vec![object("o2")]).await.unwrap().known, [None]);
+}
+
+pub(crate) async fn a_name_goes_to_the_one_that_was_stored_last(place: Place) {
+    let catalogue = place.open().await;
+    let name = async |seed| catalogue.get(id(seed)).await.unwrap().unwrap().name;
+    for (seed, stored) in [(1, 20), (2, 20), (3, 10)] {
+        catalogue.adopt(vec![found(seed, None, Some("web"), stored)]).await.unwrap();
+    }
+    assert_eq!([name(1).await, name(2).await, name(3).await], [None, Some("web".into()), None]);
+    catalogue.adopt(vec![found(4, None, Some("other"), 5), found(4, None, Some("web"), 99)]).await.unwrap();
+    assert_eq!([name(4).await, name(2).await], [Some("other".into()), Some("web".into())], "it has one");
+}
+
+pub(crate) async fn what_is_under_way_is_seen(place: Place) {
+    let catalogue = place.open().await;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    catalogue.begin_intent("k1", "cloud", owner).await.unwrap();
+    catalogue.begin_intent("k2", "local", owner).await.unwrap();
+    let standing = catalogue.standing("cloud", vec![]).await.unwrap();
+    assert_eq!(standing.under_way, HashSet::from(["k1".to_owned()]));
+    let mut other = found(1, None, None, 1);
+    other.snapshot.size = 1;
+    catalogue.adopt(vec![other.clone()]).await.unwrap();
+    other.snapshot.size = 2;
+    assert_eq!(catalogue.adopt(vec![other]).await.unwrap_err().kind().name(), "conflict");
+}
+
+pub(crate) async fn what_was_listed_comes_oldest_first_and_once(place: Place) {
+    let queue = place.open().await.import_queue().await.unwrap();
+    let listed = [("a/9", Some(5)), ("b/1", Some(5)), ("z", None), ("c/3", Some(4)), ("d/0", Some(u64::MAX))];
+    let entries: Vec<_> = listed.iter().map(|(id, modified)| entry(id, *modified)).collect();
+    assert_eq!(queue.add(entries.clone()).await.unwrap(), 5);
+    assert_eq!(queue.add(entries).await.unwrap(), 0);
+    queue.sort().await.unwrap();
+    assert_eq!(queue.len().await.unwrap(), 5);
+    let mut seen = Vec::new();
+    loop {
+        let page = queue.page(seen.len() as u64, 2).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.iter().zip(seen.len() as u64 + 1..).all(|(item, number)| item.number == number));
+        seen.extend(page.into_iter().map(|item| item.object.as_str().to_owned()));
+    }
+    assert_eq!(seen, ["z", "c/3", "b/1", "a/9", "d/0"]);
+}
+
+pub(crate) async fn named_ones_keep_their_order_and_bases_are_found_again(place: Place) {
+    let queue = place.open().await.import_queue().await.unwrap();
+    queue.name(vec![object("b"), object("a"), object("c")]).await.unwrap();
+    let page = queue.page(0, 10).await.unwrap();
+    assert_eq!(page.iter().map(|item| item.object.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
+    assert!(page.iter().all(|item| item.size.is_none()));
+    queue.defer_bases(vec![(3, object("a")), (1, object("x"))]).await.unwrap();
+    assert_eq!(queue.deferred_bases(0, 1).await.unwrap(), [(1, object("b"), object("x"))]);
+    assert_eq!(queue.deferred_bases(1, 9).await.unwrap(), [(3, object("c"), object("a"))]);
+}

@@ -1,0 +1,139 @@
+//! What every engine of a catalogue has to pass, whatever it keeps its rows in.
+//!
+//! An engine gives a function that makes a [`Place`], and has all cases as tests of its own by `suite!(that_function);`.
+//! A case gets a fresh place, and the clock by which everything in it goes. What only one engine has (its files, its
+//! migrations) it tests beside.
+
+pub(super) mod adopting;
+pub(super) mod owners;
+pub(super) mod placements;
+pub(super) mod snapshots;
+pub(super) mod swaps;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::BoxFuture;
+
+use super::{Catalogue, NewPlacement, NewSnapshot};
+use crate::types::{Clock, Encoding, Entropy, ObjectId, Platform, Result, SnapshotId};
+
+/// One empty database of an engine. Every call of `open` is another handle on it.
+pub(crate) struct Place {
+    open: Box<dyn Fn(Platform) -> BoxFuture<'static, Arc<dyn Catalogue>> + Send + Sync>,
+    clock: TestClock,
+    /// Goes when the place goes, as a temporary folder.
+    _held: Box<dyn Any + Send + Sync>,
+}
+
+impl Place {
+    /// A place that is opened so.
+    pub(crate) fn new(
+        held: impl Any + Send + Sync,
+        open: impl Fn(Platform) -> BoxFuture<'static, Arc<dyn Catalogue>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { open: Box::new(open), clock: TestClock::default(), _held: Box::new(held) }
+    }
+
+    async fn open(&self) -> Arc<dyn Catalogue> {
+        (self.open)(Platform::new(self.clock.clone(), Counting::default())).await
+    }
+
+    /// The time goes on.
+    fn pass(&self, seconds: u64) {
+        self.clock.seconds.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+/// When a place begins, in seconds since 1970-01-01 UTC.
+const BEGINNING: u64 = 1_800_000_000;
+
+#[derive(Clone)]
+struct TestClock {
+    start: Instant,
+    seconds: Arc<AtomicU64>,
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self { start: Instant::now(), seconds: Arc::default() }
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        self.start + Duration::from_secs(self.seconds.load(Ordering::SeqCst))
+    }
+
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(BEGINNING + self.seconds.load(Ordering::SeqCst))
+    }
+}
+
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(self.0.fetch_add(1, Ordering::SeqCst) as u8);
+        Ok(())
+    }
+}
+
+pub(super) fn id(seed: u64) -> SnapshotId {
+    SnapshotId::from_bytes(*blake3::hash(&seed.to_le_bytes()).as_bytes())
+}
+
+pub(super) fn snapshot(seed: u64, size: u64) -> NewSnapshot {
+    NewSnapshot { id: id(seed), size, base: None, name: None, segments: vec![seed as u8; 64] }
+}
+
+pub(super) fn object(name: &str) -> ObjectId {
+    ObjectId::new(name).unwrap()
+}
+
+pub(super) fn on(backend: &str, name: &str) -> NewPlacement {
+    NewPlacement { backend: backend.into(), object: object(name), encoding: Encoding::Raw, stored_bytes: 100 }
+}
+
+pub(super) fn kind<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
+    result.unwrap_err().kind().name()
+}
+
+/// The lease of the owners here, in seconds.
+pub(super) const LEASE: u64 = 60;
+
+pub(super) fn lease() -> Duration {
+    Duration::from_secs(LEASE)
+}
+
+/// All cases as tests, each in a place that `$fresh()` makes.
+macro_rules! suite {
+    ($fresh:path) => {
+        $crate::catalogue::suite::suite! {
+            $fresh =>
+            snapshots: a_store_is_recorded_and_survives, a_name_passes_on, snapshots_are_found_by_what_people_type,
+                an_ambiguous_beginning_is_refused, every_beginning_is_exact, pages_follow_each_other,
+                the_numbers_add_up, several_handles_write_at_once, a_call_that_is_dropped_is_whole_or_not_at_all;
+            placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, removal_goes_step_by_step;
+            owners: an_intent_belongs_to_a_lease, only_the_dead_leave_stale_intents, a_fenced_owner_records_nothing,
+                an_expired_lease_can_be_renewed_until_somebody_ends_it, tokens_only_grow,
+                a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once;
+            adopting: objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
+                what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
+                named_ones_keep_their_order_and_bases_are_found_again;
+            swaps: rows_keep_their_order_and_generations_count_up, old_rows_go_and_the_one_that_serves_stays,
+                generations_of_several_handles_have_numbers_of_their_own;
+        }
+    };
+    ($fresh:path => $($module:ident: $($case:ident),+;)+) => { $($(
+        #[tokio::test]
+        async fn $case() {
+            $crate::catalogue::suite::$module::$case($fresh()).await;
+        }
+    )+)+ };
+}
+
+pub(crate) use suite;

@@ -1,0 +1,303 @@
+//! The owner of a host's stores: a lease in the catalogue, renewed by a thread, and a lock file beside it.
+//!
+//! What is taken for dead gets cleaned up, and cleaning up after the living destroys data. So three things hold:
+//!
+//! - A lease lasts a minute and is renewed every quarter of one. Renewal has a thread of its own that needs neither the
+//!   async runtime, which may be of one thread that is busy elsewhere or not run at all between two operations, nor the
+//!   threads for blocking work, which a backend that hangs may take up. It waits by the machine's time.
+//! - A host whose lease was ended all the same (it was stopped, or its machine slept) can record nothing that it began under
+//!   that lease: the catalogue refuses it in the transaction itself. It takes another lease for what it begins next.
+//! - A lock file that is free ends a lease at once, since no living host leaves it so ([`LockFile`]). After a host was
+//!   killed, `gc` on the same machine need not wait for the minute. Whoever finds such a file ends the lease first and
+//!   removes the file then, so that no crash loses the sign.
+//!
+//! The first store takes the lease: a command that only reads writes nothing.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use super::lock_file::LockFile;
+use crate::catalogue::{Catalogue, Intent, OwnerToken};
+use crate::types::{Error, ErrorKind, Platform, Result, blocking};
+
+/// How long a lease lasts.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often it is renewed.
+const RENEWAL: Duration = Duration::from_secs(15);
+/// How soon a renewal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long the end of a host waits for the end of its lease, which may have to wait for another process's write. The lock
+/// file ends it otherwise.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The owner of what one host has under way. Dropping it ends its lease.
+pub(super) struct Owner {
+    catalogue: Arc<dyn Catalogue>,
+    run: PathBuf,
+    platform: Platform,
+    keeper: tokio::sync::Mutex<Option<Keeper>>,
+}
+
+/// The thread that renews a lease, and holds the lock file.
+struct Keeper {
+    name: String,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+    /// Told when the lease has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The lease; `None` once it is known to be lost.
+    token: Option<OwnerToken>,
+    ending: bool,
+}
+
+impl Owner {
+    /// One without a lease so far.
+    pub(super) fn new(catalogue: Arc<dyn Catalogue>, run: PathBuf, platform: Platform) -> Self {
+        Self { catalogue, run, platform, keeper: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Notes in the catalogue that this host is about to store an object.
+    ///
+    /// # Errors
+    /// `conflict` if the key is in use; what the lock file and the catalogue meet.
+    pub(super) async fn begin_intent(&self, key: &str, backend: &str) -> Result<()> {
+        let token = self.token().await?;
+        match self.catalogue.begin_intent(key, backend, token).await {
+            Err(error) if *error.kind() == ErrorKind::Conflict && self.is_lost(token).await => {
+                let token = self.token().await?;
+                self.catalogue.begin_intent(key, backend, token).await
+            }
+            begun => begun,
+        }
+    }
+
+    /// The intents whose owner does not live any more. No store of theirs can be committed from now on.
+    ///
+    /// # Errors
+    /// What the lock files and the catalogue meet.
+    pub(super) async fn stale_intents(&self) -> Result<Vec<Intent>> {
+        self.sweep().await?;
+        let stale = self.catalogue.stale_intents().await?;
+        let run = self.run.clone();
+        let dead = move |intent: &Intent| intent.token.is_some() || !LockFile::is_alive(&run, &intent.owner);
+        blocking(move || Ok(stale.into_iter().filter(dead).collect())).await
+    }
+
+    /// Ends the leases of hosts that have ended without having done so, and removes their lock files.
+    async fn sweep(&self) -> Result<()> {
+        loop {
+            let run = self.run.clone();
+            let dead = blocking(move || LockFile::dead(&run)).await?;
+            if dead.is_empty() {
+                return Ok(());
+            }
+            self.catalogue.end_owners(dead.iter().map(|dead| dead.name.clone()).collect()).await?;
+            blocking(move || dead.into_iter().try_for_each(|dead| dead.remove())).await?;
+        }
+    }
+
+    /// The lease, taken if there is none or it was lost.
+    async fn token(&self) -> Result<OwnerToken> {
+        let mut keeper = self.keeper.lock().await;
+        // A thread that has ended has panicked; its lock file went with it.
+        let living = keeper.take().filter(|keeper| !keeper.thread.is_finished());
+        if let Some(living) = living {
+            let held = living.shared.lock().token;
+            let living = keeper.insert(living);
+            if let Some(token) = held {
+                return Ok(token);
+            }
+            let token = self.catalogue.acquire_owner(&living.name, LEASE).await?;
+            living.shared.lock().token = Some(token);
+            return Ok(token);
+        }
+        self.sweep().await?;
+        let (run, platform) = (self.run.clone(), self.platform.clone());
+        let file = blocking(move || LockFile::acquire(&run, &platform)).await?;
+        let token = self.catalogue.acquire_owner(file.name(), LEASE).await?;
+        *keeper = Some(Keeper::start(self.catalogue.clone(), file, token)?);
+        Ok(token)
+    }
+
+    /// Whether a lease was ended by somebody else.
+    async fn is_lost(&self, token: OwnerToken) -> bool {
+        let renewed = self.catalogue.renew_owner(token, LEASE).await;
+        let lost = renewed.is_err_and(|error| *error.kind() == ErrorKind::Conflict);
+        if lost && let Some(keeper) = &*self.keeper.lock().await {
+            keeper.shared.forget(token);
+        }
+        lost
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, token: OwnerToken) {
+        let mut state = self.lock();
+        if state.token == Some(token) {
+            state.token = None;
+        }
+    }
+}
+
+impl Keeper {
+    fn start(catalogue: Arc<dyn Catalogue>, file: LockFile, token: OwnerToken) -> Result<Self> {
+        let shared =
+            Arc::new(Shared { state: State { token: Some(token), ending: false }.into(), ..Shared::default() });
+        let (tell, ended) = channel();
+        let (name, kept) = (file.name().to_owned(), shared.clone());
+        let thread = std::thread::Builder::new()
+            .name("tidelock-owner".to_owned())
+            .spawn(move || keep(&kept, &*catalogue, file, &tell))
+            .map_err(|error| Error::io("the thread that renews leases", error))?;
+        Ok(Self { name, shared, thread, ended: Mutex::new(ended) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shared.lock().ending = true;
+        self.shared.changed.notify_all();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // Too late or never: the lock file is free when the process has ended.
+        let _ = ended.recv_timeout(FAREWELL);
+    }
+}
+
+/// Renews the lease until the host ends, then ends it.
+fn keep(shared: &Shared, catalogue: &dyn Catalogue, file: LockFile, tell: &Sender<()>) {
+    let mut pause = RENEWAL;
+    let mut state = shared.lock();
+    while !state.ending {
+        state = shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+        let Some(token) = state.token.filter(|_| !state.ending) else { continue };
+        drop(state);
+        pause = match block_on(catalogue.renew_owner(token, LEASE)) {
+            Ok(()) => RENEWAL,
+            Err(error) if *error.kind() == ErrorKind::Conflict => {
+                tracing::warn!(%error, "what this host had under way cannot be recorded any more");
+                shared.forget(token);
+                RENEWAL
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a lease could not be renewed, trying again");
+                RETRY
+            }
+        };
+        state = shared.lock();
+    }
+    let token = state.token.take();
+    drop(state);
+    if let Some(error) = token.and_then(|token| block_on(catalogue.release_owner(token)).err()) {
+        tracing::debug!(%error, "a lease is left to expire");
+    }
+    drop(file);
+    // Nobody may wait any more.
+    let _ = tell.send(());
+}
+
+/// Waits for a future on this thread, which nothing else runs on. The catalogue's futures of leases need no runtime.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::{NewSnapshot, SqliteCatalogue};
+    use crate::types::SnapshotId;
+
+    async fn fresh() -> (tempfile::TempDir, Arc<dyn Catalogue>, Owner) {
+        let dir = tempfile::tempdir().unwrap();
+        let catalogue = SqliteCatalogue::open(dir.path().join("c.sqlite"), Platform::system()).await.unwrap();
+        let catalogue: Arc<dyn Catalogue> = Arc::new(catalogue);
+        let owner = Owner::new(catalogue.clone(), dir.path().join("run"), Platform::system());
+        (dir, catalogue, owner)
+    }
+
+    fn locks(dir: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(dir.path().join("run")).map_or(0, Iterator::count)
+    }
+
+    async fn keys(owner: &Owner) -> Vec<String> {
+        owner.stale_intents().await.unwrap().into_iter().map(|intent| intent.key).collect()
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_taken_by_the_first_store_and_ends_with_the_host() {
+        let (dir, catalogue, owner) = fresh().await;
+        assert_eq!((keys(&owner).await.len(), locks(&dir)), (0, 0), "it only reads");
+        owner.begin_intent("a", "local").await.unwrap();
+        owner.begin_intent("b", "local").await.unwrap();
+        let error = owner.begin_intent("b", "local").await.unwrap_err();
+        assert!(error.message().contains("under way already"), "{error}");
+        let other = Owner::new(catalogue, dir.path().join("run"), Platform::system());
+        assert_eq!((keys(&other).await.len(), locks(&dir)), (0, 1));
+        drop(owner);
+        assert_eq!(locks(&dir), 0);
+        assert_eq!(keys(&other).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_lost_its_lease_goes_on_under_another() {
+        let (_dir, catalogue, owner) = fresh().await;
+        let commit = async |key: &str| {
+            let id = SnapshotId::from_bytes([1; 32]);
+            let new = NewSnapshot { id, size: 1, base: None, name: None, segments: vec![] };
+            catalogue.commit(new, vec![], vec![key.into()]).await
+        };
+        owner.begin_intent("before", "local").await.unwrap();
+        let name = owner.keeper.lock().await.as_ref().unwrap().name.clone();
+        catalogue.end_owners(vec![name]).await.unwrap();
+        assert_eq!(keys(&owner).await, ["before"]);
+        owner.begin_intent("after", "local").await.unwrap();
+        assert_eq!(keys(&owner).await, ["before"]);
+        assert_eq!(*commit("before").await.unwrap_err().kind(), ErrorKind::Conflict);
+        commit("after").await.unwrap();
+    }
+
+    /// What a process leaves that is killed: a lease that runs on, and a lock file that nobody holds.
+    #[tokio::test]
+    async fn a_killed_host_is_dead_at_once() {
+        let (dir, catalogue, owner) = fresh().await;
+        let token = catalogue.acquire_owner("killed", LEASE).await.unwrap();
+        catalogue.begin_intent("a", "local", token).await.unwrap();
+        assert!(keys(&owner).await.is_empty(), "a host elsewhere has its lock file elsewhere");
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        std::fs::write(dir.path().join("run/killed.lock"), b"").unwrap();
+        assert_eq!(keys(&owner).await, ["a"]);
+        assert_eq!(locks(&dir), 0);
+        assert_eq!(keys(&owner).await, ["a"], "also once the file is gone");
+    }
+}
