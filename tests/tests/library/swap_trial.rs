@@ -100,6 +100,32 @@ async fn traps_count_even_where_nothing_can_be_tried_again() {
     until("the rollback", || events(&host)[0] == "automatic-rollback").await;
 }
 
+/// Wrong bytes are found when the adapter has given them: nobody else was asked for them.
+#[tokio::test]
+async fn wrong_bytes_count_once_for_each_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), "copying", "").await;
+    let stored = some(&host, 12).await;
+    for (id, bytes) in stored.iter().cycle().take(60) {
+        assert_same(&read(&host, *id).await.unwrap(), bytes, "before");
+    }
+    host.swap("mine", variant("copying", 1)).await.unwrap();
+    for path in tidelock_tests::program::files(&dir.path().join("objects")) {
+        if path.metadata().unwrap().len() == UNREADABLE as u64 {
+            std::fs::write(path, [7; UNREADABLE]).unwrap();
+        }
+    }
+    for _ in 0..20 {
+        let error = read(&host, stored[0].0).await.expect_err("it is damaged");
+        assert_eq!(*error.kind(), tidelock::ErrorKind::Corrupt, "{error:?}");
+    }
+    assert_eq!(events(&host), ["swap", "configured"], "one object says nothing about a version");
+    for (id, _) in &stored {
+        read(&host, *id).await.expect_err("all are damaged");
+    }
+    until("the rollback", || events(&host)[0] == "automatic-rollback").await;
+}
+
 #[tokio::test]
 async fn without_a_trial_nothing_is_rolled_back_by_itself() {
     let dir = tempfile::tempdir().unwrap();

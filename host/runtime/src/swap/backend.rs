@@ -101,13 +101,14 @@ impl Backend for Slot {
         self.call(|adapter| async move { adapter.balance().await }).boxed()
     }
 
-    /// Counts as a failure of the generation that serves. There is no control: whether the predecessor would have given
-    /// other bytes is not known, but its record has what was reported of it.
+    /// Counts as a failure of the generation that serves, while it is on trial once for each object: the caller found it
+    /// out when the attempt was over, so the predecessor was not asked, and the object itself may be damaged.
     fn report(&self, id: &ObjectId, error: &Error) {
         tracing::warn!(backend = self.name(), object = %id, %error, "it gave bytes that are not what was stored");
         let generation = self.current();
         match generation.trial.load_full() {
-            Some(trial) => self.failed(&generation, &trial),
+            Some(trial) if trial.is_first_report(id) => self.failed(&generation, &trial),
+            Some(_) => {}
             None => generation.tally.add(true),
         }
     }

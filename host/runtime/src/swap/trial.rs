@@ -12,17 +12,22 @@
 //! The predecessor's record, with which the new one is compared, counts every failure that might have been its own,
 //! outages included: in doubt against a rollback. What the two records amount to is decided in `rollback_policy.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
 
 use super::generation::Generation;
+use super::lock;
 use super::rollback_policy::{RollbackThreshold, is_worse};
-use tidelock_types::{Error, ErrorKind};
+use tidelock_types::{Error, ErrorKind, ObjectId};
 
 /// How many operations a trial gives to the predecessor at most: an outage shall not double its own load for long.
 const CONTROLS: u64 = 256;
+
+/// How many objects with wrong bytes a trial remembers. Many fewer are enough to find a version worse.
+const MAX_REPORTED: usize = 256;
 
 /// What an error says about an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub(super) struct Trial {
     controls: AtomicU64,
     verdict: OnceLock<String>,
     found_worse: Notify,
+    /// Objects whose bytes were reported to be wrong.
+    reported: Mutex<BTreeSet<String>>,
     threshold: RollbackThreshold,
 }
 
@@ -80,6 +87,7 @@ impl Trial {
             controls: AtomicU64::new(CONTROLS),
             verdict: OnceLock::new(),
             found_worse: Notify::new(),
+            reported: Mutex::default(),
             threshold: RollbackThreshold::default(),
         })
     }
@@ -91,6 +99,13 @@ impl Trial {
     /// Takes one of the controls, if any is left.
     pub(super) fn take_control(&self) -> bool {
         self.controls.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether an object with wrong bytes is reported for the first time. There is no control for it, so one that is
+    /// damaged must not count each time that it is read.
+    pub(super) fn is_first_report(&self, object: &ObjectId) -> bool {
+        let mut reported = lock(&self.reported);
+        reported.len() < MAX_REPORTED && reported.insert(object.as_str().to_owned())
     }
 
     /// Looks at the records after a failure. True for the one call that finds the new generation worse.
