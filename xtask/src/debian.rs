@@ -20,7 +20,7 @@ use crate::wasm::TARGET;
 use crate::{cache, say};
 
 /// The cache entry. Another layout or another way of building is another name.
-const ENTRY: &str = "wasm-rust-2";
+const ENTRY: &str = "wasm-rust-1";
 /// The file that tells one build of `std` from another.
 const IDENTITY: &str = "std.sha256";
 
