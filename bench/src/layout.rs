@@ -83,7 +83,7 @@ pub struct Row {
 pub struct Rebuilt {
     /// Objects.
     pub objects: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
     /// How long it took once more, when all of them were known.
     pub again_seconds: f64,

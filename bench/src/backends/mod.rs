@@ -63,7 +63,7 @@ pub struct Input {
 
 /// How people reach a backend without Tidelock.
 pub trait Native: Send + Sync {
-    /// What it is.
+    /// The snapshot.
     fn name(&self) -> &'static str;
 
     /// Stores the bytes under a name that nothing has yet; gives the name by which they are read.

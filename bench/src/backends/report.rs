@@ -20,7 +20,7 @@ pub struct Quantiles {
 /// One native client. Rates in MiB/s are medians.
 #[derive(Debug, Clone, Serialize)]
 pub struct Client {
-    /// What it is.
+    /// The snapshot.
     pub name: &'static str,
     /// Storing a large object.
     pub store: f64,

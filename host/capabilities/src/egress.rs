@@ -38,13 +38,13 @@ impl Origin {
             return Err(Error::invalid(format!("`{}:` is neither http: nor https:", url.scheme())));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::invalid("credentials do not belong into a URL"));
+            return Err(Error::invalid("a URL must not contain credentials"));
         }
         match (url.host(), url.port_or_known_default()) {
             (Some(host), Some(port)) if port > 0 => {
                 Ok(Self { scheme: url.scheme().to_owned(), host: host.to_owned(), port })
             }
-            _ => Err(Error::invalid("a URL without a host")),
+            _ => Err(Error::invalid("a URL must have a host")),
         }
     }
 
@@ -101,7 +101,7 @@ impl FromStr for Origin {
         let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         let origin = Self::of(&url).map_err(|error| wrong(error.message()))?;
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("there is something after the host"));
+            return Err(wrong("it has a path, query or fragment"));
         }
         Ok(origin)
     }
@@ -157,7 +157,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 fn not_public(name: &str, address: IpAddr) -> Error {
     let what = if name == address.to_string() { name.to_owned() } else { format!("{name} ({address})") };
     Error::denied(format!("{what} is not a public address"))
-        .hint("set private_addresses = true in the grant if this is meant")
+        .hint("set private_addresses = true in the grant to allow it")
 }
 
 /// Turns names into addresses. The operating system's way is [`SystemNames`]; an embedder may have another.

@@ -110,17 +110,17 @@ impl HttpGrant {
     /// `invalid`, naming the field.
     pub fn validate(&self) -> Result<()> {
         if self.origins.is_empty() {
-            return Err(Error::invalid("an http grant without origins allows nothing")
+            return Err(Error::invalid("an http grant must have origins")
                 .hint("name at least one, for example origins = [\"https://api.example\"]"));
         }
         if let Some(HeaderCredential { header, secret }) = &self.credentials {
             let name = http::HeaderName::try_from(header.as_str())
                 .map_err(|_| Error::invalid(format!("credentials.header: `{header}` is not the name of a header")))?;
             if super::http::owned_by_host(&name) {
-                return Err(Error::invalid(format!("credentials.header: `{name}` is made by the host itself")));
+                return Err(Error::invalid(format!("credentials.header: `{name}` is set by the host")));
             }
             http::HeaderValue::try_from(secret.expose())
-                .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+                .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         }
         timeouts(self.connect_timeout, self.stall_timeout)
     }
@@ -198,14 +198,14 @@ impl BucketGrant {
                 return wrong(format!("endpoint: `{endpoint}` is neither http:// nor https://"));
             }
             if !url.username().is_empty() || url.password().is_some() {
-                return wrong("endpoint: credentials do not belong into the URL".to_owned());
+                return wrong("endpoint: the URL must not contain credentials".to_owned());
             }
             if url.query().is_some() || url.fragment().is_some() {
                 return wrong(format!("endpoint: `{endpoint}` must have no query and no fragment"));
             }
         }
         if self.region.is_empty() || self.region.contains(|c: char| !c.is_ascii_graphic()) {
-            return wrong(format!("region: `{}` is not one", self.region));
+            return wrong(format!("region: `{}` is not a region", self.region));
         }
         // Amazon's rules say 3 to 63; other services have taken longer ones and upper case.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -253,7 +253,7 @@ impl DirectoryGrant {
     /// `invalid`, naming the field.
     pub fn validate(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
-            return Err(Error::invalid("path: a directory grant needs one"));
+            return Err(Error::invalid("path: must not be empty"));
         }
         Ok(())
     }
@@ -261,8 +261,8 @@ impl DirectoryGrant {
 
 fn timeouts(connect: Duration, stall: Duration) -> Result<()> {
     if connect.is_zero() || stall.is_zero() {
-        return Err(Error::invalid("a timeout of nothing lets nothing through")
-            .hint("leave the timeouts out for the defaults of 10 s and 30 s"));
+        return Err(Error::invalid("a timeout must be longer than zero")
+            .hint("omit the timeouts for the defaults of 10 s and 30 s"));
     }
     Ok(())
 }

@@ -159,11 +159,11 @@ impl Capabilities {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         if self.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(
-                "the adapter uses the {kind} grant `{shown}`, which its manifest does not ask for"
+                "the adapter uses the {kind} grant `{shown}`, which its manifest does not request"
             ))
-            .hint(format!("whatever is granted, its author has to add asks.{kind}.{shown} to adapter.toml"));
+            .hint(format!("ask the adapter's author to add asks.{kind}.{shown} to adapter.toml"));
         }
-        Error::denied(format!("the adapter asked for the {kind} grant `{shown}`, which it does not have"))
+        Error::denied(format!("the adapter uses the {kind} grant `{shown}`, which it does not have"))
             .hint(format!("add `grants.{kind}.{shown}` to the backend's configuration"))
     }
 

@@ -111,8 +111,8 @@ impl FromStr for OriginPattern {
         let Some((scheme, host)) = text.split_once("://*.") else {
             return match text.contains('*') {
                 // The URL standard lets a star stand in a name; here it would look like a pattern and be none.
-                true => Err(Error::invalid(format!("`{text}` is not a pattern"))
-                    .hint("a `*` stands alone, or first in the name, as in https://*.example.org")),
+                true => Err(Error::invalid(format!("`{text}` is not an origin pattern"))
+                    .hint("use `*` alone, or as the first label, as in https://*.example.org")),
                 false => text.parse().map(Self::Exactly),
             };
         };
@@ -122,8 +122,8 @@ impl FromStr for OriginPattern {
             Host::Domain(name) if name.trim_end_matches('.').contains('.') && !name.contains('*') => {
                 Ok(Self::Below(parent))
             }
-            _ => Err(Error::invalid(format!("`{text}` leaves too much open"))
-                .hint("below `*.` stands a name of at least two parts, as in https://*.example.org")),
+            _ => Err(Error::invalid(format!("`{text}` is too broad"))
+                .hint("use a name of at least two labels after `*.`, as in https://*.example.org")),
         }
     }
 }
@@ -149,9 +149,9 @@ impl Narrowed {
         }
         let name = &self.name;
         Err(Error::denied(format!(
-            "{origin} is not among the origins that the adapter's manifest asks for as `{name}`"
+            "{origin} is not among the origins of `{name}` in the adapter's manifest"
         ))
-        .hint(format!("whatever is granted, its author has to name it in asks.http.{name} of adapter.toml")))
+        .hint(format!("ask the adapter's author to add it to asks.http.{name} of adapter.toml")))
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let both = granted.only(&asked);
         let error = both.http("more").err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Denied);
-        assert!(error.to_string().contains("manifest does not ask for"), "{error}");
+        assert!(error.to_string().contains("manifest does not request"), "{error}");
         // RequestedGrants for and not granted is still the operator's to add.
         assert!(both.directory("objects").err().unwrap().advice().unwrap().contains("grants.directory.objects"));
         let send = async |url: &str| {

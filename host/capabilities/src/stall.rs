@@ -103,7 +103,7 @@ pub(super) fn watched(body: Body, limit: Duration) -> Body {
 
 fn stalled(limit: Duration) -> Error {
     Error::unavailable(format!(
-        "the other side neither took nor gave more than a few bytes for {} s",
+        "the peer transferred almost no bytes for {} s",
         limit.as_secs_f32()
     ))
 }

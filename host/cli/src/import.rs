@@ -68,22 +68,22 @@ fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
         None => String::new(),
     };
     let error = if found.damaged > 0 {
-        Error::corrupt(format!("{} damaged, and left alone{}", objects(found.damaged), why(LeftState::Damaged)))
-            .hint("`tidelock verify --deep` says what is known of snapshots that had been recorded before")
+        Error::corrupt(format!("{} damaged and skipped{}", objects(found.damaged), why(LeftState::Damaged)))
+            .hint("run `tidelock verify --deep` to check snapshots that were recorded before")
     } else if found.unreachable > 0 {
         Error::unavailable(format!("{} could not be read{}", objects(found.unreachable), why(LeftState::Unreachable)))
-            .hint("import again: it goes on with what is missing")
+            .hint("run the import again to continue")
     } else if named && found.gone > 0 {
         Error::not_found(format!("{} not there", objects(found.gone)))
-            .hint("give the names that the backend itself uses, below what its grant names")
+            .hint("use the backend's own names, relative to its grant")
     } else if named && found.under_way > 0 {
-        Error::conflict(format!("{} under way: a store is making it, or was cut short", objects(found.under_way)))
+        Error::conflict(format!("{} under way: the store is in progress or was interrupted", objects(found.under_way)))
             .hint("wait for the store, or run `tidelock gc`")
     } else if found.pending > 0 {
         let (state, hint) = match restoring {
             true => (ArchiveState::Restoring(None), "import again once it is restored, which may take hours"),
             false => {
-                (ArchiveState::Archived, "`--restore` asks for it, which costs money; import again once it is restored")
+                (ArchiveState::Archived, "request a restore with `--restore`, which costs money, and import again once it is done")
             }
         };
         let error = Error::new(ErrorKind::Archived(state), format!("{} in cold storage", objects(found.pending)));
@@ -100,7 +100,7 @@ fn plural(count: u64) -> &'static str {
 
 fn describe(found: &Imported) -> String {
     let mut text = format!(
-        "{} of {} {} on `{}` imported ({} read), {} known before\n",
+        "{} of {} {} on `{}` imported ({} read), {} already known\n",
         found.imported,
         found.objects,
         plural(found.objects),
@@ -169,7 +169,7 @@ mod tests {
     fn people_are_told_what_was_left_alone() {
         assert_eq!(
             describe(&found(|found| (found.imported, found.known, found.bytes) = (2, 1, 4096))),
-            "2 of 3 objects on `cloud` imported (4096 B read), 1 known before\n"
+            "2 of 3 objects on `cloud` imported (4096 B read), 1 already known\n"
         );
         let left = LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::UnderWay, why: "y".into() };
         let text = describe(&found(|found| {

@@ -80,7 +80,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::io("cannot start the threads of this program", error))?;
+        .map_err(|error| Error::io("cannot start threads", error))?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
         if let Command::Serve(arguments) = arguments.command {
@@ -131,7 +131,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
 
 /// Waits for a signal that asks the process to end, and gives its number.
 fn interruption() -> Result<impl Future<Output = u8>, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot listen to signals", error));
+    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     Ok(async move {

@@ -46,11 +46,11 @@ impl Daemon {
             Some(path) => ("http://tidelock/".to_owned(), builder.unix_socket(Path::new(path))),
             None => (server.clone(), builder),
         };
-        let base = Url::parse(&base).map_err(|_| wrong("is no address of a daemon"))?;
+        let base = Url::parse(&base).map_err(|_| wrong("is not a daemon address"))?;
         let roots = match base.scheme() {
             "https" => tls::client_config()?,
             "http" if base.has_host() => tls::trusting_nobody()?,
-            _ => return Err(wrong("is no address of a daemon")),
+            _ => return Err(wrong("is not a daemon address")),
         };
         let client = builder.tls_backend_preconfigured(roots).build();
         let client = client.map_err(|error| Error::other(format!("cannot set up HTTP: {error}")))?;
@@ -93,7 +93,7 @@ impl Daemon {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + chunk.len() > LARGEST {
-                return Err(self.strange("answers more than it should").into());
+                return Err(self.strange("answers with too many bytes").into());
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -101,12 +101,12 @@ impl Daemon {
         match answer {
             Some(answer) if status.is_success() && answer.is_object() => Ok(answer),
             Some(problem) if problem["kind"].is_string() => Err(failed(&problem).into()),
-            _ => Err(self.strange(&format!("answers {status}, not as a tidelock daemon does")).into()),
+            _ => Err(self.strange(&format!("answers {status}, unlike a tidelock daemon")).into()),
         }
     }
 
     fn strange(&self, why: &str) -> Error {
-        Error::other(format!("{} {why}", self.shown)).hint("see what listens there")
+        Error::other(format!("{} {why}", self.shown)).hint("check which program listens there")
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
@@ -115,7 +115,7 @@ impl Daemon {
             cause = next;
         }
         let what = format!("no answer from {}: {cause}", self.shown);
-        Error::unavailable(what).hint("is `tidelock serve` running there?")
+        Error::unavailable(what).hint("check that `tidelock serve` is running there")
     }
 }
 
@@ -123,7 +123,7 @@ impl Daemon {
 fn failed(problem: &Value) -> Error {
     let text = |key: &str| problem[key].as_str();
     let kind = ErrorKind::from_name(text("kind").unwrap_or_default());
-    let message = text("detail").unwrap_or("the daemon does not say why");
+    let message = text("detail").unwrap_or("the daemon gave no reason");
     let error = Error::new(
         kind,
         match text("operation") {

@@ -100,14 +100,14 @@ fn destination(output: Option<&Path>, json: bool, terminal: bool) -> Result<Opti
     let path = output.filter(|path| !input::is_standard(path));
     if path.is_none() && json {
         return Err(Failure::usage(
-            "standard output cannot have both the image and a JSON object",
+            "standard output cannot take both the image and a JSON object",
             "write the image to a file with -o FILE",
         ));
     }
     if output.is_none() && terminal {
         return Err(Failure::usage(
-            "an image is not for a terminal",
-            "write it to a file with -o FILE, pipe it on, or insist with -o -",
+            "refusing to write an image to a terminal",
+            "write it to a file with -o FILE, pipe it, or force it with -o -",
         ));
     }
     Ok(path)
@@ -140,7 +140,7 @@ async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure>
         }
     }
     drop(send);
-    let stopped = |error| Error::other("writing was cut short").with_source(error);
+    let stopped = |error| Error::other("the write was interrupted").with_source(error);
     let sink = writer.await.map_err(stopped)?;
     match failed {
         Some(error) => Err(error.into()),

@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: Serve, session: &Session) -> Result<(), Failu
     drop(watching);
     match (ended.cut, second.load(Ordering::Relaxed)) {
         (0, _) => Ok(()),
-        (_, 0) => Err(Error::timed_out(format!("{} connections were cut at the deadline", ended.cut))
+        (_, 0) => Err(Error::timed_out(format!("{} connections were aborted at the deadline", ended.cut))
             .hint("raise `drain` in [service] if requests take longer")
             .into()),
         (_, signal) => Err(Failure::Interrupted(signal)),
@@ -106,7 +106,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Error::io("cannot listen to signals", error));
+        let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 

@@ -42,12 +42,12 @@ impl Session {
         let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
         let text = match fs::read(file) {
             Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| Error::invalid(format!("{shown} is not text in UTF-8, as a configuration is")))?,
+                .map_err(|_| Error::invalid(format!("{shown} is not valid UTF-8")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return Ok(Config::embedded_default(here.join(DEFAULT_DATA_DIR)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let hint = format!("`tidelock init --config {shown}` writes one");
+                let hint = format!("create one with `tidelock init --config {shown}`");
                 return Err(Failure::input(Error::io(shown, error).hint(hint)));
             }
             Err(error) => return Err(Failure::input(Error::io(shown, error))),
@@ -70,7 +70,7 @@ impl Session {
         if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
             let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
             return Err(Error::not_found(what)
-                .hint("go to the directory where you stored, or name its configuration with --config")
+                .hint("change to the directory of the snapshots, or name its configuration with --config")
                 .into());
         }
         self.open().await

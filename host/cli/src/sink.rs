@@ -56,7 +56,7 @@ impl Sink {
         };
         match found {
             Some(metadata) if metadata.is_dir() => {
-                Err(Failure::usage(format!("{} is a directory", path.display()), "name a file in it"))
+                Err(Failure::usage(format!("{} is a directory", path.display()), "name a file in the directory"))
             }
             Some(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&real).map_err(fail)?;

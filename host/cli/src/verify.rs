@@ -41,12 +41,12 @@ fn verdict(found: &Verification) -> Option<Error> {
     let objects = |count: usize| format!("{count} of {} {}", found.checked, plural(found.checked));
     if !found.bad.is_empty() {
         let error = Error::corrupt(format!("{} missing or damaged", objects(found.bad.len())));
-        return Some(error.hint("retrieve the snapshot from another backend, or store the image again"));
+        return Some(error.hint("store the image again, or retrieve the snapshot from another backend"));
     }
     if !found.unreachable.is_empty() {
         let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
         return Some(
-            error.hint("try again once the backend can be reached; what is in cold storage has to be restored first"),
+            error.hint("try again once the backend is reachable; restore objects in cold storage first"),
         );
     }
     None
@@ -60,9 +60,9 @@ fn describe(found: &Verification, deep: bool) -> String {
     let sound = found.checked.saturating_sub((found.bad.len() + found.unreachable.len()) as u64);
     let read = match deep {
         true => format!("{} read and compared", format_bytes(found.bytes)),
-        false => "--deep reads every byte".to_owned(),
+        false => "use --deep to read every byte".to_owned(),
     };
-    let summary = format!("{sound} of {} {} in order ({read})\n", found.checked, plural(found.checked));
+    let summary = format!("{sound} of {} {} intact ({read})\n", found.checked, plural(found.checked));
     if sound == found.checked {
         return summary;
     }

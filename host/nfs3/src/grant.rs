@@ -54,12 +54,12 @@ impl NfsGrant {
         let wrong = |why: &str| Error::invalid(format!("the NFS URL {why}")).hint("write \"nfs://host:2049/export\"");
         let url = Url::parse(url).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
         if url.scheme() != "nfs" || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return Err(wrong("is something else"));
+            return Err(wrong("is not an nfs:// URL"));
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("has no host"))?;
         let export = percent_decode_str(url.path()).decode_utf8().map_err(|_| wrong("has a path that is not UTF-8"))?;
         if export.len() < 2 || export.len() > LONGEST_EXPORT || export.contains('\0') {
-            return Err(wrong("names no export"));
+            return Err(wrong("has no export"));
         }
         Ok(Self {
             // The brackets of an IPv6 address belong to the URL.
@@ -82,7 +82,7 @@ fn user(url: &Url) -> Result<Option<NfsUser>> {
         let place = match key.as_ref() {
             "uid" => &mut uid,
             "gid" => &mut gid,
-            _ => return Err(Error::invalid("the NFS URL says something other than `uid` and `gid` behind its `?`")),
+            _ => return Err(Error::invalid("the NFS URL has a parameter other than `uid` and `gid`")),
         };
         let number = value.parse::<u32>();
         *place = Some(number.map_err(|_| Error::invalid(format!("the NFS URL: {key} is not a number")))?);

@@ -47,7 +47,7 @@ pub(super) async fn open(session: &Arc<Session>, path: &str, range: ByteRange) -
 
 /// So many bytes of a file, in as many calls as the server makes of it; at most as many as it gives at once.
 async fn piece(session: &Session, file: &Handle, start: u64, len: u64) -> Result<Bytes, Fault> {
-    let shorter = || Error::unavailable("a file became shorter while it was read").hint("try again");
+    let shorter = || Error::unavailable("a file was truncated while it was read").hint("try again");
     let mut gathered = BytesMut::new();
     while (gathered.len() as u64) < len {
         let offset = start + gathered.len() as u64;

@@ -172,7 +172,7 @@ impl Connection {
         let closed = || {
             Failure::Lost(
                 Error::unavailable("the NFS server closed the connection")
-                    .hint("see whether the server runs, and what its log says"),
+                    .hint("check that the server is running, and its log"),
             )
         };
         let permit = self.place().await?.ok_or_else(closed)?;
@@ -201,7 +201,7 @@ impl Connection {
         self.close();
         Failure::Silent(
             Error::unavailable(format!("the NFS server has not answered for {:?}", self.patience))
-                .hint("see whether the server hangs, and whether a firewall drops what it sends"),
+                .hint("check that the server responds and that no firewall drops its packets"),
         )
     }
 
@@ -302,9 +302,9 @@ fn opened(record: Bytes) -> Result<Decoder> {
     if denied != 0 {
         let authentication = reply.u32()? == 1;
         return Err(match authentication {
-            true => Error::denied(format!("the NFS server refuses our credentials (auth_stat {})", reply.u32()?))
-                .hint("the export has to allow AUTH_SYS (`sec=sys`) for this machine"),
-            false => Error::unsupported("the NFS server speaks another version of RPC"),
+            true => Error::denied(format!("the NFS server rejected the credentials (auth_stat {})", reply.u32()?))
+                .hint("allow AUTH_SYS (`sec=sys`) on the export for this machine"),
+            false => Error::unsupported("the NFS server uses another version of RPC"),
         });
     }
     let _flavor = reply.u32()?;
@@ -312,9 +312,9 @@ fn opened(record: Bytes) -> Result<Decoder> {
     match reply.u32()? {
         0 => Ok(reply),
         1 | 2 => Err(Error::unsupported("the server does not offer version 3 of NFS or of its mount protocol")
-            .hint("see `port` in the URL and `mount_port`, and whether the server serves NFSv3 over TCP")),
-        3 => Err(Error::unsupported("the NFS server does not know a procedure of NFSv3")),
-        4 => Err(Error::other("the NFS server did not understand a call")),
-        _ => Err(Error::unavailable("the NFS server had a failure of its own")),
+            .hint("check the port in the URL and `mount_port`, and that the server serves NFSv3 over TCP")),
+        3 => Err(Error::unsupported("the NFS server does not support a procedure of NFSv3")),
+        4 => Err(Error::other("the NFS server could not decode a call")),
+        _ => Err(Error::unavailable("the NFS server reported an internal error")),
     }
 }

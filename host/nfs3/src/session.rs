@@ -225,11 +225,11 @@ impl Session {
         let NfsGrant { host, export, .. } = &self.grant;
         let error = match reply.u32()? {
             0 => return handle(reply),
-            1 | 13 => Error::denied(format!("the NFS server does not let us mount `{export}`")),
+            1 | 13 => Error::denied(format!("the NFS server denied mounting `{export}`")),
             status => Error::unavailable(format!("the NFS server does not export `{export}` (mount status {status})")),
         };
         Err(error
-            .hint(format!("see what {host} exports, and to whom (`showmount -e {host}`), and whether it serves NFSv3")))
+            .hint(format!("check the exports of {host} (`showmount -e {host}`), and that it serves NFSv3")))
     }
 
     async fn ask_for_port(&self, (program, version): (u32, u32)) -> std::result::Result<u16, Failure> {
@@ -245,14 +245,14 @@ impl Session {
         let call = Call { program, version, procedure: GETPORT, head: head.0.into(), data: Vec::new() };
         let port = connection.call(&call).await?.u32().map_err(Failure::Refused)?;
         u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
-            Failure::Lost(Error::unavailable("the port mapper knows no mount protocol over TCP").hint(hint))
+            Failure::Lost(Error::unavailable("the port mapper has no mount protocol over TCP").hint(hint))
         })
     }
 
     async fn connect(&self, port: u16) -> std::result::Result<Connection, Failure> {
         let shown = format!("{}:{port}", self.grant.host);
         let connecting = async {
-            let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+            let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name does not resolve");
             for address in tokio::net::lookup_host((self.grant.host.as_str(), port)).await? {
                 match dial(address).await {
                     Ok(stream) => return Ok(stream),
@@ -269,7 +269,7 @@ impl Session {
             Ok(stream) => Ok(Connection::new(stream, &self.caller, self.grant.stall_timeout)),
             Err(why) => Err(Failure::Lost(
                 Error::unavailable(format!("cannot connect to the NFS server {shown}: {why}"))
-                    .hint("see whether it runs and whether the ports in the configuration are its own"),
+                    .hint("check that it is running and that the configured ports are correct"),
             )),
         }
     }
@@ -307,7 +307,7 @@ async fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
 fn sizes(reply: &mut Decoder) -> Result<(u32, u32)> {
     match reply.u32()? {
         0 => {}
-        status => return Err(Status(status).error("asking for the server's limits")),
+        status => return Err(Status(status).error("querying the server's limits")),
     }
     super::calls::attributes_after(reply)?;
     let (read_max, _read_preferred, _) = (reply.u32()?, reply.u32()?, reply.u32()?);

@@ -57,8 +57,8 @@ impl Temporary {
                 }
             }
         }
-        Err(Error::unavailable("every new temporary file was taken by somebody else")
-            .hint("see what else writes to `.tmp` on the export"))
+        Err(Error::unavailable("every new temporary file was taken by another process")
+            .hint("check which other program writes to `.tmp` on the export"))
     }
 
     /// Says that its writer lives.
@@ -76,7 +76,7 @@ impl Temporary {
         let of_file = session.attributes(&self.file).await.map_err(|fault| fault.of("a temporary file"))?;
         if of_file.size != size {
             return Err(Error::unavailable(format!(
-                "the server keeps {} bytes of {size} that were written",
+                "the server kept {} of {size} bytes written",
                 of_file.size
             )));
         }
@@ -106,12 +106,12 @@ impl Temporary {
             return Ok(());
         }
         Err(match named {
-            Err(fault) if if_absent && fault.is(Status::EXIST) => Error::conflict(format!("`{path}` exists already")),
+            Err(fault) if if_absent && fault.is(Status::EXIST) => Error::conflict(format!("`{path}` already exists")),
             Err(fault) if if_absent && fault.is(Status::NOTSUPP) => Error::unsupported(format!(
-                "naming `{path}`: the server knows no hard links, without which no name is taken only if it is free"
+                "naming `{path}`: the server does not support hard links, which `if-absent` needs"
             )),
             Err(fault) if fault.is(Status::NOENT) => {
-                Error::unavailable(format!("naming `{path}`: the temporary file was removed meanwhile"))
+                Error::unavailable(format!("naming `{path}`: the temporary file was removed"))
                     .hint("try again")
             }
             Err(fault) => fault.of(format!("naming `{path}`")),
@@ -160,7 +160,7 @@ pub(super) async fn gc(session: &Arc<Session>) -> Result<u64> {
 }
 
 async fn gc_by(session: &Session, clock: &Temporary) -> Result<u64> {
-    let failed = |fault: Fault| fault.of("collecting in `.tmp`");
+    let failed = |fault: Fault| fault.of("cleaning up `.tmp`");
     let now = u64::from(session.attributes(&clock.file).await.map_err(failed)?.changed);
     let mut names = Vec::new();
     session
@@ -190,6 +190,6 @@ async fn gc_by(session: &Session, clock: &Temporary) -> Result<u64> {
 
 fn random_name() -> Result<String> {
     let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::other(format!("no random bytes: {error}")))?;
+    getrandom::fill(&mut random).map_err(|error| Error::other(format!("cannot get random bytes: {error}")))?;
     Ok(data_encoding::HEXLOWER.encode(&random))
 }

@@ -237,8 +237,8 @@ impl Course {
         self.replies += 1;
         // At the beginning the mark is the cookie 0, which is the directory's own beginning.
         if cookie == self.mark || self.replies > MAX_REPLIES {
-            return Err(Error::unavailable("the NFS server's listing of a directory does not end")
-                .hint("see whether the server's file system is sound"));
+            return Err(Error::unavailable("the NFS server's listing of a directory is endless")
+                .hint("check the server's file system"));
         }
         if self.replies.is_power_of_two() {
             self.mark = cookie;

@@ -42,7 +42,7 @@ pub(super) async fn write(session: &Arc<Session>, path: &str, data: Body, option
 async fn refuse_early(session: &Session, path: &str, options: WriteOptions) -> Result<()> {
     match session.named(path).await? {
         Some((_, found)) if found.kind == Kind::Directory => Err(Error::invalid(format!("`{path}` is a directory"))),
-        Some(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        Some(_) if options.if_absent => Err(Error::conflict(format!("`{path}` already exists"))),
         _ => Ok(()),
     }
 }
@@ -89,9 +89,9 @@ async fn durably(session: &Session, file: &Handle, offset: u64, batch: &Gathered
         if written.iter().all(|pledge| pledge.durable || pledge.verifier == Some(verifier)) {
             return Ok(());
         }
-        tracing::debug!(offset, "the NFS server restarted before it made a batch durable; writing it again");
+        tracing::debug!(offset, "the NFS server restarted before committing a batch; writing it again");
     }
-    Err(Error::unavailable("the NFS server restarts again and again before it makes durable what it was sent"))
+    Err(Error::unavailable("the NFS server keeps restarting before it commits"))
 }
 
 /// What a server has promised of a piece.

@@ -84,8 +84,8 @@ impl Decoder {
 
 /// What is said of a reply that is none.
 pub(super) fn malformed() -> Error {
-    Error::unavailable("the NFS server sent a reply that makes no sense")
-        .hint("see whether the port is that of an NFSv3 server")
+    Error::unavailable("the NFS server sent a malformed reply")
+        .hint("check that the port belongs to an NFSv3 server")
 }
 
 #[cfg(test)]

@@ -144,14 +144,14 @@ impl Adapter {
             let seen = watch.seen();
             return Err(self.place(
                 Error::corrupt(format!(
-                    "the adapter says that it has stored everything, but it took only {seen} bytes"
+                    "the adapter reports a complete store, but read only {seen} bytes"
                 )),
                 operation,
             ));
         }
         if receipt.size != watch.seen() {
             let (said, given) = (receipt.size, watch.seen());
-            let what = format!("the adapter says that it has stored {said} bytes, but it was given {given}");
+            let what = format!("the adapter reports {said} bytes stored, but was given {given}");
             return Err(self.place(Error::corrupt(what), operation));
         }
         Ok(receipt)
@@ -175,7 +175,7 @@ impl Adapter {
             Ok(body) => Ok(self.until_ended(body, ended, task)),
             Err(_) => match ended.await {
                 Ok(Err(error)) => Err(error),
-                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cut short"), "retrieve")),
+                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cancelled"), "retrieve")),
             },
         }
     }
@@ -208,7 +208,7 @@ impl Adapter {
         let size = body.remaining();
         let backend = self.environment.backend.clone();
         let place = move |error: Error| error.on_backend(&backend).during("retrieve");
-        let cut = || Error::new(ErrorKind::Trapped, "the operation was cut short");
+        let cut = || Error::new(ErrorKind::Trapped, "the operation was cancelled");
         let state = Some((body, ended, task, place));
         let chunks = futures::stream::unfold(state, move |state| async move {
             let (mut body, ended, task, place) = state?;

@@ -41,7 +41,7 @@ pub(super) fn surface(
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` or `storage-adapter-sync` of tidelock:storage@0.1";
         let what =
-            format!("the component does not export `{}` or its form in synchronous functions", wit::REQUIRED_EXPORT);
+            format!("the component exports neither `{}` nor its synchronous form", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));
     }
     let asked = manifest.map(Manifest::grants);
@@ -54,9 +54,9 @@ pub(super) fn surface(
         if let Some(ours) = granted_kind(ours) {
             if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
                 return Err(Error::denied(format!(
-                    "the adapter imports `{ours}`, and its manifest asks for nothing of that kind"
+                    "the adapter imports `{ours}`, but its manifest requests no grant of that kind"
                 ))
-                .hint(format!("its author has to add asks.{ours}.NAME to adapter.toml")));
+                .hint(format!("ask the adapter's author to add asks.{ours}.NAME to adapter.toml")));
             }
             // What is optional may be missing altogether.
             let optional =
@@ -66,13 +66,13 @@ pub(super) fn surface(
             }
             if !granted.iter().any(|(kind, _)| *kind == ours) {
                 return Err(Error::denied(format!(
-                    "the adapter imports `{ours}`, and nothing of that kind is granted"
+                    "the adapter imports `{ours}`, but no grant of that kind is configured"
                 ))
                 .hint(format!("add `grants.{ours}.NAME` to the backend, or use another adapter")));
             }
         } else if !FREE.contains(&ours) {
-            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not offer"))
-                .hint("an adapter may import tidelock:storage@0.1 and WASI 0.2, nothing else"));
+            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not provide"))
+                .hint("import only tidelock:storage@0.1 and WASI 0.2"));
         }
     }
     Ok(())
@@ -85,7 +85,7 @@ pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
         if !optional && !granted.contains(&(kind, name.to_owned())) {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             let what = format!(
-                "the adapter `{}` asks for the {kind} grant `{name}`{why}, which it does not have",
+                "the adapter `{}` requests the {kind} grant `{name}`{why}, which it does not have",
                 manifest.name
             );
             return Err(Error::denied(what).hint(format!("add `grants.{kind}.{name}` to the backend's configuration")));
@@ -127,7 +127,7 @@ pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
     }
     for (name, time) in [("deadline", limits.deadline), ("idle", limits.idle), ("cpu", limits.cpu)] {
         if time.is_zero() {
-            return wrong(format!("limits.{name} is zero: nothing could ever run"));
+            return wrong(format!("limits.{name} must not be zero"));
         }
     }
     Ok(())
@@ -150,7 +150,7 @@ pub(super) fn settings(description: &Description, given: &BTreeMap<String, Setti
     }
     match description.settings.iter().find(|spec| spec.required && !given.contains_key(&spec.name)) {
         Some(spec) => Err(Error::invalid(format!(
-            "the adapter `{}` needs settings.{} ({})",
+            "the adapter `{}` requires settings.{} ({})",
             description.name,
             spec.name,
             kind(spec.kind)
@@ -172,14 +172,14 @@ fn unknown(name: &str, description: &Description) -> Error {
     match (nearest, names.is_empty()) {
         (Some((_, near)), _) => error.hint(format!("did you mean `{near}`?")),
         (None, false) => error.hint(format!("it has {}", names.join(", "))),
-        (None, true) => error.hint("it has none at all: remove the key"),
+        (None, true) => error.hint("remove the key: the adapter has no settings"),
     }
 }
 
 fn kind(kind: SettingKind) -> &'static str {
     match kind {
-        SettingKind::Text => "a text",
-        SettingKind::Integer => "a whole number",
+        SettingKind::Text => "a string",
+        SettingKind::Integer => "an integer",
         SettingKind::Boolean => "true or false",
     }
 }
@@ -216,6 +216,6 @@ mod tests {
         let typo = check(&[days.clone(), ("prefxi", SettingValue::Text("a".into()))]).unwrap_err();
         assert_eq!(typo.advice(), Some("did you mean `prefix`?"));
         let wrong = check(&[("days", SettingValue::Text("3".into()))]).unwrap_err();
-        assert!(wrong.to_string().contains("takes a whole number, not a text"));
+        assert!(wrong.to_string().contains("takes an integer, not a string"));
     }
 }

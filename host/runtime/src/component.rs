@@ -46,7 +46,7 @@ impl Component {
     pub async fn read(path: &Path) -> Result<Self> {
         let bytes = bounded(path, MAX_COMPONENT_BYTES, "it is not an adapter").await?;
         let beside = signatures_beside(path);
-        let signatures = match bounded(&beside, MAX_SIGNATURE_BYTES, "it does not hold signatures").await {
+        let signatures = match bounded(&beside, MAX_SIGNATURE_BYTES, "a signature file is smaller").await {
             Ok(text) => parse_signatures(&text).map_err(|error| {
                 let named = Error::invalid(format!("{}: {}", beside.display(), error.message()));
                 error.advice().map_or_else(|| named.duplicate(), |hint| named.duplicate().hint(hint))

@@ -178,11 +178,11 @@ impl LimitExceeded {
     /// The error that an operation ends with.
     pub(super) fn error(&self) -> Error {
         let hint = match self {
-            Self::Deadline(_) | Self::Idle(_) => "if the backend is merely slow, raise the limit in its `limits`",
+            Self::Deadline(_) | Self::Idle(_) => "raise it in the backend's `limits` if the backend is slow",
             Self::Stack | Self::Components | Self::Memories | Self::Tables => {
-                "this limit is the same for all adapters: mend the adapter"
+                "fix the adapter: this limit is not configurable"
             }
-            _ => "raise it in the backend's `limits` if the adapter is trusted with more",
+            _ => "raise it in the backend's `limits` if you trust the adapter with more",
         };
         let kind = match self {
             Self::Deadline(_) | Self::Idle(_) => ErrorKind::TimedOut,
@@ -198,12 +198,12 @@ pub(super) fn why(error: &wasmtime::Error, limits: &Limits) -> Error {
         return exceeded.error();
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return Error::unavailable(format!("the sandbox has no room: {}", first_line(error)))
-            .hint("other operations take it all: lower `in_flight` of the backends");
+        return Error::unavailable(format!("the sandbox has no capacity: {}", first_line(error)))
+            .hint("lower `in_flight` of the backends: other operations use it all");
     }
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => Error::new(ErrorKind::Trapped, format!("the adapter trapped: {trap}")),
         None => Error::new(ErrorKind::Trapped, format!("the adapter failed: {}", first_line(error))),
     }
-    .hint("the log has the details at level debug; this is a mistake in the adapter")
+    .hint("see the log at level debug; this is a bug in the adapter")
 }

@@ -69,13 +69,13 @@ impl Needs {
 pub(super) fn check(needs: &Needs, limits: &Limits) -> Result<()> {
     let refuse = |exceeded: LimitExceeded, what: String, key: &str, value: String| {
         let text = format!("{exceeded}: the adapter {what} from the start");
-        let hint = format!("if it is trusted with that, set limits.{key} of the backend to {value} or more");
+        let hint = format!("set limits.{key} of the backend to {value} or more if you trust the adapter with it");
         Err(Error::new(tidelock_types::ErrorKind::Limit, text).hint(hint))
     };
     if needs.components > COMPONENTS {
-        let what = format!("{}: the adapter is put together from {}", LimitExceeded::Components, needs.components);
+        let what = format!("{}: the adapter is composed of {}", LimitExceeded::Components, needs.components);
         return Err(Error::new(tidelock_types::ErrorKind::Limit, what)
-            .hint("this limit is the same for all adapters: put it together from fewer"));
+            .hint("compose it of fewer: this limit is not configurable"));
     }
     if needs.core_instances > limits.instances as u64 {
         let (count, limit) = (needs.core_instances, limits.instances);
@@ -176,7 +176,7 @@ pub(super) fn of_component(component: &[u8]) -> Result<Option<Needs>> {
             _ => section(&mut frames, payload).map_err(wrong)?,
         }
     }
-    Err(Error::invalid("this is not a component: it has no end"))
+    Err(Error::invalid("this is not a component: it is truncated"))
 }
 
 /// Reads a section of the innermost module or component.

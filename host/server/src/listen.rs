@@ -106,12 +106,12 @@ async fn open_tcp(address: SocketAddr) -> Result<(Listener, String)> {
     let fail = |error: io::Error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
         let made = Error::io(format!("cannot listen on {address}"), error);
-        if taken { made.hint("another program has this port; choose another with --listen") } else { made }
+        if taken { made.hint("choose another port with --listen; another program uses this one") } else { made }
     };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the token and all data are sent in the clear; put a proxy with TLS in front");
+        tracing::warn!(%address, "the token and all data are sent unencrypted; use a proxy with TLS");
     }
     Ok((Listener::Tcp(listener), format!("http://{address}")))
 }
@@ -135,7 +135,7 @@ fn open_unix(path: &Path) -> Result<(std::os::unix::net::UnixListener, Place)> {
     let lock = lock(path)?;
     clear(path)?;
     let address = SocketAddrUnix::new(path).map_err(|error| {
-        fail(error.into()).hint("the path of a Unix socket has at most 107 bytes: choose a shorter one")
+        fail(error.into()).hint("choose a shorter path: a Unix socket's has at most 107 bytes")
     })?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|e| fail(e.into()))?;
@@ -166,14 +166,14 @@ fn clear(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(fail(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            let what = format!("{} is there, and is no socket", path.display());
-            return Err(Error::conflict(what).hint("listen elsewhere, or remove it"));
+            let what = format!("{} exists and is not a socket", path.display());
+            return Err(Error::conflict(what).hint("remove it, or listen elsewhere"));
         }
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing the socket of a process that has gone");
+            tracing::info!(path = %path.display(), "replacing a stale socket");
             std::fs::remove_file(path).map_err(fail)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -284,7 +284,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "somebody's work").unwrap();
         let error = Listener::open(&Listen::Unix(path.clone())).await.err().unwrap();
-        assert!(error.to_string().contains("no socket"), "{error}");
+        assert!(error.to_string().contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"somebody's work");
     }
 }

@@ -127,12 +127,12 @@ pub(super) fn router(shared: Shared) -> Router {
 }
 
 async fn unknown(uri: Uri) -> Problem {
-    Error::not_found(format!("there is nothing at {}", uri.path())).hint("/openapi.json says what there is").into()
+    Error::not_found(format!("no such path: {}", uri.path())).hint("see /openapi.json for the paths").into()
 }
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
-    let error = Error::unsupported(format!("{method} means nothing at {}", uri.path()));
-    Problem::from(error.hint("/openapi.json says what does")).status(StatusCode::METHOD_NOT_ALLOWED)
+    let error = Error::unsupported(format!("{method} is not supported at {}", uri.path()));
+    Problem::from(error.hint("see /openapi.json for the methods")).status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// Lets requests with the token through, counts and logs what came of them.

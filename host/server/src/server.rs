@@ -114,8 +114,8 @@ impl Server {
         tokio::select! {
             biased;
             () = ended => return Ended { cut: 0 },
-            () = cut => tracing::warn!("asked again: cutting what is under way"),
-            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "the deadline of the drain has passed"),
+            () = cut => tracing::warn!("second signal: aborting operations in progress"),
+            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "the drain deadline has passed"),
         }
         let cut = clients.open.len();
         cutting.cancel();
@@ -160,7 +160,7 @@ impl Clients {
             match listener.accept().await {
                 Ok(stream) => self.serve(stream, Some(place)),
                 Err(error) => {
-                    tracing::warn!(%error, "a client could not be accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(BREATH).await;
                 }
             }

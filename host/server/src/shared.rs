@@ -78,7 +78,7 @@ impl Shared {
         });
         match task.await {
             Ok(outcome) => outcome,
-            Err(error) => Err(Error::other("the operation was cut short").with_source(error)),
+            Err(error) => Err(Error::other("the operation was cancelled").with_source(error)),
         }
     }
 }

@@ -27,7 +27,7 @@ use tidelock::{Delta, Source};
 const PACE: usize = 1 << 10;
 
 /// What errors call it.
-const NAME: &str = "the body of the request";
+const NAME: &str = "the request body";
 
 /// A body as an image.
 pub(super) fn image(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Source, Problem> {
@@ -73,11 +73,11 @@ pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) 
 /// Refuses bodies that mean something else than their bytes.
 fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes as they are");
+        let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes without an encoding");
         return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if headers.contains_key(CONTENT_RANGE) {
-        return Err(Error::invalid("a part of a snapshot cannot be replaced").hint("send the whole image").into());
+        return Err(Error::invalid("a range of a snapshot cannot be replaced").hint("send the whole image").into());
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn pieces(body: Body, idle: Duration) -> impl Stream<Item = io::Result<Bytes>> +
             Ok(Some(Err(error))) => Some((Err(broken(&error)), None)),
             Ok(None) => None,
             Err(_) => {
-                let what = format!("hardly anything came for {} s", idle.as_secs_f32());
+                let what = format!("almost no bytes received for {} s", idle.as_secs_f32());
                 Some((Err(io::Error::new(io::ErrorKind::TimedOut, what)), None))
             }
         }
@@ -130,5 +130,5 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> io::Error {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it broke off: {cause}"))
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it ended early: {cause}"))
 }

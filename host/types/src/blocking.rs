@@ -9,6 +9,6 @@ use super::{Error, Result};
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         let why = if error.is_panic() { "it panicked" } else { "the runtime is shutting down" };
-        Error::other(format!("work was cut short: {why}")).with_source(error)
+        Error::other(format!("a task ended early: {why}")).with_source(error)
     })?
 }

@@ -57,11 +57,11 @@ impl Body {
                 return match self.next().await {
                     None => Ok(chunk),
                     Some(Err(error)) => Err(error),
-                    Some(Ok(_)) => Err(Error::corrupt("a body ran over its size")),
+                    Some(Ok(_)) => Err(Error::corrupt("a body exceeded its size")),
                 };
             }
             if all.len() + chunk.len() > limit {
-                return Err(Error::invalid(format!("more than {limit} bytes where at most so many are allowed")));
+                return Err(Error::invalid(format!("more than the {limit} bytes allowed")));
             }
             all.extend_from_slice(&chunk);
         }

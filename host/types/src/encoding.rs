@@ -28,8 +28,8 @@ impl Encoding {
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
             "raw" => Ok(Self::Raw),
-            _ => Err(Error::unsupported(format!("the encoding `{}` is not known here", name.escape_debug()))
-                .hint("a newer version of tidelock wrote it: use that one")),
+            _ => Err(Error::unsupported(format!("unknown encoding `{}`", name.escape_debug()))
+                .hint("use a newer version of tidelock, which wrote it")),
         }
     }
 }

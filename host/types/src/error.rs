@@ -30,7 +30,7 @@ pub struct PaymentDue {
     pub amount: Option<String>,
     /// The unit of `amount`, for example `nanoton`.
     pub unit: Option<String>,
-    /// The account to be paid, if it is not the configured one.
+    /// The account to pay, if it is not the configured one.
     pub account: Option<String>,
 }
 
@@ -179,7 +179,7 @@ impl Error {
         };
         let hint = match error.kind() {
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                Some("free some space there, or configure another place".to_owned())
+                Some("free some space, or configure another location".to_owned())
             }
             _ => None,
         };

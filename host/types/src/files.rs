@@ -58,7 +58,7 @@ pub struct Page {
 pub fn sized(data: Body, options: WriteOptions) -> Result<Body> {
     match (options.size, data.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (_, None) => Ok(Body::new(data, options.size)),
         _ => Ok(data),

@@ -71,21 +71,21 @@ impl FromStr for SnapshotId {
             Err(InvalidId { text: shown, reason })
         };
         let Some(digits) = text.strip_prefix(PREFIX) else {
-            return fail("it does not begin with `tl1`");
+            return fail("must begin with `tl1`");
         };
         if digits.len() != DIGITS {
-            return fail("it does not have 52 characters after `tl1`");
+            return fail("must have 52 characters after `tl1`");
         }
         match BASE32.decode(digits.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
             Some(root) => Ok(Self(root)),
-            None => fail("it has a character outside a-z and 2-7, or its last character is impossible"),
+            None => fail("has a character outside a-z and 2-7, or an invalid last character"),
         }
     }
 }
 
 impl From<InvalidId> for super::Error {
     fn from(error: InvalidId) -> Self {
-        super::Error::invalid(error.to_string()).hint("`tidelock ls` shows the ids that are known here")
+        super::Error::invalid(error.to_string()).hint("run `tidelock ls` to list the snapshots")
     }
 }
 
@@ -112,7 +112,7 @@ impl ObjectId {
         let name = name.into();
         if name.is_empty() || name.len() > Self::MAX_LEN || name.chars().any(char::is_control) {
             return Err(super::Error::invalid(format!(
-                "an object id has 1 to {} bytes and no control characters; this one has {} bytes",
+                "an object id must have 1 to {} bytes and no control characters; this one has {} bytes",
                 Self::MAX_LEN,
                 name.len()
             )));

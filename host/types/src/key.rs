@@ -26,9 +26,9 @@ impl PublicKey {
     /// `invalid` if they are not a key, or a weak one.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
         match VerifyingKey::from_bytes(bytes) {
-            Ok(key) if key.is_weak() => Err(Error::invalid("it is a weak key: any message would pass under it")),
+            Ok(key) if key.is_weak() => Err(Error::invalid("it is a weak key")),
             Ok(key) => Ok(Self(key)),
-            Err(_) => Err(Error::invalid("its 32 bytes are not an Ed25519 key")),
+            Err(_) => Err(Error::invalid("it is not an Ed25519 key")),
         }
     }
 
@@ -65,12 +65,12 @@ impl FromStr for PublicKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let hint = "a public key is \"ed25519:\" and 44 characters, as `tidelock adapter keygen` prints it";
+        let hint = "write \"ed25519:\" and 44 characters, as `tidelock adapter keygen` prints it";
         let bytes = text.strip_prefix(PREFIX).and_then(|digits| BASE64.decode(digits.as_bytes()).ok());
         match bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
             Some(bytes) => Self::from_bytes(&bytes).map_err(|error| error.hint(hint)),
             // What stands there may be the secret half: it is not repeated.
-            None => Err(Error::invalid("it is not a public key").hint(hint)),
+            None => Err(Error::invalid("not a public key").hint(hint)),
         }
     }
 }

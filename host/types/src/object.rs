@@ -31,7 +31,7 @@ pub struct ObjectStat {
     pub base: Option<ObjectId>,
     /// Whether it can be read now; `None` means yes, and there is no colder state.
     pub archive: Option<ArchiveState>,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
     /// The labels that were stored with it.
     pub labels: Vec<(String, String)>,
@@ -66,7 +66,7 @@ pub struct InventoryEntry {
     pub id: ObjectId,
     /// Its bytes.
     pub size: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 

@@ -28,14 +28,14 @@ pub fn check_path(path: &str) -> Result<()> {
         return wrong("is too long");
     }
     if path.contains('\0') {
-        return wrong("holds a zero byte");
+        return wrong("contains a zero byte");
     }
     for part in path.split('/') {
         if part.is_empty() || part == "." {
-            return wrong("has an empty part");
+            return wrong("has an empty component");
         }
         if part.starts_with(TEMPORARY) {
-            return wrong("has a part that begins with `.tmp`, which is the host's");
+            return wrong("has a component that begins with `.tmp`, which is reserved");
         }
     }
     Ok(())

@@ -108,6 +108,6 @@ impl Clock for System {
 impl Entropy for System {
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
         getrandom::fill(bytes)
-            .map_err(|error| Error::unavailable("the system gives no random numbers").with_source(error))
+            .map_err(|error| Error::unavailable("cannot get random numbers").with_source(error))
     }
 }

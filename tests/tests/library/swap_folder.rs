@@ -52,7 +52,7 @@ async fn what_is_renamed_into_it_is_swapped_in() {
     assert_eq!(next(&mut watching).await, "mine.wasm serving", "the same once more is no swap");
     put(&adapters, "yours.wasm", &component("copying"));
     let unknown = next(&mut watching).await;
-    assert!(unknown.starts_with("yours.wasm refused: there is no backend `yours`"), "{unknown}");
+    assert!(unknown.starts_with("yours.wasm refused: no backend `yours`"), "{unknown}");
 
     // Half a file, written in place, then the rest of it.
     let whole = component("hostile");

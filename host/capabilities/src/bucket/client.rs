@@ -119,7 +119,7 @@ impl BucketInner {
 pub(super) fn with_size(data: Body, declared: Option<u64>) -> Result<Body> {
     match (declared, data.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (Some(said), None) => Ok(Body::new(data, Some(said))),
         _ => Ok(data),

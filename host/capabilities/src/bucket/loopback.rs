@@ -25,7 +25,7 @@ impl ResolveDns for Loopback {
         DnsFuture::ready(if is_local_name(name) {
             Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
         } else {
-            Err(ResolveDnsError::new(format!("`{name}` is not this machine")))
+            Err(ResolveDnsError::new(format!("`{name}` does not resolve to this machine")))
         })
     }
 }

@@ -89,7 +89,7 @@ pub struct ObjectInfo {
     pub storage_class: Option<String>,
     /// From `x-amz-restore` and the storage class; `None` for what is not in an archive.
     pub archive: Option<ArchiveState>,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ pub struct Entry {
     pub key: String,
     /// Its bytes.
     pub size: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 

@@ -41,7 +41,7 @@ impl Upload {
             .watch(inner.stall_timeout, request.send())
             .await?
             .map_err(|error| explain("beginning an upload", &error))?;
-        let id = begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server gave no id"))?;
+        let id = begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server returned no id"))?;
         Ok(Self { inner: Arc::clone(inner), key: key.to_owned(), id: Arc::from(id), completed: false })
     }
 
@@ -113,7 +113,7 @@ async fn abort(inner: &BucketInner, key: &str, id: &str) {
         Ok(Err(error)) => explain("aborting an upload", &error),
         Err(error) => error,
     };
-    tracing::warn!(key, error = %said, "an upload could not be aborted; it is collected later");
+    tracing::warn!(key, error = %said, "cannot abort an upload; gc removes it later");
 }
 
 /// Sends parts of one upload.
@@ -200,7 +200,7 @@ impl PartSender {
 }
 
 fn part_number(number: u32) -> Result<i32> {
-    i32::try_from(number).map_err(|_| Error::invalid("too many parts"))
+    i32::try_from(number).map_err(|_| Error::invalid("the upload has too many parts"))
 }
 
 /// How long to wait before trying again, if that may help.

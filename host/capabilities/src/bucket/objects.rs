@@ -78,7 +78,7 @@ impl BucketInner {
         let output = Clock::new()
             .watch(self.stall_timeout, request.send())
             .await?
-            .map_err(|error| explain("looking at an object", &error))?;
+            .map_err(|error| explain("examining an object", &error))?;
         Ok(info(Known {
             size: output.content_length(),
             etag: output.e_tag(),
@@ -156,13 +156,13 @@ impl BucketInner {
             "Bulk" => Tier::Bulk,
             "Expedited" => Tier::Expedited,
             other => {
-                return Err(Error::invalid(format!("`{}` is not a tier", other.escape_debug()))
+                return Err(Error::invalid(format!("`{}` is not a restore tier", other.escape_debug()))
                     .hint("use Standard, Bulk or Expedited"));
             }
         };
         let days = i32::try_from(days).ok().filter(|days| *days > 0);
-        let days = days.ok_or_else(|| Error::invalid("a restore lasts at least one day"))?;
-        let failed = |error| Error::invalid(format!("a restore cannot be asked for: {error}"));
+        let days = days.ok_or_else(|| Error::invalid("a restore must last at least one day"))?;
+        let failed = |error| Error::invalid(format!("cannot request a restore: {error}"));
         let parameters = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(failed)?;
         let asked = RestoreRequest::builder().days(days).glacier_job_parameters(parameters).build();
         let request = self.client.restore_object().bucket(&self.bucket).key(full).restore_request(asked);
@@ -170,9 +170,9 @@ impl BucketInner {
             Ok(_) => {}
             Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => {}
             Err(error) if code(&error) == Some("InvalidObjectState") => {
-                return Err(Error::invalid("the object is not in an archive, so that there is nothing to restore"));
+                return Err(Error::invalid("the object is not archived, so it cannot be restored"));
             }
-            Err(error) => return Err(explain("asking for a restore", &error)),
+            Err(error) => return Err(explain("requesting a restore", &error)),
         }
         let known = self.head(key).await?;
         Ok(match known.archive {

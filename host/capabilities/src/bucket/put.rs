@@ -117,6 +117,6 @@ fn collect(parts: &mut Vec<CompletedPart>, joined: Option<Joined>) -> Result<()>
             parts.push(part?);
             Ok(())
         }
-        Some(Err(error)) => Err(Error::other(format!("a part was cut off: {error}"))),
+        Some(Err(error)) => Err(Error::other(format!("a part failed: {error}"))),
     }
 }

@@ -39,7 +39,7 @@ impl Pieces {
     /// Pieces of so many bytes. `invalid` for 0, and if the digests of `total` bytes would be too many.
     pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, spent: Spent) -> Result<Self> {
         if size == 0 {
-            return Err(Error::invalid("a piece size of 0"));
+            return Err(Error::invalid("the piece size is 0"));
         }
         let pieces = Self {
             algorithm,
@@ -107,7 +107,7 @@ impl Pieces {
                 self.digests.extend(digests);
                 (self.spent)(time);
             }
-            Some(Err(error)) => return Err(Error::other(format!("a digest was cut off: {error}"))),
+            Some(Err(error)) => return Err(Error::other(format!("a digest failed: {error}"))),
             None => {}
         }
         Ok(())
@@ -117,7 +117,7 @@ impl Pieces {
     fn check(&self, pieces: u64) -> Result<()> {
         if pieces.saturating_mul(self.algorithm.digest_len() as u64) > MAX_PIECE_BYTES as u64 {
             return Err(
-                Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
+                Error::invalid("the digests of the pieces exceed 64 MiB").hint("choose a larger piece size")
             );
         }
         Ok(())

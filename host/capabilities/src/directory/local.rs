@@ -137,7 +137,7 @@ impl DirectoryInner {
 }
 
 fn gone() -> Error {
-    Error::unavailable("the directory itself was removed").hint("put it back, and start again")
+    Error::unavailable("the directory itself was removed").hint("restore it, and restart")
 }
 
 /// An entry that is a file or a directory (a link counts as what it leads to, if that lies inside).

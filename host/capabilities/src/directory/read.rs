@@ -47,7 +47,7 @@ fn read_at(file: &std::fs::File, mut buffer: Buffer, mut offset: u64, len: u64) 
     bytes.reserve_exact(len);
     while bytes.len() < len {
         match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), offset) {
-            Ok(0) => return Err(Error::unavailable("a file became shorter while it was read")),
+            Ok(0) => return Err(Error::unavailable("a file was truncated while it was read")),
             Ok(read) => offset += read as u64,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::io("reading a file", error.into())),

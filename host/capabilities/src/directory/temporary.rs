@@ -40,7 +40,7 @@ impl Temporary {
     pub(super) fn create(home: &Arc<Dir>) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let mut random = [0u8; 16];
-            getrandom::fill(&mut random).map_err(|error| Error::other(format!("no random bytes: {error}")))?;
+            getrandom::fill(&mut random).map_err(|error| Error::other(format!("cannot get random bytes: {error}")))?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let file = home
                 .open_with(&name, OpenOptions::new().write(true).create_new(true))
@@ -55,8 +55,8 @@ impl Temporary {
                 Err(error) => return Err(Error::io("locking a temporary file", error.into())),
             }
         }
-        Err(Error::unavailable("every new temporary file was removed by somebody else")
-            .hint("see what else cleans up in the directory"))
+        Err(Error::unavailable("every new temporary file was removed by another process")
+            .hint("check which other program removes files in the directory"))
     }
 
     fn has_a_name(&self) -> Result<bool> {
@@ -83,7 +83,7 @@ impl Temporary {
                 self.placed = true;
                 Ok(())
             }
-            Err(Errno::EXIST) if if_absent => Err(Error::conflict(format!("`{name}` exists already"))),
+            Err(Errno::EXIST) if if_absent => Err(Error::conflict(format!("`{name}` already exists"))),
             Err(error) => Err(Error::io(format!("naming `{name}`"), error.into())),
         }
     }

@@ -51,7 +51,7 @@ pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, 
 fn refuse_early(inner: &DirectoryInner, path: &str, options: WriteOptions) -> Result<()> {
     match inner.root.metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(Error::invalid(format!("`{path}` is a directory"))),
-        Ok(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        Ok(_) if options.if_absent => Err(Error::conflict(format!("`{path}` already exists"))),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io(format!("`{path}`"), error)),
@@ -101,7 +101,7 @@ async fn finish(running: Option<JoinHandle<io::Result<()>>>) -> Result<()> {
         None => Ok(()),
         Some(running) => match running.await {
             Ok(result) => result.map_err(|error| Error::io("writing a temporary file", error)),
-            Err(error) => Err(Error::other(format!("a write was cut off: {error}"))),
+            Err(error) => Err(Error::other(format!("a write failed: {error}"))),
         },
     }
 }

@@ -62,7 +62,7 @@ impl HttpClient {
             .http1_max_headers(grant.headers.count)
             .http2_max_header_list_size(u32::try_from(grant.headers.bytes).unwrap_or(u32::MAX))
             .build()
-            .map_err(|error| Error::other(format!("the HTTP client cannot be set up: {}", reason(&error))))?;
+            .map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))?;
         Ok(Self {
             client,
             origins: grant.origins.clone(),
@@ -81,7 +81,7 @@ impl HttpClient {
         let origin = Origin::of(&url)?;
         if !self.origins.contains(&origin) {
             return Err(Error::denied(format!("{origin} is not among the grant's origins"))
-                .hint(format!("add \"{origin}\" to the grant's origins if this is meant")));
+                .hint(format!("add \"{origin}\" to the grant's origins to allow it")));
         }
         origin.check_literal(self.private_addresses)?;
         Ok(url)
@@ -117,7 +117,7 @@ impl HttpClient {
             return own;
         }
         if error.is_builder() {
-            return Error::invalid(format!("the request cannot be made: {}", reason(error)));
+            return Error::invalid(format!("the request is invalid: {}", reason(error)));
         }
         if error.is_connect() && error.is_timeout() {
             let seconds = self.connect_timeout.as_secs_f32();
@@ -147,7 +147,7 @@ fn check_method(text: &str) -> Result<Method> {
         "PUT" => Ok(Method::PUT),
         "DELETE" => Ok(Method::DELETE),
         "PATCH" => Ok(Method::PATCH),
-        other => Err(Error::invalid(format!("the method `{}` is not taken", other.escape_debug()))
+        other => Err(Error::invalid(format!("the method `{}` is not supported", other.escape_debug()))
             .hint("use GET, HEAD, POST, PUT, DELETE or PATCH, in upper case")),
     }
 }
@@ -157,7 +157,7 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     if parts.is_empty() {
         return match size {
             None | Some(0) => Ok(None),
-            Some(size) => Err(Error::invalid(format!("a size of {size} bytes, and no body"))),
+            Some(size) => Err(Error::invalid(format!("a size of {size} bytes without a body"))),
         };
     }
     let bodies = parts.into_iter().map(|part| match part {
@@ -167,7 +167,7 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     let whole = Body::concat(bodies.collect());
     match (size, whole.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (Some(said), None) => Ok(Some(Body::new(whole, Some(said)))),
         _ => Ok(Some(whole)),
@@ -198,7 +198,7 @@ async fn confirmed(mut body: Body) -> Result<Body> {
 
 /// What cut a response short.
 fn broken(error: &reqwest::Error) -> Error {
-    own(error).unwrap_or_else(|| Error::unavailable(format!("the response broke off: {}", reason(error))))
+    own(error).unwrap_or_else(|| Error::unavailable(format!("the response ended early: {}", reason(error))))
 }
 
 /// Our own error, if it was one of ours (a request's body, the resolver) that made the client fail.

@@ -43,7 +43,7 @@ impl Credential {
         let name = HeaderName::try_from(credential.header.as_str())
             .map_err(|_| Error::invalid("credentials.header is not the name of a header"))?;
         let mut value = HeaderValue::try_from(credential.secret.expose())
-            .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+            .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         value.set_sensitive(true);
         Ok(Self { name, value, secret: credential.secret.clone() })
     }
@@ -83,18 +83,18 @@ pub(super) fn of_request(
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if let Some(limit) = exceeded(limits, headers.len(), bytes) {
         return Err(Error::new(ErrorKind::Limit, limit)
-            .hint("raise it in the backend's `limits` if the adapter is trusted with more"));
+            .hint("raise it in the backend's `limits` if you trust the adapter with more"));
     }
     let mut map = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Error::invalid(format!("`{}` is not the name of a header", name.escape_debug())))?;
         if owned_by_host(&name) || credential.is_some_and(|credential| credential.name == name) {
-            return Err(Error::invalid(format!("the header `{name}` is the host's"))
-                .hint("leave it out: the host frames the request and adds the grant's credentials"));
+            return Err(Error::invalid(format!("the header `{name}` is reserved for the host"))
+                .hint("omit it: the host frames the request and adds the grant's credentials"));
         }
         let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| Error::invalid(format!("the value of the header `{name}` holds control characters")))?;
+            .map_err(|_| Error::invalid(format!("the value of the header `{name}` contains control characters")))?;
         map.append(name, value);
     }
     if !map.contains_key(header::USER_AGENT) {
@@ -135,7 +135,7 @@ pub(super) fn check_framing(map: &HeaderMap) -> Result<()> {
     let Some(coding) = codings.next() else { return Ok(()) };
     let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
     if !chunked || map.contains_key(header::CONTENT_LENGTH) {
-        return Err(Error::unavailable("a response that does not say clearly where it ends"));
+        return Err(Error::unavailable("the response has an ambiguous length"));
     }
     Ok(())
 }

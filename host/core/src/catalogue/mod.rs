@@ -45,24 +45,24 @@ pub struct Catalogue {
 /// A snapshot as the catalogue knows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
-    /// What it is.
+    /// The snapshot.
     pub id: SnapshotId,
-    /// Its logical bytes.
+    /// Its logical size in bytes.
     pub size: u64,
     /// The snapshot that it was made from. For information: it may be gone.
     pub base: Option<SnapshotId>,
     /// What somebody called it. Names need not be unique.
     pub name: Option<String>,
-    /// When it was first stored (seconds since 1970-01-01 UTC).
+    /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
 }
 
 /// A snapshot to be recorded.
 #[derive(Debug, Clone)]
 pub struct NewSnapshot {
-    /// What it is.
+    /// The snapshot.
     pub id: SnapshotId,
-    /// Its logical bytes.
+    /// Its logical size in bytes.
     pub size: u64,
     /// The snapshot that it was made from.
     pub base: Option<SnapshotId>,
@@ -114,7 +114,7 @@ pub struct Placement {
     pub state: PlacementState,
     /// The bytes of the object.
     pub stored_bytes: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub created: u64,
 }
 
@@ -248,8 +248,8 @@ fn sql(error: rusqlite::Error) -> Error {
     let text = format!("the catalogue: {error}");
     let made = Error::new(kind, text);
     let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "free some space where the data directory lies",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process keeps the catalogue locked; try again",
+        Some(Code::DiskFull) => "free some space in the data directory",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "try again: another process has locked the catalogue",
         Some(Code::ReadOnly) => "make the catalogue and its directory writable",
         _ => return made.with_source(error),
     };

@@ -29,7 +29,7 @@ impl Owner {
         loop {
             let mut random = [0; 16];
             getrandom::fill(&mut random)
-                .map_err(|error| Error::unavailable("the system gives no random numbers").with_source(error))?;
+                .map_err(|error| Error::unavailable("cannot get random numbers").with_source(error))?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let path = file_of(directory, &name);
             let fail = |error| Error::io(path.display(), error);

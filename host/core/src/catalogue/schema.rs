@@ -124,7 +124,7 @@ fn write_ahead(connection: &Connection) -> Result<()> {
     if mode == "wal" {
         return Ok(());
     }
-    Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
+    Err(Error::unsupported(format!("the file system does not support a write-ahead log (journal mode `{mode}`)"))
         .hint("put the data directory on a local file system"))
 }
 
@@ -134,16 +134,16 @@ fn ours(connection: &Transaction<'_>) -> Result<usize> {
     let (id, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
-        return Err(Error::invalid("this is the database of another program")
+        return Err(Error::invalid("it is a database of another program")
             .hint("configure another `data_dir`, or move the file away"));
     }
     match usize::try_from(version) {
         Ok(version) if version <= STEPS.len() => Ok(version),
         _ => Err(Error::unsupported(format!(
-            "a newer version of tidelock wrote this catalogue: its schema is {version}, this one knows up to {}",
+            "a newer version of tidelock wrote this catalogue: its schema is {version}, supported are up to {}",
             STEPS.len()
         ))
-        .hint("use that version, or configure another `data_dir`")),
+        .hint("use the newer version, or configure another `data_dir`")),
     }
 }
 

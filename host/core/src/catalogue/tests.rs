@@ -304,14 +304,14 @@ async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
     let foreign = directory.path().join("foreign.sqlite");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
     let error = Catalogue::open(&foreign).await.unwrap_err();
-    assert!(error.to_string().ends_with("this is the database of another program"), "{error}");
+    assert!(error.to_string().ends_with("it is a database of another program"), "{error}");
 
     let newer = directory.path().join("newer.sqlite");
     drop(Catalogue::open(&newer).await.unwrap());
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = Catalogue::open(&newer).await.unwrap_err();
     assert_eq!(error.kind().name(), "unsupported");
-    assert!(error.to_string().contains("its schema is 7, this one knows up to 2"), "{error}");
+    assert!(error.to_string().contains("its schema is 7, supported are up to 2"), "{error}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ impl Catalogue {
                 .and_then(|mut insert| insert.execute((&key, &backend, &owner, now())))
                 .map_err(sql)?;
             if made == 0 {
-                return Err(Error::conflict(format!("a store under the key `{key}` is under way already")));
+                return Err(Error::conflict(format!("a store with the key `{key}` is already in progress")));
             }
             Ok(())
         })
@@ -71,7 +71,7 @@ impl Catalogue {
                 .and_then(|mut update| update.execute((&backend, object.as_str(), state.name())))
                 .map_err(sql)?;
             match marked {
-                0 => Err(Error::not_found(format!("no snapshot is known to be in object `{object}` on `{backend}`"))),
+                0 => Err(Error::not_found(format!("object `{object}` on `{backend}` holds no known snapshot"))),
                 _ => Ok(()),
             }
         })
@@ -109,7 +109,7 @@ impl Catalogue {
                 return Err(Error::conflict(format!("snapshot {id} is still in {left} objects")));
             }
             match db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)? {
-                0 => Err(Error::not_found(format!("there is no snapshot {id}"))),
+                0 => Err(Error::not_found(format!("no snapshot {id}"))),
                 _ => Ok(()),
             }
         })
@@ -159,7 +159,7 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
         })
         .map_err(sql)?;
     match changed {
-        0 => Err(Error::conflict(format!("snapshot {} is known with another size than {}", new.id, new.size))),
+        0 => Err(Error::conflict(format!("snapshot {} is recorded with another size than {}", new.id, new.size))),
         _ => Ok(()),
     }
 }
@@ -172,7 +172,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Resu
     if removing {
         return Err(Error::conflict(format!("object `{}` is being removed", new.object))
             .on_backend(&new.backend)
-            .hint("if that was interrupted, `tidelock gc` ends it; then store the image again"));
+            .hint("store the image again once it is removed; run `tidelock gc` if the removal was interrupted"));
     }
     let changed = db
         .prepare_cached(

@@ -108,7 +108,7 @@ fn bytes(table: &TomlTable<'_>, key: &str) -> Result<Option<u64>> {
 fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
     let read = |item: Item<'_>| {
         let duration = item.parsed(parse_duration)?;
-        if duration.is_zero() { Err(item.wrong("must be longer than nothing")) } else { Ok(duration) }
+        if duration.is_zero() { Err(item.wrong("must be longer than zero")) } else { Ok(duration) }
     };
     table.get(key).map(read).transpose()
 }

@@ -119,7 +119,7 @@ impl Reader<'_> {
                 mount_port: port.map(|item| item.count(u16::MAX.into())).transpose()?.map(|port| port as u16),
             }),
             _ => Err(item
-                .wrong("must have either `path`, or `nfs` and perhaps `mount_port`")
+                .wrong("must have either `path`, or `nfs` and optionally `mount_port`")
                 .hint("write { path = \"objects\" } or { nfs = \"nfs://host/export\" }")),
         }
     }
@@ -128,7 +128,7 @@ impl Reader<'_> {
         let table = item.table(&["endpoint", "region", "bucket", "prefix", "path_style", "credentials"])?;
         let name = table.need("bucket", "`bucket = \"its-name\"`")?;
         if name.text()?.is_empty() || name.text()?.contains('/') {
-            return Err(name.wrong("must be the bucket's name alone").hint("what comes after a slash is the `prefix`"));
+            return Err(name.wrong("must be the bucket's name only").hint("put the part after the slash into `prefix`"));
         }
         let text = |key| table.get(key).map(|item: Item<'_>| item.text().map(str::to_owned)).transpose();
         Ok(BucketGrant {
@@ -170,7 +170,7 @@ impl Reader<'_> {
             (None, Some(file)) => Ok(CredentialRef::File(self.path(&file)?)),
             _ => Err(item
                 .wrong("must have either `env` or `file`")
-                .hint("name the environment variable or the file that holds the secret; the secret itself stays out")),
+                .hint("name the environment variable or the file that contains the secret, not the secret itself")),
         }
     }
 
@@ -205,7 +205,7 @@ fn check_name(name: &str) -> Result<()> {
     if fits && name.len() <= 64 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
         return Ok(());
     }
-    Err(Error::invalid("is not a name that can be used")
+    Err(Error::invalid("is not a valid name")
         .hint("use lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64"))
 }
 
@@ -245,17 +245,17 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(item
-                .wrong(format_args!("names `{name}`, and there is no such backend{near}"))
-                .hint(format!("the backends are {}", list(&names))));
+                .wrong(format_args!("names `{name}`, which is not a backend{near}"))
+                .hint(format!("use one of the backends {}", list(&names))));
         }
         if backends.iter().any(|other| other == name) {
-            return Err(item.wrong(format_args!("names `{name}` for the second time")));
+            return Err(item.wrong(format_args!("names `{name}` twice")));
         }
         backends.push(name.to_owned());
     }
     let most = u32::try_from(backends.len()).unwrap_or(u32::MAX);
     let copies = table.get("copies").map_or(Ok(1), |item| {
-        item.count(most).map_err(|error| error.hint("a route cannot hold more copies than it has backends"))
+        item.count(most).map_err(|error| error.hint("cannot be more than the route's backends"))
     })?;
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| match item.value() {
         DeValue::String(text) if text == "local" => Ok(Ack::Local),
@@ -263,7 +263,7 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
         DeValue::Integer(_) => item
             .count(copies)
             .map(Ack::Copies)
-            .map_err(|error| error.hint("a store cannot wait for more copies than `copies`")),
+            .map_err(|error| error.hint("cannot be more than `copies`")),
         _ => Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
     })?;
     Ok(Route { backends, copies, ack })
@@ -275,9 +275,9 @@ fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -
         return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote });
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    let error = named.wrong(format_args!("has {} entries, and there is no [routes.{DEFAULT_ROUTE}]", names.len()));
+    let error = named.wrong(format_args!("has {} entries, but [routes.{DEFAULT_ROUTE}] is missing", names.len()));
     Err(error.hint(format!(
-        "say which are used, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]"
+        "list them, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]"
     )))
 }
 
@@ -295,7 +295,7 @@ fn web(text: &str) -> Result<Url> {
         return Err(Error::invalid("it is not an http or https URL").hint(hint));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::invalid("it holds a user name or password").hint("use `credentials`"));
+        return Err(Error::invalid("it contains a user name or password").hint("use `credentials`"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Error::invalid("it has a query or a fragment").hint(hint));

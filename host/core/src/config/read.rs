@@ -42,7 +42,7 @@ impl<'a> TomlTable<'a> {
         let Some((key, _)) = unknown.min_by_key(|(key, _)| key.span().start) else { return Ok(self) };
         let name = key.get_ref();
         let error = Error::invalid(format!(
-            "{}: `{}` is not a key that is known here{}",
+            "{}: unknown key `{}`{}",
             position(self.text, key.span().start),
             join(&self.path, name),
             match nearest(name, known) {
@@ -50,7 +50,7 @@ impl<'a> TomlTable<'a> {
                 None => String::new(),
             }
         ));
-        Err(error.hint(format!("the keys here are {}", list(known))))
+        Err(error.hint(format!("use one of the keys {}", list(known))))
     }
 
     /// The value of a key.

@@ -45,9 +45,9 @@ impl Service {
     pub fn check(&self) -> Result<()> {
         if matches!(self.listen, Listen::Tcp(_)) && self.token_file.is_none() {
             return Err(Error::invalid(
-                "is an address that anybody on this machine can reach, and there is no `token_file`",
+                "is an address that every user of this machine can reach, and needs a `token_file`",
             )
-            .hint("add `token_file = \"token\"` with a secret that clients must send, or listen on a Unix socket"));
+            .hint("add `token_file = \"token\"`, or listen on a Unix socket"));
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Listen {
             Some("") => Err(Error::invalid("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
             Some(path) => Ok(Self::Unix(directory.join(path))),
             None => text.parse().map(Self::Tcp).map_err(|_| {
-                Error::invalid("is neither `unix:` and a path nor an address and a port")
+                Error::invalid("is neither `unix:PATH` nor an address and a port")
                     .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
             }),
         }
@@ -93,7 +93,7 @@ fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
     let Some(item) = table.get(key) else { return Ok(None) };
     let duration = item.parsed(parse_duration)?;
     if duration.is_zero() {
-        return Err(item.wrong("must be longer than nothing"));
+        return Err(item.wrong("must be longer than zero"));
     }
     Ok(Some(duration))
 }

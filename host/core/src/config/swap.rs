@@ -61,5 +61,5 @@ fn of(table: &TomlTable<'_>, key: &str, example: &str) -> Result<Duration> {
 
 fn duration(item: &Item<'_>) -> Result<Duration> {
     let duration = item.parsed(parse_duration)?;
-    if duration.is_zero() { Err(item.wrong("must be longer than nothing")) } else { Ok(duration) }
+    if duration.is_zero() { Err(item.wrong("must be longer than zero")) } else { Ok(duration) }
 }

@@ -31,9 +31,9 @@ pub(super) fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {
         let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let hint = match known.is_empty() {
             true => format!("add a table [trust.keys] with {} = \"ed25519:…\"", join("", name)),
-            false => format!("[trust.keys] has {}", list(&known)),
+            false => format!("use one of the keys {} of [trust.keys]", list(&known)),
         };
-        Err(item.wrong(format_args!("names `{name}`, and there is no such key in [trust.keys]{near}")).hint(hint))
+        Err(item.wrong(format_args!("names `{name}`, which is not a key of [trust.keys]{near}")).hint(hint))
     };
     item.array()?.iter().map(named).collect()
 }
@@ -54,19 +54,19 @@ mod tests {
         for (text, expected) in [
             (
                 "signed_by = ['release']".to_owned(),
-                "line 3, column 14: `backends.a.signed_by[0]` names `release`, and there is no such key in [trust.keys]",
+                "line 3, column 14: `backends.a.signed_by[0]` names `release`, which is not a key of [trust.keys]",
             ),
             (
                 format!("signed_by = ['relaese']\n[trust.keys]\n{RELEASE}"),
-                "line 3, column 14: `backends.a.signed_by[0]` names `relaese`, and there is no such key in [trust.keys]; did you mean `release`?",
+                "line 3, column 14: `backends.a.signed_by[0]` names `relaese`, which is not a key of [trust.keys]; did you mean `release`?",
             ),
             (
                 "[trust.keys]\na = 'ed25519:xyz'".to_owned(),
-                "line 4, column 5: `trust.keys.a` is wrong: it is not a public key",
+                "line 4, column 5: `trust.keys.a` is wrong: not a public key",
             ),
             (
                 format!("[trust.keys]\na = '{WEAK}'"),
-                "line 4, column 5: `trust.keys.a` is wrong: it is a weak key: any message would pass under it",
+                "line 4, column 5: `trust.keys.a` is wrong: it is a weak key",
             ),
             (
                 "[trust]\nrequire_manifest = 1".to_owned(),

@@ -91,7 +91,7 @@ impl Host {
         let dir = dir.into();
         let made = dir.clone();
         blocking(move || {
-            let fail = |error| Error::io(format!("the folder of adapters {}", made.display()), error);
+            let fail = |error| Error::io(format!("the adapter directory {}", made.display()), error);
             std::fs::create_dir_all(&made).map_err(fail)?;
             std::fs::read_dir(&made).map(drop).map_err(fail)
         })
@@ -115,7 +115,7 @@ fn watcher(dir: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
     match watch() {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::info!(dir = %dir.display(), %error, "the system does not tell of changes; looking now and then");
+            tracing::info!(dir = %dir.display(), %error, "cannot watch for changes; polling instead");
             None
         }
     }
@@ -146,7 +146,7 @@ impl Folder {
             let settling = match blocking(move || look(&dir)).await {
                 Ok(files) => self.act(files, starting, &mut swaps),
                 Err(error) => {
-                    tracing::warn!(dir = %self.dir.display(), %error, "the folder of adapters cannot be read");
+                    tracing::warn!(dir = %self.dir.display(), %error, "cannot read the adapter directory");
                     false
                 }
             };
@@ -238,12 +238,12 @@ fn log(file: &Path, outcome: &AdapterDirOutcome) {
         AdapterDirOutcome::Swapped(report) => {
             tracing::info!(%file, backend = report.backend, generation = report.generation, "swapped in");
         }
-        AdapterDirOutcome::Serving => tracing::debug!(%file, "it serves already"),
+        AdapterDirOutcome::Serving => tracing::debug!(%file, "already serving"),
         AdapterDirOutcome::Aside(why) => {
-            tracing::warn!(%file, why, "it was put aside before and is not put in by itself; swap it in by hand");
+            tracing::warn!(%file, why, "it was rolled back before; swap it in by hand");
         }
         AdapterDirOutcome::Refused(error) => {
-            tracing::warn!(%file, %error, hint = error.advice(), "refused; it is tried again when the file changes");
+            tracing::warn!(%file, %error, hint = error.advice(), "rejected; it is tried again when the file changes");
         }
     }
 }

@@ -88,7 +88,7 @@ fn patch(old: &File, delta: Delta, new: &mut File) -> Result<u64> {
             let fail = |error| Error::io(path.display(), error);
             let delta = File::open(&path).map_err(fail)?;
             if !delta.metadata().map_err(fail)?.is_file() {
-                return Err(Error::invalid(format!("{} is not a file: only a file can be sparse", path.display())));
+                return Err(Error::invalid(format!("{} is not a file, so it cannot be sparse", path.display())));
             }
             Ok(apply_sparse(old, &delta, new)?.changed)
         }

@@ -44,7 +44,7 @@ impl Host {
                     states.extend(stat.archive.map(|state| ColdPlacement { backend, object, state }));
                 }
                 Err(error) => {
-                    tracing::warn!(backend, %error, "the placement cannot be looked at");
+                    tracing::warn!(backend, %error, "cannot check the placement");
                     last = Some(error);
                 }
             }
@@ -75,7 +75,7 @@ impl Host {
                     if failures == PATIENCE || !may_pass(&error) {
                         return Err(error);
                     }
-                    tracing::warn!(%error, "the restore cannot be looked at");
+                    tracing::warn!(%error, "cannot check the restore");
                     continue;
                 }
             };
@@ -101,10 +101,10 @@ impl Host {
         };
         let (state, hint) = match asked.await {
             Ok(ArchiveState::Readable(_)) => return Ok(()),
-            Ok(state) => (state, "call again later; `tidelock retrieve --wait` waits for it"),
+            Ok(state) => (state, "try again later, or use `tidelock retrieve --wait`"),
             Err(error) if *error.kind() == ErrorKind::Unsupported => (
                 ArchiveState::Archived,
-                "its adapter cannot ask for a restore: restore the object by other means, or use `glacier`",
+                "restore the object by other means, or use the adapter `glacier`: this adapter cannot request restores",
             ),
             Err(error) => return Err(error),
         };

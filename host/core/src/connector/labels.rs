@@ -37,15 +37,15 @@ pub(super) fn read_labels(labels: &[(String, String)]) -> (Option<SnapshotId>, O
 
 /// What a name for people may be. It must not be taken for an id.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    let wrong = |why| Err(Error::invalid(format!("{name:?} cannot be a snapshot's name: {why}")));
+    let wrong = |why| Err(Error::invalid(format!("{name:?} is not a valid snapshot name: {why}")));
     if name.is_empty() || name.len() > 255 {
-        return wrong("a name has 1 to 255 bytes");
+        return wrong("it must have 1 to 255 bytes");
     }
     if name.chars().any(char::is_control) {
         return wrong("it has control characters");
     }
     if name.starts_with("tl1") {
-        return wrong("it begins like an id");
+        return wrong("it looks like an id");
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ pub(super) fn fresh_key() -> Result<String> {
     let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     getrandom::fill(&mut bytes[6..])
-        .map_err(|error| Error::unavailable(format!("the system gives no random bytes: {error}")))?;
+        .map_err(|error| Error::unavailable(format!("cannot get random bytes: {error}")))?;
     Ok(format!("{KEY_PREFIX}{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
 }
 

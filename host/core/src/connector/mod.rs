@@ -194,7 +194,7 @@ impl Host {
     fn configured(&self, name: &str) -> Result<&ConfiguredBackend> {
         self.inner.backends.get(name).ok_or_else(|| {
             let known: Vec<_> = self.backends().collect();
-            Error::not_found(format!("there is no backend `{name}`")).hint(format!("there is {}", known.join(", ")))
+            Error::not_found(format!("no backend `{name}`")).hint(format!("use one of {}", known.join(", ")))
         })
     }
 
@@ -202,7 +202,7 @@ impl Host {
         let name = name.unwrap_or(crate::config::DEFAULT_ROUTE);
         self.inner.routes.get(name).ok_or_else(|| {
             let known: Vec<_> = self.inner.routes.keys().map(String::as_str).collect();
-            Error::invalid(format!("there is no route `{name}`")).hint(format!("there is {}", known.join(", ")))
+            Error::invalid(format!("no route `{name}`")).hint(format!("use one of {}", known.join(", ")))
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
 /// A snapshot, or a part of it, on its way.
 #[derive(Debug)]
 pub struct Retrieved {
-    /// What it is.
+    /// The snapshot.
     pub id: SnapshotId,
     /// The bytes to come.
     pub size: u64,
@@ -43,7 +43,7 @@ impl Host {
         for placement in self.readable(id).await? {
             if let Err(error) = self.backend(&placement.backend).await {
                 // What keeps a backend from being opened says nothing about what it holds.
-                tracing::warn!(backend = placement.backend, %error, "the backend cannot be opened");
+                tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
                 last = Some(error);
                 continue;
             }
@@ -58,7 +58,7 @@ impl Host {
                         cold = cold.or(Some(placement));
                         continue;
                     }
-                    tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
+                    tracing::warn!(backend = placement.backend, %error, "cannot read the placement");
                     if *error.kind() == ErrorKind::NotFound {
                         let (backend, object) = (&placement.backend, &placement.object);
                         self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
@@ -118,20 +118,20 @@ impl Host {
     /// Why no placement of a known snapshot may be read.
     async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let hint = format!("`tidelock stat {id}` says where it was stored");
+        let hint = format!("run `tidelock stat {id}` to see its placements");
         let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
         Ok(match bad {
             Some(bad) => Error::corrupt(format!("snapshot {id} was found damaged or missing"))
                 .on_backend(&bad.backend)
                 .hint("store the image again if you still have it"),
-            None => Error::unavailable(format!("no backend that is configured here holds snapshot {id}")).hint(hint),
+            None => Error::unavailable(format!("no configured backend holds snapshot {id}")).hint(hint),
         })
     }
 
     /// The catalogue's entry.
     pub(super) async fn known(&self, id: SnapshotId) -> Result<Snapshot> {
         self.inner.catalogue.get(id).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no snapshot {id}")).hint("`tidelock ls` shows what there is")
+            Error::not_found(format!("no snapshot {id}")).hint("run `tidelock ls` to list the snapshots")
         })
     }
 

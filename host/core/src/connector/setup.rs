@@ -54,7 +54,7 @@ impl Secrets for NoSecrets {
 }
 
 fn nowhere() -> Error {
-    Error::invalid("the configuration refers to a credential, and this host was opened without any")
+    Error::invalid("the configuration refers to a credential, but this host was opened without `Secrets`")
         .hint("open the host with an implementation of `Secrets`")
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn open_backend(
 pub(super) fn trust(backend: &config::BackendConfig, roots: &config::Trust) -> Result<Trust> {
     let key = |name: &String| match roots.keys.get(name) {
         Some(key) => Ok((name.clone(), *key)),
-        None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
+        None => Err(Error::invalid(format!("signed_by names `{name}`, which is not a key of trust.keys"))),
     };
     let signed_by = backend.signed_by.iter().map(key).collect::<Result<_>>()?;
     Ok(Trust {
@@ -129,8 +129,8 @@ async fn component(source: &AdapterSource) -> Result<Component> {
                 return Error::unsupported("this binary was built without the default adapters")
                     .hint("run `cargo xtask build`, or name a component file in `adapter`");
             }
-            Error::invalid(format!("there is no built-in adapter `{name}`"))
-                .hint(format!("there is {}; or give the path of a component", known.join(", ")))
+            Error::invalid(format!("no built-in adapter `{name}`"))
+                .hint(format!("use one of {}, or the path of a component", known.join(", ")))
         }),
         AdapterSource::File(path) => Component::read(path).await,
     }

@@ -65,10 +65,10 @@ impl Host {
         let placements = catalogue.placements(id).await?;
         if let Some(lost) = placements.iter().find(|p| !self.inner.backends.contains_key(&p.backend)) {
             return Err(Error::unavailable(format!(
-                "snapshot {id} has an object there, and it is not configured here"
+                "snapshot {id} has an object on this backend, which is not configured"
             ))
             .on_backend(&lost.backend)
-            .hint("put the backend back into the configuration"));
+            .hint("add the backend to the configuration"));
         }
         for placement in &placements {
             // One that cannot be opened is met before anything is marked.

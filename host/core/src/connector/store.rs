@@ -56,7 +56,7 @@ impl Host {
         let copies = (route.copies.max(1) as usize).min(route.backends.len());
         if copies > 1 && matches!(source, Source::Stream(_)) {
             return Err(Error::invalid(format!(
-                "this route wants {copies} copies, and a stream can be read only once"
+                "the route requires {copies} copies, but a stream can be read only once"
             ))
             .hint("store a file, or use a route with one copy"));
         }
@@ -85,7 +85,7 @@ impl Host {
                 }
                 Err(error) if worth_another(&error) => {
                     if again.is_some() && route.backends.last() != Some(backend) {
-                        tracing::warn!(backend, %error, "the backend did not take the image, trying the next");
+                        tracing::warn!(backend, %error, "the backend failed to store the image, trying the next");
                     }
                     last = Some(error);
                 }
@@ -93,7 +93,7 @@ impl Host {
             }
             source = again;
         }
-        Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route took the image")))
+        Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image")))
     }
 
     async fn put_on(
@@ -115,7 +115,7 @@ impl Host {
             let outcome = self.put_once(&attempt, backend, source, base, options).await;
             let next = attempt.end(outcome.as_ref().map(|_| ()), fresh.is_some());
             let (Err(error), Some(next), Some(fresh)) = (&outcome, next, fresh) else { return outcome };
-            tracing::debug!(backend, %error, "storing once more on another generation of the adapter");
+            tracing::debug!(backend, %error, "storing again on another generation of the adapter");
             (attempt, source) = (next, fresh);
         }
     }
@@ -187,7 +187,7 @@ impl Host {
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Err(error) = removed {
-            tracing::warn!(backend, %object, %error, "an object of no use could not be removed");
+            tracing::warn!(backend, %object, %error, "cannot remove an unused object");
         }
     }
 
@@ -197,9 +197,9 @@ impl Host {
         match self.backend(backend).await?.slot.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
-                Err(Error::conflict("the same image was removed while it was stored")
+                Err(Error::conflict("the same image was removed during the store")
                     .on_backend(backend)
-                    .hint("store it again"))
+                    .hint("store the image again"))
             }
             _ => Ok(()),
         }

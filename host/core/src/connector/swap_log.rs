@@ -31,7 +31,7 @@ impl CatalogueSwapLog {
     pub(super) fn open(catalogue: Catalogue, dir: PathBuf) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| Error::io(format!("the folder of adapters, {}", dir.display()), error))?;
+        made.map_err(|error| Error::io(format!("the adapter directory {}", dir.display()), error))?;
         Ok(Self { catalogue, dir })
     }
 
@@ -50,7 +50,7 @@ impl CatalogueSwapLog {
             let dir = self.dir.clone();
             let swept = self.catalogue.sweep_swaps(move |rows| sweep(&dir, rows)).await;
             if let Err(error) = swept {
-                tracing::warn!(%error, "components that nobody needs cannot be removed");
+                tracing::warn!(%error, "cannot remove unused components");
             }
         }
         from_catalogue(row)
@@ -80,7 +80,7 @@ impl SwapLog for CatalogueSwapLog {
 fn file_of(dir: &Path, digest: &str) -> Result<PathBuf> {
     let hex =
         digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let hex = hex.ok_or_else(|| Error::corrupt(format!("the history names `{digest}`, which is no digest")))?;
+    let hex = hex.ok_or_else(|| Error::corrupt(format!("the swap log has an invalid digest `{digest}`")))?;
     Ok(dir.join(format!("{hex}.wasm")))
 }
 
@@ -175,8 +175,8 @@ fn to_catalogue(row: HistoryRow) -> SwapRow {
 
 fn from_catalogue(row: SwapRow) -> Result<HistoryRow> {
     let event = Event::from_name(&row.event).ok_or_else(|| {
-        Error::unsupported(format!("the history of adapters has an event `{}`", row.event))
-            .hint("a newer version of tidelock wrote it: use that, or configure another `data_dir`")
+        Error::unsupported(format!("the swap log has an unknown event `{}`", row.event))
+            .hint("use a newer version of tidelock, which wrote it, or configure another `data_dir`")
     })?;
     Ok(HistoryRow {
         event,

@@ -91,7 +91,7 @@ impl Host {
         let stat = slot.stat(&placement.object).await?;
         if stat.size != placement.stored_bytes {
             return Err(Error::corrupt(format!(
-                "the object has {} bytes where {} were stored",
+                "the object has {} bytes, but {} were stored",
                 stat.size, placement.stored_bytes
             )));
         }

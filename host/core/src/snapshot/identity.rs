@@ -31,7 +31,7 @@ impl SegmentDigests {
         let (digests, rest) = bytes.as_chunks::<32>();
         if !rest.is_empty() {
             return Err(Error::corrupt(format!(
-                "a list of segment digests has {} bytes: no multiple of 32",
+                "a list of segment digests has {} bytes, not a multiple of 32",
                 bytes.len()
             )));
         }
@@ -107,8 +107,8 @@ impl Identity {
     pub fn from_parts(id: SnapshotId, len: u64, segments: SegmentDigests) -> Result<Self> {
         match Self::new(len, segments) {
             Ok(identity) if identity.id == id => Ok(identity),
-            _ => Err(Error::corrupt(format!("the recorded length and segment digests do not lead to {id}"))
-                .hint("the catalogue is damaged; the snapshot can still be read and checked as a whole")),
+            _ => Err(Error::corrupt(format!("the recorded length and segment digests do not match {id}"))
+                .hint("retrieve the whole snapshot, which can still be verified: the catalogue is damaged")),
         }
     }
 

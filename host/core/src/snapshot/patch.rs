@@ -18,7 +18,7 @@ use zstd::zstd_safe::get_frame_content_size;
 use super::extents::next_data;
 use crate::types::{Error, Result, format_bytes};
 
-const WHAT_TO_GIVE: &str = "give what `zstd --patch-from=BASE NEW` wrote, with the very bytes of this base";
+const WHAT_TO_GIVE: &str = "use the output of `zstd --patch-from=BASE NEW`, with exactly this base";
 
 /// What a `zstd` delta may cost.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
         };
         written += some as u64;
         if written > limits.output {
-            return Err(Error::invalid(format!("the delta makes more than the {} bytes allowed", limits.output)));
+            return Err(Error::invalid(format!("the delta expands to more than the {} bytes allowed", limits.output)));
         }
         out.write_all(&buffer[..some]).map_err(|error| carried(error, "writing the patched image"))?;
     }
@@ -76,13 +76,13 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
     if let Ok(Some(declared)) = get_frame_content_size(&rest.get_ref().head)
         && declared != written
     {
-        return Err(Error::invalid(format!("the delta says that it makes {declared} bytes, and makes {written}"))
+        return Err(Error::invalid(format!("the delta declares {declared} bytes, but expands to {written}"))
             .hint(WHAT_TO_GIVE));
     }
     match rest.fill_buf() {
         Ok([]) => Ok(written),
-        Ok(_) => Err(Error::invalid("the delta goes on after the end of its zstd frame")
-            .hint("give exactly what `zstd --patch-from=BASE NEW` wrote")),
+        Ok(_) => Err(Error::invalid("the delta has data after the end of its zstd frame")
+            .hint("use the unchanged output of `zstd --patch-from=BASE NEW`")),
         Err(error) => Err(reason(error, rest.get_mut(), window)),
     }
 }
@@ -142,14 +142,14 @@ fn reason<R>(error: io::Error, source: &mut Watched<R>, window: u32) -> Error {
     }
     let text = error.to_string();
     if error.kind() == Io::UnexpectedEof {
-        return Error::invalid("the delta is cut short").with_source(error);
+        return Error::invalid("the delta is truncated").with_source(error);
     }
     if text.contains("too much memory") {
         return Error::invalid(format!("the delta needs a window of more than {}", format_bytes(1 << window)))
-            .hint("allow more memory, or send the image itself: deltas are then made here, page by page")
+            .hint("allow more memory, or store the image itself")
             .with_source(error);
     }
-    Error::invalid(format!("the delta does not fit: {}", text.to_lowercase())).hint(WHAT_TO_GIVE).with_source(error)
+    Error::invalid(format!("the delta does not match the base: {}", text.to_lowercase())).hint(WHAT_TO_GIVE).with_source(error)
 }
 
 /// An error of ours that travelled through `std::io` comes out as it went in.
@@ -182,7 +182,7 @@ pub fn apply_sparse(base: &File, delta: &File, out: &mut File) -> Result<SparseR
     let meta = regular(delta, "the delta")?;
     if meta.len() != size {
         return Err(Error::invalid(format!(
-            "the sparse difference has {} bytes and the base {size}: they must be of the same length",
+            "the sparse delta has {} bytes, the base {size}; they must be equal",
             meta.len()
         )));
     }
@@ -191,11 +191,11 @@ pub fn apply_sparse(base: &File, delta: &File, out: &mut File) -> Result<SparseR
     }
     let first = next_data(delta, 0, size, &"the delta")?;
     if first == Some(0..size) && meta.blocks().saturating_mul(512) < size {
-        return Err(Error::unsupported("this file system does not say where the delta has holes")
+        return Err(Error::unsupported("this file system does not report the holes of the delta")
             .hint("put the delta on ext4, XFS, Btrfs or tmpfs, or send the whole image"));
     }
     if rustix::fs::ioctl_ficlone(&*out, base).is_err() {
-        out.set_len(size).map_err(|error| Error::io("making room for the patched image", error))?;
+        out.set_len(size).map_err(|error| Error::io("cannot allocate the patched image", error))?;
         copy_data(base, out, size, "the base")?;
     }
     let changed = copy_data(delta, out, size, "the delta")?;
@@ -224,7 +224,7 @@ fn copy_run(from: &File, to: &File, start: u64, end: u64, what: &str) -> Result<
     while at < end {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
         match rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut into), most) {
-            Ok(0) => return Err(Error::conflict(format!("{what} became shorter while it was being read"))),
+            Ok(0) => return Err(Error::conflict(format!("{what} was truncated while it was being read"))),
             Ok(_) | Err(Errno::INTR) => {}
             // Between some file systems the kernel does not copy.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
@@ -242,7 +242,7 @@ fn copy_by_hand(from: &File, to: &File, mut at: u64, end: u64, what: &str) -> Re
     while at < end {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let some = match from.read_at(&mut buffer[..most], at) {
-            Ok(0) => return Err(Error::conflict(format!("{what} became shorter while it was being read"))),
+            Ok(0) => return Err(Error::conflict(format!("{what} was truncated while it was being read"))),
             Ok(some) => some,
             Err(error) if error.kind() == Io::Interrupted => continue,
             Err(error) => return Err(Error::io(format!("reading {what}"), error)),

@@ -56,7 +56,7 @@ impl Source {
             let kind = file.metadata().map_err(fail)?.file_type();
             if kind.is_dir() {
                 return Err(Error::invalid(format!("{} is a directory", path.display()))
-                    .hint("give the file of an image; an archive of a directory can be stored through a pipe"));
+                    .hint("name a file; pipe an archive of the directory to store it"));
             }
             if kind.is_fifo() || kind.is_char_device() {
                 let name = path.display().to_string();
@@ -118,7 +118,7 @@ impl Reading {
     /// # Errors
     /// The failure that ended the body; `cancelled` if the body was dropped before its end.
     pub async fn identity(self) -> Result<Identity> {
-        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to its end")))
+        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to the end")))
     }
 }
 
@@ -199,7 +199,7 @@ impl Tee {
 }
 
 fn cut_short() -> Error {
-    Error::other("reading was cut short: the runtime is shutting down")
+    Error::other("the read was interrupted: the runtime is shutting down")
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub fn verify(body: Body, id: SnapshotId) -> Body {
         if found.id() == id {
             return Ok(pieces);
         }
-        Err(Error::corrupt(format!("the {len} bytes that came are not snapshot {id}: they are {}", found.id())))
+        Err(Error::corrupt(format!("the {len} bytes received are not snapshot {id}, but {}", found.id())))
     });
     Body::new(pieces(checked), size)
 }
@@ -117,14 +117,14 @@ fn segments(body: Body, expected: Arc<Identity>, start: u64, end: u64) -> Body {
         number += 1;
         got += segment.len as u64;
         if got > wanted {
-            return Err(Error::corrupt(format!("more than the {wanted} bytes that were stored")));
+            return Err(Error::corrupt(format!("has more than the {wanted} bytes that were stored")));
         }
         let right = expected.segments().as_slice().get(usize::try_from(this).unwrap_or(usize::MAX));
         if right != Some(&segment.digest) {
             let from = this * SEGMENT as u64;
             let len = expected.segment_len(this);
             return Err(Error::corrupt(if segment.len as u64 == len {
-                format!("segment {this} (bytes {from}..{}) is not what was stored", from + len)
+                format!("segment {this} (bytes {from}..{}) differs from the stored one", from + len)
             } else {
                 format!("ends after {got} of {wanted} bytes, in segment {this} (from byte {from})")
             }));
@@ -185,7 +185,7 @@ async fn hash(pieces: Vec<Bytes>) -> Result<Hashed> {
         pieces.iter().for_each(|piece| hasher.update(piece));
         Hashed { len: hasher.len(), digest: hasher.finish(), pieces }
     });
-    job.await.map_err(|error| Error::other("hashing was cut short").with_source(error))
+    job.await.map_err(|error| Error::other("hashing was interrupted").with_source(error))
 }
 
 /// The pieces of a segment on their way in.

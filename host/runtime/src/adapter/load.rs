@@ -67,7 +67,7 @@ impl Adapter {
             Ok((pre, exports))
         };
         let (pre, exports) = link().map_err(|error| {
-            place(Error::invalid(format!("the component does not fit the interface: {}", first_line(&error))))
+            place(Error::invalid(format!("the component does not match the interface: {}", first_line(&error))))
         })?;
         let environment = Arc::new(Environment {
             backend: spec.name.as_str().into(),

@@ -206,8 +206,8 @@ impl Manifest {
         if self.interface.strip_prefix(SERVED).is_some_and(|patch| patch.parse::<u32>().is_ok()) {
             return Ok(());
         }
-        Err(Error::invalid(format!("the adapter is built for {}, and this host serves {SERVED}x", self.interface))
-            .hint("use a version of the adapter that was built for this interface"))
+        Err(Error::invalid(format!("the adapter is built for {}, but this host supports {SERVED}x", self.interface))
+            .hint("use a version of the adapter built for a supported interface"))
     }
 
     /// Whether the adapter says of itself what its manifest says: what was reviewed is then what runs.
@@ -216,8 +216,8 @@ impl Manifest {
     /// `invalid`, with the first difference.
     pub fn agrees_with(&self, said: &Description) -> Result<()> {
         let differ = |what: &str, here: &str, there: &str| {
-            Err(Error::invalid(format!("the manifest says that {what} is `{here}`, the adapter says `{there}`"))
-                .hint("its author has to make adapter.toml and the code say the same"))
+            Err(Error::invalid(format!("{what} is `{here}` in the manifest, but `{there}` in the adapter"))
+                .hint("ask the adapter's author to make adapter.toml match the code"))
         };
         if self.name != said.name {
             return differ("the name", &self.name, &said.name);

@@ -29,7 +29,7 @@ pub fn find_manifest(component: &[u8]) -> Result<Option<&[u8]>> {
     let mut found = sections(component)?;
     let Some(section) = found.pop() else { return Ok(None) };
     if !found.is_empty() {
-        return Err(Error::invalid("the component carries more than one manifest"));
+        return Err(Error::invalid("the component has more than one manifest"));
     }
     let content = component.get(section.content).unwrap_or_default();
     if content.len() > MAX_MANIFEST_BYTES {
@@ -64,7 +64,7 @@ fn sections(component: &[u8]) -> Result<Vec<Found>> {
     while let Some(rest) = component.get(at..) {
         let (consumed, payload) = match parser.parse(rest, true).map_err(|error| broken(error.message()))? {
             Chunk::Parsed { consumed, payload } => (consumed, payload),
-            Chunk::NeedMoreData(_) => return Err(broken("it breaks off")),
+            Chunk::NeedMoreData(_) => return Err(broken("it is truncated")),
         };
         let whole = at..at + consumed;
         at += consumed;
@@ -73,7 +73,7 @@ fn sections(component: &[u8]) -> Result<Vec<Found>> {
             // What is nested follows the header that was just read. The end of the file tells if it is not there.
             Payload::ModuleSection { unchecked_range: inside, .. }
             | Payload::ComponentSection { unchecked_range: inside, .. } => {
-                at = at.checked_add(inside.len()).ok_or_else(|| broken("it breaks off"))?;
+                at = at.checked_add(inside.len()).ok_or_else(|| broken("it is truncated"))?;
             }
             Payload::CustomSection(section) if section.name() == NAME => {
                 found.push(Found {
@@ -85,5 +85,5 @@ fn sections(component: &[u8]) -> Result<Vec<Found>> {
             _ => {}
         }
     }
-    Err(broken("it breaks off"))
+    Err(broken("it is truncated"))
 }

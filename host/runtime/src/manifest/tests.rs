@@ -83,7 +83,7 @@ fn what_is_wrong_is_named() {
         (format!("{head}[asks.shell.x]"), "unknown field `shell`"),
         (format!("{head}[asks.http.api]"), "missing field `origins`"),
         (format!("{head}[asks.http.api]\norigins = []"), "asks.http.api.origins"),
-        (format!("{head}[asks.http.api]\norigins = ['https://*.com']"), "leaves too much open"),
+        (format!("{head}[asks.http.api]\norigins = ['https://*.com']"), "is too broad"),
         (format!("{head}[asks.http.api]\norigins = ['https://a.example/path']"), "is not an origin"),
         (format!("{head}[asks.bucket.\"../x\"]"), "asks.bucket.../x"),
         (format!("{head}[asks.bucket.x]\nwhy = \"a\\nb\""), "one line"),

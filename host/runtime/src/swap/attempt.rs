@@ -135,9 +135,9 @@ impl Preempted {
     fn error(&self) -> Error {
         let deadline = self.slot.drain_deadline();
         Error::unavailable(format!(
-            "the adapter was replaced, and this did not end within the {deadline:?} that it had"
+            "the adapter was replaced, and the operation did not end within {deadline:?}"
         ))
         .on_backend(self.slot.backend())
-        .hint("try again; `swap.drain` of the backend gives long operations more time")
+        .hint("try again, or raise `swap.drain` of the backend")
     }
 }

@@ -76,7 +76,7 @@ impl Slot {
                 let error = stages.place(error, self.backend());
                 let error = match error.advice() {
                     Some(_) => error,
-                    None => error.hint("the adapter that served before serves on"),
+                    None => error.hint("fix the cause and swap again; the old generation keeps serving"),
                 };
                 self.refused(&component, adapter.as_deref(), &stages, &error, options.by).await;
                 Err(error)
@@ -126,8 +126,8 @@ impl Slot {
             () = trial.found_worse() => {}
             // Its rollback waits for this swap; and there is nothing left to compare with.
             () = serving_found_worse => {
-                return Err(Error::conflict("the adapter that serves was found to be failing meanwhile")
-                    .hint("it is being rolled back; try again"));
+                return Err(Error::conflict("the current adapter was found to be failing")
+                    .hint("try again: it is being rolled back"));
             }
         }
         match trial.verdict() {
@@ -147,7 +147,7 @@ impl Slot {
     pub async fn rollback(&self, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let Some(before) = lock(&self.0.history).before().cloned() else {
-            return Err(Error::conflict("there is no earlier generation to go back to").on_backend(self.backend()));
+            return Err(Error::conflict("no earlier generation to roll back to").on_backend(self.backend()));
         };
         let mut stages = Stages::told(options.on_stage);
         // It served here: whether the backend is ready now is no reason to keep what is to go.
@@ -195,7 +195,7 @@ impl Slot {
             why: Some(figures),
         };
         if let Err(error) = self.publish(attempt, candidate, Stages::default()).await {
-            tracing::error!(backend = self.backend(), %error, "the rollback could not be done");
+            tracing::error!(backend = self.backend(), %error, "the rollback failed");
         }
     }
 
@@ -216,7 +216,7 @@ impl Slot {
             let gone = slot.drain_old(old.clone(), stages);
             Ok::<_, Error>((old, new, times, gone))
         });
-        let cut_short = |error| Error::other(format!("the swap was cut short: {error}")).on_backend(self.backend());
+        let cut_short = |error| Error::other(format!("the swap was interrupted: {error}")).on_backend(self.backend());
         let (old, new, times, gone) = published.await.map_err(cut_short)??;
         let mut report = SwapReport {
             backend: self.backend().to_owned(),
@@ -253,7 +253,7 @@ impl Slot {
             Ok(row) => row,
             // What fails must go, even if the disk is full. A restart would bring it back, and its failures with it.
             Err(error) if event == Event::AutomaticRollback => {
-                tracing::error!(backend = self.backend(), %error, "the rollback cannot be recorded");
+                tracing::error!(backend = self.backend(), %error, "cannot record the rollback");
                 row
             }
             Err(error) => return Err(error),
@@ -309,7 +309,7 @@ impl Slot {
                 lock(&slot.draining).retain(|draining| *draining != number);
             }
             if cut > 0 {
-                tracing::warn!(generation = number, cut, ?deadline, "operations were cut by the drain deadline");
+                tracing::warn!(generation = number, cut, ?deadline, "operations were preempted at the drain deadline");
             }
             let _ = gone.send(Gone { times: stages.take(), cut });
         };
@@ -334,7 +334,7 @@ impl Slot {
         };
         match self.0.options.swap_log.add(self.backend(), row, None).await {
             Ok(row) => lock(&self.0.history).add(row),
-            Err(error) => tracing::warn!(backend = self.backend(), %error, "a refused swap cannot be recorded"),
+            Err(error) => tracing::warn!(backend = self.backend(), %error, "cannot record a rejected swap"),
         }
     }
 }

@@ -35,8 +35,8 @@ impl Slot {
                 // The configured one itself cannot serve: there is nothing else to try.
                 Err(error) if row.digest == configured => return Err(error),
                 Err(error) => {
-                    tracing::warn!(backend = spec.name, digest = row.digest, %error, "what served last cannot");
-                    why = Some(format!("{}, which served before, cannot: {error}", row.digest));
+                    tracing::warn!(backend = spec.name, digest = row.digest, %error, "the last generation cannot serve");
+                    why = Some(format!("{}, which served last, cannot serve: {error}", row.digest));
                 }
             }
         }
@@ -97,7 +97,7 @@ pub(super) async fn kept(options: &SlotOptions, digest: &str) -> Result<Arc<Comp
     let component = options.swap_log.component(digest).await?;
     let found = component.digest().to_string();
     if found != digest {
-        return Err(Error::corrupt(format!("what is kept as {digest} is {found}")));
+        return Err(Error::corrupt(format!("the component stored as {digest} is {found}")));
     }
     Ok(Arc::new(component))
 }

@@ -95,7 +95,7 @@ impl SwapLog for InMemorySwapLog {
 
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>> {
         let found = self.with(|held| held.components.get(digest).cloned());
-        let found = found.ok_or_else(|| Error::not_found(format!("the component {digest} is not kept any more")));
+        let found = found.ok_or_else(|| Error::not_found(format!("the component {digest} is no longer stored")));
         Box::pin(std::future::ready(found))
     }
 }

@@ -99,7 +99,7 @@ impl Trial {
         if !is_worse(counts, before, &self.threshold) {
             return false;
         }
-        let figures = format!("{counts} operations failed on it, and {before} on the one before");
+        let figures = format!("{counts} operations failed on it, and {before} on its predecessor");
         let first = self.verdict.set(figures).is_ok();
         self.found_worse.notify_waiters();
         first

@@ -39,7 +39,7 @@ impl Trust {
         let digest = component.digest();
         if let Some(pinned) = self.digest.filter(|pinned| *pinned != digest) {
             return Err(Error::denied(format!("the component is {digest}, but the configuration pins {pinned}"))
-                .hint("if the new component is wanted, change `digest`"));
+                .hint("change `digest` to use the new component"));
         }
         if self.signed_by.is_empty() || self.signer(digest, &component.signatures).is_some() {
             return Ok(digest);
@@ -55,8 +55,8 @@ impl Trust {
         if manifest.is_some() || !self.require_manifest {
             return Ok(());
         }
-        Err(Error::denied("the component carries no manifest, and the configuration requires one")
-            .hint("its author embeds one with `tidelock adapter embed`; or see `require_manifest` in [trust]"))
+        Err(Error::denied("the component has no manifest, but the configuration requires one")
+            .hint("embed one with `tidelock adapter embed`, or see `require_manifest` in [trust]"))
     }
 
     /// The name of the first key of those demanded that has signed.
@@ -72,12 +72,12 @@ impl Trust {
             "it is not signed".to_owned()
         } else if let Some(forged) = signatures.iter().find(of_trusted) {
             let name = self.signed_by.iter().find(|(_, key)| *key == forged.key).map_or("", |(name, _)| name);
-            format!("its signature by `{name}` is of other bytes")
+            format!("its signature by `{name}` does not match its bytes")
         } else {
             let keys: Vec<String> = signatures.iter().take(3).map(|one| one.key.to_string()).collect();
-            format!("it is signed by {}, which is none of them", keys.join(", "))
+            format!("it is signed by {} instead", keys.join(", "))
         };
-        Error::denied(format!("the component {digest} must be signed by {}, and {why}", names.join(" or ")))
+        Error::denied(format!("the component {digest} must be signed by {}, but {why}", names.join(" or ")))
             .hint("sign it with `tidelock adapter sign`, or see `signed_by` and [trust.keys] in the configuration")
     }
 }
@@ -115,14 +115,14 @@ mod tests {
         both.check(&signed(b"x", &[&other, &new])).unwrap();
         let refused = |trust: &Trust, component: &Component| trust.check(component).unwrap_err().to_string();
         assert!(refused(&both, &signed(b"x", &[])).contains("old or new, and it is not signed"));
-        assert!(refused(&both, &signed(b"x", &[&other])).contains("none of them"));
+        assert!(refused(&both, &signed(b"x", &[&other])).contains("instead"));
         let mut moved = signed(b"x", &[&old]);
         moved.bytes = b"y".to_vec();
-        assert!(refused(&both, &moved).contains("`old` is of other bytes"));
+        assert!(refused(&both, &moved).contains("`old` does not match its bytes"));
         // A signature of another key under a trusted key's name.
         let mut forged = signed(b"x", &[&other]);
         forged.signatures[0].key = new.public();
-        assert!(refused(&both, &forged).contains("`new` is of other bytes"));
+        assert!(refused(&both, &forged).contains("`new` does not match its bytes"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl SecretKey {
     pub fn generate() -> Result<Self> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice())
-            .map_err(|error| Error::unavailable(format!("no random bytes for a key: {error}")))?;
+            .map_err(|error| Error::unavailable(format!("cannot get random bytes for a key: {error}")))?;
         Ok(Self::from_seed(&seed))
     }
 
@@ -48,8 +48,8 @@ impl SecretKey {
             BASE64.decode_mut(digits.as_bytes(), decoded.as_mut_slice()).ok().filter(|read| *read == seed.len())
         });
         if read.is_none() || lines.next().is_some() {
-            return Err(Error::invalid("this is not one secret key for signing adapters")
-                .hint("`tidelock adapter keygen FILE` makes one"));
+            return Err(Error::invalid("the file does not contain exactly one secret key")
+                .hint("create one with `tidelock adapter keygen FILE`"));
         }
         seed.copy_from_slice(&decoded[..32]);
         Ok(Self::from_seed(&seed))

@@ -70,8 +70,8 @@ impl FromStr for Signature {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            Error::invalid("it is not a signature")
-                .hint("a signature is ed25519:KEY:SIGNATURE, as `tidelock adapter sign` writes it")
+            Error::invalid("not a signature")
+                .hint("write ed25519:KEY:SIGNATURE, as `tidelock adapter sign` does")
         };
         let (key, signature) = text.rsplit_once(':').ok_or_else(wrong)?;
         let bytes = BASE64.decode(signature.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
@@ -88,7 +88,7 @@ pub fn parse_signatures(file: &[u8]) -> Result<Vec<Signature>> {
     if file.len() as u64 > MAX_SIGNATURE_BYTES {
         return Err(Error::invalid(format!("it has more than {MAX_SIGNATURE_BYTES} bytes")));
     }
-    let text = std::str::from_utf8(file).map_err(|_| Error::invalid("it is not text in UTF-8"))?;
+    let text = std::str::from_utf8(file).map_err(|_| Error::invalid("it is not valid UTF-8"))?;
     let mut signatures = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {

@@ -93,7 +93,7 @@ pub(super) fn accept_in(
 
 /// The end of bytes whose guest is no more. What ended it is known elsewhere, and says more.
 fn gone() -> Error {
-    Error::new(ErrorKind::Cancelled, "the adapter went away without saying how its bytes ended")
+    Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
 /// Gives a body to a guest.

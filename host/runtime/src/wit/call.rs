@@ -57,7 +57,7 @@ fn ends<T>(state: &mut OperationState, wait: Wait, result: &Result<T>) -> wasmti
 }
 
 fn incapable() -> Error {
-    Error::unsupported("capabilities do not work while an adapter describes itself")
+    Error::unsupported("capabilities are not available in `describe`")
 }
 
 /// Runs an asynchronous host call within the operation's limits.

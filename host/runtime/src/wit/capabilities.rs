@@ -327,7 +327,7 @@ impl wit::entropy::Host for OperationState {
         self.called()?;
         let mut bytes = vec![0; count.min(4096) as usize];
         getrandom::fill(&mut bytes)
-            .map_err(|error| wasmtime::Error::msg(format!("the system gives no random bytes: {error}")))?;
+            .map_err(|error| wasmtime::Error::msg(format!("cannot get random bytes: {error}")))?;
         Ok(bytes)
     }
 }

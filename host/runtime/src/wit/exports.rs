@@ -194,7 +194,7 @@ impl Exports {
 }
 
 fn missing(interface: &str, what: &str) -> Error {
-    Error::unsupported(format!("the adapter does not export `{interface}`, so it cannot {what}"))
+    Error::unsupported(format!("the adapter cannot {what}: it does not export `{interface}`"))
 }
 
 /// The interface that a component of this version must export, or `adapter-sync` in its place.

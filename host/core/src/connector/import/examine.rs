@@ -71,7 +71,7 @@ async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Mete
     }
     let identity = read_through(slot, item, stat.size, meter).await?;
     if identity.size() != stat.size {
-        let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
+        let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
     }
     Ok(Finding::Snapshot(Box::new(Found { identity, stat })))
@@ -82,12 +82,12 @@ async fn thaw(slot: &Slot, item: &ImportItem, state: &ArchiveState, restore: Opt
     let pending = |why: &str| Ok(Some(Finding::Left(LeftState::Pending, why.to_owned())));
     match (state, restore) {
         (ArchiveState::Restoring(_), _) => pending("it is being restored from cold storage"),
-        (_, None) => pending("it is in cold storage, and nobody has asked for its restore"),
+        (_, None) => pending("it is in cold storage, and no restore was requested"),
         (_, Some(days)) => match slot.restore(&item.object, days).await {
             Ok(ArchiveState::Readable(_)) => Ok(None),
-            Ok(_) => pending("it is being restored from cold storage, as was asked now"),
+            Ok(_) => pending("it is in cold storage, and a restore was requested"),
             Err(error) if *error.kind() == ErrorKind::Unsupported => {
-                pending("it is in cold storage, and the adapter cannot ask for a restore")
+                pending("it is in cold storage, and the adapter cannot request a restore")
             }
             Err(error) => Err(error),
         },
@@ -121,7 +121,7 @@ async fn read_through(slot: &Slot, item: &ImportItem, size: u64, meter: &Meter) 
         if passed <= size {
             return Ok(());
         }
-        Err(Error::corrupt(format!("it gives more than the {size} bytes that the backend says it has")))
+        Err(Error::corrupt(format!("it has more than the {size} bytes that the backend reports")))
     })
     .await
 }

@@ -120,7 +120,7 @@ impl Run<'_> {
     /// Takes down everything that the adapter lists.
     async fn list(&mut self) -> Result<()> {
         if !self.slot.current().adapter().optional_interfaces().contains(&"inventory") {
-            return Err(Error::unsupported("its adapter cannot list what the backend holds")
+            return Err(Error::unsupported("its adapter cannot list objects")
                 .on_backend(self.backend)
                 .during("import")
                 .hint(format!("name the objects: `tidelock import {} OBJECT…`", self.backend)));
@@ -135,7 +135,7 @@ impl Run<'_> {
             let circles = (listed > 0 && new == 0) || page.next == cursor || barren > MAX_BARREN;
             match page.next {
                 None => break,
-                Some(_) if circles => return Err(self.endless("goes in a circle")),
+                Some(_) if circles => return Err(self.endless("is cyclic")),
                 Some(_) if self.meter.step().objects > MAX_OBJECTS => {
                     return Err(self.endless(&format!("has more than {MAX_OBJECTS} objects")));
                 }
@@ -178,7 +178,7 @@ impl Run<'_> {
         let mut unknown = Vec::new();
         for (item, known) in batch.into_iter().zip(standing.known) {
             if keys_in(item.object.as_str()).any(|key| standing.under_way.contains(key)) {
-                let why = "a store is making it, or was cut short; `tidelock gc` removes what nobody makes any more";
+                let why = "its store is in progress or was interrupted; `tidelock gc` removes leftovers";
                 self.report.leave(item.object, LeftState::UnderWay, why);
             } else if let Some(known) = known {
                 // Where labels are kept, the base was recorded with the snapshot.
@@ -187,7 +187,7 @@ impl Run<'_> {
                 }
                 self.compare(item, known);
             } else if !self.named && !self.options.foreign && !may_be_ours(item.object.as_str()) {
-                self.report.leave(item.object, LeftState::Foreign, "its name is none that a host gives");
+                self.report.leave(item.object, LeftState::Foreign, "its name was not assigned by a host");
             } else {
                 unknown.push(item);
             }
@@ -200,7 +200,7 @@ impl Run<'_> {
         let Known { snapshot, stored_bytes, state, .. } = known;
         match item.size {
             Some(size) if size != stored_bytes && state != PlacementState::Removing => {
-                let why = format!("it has {size} bytes where {stored_bytes} were recorded for {snapshot}");
+                let why = format!("it has {size} bytes, but {stored_bytes} are recorded for {snapshot}");
                 self.report.leave(item.object, LeftState::Damaged, why);
             }
             _ => {
@@ -224,7 +224,7 @@ impl Run<'_> {
                 None => Ok(()),
             },
             Err(error) => {
-                tracing::warn!(backend = self.backend, object = %item.object, %error, "its base cannot be looked for");
+                tracing::warn!(backend = self.backend, object = %item.object, %error, "cannot find its base");
                 Ok(())
             }
         }
@@ -264,7 +264,7 @@ impl Run<'_> {
         if !debts.is_empty() {
             self.queue.defer_bases(debts).await?;
         }
-        let hint = "run the import again once the backend answers: it goes on where it stopped";
+        let hint = "run the import again once the backend answers; it continues where it stopped";
         down.map_or(Ok(()), |error| Err(error.hint(hint)))
     }
 

@@ -39,7 +39,7 @@ pub struct Imported {
     pub left: Vec<LeftAlone>,
     /// The snapshots in the objects that the caller named, in his order; empty if he named none.
     pub snapshots: Vec<ImportedSnapshot>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
