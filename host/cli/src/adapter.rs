@@ -18,7 +18,7 @@ use tidelock::types::Error;
 use tidelock::{AdapterInfo, Host};
 use tidelock_server::AdapterHistory;
 
-/// Enough of a digest to tell two of them apart.
+/// Enough of a digest to distinguish two.
 const SHORT: usize = "sha256:".len() + 12;
 
 #[derive(Serialize)]

@@ -36,7 +36,7 @@ async fn open(path: &Path, format: Format) -> Result<Delta, Failure> {
     }
 }
 
-/// A file whose errors say which file it is.
+/// A file whose errors contain its name.
 struct Named {
     file: std::fs::File,
     name: String,

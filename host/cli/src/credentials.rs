@@ -1,7 +1,7 @@
 //! Where the secrets of grants come from: environment variables and files that only their owner can read.
 //!
-//! Messages name the variable or the file, and in a file the line, never what stands there: a line that makes no sense
-//! may be the secret itself.
+//! Messages name the variable or the file, and in a file the line, never its content: a malformed line may be the secret
+//! itself.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `tidelock gc`: what broken-off stores left behind goes.
+//! `tidelock gc`: removes leftovers of interrupted stores.
 
 use super::arguments::Gc;
 use super::failure::Failure;

@@ -1,7 +1,7 @@
-//! `tidelock import`: the catalogue rebuilt from what a backend holds.
+//! `tidelock import`: rebuilds the catalogue from a backend.
 //!
-//! Without names it says in a line what it did, and in a table what it left alone. With names it prints the ids of what is
-//! in these objects, a line for each, and nothing else, so that a shell can take them.
+//! Without names it prints a summary line, and a table of skipped objects. With names it prints only the ids of these
+//! objects, one per line, so that a shell can take them.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
     verdict.map_or(Ok(()), |failure| Err(failure.told()))
 }
 
-/// A terminal is told how many objects there are, and is shown the bytes.
+/// A terminal shows the number of objects and the bytes.
 fn progress(bar: Arc<Bar>) -> ImportProgress {
     Arc::new(move |ImportStep { objects, done, bytes }| {
         bar.say(match done {
@@ -58,8 +58,8 @@ fn progress(bar: Arc<Bar>) -> ImportProgress {
     })
 }
 
-/// What is wrong is a failure, so that a script hears of it. What was left alone for good reason is none, unless somebody
-/// asked for it by name.
+/// Problems are failures, so that a script notices them. Objects skipped for a good reason are not, unless they were
+/// named.
 fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
     let objects = |count: u64| format!("{count} of {} {}", found.objects, plural(found.objects));
     // Without names, a table has the reasons.

@@ -1,4 +1,4 @@
-//! What the user names: images and components. What is wrong with these is bad input.
+//! Files named by the user: images and components. Problems with these are bad input.
 
 use std::path::Path;
 

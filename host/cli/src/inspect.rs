@@ -1,4 +1,4 @@
-//! `tidelock adapter inspect`: what a component is, before it is trusted with anything. Nothing of it is run.
+//! `tidelock adapter inspect`: shows a component before it is trusted. None of its code runs.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use tidelock::{GrantPreflight, NeedPreflight, Preflight};
 struct Inspected {
     #[serde(flatten)]
     found: Inspection,
-    /// What each backend of the configuration would make of it.
+    /// The verdict of each backend of the configuration.
     backends: Vec<Preflight>,
 }
 
@@ -65,7 +65,7 @@ fn describe(found: &Inspection) -> String {
     facts.to_string()
 }
 
-/// What it is made of, and how large that is before its code runs.
+/// Its parts, and their sizes before its code runs.
 fn takes(facts: &mut Facts, needs: &Needs) {
     let Needs { components, core_instances, memories, tables, .. } = needs;
     let parts = if *components == 1 { String::new() } else { format!(" in {components} components") };

@@ -1,16 +1,16 @@
-//! The command line: one file per command, and what they share.
+//! The command line: one file per command, and shared modules.
 //!
-//! | room | holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `arguments` | what can be typed |
-//! | `session` | configuration, and what the global options say |
-//! | `failure` | how a command fails: texts, the JSON object, the exit status |
+//! | `arguments` | command-line arguments |
+//! | `session` | configuration and global options |
+//! | `failure` | failures of commands: texts, the JSON object, the exit status |
 //! | `output` | standard output: one object, or text for people |
 //! | `console` | standard error: progress and logs |
 //! | `credentials` | secrets from the environment and from files |
 //! | `input` | images and components that the user names |
 //! | `sink` | where retrieved images go |
-//! | `remote` | a daemon that is talked to |
+//! | `remote` | client of a running daemon |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and

@@ -1,7 +1,7 @@
 //! Talking to a running daemon: over its Unix socket or its address.
 //!
-//! Answers are handed on as they are, so that `--json` prints what the daemon said; its problem details become the errors
-//! that they were there, with their hints and exit statuses.
+//! Answers are passed on unchanged, so that `--json` prints the daemon's answer; problem details become the original
+//! errors again, with their hints and exit statuses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -58,17 +58,17 @@ impl Daemon {
         Ok(Some(Self { client, base, token, shown: server.clone() }))
     }
 
-    /// What it answers to `GET`.
+    /// Returns the answer to `GET`.
     pub(super) async fn get(&self, path: &[&str]) -> Result<Value, Failure> {
         self.send(Method::GET, path, None).await
     }
 
-    /// What it answers to `POST`.
+    /// Returns the answer to `POST`.
     pub(super) async fn post(&self, path: &[&str]) -> Result<Value, Failure> {
         self.send(Method::POST, path, None).await
     }
 
-    /// What it answers to a component.
+    /// Returns the answer to a component.
     pub(super) async fn put(&self, path: &[&str], component: Component) -> Result<Value, Failure> {
         self.send(Method::PUT, path, Some(component)).await
     }
@@ -119,7 +119,7 @@ impl Daemon {
     }
 }
 
-/// The error that problem details tell of.
+/// Returns the error of problem details.
 fn failed(problem: &Value) -> Error {
     let text = |key: &str| problem[key].as_str();
     let kind = ErrorKind::from_name(text("kind").unwrap_or_default());

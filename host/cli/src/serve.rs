@@ -1,7 +1,7 @@
 //! `tidelock serve`: the daemon.
 //!
-//! The first SIGTERM or SIGINT lets what is under way end, for as long as the configuration says; the second cuts it.
-//! Status 0 means that nothing was cut.
+//! The first SIGTERM or SIGINT lets requests in progress end, for as long as configured; the second aborts them.
+//! Status 0 means that nothing was aborted.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: Serve, session: &Session) -> Result<(), Failu
     }
 }
 
-/// Where to listen, as configured and as the arguments say.
+/// The address, from the arguments or the configuration.
 fn place(mut service: Service, arguments: &Serve) -> Result<Service, Failure> {
     let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
     if let Some(file) = &arguments.token_file {

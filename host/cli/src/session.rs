@@ -1,4 +1,4 @@
-//! What all commands start from: the configuration and the global options.
+//! The common start of all commands: the configuration and the global options.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Session {
         })
     }
 
-    /// The host, for a command about a snapshot that should be there: in a directory where nothing was ever stored it
-    /// says so, rather than making an empty store there and finding nothing in it.
+    /// Opens the host, for a command about an existing snapshot: fails in a directory without a store, rather than
+    /// creating an empty one and finding nothing in it.
     pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
         let nowhere = |path: &str| !Path::new(path).exists();
         if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
@@ -76,8 +76,8 @@ impl Session {
         self.open().await
     }
 
-    /// The host of this configuration. Its backends are opened by what needs them, so that a command asks for no more
-    /// credentials than it uses.
+    /// Opens the host of this configuration. Backends are opened on demand, so that a command needs no more credentials
+    /// than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         Ok(Host::open_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }

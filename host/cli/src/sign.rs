@@ -1,5 +1,5 @@
-//! `tidelock adapter keygen`, `sign`, `verify` and `embed`: what a publisher does with a component, and what an operator
-//! can check by hand.
+//! `tidelock adapter keygen`, `sign`, `verify` and `embed`: for publishers of components, and for operators who verify
+//! them by hand.
 //!
 //! A secret key is in one file that only its owner can read. It is never printed, and its text is wiped from memory.
 
@@ -61,7 +61,7 @@ pub(super) async fn sign(arguments: &Sign, session: &Session) -> Result<(), Fail
             .hint(error.advice().unwrap_or_default())
     };
     let signature = SecretKey::from_text(&text).map_err(named)?.sign(digest);
-    // Signatures of what the file held before are of no use to anybody.
+    // Signatures of the file's previous content are useless.
     let mut all: Vec<Signature> = component.signatures.into_iter().filter(|one| one.verifies(digest)).collect();
     let key = signature.key.to_string();
     if !all.contains(&signature) {
@@ -134,7 +134,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
     let write = || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".tmp").tempfile_in(folder)?;
-        // What a component and its signatures say is no secret: readable as any file that is made.
+        // A component and its signatures are not secret: readable like any created file.
         rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;

@@ -1,4 +1,4 @@
-//! `tidelock verify`: whether the backends still hold what was stored.
+//! `tidelock verify`: checks that the backends still hold the snapshots.
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
         Some(text) => Some(host.find(text).await?),
         None => None,
     };
-    // How many bytes there are is known beforehand only of one snapshot with one placement.
+    // The number of bytes is known beforehand only for one snapshot with one placement.
     let bar = session.console.bar("verifying", None);
     let found = host.verify(id, arguments.deep, bar.progress()).await?;
     drop(bar);
@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
     verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
 }
 
-/// What is wrong is a failure, so that a script hears of it.
+/// Problems are failures, so that a script notices them.
 fn verdict(found: &Verification) -> Option<Error> {
     let objects = |count: usize| format!("{count} of {} {}", found.checked, plural(found.checked));
     if !found.bad.is_empty() {

@@ -3,8 +3,8 @@
 //!
 //! > The adapter steers, the host hauls.
 //!
-//! A [`Host`] stores images and gives them back. Which backend holds them, and how that backend is asked, is decided by
-//! an adapter in the sandbox; sockets, files, credentials, hashing and checking are the host's.
+//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests go to a backend; the host
+//! does sockets, files, credentials, hashing and verification.
 //!
 //! ```no_run
 //! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};
@@ -24,9 +24,9 @@
 //! The library has no globals, reads no environment variables and starts no runtime: call it from any Tokio runtime that
 //! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
 //!
-//! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
+//! The modules, from the lowest level up (a module imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
 //! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`], then [`runtime`], then
-//! [`connector`], whose front door is re-exported here. The crate `tidelock-server` puts it behind HTTP.
+//! [`connector`], whose public interface is re-exported here. The crate `tidelock-server` serves it over HTTP.
 
 pub mod builtin;
 pub mod catalogue;

@@ -104,7 +104,7 @@ pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -
     )
 )]
 pub(super) async fn history(State(shared): State<Shared>, Named(name): Named) -> Result<Json<AdapterHistory>, Problem> {
-    // What served before the start is only known once it is open.
+    // The history before the start is only known once the backend is open.
     shared.host.open_backend(&name).await?;
     let history = shared.host.history(&name)?;
     Ok(Json(AdapterHistory { backend: name, history }))

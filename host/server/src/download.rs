@@ -1,12 +1,11 @@
 //! Giving a snapshot, or a part of it.
 //!
-//! The head of the response is written once the first backend has opened the object; from then on a failure can only be
-//! told by breaking the connection. Every byte was checked before it is sent. The entity tag is the id: equal tags are
-//! equal bytes, for ever.
+//! The response head is written once the first backend has opened the object; a later failure can only be reported by
+//! closing the connection. Every byte is verified before it is sent. The entity tag is the id: equal tags mean equal
+//! bytes, for ever.
 //!
-//! One range is served as RFC 9110 says. A `Range` of another unit is ignored; one that is malformed, that lies past the
-//! end, or that asks for several parts at once is answered with 416: whoever wants a part does not want all of a large
-//! image instead.
+//! One range is served, as RFC 9110 defines. A `Range` of another unit is ignored; a malformed one, one past the end, and
+//! several ranges are answered with 416: a client that wants a range does not want all of a large image instead.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -186,7 +185,7 @@ impl http_body::Body for Download {
                 if self.body.remaining() == Some(0)
                     && let Some(running) = self.running.take()
                 {
-                    // Whoever sends it knows its length and does not ask for the end.
+                    // hyper knows the length and does not poll for the end.
                     running.end(None);
                 }
                 Some(Ok(Frame::data(bytes)))

@@ -1,4 +1,4 @@
-//! What a request says beside its body, with mistakes as problem details.
+//! Parameters of requests beside the body, with errors as problem details.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};

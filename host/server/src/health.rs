@@ -1,4 +1,4 @@
-//! Whether the daemon lives, whether it is ready, what it counts, and what it offers.
+//! Liveness, readiness, metrics, and the OpenAPI document.
 
 use axum::Json;
 use axum::extract::State;

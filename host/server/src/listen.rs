@@ -1,9 +1,9 @@
-//! Sockets: who may open them, and what becomes of a stale one.
+//! Sockets: their permissions, and replacing stale ones.
 //!
-//! A Unix socket has mode 0600 from before anybody can connect: it is made, restricted, and only then listened on. What a
-//! dead process left at its path is replaced; where a living one answers, this is an error. Two that start at once are
-//! kept apart by a lock on `PATH.lock`, which is held as long as the socket is there and is left behind empty: removing it
-//! would let two hold it.
+//! A Unix socket has mode 0600 before any client can connect: it is created, restricted, and only then listened on. A
+//! stale socket of a dead process is replaced; if a live one answers, this is an error. Concurrent starts are
+//! serialised by a lock on `PATH.lock`, which is held while the socket exists and is left behind empty: removing it
+//! would allow two holders.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -23,11 +23,11 @@ use tidelock::types::{Error, Result, blocking};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A place where clients come in.
+/// A listening socket.
 pub(super) enum Listener {
     Unix {
         listener: UnixListener,
-        /// Removes the socket when it goes.
+        /// Removes the socket when dropped.
         _place: Place,
     },
     Tcp(TcpListener),
@@ -40,7 +40,7 @@ pub(super) enum Stream {
 }
 
 impl Listener {
-    /// Opens it, and says where it is: `unix:/path`, or `http://address:port`.
+    /// Opens the socket and returns its address: `unix:/path`, or `http://address:port`.
     pub(super) async fn open(listen: &Listen) -> Result<(Self, String)> {
         match listen {
             Listen::Unix(path) => {
@@ -71,11 +71,11 @@ impl Listener {
 }
 
 impl Listener {
-    /// Gives the place up, and the clients who had knocked by then: closing a socket resets those that nobody accepted.
+    /// Closes the socket and returns the clients that had connected by then: closing resets connections not yet accepted.
     pub(super) fn close(self) -> Vec<Stream> {
         let waiting = match self {
             Self::Unix { listener, _place: place } => {
-                // First, so that nobody knocks who would not be heard.
+                // First, so that no further client connects in vain.
                 drop(place);
                 let next = |listener: &std::os::unix::net::UnixListener| {
                     let (stream, _) = listener.accept()?;
@@ -97,7 +97,7 @@ impl Listener {
     }
 }
 
-/// Those who wait to be accepted; the sockets do not block, so the first error means that there are no more.
+/// Accepts pending connections; the sockets do not block, so the first error means that there are no more.
 fn knocked(mut next: impl FnMut() -> io::Result<Stream>) -> Vec<Stream> {
     std::iter::from_fn(|| next().ok()).take(BACKLOG as usize).collect()
 }
@@ -124,7 +124,7 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The lock is given back after this, so that nobody else's socket is removed.
+        // The lock is released after this, so that no other process's socket is removed.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -159,7 +159,7 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Makes room: removes a socket that nobody listens on.
+/// Removes a stale socket.
 fn clear(path: &Path) -> Result<()> {
     let fail = |error: io::Error| Error::io(path.display(), error);
     match std::fs::symlink_metadata(path) {

@@ -1,5 +1,5 @@
-//! What Prometheus reads, in the OpenMetrics text format. Labels have few values: operations, kinds of failure, statuses
-//! and the names of backends, never what a client sends.
+//! Metrics in the OpenMetrics text format. Labels have few values: operations, kinds of failure, statuses
+//! and the names of backends, never input of a client.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidelock::AdapterInfo;
 use tidelock::types::{Error, ErrorKind};
 
-/// The media type of what [`Metrics::text`] gives.
+/// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds: from an object in a local folder to an image over a slow line.

@@ -1,16 +1,16 @@
-//! Failures as problem details (RFC 9457): what the command line prints under `error`, and a status.
+//! Failures as problem details (RFC 9457): the same as `error` of the command line, and a status.
 //!
 //! | kind | status |
 //! | --- | --- |
 //! | `invalid` | 400 |
 //! | `denied` | 403 |
-//! | `not-found` | 404; 502 if a backend lost what it should have |
-//! | `conflict`, `archived` | 409; with `Retry-After` while a restore is under way |
+//! | `not-found` | 404; 502 if a backend lost an object |
+//! | `conflict`, `archived` | 409; with `Retry-After` during a restore |
 //! | `rate-limited` | 429, with `Retry-After` |
 //! | `unsupported` | 501 |
-//! | `corrupt`, `trapped`, `limit` | 502: the fault lies behind the daemon |
+//! | `corrupt`, `trapped`, `limit` | 502: the fault is behind the daemon |
 //! | `unavailable`, `cancelled` | 503 |
-//! | `timed-out` | 504; 408 if the client was waited for |
+//! | `timed-out` | 504; 408 if the client stalled |
 //! | `insufficient-balance` | 507 |
 //! | `other` | 500 |
 

@@ -1,4 +1,4 @@
-//! Which request goes where, who may make it, and the document that says so.
+//! Routing, authorization, and the OpenAPI document.
 //!
 //! A route and its entry in the OpenAPI document come from one macro, so that neither can be without the other.
 
@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::{adapters, download, health, snapshots};
 use tidelock::types::Error;
 
-/// What anybody may ask.
+/// Paths without a token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Bytes.
@@ -33,7 +33,7 @@ pub(super) struct Binary(String);
 #[into_params(parameter_in = Path)]
 #[allow(dead_code)]
 pub(super) struct Id {
-    /// A snapshot's id, the beginning of one if only one begins so, or the name that a snapshot was given.
+    /// A snapshot id, an unambiguous prefix of one, or the name of a snapshot.
     id: String,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Name {
     name: String,
 }
 
-/// What of a snapshot, and when.
+/// Headers of a request for a snapshot.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
@@ -62,7 +62,7 @@ pub(super) struct Conditions {
     if_none_match: Option<String>,
 }
 
-/// What goes with a component.
+/// Headers of a component.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
@@ -109,7 +109,7 @@ fn about() -> OpenApi {
         .build()
 }
 
-/// The OpenAPI document of everything that the daemon offers, as JSON: what `/openapi.json` answers.
+/// Returns the OpenAPI document of the daemon as JSON, as `/openapi.json` does.
 pub fn document() -> String {
     let mut text = documented().into_openapi().to_pretty_json().unwrap_or_default();
     text.push('\n');
@@ -135,7 +135,7 @@ async fn not_allowed(method: Method, uri: Uri) -> Problem {
     Problem::from(error.hint("see /openapi.json for the methods")).status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
-/// Lets requests with the token through, counts and logs what came of them.
+/// Lets requests with the token through, and counts and logs their outcomes.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = if may(&shared, &path, request.headers()) {

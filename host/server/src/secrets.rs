@@ -1,4 +1,4 @@
-//! Secrets in files: read only if nobody but the owner can read them. Messages name the file, never what is in it.
+//! Secrets in files: read only if no other user can read them. Messages name the file, never its content.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,7 +15,7 @@ const LARGEST: u64 = 64 << 10;
 /// The fewest bytes of a token that clients send. 16 random bytes as text have more.
 const SHORTEST_TOKEN: usize = 16;
 
-/// The text of a file that nobody else can read. The hint is for a file that cannot be read at all.
+/// Reads a file that only its owner can read. The hint is for a file that cannot be read at all.
 ///
 /// # Errors
 /// `invalid`, whatever is wrong: the user has named a file that will not do.
@@ -41,7 +41,7 @@ pub fn read_private(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
 /// The token in a file, without the space around it.
 ///
 /// # Errors
-/// As [`read_private`]; `invalid` for what cannot be sent in a header, or could be guessed.
+/// As [`read_private`]; `invalid` for a token that cannot be sent in a header, or could be guessed.
 pub fn read_token(path: &Path) -> Result<Zeroizing<String>> {
     let hint = "create a random one: (umask 077; head -c 32 /dev/urandom | base64 >FILE)";
     let text = read_private(path, hint)?;
@@ -57,8 +57,8 @@ pub fn read_token(path: &Path) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(token.to_owned()))
 }
 
-/// What a token is compared with: its digest. Comparing digests takes the same time wherever they differ (`blake3::Hash`
-/// sees to that), and tells nothing of the token's length.
+/// The digest with which a token is compared. Comparing digests takes constant time (`blake3::Hash` ensures
+/// that), and does not reveal the token's length.
 pub(super) struct Token(blake3::Hash);
 
 impl Token {

@@ -53,7 +53,7 @@ impl Body {
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
             if all.is_empty() && self.remaining() == Some(0) && chunk.len() <= limit {
-                // Let the stream say that it has ended.
+                // Let the stream reach its end.
                 return match self.next().await {
                     None => Ok(chunk),
                     Some(Err(error)) => Err(error),

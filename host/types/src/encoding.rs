@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Error, Result};
 
-/// How the bytes of a snapshot lie in an object. Whoever reads an object dispatches on this.
+/// The encoding of a snapshot's bytes in an object. Readers dispatch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {

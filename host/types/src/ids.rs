@@ -1,4 +1,4 @@
-//! Names: `SnapshotId`, which says what the bytes are, and `ObjectId`, which says where a backend keeps them.
+//! Names: `SnapshotId` identifies bytes, `ObjectId` an object of a backend.
 //!
 //! The text of a `SnapshotId` is `tl1` and 52 characters of RFC 4648 base32 in lower case without padding: 256 bits,
 //! followed by four zero bits that are checked, so that every id has exactly one text. How the 256 bits come about is
@@ -101,7 +101,7 @@ impl serde::Serialize for SnapshotId {
 pub struct ObjectId(String);
 
 impl ObjectId {
-    /// The most bytes that an object id has: what S3 allows for a key.
+    /// The maximum length of an object id in bytes: that of an S3 key.
     pub const MAX_LEN: usize = 1024;
 
     /// Checks a name that came from outside.

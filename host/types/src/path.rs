@@ -6,11 +6,11 @@ use crate::{Error, Result};
 const LONGEST_PATH: usize = 4095;
 /// The longest part of one, in bytes (Linux's `NAME_MAX`).
 const LONGEST_NAME: usize = 255;
-/// What the names of temporary files and of their directory begin with.
+/// The prefix of temporary files and of their directory.
 pub const TEMPORARY: &str = ".tmp";
 
-/// Checks the text of a path: relative, `/`-separated, without an empty, `.` or `..` part, without a part that begins
-/// with `.tmp`, at most 4,095 bytes with parts of at most 255, and without a zero byte. What it leads to is checked when
+/// Checks the text of a path: relative, `/`-separated, without an empty, `.` or `..` component, without a component that
+/// begins with `.tmp`, at most 4,095 bytes with components of at most 255, and without a zero byte. Links are checked when
 /// it is opened.
 ///
 /// # Errors

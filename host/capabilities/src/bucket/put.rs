@@ -1,4 +1,4 @@
-//! Storing: one request for what is small, parts at once for what is not.
+//! Storing: one request for small objects, concurrent parts for large ones.
 
 use std::sync::Arc;
 

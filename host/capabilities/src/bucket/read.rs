@@ -20,7 +20,7 @@ impl BucketInner {
     pub(super) async fn get(self: &Arc<Self>, key: &str, range: ByteRange) -> Result<Object> {
         let full = self.full_key(key)?;
         if range.end.is_some_and(|end| end <= range.start) {
-            // No header says "nothing".
+            // No header means "nothing".
             return self.get_nothing(key, range).await;
         }
         // Services read these numbers as signed ones, and no object reaches so far.
@@ -39,7 +39,7 @@ impl BucketInner {
         }
     }
 
-    /// A range that holds nothing, or lies beyond the end: the size decides.
+    /// An empty range, or one past the end: the size decides.
     async fn get_nothing(&self, key: &str, range: ByteRange) -> Result<Object> {
         let info = self.head(key).await?;
         match range.within(info.size)? {

@@ -1,7 +1,7 @@
-//! Recording what a backend was found to hold: the catalogue rebuilt, or brought up to date, from objects alone.
+//! Recording objects found on a backend: rebuilds a catalogue, or completes it, from objects alone.
 //!
-//! What is recorded already counts for more than what an object says of itself: an import adds, and takes nothing away but
-//! a name that an older snapshot had.
+//! Existing records take precedence over an object's metadata: an import adds, and removes nothing except a name from an
+//! older snapshot.
 
 use std::collections::HashSet;
 
@@ -10,20 +10,20 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::{Catalogue, NewPlacement, NewSnapshot, PlacementState, now, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
-/// An object whose bytes were read, with what they are.
+/// An object whose bytes were read, with its identity.
 #[derive(Debug, Clone)]
 pub struct Adopted {
     /// The snapshot in it. Its base and name are taken where nothing better is known.
     pub snapshot: NewSnapshot,
     /// Its placements.
     pub placement: NewPlacement,
-    /// What the backend says that it is a change against, by the backend's name; goes before the snapshot's `base`.
+    /// The base in the backend's own terms, by the backend's name; takes precedence over the snapshot's `base`.
     pub base: Option<ObjectId>,
-    /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
+    /// Time of the store (seconds since 1970-01-01 UTC), if the backend reports it.
     pub stored: Option<u64>,
 }
 
-/// What the catalogue knows of an object that a backend holds.
+/// The catalogue's record of an object on a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// The snapshot in it.
@@ -36,21 +36,21 @@ pub struct Known {
     pub has_base: bool,
 }
 
-/// What the catalogue knows of some objects at one moment.
+/// The catalogue's records of some objects at one moment.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// Of each, in the order in which they were asked for.
+    /// One per object, in the order of the request.
     pub known: Vec<Option<Known>>,
     /// The keys of all stores on the backend that have begun and not ended.
     pub under_way: HashSet<String>,
 }
 
 impl Catalogue {
-    /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is
-    /// neither known nor under way, is not about to become known by the store that made it.
+    /// Returns the records of objects of a backend, all at one moment: an object that was visible before this call, and is
+    /// neither known nor under way, is not about to become known through the store that created it.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn standing(&self, backend: &str, objects: Vec<ObjectId>) -> Result<Standing> {
         let backend = backend.to_owned();
         self.with(move |db| {
@@ -67,11 +67,11 @@ impl Catalogue {
     /// Records objects, all or none of them. Gives for each whether its base is still unknown although the backend names
     /// one.
     ///
-    /// A snapshot that is known keeps its time, its base and its name. A name goes to the snapshot that was stored last
-    /// under it. An object that is known by now is left as it is.
+    /// A known snapshot keeps its time, base and name. A name goes to the snapshot that was stored last under it. An object
+    /// that is known by now is left unchanged.
     ///
     /// # Errors
-    /// `conflict` if a snapshot is known with another size; what the database says.
+    /// `conflict` if a snapshot is recorded with another size; errors of the database.
     pub async fn adopt(&self, objects: Vec<Adopted>) -> Result<Vec<bool>> {
         self.change(move |db| objects.iter().map(|object| adopt(db, object)).collect()).await
     }
@@ -80,7 +80,7 @@ impl Catalogue {
     /// Where either is not known, nothing happens.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn link(&self, backend: &str, pairs: Vec<(ObjectId, ObjectId)>) -> Result<()> {
         let backend = backend.to_owned();
         self.change(move |db| {

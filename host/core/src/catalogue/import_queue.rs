@@ -1,7 +1,7 @@
-//! A list of objects that may be longer than memory: what an import has to do, in the order in which it was stored.
+//! The import queue: a list of objects in the order of their times, which may be larger than memory.
 //!
-//! It lies in a database of its own that SQLite keeps in its folder for temporary files and that is gone when it is closed,
-//! however the process ends. Nothing in it is worth a sync: an import that was cut short lists its backend again.
+//! It is a separate database in SQLite's directory for temporary files, and is deleted when it is closed, however the
+//! process ends. It is never synced: an interrupted import lists its backend again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +10,8 @@ use rusqlite::{Connection, Row};
 use super::sql;
 use crate::types::{InventoryEntry, ObjectId, Result, blocking};
 
-/// `found` is what came, `items` the same in order. The last part of a name decides among objects of one second, since
-/// that is where hosts put their keys, which begin with the time.
+/// `found` has the listing, `items` the same in order. The last component of a name orders objects of one second: it
+/// has the key, which begins with the time.
 const SCHEMA: &str = "
 PRAGMA journal_mode = off;
 PRAGMA synchronous = off;
@@ -46,7 +46,7 @@ pub struct ImportItem {
     pub object: ObjectId,
     /// Its bytes, if it was listed and not named.
     pub size: Option<u64>,
-    /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
+    /// Time of the store (seconds since 1970-01-01 UTC), if the backend reports it.
     pub modified: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ impl ImportQueue {
     /// An empty one.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn new() -> Result<Self> {
         let connection = blocking(|| {
             // An empty name is a temporary file of SQLite's own: https://sqlite.org/inmemorydb.html
@@ -68,7 +68,7 @@ impl ImportQueue {
     /// Adds objects that were listed; one that is there already stays as it is. Gives how many are new.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn add(&self, entries: Vec<InventoryEntry>) -> Result<usize> {
         self.with(move |db| {
             let change = db.transaction().map_err(sql)?;
@@ -92,10 +92,10 @@ impl ImportQueue {
         .await
     }
 
-    /// Puts what was listed into order: oldest first, what says no time before all.
+    /// Sorts the listing: oldest first, objects without a time before all others.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn sort(&self) -> Result<()> {
         self.with(|db| {
             db.execute_batch(
@@ -108,10 +108,10 @@ impl ImportQueue {
         .await
     }
 
-    /// Adds objects that somebody named, in his order.
+    /// Adds named objects in the given order.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn name(&self, objects: Vec<ObjectId>) -> Result<()> {
         self.with(move |db| {
             let mut insert = db.prepare("INSERT INTO items (object) VALUES (?1)").map_err(sql)?;
@@ -123,7 +123,7 @@ impl ImportQueue {
     /// How many items there are.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn len(&self) -> Result<u64> {
         self.with(|db| db.query_row("SELECT count(*) FROM items", [], |row| row.get(0)).map_err(sql)).await
     }
@@ -131,7 +131,7 @@ impl ImportQueue {
     /// At most `limit` items after the one of this number, in order.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn page(&self, after: u64, limit: u32) -> Result<Vec<ImportItem>> {
         self.with(move |db| {
             let mut query = db
@@ -157,7 +157,7 @@ impl ImportQueue {
     /// Notes that the base of an item is known by its backend's name alone.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn defer_bases(&self, debts: Vec<(u64, ObjectId)>) -> Result<()> {
         self.with(move |db| {
             let change = db.transaction().map_err(sql)?;
@@ -175,7 +175,7 @@ impl ImportQueue {
     /// At most `limit` of the items for which that was noted, after the one of this number: number, object and base.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn deferred_bases(&self, after: u64, limit: u32) -> Result<Vec<(u64, ObjectId, ObjectId)>> {
         self.with(move |db| {
             let mut query = db
@@ -203,7 +203,7 @@ impl ImportQueue {
     }
 }
 
-/// SQLite's integers have 63 bits; a backend may say anything.
+/// SQLite's integers have 63 bits; a backend can report any value.
 fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

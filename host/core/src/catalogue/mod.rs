@@ -1,12 +1,12 @@
-//! What is where: snapshots, the objects that hold them, stores that are under way, and which adapters have served.
+//! Records of snapshots, the objects that hold them, stores in progress, and the swap log.
 //!
 //! One SQLite file, in WAL mode, opened by path and shared by any number of processes on one machine (the file must not
 //! lie on a network file system: WAL needs shared memory). Every commit is on disk when the call returns
 //! (`synchronous=FULL`): a placement that was reported is never forgotten, since forgetting one loses a snapshot.
 //!
-//! A store goes: [`Catalogue::begin_intent`] before the first byte leaves, then the backend's receipts, then
-//! [`Catalogue::commit`], which records the snapshot and its placements and removes the intent in one transaction. What
-//! a crash leaves is an intent whose [`Owner`] is dead, never a placement without an object.
+//! A store calls [`Catalogue::begin_intent`] before the first byte leaves, then gets the backends' receipts, then calls
+//! [`Catalogue::commit`], which records the snapshot and its placements and removes the intent in one transaction. A
+//! crash leaves an intent whose [`Owner`] is dead, never a placement without an object.
 //!
 //! Calls run on blocking threads, one at a time; the lock is never held across an await. A call whose future is dropped
 //! still runs to its end, so dropping one never leaves half a change.
@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub size: u64,
     /// The snapshot that it was made from. For information: it may be gone.
     pub base: Option<SnapshotId>,
-    /// What somebody called it. Names need not be unique.
+    /// Its name. Names need not be unique.
     pub name: Option<String>,
     /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
@@ -66,7 +66,7 @@ pub struct NewSnapshot {
     pub size: u64,
     /// The snapshot that it was made from.
     pub base: Option<SnapshotId>,
-    /// What to call it.
+    /// Its name.
     pub name: Option<String>,
     /// Its segment digests, one after the other (`SegmentDigests::to_bytes`). Opaque here.
     pub segments: Vec<u8>,
@@ -102,7 +102,7 @@ impl PlacementState {
 /// The fact that an object on a backend holds a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// What it holds.
+    /// The snapshot that it holds.
     pub snapshot: SnapshotId,
     /// On which backend.
     pub backend: String,
@@ -131,7 +131,7 @@ pub struct NewPlacement {
     pub stored_bytes: u64,
 }
 
-/// A store that was begun and neither committed nor given up.
+/// A store that was begun and neither committed nor ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// The key under which the object was announced to the backend.
@@ -149,7 +149,7 @@ pub struct Intent {
 pub struct SnapshotPage {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,
-    /// Give this to the next call; `None` when there is no more.
+    /// The cursor of the next page; `None` on the last one.
     pub next: Option<u64>,
 }
 
@@ -160,9 +160,9 @@ pub struct Stats {
     pub snapshots: u64,
     /// The sum of their logical bytes.
     pub logical_bytes: u64,
-    /// Stores under way, or left by a crash.
+    /// Stores in progress, or left by a crash.
     pub intents: u64,
-    /// What each backend holds, by name.
+    /// Totals of each backend, by name.
     pub backends: Vec<BackendStats>,
 }
 
@@ -183,8 +183,8 @@ impl Catalogue {
     /// Opens the file, and makes it (and its directory) if there is none. Older schemas are brought up to date.
     ///
     /// # Errors
-    /// `corrupt` for a damaged file, `invalid` for a file that is something else, `unsupported` for one that a newer
-    /// version wrote, `denied` or `unavailable` for what the operating system refuses.
+    /// `corrupt` for a damaged file, `invalid` for a file that is not a catalogue, `unsupported` for one of a newer
+    /// version, `denied` or `unavailable` for errors of the operating system.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
@@ -221,7 +221,7 @@ impl std::fmt::Debug for Catalogue {
     }
 }
 
-/// What to do about a damaged file.
+/// The hint for a damaged file.
 fn damaged(path: &Path) -> String {
     format!(
         "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \

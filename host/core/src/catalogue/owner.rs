@@ -1,8 +1,8 @@
-//! Who is alive: a lock file for each running host.
+//! Liveness of hosts: a lock file for each running one.
 //!
-//! An [`Owner`] is a file in a directory (`data_dir/run`) that is locked with `flock` as long as the host lives. The
-//! kernel takes the lock away when the process ends, however it ends, so an intent whose owner's file is gone or can be
-//! locked belongs to nobody. Process ids would not do: they are used again, and a container sees others than its host.
+//! An [`Owner`] is a file in a directory (`data_dir/run`) that is locked with `flock` while the host lives. The
+//! kernel releases the lock when the process ends, however it ends, so an intent whose owner's file is gone or can be
+//! locked is a leftover. Process ids would not do: they are reused, and differ between a container and its host.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ impl Owner {
     /// Makes a sign of life in `directory`, which is made if it is not there. Waits for nothing but the disk.
     ///
     /// # Errors
-    /// What the operating system refuses; `unsupported` where files cannot be locked.
+    /// Errors of the operating system; `unsupported` if files cannot be locked.
     pub fn acquire(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|error| Error::io(directory.display(), error))?;
         loop {
@@ -47,11 +47,11 @@ impl Owner {
         &self.name
     }
 
-    /// Whether the owner of this name lives. A failure to find out counts as alive: what is taken for dead is cleaned
-    /// up, and cleaning up after the living destroys data.
+    /// Returns whether the owner of this name lives. A failed check counts as alive: leftovers of dead owners are removed,
+    /// and removing those of a living one destroys data.
     pub fn is_alive(directory: &Path, name: &str) -> bool {
         match File::open(file_of(directory, name)) {
-            // Shared, so that several who ask do not take each other for the owner.
+            // Shared, so that concurrent checks do not mistake each other for the owner.
             Ok(file) => file.try_lock_shared().is_err(),
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         }
@@ -60,7 +60,7 @@ impl Owner {
     /// Removes the files of owners that do not live. Gives how many there were.
     ///
     /// # Errors
-    /// What the operating system refuses; a directory that is not there has none.
+    /// Errors of the operating system; a missing directory is not one.
     pub fn sweep(directory: &Path) -> Result<usize> {
         let fail = |error| Error::io(directory.display(), error);
         let entries = match std::fs::read_dir(directory) {
@@ -81,7 +81,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // While the lock is held, so that nobody else can have made this file theirs. If it fails, a sweep does it.
+        // While the lock is held, so that no other process can take over the file. If it fails, a sweep removes it.
         let _ = std::fs::remove_file(&self.path);
     }
 }

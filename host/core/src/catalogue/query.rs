@@ -12,7 +12,7 @@ impl Catalogue {
     /// The snapshot of this id, if it is known.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
         self.with(move |db| {
             let found = snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?;
@@ -24,7 +24,7 @@ impl Catalogue {
     /// The segment digests of a snapshot as they were recorded, one after the other.
     ///
     /// # Errors
-    /// `not-found`; what the database says.
+    /// `not-found`; errors of the database.
     pub async fn segments(&self, id: SnapshotId) -> Result<Vec<u8>> {
         self.with(move |db| {
             db.prepare_cached("SELECT segments FROM snapshots WHERE id = ?1")
@@ -60,12 +60,12 @@ impl Catalogue {
     /// At most `limit` snapshots in the order in which they were first stored, after the page that gave `after`.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
         let limit = limit.clamp(1, 10_000);
         self.with(move |db| {
             let after = after.unwrap_or(0);
-            // One more than asked for tells whether there is more.
+            // One more than requested shows whether there is a next page.
             let mut found = snapshots(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;
             let more = found.len() > limit;
             found.truncate(limit);
@@ -75,10 +75,10 @@ impl Catalogue {
         .await
     }
 
-    /// The snapshots of exactly so many bytes. Where there are none, new bytes of that length are a new snapshot.
+    /// Returns the snapshots of exactly this size. If there are none, new bytes of that length are a new snapshot.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn by_size(&self, size: u64) -> Result<Vec<SnapshotId>> {
         self.with(move |db| {
             let mut query = db.prepare_cached("SELECT id FROM snapshots WHERE size = ?1 ORDER BY seq").map_err(sql)?;
@@ -91,23 +91,23 @@ impl Catalogue {
     /// Where a snapshot is, in any state, in the order in which it was placed.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY rowid", [id.as_bytes().as_slice()])).await
     }
 
-    /// Every placement in a state, for example the removals that a crash cut short.
+    /// Returns every placement in a state, for example interrupted removals.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE state = ?1 ORDER BY rowid", [state.name()])).await
     }
 
-    /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
+    /// Returns the snapshot in an object of a backend, if it is known: gc calls this for every object that it finds.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {
         let (backend, object) = (backend.to_owned(), object.clone());
         self.with(move |db| {
@@ -117,11 +117,11 @@ impl Catalogue {
         .await
     }
 
-    /// The stores whose owner does not live any more. `is_alive` is asked once for each owner, on a blocking thread;
+    /// Returns the stores whose owner is dead. `is_alive` is called once per owner, on a blocking thread;
     /// see [`super::Owner::is_alive`].
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn stale_intents(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<Intent>> {
         let all = self.with(|db| {
             let mut query = db
@@ -151,7 +151,7 @@ impl Catalogue {
     /// How much there is.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn stats(&self) -> Result<Stats> {
         self.with(|db| {
             // One transaction, so that the numbers belong together.

@@ -1,6 +1,6 @@
 //! The tables, their versions, and opening a file.
 //!
-//! `PRAGMA application_id` says whose file it is and `PRAGMA user_version` which schema it has. Each step of
+//! `PRAGMA application_id` identifies the file and `PRAGMA user_version` its schema. Each step of
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
 use std::path::Path;
@@ -99,8 +99,8 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(path, flags).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
-    // Whose file it is has to be known before anything is written to it. In one transaction: another process may be
-    // making the tables at this moment, and half of them would look like somebody else's.
+    // The file is identified before anything is written to it. In one transaction: another process may be creating the
+    // tables at this moment, and half of them would look like another program's.
     ours(&connection.transaction().map_err(sql)?)?;
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;

@@ -1,7 +1,7 @@
 //! Which adapters have served which backend: one row for each change and for each component that was refused.
 //!
-//! The catalogue does not know what the words in a row mean; it keeps their order, gives generations their numbers, and
-//! makes sure that what a row needs on disk is put there and taken away by one process at a time.
+//! The catalogue does not interpret the fields of a row; it keeps their order, numbers generations, and ensures that the
+//! files of rows are created and removed by one process at a time.
 
 use rusqlite::{Row, Transaction, TransactionBehavior};
 
@@ -11,7 +11,7 @@ use crate::types::Result;
 /// One row of the history of a backend's adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwapRow {
-    /// What happened.
+    /// The event.
     pub event: String,
     /// The generation that serves from here on; `None` if nothing changed.
     pub generation: Option<u64>,
@@ -23,7 +23,7 @@ pub struct SwapRow {
     pub version: String,
     /// When (seconds since 1970-01-01 UTC).
     pub at: u64,
-    /// Who did it.
+    /// The origin of the swap.
     pub by: String,
     /// The digest that served before.
     pub previous: Option<String>,
@@ -41,7 +41,7 @@ impl Catalogue {
     /// The rows of a backend, oldest first.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn swaps(&self, backend: &str) -> Result<Vec<SwapRow>> {
         let backend = backend.to_owned();
         self.with(move |db| {
@@ -52,12 +52,12 @@ impl Catalogue {
         .await
     }
 
-    /// Adds a row and forgets all but the last `keep` of the backend, and the one that says what serves. A row with a
+    /// Adds a row and removes all but the last `keep` of the backend, and the one of the current generation. A row with a
     /// generation gets the next number. `settle` runs within the transaction: if it fails, nothing is written, and no
-    /// other process changes a row or runs a `settle` or a `sweep` meanwhile. The row is given back as it was written.
+    /// other process changes a row or runs a `settle` or a `sweep` meanwhile. Returns the row as written.
     ///
     /// # Errors
-    /// Those of `settle`; what the database says.
+    /// Those of `settle`; errors of the database.
     pub async fn add_swap(
         &self,
         backend: &str,
@@ -84,11 +84,11 @@ impl Catalogue {
         .await
     }
 
-    /// Gives all rows, oldest first, with their backends, to a function that takes away what none of them needs, while
+    /// Calls a function with all rows, oldest first, and their backends, to remove files without a row, while
     /// no other process changes them.
     ///
     /// # Errors
-    /// Those of the function; what the database says.
+    /// Those of the function; errors of the database.
     pub async fn sweep_swaps<T: Send + 'static>(
         &self,
         sweep: impl FnOnce(Vec<(String, SwapRow)>) -> Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Real files, several connections, and what happens when a file is not as it should be.
+//! Tests on real files, with several connections, and with damaged files.
 
 use proptest::prelude::*;
 
@@ -111,7 +111,7 @@ async fn removal_goes_step_by_step() {
     assert_eq!(kind(catalogue.mark_placement("local", &object("a"), PlacementState::Bad).await), "not-found");
     catalogue.remove_snapshot(id(1)).await.unwrap();
     assert_eq!(kind(catalogue.remove_snapshot(id(1)).await), "not-found");
-    // What was made from it stays, and goes on naming it.
+    // Snapshots based on it stay, and keep naming it.
     assert_eq!(catalogue.get(id(2)).await.unwrap().unwrap().base, Some(id(1)));
 }
 
@@ -131,7 +131,7 @@ async fn snapshots_are_found_by_what_people_type() {
     for unknown in ["", "tl1", &text[..6], "tl1!!!!!!!!", "nobody", &id(99).to_string(), &"x".repeat(1000)] {
         assert_eq!(kind(catalogue.find(unknown).await), "not-found", "{unknown}");
     }
-    // A name passes on to the latest that was given it.
+    // A name goes to the latest snapshot stored under it.
     assert_eq!(catalogue.find("many").await.unwrap().id, id(49));
     assert_eq!(catalogue.get(id(48)).await.unwrap().unwrap().name, None);
 }
@@ -210,7 +210,7 @@ async fn only_the_dead_leave_stale_intents() {
     assert_eq!(stale().await, ["c".to_owned()].into());
 }
 
-/// The kernel ends the life of a process that is killed: the lock goes with it, the file stays.
+/// The kernel ends a killed process: its lock is released, the file stays.
 #[test]
 fn a_killed_owner_is_dead() {
     let directory = tempfile::tempdir().unwrap();

@@ -27,11 +27,11 @@ impl Catalogue {
         .await
     }
 
-    /// Ends an intent without a placement: the store failed and nothing is left of it on the backend. Ending one that
-    /// is not there is no error.
+    /// Ends an intent without a placement: the store failed and left nothing on the backend. Ending one that does not
+    /// exist succeeds.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn end_intent(&self, key: &str) -> Result<()> {
         let key = key.to_owned();
         self.change(move |db| forget(db, &key)).await
@@ -39,8 +39,8 @@ impl Catalogue {
 
     /// Records a snapshot and where it is, and ends the intents, all or nothing.
     ///
-    /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
-    /// placement that is known already becomes live again. A name passes from the snapshot that had it.
+    /// A known snapshot keeps its first time; name and base are replaced by new ones. A known placement becomes live
+    /// again. A name moves from the snapshot that had it.
     ///
     /// # Errors
     /// `conflict` if one of the objects is known to hold another snapshot or is being removed, or the snapshot is known
@@ -59,7 +59,7 @@ impl Catalogue {
         .await
     }
 
-    /// Says how it is with an object.
+    /// Sets the state of an object.
     ///
     /// # Errors
     /// `not-found` if the object is not known.
@@ -78,10 +78,10 @@ impl Catalogue {
         .await
     }
 
-    /// Forgets an object; one that is not known is no error. Remove it from its backend first.
+    /// Forgets an object; an unknown one is not an error. Remove it from its backend first.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn remove_placement(&self, backend: &str, object: &ObjectId) -> Result<()> {
         let (backend, object) = (backend.to_owned(), object.clone());
         self.change(move |db| {
@@ -141,7 +141,7 @@ fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 
 fn record(db: &Transaction<'_>, new: &NewSnapshot) -> Result<()> {
     if let Some(name) = &new.name {
-        // A name means one snapshot: the latest that was given it.
+        // A name refers to one snapshot: the latest stored under it.
         db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
             .and_then(|mut take| take.execute((name, new.id.as_bytes().as_slice())))
             .map_err(sql)?;

@@ -1,7 +1,7 @@
-//! The table `limits` of a backend: what one operation of its adapter may use.
+//! The table `limits` of a backend: limits of one operation of its adapter.
 //!
-//! What each limit means and how it is enforced is the sandbox's (`runtime/limits.rs`, `docs/security.md`). The names
-//! here are those by which an error calls a limit that struck, with `_` for blanks.
+//! The sandbox defines and enforces the limits (`limits.rs` of the runtime, `docs/security.md`). The names here are those
+//! in the error when a limit is exceeded, with `_` for blanks.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub const LIMITS: [&str; 16] = [
     "log_bytes",
 ];
 
-/// What an adapter may use. `None` leaves it to the host's default.
+/// Limits of an adapter. `None` selects the host's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory of one operation.
@@ -49,13 +49,13 @@ pub struct Limits {
     pub in_flight: Option<u32>,
     /// Host calls of one operation.
     pub calls: Option<u32>,
-    /// Host calls of one operation under way at once.
+    /// Concurrent host calls of one operation.
     pub calls_in_flight: Option<u32>,
     /// Bytes of strings and lists in one host call.
     pub call_bytes: Option<u64>,
     /// Handles that one operation holds at once.
     pub handles: Option<u32>,
-    /// Bytes that one operation sends beyond those that it was given.
+    /// Bytes that one operation sends beyond its input.
     pub request_bytes: Option<u64>,
     /// Bytes of replies that one operation reads for itself, beyond those of its object.
     pub response_bytes: Option<u64>,
@@ -70,7 +70,7 @@ pub struct Limits {
 /// More than any limit by number can mean.
 const MAX: u32 = 1 << 20;
 
-/// The most headers that a request or a response can have: what the maps of headers can hold (2^15), with room for the
+/// The maximum number of headers of a request or a response: the capacity of header maps (2^15), with room for the
 /// host's own.
 const MAX_HEADERS: u32 = 16 << 10;
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// Each limit reaches the value of its own name, and no other.
+    /// Each limit sets the value of its own name, and no other.
     #[test]
     fn every_limit_is_read() {
         for key in LIMITS {

@@ -1,4 +1,4 @@
-//! From the tree to [`Config`], and what must hold between its parts.
+//! Conversion of the tree to [`Config`], with the checks across its parts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A name, or a path: what has a slash or ends in `.wasm` is one.
+    /// A name, or a path if it has a slash or ends in `.wasm`.
     fn adapter(&self, item: &Item<'_>) -> Result<AdapterSource> {
         let text = item.text()?;
         if text.contains('/') || text.ends_with(".wasm") {
@@ -183,7 +183,7 @@ impl Reader<'_> {
     }
 }
 
-/// A switch that is off unless it is said.
+/// A switch that is off by default.
 pub(super) fn switch(table: &TomlTable<'_>, key: &str) -> Result<bool> {
     table.get(key).map_or(Ok(false), |item| item.boolean())
 }

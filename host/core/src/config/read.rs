@@ -59,7 +59,7 @@ impl<'a> TomlTable<'a> {
         Some(Item { text: self.text, path: join(&self.path, key), key: name.span(), value })
     }
 
-    /// The value of a key that has to be there.
+    /// Returns the value of a required key.
     pub(super) fn need(&self, key: &str, example: &str) -> Result<Item<'a>> {
         self.get(key).ok_or_else(|| {
             let place = position(self.text, self.place.start);
@@ -135,7 +135,7 @@ impl<'a> Item<'a> {
         amount.ok_or_else(|| self.wrong("must be a number that is not negative"))
     }
 
-    /// A string that means something: the error says what is wrong with it.
+    /// Parses a string: the error says what is wrong with it.
     pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
         parse(self.text()?).map_err(|error| {
             let made = self.wrong(format_args!("is wrong: {}", error.message()));
@@ -182,7 +182,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 /// The known word that was probably meant.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    // Longer ones are nobody's typing error, and comparing costs the product of the lengths.
+    // Longer ones are not misspellings, and comparing costs the product of the lengths.
     if word.len() > 64 {
         return None;
     }

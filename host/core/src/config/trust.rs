@@ -1,4 +1,4 @@
-//! The table `trust`: whose components may be used, and what they must carry. A backend's `signed_by` names keys of it.
+//! The table `trust`: public keys for `signed_by` of backends, and requirements for components.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::types::{PublicKey, Result};
 pub struct Trust {
     /// The public keys that a backend's `signed_by` may name.
     pub keys: BTreeMap<String, PublicKey>,
-    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    /// Whether a component without a manifest is rejected. Otherwise it is treated as asking for its imports.
     pub require_manifest: bool,
 }
 

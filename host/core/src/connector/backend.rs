@@ -1,9 +1,9 @@
-//! A backend: what the configuration says of it, and, once something needs it, its open adapter.
+//! A backend: its configuration and, once an operation needs it, its open adapter.
 //!
 //! A backend is opened once, by the first operation that needs it: its credentials are resolved, its grants are opened,
-//! its component is read, checked and loaded. Those who come meanwhile wait for that one attempt; if it fails, the next
-//! one tries again. So a command that asks only the catalogue needs neither the secrets of a bucket nor the component of
-//! an adapter, and a broken backend does not keep the others from serving.
+//! its component is read, checked and loaded. Concurrent operations wait for that attempt; if it fails, the next
+//! one tries again. So a command that only reads the catalogue needs neither the secrets of a bucket nor the component
+//! of an adapter, and a broken backend does not keep the others from serving.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ pub(super) struct ConfiguredBackend {
     open: OnceCell<OpenBackend>,
 }
 
-/// What an operation needs of a backend.
+/// Everything that an operation needs of a backend.
 pub(super) struct OpenBackend {
     pub(super) slot: Slot,
     pub(super) capabilities: Capabilities,
-    /// For how many days what is restored stays readable.
+    /// Days that restored objects stay readable.
     pub(super) restore_days: u32,
 }
 
@@ -54,7 +54,7 @@ impl ConfiguredBackend {
         self.config.tier
     }
 
-    /// What serves it, if it is open.
+    /// Returns the slot of its adapter, if it is open.
     pub(super) fn get(&self) -> Option<&OpenBackend> {
         self.open.get()
     }

@@ -1,4 +1,4 @@
-//! What operations came to, with the keys that the command line's `--json` and the HTTP API print.
+//! Results of operations, with the keys of the command line's `--json` and the HTTP API.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,7 +1,7 @@
 //! Reading an image back: from the first placement that has it, and no byte unchecked.
 //!
-//! The catalogue keeps the digest of every segment of 2 MiB, so each segment is compared before it is handed on, of
-//! ranges too: a range is widened to whole segments, fetched, checked and cut.
+//! The catalogue has the digest of every segment of 2 MiB, so each segment is verified before it is passed on, also for
+//! ranges: a range is widened to whole segments, fetched, verified and trimmed.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ impl Host {
     /// The bytes of a snapshot, or of a part of it.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; `archived` for one that is in
-    /// cold storage alone: then its restore has been asked for, and [`until_restored`](Self::until_restored) waits for it;
-    /// what the last backend that holds it said.
+    /// `not-found` for an unknown snapshot; `invalid` for a range that begins past the end; `archived` for one that is
+    /// only in cold storage: its restore has been requested, and [`until_restored`](Self::until_restored) waits for it;
+    /// the error of the last backend that holds it.
     pub async fn retrieve(&self, id: SnapshotId, range: Option<ByteRange>) -> Result<Retrieved> {
         let snapshot = self.known(id).await?;
         let identity = Arc::new(self.identity(&snapshot).await?);
@@ -42,7 +42,7 @@ impl Host {
         let (mut last, mut cold) = (None, None);
         for placement in self.readable(id).await? {
             if let Err(error) = self.backend(&placement.backend).await {
-                // What keeps a backend from being opened says nothing about what it holds.
+                // A backend that fails to open says nothing about its objects.
                 tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
                 last = Some(error);
                 continue;
@@ -80,7 +80,7 @@ impl Host {
         }
     }
 
-    /// Opens one placement, with every segment checked. A swap on the way does not show: what it cuts is read on from the
+    /// Opens one placement, verifying every segment. A swap does not interrupt it: a preempted read continues from the
     /// byte where it stopped.
     pub(super) async fn open_placement(
         &self,
@@ -142,7 +142,7 @@ impl Host {
     }
 }
 
-/// What is still to be read.
+/// The remaining range.
 #[derive(Debug, PartialEq, Eq)]
 enum Rest {
     Whole,
@@ -150,7 +150,7 @@ enum Rest {
     Nothing,
 }
 
-/// What is left of a range of an image, or of all of it, after so many bytes of it.
+/// Returns the rest of a range of an image, or of all of it, after `done` bytes.
 fn rest(range: Option<ByteRange>, given: u64, size: u64) -> Result<Rest> {
     let Some(range) = range.or((given > 0).then(ByteRange::default)) else { return Ok(Rest::Whole) };
     let (start, len) = range.within(size)?;
@@ -179,7 +179,7 @@ async fn part(
     Ok(place(verify_range(body, identity, range)?, &placement.backend))
 }
 
-/// Whether another placement may have what this one has not.
+/// Returns whether another placement may have an object that this one lacks.
 fn worth_another(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
 }
@@ -189,7 +189,7 @@ fn place(body: Body, backend: &str) -> Body {
     Body::new(body.map(move |chunk| chunk.map_err(|error| error.on_backend(&backend).during("retrieve"))), size)
 }
 
-/// `len` bytes from `start` of a body that only comes whole. What comes after them is not read.
+/// Returns `len` bytes from `start` of a body that cannot be read in ranges. The bytes after them are not read.
 pub(super) fn part_of(body: Body, start: u64, len: u64) -> Body {
     let parts = futures::stream::unfold((body, start, len), |(mut body, mut skip, left)| async move {
         if left == 0 {

@@ -23,8 +23,8 @@ use crate::types::{Error, Result, blocking};
 /// takes 4 GiB of address space.
 const MAX_OPERATIONS: u32 = 2048;
 
-/// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
-/// embeds it decides where secrets come from.
+/// Resolves references to credentials. The library reads neither environment nor credential files: the embedding
+/// program decides where secrets come from.
 pub trait Secrets: Send + Sync {
     /// The keys for a bucket.
     ///
@@ -80,7 +80,7 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
     Ok(HostInner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
 }
 
-/// What an operation needs of a backend: its grants with their credentials, and its adapter.
+/// Returns everything that an operation needs of a backend: its grants with their credentials, and its adapter.
 pub(super) async fn open_backend(
     engine: &Arc<Engine>,
     name: &str,
@@ -107,7 +107,7 @@ pub(super) async fn open_backend(
     Ok(OpenBackend { slot, capabilities, restore_days: backend.restore_days })
 }
 
-/// What a backend demands of its components, the names of keys resolved.
+/// Returns a backend's requirements for its components, with the names of keys resolved.
 pub(super) fn trust(backend: &config::BackendConfig, roots: &config::Trust) -> Result<Trust> {
     let key = |name: &String| match roots.keys.get(name) {
         Some(key) => Ok((name.clone(), *key)),
@@ -213,7 +213,7 @@ pub(super) fn limits(given: &config::Limits) -> Limits {
     }
 }
 
-/// An engine that can hold what the limits of all backends allow.
+/// Creates an engine that can hold the limits of all backends.
 fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
     let otherwise = EngineOptions::default();
     let limits: Vec<Limits> = config.backends.values().map(|backend| limits(&backend.limits)).collect();
@@ -251,7 +251,7 @@ fn make_dir(dir: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What `tidelock init` writes says what holds without it.
+    /// The file of `tidelock init` has the defaults.
     #[test]
     fn the_commented_limits_are_the_defaults() {
         let shown =

@@ -1,4 +1,4 @@
-//! What is on the shelves: finding, listing, describing and removing snapshots.
+//! Finding, listing, describing and removing snapshots.
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
@@ -17,12 +17,12 @@ impl Host {
     /// Snapshots in the order in which they were first stored, at most `limit` of them; `after` is a page's `next`.
     ///
     /// # Errors
-    /// What the catalogue meets.
+    /// Errors of the catalogue.
     pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
         self.inner.catalogue.list(after, limit).await
     }
 
-    /// What is known of a snapshot. Asks no backend.
+    /// Describes a snapshot from the catalogue, without access to a backend.
     ///
     /// # Errors
     /// `not-found`.
@@ -54,11 +54,11 @@ impl Host {
         })
     }
 
-    /// Removes a snapshot from all backends and forgets it. Snapshots that were stored as changes of it stay whole.
-    /// From the first moment on it is no longer offered for reading; what a failure leaves is removed by `collect`.
+    /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete.
+    /// It stops being readable at once; leftovers of a failure are removed by `gc`.
     ///
     /// # Errors
-    /// `not-found`; what a backend says that cannot remove its object now.
+    /// `not-found`; the error of a backend that cannot remove its object now.
     pub async fn remove(&self, id: SnapshotId) -> Result<Removed> {
         self.known(id).await?;
         let catalogue = &self.inner.catalogue;

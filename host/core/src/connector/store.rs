@@ -25,7 +25,7 @@ pub struct StoreOptions {
     /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
     /// as yet.
     pub raw: bool,
-    /// Is told how many bytes have been read.
+    /// A callback for the number of bytes read.
     pub progress: Option<Progress>,
 }
 
@@ -33,7 +33,7 @@ impl Host {
     /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
     ///
     /// # Errors
-    /// What reading the source met (`conflict` if a file changed meanwhile); what the last backend of the route said.
+    /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route.
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
         self.put(source, None, &options).await
     }
@@ -120,7 +120,7 @@ impl Host {
         }
     }
 
-    /// One attempt, under a key of its own: what became of an earlier one may not be known.
+    /// One attempt, under its own key: the outcome of an earlier one may be unknown.
     async fn put_once(
         &self,
         attempt: &Attempt,
@@ -167,7 +167,7 @@ impl Host {
                 Ok(put)
             }
             Err(error) => {
-                // Where the backend may have done it all the same, the intent stays, for `collect` to look.
+                // If the backend may have completed it nevertheless, the intent stays, for `gc` to check.
                 if !outcome_unknown(&error) {
                     self.inner.catalogue.end_intent(&key).await?;
                 }
@@ -176,10 +176,10 @@ impl Host {
         }
     }
 
-    /// Removes an object that nobody needs. If that fails it is an orphan, which costs space and nothing else.
+    /// Removes an unused object. If that fails it is an orphan, which only costs space.
     ///
-    /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the
-    /// catalogue knows of is never spare.
+    /// If a name follows from the bytes (a CID), a second store has the object of the first: an object in the
+    /// catalogue is never unused.
     async fn remove_spare(&self, backend: &str, object: &ObjectId) {
         let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
             (Ok(Some(_)), _) => return,
@@ -191,8 +191,8 @@ impl Host {
         }
     }
 
-    /// Makes sure of an object whose name is not this store's own: whoever removed the same image may have removed it
-    /// between its store and its record. From the record on, a removal would be one of this snapshot.
+    /// Verifies an object whose name is not specific to this store: a concurrent removal of the same image may have
+    /// removed it between its store and its record. From the record on, a removal would be one of this snapshot.
     async fn outlived(&self, backend: &str, object: &ObjectId) -> Result<()> {
         match self.backend(backend).await?.slot.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
@@ -251,7 +251,7 @@ impl Host {
         Ok(Some(Put { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
     }
 
-    /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
+    /// Returns the object of a snapshot on a backend, if the backend confirms it. A missing one is marked bad.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(object) = self.object_on(backend, identity.id()).await? else { return Ok(None) };
         match self.backend(backend).await?.slot.stat(&object).await {
@@ -298,7 +298,7 @@ fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOption
     }
 }
 
-/// Whether another backend may do what this one did not (DESIGN §6).
+/// Returns whether another backend may succeed where this one failed.
 fn worth_another(error: &Error) -> bool {
     matches!(
         error.kind(),

@@ -1,12 +1,12 @@
-//! What of adapters outlives the process: their history in the catalogue, their components in `data_dir/adapters`.
+//! Persistence of adapters: the swap log in the catalogue, components in `data_dir/adapters`.
 //!
-//! A component is a file named after its digest, with its signatures beside it. The order is: write both under other
+//! A component is a file named after its digest, with its signatures beside it. The order: write both under other
 //! names and make them durable → in one transaction of the catalogue, rename them into place and add the row. A crash
-//! leaves a file that no row needs, never a row without its file; and since the transaction keeps other processes on the
-//! same folder out, none of them takes the file for one that nobody needs. Those are removed when a new one has come.
+//! leaves a file without a row, never a row without its file; and since the transaction locks out other processes on the
+//! same directory, none of them removes the file as unused. Unused files are removed at the next swap.
 //!
-//! What lies there is checked like any component when it is loaded: its digest is in the history, and signatures that the
-//! configuration demands are demanded of it too.
+//! Stored components are checked like any component when they are loaded: against the digest in the swap log, and for
+//! the signatures that the configuration requires.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -140,7 +140,7 @@ fn sweep(dir: &Path, rows: Vec<(String, SwapRow)>) -> Result<usize> {
     for entry in std::fs::read_dir(dir).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // Files under other names are being written; or a crash left them, which their age tells.
+        // Files under other names are being written, or were left by a crash, depending on their age.
         let ours =
             name.ends_with(".wasm") || name.ends_with(".wasm.sig") || (name.starts_with(".tmp") && is_old(&path));
         if ours && !needed.contains(&path) {
@@ -151,7 +151,7 @@ fn sweep(dir: &Path, rows: Vec<(String, SwapRow)>) -> Result<usize> {
     Ok(swept)
 }
 
-/// Nobody writes a component for an hour.
+/// No write of a component takes an hour.
 fn is_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 3600)

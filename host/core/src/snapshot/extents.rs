@@ -1,8 +1,8 @@
 //! Where a file has data and where it has holes.
 //!
 //! `SEEK_DATA` and `SEEK_HOLE` move the shared offset of the open file; everything here reads and writes at explicit
-//! offsets instead, so that several threads may ask at once. File systems that know no holes say that all is data,
-//! which costs time and nothing else.
+//! offsets instead, so that several threads can query at once. File systems without holes report everything as data,
+//! which only costs time.
 
 use std::fs::File;
 use std::ops::Range;

@@ -1,12 +1,12 @@
-//! Images: what they are called, where they are read from, how they are checked and how changes are applied to them.
+//! Images: identity, sources, verification, and applying deltas.
 //!
-//! | room | holds |
+//! | module | contents |
 //! | --- | --- |
 //! | `segment` | digests of segments and of their pages: the two lower levels of the tree |
 //! | `identity` | the root: from bytes to a `SnapshotId` |
 //! | `source` | files, devices and streams as bodies that are hashed while they are read |
-//! | `verify` | bodies of which no byte passes unchecked |
-//! | `patch` | changes that a caller brings: `zstd --patch-from` output and sparse difference files |
+//! | `verify` | bodies that verify every byte |
+//! | `patch` | external deltas: `zstd --patch-from` output and sparse files |
 //!
 //! The formats are in `docs/formats.md`, to the byte.
 
@@ -27,6 +27,6 @@ pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_
 pub use source::{FileSource, Reading, Source, StreamSource, identify_file};
 pub use verify::{aligned, identify, verify, verify_known, verify_range};
 
-/// Is told how many bytes are done so far, holes included. Called from several threads, so numbers may arrive out of
-/// order; the last one is the whole.
+/// A callback for the number of bytes done, holes included. Called from several threads, so numbers may arrive out of
+/// order; the last one is the total.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;

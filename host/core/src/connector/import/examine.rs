@@ -1,4 +1,4 @@
-//! One object: what the backend says of it, and what its bytes are.
+//! Examining one object: its metadata on the backend, and the identity of its bytes.
 
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
 use crate::connector::labels::read_labels;
@@ -16,24 +16,24 @@ pub(super) struct Examined {
     pub(super) finding: Finding,
 }
 
-/// What a look at an object came to.
+/// The result of examining an object.
 pub(super) enum Finding {
-    /// What is in it.
+    /// Its snapshot.
     Snapshot(Box<Found>),
     /// It cannot be imported, and asking again will not help soon.
     Left(LeftState, String),
-    /// The backend did not give it.
+    /// The backend did not return it.
     Failed(Error),
 }
 
-/// An object and what its bytes are.
+/// An object and the identity of its bytes.
 pub(super) struct Found {
     identity: Identity,
     stat: ObjectStat,
 }
 
 impl Found {
-    /// What is to be recorded of it.
+    /// The record for the catalogue.
     pub(super) fn placed(self, backend: &str, item: ImportItem) -> Adopted {
         let (base, name) = read_labels(&self.stat.labels);
         let snapshot = NewSnapshot {
@@ -53,7 +53,7 @@ impl Found {
     }
 }
 
-/// Looks at an object and reads it. Asks for its restore, for so many days, if it is cold and that is wanted.
+/// Examines an object and reads it. Requests its restore, for the given days, if it is cold and `restore` is set.
 pub(super) async fn examine(slot: &Slot, item: ImportItem, restore: Option<u32>, meter: &Meter) -> Examined {
     let finding = match look(slot, &item, restore, meter).await {
         Ok(finding) => finding,
@@ -77,7 +77,7 @@ async fn look(slot: &Slot, item: &ImportItem, restore: Option<u32>, meter: &Mete
     Ok(Finding::Snapshot(Box::new(Found { identity, stat })))
 }
 
-/// What becomes of an object that is cold; nothing if it can be read by now.
+/// Returns the finding for a cold object; `None` if it is readable by now.
 async fn thaw(slot: &Slot, item: &ImportItem, state: &ArchiveState, restore: Option<u32>) -> Result<Option<Finding>> {
     let pending = |why: &str| Ok(Some(Finding::Left(LeftState::Pending, why.to_owned())));
     match (state, restore) {
@@ -126,7 +126,7 @@ async fn read_through(slot: &Slot, item: &ImportItem, size: u64, meter: &Meter) 
     .await
 }
 
-/// What a failure says of the object.
+/// Returns the finding for a failure.
 fn judge(error: Error) -> Finding {
     let left = |state| Finding::Left(state, error.message().to_owned());
     match error.kind() {

@@ -1,22 +1,22 @@
-//! Import: the catalogue rebuilt, or brought up to date, from what a backend holds.
+//! Import: rebuilds the catalogue, or completes it, from the objects of a backend.
 //!
 //! ```text
-//! list ── in order of time ──▶ known? under way? foreign? ── the rest ──▶ stat ──▶ read and hash ──▶ record, some at once
+//! list ── in order of time ──▶ known? under way? foreign? ── others ──▶ stat ──▶ read and hash ──▶ record in batches
 //! ```
 //!
-//! What a snapshot is follows from its bytes, so every object that is not known is read once; what the backend says of it
-//! (its base, its labels, its time) only describes it. Objects that are known are compared with the listing and not read.
+//! Only its bytes identify a snapshot, so every unknown object is read once; its metadata on the backend (base, labels,
+//! time) only describes it. Known objects are compared with the listing and not read.
 //!
-//! **It can be cut short and run again at any time, beside anything else.** What was read is recorded in transactions of
-//! some objects; the next run finds those known and goes on with the rest. A store that is under way in any process on
-//! this catalogue is seen by its intent, and its object left alone. Nothing on the backend is changed, and nothing in the
-//! catalogue but what is missing there.
+//! **It can be interrupted and run again at any time, beside any other operation.** Results are recorded in
+//! transactions of several objects; the next run finds those known and continues with the others. A store in progress in
+//! any process on this catalogue is recognised by its intent, and its object skipped. Nothing on the backend is
+//! changed, and the catalogue only gains missing records.
 //!
-//! **Memory** does not grow with the number of objects: the list lies on disk (`catalogue/queue.rs`), some are taken from it
-//! at once, few are read at once, and the report names the first thousand that were left alone.
+//! **Memory** does not grow with the number of objects: the import queue is on disk (`catalogue/import_queue.rs`),
+//! batches are taken from it, few objects are read at once, and the report lists the first thousand skipped ones.
 //!
-//! **Limits.** A name that was given to a snapshot when its bytes were stored already is in the catalogue alone. What lists
-//! is the adapter: objects that it does not take for its own have to be named. An object whose name holds no key of a host
+//! **Limits.** A name given to a snapshot whose bytes were already stored is in the catalogue only. The adapter lists:
+//! objects that it does not regard as its own have to be named. An object whose name contains no key of a host
 //! and is shorter than a digest counts as foreign.
 
 mod examine;
@@ -46,33 +46,33 @@ const BATCH: u32 = 256;
 const AT_ONCE: usize = 8;
 /// Objects that are recorded at once, at the most.
 const RECORDED: usize = 64;
-/// The most objects that are believed: a listing without an end fills the disk.
+/// The maximum number of objects: an endless listing would fill the disk.
 const MAX_OBJECTS: u64 = 100_000_000;
-/// The most pages in a row without an object: an adapter may have to pass over what is none of its own.
+/// The maximum number of pages in a row without an object: an adapter may have to skip foreign ones.
 const MAX_BARREN: u32 = 100_000;
-/// After how many objects in a row that the backend could not give it counts as down.
+/// Number of unreadable objects in a row after which the backend counts as down.
 const PATIENCE: u32 = 32;
 
-/// What to import, and how.
+/// The objects to import, and options.
 #[derive(Clone, Default)]
 pub struct ImportOptions {
-    /// These objects, by the backend's names, whoever stored them. Empty: all that the adapter lists.
+    /// These objects, by the backend's names, even from other programs. Empty: all that the adapter lists.
     pub objects: Vec<ObjectId>,
     /// Also those listed objects that no host seems to have stored.
     pub foreign: bool,
-    /// Ask for a restore of what is in cold storage, which costs money. A later import reads it.
+    /// Request a restore of objects in cold storage, which costs money. A later import reads them.
     pub restore: bool,
-    /// Is told how far it is.
+    /// Progress callback.
     pub progress: Option<ImportProgress>,
 }
 
 impl Host {
-    /// Records what a backend holds and the catalogue does not know. Safe to be dropped, to run again, and to run beside
-    /// everything else.
+    /// Records objects of a backend that the catalogue lacks. Safe to drop, to run again, and to run beside any other
+    /// operation.
     ///
     /// # Errors
-    /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; what the
-    /// backend says if it does not answer any more. What is wrong with a single object is in the answer, not an error.
+    /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; the
+    /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = Instant::now();
         let slot = &self.backend(backend).await?.slot;
@@ -110,9 +110,9 @@ struct Run<'a> {
     named: bool,
     report: Imported,
     meter: Arc<Meter>,
-    /// What is in the objects that the caller named, with their places in his order.
+    /// The snapshots in the named objects, with their positions in the given order.
     answers: Vec<(u64, ImportedSnapshot)>,
-    /// Objects in a row that the backend could not give.
+    /// Objects in a row that the backend did not return.
     silent: u32,
 }
 
@@ -170,7 +170,7 @@ impl Run<'_> {
         }
     }
 
-    /// Deals with what needs no look at the backend, and gives the rest.
+    /// Handles objects that need no access to the backend, and returns the others.
     async fn sift(&mut self, batch: Vec<ImportItem>) -> Result<Vec<ImportItem>> {
         let objects = batch.iter().map(|item| item.object.clone()).collect();
         let standing = self.host.inner.catalogue.standing(self.backend, objects).await?;
@@ -195,7 +195,7 @@ impl Run<'_> {
         Ok(unknown)
     }
 
-    /// Whether a known object is still as it was recorded, as far as the listing says.
+    /// Returns whether a known object still matches its record, according to the listing.
     fn compare(&mut self, item: ImportItem, known: Known) {
         let Known { snapshot, stored_bytes, state, .. } = known;
         match item.size {
@@ -216,7 +216,7 @@ impl Run<'_> {
         }
     }
 
-    /// An import that was cut short may have recorded a snapshot and not yet its base.
+    /// An interrupted import may have recorded a snapshot without its base.
     async fn look_for_base(&mut self, item: &ImportItem) -> Result<()> {
         match self.slot.stat(&item.object).await {
             Ok(stat) => match stat.base {
@@ -268,7 +268,7 @@ impl Run<'_> {
         down.map_or(Ok(()), |error| Err(error.hint(hint)))
     }
 
-    /// Bases that came after what was made from them.
+    /// Bases that were imported after their deltas.
     async fn settle_bases(&self) -> Result<()> {
         let mut after = 0;
         loop {

@@ -131,7 +131,7 @@ fn a_frame_is_taken_or_not_however_it_arrives() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path().join("base");
     std::fs::write(&base, b"base").unwrap();
-    // Magic number, a single segment of so many bytes, a last block: 5 raw bytes, none, or one repeated never (RFC 8878,
+    // Magic number, a single segment of this size, a last block: 5 raw bytes, none, or one repeated never (RFC 8878,
     // section 3.1.1).
     let whole = b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello";
     let empty = b"\x28\xb5\x2f\xfd\x20\x05\x01\0\0";

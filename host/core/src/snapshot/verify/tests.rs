@@ -1,4 +1,4 @@
-//! What passes, what does not, and that nothing passes too early.
+//! Bodies that pass, bodies that do not, and that nothing passes before it is verified.
 
 use proptest::prelude::*;
 
