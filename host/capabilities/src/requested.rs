@@ -1,8 +1,8 @@
-//! What an adapter asks for, as the other half of what it may do: a grant counts only if it was asked for.
+//! The grants that an adapter requests: a grant is effective only if it was requested.
 //!
-//! The operator's grants say what a backend allows, an [`RequestedGrants`] says what its adapter has declared that it needs, and
-//! [`Capabilities::only`](super::Capabilities::only) is the part that is in both. So an adapter whose code turns out to
-//! do more than its author declared cannot, even where a generous operator has granted more.
+//! The operator's grants say what a backend allows, [`RequestedGrants`] what its adapter has declared to need, and
+//! [`Capabilities::only`](super::Capabilities::only) returns the intersection. So an adapter cannot do
+//! more than its author declared, even where more was granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,7 +29,7 @@ pub struct RequestedGrants {
 }
 
 impl RequestedGrants {
-    /// Whether a grant of this kind (`http`, `bucket`, `directory`) and name is asked for.
+    /// Returns whether a grant of this kind (`http`, `bucket`, `directory`) and name is requested.
     pub fn has(&self, kind: &str, name: &str) -> bool {
         match kind {
             "http" => self.http.contains_key(name),
@@ -118,7 +118,7 @@ impl FromStr for OriginPattern {
         };
         let parent: Origin = format!("{scheme}://{host}").parse()?;
         match parent.host() {
-            // A pattern over a whole top-level domain is no restriction that anybody could judge.
+            // A pattern over a whole top-level domain is not a meaningful restriction.
             Host::Domain(name) if name.trim_end_matches('.').contains('.') && !name.contains('*') => {
                 Ok(Self::Below(parent))
             }
@@ -128,7 +128,7 @@ impl FromStr for OriginPattern {
     }
 }
 
-/// A grant, narrowed to the origins that were asked for.
+/// A grant, narrowed to the requested origins.
 pub(super) struct Narrowed {
     name: String,
     granted: Arc<dyn Http>,
@@ -148,10 +148,8 @@ impl Narrowed {
             return Ok(());
         }
         let name = &self.name;
-        Err(Error::denied(format!(
-            "{origin} is not among the origins of `{name}` in the adapter's manifest"
-        ))
-        .hint(format!("ask the adapter's author to add it to asks.http.{name} of adapter.toml")))
+        Err(Error::denied(format!("{origin} is not among the origins of `{name}` in the adapter's manifest"))
+            .hint(format!("ask the adapter's author to add it to asks.http.{name} of adapter.toml")))
     }
 }
 
@@ -230,7 +228,7 @@ mod tests {
         let error = both.http("more").err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Denied);
         assert!(error.to_string().contains("manifest does not request"), "{error}");
-        // RequestedGrants for and not granted is still the operator's to add.
+        // A requested grant that is missing is the operator's to add.
         assert!(both.directory("objects").err().unwrap().advice().unwrap().contains("grants.directory.objects"));
         let send = async |url: &str| {
             both.http("api")

@@ -29,8 +29,8 @@ pub fn client_config() -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// A client's configuration that trusts nobody, for grants without an https origin: reading the system's certificates
-/// takes milliseconds that nobody would use.
+/// A client configuration without trusted roots, for grants without an https origin: reading the system's certificates
+/// takes milliseconds.
 ///
 /// # Errors
 /// None in practice.

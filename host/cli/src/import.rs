@@ -82,9 +82,10 @@ fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
     } else if found.pending > 0 {
         let (state, hint) = match restoring {
             true => (ArchiveState::Restoring(None), "import again once it is restored, which may take hours"),
-            false => {
-                (ArchiveState::Archived, "request a restore with `--restore`, which costs money, and import again once it is done")
-            }
+            false => (
+                ArchiveState::Archived,
+                "request a restore with `--restore`, which costs money, and import again once it is done",
+            ),
         };
         let error = Error::new(ErrorKind::Archived(state), format!("{} in cold storage", objects(found.pending)));
         return Some(Failure::pending(error.on_backend(&found.backend).hint(hint)));

@@ -41,8 +41,7 @@ impl Session {
         let shown = file.display();
         let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
         let text = match fs::read(file) {
-            Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| Error::invalid(format!("{shown} is not valid UTF-8")))?,
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{shown} is not valid UTF-8")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return Ok(Config::embedded_default(here.join(DEFAULT_DATA_DIR)));
             }

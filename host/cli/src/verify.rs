@@ -45,9 +45,7 @@ fn verdict(found: &Verification) -> Option<Error> {
     }
     if !found.unreachable.is_empty() {
         let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
-        return Some(
-            error.hint("try again once the backend is reachable; restore objects in cold storage first"),
-        );
+        return Some(error.hint("try again once the backend is reachable; restore objects in cold storage first"));
     }
     None
 }
@@ -104,6 +102,6 @@ mod tests {
         assert_eq!(object.as_ref().unwrap()["bad"][0]["backend"], "cloud");
         let down = Verification { checked: 1, unreachable: vec![placement()], ..Default::default() };
         assert_eq!(verdict(&down).unwrap().kind().name(), "unavailable");
-        assert!(describe(&down, false).starts_with("0 of 1 object in order"));
+        assert!(describe(&down, false).starts_with("0 of 1 object intact"));
     }
 }

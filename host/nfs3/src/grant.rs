@@ -19,7 +19,7 @@ pub struct NfsGrant {
     pub host: String,
     /// The port of NFS.
     pub port: u16,
-    /// The port of the mount protocol. `None`: the port mapper on port 111 is asked.
+    /// The port of the mount protocol. `None`: query the port mapper on port 111.
     pub mount_port: Option<u16>,
     /// The path under which the server exports it, from `/`.
     pub export: String,
@@ -35,7 +35,7 @@ pub struct NfsGrant {
     pub lease: Duration,
 }
 
-/// A user as an NFS server knows it: numbers. The server believes them, or makes others of them (`squash`).
+/// A user by its numeric ids. The server trusts them, or maps them (`squash`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NfsUser {
     /// The user.
@@ -49,7 +49,7 @@ impl NfsGrant {
     /// come back, and a lease of 15 minutes.
     ///
     /// # Errors
-    /// `invalid`, saying what of the URL makes no sense.
+    /// `invalid`, with the invalid part of the URL.
     pub fn parse(url: &str, mount_port: Option<u16>) -> Result<Self> {
         let wrong = |why: &str| Error::invalid(format!("the NFS URL {why}")).hint("write \"nfs://host:2049/export\"");
         let url = Url::parse(url).map_err(|error| wrong(&format!("cannot be read: {error}")))?;

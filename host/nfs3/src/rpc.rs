@@ -3,9 +3,9 @@
 //! One task sends, one receives. A call whose caller gives up keeps its place in the window until its reply comes or the
 //! connection ends, so a server that answers nothing cannot make the pending of calls grow.
 //!
-//! **What a server can do to us.** A record is at most [`RECORD`] long, however many fragments it comes in; a reply that
-//! nobody waits for, or one that is no reply, ends the connection; a call that is not answered in time does too, and so
-//! does a window in which nothing moves. Nothing waits for a connection that has ended.
+//! **Malicious servers.** A record is at most [`RECORD`] long, whatever its number of fragments; an unexpected or
+//! malformed reply closes the connection; so does a call that is not answered in time, and
+//! a window without progress. No call waits for a closed connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use tidelock_types::{Error, Result};
 
 /// The most bytes of data that one READ or WRITE carries.
 pub(super) const MAX_DATA: u32 = 1 << 20;
-/// The longest record that is taken: data, and room for what stands around it.
+/// The maximum length of a record: data and its framing.
 const RECORD: usize = MAX_DATA as usize + (16 << 10);
 /// The most fragments of one record. Servers send one.
 const FRAGMENTS: usize = 256;
@@ -42,7 +42,7 @@ pub(super) struct Call {
     pub(super) data: Vec<Bytes>,
 }
 
-/// Why there is no reply. What was called may have been done, except where it was refused.
+/// The reason why there is no reply. The call may have been executed, unless it was rejected.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// There is no connection, or it was closed.
@@ -54,7 +54,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The same for another who waits for the same.
+    /// A copy for another waiting call.
     pub(super) fn duplicate(&self) -> Self {
         match self {
             Self::Lost(error) => Self::Lost(error.duplicate()),
@@ -64,7 +64,7 @@ impl Failure {
     }
 }
 
-/// Who calls: `AUTH_SYS`, the numbers of a user and of groups.
+/// The caller: `AUTH_SYS`, the numeric ids of a user and of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) uid: u32,
@@ -113,8 +113,8 @@ struct Calls {
 }
 
 impl PendingCalls {
-    /// Servers remember for a while what they answered to which number on which port, and answer the same again: a
-    /// connection that follows another does not begin with its numbers.
+    /// Servers cache replies by call number and port for a while, and repeat them: a new connection must not reuse the
+    /// numbers of the previous one.
     fn new() -> Self {
         let mut random = [0; 4];
         // Where there is none, the numbers begin where they always do.
@@ -140,12 +140,12 @@ impl PendingCalls {
         let mut calls = self.calls();
         let Some((sender, _)) = calls.waiting.as_mut().and_then(|waiting| waiting.remove(&xid)) else { return false };
         calls.answered = calls.answered.wrapping_add(1);
-        // Its caller may have given up.
+        // The caller may have been dropped.
         let _ = sender.send(record);
         true
     }
 
-    /// Nobody waits from here on.
+    /// From here on no caller waits.
     fn close(&self) {
         self.calls().waiting = None;
     }
@@ -167,7 +167,7 @@ impl Connection {
         Self { credential: caller.credential(), patience, window, outgoing, pending, tasks }
     }
 
-    /// Makes a call and gives what the procedure answered.
+    /// Makes a call and returns the procedure's result.
     pub(super) async fn call(&self, call: &Call) -> std::result::Result<Decoder, Failure> {
         let closed = || {
             Failure::Lost(
@@ -183,8 +183,8 @@ impl Connection {
         }
     }
 
-    /// A place in the window: waited for as long as the server answers anything. Many callers and a slow server are no
-    /// reason to give up.
+    /// A slot in the window: waited for while the server answers any call. Many callers and a slow server are not an
+    /// error.
     async fn place(&self) -> std::result::Result<Option<OwnedSemaphorePermit>, Failure> {
         let mut acquiring = std::pin::pin!(Arc::clone(&self.window).acquire_owned());
         loop {
@@ -238,7 +238,7 @@ impl Connection {
         self.pending.calls().waiting.is_none()
     }
 
-    /// Ends it: whoever waits is told, and nobody can call any more.
+    /// Closes the connection: waiting calls fail, and so do later ones.
     pub(super) fn close(&self) {
         self.pending.close();
         for task in &self.tasks {
@@ -291,7 +291,7 @@ async fn record(stream: &mut OwnedReadHalf) -> Option<Bytes> {
     None
 }
 
-/// What stands in a reply behind the words of the call itself.
+/// Decodes the reply behind the header of the call.
 fn opened(record: Bytes) -> Result<Decoder> {
     const REPLY: u32 = 1;
     let mut reply = Decoder::new(record);

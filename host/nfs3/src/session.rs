@@ -1,11 +1,11 @@
 //! The export as one keeps it: connected when it is first used, connected again when the server was gone.
 //!
-//! NFSv3 has no sessions. A handle stays good over a restart of the server, so a call that a lost connection left
-//! unanswered is simply made again on a new one; what may have been done already (a new name, a link) is told from the
-//! file's number by whoever asked for it. How long that is tried depends on when the server last answered: one that was
-//! there a moment ago is waited for, one that has been gone for the grant's `patience` is not, and neither is one that
-//! takes calls and does not answer, so that the next backend gets its turn soon. However many wait for a connection, one
-//! of them makes it, and if that fails it fails for all.
+//! NFSv3 has no sessions. A handle stays valid over a server restart, so a call that a lost connection left
+//! unanswered is repeated on a new one; callers detect by the file's number that it was already executed (a new
+//! name, a link). How long that is tried depends on when the server last answered: the host waits for one that was
+//! there a moment ago, not for one that has been gone for the grant's `patience`, nor for one that
+//! accepts calls without answering, so that the next backend can serve soon. Concurrent callers share one attempt
+//! to connect; if it fails, it fails for all.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ const MOUNT: (u32, u32) = (100_005, 3);
 /// Where port mappers listen.
 const PORT_MAPPER_PORT: u16 = 111;
 
-/// The least and the usual bytes of a READ or WRITE, where a server says something else, or nothing.
+/// The minimum and the default size of a READ or WRITE in bytes, if a server reports another, or none.
 const LEAST_DATA: u32 = 4 << 10;
 const USUAL_DATA: u32 = 32 << 10;
 
@@ -51,7 +51,7 @@ struct Link {
     failed: Option<(Instant, Failure)>,
 }
 
-/// A connection to the export, and what the server said about it.
+/// A connection to the export, and the server's parameters.
 #[derive(Debug)]
 pub(super) struct Mounted {
     connection: Connection,
@@ -63,7 +63,7 @@ pub(super) struct Mounted {
     pub(super) write: u32,
 }
 
-/// What somebody who waits for the server has seen of it.
+/// A waiting caller's view of the server.
 #[derive(Debug, Default)]
 struct Waiting {
     /// When it was first gone.
@@ -97,7 +97,7 @@ impl Session {
         &self.grant
     }
 
-    /// Makes a call of NFS, again if need be, and gives what stands behind the status of a success.
+    /// Makes an NFS call, repeating it if necessary, and returns the result behind the status of a success.
     pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
         let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data };
         let mut waiting = Waiting::default();
@@ -115,7 +115,7 @@ impl Session {
                     Err(Failure::Refused(error) | Failure::Silent(error)) => return Err(error.into()),
                     Err(Failure::Lost(error)) => {
                         self.forget(&mounted).await;
-                        // Servers close connections that are idle: that one has ended says nothing of a new one.
+                        // Servers close idle connections: a closed one says nothing about a new one.
                         if !std::mem::replace(&mut waiting.cut, true) {
                             continue;
                         }
@@ -142,12 +142,12 @@ impl Session {
         }
     }
 
-    /// Waits before another try, or says that there is none.
+    /// Waits before another try, or returns the error if there is none.
     async fn wait(&self, waiting: &mut Waiting, why: Fault) -> Result<(), Fault> {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |since: Instant| since.elapsed() > self.grant.patience;
         let hopeless = match why {
-            // A server that is busy answers: then the pause says how long it has been asked.
+            // A busy server answers: then the pause measures how long it has been busy.
             Fault::Status(_) => waiting.pause() >= PAUSES[1],
             // It may answer others all the time and never this call.
             Fault::Failed(_) => {
@@ -187,7 +187,7 @@ impl Session {
         }
     }
 
-    /// Does without a connection from here on, and without what was known through it.
+    /// Drops the connection and everything known through it.
     pub(super) async fn forget(&self, mounted: &Arc<Mounted>) {
         mounted.connection.close();
         let mut link = self.link.lock().await;
@@ -220,7 +220,7 @@ impl Session {
         self.root_of(&mut reply).map_err(Failure::Refused)
     }
 
-    /// What the server says to a mount. It never means "there is no such file", which some take for success.
+    /// The error of a mount. Never `not-found`, which some callers treat as success.
     fn root_of(&self, reply: &mut Decoder) -> Result<Handle> {
         let NfsGrant { host, export, .. } = &self.grant;
         let error = match reply.u32()? {
@@ -228,8 +228,7 @@ impl Session {
             1 | 13 => Error::denied(format!("the NFS server denied mounting `{export}`")),
             status => Error::unavailable(format!("the NFS server does not export `{export}` (mount status {status})")),
         };
-        Err(error
-            .hint(format!("check the exports of {host} (`showmount -e {host}`), and that it serves NFSv3")))
+        Err(error.hint(format!("check the exports of {host} (`showmount -e {host}`), and that it serves NFSv3")))
     }
 
     async fn ask_for_port(&self, (program, version): (u32, u32)) -> std::result::Result<u16, Failure> {

@@ -1,4 +1,4 @@
-//! What an NFSv3 server says when it does not do something (`nfsstat3`, RFC 1813), and what that means to a caller.
+//! Error statuses of NFSv3 (`nfsstat3`, RFC 1813), and their kinds of errors.
 
 use tidelock_types::Error;
 
@@ -16,7 +16,7 @@ impl Status {
     pub(super) const NOTSUPP: Self = Self(10004);
     pub(super) const JUKEBOX: Self = Self(10008);
 
-    /// Whether a handle is no longer good, so that looking the name up again may help.
+    /// Returns whether a handle is no longer valid, so that another lookup may help.
     pub(super) fn is_stale(self) -> bool {
         self == Self::STALE || self == Self::BADHANDLE
     }
@@ -49,7 +49,7 @@ impl Status {
         }
     }
 
-    /// The error of this status; `what` says of which file or what was being done.
+    /// Returns the error of this status; `what` names the file or the operation.
     pub(super) fn error(self, what: impl std::fmt::Display) -> Error {
         let text = format!("{what}: {} (NFS status {})", self.words(), self.0);
         match self.0 {
@@ -67,7 +67,7 @@ impl Status {
     }
 }
 
-/// Why an operation of NFS failed: the server said so, or nothing could be said.
+/// The reason why an operation failed: a status of the server, or no reply.
 #[derive(Debug)]
 pub(super) enum Fault {
     Status(Status),
@@ -75,7 +75,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The error; `what` as for [`Status::error`].
+    /// Returns the error; `what` as for [`Status::error`].
     pub(super) fn of(self, what: impl std::fmt::Display) -> Error {
         match self {
             Self::Status(status) => status.error(what),

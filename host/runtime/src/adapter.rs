@@ -143,9 +143,7 @@ impl Adapter {
         if !watch.drained() {
             let seen = watch.seen();
             return Err(self.place(
-                Error::corrupt(format!(
-                    "the adapter reports a complete store, but read only {seen} bytes"
-                )),
+                Error::corrupt(format!("the adapter reports a complete store, but read only {seen} bytes")),
                 operation,
             ));
         }

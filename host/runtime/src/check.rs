@@ -40,8 +40,7 @@ pub(super) fn surface(
 ) -> Result<()> {
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` or `storage-adapter-sync` of tidelock:storage@0.1";
-        let what =
-            format!("the component exports neither `{}` nor its synchronous form", wit::REQUIRED_EXPORT);
+        let what = format!("the component exports neither `{}` nor its synchronous form", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));
     }
     let asked = manifest.map(Manifest::grants);

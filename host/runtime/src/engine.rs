@@ -281,10 +281,8 @@ fn make_private_dir(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| Error::io(what(), error))?;
     let meta = std::fs::metadata(dir).map_err(|error| Error::io(what(), error))?;
     if meta.mode() & 0o022 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::denied(format!("{} is writable by other users", what())).hint(format!(
-            "chmod 700 {} and own it: its files are run as machine code",
-            dir.display()
-        )));
+        return Err(Error::denied(format!("{} is writable by other users", what()))
+            .hint(format!("chmod 700 {} and own it: its files are run as machine code", dir.display())));
     }
     Ok(())
 }

@@ -46,7 +46,10 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>,
     }
     match shared.host.backends().find(|name| !shared.host.is_open(name)) {
         None => Ok(Json(Health { status: "ready" })),
-        Some(name) => Err(Error::unavailable("the backend is not open").on_backend(name).hint("see the log for the reason").into()),
+        Some(name) => Err(Error::unavailable("the backend is not open")
+            .on_backend(name)
+            .hint("see the log for the reason")
+            .into()),
     }
 }
 

@@ -134,9 +134,8 @@ fn open_unix(path: &Path) -> Result<(std::os::unix::net::UnixListener, Place)> {
     let fail = |error: io::Error| Error::io(format!("cannot listen on {shown}"), error);
     let lock = lock(path)?;
     clear(path)?;
-    let address = SocketAddrUnix::new(path).map_err(|error| {
-        fail(error.into()).hint("choose a shorter path: a Unix socket's has at most 107 bytes")
-    })?;
+    let address = SocketAddrUnix::new(path)
+        .map_err(|error| fail(error.into()).hint("choose a shorter path: a Unix socket's has at most 107 bytes"))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|e| fail(e.into()))?;
     bind(&socket, &address).map_err(|error| fail(error.into()))?;

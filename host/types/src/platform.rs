@@ -107,7 +107,6 @@ impl Clock for System {
 
 impl Entropy for System {
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes)
-            .map_err(|error| Error::unavailable("cannot get random numbers").with_source(error))
+        getrandom::fill(bytes).map_err(|error| Error::unavailable("cannot get random numbers").with_source(error))
     }
 }

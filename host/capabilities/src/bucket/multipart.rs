@@ -41,7 +41,8 @@ impl Upload {
             .watch(inner.stall_timeout, request.send())
             .await?
             .map_err(|error| explain("beginning an upload", &error))?;
-        let id = begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server returned no id"))?;
+        let id =
+            begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server returned no id"))?;
         Ok(Self { inner: Arc::clone(inner), key: key.to_owned(), id: Arc::from(id), completed: false })
     }
 

@@ -32,7 +32,10 @@ impl Plan {
             Some(size) => part_size.max(size.div_ceil(u64::from(MAX_PARTS)).next_multiple_of(1 << 20)),
         };
         if first > LARGEST_PART {
-            return Err(Error::invalid(format!("{} bytes exceed the largest object of a bucket", size.unwrap_or_default())));
+            return Err(Error::invalid(format!(
+                "{} bytes exceed the largest object of a bucket",
+                size.unwrap_or_default()
+            )));
         }
         Ok(Self { first, grows: size.is_none(), budget })
     }

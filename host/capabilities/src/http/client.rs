@@ -17,8 +17,8 @@ use crate::stall::{self, Clock};
 use crate::tls;
 use tidelock_types::{Body, Error, Result};
 
-/// The largest piece that is handed to the connection at once. A stall is noticed by pieces, so they must be small beside
-/// what a slow line moves within the stall timeout.
+/// The largest piece that is passed to the connection at once. Stalls are detected by pieces, so they must be small
+/// compared with the bytes that a slow line moves within the stall timeout.
 const PIECE: usize = 256 << 10;
 
 /// Sends the requests of one grant, over one pool of connections.
@@ -42,7 +42,7 @@ impl HttpClient {
         Self::with_names(grant, Arc::new(SystemNames))
     }
 
-    /// The same with another way of resolving names. Addresses are checked whoever gives them.
+    /// Creates a client with another resolver. Its addresses are checked too.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -152,7 +152,7 @@ fn check_method(text: &str) -> Result<Method> {
     }
 }
 
-/// The parts as one body, which knows its size if it was said or every part knows its own.
+/// Joins the parts to one body, with a size if one was given or every part has one.
 fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     if parts.is_empty() {
         return match size {
@@ -174,9 +174,9 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     }
 }
 
-/// Holds the last bytes of an announced size back until the source has said that it ended there. A connection stops
-/// asking once it has sent the announced length, and would take a body that runs over, or fails at the last moment, for a
-/// whole one.
+/// Holds the last bytes of an announced size back until the source has ended there. A connection stops
+/// polling once it has sent the announced length, and would treat a body that is too long, or fails at the last moment,
+/// as complete.
 async fn confirmed(mut body: Body) -> Result<Body> {
     let size = body.remaining();
     if size == Some(0) {
@@ -196,7 +196,7 @@ async fn confirmed(mut body: Body) -> Result<Body> {
     Ok(Body::new(stream, size))
 }
 
-/// What cut a response short.
+/// Returns the error that ended a response early.
 fn broken(error: &reqwest::Error) -> Error {
     own(error).unwrap_or_else(|| Error::unavailable(format!("the response ended early: {}", reason(error))))
 }
@@ -206,7 +206,7 @@ fn own(error: &reqwest::Error) -> Option<Error> {
     causes(error).find_map(|cause| cause.downcast_ref::<Error>()).map(Error::duplicate)
 }
 
-/// The innermost reasons. The outer ones only say "error sending request", and name the URL, which may hold a token.
+/// Returns the innermost causes. Outer ones only say "error sending request", and contain the URL, which may hold a token.
 fn reason(error: &reqwest::Error) -> String {
     let texts: Vec<String> = causes(error).skip(1).map(ToString::to_string).collect();
     match texts.as_slice() {

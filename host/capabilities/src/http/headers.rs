@@ -1,4 +1,4 @@
-//! Headers in both directions: what the adapter may say, and what it gets to hear.
+//! Headers in both directions: those that an adapter can set, and those that it receives.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -6,14 +6,13 @@ use super::Header;
 use crate::grant::{HeaderCredential, HeaderLimits, Secret};
 use tidelock_types::{Error, ErrorKind, Result, format_bytes};
 
-/// The most headers of a request or a response, unless the grant says otherwise.
+/// Default maximum number of headers of a request or a response.
 pub const MAX_HEADERS: usize = 256;
-/// The most bytes of all names and values of a request's or a response's headers together, unless the grant says
-/// otherwise.
+/// Default maximum total size of a request's or a response's headers (names and values), in bytes.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// Whether a header is the host's alone: those that say where a request goes, how its body is framed and what becomes of
-/// the connection (RFC 9110 §7.6.1 and §10.1.1).
+/// Returns whether a header is reserved for the host: those that control destination, framing and
+/// connection (RFC 9110 §7.6.1 and §10.1.1).
 pub fn owned_by_host(name: &HeaderName) -> bool {
     const OWNED: [HeaderName; 9] = [
         header::HOST,
@@ -29,7 +28,7 @@ pub fn owned_by_host(name: &HeaderName) -> bool {
     OWNED.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
-/// What the host adds to each request of a grant, and keeps out of each response.
+/// The header that the host adds to each request of a grant, and removes from each response.
 pub(super) struct Credential {
     name: HeaderName,
     value: HeaderValue,
@@ -38,7 +37,7 @@ pub(super) struct Credential {
 
 impl Credential {
     /// # Errors
-    /// `invalid` for what cannot stand in a header.
+    /// `invalid` for a value that is not valid in a header.
     pub(super) fn new(credential: &HeaderCredential) -> Result<Self> {
         let name = HeaderName::try_from(credential.header.as_str())
             .map_err(|_| Error::invalid("credentials.header is not the name of a header"))?;
@@ -123,10 +122,10 @@ pub(super) fn of_response(
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
 }
 
-/// Refuses a response of which the end cannot be known for certain: one that says its length twice, in two ways, or that is
-/// coded in a way that nobody asked for (RFC 9112 §6.1: no coding but `chunked` is sent unasked; §6.3: a length beside a
-/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and take a cut
-/// one for a whole.
+/// Rejects a response with an ambiguous length: one that has two lengths, or both a length and a coding, or a
+/// coding that was not requested (RFC 9112 §6.1: no coding but `chunked` is sent unrequested; §6.3: a length beside a
+/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and treat a
+/// truncated one as complete.
 ///
 /// # Errors
 /// `unavailable`.

@@ -128,7 +128,9 @@ impl Reader<'_> {
         let table = item.table(&["endpoint", "region", "bucket", "prefix", "path_style", "credentials"])?;
         let name = table.need("bucket", "`bucket = \"its-name\"`")?;
         if name.text()?.is_empty() || name.text()?.contains('/') {
-            return Err(name.wrong("must be the bucket's name only").hint("put the part after the slash into `prefix`"));
+            return Err(name
+                .wrong("must be the bucket's name only")
+                .hint("put the part after the slash into `prefix`"));
         }
         let text = |key| table.get(key).map(|item: Item<'_>| item.text().map(str::to_owned)).transpose();
         Ok(BucketGrant {
@@ -260,10 +262,9 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| match item.value() {
         DeValue::String(text) if text == "local" => Ok(Ack::Local),
         DeValue::String(text) if text == "remote" => Ok(Ack::Remote),
-        DeValue::Integer(_) => item
-            .count(copies)
-            .map(Ack::Copies)
-            .map_err(|error| error.hint("cannot be more than `copies`")),
+        DeValue::Integer(_) => {
+            item.count(copies).map(Ack::Copies).map_err(|error| error.hint("cannot be more than `copies`"))
+        }
         _ => Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
     })?;
     Ok(Route { backends, copies, ack })
@@ -276,9 +277,7 @@ fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let error = named.wrong(format_args!("has {} entries, but [routes.{DEFAULT_ROUTE}] is missing", names.len()));
-    Err(error.hint(format!(
-        "list them, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]"
-    )))
+    Err(error.hint(format!("list them, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]")))
 }
 
 fn sha256(text: &str) -> Result<[u8; 32]> {

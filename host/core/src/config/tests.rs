@@ -132,17 +132,11 @@ fn errors_say_where_and_what() {
         ("zzz = 'x'", "line 1, column 1: unknown key `zzz`"),
         ("data_dir = 3", "line 1, column 12: `data_dir` must be a string, not an integer"),
         ("data_dir = ''", "line 1, column 12: `data_dir` must be a path"),
-        (
-            "[backends.a]\nteir = 'hot'",
-            "line 2, column 1: unknown key `backends.a.teir`; did you mean `tier`?",
-        ),
+        ("[backends.a]\nteir = 'hot'", "line 2, column 1: unknown key `backends.a.teir`; did you mean `tier`?"),
         ("[backends.a]\ntier = 'hot'", "line 1, column 11: `backends.a` lacks `adapter`"),
         ("[backends.A]\nadapter = 'fs'", "line 1, column 11: `backends.A` is not a valid name"),
         ("[backends.\"ä b\"]\nadapter = 'fs'", "line 1, column 11: `backends.\"ä b\"` is not a valid name"),
-        (
-            "[backends.a]\nadapter = 'no good'",
-            "line 2, column 11: `backends.a.adapter` is wrong: is not a valid name",
-        ),
+        ("[backends.a]\nadapter = 'no good'", "line 2, column 11: `backends.a.adapter` is wrong: is not a valid name"),
         (
             "[backends.a]\nadapter = 'fs'\ntier = 'tepid'",
             "line 3, column 8: `backends.a.tier` must be \"hot\", \"warm\" or \"cold\"",

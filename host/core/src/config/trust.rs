@@ -64,10 +64,7 @@ mod tests {
                 "[trust.keys]\na = 'ed25519:xyz'".to_owned(),
                 "line 4, column 5: `trust.keys.a` is wrong: not a public key",
             ),
-            (
-                format!("[trust.keys]\na = '{WEAK}'"),
-                "line 4, column 5: `trust.keys.a` is wrong: it is a weak key",
-            ),
+            (format!("[trust.keys]\na = '{WEAK}'"), "line 4, column 5: `trust.keys.a` is wrong: it is a weak key"),
             (
                 "[trust]\nrequire_manifest = 1".to_owned(),
                 "line 4, column 20: `trust.require_manifest` must be `true` or `false`, not an integer",

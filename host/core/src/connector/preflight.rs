@@ -105,9 +105,7 @@ pub fn preflights(
     }
     if let Some(unknown) = backend.filter(|name| !config.backends.contains_key(*name)) {
         let known: Vec<&str> = config.backends.keys().map(String::as_str).collect();
-        return Err(
-            Error::invalid(format!("no backend `{unknown}`")).hint(format!("use one of {}", known.join(", ")))
-        );
+        return Err(Error::invalid(format!("no backend `{unknown}`")).hint(format!("use one of {}", known.join(", "))));
     }
     let wanted = config.backends.iter().filter(|(name, _)| backend.is_none_or(|only| only == *name));
     wanted.map(|(name, backend)| preflight(found, component, config, name, backend)).collect()

@@ -76,8 +76,9 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
     if let Ok(Some(declared)) = get_frame_content_size(&rest.get_ref().head)
         && declared != written
     {
-        return Err(Error::invalid(format!("the delta declares {declared} bytes, but expands to {written}"))
-            .hint(WHAT_TO_GIVE));
+        return Err(
+            Error::invalid(format!("the delta declares {declared} bytes, but expands to {written}")).hint(WHAT_TO_GIVE)
+        );
     }
     match rest.fill_buf() {
         Ok([]) => Ok(written),
@@ -149,7 +150,9 @@ fn reason<R>(error: io::Error, source: &mut Watched<R>, window: u32) -> Error {
             .hint("allow more memory, or store the image itself")
             .with_source(error);
     }
-    Error::invalid(format!("the delta does not match the base: {}", text.to_lowercase())).hint(WHAT_TO_GIVE).with_source(error)
+    Error::invalid(format!("the delta does not match the base: {}", text.to_lowercase()))
+        .hint(WHAT_TO_GIVE)
+        .with_source(error)
 }
 
 /// An error of ours that travelled through `std::io` comes out as it went in.

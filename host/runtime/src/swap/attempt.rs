@@ -134,10 +134,8 @@ impl Preempted {
 
     fn error(&self) -> Error {
         let deadline = self.slot.drain_deadline();
-        Error::unavailable(format!(
-            "the adapter was replaced, and the operation did not end within {deadline:?}"
-        ))
-        .on_backend(self.slot.backend())
-        .hint("try again, or raise `swap.drain` of the backend")
+        Error::unavailable(format!("the adapter was replaced, and the operation did not end within {deadline:?}"))
+            .on_backend(self.slot.backend())
+            .hint("try again, or raise `swap.drain` of the backend")
     }
 }

@@ -69,10 +69,8 @@ impl FromStr for Signature {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            Error::invalid("not a signature")
-                .hint("write ed25519:KEY:SIGNATURE, as `tidelock adapter sign` does")
-        };
+        let wrong =
+            || Error::invalid("not a signature").hint("write ed25519:KEY:SIGNATURE, as `tidelock adapter sign` does");
         let (key, signature) = text.rsplit_once(':').ok_or_else(wrong)?;
         let bytes = BASE64.decode(signature.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
         Ok(Self { key: key.parse().map_err(|_| wrong())?, bytes: bytes.ok_or_else(wrong)? })

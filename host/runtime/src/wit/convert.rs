@@ -52,10 +52,7 @@ pub(crate) fn error_in(error: wit::Error) -> Error {
                 unit: due.unit.map(text),
                 account: due.account.map(text),
             };
-            Error::new(
-                ErrorKind::InsufficientBalance(payment),
-                reason(due.reason, "the backend must be paid first"),
-            )
+            Error::new(ErrorKind::InsufficientBalance(payment), reason(due.reason, "the backend must be paid first"))
         }
         wit::Error::NotFound(why) => Error::not_found(reason(why, "no such object")),
         wit::Error::Denied(why) => Error::denied(reason(why, "forbidden by the backend")),
@@ -135,7 +132,8 @@ pub(crate) fn hint_out(hint: StoreHint) -> wit::StoreHint {
 }
 
 fn object_in(name: String) -> Result<ObjectId> {
-    ObjectId::new(name).map_err(|error| Error::other(format!("the adapter returned an invalid id: {}", error.message())))
+    ObjectId::new(name)
+        .map_err(|error| Error::other(format!("the adapter returned an invalid id: {}", error.message())))
 }
 
 pub(crate) fn receipt_in(receipt: wit::Receipt) -> Result<Receipt> {

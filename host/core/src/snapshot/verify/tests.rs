@@ -96,7 +96,7 @@ async fn too_few_and_too_many_bytes_are_corrupt() {
     let whole = pattern(2 * SEGMENT);
     let longer = [whole.clone(), vec![0; SEGMENT]].concat();
     let (all, error) = drain(verify_known(body(&longer, 65_536, true), identity(&whole))).await;
-    assert_eq!(is_corrupt(error), "more than the 4194304 bytes that were stored");
+    assert_eq!(is_corrupt(error), "has more than the 4194304 bytes that were stored");
     assert_eq!(all, whole);
 }
 
