@@ -1,4 +1,4 @@
-//! What `bench backends` prints.
+//! The output of `bench backends`.
 
 use std::fmt::Write as _;
 

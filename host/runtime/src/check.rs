@@ -1,4 +1,4 @@
-//! What is checked of a component before it may run: what it imports, what it exports, which settings it is given.
+//! Checks of a component before it may run: its imports, exports and settings.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use tidelock_types::{Description, Error, Result, SettingKind, SettingValue, form
 /// The capabilities that need a grant, as the last part of an import's name. Each has a form in synchronous functions too.
 pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 
-/// What ends the name of an interface of synchronous functions.
+/// The suffix of interfaces of synchronous functions.
 const PLAIN: &str = "-sync";
 
 /// The interfaces that every adapter may import.
@@ -30,8 +30,8 @@ const FREE: &[&str] = &[
     "timer",
 ];
 
-/// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
-/// manifest asks for.
+/// Compares a component's imports and exports with the host's interfaces, the backend's grants and, if there is one, the
+/// manifest's requests.
 pub(super) fn surface(
     imports: &[String],
     exports: &[String],
@@ -57,7 +57,7 @@ pub(super) fn surface(
                 ))
                 .hint(format!("ask the adapter's author to add asks.{ours}.NAME to adapter.toml")));
             }
-            // What is optional may be missing altogether.
+            // An optional grant may be missing.
             let optional =
                 |asked: &Vec<RequestedGrant<'_>>| asked.iter().all(|grant| grant.kind != ours || grant.optional);
             if asked.as_ref().is_some_and(optional) {
@@ -77,7 +77,7 @@ pub(super) fn surface(
     Ok(())
 }
 
-/// Compares what a manifest asks for with what the backend grants.
+/// Compares a manifest's requests with the backend's grants.
 pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
     manifest.check_interface()?;
     for RequestedGrant { kind, name, optional, why } in manifest.grants() {
@@ -104,7 +104,7 @@ pub(super) fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 
-/// Whether the engine can hold what the limits allow, and anything could run within them.
+/// Checks that the engine can hold the limits, and that something can run within them.
 pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
     let wrong = |what: String| Err(Error::invalid(what));
     let most = engine.options();
@@ -132,7 +132,7 @@ pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Compares the settings that were given with those that the adapter declares.
+/// Compares the configured settings with those that the adapter declares.
 pub(super) fn settings(description: &Description, given: &BTreeMap<String, SettingValue>) -> Result<()> {
     for (name, value) in given {
         let Some(spec) = description.settings.iter().find(|spec| spec.name == *name) else {

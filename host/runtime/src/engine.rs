@@ -1,15 +1,15 @@
 //! One wasmtime engine per host: how guests are compiled, where their memory comes from, and the clock that interrupts
 //! them.
 //!
-//! Instances come from a pool whose size bounds what all adapters together can take. An operation that finds the pool
-//! full waits for a place; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
-//! at loop heads and calls, so that no guest can hold a thread for longer, and the time that it bodies one is counted
-//! against the operation's CPU limit (`watch.rs`), which also hears of each tick. Fuel would count exactly but costs several
-//! times as much.
+//! Instances come from a pool whose size bounds the total resources of all adapters. An operation that finds the pool
+//! full waits for a slot; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
+//! at loop heads and calls, so that no guest can hold a thread for longer, and the time that it holds one is counted
+//! against the operation's CPU limit (`watchdog.rs`), which is also notified of each tick. Fuel would count exactly but
+//! costs several times as much.
 //!
-//! Compiled code is charge on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
-//! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
-//! with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
+//! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
+//! that shapes code. Such a file is machine code: write access to it allows running code in the host. The directory is
+//! created with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,16 +42,16 @@ pub(super) const TABLES: u32 = 64;
 /// The most core instances of a component that any backend's limit can allow. Each has its slot in the pool.
 pub(super) const INSTANCES: usize = 128;
 
-/// Components with code that a component may be put together from, itself included. Each can block a stack, however few core
-/// instances it is made of, and stacks cost more than address space: a guard page parts them, and a process can have
-/// only so many mappings.
+/// Components with code in a composed component, itself included. Each can block a stack, whatever its number of core
+/// instances, and stacks cost more than address space: each has a guard page, and the number of mappings of a process
+/// is limited.
 pub(super) const COMPONENTS: u64 = 16;
 
 /// Stacks for each operation. A component can block one for each component that it is put together from, and one for the
 /// call itself: not even the largest can take all of them, as long as half of the places are free.
 const STACKS: u32 = 9;
 
-/// What an [`Engine`] is made with.
+/// Options of an [`Engine`].
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// How many operations may run at once, all backends together. Further ones wait.
@@ -60,7 +60,7 @@ pub struct EngineOptions {
     pub largest_memory: u64,
     /// The most elements of a table that any backend's limit can allow. Address space again.
     pub largest_table: u64,
-    /// Where compiled components are charge; `None` compiles at every start.
+    /// The directory of compiled components; `None` compiles at every start.
     pub cache: Option<PathBuf>,
 }
 
@@ -156,7 +156,7 @@ impl Engine {
         &self.linker
     }
 
-    /// What it was made with.
+    /// Returns its options.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
@@ -242,7 +242,7 @@ fn config(options: &EngineOptions) -> Config {
         .max_core_instance_size(4 << 20)
         .table_elements(usize::try_from(options.largest_table).unwrap_or(usize::MAX))
         .max_memory_size(usize::try_from(options.largest_memory).unwrap_or(usize::MAX))
-        // Pages that a previous operation touched are charge and zeroed by hand up to here, instead of going back to
+        // Pages that a previous operation touched are kept and zeroed by hand up to here, instead of going back to
         // the kernel: most operations touch less.
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10);
@@ -311,7 +311,7 @@ fn what_it_is_instead(bytes: &[u8]) -> String {
     }
 }
 
-/// wasmtime's errors are chains with backtraces; the innermost line says what is wrong.
+/// wasmtime's errors are chains with backtraces; the innermost line has the cause.
 pub(super) fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().chars().take(300).collect()

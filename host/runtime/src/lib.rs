@@ -1,10 +1,10 @@
 //! The sandbox: compiles adapters, runs their operations in instances of their own, and swaps one generation of an
 //! adapter for the next while operations run.
 //!
-//! `component` is what comes in and `trust` whether it may; `engine` compiles and keeps the clock; `limits`, `state`,
-//! `usage` and `watch` bound what an operation takes; `stream` and `bodies` move bytes; `wit` is all that is particular to a version
-//! of the WIT package; `check` and `needs` refuse what may not run; `adapter` runs operations; `swap` knows which generation serves and
-//! replaces it. Nothing here knows what a snapshot is.
+//! `component` is a component as it is loaded and `trust` its verification; `engine` compiles and advances epochs;
+//! `limits`, `state`, `usage` and `watchdog` bound an operation's resources; `stream` and `body_handle` move bytes; `wit`
+//! has everything specific to a version of the WIT package; `check` and `needs` reject invalid components; `adapter` runs
+//! operations; `swap` holds the current generation and replaces it. Nothing here depends on snapshots.
 
 mod adapter;
 mod body_handle;

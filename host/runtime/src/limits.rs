@@ -1,8 +1,8 @@
-//! What one operation of one backend may take, and how it says so when a limit is exceeded.
+//! Limits of one operation of a backend, and the errors when one is exceeded.
 //!
 //! Every limit is enforced by the host outside the guest: memory, tables and instances by wasmtime's limiter, CPU by
 //! epochs and by the time that the host spends on the guest's behalf, wall time and stalls by timers, the rest by
-//! counters. A limit that is exceeded ends the operation, whatever the guest makes of it, with an error whose text is
+//! counters. An exceeded limit ends the operation, whatever the guest returns, with an error whose text is
 //! `limit: NAME VALUE` (the kind is `timed-out` for `deadline` and `idle`, `limit` for all others), and the store is
 //! thrown away. NAME is the key in the backend's `limits`, with blanks.
 //!
@@ -21,7 +21,7 @@ use tidelock_types::{Error, ErrorKind, format_bytes};
 /// The limits of one backend. The defaults suit an adapter that steers and lets the host haul.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of one operation, all memories together, in bytes; what a guest has the host hold for it counts too.
+    /// Linear memory of one operation, all memories together, in bytes; bytes held by the host for the guest count too.
     pub memory: u64,
     /// Elements of all tables together.
     pub table_elements: u64,
@@ -32,23 +32,23 @@ pub struct Limits {
     /// Time in which the guest is waited for and neither a host call is begun or answered nor
     /// 1024 bytes move: a byte now and then is a stall too.
     pub idle: Duration,
-    /// Time that threads spend on the operation: the guest's code, and what the host computes for it meanwhile.
+    /// CPU time of the operation: the guest's code, and the host's computations for it.
     pub cpu: Duration,
     /// Operations of this backend at once; further ones wait.
     pub in_flight: usize,
     /// Host calls of one operation, all together.
     pub calls: u64,
-    /// Host calls of one operation under way at once.
+    /// Concurrent host calls of one operation.
     pub calls_in_flight: usize,
-    /// Bytes of strings and lists that one host call may carry out of the guest, or one export give.
+    /// Bytes of strings and lists in one host call, or in the result of one export.
     pub call_bytes: usize,
-    /// Handles of streams, futures, host calls under way and resources that the guest holds at once.
+    /// Open handles of streams, futures, host calls in progress and resources.
     pub handles: usize,
-    /// Bytes that an operation may send through `http`, `bucket` and `directory`, URLs and headers included, beyond those
-    /// that it was given to store.
+    /// Bytes that an operation may send through `http`, `bucket` and `directory`, URLs and headers included, beyond the
+    /// input of a store.
     pub request_bytes: u64,
     /// Bytes of replies and files that an operation may read into its own memory, beyond those of the object that it
-    /// takes or gives. Bytes that it hands on unread do not count.
+    /// stores or returns. Bytes that it passes on unread do not count.
     pub response_bytes: u64,
     /// Headers of one request or of one response.
     pub headers: usize,
@@ -134,8 +134,8 @@ impl std::fmt::Display for LimitExceeded {
 impl std::error::Error for LimitExceeded {}
 
 impl LimitExceeded {
-    /// The limit that made wasmtime end a guest, if it was one. Where wasmtime has no type for it, its words tell; the
-    /// tests of hostile guests hold that they still do.
+    /// Returns the limit that made wasmtime end a guest, if it was one. Where wasmtime has no type for it, the message is
+    /// matched; the tests of hostile guests check that it still matches.
     pub(super) fn of_wasmtime(error: &wasmtime::Error, limits: &Limits) -> Option<Self> {
         if let Some(exceeded) = error.downcast_ref::<Self>() {
             return Some(exceeded.clone());

@@ -1,13 +1,13 @@
-//! What a component takes as soon as it is there: how many core instances, memories and tables it is made of, and how large
-//! they are before any of its code runs.
+//! A component's needs at the start: its number of core instances, memories and tables, and their sizes before any of
+//! its code runs.
 //!
-//! It is read off the component's sections, in time that follows its size, without compiling or running anything. What is
-//! instantiated in a component that is itself instantiated several times counts as often; a component that is made of
-//! millions in this way is not unrolled. A component that instantiates what it is given from outside cannot be told
-//! about, and has no needs: the engine's limits hold for it when it runs.
+//! They are read from the component's sections, in time proportional to its size, without compiling or running anything.
+//! Parts of a component that is itself instantiated several times count as often; a component that consists of
+//! millions of parts in this way is not unrolled. The needs of a component that instantiates one from outside cannot be
+//! determined: the engine's limits apply when it runs.
 //!
-//! [`check`] lays needs beside limits, so that an adapter which could never start is refused with the numbers and the key
-//! that would let it in, before anybody waits for its first operation.
+//! [`check`] compares needs with limits, so that an adapter that could never start is rejected with the numbers and the
+//! key to raise, before its first operation.
 
 use serde::Serialize;
 use wasmparser::{
@@ -19,7 +19,7 @@ use super::engine::COMPONENTS;
 use super::limits::{LimitExceeded, Limits};
 use tidelock_types::{Error, Result, format_bytes};
 
-/// What a component takes before its code runs.
+/// The needs of a component before its code runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Needs {
     /// Components with core instances of their own that it is put together from, itself included. Others only pass names on.
@@ -62,7 +62,7 @@ impl Needs {
     }
 }
 
-/// Checks what a component takes from the start against what the limits give.
+/// Compares the needs of a component at the start with the limits.
 ///
 /// # Errors
 /// `limit`, with both numbers and the key.
@@ -104,13 +104,13 @@ enum Frame {
     Component(Box<Scope>),
 }
 
-/// What a component has defined so far; `None` for what comes from outside.
+/// The definitions of a component so far; `None` for those from outside.
 #[derive(Default)]
 struct Scope {
     modules: Vec<Option<Needs>>,
     components: Vec<Option<Needs>>,
     needs: Needs,
-    /// Whether it has core instances of its own.
+    /// Whether it has core instances itself.
     runs: bool,
     unknown: bool,
 }
@@ -140,17 +140,17 @@ impl Scope {
         }
     }
 
-    /// What an instance of it takes, if that can be told.
+    /// The needs of an instance of it, if they can be determined.
     fn all(self) -> Option<Needs> {
         let components = self.needs.components.saturating_add(self.runs.into());
         (!self.unknown).then_some(Needs { components, ..self.needs })
     }
 }
 
-/// What a component takes, if that can be told.
+/// Returns the needs of a component, if they can be determined.
 ///
 /// # Errors
-/// `invalid` for what is not a component.
+/// `invalid` if it is not a component.
 pub(super) fn of_component(component: &[u8]) -> Result<Option<Needs>> {
     let wrong = |error: wasmparser::BinaryReaderError| Error::invalid(format!("this is not a component: {error}"));
     let mut frames: Vec<Frame> = Vec::new();
@@ -233,7 +233,7 @@ fn component_section(scope: &mut Scope, payload: Payload<'_>) -> wasmparser::Res
                 scope.define(import?.ty.kind(), None);
             }
         }
-        // What is exported has a further index from then on.
+        // An export has a further index from then on.
         Payload::ComponentExportSection(exports) => {
             for export in exports {
                 let export = export?;

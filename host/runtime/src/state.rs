@@ -1,4 +1,4 @@
-//! What lies behind one guest instance: whose it is, what it may use, and how much it has used.
+//! The host state of one guest instance: its backend, its capabilities, and its usage.
 //!
 //! A `OperationState` lives as long as one operation. Everything that outlasts an operation is in [`Environment`], which is shared
 //! and immutable: a guest can leave nothing behind for the next operation.
@@ -17,7 +17,7 @@ use super::usage::Usage;
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{Body, SettingValue};
 
-/// What all operations of one backend share.
+/// State shared by all operations of one backend.
 pub(super) struct Environment {
     /// The backend's name in the configuration.
     pub(super) backend: Arc<str>,
@@ -34,7 +34,7 @@ pub(super) struct OperationState {
     pub(super) usage: Arc<Usage>,
     /// Host calls so far.
     calls: u64,
-    /// Host calls under way.
+    /// Host calls in progress.
     pub(super) calls_in_flight: usize,
     log_left: usize,
     /// When the operation began.
@@ -82,7 +82,7 @@ impl OperationState {
         let handles = environment.limits.handles;
         store.set_max_component_handles(handles);
         store.data_mut().bodies.set_max_capacity(handles);
-        // What wasmtime keeps of a handle on its side: a stream is three entries, a call that is under way two.
+        // wasmtime's own entries per handle: a stream has three, a call in progress two.
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(handles.saturating_mul(4).saturating_add(256));
         }
@@ -104,7 +104,7 @@ impl OperationState {
 
     /// Counts a line of log.
     pub(super) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        // What a line costs that says nothing.
+        // The cost of an empty line.
         const LINE: usize = 64;
         match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
             Some(left) => self.log_left = left,
@@ -136,17 +136,17 @@ impl OperationState {
         Ok(self.bodies.push(bodies)?)
     }
 
-    /// What a handle of the guest's stands for.
+    /// The object behind a handle of the guest.
     pub(super) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
         Ok(self.bodies.get_mut(handle)?)
     }
 
-    /// The same, no longer bodies.
+    /// Takes the object behind a handle from the guest.
     pub(super) fn take_body(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<BodyHandle> {
         Ok(self.bodies.delete(handle)?)
     }
 
-    /// Counts a piece of a body, and bytes in it that are the guest's own: what it puts into the host is its memory.
+    /// Counts a piece of a body, and its bytes that are the guest's own: bytes held by the host are its memory.
     fn keep(&mut self, bytes: u64) -> wasmtime::Result<Charge> {
         let Limits { handles, memory, .. } = self.environment.limits;
         if self.charges.pieces() >= handles {

@@ -1,8 +1,8 @@
-//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, what
-//! helps against a failure, and the limit that was exceeded, if one did.
+//! State of an operation outside its store: signs of progress, parties that are waited for, bytes against their budgets,
+//! the hint of a failed host call, and the limit that was exceeded, if one was.
 //!
-//! Bytes move in streams that outlive the moment in which the store is at hand, so their counters live here, shared. A
-//! limit that is exceeded is noted once, by whoever sees it first, and wakes the watch, which ends the operation.
+//! Bytes move in streams that outlive access to the store, so their counters are here, shared. An exceeded
+//! limit is recorded once, and wakes the watchdog, which ends the operation.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,23 +14,23 @@ use futures::task::AtomicWaker;
 use super::limits::{LimitExceeded, Limits};
 use tidelock_types::Error;
 
-/// The most bytes of advice that are charge: none of ours is longer, but some name what a guest asked for.
+/// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
-/// Signs of life of one operation, and what it has used.
+/// Progress and usage of one operation.
 pub(super) struct Usage {
     limits: Limits,
     began: Instant,
     exceeded: OnceLock<LimitExceeded>,
-    /// Who runs the operation.
+    /// The task that runs the operation.
     operation: AtomicWaker,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
     bytes: AtomicU64,
-    /// Streams that wait for somebody outside: a slow source, a slow reader.
+    /// Streams that wait for an outside party: a slow source, a slow reader.
     outside: AtomicU32,
-    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
+    /// Host calls in progress. They have their own timeouts, and a disk may take its time to sync.
     calls: AtomicU32,
     /// Host calls and readers that wait for the guest to go on.
     guest: AtomicU32,
@@ -46,10 +46,10 @@ pub(super) struct Usage {
     advice: Mutex<Option<(String, String)>>,
 }
 
-/// Who is waited for.
+/// The party that is waited for.
 #[derive(Clone, Copy)]
 pub(super) enum Waiting {
-    /// Somebody who is neither guest nor backend.
+    /// A party that is neither guest nor backend.
     Outside,
     /// A host call.
     Call,
@@ -85,7 +85,7 @@ impl Usage {
         }
     }
 
-    /// What the operation may take.
+    /// The limits of the operation.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -95,18 +95,18 @@ impl Usage {
         self.began
     }
 
-    /// Notes that a limit was exceeded, and wakes the operation to its end. The first one counts.
+    /// Records that a limit was exceeded, and wakes the operation to end it. The first one counts.
     pub(super) fn exceed(&self, exceeded: LimitExceeded) {
         let _ = self.exceeded.set(exceeded);
         self.operation.wake();
     }
 
-    /// Says who is to be woken when a limit is exceeded.
+    /// Sets the task to wake when a limit is exceeded.
     pub(super) fn run_by(&self, operation: &Waker) {
         self.operation.register(operation);
     }
 
-    /// The limit that was exceeded, if one did.
+    /// Returns the limit that was exceeded, if one was.
     pub(super) fn exceeded(&self) -> Option<&LimitExceeded> {
         self.exceeded.get()
     }
@@ -124,8 +124,8 @@ impl Usage {
         }
     }
 
-    /// An adapter's error, with what helps if it passes on what a host call said. The interface has no place for that: a
-    /// guest is told what went wrong, and what to do is for whoever runs the host.
+    /// Adds to an adapter's error the hint of the host call whose message it repeats. The interface has no field for hints:
+    /// they are for the operator of the host, not for a guest.
     pub(super) fn advised(&self, error: Error) -> Error {
         let known = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
         match known {
@@ -141,7 +141,7 @@ impl Usage {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes of the object itself: of the input that was taken, or of the answer that was given.
+    /// Bytes of the object itself: of the input that was read, or of the answer that was returned.
     pub(super) fn of_object(&self, bytes: usize) {
         self.carried(bytes);
         self.object.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl Usage {
         Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
-    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
+    /// Returns whether a lack of progress is acceptable. It is not if a host call waits for the guest.
     pub(super) fn excused(&self) -> bool {
         let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
@@ -207,7 +207,7 @@ impl Usage {
     }
 }
 
-/// Says that something waits for somebody; takes it back when dropped.
+/// Marks that something waits for a party, until it is dropped.
 pub(super) struct Wait {
     usage: Arc<Usage>,
     whom: Waiting,

@@ -1,4 +1,4 @@
-//! Cold storage: what cannot be read is asked for, waited for, and then there.
+//! Cold storage: requesting restores, and waiting for them.
 
 use serde_json::json;
 use tidelock_tests::cold;

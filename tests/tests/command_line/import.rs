@@ -1,4 +1,4 @@
-//! A catalogue that is lost, and rebuilt from what a backend holds.
+//! Rebuilding a lost catalogue from a backend.
 
 use std::fs;
 use std::path::{Path, PathBuf};

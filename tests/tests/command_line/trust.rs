@@ -1,4 +1,4 @@
-//! Whose components may serve, and what they may do: keys, signatures, manifests, and what `inspect` foretells.
+//! Trust in components: keys, signatures, manifests, and the predictions of `inspect`.
 
 use std::os::unix::fs::PermissionsExt;
 

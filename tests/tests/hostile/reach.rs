@@ -1,4 +1,4 @@
-//! What was not granted: origins, addresses, headers, files, keys, grants.
+//! Access outside of grants: origins, addresses, headers, files, keys, grants.
 
 use std::path::PathBuf;
 

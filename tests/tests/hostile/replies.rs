@@ -1,5 +1,5 @@
-//! Servers that answer with nonsense, floods and silence. What a granted server does is no guest's fault: it ends in a
-//! typed error of the request, and the guest gets to say so.
+//! Servers that answer with garbage, floods and silence. They end in a typed error of the request, which the guest can
+//! return.
 
 use crate::arena::Attack;
 

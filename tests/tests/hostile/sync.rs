@@ -1,5 +1,5 @@
-//! A guest of plain functions. What the host holds for it is bounded as its own memory is, and what it cannot do with streams
-//! it cannot do with bodies.
+//! A guest of synchronous functions. Bodies held by the host are bounded like its own memory, and it can do no more with
+//! bodies than with streams.
 
 use crate::arena::Attack;
 use crate::streams::nothing_of;

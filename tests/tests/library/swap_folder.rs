@@ -1,4 +1,4 @@
-//! A watched folder: what is renamed into it is swapped in, once; what is refused is told and left.
+//! The adapter directory: a component that is renamed into it is swapped in, once; a rejected one is reported.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What of a swap is left after a restart.
+//! The state of swaps after a restart.
 
 use std::path::Path;
 

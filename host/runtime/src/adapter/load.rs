@@ -15,13 +15,13 @@ use crate::{check, needs, wit};
 use tidelock_types::{Description, Error, Result, blocking};
 
 impl Adapter {
-    /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
-    /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
+    /// Checks digest and signatures of a component, compiles it, checks it against the backend's grants, and calls its
+    /// `describe`. Nothing of it is parsed before its digest and signatures are verified.
     ///
     /// # Errors
-    /// `denied` for a component that is not the pinned one or lacks a demanded signature, and for an import that is not
-    /// granted or not asked for by its manifest; `invalid` for what is not a component, lacks the export, or does not
-    /// declare the settings that it is given; whatever ends `describe`.
+    /// `denied` for a component that is not the pinned one or lacks a required signature, and for an import that is not
+    /// granted or not requested by its manifest; `invalid` if it is not a component, lacks the export, or does not
+    /// declare the settings that it is given; any error of `describe`.
     pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
         Self::load_in_stages(engine, spec, Arc::new(component.into()), &mut Stages::default()).await
     }
@@ -50,7 +50,7 @@ impl Adapter {
         let (imports, exports) = wit::surface(&component, engine.wasmtime());
         let granted = spec.capabilities.names();
         check::surface(&imports, &exports, &granted, manifest.as_ref()).map_err(place)?;
-        // What it may do is what it asks for and what the operator grants.
+        // It can use only what it requests and the operator grants.
         let (capabilities, limits) = match &manifest {
             Some(manifest) => {
                 check::asked(manifest, &granted).map_err(place)?;

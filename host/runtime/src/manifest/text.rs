@@ -87,7 +87,7 @@ fn named(path: &str, name: &str) -> std::result::Result<(), String> {
     Err(format!("`{path}`: a name has 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`"))
 }
 
-/// What people read.
+/// Checks a text for people.
 fn line(path: &str, text: &str) -> std::result::Result<(), String> {
     if text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control) {
         return Ok(());

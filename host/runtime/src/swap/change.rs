@@ -16,14 +16,14 @@ use tidelock_types::{Error, Result};
 /// How long a swap waits for the old generation's last operations before it reports. They go on beyond that.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Who asks for a swap, and who wants to know how it goes.
+/// The origin of a swap, and a callback for its stages.
 #[derive(Clone)]
 pub struct SwapOptions {
-    /// Who it is, for the history: `command line`, `http`, a folder.
+    /// The origin, for the history: `command line`, `http`, a directory.
     pub by: String,
     /// Why, for the history.
     pub why: Option<String>,
-    /// Is told when a stage begins.
+    /// Called when a stage begins.
     pub on_stage: Option<OnStage>,
 }
 
@@ -39,22 +39,22 @@ struct Candidate {
     /// Where the swap_log does not have it yet.
     component: Option<Arc<Component>>,
     event: Event,
-    /// Whether it is watched beside its predecessor.
+    /// Whether it is on trial beside its predecessor.
     on_trial: bool,
     by: String,
     why: Option<String>,
 }
 
 impl Slot {
-    /// Replaces the adapter. Operations that run go on undisturbed on the old one. Swaps of one slot follow each other in
-    /// the order in which they were asked for.
+    /// Swaps the adapter. Running operations continue undisturbed on the old one. Swaps of one slot run in the order of
+    /// their requests.
     ///
     /// Returns when the old generation is free, or half a second after the new one took over if operations are still
     /// ending on it by then. Dropping the future gives up a swap that has not been published; one that has is whole.
     ///
     /// # Errors
-    /// What made a stage fail, with the stage as the operation: the old generation serves on, and the history has a row
-    /// that says so.
+    /// The error of the failed stage, with the stage as the operation: the old generation keeps serving, and the history has
+    /// a row about it.
     pub async fn swap(&self, component: impl Into<Component>, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let component = Arc::new(component.into());
@@ -143,14 +143,14 @@ impl Slot {
     /// Puts the generation that served before back.
     ///
     /// # Errors
-    /// `conflict` if there is none; what keeps it from loading. Nothing has changed then.
+    /// `conflict` if there is none; errors of loading it. Nothing has changed then.
     pub async fn rollback(&self, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let Some(before) = lock(&self.0.history).before().cloned() else {
             return Err(Error::conflict("no earlier generation to roll back to").on_backend(self.backend()));
         };
         let mut stages = Stages::told(options.on_stage);
-        // It served here: whether the backend is ready now is no reason to keep what is to go.
+        // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
             Adapter::load_in_stages(&self.0.engine, &self.0.spec, component, &mut stages).await
@@ -199,8 +199,8 @@ impl Slot {
         }
     }
 
-    /// Makes a candidate durable, then lets it serve, then waits a while for the old one. From the first step on it runs
-    /// to its end whether or not anybody waits.
+    /// Makes a candidate durable, then publishes it, then waits a while for the old one. From the first step on it runs
+    /// to its end even if the future is dropped.
     async fn publish(
         &self,
         attempt: OwnedMutexGuard<()>,
@@ -251,7 +251,7 @@ impl Slot {
         let component = component.map(Arc::unwrap_or_clone);
         let row = match self.0.options.swap_log.add(self.backend(), row.clone(), component).await {
             Ok(row) => row,
-            // What fails must go, even if the disk is full. A restart would bring it back, and its failures with it.
+            // A failing generation must go, even if the disk is full. A restart would bring it and its failures back.
             Err(error) if event == Event::AutomaticRollback => {
                 tracing::error!(backend = self.backend(), %error, "cannot record the rollback");
                 row
@@ -293,7 +293,7 @@ impl Slot {
     /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
     fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
-        // A future can be dropped where there is no runtime; then nothing runs any more either.
+        // A future can be dropped outside of a runtime; then nothing runs any more either.
         let Ok(runtime) = Handle::try_current() else { return wait };
         let deadline = self.drain_deadline();
         let slot = Arc::downgrade(&self.0);
@@ -339,13 +339,13 @@ impl Slot {
     }
 }
 
-/// What the end of an old generation came to.
+/// The result of draining an old generation.
 struct Gone {
     times: Vec<StageTime>,
     cut: u64,
 }
 
-/// Takes a canary away that does not take over. What runs on it goes on until the drain deadline.
+/// Removes a canary that does not take over. Its operations continue until the drain deadline.
 struct Withdraw<'a> {
     slot: &'a Slot,
     generation: &'a Arc<Generation>,
@@ -358,7 +358,7 @@ impl Drop for Withdraw<'_> {
             return;
         }
         self.slot.0.canary.store(None);
-        // Nobody waits for its end.
+        // The task is detached.
         drop(self.slot.drain_old(self.generation.clone(), Stages::default()));
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! A [`Slot`] belongs to a backend and holds its current [`Generation`] in an atomic pointer: beginning an operation is
 //! one load, no lock. A swap (`change.rs`) loads, checks and probes the new component first and publishes it last, so that
-//! a component that does not work never serves. Operations that began on a generation end on it (`generation.rs`); what
-//! the drain deadline preemptions is done again on the new one where that is safe (`attempt.rs`, `read.rs`). For a while the
-//! predecessor stays loaded: what fails on the new generation is tried on it (`trial.rs`), and if the new one fails more
-//! (`rollback_policy.rs`), the predecessor takes over again.
+//! a component that does not work never serves. Operations that began on a generation end on it (`generation.rs`); those
+//! preempted at the drain deadline are repeated on the new one where that is safe (`attempt.rs`, `read.rs`). For a while
+//! the predecessor stays loaded: operations that fail on the new generation are repeated on it (`trial.rs`), and if the
+//! new one fails more (`rollback_policy.rs`), the predecessor takes over again.
 //!
-//! Swaps of one slot wait for each other, in the order in which they were asked for; nothing else waits for a swap. What
-//! happened is kept by a [`SwapLog`] (`swap_log.rs`), and which component serves after a restart follows from it
-//! (`history.rs`).
+//! Swaps of one slot run in the order of their requests; nothing else waits for a swap. A [`SwapLog`] (`swap_log.rs`)
+//! records the events, and decides which component serves after a restart (`history.rs`).
 
 mod attempt;
 mod change;
@@ -46,12 +45,12 @@ use tidelock_types::{ArchiveState, Health, InventoryPage, ObjectId, ObjectStat, 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwapPolicy {
     /// How long operations may go on on a generation that was replaced; `None` is as long as one operation may take
-    /// (`limits.deadline`), so that a swap preemptions nothing.
+    /// (`limits.deadline`), so that a swap preempts nothing.
     pub drain: Option<Duration>,
     /// Whether a new generation first gets a share of real operations.
     pub canary: Option<Canary>,
-    /// How long a new generation is watched beside its predecessor, to be rolled back if it fails more; `None` never
-    /// rolls back by itself.
+    /// How long a new generation is on trial beside its predecessor, to be rolled back if it fails more; `None` never
+    /// rolls back automatically.
     pub trial: Option<Duration>,
 }
 
@@ -70,12 +69,12 @@ pub struct Canary {
     pub duration: Duration,
 }
 
-/// What a slot is opened with beside its backend.
+/// The options of a slot beside its backend.
 #[derive(Clone)]
 pub struct SlotOptions {
     /// How it changes its adapter.
     pub policy: SwapPolicy,
-    /// What keeps its history.
+    /// The swap log.
     pub swap_log: Arc<dyn SwapLog>,
 }
 
@@ -104,7 +103,7 @@ struct SlotInner {
     history: Mutex<History>,
     /// The numbers of generations on which operations are still ending.
     draining: Mutex<Vec<u64>>,
-    /// Those who wait for that; they end with the slot.
+    /// Tasks that wait for it; they end with the slot.
     drains: Mutex<JoinSet<()>>,
     trial_end: Mutex<Option<AbortOnDrop>>,
 }
@@ -115,12 +114,12 @@ impl Slot {
         &self.0.spec.name
     }
 
-    /// The generation that serves now. To look at; operations go through [`Slot::begin`] and what is built on it.
+    /// Returns the current generation, for inspection; operations use [`Slot::begin`] and the functions built on it.
     pub fn current(&self) -> Arc<Generation> {
         self.0.current.load_full()
     }
 
-    /// What has happened here, newest first.
+    /// Returns the history, newest first.
     pub fn history(&self) -> Vec<HistoryEntry> {
         let draining = lock(&self.0.draining).clone();
         lock(&self.0.history).entries(&draining)
@@ -172,7 +171,7 @@ impl Slot {
         }
     }
 
-    /// What the backend says about an object.
+    /// Returns the backend's metadata of an object.
     ///
     /// # Errors
     /// As [`Adapter::stat`].
@@ -196,7 +195,7 @@ impl Slot {
         self.call(|adapter| async move { adapter.probe().await }).await
     }
 
-    /// Asks that an object become readable for so many days.
+    /// Requests that an object become readable for the given days.
     ///
     /// # Errors
     /// As [`Adapter::restore`].

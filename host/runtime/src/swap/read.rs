@@ -1,8 +1,8 @@
 //! A body that outlives the generation it began on.
 //!
-//! Bytes come from the generation that served when the read began. If that is cut, or fails while it is on trial, the
-//! read is begun again on another one at the byte where it stopped: objects do not change, and whoever opens them here
-//! checks every byte. The reader sees one body.
+//! Bytes come from the generation that was current when the read began. If that is preempted, or fails while it is on
+//! trial, the read is reopened on another one at the byte where it stopped: objects do not change, and callers
+//! verify every byte. The reader sees one body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,17 +20,17 @@ use tidelock_types::{Body, Error, Result};
 
 type OpenBody = Arc<dyn Fn(Arc<Adapter>, u64) -> BoxFuture<'static, Result<Body>> + Send + Sync>;
 
-/// Where a body lies between two reads, so that a cut finds it.
+/// The place of a body between two reads, where a preemption finds it.
 #[derive(Default)]
 pub(super) struct Cell {
     held: Option<(Attempt, Body)>,
     waker: Option<Waker>,
-    /// What a cut left.
+    /// The state after a preemption.
     cut: Option<Preempted>,
 }
 
 impl Cell {
-    /// Takes the body away from its reader and tells him.
+    /// Takes the body from its reader, who sees it at the next read.
     pub(super) fn cut(cell: &Mutex<Self>) {
         let (attempt, body, waker) = {
             let mut cell = lock(cell);
@@ -52,8 +52,8 @@ fn lock(cell: &Mutex<Cell>) -> std::sync::MutexGuard<'_, Cell> {
 }
 
 impl Slot {
-    /// Reads an object. `open` gives its bytes from the one with the given number on (0 at first); it may be called again
-    /// after some of them have been handed out.
+    /// Reads an object. `open` returns its bytes from the given offset on (0 at first); it may be called again
+    /// after some of them were returned.
     ///
     /// # Errors
     /// Those of `open`. A body that is cut ends in an error only if it cannot be begun again.
@@ -86,10 +86,10 @@ struct Reading {
     opening: Option<BoxFuture<'static, (Attempt, Result<Body>)>>,
 }
 
-/// What a look into the cell came to.
+/// The result of polling the cell.
 enum Seen {
     Chunk(Bytes),
-    /// It ended or broke off.
+    /// It ended, with or without an error.
     Over(Attempt, Result<(), Error>),
     Preempted(Preempted),
     Nothing,
@@ -142,7 +142,7 @@ impl Reading {
         }));
     }
 
-    /// Ends a attempt; gives the error if nobody else can go on.
+    /// Ends an attempt; returns the error if there is no other one.
     fn over(&mut self, attempt: Attempt, outcome: Result<(), Error>) -> Option<Error> {
         match attempt.end(outcome.as_ref().copied(), true) {
             Some(next) => {

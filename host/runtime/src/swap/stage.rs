@@ -1,4 +1,4 @@
-//! The stages that a swap goes through, how long each took, and what a swap reports.
+//! The stages of a swap, their durations, and the report.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +17,9 @@ pub enum Stage {
     Verify,
     /// To machine code, or from the cache.
     Compile,
-    /// What it imports against what is granted, what it exports, what it says of itself, its settings.
+    /// Imports against grants, exports, the description, settings.
     Check,
-    /// An instance is asked whether the backend would serve.
+    /// An instance is asked whether the backend can serve.
     Probe,
     /// A share of real operations, if the backend has a canary.
     Canary,
@@ -27,7 +27,7 @@ pub enum Stage {
     Publish,
     /// Operations that began on the old generation end.
     Drain,
-    /// What the old generation held is given back.
+    /// Resources of the old generation are released.
     Free,
 }
 
@@ -71,7 +71,7 @@ pub struct StageTime {
     pub ms: f64,
 }
 
-/// What a swap or a rollback did.
+/// The result of a swap or a rollback.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SwapReport {
     /// The backend.
@@ -92,7 +92,7 @@ pub struct SwapReport {
     pub cut: u64,
 }
 
-/// Is told when a stage begins, on the thread that runs the swap: it must not block.
+/// Called when a stage begins, on the thread that runs the swap: it must not block.
 pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
 
 /// The stages of one swap, as they pass.

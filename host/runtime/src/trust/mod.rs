@@ -1,12 +1,12 @@
 //! Whether a component may be used at all, before a byte of it is compiled: the digest that a backend pins, and the keys
 //! of which one must have signed it.
 //!
-//! Both are checked wherever a component comes in, at the first load and at every swap, because [`super::Adapter::load`]
-//! does it. A signature says that the holder of a key stands by these very bytes; it says nothing of their age, so who
-//! wants one version and no earlier one pins the digest.
+//! Both are checked wherever a component is loaded, at the start and at every swap, by [`super::Adapter::load`].
+//! A signature says that the holder of a key vouches for exactly these bytes; it says nothing about their age: to allow
+//! one version and no earlier one, pin the digest.
 //!
-//! Keys are rotated without a moment in which nothing fits: the new key is trusted beside the old one, components are
-//! signed with both, and the old one is taken out of the configuration. What only it has signed is refused from then on.
+//! Keys are rotated without an interruption: the new key is trusted beside the old one, components are
+//! signed with both, and the old one is removed from the configuration. Components signed only by it are then rejected.
 
 mod secret;
 mod signature;
@@ -19,14 +19,14 @@ use super::engine::ComponentDigest;
 use super::manifest::Manifest;
 use tidelock_types::{Error, PublicKey, Result};
 
-/// What a backend demands of its component. The default demands nothing.
+/// A backend's requirements for its component. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// The only component that may serve.
     pub digest: Option<ComponentDigest>,
     /// The keys, with the names that the operator gave them, of which one must have signed. Empty demands no signature.
     pub signed_by: Vec<(String, PublicKey)>,
-    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    /// Whether a component without a manifest is rejected. Otherwise it is treated as asking for its imports.
     pub require_manifest: bool,
 }
 
@@ -34,7 +34,7 @@ impl Trust {
     /// Checks a component; gives its digest.
     ///
     /// # Errors
-    /// `denied`, with what is missing.
+    /// `denied`, with the missing requirement.
     pub fn check(&self, component: &Component) -> Result<ComponentDigest> {
         let digest = component.digest();
         if let Some(pinned) = self.digest.filter(|pinned| *pinned != digest) {
@@ -47,7 +47,7 @@ impl Trust {
         Err(self.unsigned(digest, &component.signatures))
     }
 
-    /// Checks that there is a manifest, if there has to be one.
+    /// Checks that there is a manifest, if one is required.
     ///
     /// # Errors
     /// `denied` if there is none.

@@ -1,7 +1,7 @@
-//! The secret half of a key, for those who sign. A host that only runs adapters never has one.
+//! Secret keys, for signing. A host that only runs adapters never has one.
 //!
-//! Never printed: [`SecretKey::to_text`] is the one way out, for the file that keeps it, and its text is wiped when it
-//! goes, as the key itself is.
+//! Never printed: only [`SecretKey::to_text`] returns it, for its file, and that text is wiped when it is
+//! dropped, like the key itself.
 
 use data_encoding::BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -11,10 +11,10 @@ use super::signature::{Signature, message};
 use crate::engine::ComponentDigest;
 use tidelock_types::{Error, PublicKey, Result};
 
-/// What a secret key's text begins with.
+/// The prefix of a secret key's text.
 const PREFIX: &str = "ed25519-secret:";
 
-/// A key that signs. Wiped from memory when it goes.
+/// A signing key. Wiped from memory when it is dropped.
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
@@ -34,10 +34,10 @@ impl SecretKey {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// Reads what [`Self::to_text`] wrote: the first line that is neither empty nor a comment.
+    /// Reads the text of [`Self::to_text`]: the first line that is neither empty nor a comment.
     ///
     /// # Errors
-    /// `invalid`, without a word of what stands there.
+    /// `invalid`, without any of the content.
     pub fn from_text(text: &str) -> Result<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let digits = lines.next().and_then(|line| line.strip_prefix(PREFIX));

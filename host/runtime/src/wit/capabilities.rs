@@ -1,7 +1,7 @@
 //! The capabilities as guests import them: thin glue from `tidelock:storage@0.1.x` to `tidelock_capabilities`.
 //!
 //! Every asynchronous call passes through [`call`], which counts it against the operation's limits of host calls and
-//! marks usage; every body that leaves passes through [`sent`]. What a call means is not decided here.
+//! marks progress; every outgoing body passes through [`sent`]. The calls themselves are implemented elsewhere.
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
     Ok(counted(body, move |bytes| usage.sends(bytes)))
 }
 
-/// Bytes that leave through a capability and are no body.
+/// Outgoing bytes of a capability that are not a body.
 fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
     Ok(accessor.with(|mut access| access.data_mut().usage.sends(bytes))?)
 }

@@ -1,7 +1,7 @@
 //! Between the words of the host and those of `tidelock:storage@0.1.x`, both ways, nothing else.
 //!
-//! What comes from a guest is checked here: names for length and control characters, texts cut to [`TEXT`], lists to
-//! [`LIST`]. A guest's nonsense is the guest's error (`other`), never a panic and never the host's.
+//! Values from a guest are checked here: names for length and control characters, texts truncated to [`TEXT`], lists to
+//! [`LIST`]. An invalid value is the guest's error (`other`), never a panic and never the host's.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tidelock_types::{
     StoreHint,
 };
 
-/// The most bytes of a text for people that are charge.
+/// Maximum length in bytes of a text for people; longer ones are truncated.
 const TEXT: usize = 2048;
 
-/// The most entries of a list of labels or settings that are charge.
+/// Maximum number of entries of a list of labels or settings.
 const LIST: usize = 256;
 
 /// The most bytes of the cursor of a listing.
@@ -118,8 +118,8 @@ pub(crate) fn range_in(range: wit::ByteRange) -> ByteRange {
     ByteRange { start: range.start, end: range.end }
 }
 
-/// The largest size that a file can have (POSIX's `off_t`). Some languages cannot read larger numbers, and no object tells
-/// one beyond it from it.
+/// The maximum size of a file (POSIX's `off_t`). Some languages cannot read larger numbers, and no object needs
+/// them.
 const LARGEST_SIZE: u64 = i64::MAX.unsigned_abs();
 
 pub(crate) fn range_out(range: ByteRange) -> wit::ByteRange {
@@ -231,7 +231,7 @@ pub(crate) fn inventory_in(page: wit_inventory::Page, limit: u32) -> Result<Inve
         .into_iter()
         .map(|entry| Ok(InventoryEntry { id: object_in(entry.id)?, size: entry.size, modified: entry.modified }))
         .collect::<Result<_>>()?;
-    // It goes back to the adapter as it is, so it cannot be cut.
+    // It is returned to the adapter unchanged, so it cannot be truncated.
     match page.next.as_ref().map(String::len) {
         Some(bytes) if bytes > CURSOR => {
             Err(Error::other(format!("the adapter returned a cursor of {bytes} bytes, more than {CURSOR}")))

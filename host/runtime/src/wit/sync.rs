@@ -1,5 +1,5 @@
 //! The capabilities for guests of synchronous functions (`wit/sync.wit`): the same as those of the asynchronous ones, over
-//! bodies that the host holds ([`crate::bodies`]).
+//! bodies that the host holds ([`crate::body_handle`]).
 //!
 //! A function that takes time is awaited on the guest's own stack, which is put aside meanwhile: no thread waits.
 //! Limits are those of `capabilities.rs`, counted in the same places. Reading a body counts as a host call; it counts as a
