@@ -117,7 +117,7 @@ pub struct Engine {
     options: EngineOptions,
 }
 
-/// How a component came to be compiled.
+/// Source of a component's compiled code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompiledFrom {

@@ -51,13 +51,13 @@ pub(super) struct Name {
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub(super) struct Conditions {
-    /// The part: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
+    /// The range: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
     #[param(rename = "Range")]
     range: Option<String>,
-    /// The entity tag that the part must be of; all is sent if it is not.
+    /// The entity tag required for a range; otherwise the whole snapshot is sent.
     #[param(rename = "If-Range")]
     if_range: Option<String>,
-    /// Entity tags that the client has.
+    /// Entity tags known to the client.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Conditions {
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub(super) struct Signatures {
-    /// A detached signature of the component; may come several times.
+    /// A detached signature of the component; can be repeated.
     #[param(rename = "tidelock-signature")]
     signature: Option<String>,
 }

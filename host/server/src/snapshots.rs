@@ -174,7 +174,7 @@ fn created(stored: Stored) -> impl IntoResponse {
 #[utoipa::path(
     get, path = "/v1/snapshots", tag = "snapshots", params(Part),
     responses(
-        (status = 200, description = "Some snapshots; `next` is null on the last page", body = SnapshotPage),
+        (status = 200, description = "A page of snapshots; `next` is null on the last one", body = SnapshotPage),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]

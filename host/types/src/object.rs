@@ -85,11 +85,11 @@ pub struct InventoryPage {
 pub struct Features {
     /// Reads ranges.
     pub ranges: bool,
-    /// Keeps the base of an object and gives it back.
+    /// Keeps the base of an object and returns it.
     pub lineage: bool,
     /// Stores bytes of unknown length.
     pub unsized_input: bool,
-    /// Keeps labels and gives them back.
+    /// Keeps labels and returns them.
     pub labels: bool,
 }
 

@@ -42,14 +42,14 @@ pub struct Catalogue {
     path: Arc<Path>,
 }
 
-/// A snapshot as the catalogue knows it.
+/// A snapshot as recorded in the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
     /// The snapshot.
     pub id: SnapshotId,
     /// Its logical size in bytes.
     pub size: u64,
-    /// The snapshot that it was made from. For information: it may be gone.
+    /// The base snapshot. Informational: it may be gone.
     pub base: Option<SnapshotId>,
     /// Its name. Names need not be unique.
     pub name: Option<String>,
@@ -144,7 +144,7 @@ pub struct Intent {
     pub started: u64,
 }
 
-/// Some snapshots, oldest first, and where to go on.
+/// A page of snapshots, oldest first, with the cursor of the next one.
 #[derive(Debug, Clone, Default, serde::Serialize, utoipa::ToSchema)]
 pub struct SnapshotPage {
     /// The snapshots.

@@ -62,10 +62,10 @@ impl std::fmt::Display for Stage {
     }
 }
 
-/// One stage of a swap and how long it took.
+/// One stage of a swap and its duration.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StageTime {
-    /// Which one.
+    /// The stage.
     pub stage: Stage,
     /// In milliseconds.
     pub ms: f64,
@@ -82,13 +82,13 @@ pub struct SwapReport {
     pub to: String,
     /// The number of the generation that serves now.
     pub generation: u64,
-    /// Whether the code came from the compiler or from the cache.
+    /// Whether the code was compiled or read from the cache.
     pub compiled_from: CompiledFrom,
     /// The stages in order. `drain` and `free` are missing while operations still end on the old generation.
     pub stages: Vec<StageTime>,
     /// Operations that were still ending on the old generation when this was written.
     pub draining: u64,
-    /// Operations that the drain deadline cut by then.
+    /// Operations that were preempted at the drain deadline.
     pub cut: u64,
 }
 
