@@ -18,7 +18,7 @@ use serde::Serialize;
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::DirectoryGrant;
 use tidelock::config::Config;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{Body, ObjectId, SettingValue, StoreHint};
 use tidelock::{Host, ImportOptions, NoSecrets};
 
@@ -137,7 +137,7 @@ async fn adapter(objects: &Path, layout: &str) -> Result<Arc<Adapter>> {
         limits: Limits::default(),
         trust: Default::default(),
     };
-    let engine = Engine::new(EngineOptions::default())?;
+    let engine = Sandbox::new(EngineOptions::default())?;
     Ok(Arc::new(Adapter::load(&engine, &spec, transfer::component("fs")?).await?))
 }
 

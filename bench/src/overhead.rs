@@ -14,7 +14,7 @@ use serde::Serialize;
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::directory::{Directory, LocalDirectory, WriteOptions};
 use tidelock::capabilities::grant::DirectoryGrant;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{Body, SettingValue, StoreHint};
 
 use crate::in_memory::InMemory;
@@ -87,7 +87,7 @@ async fn side_by_side(name: &'static str, directory: Arc<dyn Directory>, operati
         limits: Limits::default(),
         trust: Default::default(),
     };
-    let engine = Engine::new(EngineOptions::default())?;
+    let engine = Sandbox::new(EngineOptions::default())?;
     let adapter = Arc::new(Adapter::load(&engine, &spec, transfer::component("fs")?).await?);
     // On a worker of the runtime, as a host's operations are; the thread that blocks on the runtime is none.
     let times = tokio::spawn(measure(adapter, directory, operations)).await??;

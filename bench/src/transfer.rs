@@ -15,7 +15,7 @@ use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::bucket::{Bucket, PutOptions, S3Bucket};
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
 use tidelock::config::{Config, CredentialRef};
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{Body, ObjectId, StoreHint};
 use tidelock::{Host, Secrets, SnapshotId, Source, StoreOptions};
 
@@ -330,7 +330,7 @@ async fn adapter(server: &Server) -> Result<Arc<Adapter>> {
         limits: Limits::default(),
         trust: Default::default(),
     };
-    let engine = Engine::new(EngineOptions::default())?;
+    let engine = Sandbox::new(EngineOptions::default())?;
     Ok(Arc::new(Adapter::load(&engine, &spec, component("s3")?).await?))
 }
 

@@ -22,7 +22,8 @@ pub fn run(name: &str, arguments: &[String]) -> Result<()> {
         kind.install()?;
     }
     let mut cargo = run::cargo("run");
-    cargo.args(["--quiet", "--release", "--package", "tidelock-bench", "--bin", name, "--"]).args(arguments);
+    run::quiet_in_a_pipe(&mut cargo).args(["--release", "--package", "tidelock-bench", "--bin", name, "--"]);
+    cargo.args(arguments);
     say!("building and running the benchmark ({})", shown(&cargo));
     let status = cargo.stdin(Stdio::null()).status().context("cannot start cargo")?;
     if !status.success() {

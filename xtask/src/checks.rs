@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run::{self, cargo, run};
+use crate::run::{self, cargo, quiet_in_a_pipe, run};
 use crate::wasm::{TARGET, Toolchain};
 use crate::{guests, say, tools, wit};
 
@@ -31,7 +31,7 @@ fn format() -> Result<()> {
 
 fn lints() -> Result<()> {
     tools::component("clippy")?;
-    run(cargo("clippy").args(["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    run(quiet_in_a_pipe(&mut cargo("clippy")).args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Clippy as the guests' own compiler sees them; without one, that compiler's warnings.
@@ -39,16 +39,16 @@ fn guest_lints() -> Result<()> {
     let toolchain = Toolchain::ensure()?;
     if let Some(mut clippy) = toolchain.clippy() {
         let clippy =
-            on_guests(&mut clippy).args(["--quiet", "--workspace", "--target", TARGET, "--", "-D", "warnings"]);
+            on_guests(quiet_in_a_pipe(&mut clippy)).args(["--workspace", "--target", TARGET, "--", "-D", "warnings"]);
         return run(clippy);
     }
     say!("the compiler that builds guests here has no clippy: its own warnings are checked instead");
     let mut check = toolchain.cargo("check");
-    run(on_guests(&mut check).args(["--quiet", "--workspace", "--target", TARGET]).env("RUSTFLAGS", "-Dwarnings"))
+    run(on_guests(quiet_in_a_pipe(&mut check)).args(["--workspace", "--target", TARGET]).env("RUSTFLAGS", "-Dwarnings"))
 }
 
 fn documentation() -> Result<()> {
-    run(cargo("doc").args(["--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+    run(quiet_in_a_pipe(&mut cargo("doc")).args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 fn deny() -> Result<()> {

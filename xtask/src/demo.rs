@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::backends::{Seaweed, seaweed};
 use crate::image::{self, Tools};
+use crate::progress::{Progress, Step};
 use crate::run::{self, seconds, shown, size};
 use crate::{cache, host, say};
 
@@ -33,12 +34,16 @@ pub enum DemoBackend {
 /// The demonstration. Leaves everything in `target/demo`, which it makes anew.
 pub fn run(backend: DemoBackend) -> Result<()> {
     let tools = Tools::ensure()?;
-    let program = host::binary(host::Profile::Release)?;
+    let mut steps = host::steps(host::Profile::Release).to_vec();
+    steps.extend([Step::new("making a disk image", 15), Step::new("storing and updating it", 10)]);
+    steps.push(Step::new("retrieving both versions and comparing", 10));
+    let mut progress = Progress::new(steps);
+    let program = host::binary_in_steps(host::Profile::Release, &mut progress)?;
     let dir = run::root().join("target/demo");
     cache::empty_dir(&dir)?;
     room(&dir)?;
     let server = (backend == DemoBackend::S3).then(Seaweed::start).transpose()?;
-    let demo = Demo { program, config: configure(&dir, server.as_ref())?, server, dir, lines: Vec::new() };
+    let demo = Demo { program, config: configure(&dir, server.as_ref())?, server, dir, lines: Vec::new(), progress };
     demo.perform(&tools)
 }
 
@@ -48,6 +53,7 @@ struct Demo {
     server: Option<Seaweed>,
     dir: PathBuf,
     lines: Vec<(String, String, Duration)>,
+    progress: Progress,
 }
 
 /// The answer of `store` and `update`.
@@ -68,8 +74,10 @@ struct Placement {
 impl Demo {
     fn perform(mut self, tools: &Tools) -> Result<()> {
         let (first, second) = (self.dir.join("first.img"), self.dir.join("second.img"));
+        self.progress.next();
         self.make_images(tools, &first, &second)?;
 
+        self.progress.next();
         let began = Instant::now();
         let base = self.stored(Command::new(&self.program).args(["store", "--name", "demo"]).arg(&first))?;
         self.line("store", described(&base), began.elapsed());
@@ -78,6 +86,7 @@ impl Demo {
         self.line("update", described(&update), began.elapsed());
         ensure!(base.id != update.id, "the changed image has the id of the first one, {}", base.id);
 
+        self.progress.next();
         for (version, stored, image) in [("first", &base, &first), ("second", &update, &second)] {
             self.compare(tools, version, stored, image)?;
         }

@@ -34,6 +34,14 @@ pub struct Guest {
     declared: PathBuf,
 }
 
+impl Guest {
+    /// Whether the program carries it: one of the adapters beside the workspace's manifest. The example and the tests'
+    /// guests lie elsewhere.
+    fn is_embedded(&self) -> bool {
+        manifest().parent().is_some_and(|folder| self.declared.starts_with(folder))
+    }
+}
+
 /// The guest workspace's manifest.
 pub fn manifest() -> PathBuf {
     run::root().join("guest-adapters/Cargo.toml")
@@ -62,6 +70,13 @@ pub fn build_guests(names: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let toolchain = Toolchain::ensure()?;
     let guests = select(list(&manifest())?, names)?;
     build(&toolchain, &manifest(), &target_dir(), &adapters_dir(), &guests)
+}
+
+/// Builds the guests that the program carries, and those alone: the tests' guests take as long again.
+pub fn build_embedded() -> Result<()> {
+    let guests = list(&manifest())?;
+    let names: Vec<&str> = guests.iter().filter(|guest| guest.is_embedded()).map(|guest| guest.name.as_str()).collect();
+    build_guests(&names).map(drop)
 }
 
 /// The guests that a workspace holds.
@@ -102,7 +117,7 @@ fn build(
     let _lock = cache::lock(&target.join("xtask.lock"), "building guests")?;
     toolchain.settle(target)?;
     let mut cargo = toolchain.cargo("build");
-    cargo.args(["--quiet", "--release", "--target", TARGET, "--manifest-path"]).arg(manifest);
+    run::quiet_in_a_pipe(&mut cargo).args(["--release", "--target", TARGET, "--manifest-path"]).arg(manifest);
     cargo.arg("--target-dir").arg(target);
     for guest in guests {
         cargo.args(["--package", &guest.package]);

@@ -21,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod languages;
 pub mod metadata;
+pub mod progress;
 pub mod run;
 pub mod skip;
 pub mod suite;

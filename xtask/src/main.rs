@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::backends::{self, Kind, Record};
+use xtask::progress::Progress;
 use xtask::{bench, conformance, demo, fuzz, guests, host, languages, run, say, suite, wit, wit_sync};
 
 /// The tasks of this repository. Each sets up what it needs, once, and says on stderr what it installs and where.
@@ -165,7 +166,8 @@ fn build(profile: BuildProfile) -> Result<()> {
         BuildProfile::Release => host::Profile::Release,
         BuildProfile::Dev => host::Profile::Dev,
     };
-    println!("{}", host::binary(profile)?.display());
+    let mut progress = Progress::new(host::steps(profile).to_vec());
+    println!("{}", host::binary_in_steps(profile, &mut progress)?.display());
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! directory and the exit status.
 
 use std::ffi::OsStr;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub fn cargo(subcommand: &str) -> Command {
         }
     }
     command
+}
+
+/// Has a `cargo` command draw its progress bar on a terminal, and say nothing elsewhere but errors: it would print a line
+/// for each of hundreds of crates.
+pub fn quiet_in_a_pipe(cargo: &mut Command) -> &mut Command {
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    cargo
 }
 
 /// The command as a user would type it, for messages.

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::backends::Kind;
-use crate::run::{cargo, seconds, shown};
+use crate::checks::Check;
+use crate::progress::{self, Progress};
+use crate::run::{self, cargo, seconds, shown};
 use crate::tally::Tally;
 use crate::wasm::Toolchain;
 use crate::{checks, fuzz, guests, languages, say, skip};
@@ -27,8 +29,16 @@ pub struct Options {
     pub filter: Option<String>,
 }
 
+/// What is set up before anything is checked.
+const SET_UP: [Check; 4] =
+    [("wasm toolchain", wasm), (GUESTS, build_guests), (LANGUAGES, build_languages), ("servers", servers)];
+const GUESTS: &str = "guests";
+const LANGUAGES: &str = "guests in other languages";
+const TESTS: &str = "tests";
+const FUZZING: &str = "fuzzing";
+
 /// How long each fuzz target runs.
-const FUZZING: Duration = Duration::from_secs(60);
+const FUZZING_TIME: Duration = Duration::from_secs(60);
 
 /// How one step of the suite ended.
 struct Step {
@@ -53,40 +63,54 @@ struct SuiteResult {
 /// Runs the suite. An error if anything failed, if no test ran, or on a build server if one was skipped.
 pub fn test(options: &Options) -> Result<()> {
     let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    let mut steps = Vec::new();
-    for (name, set_up) in [
-        ("wasm toolchain", wasm as fn() -> Result<()>),
-        ("guests", build_guests),
-        ("guests in other languages", build_languages),
-        ("servers", servers),
-    ] {
-        step(&mut steps, name, set_up);
+    let checks: &[Check] = if options.fast { &[] } else { &checks::ALL };
+    // Of a part of the suite, it would be the longest part.
+    let fuzzed = !options.fast && options.filter.is_none();
+    let (mut steps, mut progress) = (Vec::new(), Progress::new(plan(checks, fuzzed)));
+    for (name, set_up) in SET_UP {
+        step(&mut progress, &mut steps, name, set_up);
     }
     let ready = steps.iter().all(|step| step.failure.is_none());
     let mut outcome = SuiteResult::default();
     if ready {
-        if !options.fast {
-            checks::ALL.iter().for_each(|(name, check)| step(&mut steps, name, check));
-        }
-        step(&mut steps, "tests", || {
+        checks.iter().for_each(|(name, check)| step(&mut progress, &mut steps, name, check));
+        step(&mut progress, &mut steps, TESTS, || {
             outcome = tests(options, on_ci)?;
             if outcome.failed > 0 { bail!("{} failed", outcome.failed) } else { Ok(()) }
         });
-        if options.fast || options.filter.is_some() {
-            say!("fuzzing is left out of a part of the suite: `cargo xtask fuzz --all` does it");
-        } else {
-            step(&mut steps, "fuzzing", || {
-                let reports = fuzz::run(&fuzz::names()?, FUZZING)?;
+        if fuzzed {
+            step(&mut progress, &mut steps, FUZZING, || {
+                let reports = fuzz::run(&fuzz::names()?, FUZZING_TIME)?;
                 outcome.fuzzed = reports.iter().map(ToString::to_string).collect();
                 fuzz::verdict(&reports)
             });
+        } else {
+            say!("fuzzing is left out of a part of the suite: `cargo xtask fuzz --all` does it");
         }
     }
-    let checks_failed = steps.iter().filter(|step| step.failure.is_some() && step.name != "tests").count() as u64;
-    let tests_broke = steps.iter().any(|step| step.failure.is_some() && step.name == "tests") && outcome.failed == 0;
+    let checks_failed = steps.iter().filter(|step| step.failure.is_some() && step.name != TESTS).count() as u64;
+    let tests_broke = steps.iter().any(|step| step.failure.is_some() && step.name == TESTS) && outcome.failed == 0;
     outcome.failed += checks_failed + u64::from(tests_broke);
     summary(&steps, &outcome);
     verdict(&outcome, on_ci)
+}
+
+/// The steps with estimates, the longer ones from nothing where what they build is not there.
+fn plan(checks: &[Check], fuzzed: bool) -> Vec<progress::Step> {
+    let target = run::root().join("target");
+    let names = SET_UP.iter().map(|(name, _)| *name).chain(checks.iter().map(|(name, _)| *name));
+    let names = names.chain([TESTS]).chain(fuzzed.then_some(FUZZING));
+    names
+        .map(|name| match name {
+            GUESTS => progress::Step::once(name, 150, &guests::adapters_dir().join("hostile.wasm")),
+            LANGUAGES => progress::Step::once(name, 60, &guests::adapters_dir().join("python-fs.wasm")),
+            "lints" => progress::Step::once(name, 240, &target.join("debug/tidelock")),
+            "documentation" => progress::Step::once(name, 60, &target.join("doc/tidelock")),
+            TESTS => progress::Step::once(name, 600, &target.join("debug/tidelock")).at_least(240),
+            FUZZING => progress::Step::new(name, 420),
+            _ => progress::Step::new(name, 5),
+        })
+        .collect()
 }
 
 fn wasm() -> Result<()> {
@@ -106,8 +130,8 @@ fn servers() -> Result<()> {
     Kind::ALL.into_iter().try_for_each(Kind::install)
 }
 
-fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<()>) {
-    say!("== {name}");
+fn step(progress: &mut Progress, steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<()>) {
+    progress.next();
     let began = Instant::now();
     let failure = work().err().map(|error| format!("{error:#}"));
     if let Some(failure) = &failure {

@@ -18,7 +18,9 @@ pub fn cargo_deny() -> Result<PathBuf> {
         say!("building cargo-deny from crates.io (a minute or two)");
         let build = partial.join("build");
         let mut cargo = run::cargo("install");
-        cargo.args(["--quiet", "--locked", "--debug", &format!("cargo-deny@{CARGO_DENY}"), "--root"]).arg(partial);
+        run::quiet_in_a_pipe(&mut cargo)
+            .args(["--locked", "--debug", &format!("cargo-deny@{CARGO_DENY}"), "--root"])
+            .arg(partial);
         cargo.arg("--target-dir").arg(&build).env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("RUSTFLAGS");
         run(&mut cargo)?;
         Ok(std::fs::remove_dir_all(&build)?)

@@ -26,7 +26,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidelock::capabilities::Capabilities;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{SettingValue, StoreHint};
 
 pub use report::{Backends, Quantiles, Row};
@@ -305,7 +305,7 @@ async fn adapter(name: &'static str, capabilities: Capabilities, settings: &[(&s
         limits: Limits::default(),
         trust: Default::default(),
     };
-    let engine = Engine::new(EngineOptions::default())?;
+    let engine = Sandbox::new(EngineOptions::default())?;
     Ok(Arc::new(Adapter::load(&engine, &spec, transfer::component(name)?).await?))
 }
 

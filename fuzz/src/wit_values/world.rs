@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::directory::{Directory, File, FileInfo, Page, WriteOptions};
 use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, DirectoryGrant, HttpGrant, Secret};
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits, Trust};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox, Trust};
 use tidelock::types::{Description, SettingValue};
 use tidelock::{Body, ByteRange, Error, Result};
 use tokio::runtime::{Builder, Runtime};
@@ -28,7 +28,7 @@ const SENTINEL: &[u8] = b"not the puppet's";
 /// All that outlives an input. Each operation has an instance of its own.
 pub(super) struct World {
     runtime: Runtime,
-    engine: Arc<Engine>,
+    engine: Arc<Sandbox>,
     spec: BackendSpec,
     component: Vec<u8>,
     stage: Arc<Stage>,
@@ -49,7 +49,7 @@ impl World {
             cache: Some(folder.path().join("compiled")),
             ..EngineOptions::default()
         };
-        let engine = Engine::new(options).expect("an engine");
+        let engine = Sandbox::new(options).expect("an engine");
         let stage = Arc::new(Stage::default());
         let spec = BackendSpec {
             name: "puppets".to_owned(),

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use self::grant::{BucketGrant, DirectoryGrant, HttpGrant, NfsGrant};
 use self::requested::{Narrowed, RequestedGrants};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Platform, Result};
 
 /// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
 pub type GrantNames = BTreeSet<(&'static str, String)>;
@@ -47,6 +47,8 @@ pub struct Capabilities {
     directory: BTreeMap<String, Arc<dyn directory::Directory>>,
     /// The adapter's requests, if it has declared them.
     asked: Option<Arc<RequestedGrants>>,
+    /// The time and the random numbers of what is opened here.
+    platform: Platform,
 }
 
 impl Capabilities {
@@ -55,7 +57,12 @@ impl Capabilities {
         Self::default()
     }
 
-    /// Grants HTTP requests under a name, replacing an earlier grant of that name.
+    /// Nothing at all yet; what is granted later takes the time and random numbers from here.
+    pub fn with_platform(platform: Platform) -> Self {
+        Self { platform, ..Self::default() }
+    }
+
+    /// Grants HTTP requests under a name, in place of what had the name.
     ///
     /// # Errors
     /// `invalid` for a grant that makes no sense.
@@ -70,7 +77,7 @@ impl Capabilities {
     /// # Errors
     /// `invalid` for a grant that makes no sense.
     pub fn grant_bucket(&mut self, name: &str, grant: &BucketGrant) -> Result<()> {
-        let opened = bucket::S3Bucket::open(grant)?;
+        let opened = bucket::S3Bucket::open_with(grant, self.platform.clone())?;
         self.provide_bucket(name, Arc::new(opened));
         Ok(())
     }
@@ -81,14 +88,14 @@ impl Capabilities {
     /// # Errors
     /// Why the directory could not be opened.
     pub fn grant_directory(&mut self, name: &str, grant: &DirectoryGrant) -> Result<()> {
-        let opened = directory::LocalDirectory::open(grant)?;
+        let opened = directory::LocalDirectory::open_with(grant, self.platform.clone())?;
         self.provide_directory(name, Arc::new(opened));
         Ok(())
     }
 
     /// Grants files of an NFSv3 export under a name, replacing an earlier grant of that name. Connects to nothing yet.
     pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
-        self.provide_directory(name, Arc::new(directory::NfsDirectory::open(grant)));
+        self.provide_directory(name, Arc::new(directory::NfsDirectory::open_with(grant, self.platform.clone())));
     }
 
     /// Puts an own implementation in the place of a grant.
@@ -120,6 +127,7 @@ impl Capabilities {
             bucket: bucket.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             directory: directory.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             asked: Some(Arc::new(asked.clone())),
+            platform: self.platform.clone(),
         }
     }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use tidelock_types::files::{File, FileInfo, Page, WriteOptions};
 use tidelock_types::path::check_path;
-use tidelock_types::{Body, ByteRange, Result};
+use tidelock_types::{Body, ByteRange, Platform, Result};
 
 pub use self::grant::{NfsGrant, NfsUser};
 use self::session::Session;
@@ -44,7 +44,12 @@ pub struct NfsDirectory(Arc<Session>);
 impl NfsDirectory {
     /// Connects to nothing yet: the first operation does.
     pub fn open(grant: NfsGrant) -> Self {
-        Self(Arc::new(Session::new(grant)))
+        Self::open_with(grant, Platform::system())
+    }
+
+    /// As [`Self::open`], with a clock and random numbers of the caller's own.
+    pub fn open_with(grant: NfsGrant, platform: Platform) -> Self {
+        Self(Arc::new(Session::new(grant, platform)))
     }
 
     /// Writes a file and returns its size. It appears under its name whole and durable, or not at all; parent directories

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::xdr::{Decoder, Encoder, padding};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Platform, Result};
 
 /// The most bytes of data that one READ or WRITE carries.
 pub(super) const MAX_DATA: u32 = 1 << 20;
@@ -113,12 +113,12 @@ struct Calls {
 }
 
 impl PendingCalls {
-    /// Servers cache replies by call number and port for a while, and repeat them: a new connection must not reuse the
-    /// numbers of the previous one.
-    fn new() -> Self {
+    /// Servers remember for a while what they answered to which number on which port, and answer the same again: a
+    /// connection that follows another does not begin with its numbers.
+    fn new(platform: &Platform) -> Self {
         let mut random = [0; 4];
         // Where there is none, the numbers begin where they always do.
-        let _ = getrandom::fill(&mut random);
+        let _ = platform.fill(&mut random);
         Self(Mutex::new(Calls { waiting: Some(HashMap::new()), xid: u32::from_ne_bytes(random), answered: 0 }))
     }
 
@@ -153,12 +153,12 @@ impl PendingCalls {
 
 impl Connection {
     /// Takes a stream into use. A call that is not answered within `patience` ends the connection.
-    pub(super) fn new(stream: TcpStream, caller: &Caller, patience: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, caller: &Caller, patience: Duration, platform: &Platform) -> Self {
         // Where this fails, small calls are slower.
         let _ = stream.set_nodelay(true);
         let (reading, writing) = stream.into_split();
         let (outgoing, frames) = mpsc::channel(WINDOW);
-        let pending = Arc::new(PendingCalls::new());
+        let pending = Arc::new(PendingCalls::new(platform));
         let tasks = [
             tokio::spawn(send(writing, frames, Arc::clone(&pending))),
             tokio::spawn(receive(reading, Arc::clone(&pending))),

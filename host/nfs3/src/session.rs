@@ -19,7 +19,7 @@ use super::grant::NfsGrant;
 use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA};
 use super::status::{Fault, Status};
 use super::xdr::{Decoder, Encoder};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Platform, Result};
 
 /// Between tries: from the first to the second, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
@@ -42,6 +42,7 @@ pub(super) struct Session {
     caller: Caller,
     link: tokio::sync::Mutex<Link>,
     answered: Mutex<Option<Instant>>,
+    platform: Platform,
 }
 
 /// The connection that there is, and the last failure to make one.
@@ -81,7 +82,7 @@ impl Waiting {
 }
 
 impl Session {
-    pub(super) fn new(grant: NfsGrant) -> Self {
+    pub(super) fn new(grant: NfsGrant, platform: Platform) -> Self {
         let caller = match grant.user {
             Some(user) => Caller { uid: user.uid, gid: user.gid, groups: Vec::new() },
             None => Caller {
@@ -90,7 +91,11 @@ impl Session {
                 groups: rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect(),
             },
         };
-        Self { grant, caller, link: tokio::sync::Mutex::default(), answered: Mutex::new(None) }
+        Self { grant, caller, link: tokio::sync::Mutex::default(), answered: Mutex::new(None), platform }
+    }
+
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     pub(super) fn grant(&self) -> &NfsGrant {
@@ -105,7 +110,7 @@ impl Session {
             let lost = match self.mounted().await {
                 Ok(mounted) => match mounted.connection.call(&call).await {
                     Ok(mut reply) => {
-                        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.platform.now());
                         match reply.u32()? {
                             0 => return Ok(reply),
                             busy if Status(busy) == Status::JUKEBOX => Fault::Status(Status::JUKEBOX),
@@ -145,13 +150,13 @@ impl Session {
     /// Waits before another try, or returns the error if there is none.
     async fn wait(&self, waiting: &mut Waiting, why: Fault) -> Result<(), Fault> {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = |since: Instant| since.elapsed() > self.grant.patience;
+        let gone = |since: Instant| self.platform.since(since) > self.grant.patience;
         let hopeless = match why {
             // A busy server answers: then the pause measures how long it has been busy.
             Fault::Status(_) => waiting.pause() >= PAUSES[1],
             // It may answer others all the time and never this call.
             Fault::Failed(_) => {
-                let since = *waiting.since.get_or_insert_with(Instant::now);
+                let since = *waiting.since.get_or_insert_with(|| self.platform.now());
                 gone(since) || (!waiting.cut && answered.is_none_or(gone))
             }
         };
@@ -165,7 +170,7 @@ impl Session {
 
     /// The connection that there is, or a new one.
     async fn mounted(&self) -> std::result::Result<Arc<Mounted>, Failure> {
-        let asked = Instant::now();
+        let asked = self.platform.now();
         let mut link = self.link.lock().await;
         if let Some(mounted) = link.mounted.as_ref().filter(|mounted| !mounted.connection.is_closed()) {
             return Ok(Arc::clone(mounted));
@@ -181,7 +186,7 @@ impl Session {
                 Ok(mounted)
             }
             Err(failure) => {
-                link.failed = Some((Instant::now(), failure.duplicate()));
+                link.failed = Some((self.platform.now(), failure.duplicate()));
                 Err(failure)
             }
         }
@@ -253,7 +258,7 @@ impl Session {
         let connecting = async {
             let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name does not resolve");
             for address in tokio::net::lookup_host((self.grant.host.as_str(), port)).await? {
-                match dial(address).await {
+                match dial(address, &self.platform).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => last = error,
                 }
@@ -265,7 +270,7 @@ impl Session {
             Err(_) => Err("no answer".to_owned()),
         };
         match connected {
-            Ok(stream) => Ok(Connection::new(stream, &self.caller, self.grant.stall_timeout)),
+            Ok(stream) => Ok(Connection::new(stream, &self.caller, self.grant.stall_timeout, &self.platform)),
             Err(why) => Err(Failure::Lost(
                 Error::unavailable(format!("cannot connect to the NFS server {shown}: {why}"))
                     .hint("check that it is running and that the configured ports are correct"),
@@ -275,14 +280,14 @@ impl Session {
 }
 
 /// Connects from a port below 1024 where this process may: many servers serve no others (`secure`).
-async fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
+async fn dial(address: SocketAddr, platform: &Platform) -> std::io::Result<TcpStream> {
     const TRIES: usize = 8;
     if !rustix::process::geteuid().is_root() {
         return TcpStream::connect(address).await;
     }
     for _ in 0..TRIES {
         let mut random = [0; 2];
-        if getrandom::fill(&mut random).is_err() {
+        if platform.fill(&mut random).is_err() {
             break;
         }
         let port = 665 + u16::from_ne_bytes(random) % (1024 - 665);

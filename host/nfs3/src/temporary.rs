@@ -17,7 +17,7 @@ use super::calls::{Handle, Kind};
 use super::session::Session;
 use super::status::{Fault, Status};
 use tidelock_types::path::{TEMPORARY, split};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Platform, Result};
 
 /// How often a writer that waits for its source renews the lease.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -43,8 +43,9 @@ impl Temporary {
     pub(super) async fn create(session: &Arc<Session>) -> Result<Self> {
         for _ in 0..TRIES {
             let home = session.made_directory(TEMPORARY).await?;
-            // Before the call: a caller that is dropped during it leaves a file, too.
-            let mut at = Place { session: Arc::clone(session), home, name: random_name()?, done: false };
+            // Before the call: whoever gives up in the middle of it leaves a file, too.
+            let mut at =
+                Place { session: Arc::clone(session), home, name: random_name(session.platform())?, done: false };
             match session.create(&at.home, &at.name).await {
                 Ok(file) => return Ok(Self { at, file }),
                 // Made by the same call, whose reply was lost.
@@ -127,7 +128,7 @@ impl Temporary {
         if let Some((old, found)) = self.at.session.named(path).await?
             && found.kind == Kind::File
         {
-            let _ = self.at.session.link(&old, (&self.at.home, &random_name()?)).await;
+            let _ = self.at.session.link(&old, (&self.at.home, &random_name(self.at.session.platform())?)).await;
         }
         Ok(())
     }
@@ -184,8 +185,8 @@ async fn gc_by(session: &Session, clock: &Temporary) -> Result<u64> {
     Ok(removed)
 }
 
-fn random_name() -> Result<String> {
+fn random_name(platform: &Platform) -> Result<String> {
     let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::other(format!("cannot get random bytes: {error}")))?;
+    platform.fill(&mut random)?;
     Ok(data_encoding::HEXLOWER.encode(&random))
 }

@@ -19,18 +19,20 @@ use tokio::task::AbortHandle;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::engine::{CompiledFrom, ComponentDigest, Engine};
-use super::limits::{LimitExceeded, Limits, why};
+use super::digest::ComponentDigest;
+use super::engine::CompiledFrom;
 use super::manifest::Manifest;
-use super::state::{Environment, OperationState};
+use super::operation::limits::why;
+use super::operation::state::{Environment, OperationState};
+use super::operation::usage::Usage;
+use super::operation::watchdog::watched;
+use super::sandbox::Sandbox;
 use super::trust::Trust;
-use super::usage::Usage;
-use super::watchdog::watched;
 use super::{stream, wit};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{
-    AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, ObjectId,
-    ObjectStat, Receipt, Result, SettingValue, StoreHint,
+    AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, LimitExceeded,
+    Limits, ObjectId, ObjectStat, Receipt, Result, SettingValue, StoreHint,
 };
 
 /// Everything that a backend gives its adapter, for any generation of it.
@@ -50,7 +52,7 @@ pub struct BackendSpec {
 
 /// A loaded adapter. Shared by all operations of its generation.
 pub struct Adapter {
-    engine: Arc<Engine>,
+    sandbox: Arc<Sandbox>,
     environment: Arc<Environment>,
     pre: InstancePre<OperationState>,
     exports: wit::Exports,
@@ -239,10 +241,10 @@ impl Adapter {
     async fn begin(&self, operation: &'static str) -> Result<Running> {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
         let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
-        let place = self.engine.place().await?;
+        let place = self.sandbox.place().await?;
         let usage = Arc::new(Usage::new(&self.environment.limits));
-        self.engine.watch(&usage);
-        let mut store = OperationState::store(self.engine.wasmtime(), &self.environment, usage.clone());
+        self.sandbox.watch(&usage);
+        let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;
         match made {
             Ok(Ok(instance)) => Ok(Running { store, instance, usage, _in_flight: turn, _place: place }),

@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use super::stream::CHUNK;
 use tidelock_types::{Body, Error, Result};
 
-/// Everything that the host currently holds for a guest.
+/// The most bytes that are copied into or out of a guest at once.
+pub(super) const CHUNK: usize = 1 << 20;
+
+/// What a guest has the host hold at one moment.
 #[derive(Default)]
 pub(super) struct BodyCharges {
     pieces: AtomicUsize,

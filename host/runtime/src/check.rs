@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::engine::{Engine, INSTANCES};
-use super::limits::Limits;
+use super::engine::{EngineOptions, INSTANCES};
 use super::manifest::{Manifest, RequestedGrant};
 use super::wit;
 use tidelock_capabilities::GrantNames;
-use tidelock_types::{Description, Error, Result, SettingKind, SettingValue, format_bytes};
+use tidelock_types::{Description, Error, Limits, Result, SettingKind, SettingValue, format_bytes};
 
 /// The capabilities that need a grant, as the last part of an import's name. Each has a form in synchronous functions too.
 pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
@@ -104,10 +103,9 @@ pub(super) fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 
-/// Checks that the engine can hold the limits, and that something can run within them.
-pub(super) fn limits(engine: &Engine, limits: &Limits) -> Result<()> {
+/// Whether the engine can hold what the limits allow, and anything could run within them.
+pub(super) fn limits(most: &EngineOptions, limits: &Limits) -> Result<()> {
     let wrong = |what: String| Err(Error::invalid(what));
-    let most = engine.options();
     if limits.memory > most.largest_memory {
         return wrong(format!(
             "limits.memory {} is more than the {} that the sandbox reserves for one operation",

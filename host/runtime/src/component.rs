@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::AsyncReadExt as _;
 
-use super::engine::ComponentDigest;
-use super::trust::{MAX_SIGNATURE_BYTES, Signature, parse_signatures};
+use super::digest::ComponentDigest;
+use super::signature::{MAX_SIGNATURE_BYTES, Signature, parse_signatures};
 use tidelock_types::{Error, Result, format_bytes};
 
 /// The most bytes that a component may have. The largest that are known, with a Python interpreter in them, have 40 MiB.
@@ -88,7 +88,7 @@ async fn bounded(path: &Path, most: u64, otherwise: &str) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::SecretKey;
+    use crate::signature::SecretKey;
 
     #[tokio::test]
     async fn signatures_lie_beside() {

@@ -1,51 +1,24 @@
-//! One wasmtime engine per host: how guests are compiled, where their memory comes from, and the clock that interrupts
-//! them.
+//! The compiler: wasmtime's configuration, the pool's sizes, and the cache of compiled code.
 //!
-//! Instances come from a pool whose size bounds the total resources of all adapters. An operation that finds the pool
-//! full waits for a slot; it does not fail. A thread advances the engine's epoch every [`TICK`]; compiled code checks it
-//! at loop heads and calls, so that no guest can hold a thread for longer, and the time that it holds one is counted
-//! against the operation's CPU limit (`watchdog.rs`), which is also notified of each tick. Fuel would count exactly but
-//! costs several times as much.
+//! Instances come from a pool whose size bounds what all adapters together can take; what runs in it is the sandbox's
+//! (`sandbox.rs`). Compiled code checks the engine's epoch at loop heads and calls, so that no guest can hold a thread for
+//! longer than a tick. Fuel would count exactly but costs several times as much.
 //!
 //! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
-//! that shapes code. Such a file is machine code: write access to it allows running code in the host. The directory is
-//! created with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
+//! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
+//! with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::limits::LimitExceeded;
-use super::state::OperationState;
-use super::usage::Usage;
-use super::watchdog::Watchdog;
-use super::wit;
-use tidelock_types::{Error, ErrorKind, Result};
-
-/// How often the epoch advances, and so how long a guest can run before the host looks at it.
-pub const TICK: Duration = Duration::from_millis(10);
-
-/// The stack of compiled code. wasmtime's default; the same for all backends, since it is part of how code runs.
-pub(super) const WASM_STACK: usize = 512 << 10;
-
-/// Linear memories of a component. An adapter has one; one that is put together from components, one for each.
-pub(super) const MEMORIES: u32 = 4;
-
-/// Tables of a component. An adapter from Rust has one or two, one from Python 10.
-pub(super) const TABLES: u32 = 64;
+use super::digest::ComponentDigest;
+use tidelock_types::limits::{MEMORIES, TABLES, WASM_STACK};
+use tidelock_types::{Error, LimitExceeded, Result};
 
 /// The most core instances of a component that any backend's limit can allow. Each has its slot in the pool.
-pub(super) const INSTANCES: usize = 128;
-
-/// Components with code in a composed component, itself included. Each can block a stack, whatever its number of core
-/// instances, and stacks cost more than address space: each has a guard page, and the number of mappings of a process
-/// is limited.
-pub(super) const COMPONENTS: u64 = 16;
+pub(crate) const INSTANCES: usize = 128;
 
 /// Stacks for each operation. A component can block one for each component that it is put together from, and one for the
 /// call itself: not even the largest can take all of them, as long as half of the places are free.
@@ -60,7 +33,7 @@ pub struct EngineOptions {
     pub largest_memory: u64,
     /// The most elements of a table that any backend's limit can allow. Address space again.
     pub largest_table: u64,
-    /// The directory of compiled components; `None` compiles at every start.
+    /// Where compiled components are kept; `None` compiles at every start.
     pub cache: Option<PathBuf>,
 }
 
@@ -70,50 +43,9 @@ impl Default for EngineOptions {
     }
 }
 
-/// The SHA-256 of a component's bytes: its identity in configuration, history and cache.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ComponentDigest([u8; 32]);
-
-impl ComponentDigest {
-    /// Of a component.
-    pub fn of(component: &[u8]) -> Self {
-        Self(Sha256::digest(component).into())
-    }
-
-    /// From the 32 bytes of a pinned digest.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    fn hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(&self.0)
-    }
-}
-
-impl std::fmt::Display for ComponentDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", self.hex())
-    }
-}
-
-impl std::fmt::Debug for ComponentDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-/// Compiles components and lends places to run them.
+/// Compiles components.
 pub struct Engine {
     inner: wasmtime::Engine,
-    /// All that a guest may import. The same for every adapter, so it is made once: WASI alone has hundreds of functions.
-    linker: Linker<OperationState>,
-    places: Arc<Semaphore>,
-    watchdog: Arc<Watchdog>,
     options: EngineOptions,
 }
 
@@ -128,11 +60,11 @@ pub enum CompiledFrom {
 }
 
 impl Engine {
-    /// Makes an engine and starts its clock, a thread that ends with the engine.
+    /// Makes an engine.
     ///
     /// # Errors
     /// `unavailable` if the address space for the pool cannot be reserved, or the cache folder cannot be made.
-    pub fn new(options: EngineOptions) -> Result<Arc<Self>> {
+    pub fn new(options: EngineOptions) -> Result<Self> {
         if let Some(cache) = &options.cache {
             make_private_dir(cache)?;
         }
@@ -140,35 +72,16 @@ impl Engine {
             Error::unavailable(format!("cannot set up the sandbox: {error:#}"))
                 .hint("lower `operations`, or allow this process more address space (ulimit -v)")
         })?;
-        let watchdog = Arc::new(Watchdog::default());
-        start_clock(&inner, watchdog.clone())?;
-        let linker = wit::linker(&inner)
-            .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
-        let places = Arc::new(Semaphore::new(options.operations as usize));
-        Ok(Arc::new(Self { inner, linker, places, watchdog, options }))
+        Ok(Self { inner, options })
     }
 
-    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
-    pub(super) fn linker(&self) -> &Linker<OperationState> {
-        &self.linker
-    }
-
-    /// Returns its options.
+    /// What it was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
-    }
-
-    /// Watchdog an operation until it ends.
-    pub(super) fn watch(&self, usage: &Arc<Usage>) {
-        self.watchdog.begin(usage);
-    }
-
-    /// Waits for a place in the pool.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.map_err(|_| Error::new(ErrorKind::Cancelled, "the host has stopped"))
     }
 
     /// Compiles a component or loads it from the cache. Takes milliseconds to seconds: call it off the async threads.
@@ -186,7 +99,7 @@ impl Engine {
             return Ok((component, CompiledFrom::Cache));
         }
         let component = Component::new(&self.inner, bytes).map_err(|error| {
-            if let Some(exceeded) = LimitExceeded::of_compiler(&error, &self.options) {
+            if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
             }
             Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
@@ -224,6 +137,26 @@ impl Engine {
     }
 }
 
+/// The limit that a component was refused for when it was compiled. wasmtime has no type for it, so its words tell; the
+/// tests of hostile guests hold that they still do.
+fn exceeded(error: &wasmtime::Error, options: &EngineOptions) -> Option<LimitExceeded> {
+    let text = format!("{error:#}");
+    let says = |words: &str| text.contains(words);
+    if says("core module instances, which exceeds the configured maximum") {
+        Some(LimitExceeded::Instances(INSTANCES))
+    } else if says("memories, which exceeds the configured maximum") {
+        Some(LimitExceeded::Memories)
+    } else if says("tables, which exceeds the configured maximum") || says("defined tables count of") {
+        Some(LimitExceeded::Tables)
+    } else if says("has a minimum element size of") {
+        Some(LimitExceeded::TableElements(options.largest_table))
+    } else if says("memory has a minimum byte size of") {
+        Some(LimitExceeded::Memory(options.largest_memory))
+    } else {
+        None
+    }
+}
+
 fn config(options: &EngineOptions) -> Config {
     let operations = options.operations.max(1);
     let mut pool = PoolingAllocationConfig::default();
@@ -254,24 +187,6 @@ fn config(options: &EngineOptions) -> Config {
         .epoch_interruption(true)
         .wasm_component_model_async(true);
     config
-}
-
-fn start_clock(engine: &wasmtime::Engine, watchdog: Arc<Watchdog>) -> Result<()> {
-    let weak = engine.weak();
-    std::thread::Builder::new()
-        .name("tidelock-epoch".into())
-        .spawn(move || {
-            loop {
-                std::thread::sleep(TICK);
-                match weak.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
-                watchdog.look(Instant::now());
-            }
-        })
-        .map(drop)
-        .map_err(|error| Error::io("cannot start the epoch thread", error))
 }
 
 /// Makes a folder that only this user can enter; one that exists is taken if it is ours alone to write.
@@ -311,8 +226,8 @@ fn what_it_is_instead(bytes: &[u8]) -> String {
     }
 }
 
-/// wasmtime's errors are chains with backtraces; the innermost line has the cause.
-pub(super) fn first_line(error: &wasmtime::Error) -> String {
+/// wasmtime's errors are chains with backtraces; the innermost line says what is wrong.
+pub(crate) fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().chars().take(300).collect()
 }
@@ -336,7 +251,7 @@ impl std::hash::Hasher for Fnv {
 mod tests {
     use super::*;
 
-    fn engine(cache: Option<&Path>) -> Arc<Engine> {
+    fn engine(cache: Option<&Path>) -> Engine {
         let options = EngineOptions { operations: 4, cache: cache.map(Path::to_owned), ..Default::default() };
         Engine::new(options).unwrap()
     }

@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use super::component::Component;
-use super::engine::{ComponentDigest, Engine};
-use super::limits::Limits;
+use super::digest::ComponentDigest;
+use super::engine::Engine;
 use super::manifest::Manifest;
 use super::needs::{self, Needs};
+use super::signature::Signature;
 use super::trust::Trust;
 use super::{check, wit};
 use tidelock_capabilities::GrantNames;
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Limits, Result};
 
 /// A component's properties and requests.
 #[derive(Debug, Clone, Serialize)]
@@ -59,11 +60,8 @@ pub fn inspect(engine: &Engine, component: &Component) -> Result<Inspection> {
         .filter_map(|import| check::granted_kind(check::interface(import).strip_prefix("tidelock:storage/")?))
         .collect();
     let digest = ComponentDigest::of(bytes);
-    let signature = |one: &super::trust::Signature| SignatureInfo {
-        key: one.key.to_string(),
-        name: None,
-        valid: one.verifies(digest),
-    };
+    let signature =
+        |one: &Signature| SignatureInfo { key: one.key.to_string(), name: None, valid: one.verifies(digest) };
     Ok(Inspection {
         digest: digest.to_string(),
         bytes: bytes.len() as u64,

@@ -15,9 +15,8 @@ use wasmparser::{
     Payload,
 };
 
-use super::engine::COMPONENTS;
-use super::limits::{LimitExceeded, Limits};
-use tidelock_types::{Error, Result, format_bytes};
+use tidelock_types::limits::COMPONENTS;
+use tidelock_types::{Error, LimitExceeded, Limits, Result, format_bytes};
 
 /// The needs of a component before its code runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

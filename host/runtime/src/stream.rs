@@ -21,13 +21,10 @@ use tokio::sync::oneshot;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
-use super::limits::LimitExceeded;
-use super::state::OperationState;
-use super::usage::{Usage, Wait, Waiting};
-use tidelock_types::{Body, Error, Result};
-
-/// The most bytes that are copied into or out of a guest at once.
-pub(super) const CHUNK: usize = 1 << 20;
+use super::body_handle::CHUNK;
+use super::operation::state::OperationState;
+use super::operation::usage::{Usage, Wait, Waiting};
+use tidelock_types::{Body, Error, LimitExceeded, Result};
 
 /// Chunks that wait between a guest and the reader of its bytes.
 const QUEUE: usize = 1;

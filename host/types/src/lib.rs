@@ -11,6 +11,7 @@ pub mod files;
 pub mod gather;
 mod ids;
 mod key;
+pub mod limits;
 mod object;
 pub mod path;
 mod platform;
@@ -23,6 +24,7 @@ pub use encoding::Encoding;
 pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
 pub use ids::{InvalidId, ObjectId, SnapshotId};
 pub use key::PublicKey;
+pub use limits::{LimitExceeded, LimitOverrides, Limits};
 pub use object::{
     AccountState, Description, Features, Health, InventoryEntry, InventoryPage, ObjectStat, Receipt, SettingKind,
     SettingSpec, SettingValue, StoreHint,

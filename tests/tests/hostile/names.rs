@@ -14,7 +14,7 @@ use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::egress::Names;
 use tidelock::capabilities::grant::{BucketGrant, DirectoryGrant, HttpGrant};
 use tidelock::capabilities::http::HttpClient;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits, Trust};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox, Trust};
 use tidelock::types::{SettingValue, StoreHint};
 use tidelock::{Body, Error, ErrorKind, Result};
 use tidelock_tests::program::guest;
@@ -83,7 +83,7 @@ async fn attacker(arena: &Arena, names: Arc<Scripted>, private: bool) -> Adapter
         trust: Trust::default(),
     };
     let cache = Some(arena.dir.path().join("data/compiled"));
-    let engine = Engine::new(EngineOptions { operations: 4, cache, ..Default::default() }).unwrap();
+    let engine = Sandbox::new(EngineOptions { operations: 4, cache, ..Default::default() }).unwrap();
     Adapter::load(&engine, &spec, std::fs::read(guest("attacker")).unwrap()).await.unwrap()
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tidelock::config::LIMITS;
+use tidelock::types::limits::LIMITS;
 
 pub fn is_true(attacks: &[String]) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");

@@ -5,6 +5,7 @@
 //! does: `crate::`, and `super::` relative to the file, through nested braces and inside macros.
 
 mod crates;
+mod cycles;
 mod files;
 
 use std::collections::BTreeMap;

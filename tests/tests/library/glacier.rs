@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, Secret};
 use tidelock::config::Config;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ArchiveState, ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, Host};
 use tidelock_tests::data::{MIB, assert_same, noise};
@@ -30,7 +30,7 @@ async fn load(name: &str, grant: BucketGrant, settings: &[(&str, SettingValue)])
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let (limits, trust) = (Limits::default(), Default::default());
     let spec = BackendSpec { name: "mine".into(), capabilities, settings, limits, trust };
-    let engine = Engine::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
+    let engine = Sandbox::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
     Arc::new(Adapter::load(&engine, &spec, component(name)).await.unwrap_or_else(|error| panic!("{name}: {error:?}")))
 }
 

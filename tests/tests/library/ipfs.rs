@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::HttpGrant;
 use tidelock::config::Config;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange, Host, NoSecrets};
 use tidelock_tests::data::{MIB, assert_same, changed, noise};
@@ -35,9 +35,9 @@ pub fn can(test: &str) -> bool {
 /// An adapter that asks these, with further settings.
 pub async fn adapter(rpc: &str, gateway: Option<&str>, settings: &[(&str, SettingValue)]) -> Arc<Adapter> {
     // Each test loads it many times: it is compiled once.
-    static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
+    static ENGINE: LazyLock<Arc<Sandbox>> = LazyLock::new(|| {
         let cache = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
-        Engine::new(EngineOptions { operations: 64, cache, ..Default::default() }).unwrap()
+        Sandbox::new(EngineOptions { operations: 64, cache, ..Default::default() }).unwrap()
     });
     let mut capabilities = Capabilities::none();
     let mut all = vec![("rpc", text(rpc))];

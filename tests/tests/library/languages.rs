@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use futures::stream::iter;
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::{DirectoryGrant, HttpGrant};
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange, Host, NoSecrets};
 use tidelock_tests::data::{MIB, assert_same, noise};
@@ -35,10 +35,10 @@ fn compiled() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
 }
 
-fn engine() -> Arc<Engine> {
-    static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+fn engine() -> Arc<Sandbox> {
+    static ENGINE: OnceLock<Arc<Sandbox>> = OnceLock::new();
     let options = || EngineOptions { operations: 64, cache: Some(compiled()), ..Default::default() };
-    ENGINE.get_or_init(|| Engine::new(options()).unwrap()).clone()
+    ENGINE.get_or_init(|| Sandbox::new(options()).unwrap()).clone()
 }
 
 /// A backend below a folder, with settings.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::NfsGrant;
 use tidelock::config::Config;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, StoreHint};
 use tidelock::{Body, ByteRange, Host, NoSecrets};
 use tidelock_tests::data::{MIB, assert_same, changed, noise};
@@ -33,7 +33,7 @@ fn table(url: &str, mount_port: u16) -> String {
 }
 
 async fn adapter(server: &Ganesha, user: &str) -> Arc<Adapter> {
-    let engine = Engine::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
+    let engine = Sandbox::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
     let mut capabilities = Capabilities::none();
     let url = format!("{}{user}", server.url());
     capabilities.grant_nfs("objects", NfsGrant::parse(&url, Some(server.mount_port)).unwrap());

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Value, json};
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::{DirectoryGrant, HeaderCredential, HttpGrant, Secret};
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange};
 use tidelock_tests::data::{MIB, assert_same, noise};
@@ -107,7 +107,7 @@ impl Setup {
         let settings = self.settings.iter().cloned().chain(own).map(|(name, value)| (name.to_owned(), value)).collect();
         let (limits, trust) = (Limits::default(), Default::default());
         let spec = BackendSpec { name: "bags".into(), capabilities, settings, limits, trust };
-        let engine = Engine::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
+        let engine = Sandbox::new(EngineOptions { operations: 8, ..Default::default() }).unwrap();
         Arc::new(Adapter::load(&engine, &spec, component("ton")).await.unwrap_or_else(|error| panic!("{error:?}")))
     }
 }

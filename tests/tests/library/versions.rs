@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidelock::capabilities::Capabilities;
 use tidelock::capabilities::grant::DirectoryGrant;
-use tidelock::runtime::{Adapter, BackendSpec, Engine, EngineOptions, Limits};
+use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, StoreHint};
 use tidelock::{Body, ByteRange, inspect};
 use tidelock_tests::data::{MIB, assert_same, noise};
@@ -21,12 +21,12 @@ fn spec(dir: &Path, grants: &[&str]) -> BackendSpec {
     BackendSpec { name: "mine".into(), capabilities, settings, limits: Limits::default(), trust: Default::default() }
 }
 
-async fn load(engine: &Arc<Engine>, spec: &BackendSpec, name: &str) -> Arc<Adapter> {
+async fn load(engine: &Arc<Sandbox>, spec: &BackendSpec, name: &str) -> Arc<Adapter> {
     Arc::new(Adapter::load(engine, spec, component(name)).await.unwrap_or_else(|error| panic!("{name}: {error:?}")))
 }
 
-fn engine() -> Arc<Engine> {
-    Engine::new(EngineOptions { operations: 8, ..Default::default() }).unwrap()
+fn engine() -> Arc<Sandbox> {
+    Sandbox::new(EngineOptions { operations: 8, ..Default::default() }).unwrap()
 }
 
 /// That the two are what they are taken for: otherwise the tests below would show nothing.

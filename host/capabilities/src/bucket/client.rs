@@ -16,7 +16,7 @@ use super::key::{check_beginning, check_key};
 use super::loopback::{Loopback, is_local};
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
 use crate::grant::BucketGrant;
-use tidelock_types::{ArchiveState, Body, ByteRange, Error, Result};
+use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
 
 /// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ pub(super) struct BucketInner {
     pub(super) concurrency: usize,
     pub(super) copy_limit: u64,
     pub(super) stall_timeout: Duration,
+    pub(super) platform: Platform,
 }
 
 impl S3Bucket {
@@ -38,6 +39,14 @@ impl S3Bucket {
     /// # Errors
     /// `invalid` for a grant that makes no sense.
     pub fn open(grant: &BucketGrant) -> Result<Self> {
+        Self::open_with(grant, Platform::system())
+    }
+
+    /// As [`Self::open`], with a clock of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(grant: &BucketGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let timeouts = TimeoutConfig::builder().connect_timeout(grant.connect_timeout).build();
         let mut config = aws_sdk_s3::Config::builder()
@@ -72,6 +81,7 @@ impl S3Bucket {
             concurrency: grant.concurrency,
             copy_limit: grant.copy_limit,
             stall_timeout: grant.stall_timeout,
+            platform,
         })))
     }
 }

@@ -213,7 +213,7 @@ impl BucketInner {
     }
 
     pub(super) async fn gc(self: &Arc<Self>, older_than: Duration) -> Result<u64> {
-        let before = SystemTime::now().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
+        let before = self.platform.time_of_day().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
         let before = DateTime::from(before);
         let mut aborted = 0;
         let (mut key_marker, mut id_marker) = (None, None);

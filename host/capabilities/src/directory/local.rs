@@ -12,7 +12,7 @@ use super::names::Names;
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::{check_path, parents, split};
-use tidelock_types::{Body, ByteRange, Error, ErrorKind, Result, blocking};
+use tidelock_types::{Body, ByteRange, Error, ErrorKind, Platform, Result, blocking};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub(super) struct DirectoryInner {
     making: RwLock<()>,
     /// For listings.
     names: Names,
+    pub(super) platform: Platform,
 }
 
 impl LocalDirectory {
@@ -35,6 +36,14 @@ impl LocalDirectory {
     /// # Errors
     /// `invalid` for an invalid grant or one that names a file; `denied` or `unavailable` for errors of the system.
     pub fn open(grant: &DirectoryGrant) -> Result<Self> {
+        Self::open_with(grant, Platform::system())
+    }
+
+    /// As [`Self::open`], with random numbers of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(grant: &DirectoryGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let shown = grant.path.display();
         std::fs::create_dir_all(&grant.path).map_err(|error| match error.kind() {
@@ -45,7 +54,7 @@ impl LocalDirectory {
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
         let home = Arc::new(temporary::home(&root)?);
         temporary::gc(&home)?;
-        Ok(Self(Arc::new(DirectoryInner { root, home, making: RwLock::new(()), names: Names::default() })))
+        Ok(Self(Arc::new(DirectoryInner { root, home, making: RwLock::new(()), names: Names::default(), platform })))
     }
 }
 

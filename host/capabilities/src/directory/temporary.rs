@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use tidelock_types::path::TEMPORARY;
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, Platform, Result};
 
 /// Number of times that a writer starts over before it fails. gc runs rarely: twice is unlikely.
 const ATTEMPTS: usize = 16;
@@ -37,10 +37,10 @@ pub(super) fn home(root: &Dir) -> Result<Dir> {
 
 impl Temporary {
     /// Makes a new, empty one. Blocks.
-    pub(super) fn create(home: &Arc<Dir>) -> Result<Self> {
+    pub(super) fn create(home: &Arc<Dir>, platform: &Platform) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let mut random = [0u8; 16];
-            getrandom::fill(&mut random).map_err(|error| Error::other(format!("cannot get random bytes: {error}")))?;
+            platform.fill(&mut random)?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let file = home
                 .open_with(&name, OpenOptions::new().write(true).create_new(true))

@@ -30,7 +30,7 @@ pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, 
     let opening = Arc::clone(&inner);
     let (path, temporary) = blocking(move || {
         refuse_early(&opening, &path, options)?;
-        let made = Temporary::create(&opening.home)?;
+        let made = Temporary::create(&opening.home, &opening.platform)?;
         Ok((path, made))
     })
     .await?;

@@ -4,12 +4,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Header;
 use crate::grant::{HeaderCredential, HeaderLimits, Secret};
-use tidelock_types::{Error, ErrorKind, Result, format_bytes};
+use tidelock_types::{Error, ErrorKind, LimitExceeded, Limits, Result};
 
-/// Default maximum number of headers of a request or a response.
-pub const MAX_HEADERS: usize = 256;
-/// Default maximum total size of a request's or a response's headers (names and values), in bytes.
-pub const MAX_HEADER_BYTES: usize = 64 << 10;
+/// The most headers of a request or a response, unless the grant says otherwise.
+pub const MAX_HEADERS: usize = Limits::DEFAULT.headers;
+/// The most bytes of all names and values of a request's or a response's headers together, unless the grant says
+/// otherwise.
+pub const MAX_HEADER_BYTES: usize = Limits::DEFAULT.header_bytes;
 
 /// Returns whether a header is reserved for the host: those that control destination, framing and
 /// connection (RFC 9110 §7.6.1 and §10.1.1).
@@ -61,9 +62,9 @@ impl Credential {
 /// The limit that headers exceed, in the words of the sandbox.
 fn exceeded(limits: HeaderLimits, count: usize, bytes: usize) -> Option<String> {
     if count > limits.count {
-        Some(format!("limit: headers {}", limits.count))
+        Some(LimitExceeded::Headers(limits.count).to_string())
     } else if bytes > limits.bytes {
-        Some(format!("limit: header bytes {}", format_bytes(limits.bytes as u64)))
+        Some(LimitExceeded::HeaderBytes(limits.bytes).to_string())
     } else {
         None
     }

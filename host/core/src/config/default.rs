@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Limits, Listen,
-    RESTORE_DAYS, Route, Service, Swap, Tier, Trust,
+    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Listen, RESTORE_DAYS,
+    Route, Service, Swap, Tier, Trust,
 };
+use crate::types::LimitOverrides;
 
 /// Returns the text of a configuration that is equivalent to [`Config::embedded_default`] and documents every key.
 ///
@@ -25,7 +26,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         tier: Tier::Warm,
         settings: BTreeMap::new(),
         grants: Grants { directory: BTreeMap::from([("objects".to_owned(), objects)]), ..Grants::default() },
-        limits: Limits::default(),
+        limits: LimitOverrides::default(),
         cost: Cost::default(),
         swap: Swap::default(),
         restore_days: RESTORE_DAYS,

@@ -22,10 +22,9 @@ mod trust;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::types::{Result, SettingValue};
+use crate::types::{LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
-pub use limits::{LIMITS, Limits};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -109,9 +108,9 @@ pub struct BackendConfig {
     pub settings: BTreeMap<String, SettingValue>,
     /// Its grants.
     pub grants: Grants,
-    /// Its limits.
-    pub limits: Limits,
-    /// Its cost.
+    /// What it may use.
+    pub limits: LimitOverrides,
+    /// What it costs.
     pub cost: Cost,
     /// How it changes its adapter.
     pub swap: Swap,

@@ -7,16 +7,15 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::limits::limits;
-use super::read::{Item, TomlTable, document, list, nearest};
+use super::read::{Item, TomlTable, check_name, document, list, map, nearest, switch};
 use super::service::service;
 use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Limits, MAX_RESTORE_DAYS, RESTORE_DAYS, Route, Swap, Tier,
-    Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, MAX_RESTORE_DAYS, RESTORE_DAYS, Route, Swap, Tier, Trust,
 };
-use crate::types::{Error, Result, SettingValue};
+use crate::types::{Error, LimitOverrides, Result, SettingValue};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
     document(text, |root| {
@@ -85,7 +84,7 @@ impl Reader<'_> {
             tier: table.get("tier").map_or(Ok(Tier::Warm), |item| tier(&item))?,
             settings,
             grants: table.get("grants").map_or(Ok(Grants::default()), |item| self.grants(&item))?,
-            limits: table.get("limits").map_or(Ok(Limits::default()), |item| limits(&item))?,
+            limits: table.get("limits").map_or(Ok(LimitOverrides::default()), |item| limits(&item))?,
             cost: table.get("cost").map_or(Ok(Cost::default()), |item| cost(&item))?,
             swap: table.get("swap").map_or(Ok(Swap::default()), |item| swap(&item))?,
             restore_days: table.get("restore_days").map_or(Ok(RESTORE_DAYS), |item| item.count(MAX_RESTORE_DAYS))?,
@@ -183,32 +182,6 @@ impl Reader<'_> {
         }
         Ok(self.directory.join(text))
     }
-}
-
-/// A switch that is off by default.
-pub(super) fn switch(table: &TomlTable<'_>, key: &str) -> Result<bool> {
-    table.get(key).map_or(Ok(false), |item| item.boolean())
-}
-
-/// A table of things with names of the user's choice.
-pub(super) fn map<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Result<T>) -> Result<BTreeMap<String, T>> {
-    let mut found = BTreeMap::new();
-    for (name, item) in item.names()?.entries() {
-        check_name(name)
-            .map_err(|error| item.misnamed(error.message()).hint(error.advice().unwrap_or("choose another name")))?;
-        found.insert(name.to_owned(), read(&item)?);
-    }
-    Ok(found)
-}
-
-/// Names go into metrics, paths and URLs.
-fn check_name(name: &str) -> Result<()> {
-    let fits = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-    if fits && name.len() <= 64 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        return Ok(());
-    }
-    Err(Error::invalid("is not a valid name")
-        .hint("use lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64"))
 }
 
 fn settings(item: &Item<'_>) -> Result<BTreeMap<String, SettingValue>> {

@@ -1,5 +1,6 @@
 //! Walking a TOML document without forgetting where anything stood.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -171,6 +172,32 @@ impl<'a> Item<'a> {
         };
         Ok(array.iter().enumerate().map(item).collect())
     }
+}
+
+/// A switch that is off unless it is said.
+pub(super) fn switch(table: &TomlTable<'_>, key: &str) -> Result<bool> {
+    table.get(key).map_or(Ok(false), |item| item.boolean())
+}
+
+/// A table of things with names of the user's choice.
+pub(super) fn map<T>(item: &Item<'_>, read: impl Fn(&Item<'_>) -> Result<T>) -> Result<BTreeMap<String, T>> {
+    let mut found = BTreeMap::new();
+    for (name, item) in item.names()?.entries() {
+        check_name(name)
+            .map_err(|error| item.misnamed(error.message()).hint(error.advice().unwrap_or("choose another name")))?;
+        found.insert(name.to_owned(), read(&item)?);
+    }
+    Ok(found)
+}
+
+/// Names go into metrics, paths and URLs.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let fits = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    if fits && name.len() <= 64 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        return Ok(());
+    }
+    Err(Error::invalid("is not a valid name")
+        .hint("use lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64"))
 }
 
 /// The path of a key, quoted where TOML would have it quoted.

@@ -55,7 +55,7 @@ fn everything_is_read() {
     let local = &config.backends["local"];
     assert_eq!(local.adapter, AdapterSource::BuiltIn("fs".into()));
     assert_eq!(local.tier, Tier::Hot);
-    assert_eq!(local.limits, Limits::default());
+    assert_eq!(local.limits, LimitOverrides::default());
     assert_eq!(local.grants.directory["objects"], DirectoryGrant::Path("/etc/tidelock/objects".into()));
     let share = &config.backends["share"];
     assert_eq!(share.adapter, AdapterSource::File("/etc/tidelock/adapters/nfs.wasm".into()));
@@ -88,13 +88,13 @@ fn everything_is_read() {
         }),
     };
     assert_eq!(cloud.grants.http["api"], http);
-    let limits = Limits {
+    let limits = LimitOverrides {
         memory: Some(64 << 20),
         deadline: Some(Duration::from_secs(600)),
         idle: Some(Duration::from_secs(30)),
         cpu: Some(Duration::from_millis(250)),
         in_flight: Some(64),
-        ..Limits::default()
+        ..LimitOverrides::default()
     };
     assert_eq!(cloud.limits, limits);
     assert_eq!(cloud.cost, Cost { storage_gb_month: Some(0.023), egress_gb: Some(1.0) });
@@ -363,7 +363,7 @@ fn every_example_can_be_used() {
 fn every_key_is_documented() {
     let text = uncommented();
     let source = concat!(include_str!("parse.rs"), include_str!("swap.rs"), include_str!("trust.rs"));
-    for key in LIMITS {
+    for key in crate::types::limits::LIMITS {
         assert!(text.contains(&format!("\n{key} =")), "the limit `{key}` is not in the commented default");
     }
     let mut lists = 0;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::parse::{map, switch};
-use super::read::{Item, join, list, nearest};
+use super::read::{Item, join, list, map, nearest, switch};
 use crate::types::{PublicKey, Result};
 
 /// Whose components may be used.

@@ -13,7 +13,7 @@ use super::Secrets;
 use super::setup::open_backend;
 use crate::capabilities::Capabilities;
 use crate::config::{self, Tier};
-use crate::runtime::{Engine, Slot, SwapLog};
+use crate::runtime::{Sandbox, Slot, SwapLog};
 use crate::types::Result;
 
 /// A configured backend.
@@ -60,9 +60,9 @@ impl ConfiguredBackend {
     }
 
     /// Opens it unless that has been done.
-    pub(super) async fn open(&self, engine: &Arc<Engine>, secrets: &dyn Secrets) -> Result<&OpenBackend> {
+    pub(super) async fn open(&self, sandbox: &Arc<Sandbox>, secrets: &dyn Secrets) -> Result<&OpenBackend> {
         let open = self.open.get_or_try_init(|| {
-            open_backend(engine, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets)
+            open_backend(sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets)
         });
         open.await.map_err(|error| error.on_backend(&self.name))
     }

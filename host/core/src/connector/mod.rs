@@ -44,7 +44,7 @@ use backend::{ConfiguredBackend, OpenBackend};
 
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{Config, Route};
-use crate::runtime::{Adapter, Component, Engine, HistoryEntry, SwapOptions, SwapReport};
+use crate::runtime::{Adapter, Component, HistoryEntry, Sandbox, SwapOptions, SwapReport};
 use crate::types::{Error, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -61,7 +61,7 @@ struct HostInner {
     catalogue: Catalogue,
     owner: Owner,
     data_dir: std::path::PathBuf,
-    engine: Arc<Engine>,
+    sandbox: Arc<Sandbox>,
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     /// For the backends that are opened later; `None` once all are open.
@@ -78,7 +78,7 @@ impl Host {
     pub async fn open(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
         let host = Self { inner: Arc::new(setup::open(config, None).await?) };
         for backend in host.inner.backends.values() {
-            backend.open(&host.inner.engine, secrets).await?;
+            backend.open(&host.inner.sandbox, secrets).await?;
         }
         Ok(host)
     }
@@ -186,8 +186,8 @@ impl Host {
         let backend = self.configured(name)?;
         match (backend.get(), &self.inner.secrets) {
             (Some(open), _) => Ok(open),
-            (None, Some(secrets)) => backend.open(&self.inner.engine, &**secrets).await,
-            (None, None) => backend.open(&self.inner.engine, &NoSecrets).await,
+            (None, Some(secrets)) => backend.open(&self.inner.sandbox, &**secrets).await,
+            (None, None) => backend.open(&self.inner.sandbox, &NoSecrets).await,
         }
     }
 

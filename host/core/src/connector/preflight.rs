@@ -122,7 +122,7 @@ fn preflight(
     let granted = granted(backend);
     let signed_by = trust.signer(component.digest(), &component.signatures).map(str::to_owned);
     let manifest = found.manifest.as_ref();
-    let allowed = setup::limits(&backend.limits);
+    let allowed = backend.limits.apply_to(&Limits::DEFAULT);
     let refusals = refusals(found, component, &trust, &granted, &allowed);
     Ok(Preflight {
         backend: name.to_owned(),

@@ -14,7 +14,7 @@ use crate::capabilities::grant::{
 use crate::catalogue::{Catalogue, Owner};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
 use crate::runtime::{
-    BackendSpec, Canary, Component, ComponentDigest, Engine, EngineOptions, Limits, Slot, SlotOptions, SwapLog,
+    BackendSpec, Canary, Component, ComponentDigest, EngineOptions, Limits, Sandbox, Slot, SlotOptions, SwapLog,
     SwapPolicy, Trust,
 };
 use crate::types::{Error, Result, blocking};
@@ -70,19 +70,19 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
         Ok(owner)
     })
     .await?;
-    let engine = Engine::new(engine(config, data_dir.join("compiled")))?;
+    let sandbox = Sandbox::new(engine(config, data_dir.join("compiled")))?;
     let roots = Arc::new(config.trust.clone());
     let swap_log: Arc<dyn SwapLog> = Arc::new(CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"))?);
     let backend = |(name, backend): (&String, _)| {
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
     };
     let backends = config.backends.iter().map(backend).collect();
-    Ok(HostInner { catalogue, owner, data_dir, engine, backends, routes: config.routes.clone(), secrets })
+    Ok(HostInner { catalogue, owner, data_dir, sandbox, backends, routes: config.routes.clone(), secrets })
 }
 
 /// Returns everything that an operation needs of a backend: its grants with their credentials, and its adapter.
 pub(super) async fn open_backend(
-    engine: &Arc<Engine>,
+    sandbox: &Arc<Sandbox>,
     name: &str,
     backend: &config::BackendConfig,
     roots: &config::Trust,
@@ -93,7 +93,7 @@ pub(super) async fn open_backend(
     let trust = trust(backend, roots)?;
     // Also before any folder of its grants is made; loading checks it again.
     trust.check(&component)?;
-    let limits = limits(&backend.limits);
+    let limits = backend.limits.apply_to(&Limits::DEFAULT);
     let capabilities = capabilities(&backend.grants, &limits, secrets).await?;
     let spec = BackendSpec {
         name: name.to_owned(),
@@ -103,7 +103,7 @@ pub(super) async fn open_backend(
         trust,
     };
     let options = SlotOptions { policy: policy(&backend.swap), swap_log };
-    let slot = Slot::open(engine.clone(), spec, component, options).await?;
+    let slot = Slot::open(sandbox.clone(), spec, component, options).await?;
     Ok(OpenBackend { slot, capabilities, restore_days: backend.restore_days })
 }
 
@@ -188,35 +188,11 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
     Ok(granted)
 }
 
-pub(super) fn limits(given: &config::Limits) -> Limits {
-    let otherwise = Limits::default();
-    let count = |given: Option<u32>, otherwise| given.map_or(otherwise, |count| count as usize);
-    let bytes =
-        |given: Option<u64>, otherwise| given.map_or(otherwise, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    Limits {
-        memory: given.memory.unwrap_or(otherwise.memory),
-        table_elements: given.table_elements.unwrap_or(otherwise.table_elements),
-        instances: count(given.instances, otherwise.instances),
-        deadline: given.deadline.unwrap_or(otherwise.deadline),
-        idle: given.idle.unwrap_or(otherwise.idle),
-        cpu: given.cpu.unwrap_or(otherwise.cpu),
-        in_flight: count(given.in_flight, otherwise.in_flight),
-        calls: given.calls.map_or(otherwise.calls, u64::from),
-        calls_in_flight: count(given.calls_in_flight, otherwise.calls_in_flight),
-        call_bytes: bytes(given.call_bytes, otherwise.call_bytes),
-        handles: count(given.handles, otherwise.handles),
-        request_bytes: given.request_bytes.unwrap_or(otherwise.request_bytes),
-        response_bytes: given.response_bytes.unwrap_or(otherwise.response_bytes),
-        headers: count(given.headers, otherwise.headers),
-        header_bytes: bytes(given.header_bytes, otherwise.header_bytes),
-        log_bytes: bytes(given.log_bytes, otherwise.log_bytes),
-    }
-}
-
-/// Creates an engine that can hold the limits of all backends.
+/// An engine that can hold what the limits of all backends allow.
 fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
     let otherwise = EngineOptions::default();
-    let limits: Vec<Limits> = config.backends.values().map(|backend| limits(&backend.limits)).collect();
+    let limits: Vec<Limits> =
+        config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
     // A place for every operation that any backend may run, and again while one generation takes over from another: no
     // backend waits for another's places. Places cost address space.
     let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
@@ -250,6 +226,7 @@ fn make_dir(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::LimitOverrides;
 
     /// The file of `tidelock init` has the defaults.
     #[test]
@@ -259,8 +236,8 @@ mod tests {
         let text: Vec<String> = config::commented_default().lines().map(shown).collect();
         let config = Config::parse(&text.join("\n"), Path::new("")).unwrap();
         let given = &config.backends["local"].limits;
-        assert_ne!(*given, config::Limits::default());
-        assert_eq!(limits(given), Limits::default());
+        assert_ne!(*given, LimitOverrides::default());
+        assert_eq!(given.apply_to(&Limits::DEFAULT), Limits::DEFAULT);
     }
 
     #[test]

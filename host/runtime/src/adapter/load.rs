@@ -7,10 +7,11 @@ use tokio::sync::Semaphore;
 
 use super::{Adapter, BackendSpec};
 use crate::component::Component;
-use crate::engine::{Engine, first_line};
+use crate::engine::first_line;
 use crate::manifest::Manifest;
-use crate::state::Environment;
-use crate::swap::{Stage, Stages};
+use crate::operation::state::Environment;
+use crate::sandbox::Sandbox;
+use crate::stage::{Stage, Stages};
 use crate::{check, needs, wit};
 use tidelock_types::{Description, Error, Result, blocking};
 
@@ -19,35 +20,36 @@ impl Adapter {
     /// `describe`. Nothing of it is parsed before its digest and signatures are verified.
     ///
     /// # Errors
-    /// `denied` for a component that is not the pinned one or lacks a required signature, and for an import that is not
-    /// granted or not requested by its manifest; `invalid` if it is not a component, lacks the export, or does not
-    /// declare the settings that it is given; any error of `describe`.
-    pub async fn load(engine: &Arc<Engine>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
-        Self::load_in_stages(engine, spec, Arc::new(component.into()), &mut Stages::default()).await
+    /// `denied` for a component that is not the pinned one or lacks a demanded signature, and for an import that is not
+    /// granted or not asked for by its manifest; `invalid` for what is not a component, lacks the export, or does not
+    /// declare the settings that it is given; whatever ends `describe`.
+    pub async fn load(sandbox: &Arc<Sandbox>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
+        Self::load_in_stages(sandbox, spec, Arc::new(component.into()), &mut Stages::default()).await
     }
 
     /// The same, with each stage noted as it begins. Errors have the stage as their operation.
     pub(crate) async fn load_in_stages(
-        engine: &Arc<Engine>,
+        sandbox: &Arc<Sandbox>,
         spec: &BackendSpec,
         component: Arc<Component>,
         stages: &mut Stages,
     ) -> Result<Self> {
         stages.enter(Stage::Verify);
-        check::limits(engine, &spec.limits).map_err(|error| stages.place(error, &spec.name))?;
+        check::limits(sandbox.engine().options(), &spec.limits).map_err(|error| stages.place(error, &spec.name))?;
         let (trust, checked) = (spec.trust.clone(), component.clone());
         let digest = blocking(move || trust.check(&checked)).await.map_err(|error| stages.place(error, &spec.name))?;
         stages.enter(Stage::Compile);
-        let (compiler, bytes) = (engine.clone(), component.clone());
-        let code =
-            blocking(move || compiler.compile(&bytes.bytes)).await.map_err(|error| stages.place(error, &spec.name))?;
+        let (compiler, bytes) = (sandbox.clone(), component.clone());
+        let code = blocking(move || compiler.engine().compile(&bytes.bytes))
+            .await
+            .map_err(|error| stages.place(error, &spec.name))?;
         stages.enter(Stage::Check);
         let place = |error: Error| error.on_backend(&spec.name).during(Stage::Check.name());
         let manifest = Manifest::of_component(&component.bytes).map_err(place)?;
         spec.trust.check_manifest(manifest.as_ref()).map_err(place)?;
         let bytes = component;
         let (component, compiled) = code;
-        let (imports, exports) = wit::surface(&component, engine.wasmtime());
+        let (imports, exports) = wit::surface(&component, sandbox.engine().wasmtime());
         let granted = spec.capabilities.names();
         check::surface(&imports, &exports, &granted, manifest.as_ref()).map_err(place)?;
         // It can use only what it requests and the operator grants.
@@ -62,7 +64,7 @@ impl Adapter {
             needs::check(&needs, &limits).map_err(place)?;
         }
         let link = || -> wasmtime::Result<_> {
-            let pre = engine.linker().instantiate_pre(&component)?;
+            let pre = sandbox.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;
             Ok((pre, exports))
         };
@@ -78,9 +80,9 @@ impl Adapter {
         });
         let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
         let description = Description::default();
-        let engine = engine.clone();
+        let sandbox = sandbox.clone();
         let mut adapter =
-            Self { engine, environment, pre, exports, description, manifest, digest, compiled, in_flight };
+            Self { sandbox, environment, pre, exports, description, manifest, digest, compiled, in_flight };
         adapter.description = adapter.describe().await?;
         if let Some(manifest) = &adapter.manifest {
             manifest.agrees_with(&adapter.description).map_err(place)?;

@@ -24,9 +24,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::Limits;
 use tidelock_capabilities::requested::{OriginPattern, RequestedGrants};
-use tidelock_types::{Description, Error, Result, SettingKind};
+use tidelock_types::{Description, Error, Limits, Result, SettingKind};
 
 /// The most bytes that a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 10;

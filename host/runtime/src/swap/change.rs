@@ -91,7 +91,7 @@ impl Slot {
         stages: &mut Stages,
         loaded: &mut Option<Arc<Adapter>>,
     ) -> Result<Arc<Generation>> {
-        let adapter = Adapter::load_in_stages(&self.0.engine, &self.0.spec, component.clone(), stages).await?;
+        let adapter = Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component.clone(), stages).await?;
         let adapter = Arc::new(adapter);
         *loaded = Some(adapter.clone());
         stages.enter(Stage::Probe);
@@ -153,7 +153,7 @@ impl Slot {
         // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
-            Adapter::load_in_stages(&self.0.engine, &self.0.spec, component, &mut stages).await
+            Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component, &mut stages).await
         };
         let adapter = load.await.map_err(|error| error.on_backend(self.backend()).during("rollback"))?;
         let candidate = Candidate {

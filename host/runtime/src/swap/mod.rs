@@ -17,7 +17,6 @@ mod history;
 mod open;
 mod read;
 mod rollback_policy;
-mod stage;
 mod swap_log;
 mod trial;
 
@@ -34,11 +33,10 @@ pub use change::SwapOptions;
 pub use generation::Generation;
 pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
 pub use rollback_policy::{Counts, RollbackThreshold, by_chance, is_worse};
-pub(super) use stage::Stages;
-pub use stage::{OnStage, Stage, StageTime, SwapReport};
 pub use swap_log::{InMemorySwapLog, SwapLog};
 
-use super::{Adapter, BackendSpec, Engine};
+use super::stage::{OnStage, Stage, StageTime, Stages, SwapReport};
+use super::{Adapter, BackendSpec, Sandbox};
 use tidelock_types::{ArchiveState, Health, InventoryPage, ObjectId, ObjectStat, Result};
 
 /// How a backend changes its adapter.
@@ -90,7 +88,7 @@ pub struct Slot(Arc<SlotInner>);
 
 struct SlotInner {
     spec: BackendSpec,
-    engine: Arc<Engine>,
+    sandbox: Arc<Sandbox>,
     options: SlotOptions,
     /// The component that the configuration names.
     configured: String,

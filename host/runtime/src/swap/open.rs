@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::history::{Event, History, HistoryRow};
 use super::{Generation, Slot, SlotInner, SlotOptions, Stages};
-use crate::{Adapter, BackendSpec, Component, Engine};
+use crate::{Adapter, BackendSpec, Component, Sandbox};
 use tidelock_types::{Error, Result};
 
 impl Slot {
@@ -19,7 +19,7 @@ impl Slot {
     /// # Errors
     /// As [`Adapter::load`], of the configured component; errors of the swap log.
     pub async fn open(
-        engine: Arc<Engine>,
+        sandbox: Arc<Sandbox>,
         spec: BackendSpec,
         component: impl Into<Component>,
         options: SlotOptions,
@@ -30,7 +30,7 @@ impl Slot {
         let mut why = None;
         let mut resumed = None;
         if let Some(row) = history.resume(&configured).cloned() {
-            match resume(&engine, &spec, &options, &component, &row).await {
+            match resume(&sandbox, &spec, &options, &component, &row).await {
                 Ok(adapter) => resumed = Some((adapter, row)),
                 // The configured one itself cannot serve: there is nothing else to try.
                 Err(error) if row.digest == configured => return Err(error),
@@ -44,7 +44,7 @@ impl Slot {
             Some(found) => found,
             None => {
                 let adapter =
-                    Adapter::load_in_stages(&engine, &spec, component.clone(), &mut Stages::default()).await?;
+                    Adapter::load_in_stages(&sandbox, &spec, component.clone(), &mut Stages::default()).await?;
                 let by = "configuration".to_owned();
                 let row = HistoryRow {
                     generation: Some(0),
@@ -61,7 +61,7 @@ impl Slot {
         generation.named(row.generation.unwrap_or_default(), row.since);
         Ok(Self(Arc::new(SlotInner {
             spec,
-            engine,
+            sandbox,
             options,
             configured,
             current: ArcSwap::new(generation),
@@ -78,7 +78,7 @@ impl Slot {
 
 /// Loads the last generation.
 async fn resume(
-    engine: &Arc<Engine>,
+    sandbox: &Arc<Sandbox>,
     spec: &BackendSpec,
     options: &SlotOptions,
     configured: &Arc<Component>,
@@ -89,7 +89,7 @@ async fn resume(
     } else {
         kept(options, &row.digest).await?
     };
-    Adapter::load_in_stages(engine, spec, component, &mut Stages::default()).await
+    Adapter::load_in_stages(sandbox, spec, component, &mut Stages::default()).await
 }
 
 /// Returns a component from the swap log, and checks that it is unchanged.

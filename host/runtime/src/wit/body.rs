@@ -9,13 +9,15 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift, Source, StreamReader};
 
 use super::bindings::tidelock::storage::types as wit;
-use super::exports::WitBody;
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
 use crate::stream::{GuestBytes, HostBody, waits_for_guest};
-use crate::usage::Waiting;
 use tidelock_types::{Body, Error, ErrorKind, Result};
 
 use super::convert;
+
+/// A body as it crosses the border: a stream and how it ended.
+pub(super) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<(), wit::Error>>);
 
 /// A value that travels in a future of a guest's, once.
 pub(super) struct Once<T>(Option<oneshot::Sender<T>>);

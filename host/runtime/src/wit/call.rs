@@ -10,11 +10,10 @@ use wasmtime::component::Accessor;
 
 use super::Host;
 use super::bindings::tidelock::storage::types as wit;
-use crate::limits::LimitExceeded;
-use crate::state::OperationState;
-use crate::usage::{Wait, Waiting};
+use crate::operation::state::OperationState;
+use crate::operation::usage::{Wait, Waiting};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Error, ErrorKind, Result};
+use tidelock_types::{Error, ErrorKind, LimitExceeded, Result};
 
 /// The result of a host call: the end of the guest (outer), or an answer.
 pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit::Error>>;

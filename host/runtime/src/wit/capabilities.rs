@@ -1,20 +1,22 @@
-//! The capabilities as guests import them: thin glue from `tidelock:storage@0.1.x` to `tidelock_capabilities`.
+//! The capabilities as guests of asynchronous functions import them: thin glue from `tidelock:storage@0.1.x` to
+//! `tidelock_capabilities`. What a call does is in `granted.rs`, for guests of both kinds; here is how it is made.
 //!
-//! Every asynchronous call passes through [`call`], which counts it against the operation's limits of host calls and
-//! marks progress; every outgoing body passes through [`sent`]. The calls themselves are implemented elsewhere.
+//! Every call that takes time passes through [`call`], which counts it against the operation's limits of host calls and
+//! marks usage; every body that leaves is counted. What needs no grant and answers at once is here too.
+
+use std::future::Future;
 
 use bytes::Bytes;
 
 use super::bindings::tidelock::storage as wit;
 use super::body::{accept, give, outcome};
 use super::call::{Caller, HostCallResult, call};
-use super::convert::{self, error_out};
-use super::{Host, WitBody};
-use crate::state::OperationState;
+use super::{Host, WitBody, convert, granted};
+use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
 use crate::stream::counted;
-use crate::usage::Waiting;
-use tidelock_capabilities::{Capabilities, bucket, digest, directory, http};
-use tidelock_types::Body;
+use tidelock_capabilities::{Capabilities, digest, http};
+use tidelock_types::{Body, Result};
 
 /// A body that leaves through a capability.
 fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
@@ -28,6 +30,14 @@ fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
     Ok(accessor.with(|mut access| access.data_mut().usage.sends(bytes))?)
 }
 
+/// Makes a call whose answer has no body.
+async fn answered<T, F: Future<Output = Result<T>>>(
+    accessor: &Caller,
+    work: impl FnOnce(Capabilities) -> F,
+) -> HostCallResult<T> {
+    Ok(outcome(call(accessor, |granted| Ok(work(granted))).await?))
+}
+
 impl wit::types::Host for OperationState {}
 impl wit::http::Host for OperationState {}
 impl wit::bucket::Host for OperationState {}
@@ -39,10 +49,10 @@ impl wit::http::HostWithStore<OperationState> for Host {
         grant: String,
         request: wit::http::Request,
     ) -> HostCallResult<wit::http::Response> {
-        let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        sends(accessor, head.saturating_add(request.url.len()))?;
-        let mut parts = Vec::with_capacity(request.body.len());
-        for part in request.body {
+        let wit::http::Request { method, url, headers, body, size } = request;
+        sends(accessor, granted::head_bytes(&url, &headers))?;
+        let mut parts = Vec::with_capacity(body.len());
+        for part in body {
             parts.push(match part {
                 wit::http::Part::Bytes(bytes) => {
                     sends(accessor, bytes.len())?;
@@ -51,56 +61,14 @@ impl wit::http::HostWithStore<OperationState> for Host {
                 wit::http::Part::Body(body) => http::Part::Body(sent(accessor, body)?),
             });
         }
-        let request = http::Request {
-            method: request.method,
-            url: request.url,
-            headers: request.headers,
-            body: parts,
-            size: request.size,
-        };
-        let sent = call(accessor, |granted| {
-            let http = granted.http(&grant)?;
-            Ok(async move { http.send(request).await })
-        });
-        Ok(match sent.await? {
-            Ok(response) => Ok(wit::http::Response {
-                status: response.status,
-                headers: response.headers,
-                body: give(accessor, response.body)?,
-            }),
-            Err(error) => Err(error_out(&error)),
+        let request = http::Request { method, url, headers, body: parts, size };
+        Ok(match answered(accessor, |granted| granted::send(granted, grant, request)).await? {
+            Ok(http::Response { status, headers, body }) => {
+                Ok(wit::http::Response { status, headers, body: give(accessor, body)? })
+            }
+            Err(error) => Err(error),
         })
     }
-}
-
-pub(super) fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
-    bucket::PutOptions {
-        size: options.size,
-        labels: options.labels,
-        content_type: options.content_type,
-        storage_class: options.storage_class,
-        if_absent: options.if_absent,
-        encryption: options
-            .encryption
-            .map(|with| bucket::Encryption { algorithm: with.algorithm, key_id: with.key_id }),
-        retention: options.retention.map(|lock| bucket::Retention { mode: lock.mode, until: lock.until }),
-    }
-}
-
-pub(super) fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
-    wit::bucket::ObjectInfo {
-        size: info.size,
-        etag: info.etag,
-        labels: info.labels,
-        storage_class: info.storage_class,
-        archive: info.archive.as_ref().map(convert::archive_out),
-        modified: info.modified,
-    }
-}
-
-pub(super) fn keys(page: bucket::Page) -> wit::bucket::Page {
-    let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
-    wit::bucket::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
 }
 
 impl wit::bucket::HostWithStore<OperationState> for Host {
@@ -112,11 +80,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
         let data = sent(accessor, data)?;
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.put(&key, data, put_options(options)).await })
-        };
-        Ok(outcome(call(accessor, work).await?))
+        answered(accessor, |granted| granted::put(granted, grant, key, data, options)).await
     }
 
     async fn get(
@@ -125,32 +89,18 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.get(&key, range.map(convert::range_in)).await })
-        };
-        Ok(match call(accessor, work).await? {
-            Ok(object) => {
-                Ok(wit::bucket::Object { info: object_info(object.info), body: give(accessor, object.body)? })
-            }
-            Err(error) => Err(error_out(&error)),
+        Ok(match answered(accessor, |granted| granted::get(granted, grant, key, range)).await? {
+            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body)? }),
+            Err(error) => Err(error),
         })
     }
 
     async fn head(accessor: &Caller, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.head(&key).await })
-        };
-        Ok(outcome(call(accessor, work).await?.map(object_info)))
+        answered(accessor, |granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(accessor: &Caller, grant: String, key: String) -> HostCallResult<()> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.delete(&key).await })
-        };
-        Ok(outcome(call(accessor, work).await?))
+        answered(accessor, |granted| granted::delete(granted, grant, key)).await
     }
 
     async fn copy(
@@ -160,11 +110,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         target: String,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<()> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.copy(&source, &target, put_options(options)).await })
-        };
-        Ok(outcome(call(accessor, work).await?))
+        answered(accessor, |granted| granted::copy(granted, grant, source, target, options)).await
     }
 
     async fn restore(
@@ -174,11 +120,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         days: u32,
         tier: String,
     ) -> HostCallResult<wit::types::ArchiveState> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.restore(&key, days, &tier).await })
-        };
-        Ok(outcome(call(accessor, work).await?.map(|state| convert::archive_out(&state))))
+        answered(accessor, |granted| granted::restore(granted, grant, key, days, tier)).await
     }
 
     async fn list_objects(
@@ -188,26 +130,8 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.list_objects(&prefix, cursor.as_deref(), limit).await })
-        };
-        Ok(outcome(call(accessor, work).await?.map(keys)))
+        answered(accessor, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
     }
-}
-
-pub(super) fn file_info(info: directory::FileInfo) -> wit::directory::FileInfo {
-    wit::directory::FileInfo { size: info.size, modified: info.modified }
-}
-
-pub(super) fn files(page: directory::Page) -> wit::directory::Page {
-    let entry = |e: directory::Entry| wit::directory::Entry {
-        name: e.name,
-        is_directory: e.is_directory,
-        size: e.size,
-        modified: e.modified,
-    };
-    wit::directory::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
 }
 
 impl wit::directory::HostWithStore<OperationState> for Host {
@@ -219,12 +143,7 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
         let data = sent(accessor, data)?;
-        let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.write(&path, data, options).await })
-        };
-        Ok(outcome(call(accessor, work).await?))
+        answered(accessor, |granted| granted::write(granted, grant, path, data, options)).await
     }
 
     async fn read(
@@ -233,30 +152,18 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::directory::File> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.read(&path, range.map(convert::range_in)).await })
-        };
-        Ok(match call(accessor, work).await? {
-            Ok(file) => Ok(wit::directory::File { info: file_info(file.info), body: give(accessor, file.body)? }),
-            Err(error) => Err(error_out(&error)),
+        Ok(match answered(accessor, |granted| granted::read(granted, grant, path, range)).await? {
+            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body)? }),
+            Err(error) => Err(error),
         })
     }
 
     async fn stat(accessor: &Caller, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.stat(&path).await })
-        };
-        Ok(outcome(call(accessor, work).await?.map(file_info)))
+        answered(accessor, |granted| granted::stat(granted, grant, path)).await
     }
 
     async fn remove(accessor: &Caller, grant: String, path: String) -> HostCallResult<()> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.remove(&path).await })
-        };
-        Ok(outcome(call(accessor, work).await?))
+        answered(accessor, |granted| granted::remove(granted, grant, path)).await
     }
 
     async fn list_entries(
@@ -266,11 +173,7 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.list_entries(&path, cursor.as_deref(), limit).await })
-        };
-        Ok(outcome(call(accessor, work).await?.map(files)))
+        answered(accessor, |granted| granted::list_entries(granted, grant, path, cursor, limit)).await
     }
 }
 

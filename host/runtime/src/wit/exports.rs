@@ -8,13 +8,13 @@
 mod streaming;
 mod sync;
 
-use wasmtime::component::{Component, FutureReader, Instance, InstancePre, StreamReader};
+use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime::{Result as WasmResult, Store};
 
 use super::bindings::exports::tidelock::storage::{account, adapter, adapter_sync, archive, inventory};
 use super::bindings::tidelock::storage::types as wit;
 use super::convert;
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 use tidelock_types::{
     AccountState, ArchiveState, Body, ByteRange, Description, Error, Health, InventoryPage, ObjectId, ObjectStat,
     Receipt, Result, StoreHint,
@@ -33,9 +33,6 @@ enum Operations {
     Streaming(adapter::GuestIndices),
     Sync(adapter_sync::GuestIndices),
 }
-
-/// A body as it crosses the border: a stream and how it ended.
-pub(super) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<(), wit::Error>>);
 
 /// An answer that may be the guest's failure (outer) or the guest's refusal (inner).
 type Answer<T> = WasmResult<Result<T>>;

@@ -1,7 +1,7 @@
 //! Which grants a guest has: `tidelock:storage/grants`, since 0.1.1.
 
 use super::bindings::tidelock::storage::grants as wit;
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 
 impl wit::Host for OperationState {
     fn has(&mut self, kind: wit::Kind, name: String) -> wasmtime::Result<bool> {

@@ -10,15 +10,16 @@ mod call;
 mod capabilities;
 pub(super) mod convert;
 mod exports;
+mod granted;
 mod grants;
 mod sync;
 mod taps;
 mod timer;
 
-use exports::WitBody;
+use body::WitBody;
 pub(super) use exports::{Exports, REQUIRED_EXPORT, is_adapter_export, surface};
 
-use super::state::OperationState;
+use super::operation::state::OperationState;
 use wasmtime::component::{HasData, Linker};
 
 /// Selects the store's state as the data of the capabilities.

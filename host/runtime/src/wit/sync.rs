@@ -2,8 +2,10 @@
 //! bodies that the host holds ([`crate::body_handle`]).
 //!
 //! A function that takes time is awaited on the guest's own stack, which is put aside meanwhile: no thread waits.
-//! Limits are those of `capabilities.rs`, counted in the same places. Reading a body counts as a host call; it counts as a
+//! What a call does is in `granted.rs`, for guests of both kinds, so limits are counted in the same places. Reading a body counts as a host call; it counts as a
 //! sign of life by the bytes that it moves and not by being made, as reading a stream does.
+
+use std::future::Future;
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
@@ -11,19 +13,55 @@ use wasmtime::component::Resource;
 use super::bindings::tidelock::storage as wit;
 use super::body::outcome;
 use super::call::{HostCallResult, call_sync};
-use super::capabilities::{file_info, files, keys, object_info, put_options};
-use super::convert::{self, error_out};
+use super::convert::error_out;
+use super::granted;
 use crate::body_handle::{BodyHandle, Origin};
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 use crate::stream::counted;
-use tidelock_capabilities::{Capabilities, directory, http};
-use tidelock_types::{Body, Error};
+use tidelock_capabilities::{Capabilities, http};
+use tidelock_types::{Body, Error, Result};
 
 impl OperationState {
     /// A body that leaves through a capability.
     fn sent(&mut self, data: Resource<BodyHandle>) -> wasmtime::Result<Body> {
         let usage = self.usage.clone();
         Ok(counted(self.take_body(data)?.into_body(), move |bytes| usage.sends(bytes)))
+    }
+
+    /// Makes a call whose answer has no body.
+    async fn answered<T, F: Future<Output = Result<T>>>(
+        &mut self,
+        work: impl FnOnce(Capabilities) -> F,
+    ) -> HostCallResult<T> {
+        Ok(outcome(call_sync(self, |granted| Ok(work(granted))).await?))
+    }
+
+    /// Makes a call whose answer has a body.
+    async fn answered_with_body<T, F: Future<Output = Result<(T, Body)>>>(
+        &mut self,
+        work: impl FnOnce(Capabilities) -> F,
+    ) -> HostCallResult<(T, Resource<BodyHandle>)> {
+        Ok(match self.answered(work).await? {
+            Ok((info, body)) => Ok((info, self.hold(body, Origin::Reply)?)),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn send_request(
+        &mut self,
+        grant: String,
+        request: wit::http_sync::Request,
+        body: Vec<http::Part>,
+    ) -> HostCallResult<wit::http_sync::Response> {
+        let wit::http_sync::Request { method, url, headers, size } = request;
+        self.usage.sends(granted::head_bytes(&url, &headers))?;
+        let request = http::Request { method, url, headers, body, size };
+        Ok(match self.answered(|granted| granted::send(granted, grant, request)).await? {
+            Ok(http::Response { status, headers, body }) => {
+                Ok(wit::http_sync::Response { status, headers, body: self.hold(body, Origin::Reply)? })
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 
@@ -69,39 +107,13 @@ impl wit::bodies::HostBody for OperationState {
     }
 }
 
-impl OperationState {
-    async fn send_plain(
-        &mut self,
-        grant: String,
-        request: wit::http_sync::Request,
-        body: Vec<http::Part>,
-    ) -> HostCallResult<wit::http_sync::Response> {
-        let head: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.usage.sends(head.saturating_add(request.url.len()))?;
-        let wit::http_sync::Request { method, url, headers, size } = request;
-        let request = http::Request { method, url, headers, body, size };
-        let work = |granted: Capabilities| {
-            let http = granted.http(&grant)?;
-            Ok(async move { http.send(request).await })
-        };
-        Ok(match call_sync(self, work).await? {
-            Ok(response) => Ok(wit::http_sync::Response {
-                status: response.status,
-                headers: response.headers,
-                body: self.hold(response.body, Origin::Reply)?,
-            }),
-            Err(error) => Err(error_out(&error)),
-        })
-    }
-}
-
 impl wit::http_sync::Host for OperationState {
     async fn send(
         &mut self,
         grant: String,
         request: wit::http_sync::Request,
     ) -> HostCallResult<wit::http_sync::Response> {
-        self.send_plain(grant, request, Vec::new()).await
+        self.send_request(grant, request, Vec::new()).await
     }
 
     async fn send_body(
@@ -111,7 +123,7 @@ impl wit::http_sync::Host for OperationState {
         data: Resource<BodyHandle>,
     ) -> HostCallResult<wit::http_sync::Response> {
         let data = self.sent(data)?;
-        self.send_plain(grant, request, vec![http::Part::Body(data)]).await
+        self.send_request(grant, request, vec![http::Part::Body(data)]).await
     }
 }
 
@@ -124,11 +136,7 @@ impl wit::bucket_sync::Host for OperationState {
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
         let data = self.sent(data)?;
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.put(&key, data, put_options(options)).await })
-        };
-        Ok(outcome(call_sync(self, work).await?))
+        self.answered(|granted| granted::put(granted, grant, key, data, options)).await
     }
 
     async fn get(
@@ -137,30 +145,15 @@ impl wit::bucket_sync::Host for OperationState {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::bucket::ObjectInfo, Resource<BodyHandle>)> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.get(&key, range.map(convert::range_in)).await })
-        };
-        Ok(match call_sync(self, work).await? {
-            Ok(object) => Ok((object_info(object.info), self.hold(object.body, Origin::Reply)?)),
-            Err(error) => Err(error_out(&error)),
-        })
+        self.answered_with_body(|granted| granted::get(granted, grant, key, range)).await
     }
 
     async fn head(&mut self, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.head(&key).await })
-        };
-        Ok(outcome(call_sync(self, work).await?.map(object_info)))
+        self.answered(|granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(&mut self, grant: String, key: String) -> HostCallResult<()> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.delete(&key).await })
-        };
-        Ok(outcome(call_sync(self, work).await?))
+        self.answered(|granted| granted::delete(granted, grant, key)).await
     }
 
     async fn list_objects(
@@ -170,11 +163,7 @@ impl wit::bucket_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        let work = |granted: Capabilities| {
-            let bucket = granted.bucket(&grant)?;
-            Ok(async move { bucket.list_objects(&prefix, cursor.as_deref(), limit).await })
-        };
-        Ok(outcome(call_sync(self, work).await?.map(keys)))
+        self.answered(|granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
     }
 }
 
@@ -187,12 +176,7 @@ impl wit::directory_sync::Host for OperationState {
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
         let data = self.sent(data)?;
-        let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.write(&path, data, options).await })
-        };
-        Ok(outcome(call_sync(self, work).await?))
+        self.answered(|granted| granted::write(granted, grant, path, data, options)).await
     }
 
     async fn read(
@@ -201,30 +185,15 @@ impl wit::directory_sync::Host for OperationState {
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::directory::FileInfo, Resource<BodyHandle>)> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.read(&path, range.map(convert::range_in)).await })
-        };
-        Ok(match call_sync(self, work).await? {
-            Ok(file) => Ok((file_info(file.info), self.hold(file.body, Origin::Reply)?)),
-            Err(error) => Err(error_out(&error)),
-        })
+        self.answered_with_body(|granted| granted::read(granted, grant, path, range)).await
     }
 
     async fn stat(&mut self, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.stat(&path).await })
-        };
-        Ok(outcome(call_sync(self, work).await?.map(file_info)))
+        self.answered(|granted| granted::stat(granted, grant, path)).await
     }
 
     async fn remove(&mut self, grant: String, path: String) -> HostCallResult<()> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.remove(&path).await })
-        };
-        Ok(outcome(call_sync(self, work).await?))
+        self.answered(|granted| granted::remove(granted, grant, path)).await
     }
 
     async fn list_entries(
@@ -234,10 +203,6 @@ impl wit::directory_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        let work = |granted: Capabilities| {
-            let directory = granted.directory(&grant)?;
-            Ok(async move { directory.list_entries(&path, cursor.as_deref(), limit).await })
-        };
-        Ok(outcome(call_sync(self, work).await?.map(files)))
+        self.answered(|granted| granted::list_entries(granted, grant, path, cursor, limit)).await
     }
 }

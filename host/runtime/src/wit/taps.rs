@@ -9,8 +9,8 @@ use wasmtime::component::{Access, FutureReader};
 use super::bindings::tidelock::storage::{digest_stream, piece_digests};
 use super::body::{accept_in, give_in, outcome};
 use super::{Host, WitBody};
-use crate::state::OperationState;
-use crate::usage::Waiting;
+use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
 use tidelock_capabilities::digest::{self, Digests, Plan};
 use tidelock_types::{Body, Result};
 

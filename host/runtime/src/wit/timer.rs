@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Host;
 use super::bindings::tidelock::storage::timer as wit;
 use super::call::{Caller, call};
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -6,9 +6,9 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, StreamReader};
 
 use super::{Answer, account, adapter, answer, archive, inventory};
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
 use crate::stream::HostBody;
-use crate::usage::Waiting;
 use crate::wit::body::accept;
 use crate::wit::convert;
 use tidelock_types::{

@@ -8,7 +8,7 @@ use wasmtime::component::Instance;
 
 use super::{Answer, adapter_sync, answer};
 use crate::body_handle::Origin;
-use crate::state::OperationState;
+use crate::operation::state::OperationState;
 use crate::wit::convert;
 use tidelock_types::{Body, ByteRange, Health, ObjectId, ObjectStat, Receipt, StoreHint};
 

@@ -7,12 +7,16 @@
 //! The text of a signature names its key. That lends it no trust, it only finds the key that is to be tried: a set of
 //! signatures costs one check each, however many keys are trusted.
 
+mod secret;
+
+pub use secret::SecretKey;
+
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE64;
 
-use crate::engine::ComponentDigest;
+use crate::digest::ComponentDigest;
 use tidelock_types::{Error, PublicKey, Result};
 
 /// The prefix of the digest: 31 characters and a zero byte.
@@ -33,7 +37,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    pub(super) fn new(key: PublicKey, bytes: [u8; 64]) -> Self {
+    fn new(key: PublicKey, bytes: [u8; 64]) -> Self {
         Self { key, bytes }
     }
 
@@ -43,8 +47,8 @@ impl Signature {
     }
 }
 
-/// Returns the signed message of a component: 64 bytes.
-pub(super) fn message(component: ComponentDigest) -> [u8; 64] {
+/// What is signed for a component: 64 bytes.
+fn message(component: ComponentDigest) -> [u8; 64] {
     let mut message = [0; 64];
     let (domain, digest) = message.split_at_mut(DOMAIN.len());
     domain.copy_from_slice(DOMAIN);
@@ -111,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trust::SecretKey;
+    use crate::signature::SecretKey;
 
     /// To be checked with any other implementation: the secret key is 32 bytes of 1, the component is empty.
     #[test]

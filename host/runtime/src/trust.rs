@@ -8,15 +8,10 @@
 //! Keys are rotated without an interruption: the new key is trusted beside the old one, components are
 //! signed with both, and the old one is removed from the configuration. Components signed only by it are then rejected.
 
-mod secret;
-mod signature;
-
-pub use secret::SecretKey;
-pub use signature::{MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Signature, parse_signatures};
-
 use super::component::Component;
-use super::engine::ComponentDigest;
+use super::digest::ComponentDigest;
 use super::manifest::Manifest;
+use super::signature::Signature;
 use tidelock_types::{Error, PublicKey, Result};
 
 /// A backend's requirements for its component. The default has none.
@@ -85,6 +80,7 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::SecretKey;
 
     fn trust(keys: &[(&str, &SecretKey)]) -> Trust {
         let signed_by = keys.iter().map(|(name, key)| ((*name).to_owned(), key.public())).collect();

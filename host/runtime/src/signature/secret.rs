@@ -7,8 +7,8 @@ use data_encoding::BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
-use super::signature::{Signature, message};
-use crate::engine::ComponentDigest;
+use super::{Signature, message};
+use crate::digest::ComponentDigest;
 use tidelock_types::{Error, PublicKey, Result};
 
 /// The prefix of a secret key's text.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::CompiledFrom;
+use super::engine::CompiledFrom;
 use tidelock_types::Error;
 
 /// One stage of a swap. A component that fails any of those before `Publish` never serves.
@@ -104,7 +104,7 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    pub(super) fn told(on_stage: Option<OnStage>) -> Self {
+    pub(crate) fn told(on_stage: Option<OnStage>) -> Self {
         Self { on_stage, ..Self::default() }
     }
 
@@ -117,14 +117,14 @@ impl Stages {
         self.now = Some((stage, Instant::now()));
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         if let Some((stage, began)) = self.now.take() {
             self.times.push(StageTime { stage, ms: began.elapsed().as_secs_f64() * 1e3 });
         }
     }
 
     /// The stage that runs.
-    pub(super) fn now(&self) -> Option<Stage> {
+    pub(crate) fn now(&self) -> Option<Stage> {
         self.now.map(|(stage, _)| stage)
     }
 
@@ -134,7 +134,7 @@ impl Stages {
     }
 
     /// Takes the times so far.
-    pub(super) fn take(&mut self) -> Vec<StageTime> {
+    pub(crate) fn take(&mut self) -> Vec<StageTime> {
         self.leave();
         std::mem::take(&mut self.times)
     }

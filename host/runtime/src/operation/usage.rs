@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 
-use super::limits::{LimitExceeded, Limits};
-use tidelock_types::Error;
+use tidelock_types::{Error, LimitExceeded, Limits};
 
 /// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
-/// Progress and usage of one operation.
-pub(super) struct Usage {
+/// Signs of life of one operation, and what it has used.
+pub(crate) struct Usage {
     limits: Limits,
     began: Instant,
     exceeded: OnceLock<LimitExceeded>,
@@ -48,8 +47,8 @@ pub(super) struct Usage {
 
 /// The party that is waited for.
 #[derive(Clone, Copy)]
-pub(super) enum Waiting {
-    /// A party that is neither guest nor backend.
+pub(crate) enum Waiting {
+    /// Somebody who is neither guest nor backend.
     Outside,
     /// A host call.
     Call,
@@ -59,13 +58,13 @@ pub(super) enum Waiting {
 
 /// How far an operation has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) steps: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Mark {
+    pub(crate) steps: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Usage {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let none = || AtomicU64::new(0);
         Self {
             limits: limits.clone(),
@@ -85,48 +84,48 @@ impl Usage {
         }
     }
 
-    /// The limits of the operation.
-    pub(super) fn limits(&self) -> &Limits {
+    /// What the operation may take.
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// When the operation began.
-    pub(super) fn began(&self) -> Instant {
+    pub(crate) fn began(&self) -> Instant {
         self.began
     }
 
-    /// Records that a limit was exceeded, and wakes the operation to end it. The first one counts.
-    pub(super) fn exceed(&self, exceeded: LimitExceeded) {
+    /// Notes that a limit was exceeded, and wakes the operation to its end. The first one counts.
+    pub(crate) fn exceed(&self, exceeded: LimitExceeded) {
         let _ = self.exceeded.set(exceeded);
         self.operation.wake();
     }
 
-    /// Sets the task to wake when a limit is exceeded.
-    pub(super) fn run_by(&self, operation: &Waker) {
+    /// Says who is to be woken when a limit is exceeded.
+    pub(crate) fn run_by(&self, operation: &Waker) {
         self.operation.register(operation);
     }
 
-    /// Returns the limit that was exceeded, if one was.
-    pub(super) fn exceeded(&self) -> Option<&LimitExceeded> {
+    /// The limit that was exceeded, if one did.
+    pub(crate) fn exceeded(&self) -> Option<&LimitExceeded> {
         self.exceeded.get()
     }
 
     /// A host call was begun or answered.
-    pub(super) fn stepped(&self) {
+    pub(crate) fn stepped(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A host call failed.
-    pub(super) fn failed(&self, error: &Error) {
+    pub(crate) fn failed(&self, error: &Error) {
         if let Some(advice) = error.advice().filter(|advice| advice.len() <= ADVICE) {
             let known = (error.message().to_owned(), advice.to_owned());
             *self.advice.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         }
     }
 
-    /// Adds to an adapter's error the hint of the host call whose message it repeats. The interface has no field for hints:
-    /// they are for the operator of the host, not for a guest.
-    pub(super) fn advised(&self, error: Error) -> Error {
+    /// An adapter's error, with what helps if it passes on what a host call said. The interface has no place for that: a
+    /// guest is told what went wrong, and what to do is for whoever runs the host.
+    pub(crate) fn advised(&self, error: Error) -> Error {
         let known = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
         match known {
             Some((message, advice)) if error.advice().is_none() && error.message().contains(&message) => {
@@ -137,12 +136,12 @@ impl Usage {
     }
 
     /// Bytes moved into or out of the guest.
-    pub(super) fn carried(&self, bytes: usize) {
+    pub(crate) fn carried(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes of the object itself: of the input that was read, or of the answer that was returned.
-    pub(super) fn of_object(&self, bytes: usize) {
+    /// Bytes of the object itself: of the input that was taken, or of the answer that was given.
+    pub(crate) fn of_object(&self, bytes: usize) {
         self.carried(bytes);
         self.object.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -151,7 +150,7 @@ impl Usage {
     ///
     /// # Errors
     /// The limit, if they are too many.
-    pub(super) fn sends(&self, bytes: usize) -> Result<(), LimitExceeded> {
+    pub(crate) fn sends(&self, bytes: usize) -> Result<(), LimitExceeded> {
         let limit = self.limits.request_bytes;
         self.within(&self.sent, bytes, limit).map_err(|()| self.broken(LimitExceeded::RequestBytes(limit)))
     }
@@ -160,7 +159,7 @@ impl Usage {
     ///
     /// # Errors
     /// The limit, if they are too many.
-    pub(super) fn reads(&self, bytes: usize) -> Result<(), LimitExceeded> {
+    pub(crate) fn reads(&self, bytes: usize) -> Result<(), LimitExceeded> {
         let limit = self.limits.response_bytes;
         self.within(&self.read, bytes, limit).map_err(|()| self.broken(LimitExceeded::ResponseBytes(limit)))
     }
@@ -169,7 +168,7 @@ impl Usage {
     ///
     /// # Errors
     /// The limit, if it is too long.
-    pub(super) fn spends(&self, time: Duration) -> Result<(), LimitExceeded> {
+    pub(crate) fn spends(&self, time: Duration) -> Result<(), LimitExceeded> {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let all = self.cpu.fetch_add(time, Ordering::Relaxed).saturating_add(time);
         let limit = self.limits.cpu;
@@ -188,12 +187,12 @@ impl Usage {
     }
 
     /// How far it has come.
-    pub(super) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
-    /// Returns whether a lack of progress is acceptable. It is not if a host call waits for the guest.
-    pub(super) fn excused(&self) -> bool {
+    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
+    pub(crate) fn excused(&self) -> bool {
         let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
     }
@@ -207,19 +206,19 @@ impl Usage {
     }
 }
 
-/// Marks that something waits for a party, until it is dropped.
-pub(super) struct Wait {
+/// Says that something waits for somebody; takes it back when dropped.
+pub(crate) struct Wait {
     usage: Arc<Usage>,
     whom: Waiting,
     said: bool,
 }
 
 impl Wait {
-    pub(super) fn new(usage: Arc<Usage>, whom: Waiting) -> Self {
+    pub(crate) fn new(usage: Arc<Usage>, whom: Waiting) -> Self {
         Self { usage, whom, said: false }
     }
 
-    pub(super) fn set(&mut self, waiting: bool) {
+    pub(crate) fn set(&mut self, waiting: bool) {
         if waiting == self.said {
             return;
         }

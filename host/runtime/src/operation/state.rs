@@ -11,36 +11,35 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::body_handle::{BodyCharges, BodyHandle, Charge, Origin};
-use super::limits::{LimitExceeded, Limits};
 use super::usage::Usage;
+use crate::body_handle::{BodyCharges, BodyHandle, Charge, Origin};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Body, SettingValue};
+use tidelock_types::{Body, LimitExceeded, Limits, SettingValue};
 
-/// State shared by all operations of one backend.
-pub(super) struct Environment {
+/// What all operations of one backend share.
+pub(crate) struct Environment {
     /// The backend's name in the configuration.
-    pub(super) backend: Arc<str>,
-    pub(super) settings: BTreeMap<String, SettingValue>,
-    pub(super) capabilities: Capabilities,
-    pub(super) limits: Limits,
+    pub(crate) backend: Arc<str>,
+    pub(crate) settings: BTreeMap<String, SettingValue>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) limits: Limits,
     /// Bytes that were copied into or out of guest memory, all operations together.
-    pub(super) through_guest: AtomicU64,
+    pub(crate) through_guest: AtomicU64,
 }
 
 /// The data of one store.
-pub(super) struct OperationState {
-    pub(super) environment: Arc<Environment>,
-    pub(super) usage: Arc<Usage>,
+pub(crate) struct OperationState {
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) usage: Arc<Usage>,
     /// Host calls so far.
     calls: u64,
-    /// Host calls in progress.
-    pub(super) calls_in_flight: usize,
+    /// Host calls under way.
+    pub(crate) calls_in_flight: usize,
     log_left: usize,
     /// When the operation began.
-    pub(super) started: std::time::Instant,
+    pub(crate) started: std::time::Instant,
     /// Whether capabilities work: not while `describe` runs.
-    pub(super) capable: bool,
+    pub(crate) capable: bool,
     memory: u64,
     table_elements: u64,
     /// Bodies that the host holds for the guest. Few guests have any.
@@ -52,7 +51,7 @@ pub(super) struct OperationState {
 
 impl OperationState {
     /// A store whose limits are in force.
-    pub(super) fn store(
+    pub(crate) fn store(
         engine: &wasmtime::Engine,
         environment: &Arc<Environment>,
         usage: Arc<Usage>,
@@ -90,21 +89,21 @@ impl OperationState {
     }
 
     /// Notes which limit was exceeded and makes the error that ends the guest.
-    pub(super) fn exceed(&mut self, exceeded: LimitExceeded) -> wasmtime::Error {
+    pub(crate) fn exceed(&mut self, exceeded: LimitExceeded) -> wasmtime::Error {
         self.usage.exceed(exceeded.clone());
         wasmtime::Error::new(exceeded)
     }
 
     /// Counts a host call, of whatever kind.
-    pub(super) fn called(&mut self) -> wasmtime::Result<()> {
+    pub(crate) fn called(&mut self) -> wasmtime::Result<()> {
         self.calls += 1;
         let limit = self.environment.limits.calls;
         if self.calls > limit { Err(self.exceed(LimitExceeded::Calls(limit))) } else { Ok(()) }
     }
 
     /// Counts a line of log.
-    pub(super) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        // The cost of an empty line.
+    pub(crate) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        // What a line costs that says nothing.
         const LINE: usize = 64;
         match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
             Some(left) => self.log_left = left,
@@ -116,7 +115,7 @@ impl OperationState {
         Ok(())
     }
 
-    pub(super) fn crossed(&self, bytes: usize) {
+    pub(crate) fn crossed(&self, bytes: usize) {
         self.environment.through_guest.fetch_add(bytes as u64, Ordering::Relaxed);
         self.usage.carried(bytes);
     }
@@ -125,24 +124,24 @@ impl OperationState {
 /// Bodies that the host holds for a guest of synchronous functions.
 impl OperationState {
     /// Holds a body for the guest.
-    pub(super) fn hold(&mut self, body: Body, origin: Origin) -> wasmtime::Result<Resource<BodyHandle>> {
+    pub(crate) fn hold(&mut self, body: Body, origin: Origin) -> wasmtime::Result<Resource<BodyHandle>> {
         let bytes = if origin == Origin::Guest { body.remaining().unwrap_or_default() } else { 0 };
         let charge = self.keep(bytes)?;
         self.hold_again(BodyHandle::new(body, origin, charge))
     }
 
     /// Holds what was let go of in another form.
-    pub(super) fn hold_again(&mut self, bodies: BodyHandle) -> wasmtime::Result<Resource<BodyHandle>> {
+    pub(crate) fn hold_again(&mut self, bodies: BodyHandle) -> wasmtime::Result<Resource<BodyHandle>> {
         Ok(self.bodies.push(bodies)?)
     }
 
-    /// The object behind a handle of the guest.
-    pub(super) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
+    /// What a handle of the guest's stands for.
+    pub(crate) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
         Ok(self.bodies.get_mut(handle)?)
     }
 
-    /// Takes the object behind a handle from the guest.
-    pub(super) fn take_body(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<BodyHandle> {
+    /// The same, no longer bodies.
+    pub(crate) fn take_body(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<BodyHandle> {
         Ok(self.bodies.delete(handle)?)
     }
 

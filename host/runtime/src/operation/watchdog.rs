@@ -18,15 +18,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Instant;
 
-use super::limits::LimitExceeded;
 use super::usage::{Mark, Usage};
+use tidelock_types::LimitExceeded;
 
 /// The bytes that must move within each `idle` for an operation to count as going on. A byte a minute is a stall; a
 /// line of 1 KiB in the default minute is slower than any that storage is worth having over.
-pub(super) const PROGRESS: u64 = 1024;
+pub(crate) const PROGRESS: u64 = 1024;
 
-/// Runs a part of an operation under the watchdog. An exceeded limit is the outcome, whatever the guest returns.
-pub(super) async fn watched<T>(usage: &Usage, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
+/// Runs a part of an operation under watch. A limit that has exceeded is the outcome, whatever the guest made of it.
+pub(crate) async fn watched<T>(usage: &Usage, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         // First, so that no strike falls between the look at it and the wait.
@@ -75,18 +75,18 @@ impl Watch {
 
 /// All running operations of an engine.
 #[derive(Default)]
-pub(super) struct Watchdog(Mutex<Vec<Watch>>);
+pub(crate) struct Watchdog(Mutex<Vec<Watch>>);
 
 impl Watchdog {
     /// Watchdog an operation until it ends.
-    pub(super) fn begin(&self, usage: &Arc<Usage>) {
+    pub(crate) fn begin(&self, usage: &Arc<Usage>) {
         let watch = Watch { usage: Arc::downgrade(usage), last: usage.mark(), since: usage.began() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
     }
 
     /// Looks at every operation, and forgets those that have ended.
-    pub(super) fn look(&self, now: Instant) {
-        // Wakers and last handles are dropped without the lock.
+    pub(crate) fn look(&self, now: Instant) {
+        // What is woken, and what goes here with its last handle, is met without the lock.
         let mut seen = Vec::new();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain_mut(|watch| match watch.look(now) {
             Some(found) => {
@@ -110,7 +110,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::limits::Limits;
+    use tidelock_types::Limits;
 
     fn limits() -> Limits {
         Limits { idle: Duration::from_secs(60), deadline: Duration::from_secs(3600), ..Limits::default() }

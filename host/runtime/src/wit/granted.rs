@@ -1,0 +1,160 @@
+//! Every call of a capability that needs a grant, written once for guests of both kinds: from the arguments that a guest gives
+//! to a future over what it is granted.
+//!
+//! How a call is made and counted, and what a body is, is for `capabilities.rs` (guests of asynchronous functions) and
+//! `sync.rs` (guests of synchronous ones) to say. What a call means is decided in `tidelock_capabilities`.
+
+use super::bindings::tidelock::storage as wit;
+use super::convert;
+use tidelock_capabilities::{Capabilities, bucket, directory, http};
+use tidelock_types::{Body, Result};
+
+/// What of a request counts as sent beside its body.
+pub(super) fn head_bytes(url: &str, headers: &[(String, String)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>().saturating_add(url.len())
+}
+
+pub(super) async fn send(granted: Capabilities, grant: String, request: http::Request) -> Result<http::Response> {
+    granted.http(&grant)?.send(request).await
+}
+
+pub(super) async fn put(
+    granted: Capabilities,
+    grant: String,
+    key: String,
+    data: Body,
+    options: wit::bucket::PutOptions,
+) -> Result<u64> {
+    granted.bucket(&grant)?.put(&key, data, put_options(options)).await
+}
+
+pub(super) async fn get(
+    granted: Capabilities,
+    grant: String,
+    key: String,
+    range: Option<wit::types::ByteRange>,
+) -> Result<(wit::bucket::ObjectInfo, Body)> {
+    let object = granted.bucket(&grant)?.get(&key, range.map(convert::range_in)).await?;
+    Ok((object_info(object.info), object.body))
+}
+
+pub(super) async fn head(granted: Capabilities, grant: String, key: String) -> Result<wit::bucket::ObjectInfo> {
+    granted.bucket(&grant)?.head(&key).await.map(object_info)
+}
+
+pub(super) async fn delete(granted: Capabilities, grant: String, key: String) -> Result<()> {
+    granted.bucket(&grant)?.delete(&key).await
+}
+
+pub(super) async fn copy(
+    granted: Capabilities,
+    grant: String,
+    source: String,
+    target: String,
+    options: wit::bucket::PutOptions,
+) -> Result<()> {
+    granted.bucket(&grant)?.copy(&source, &target, put_options(options)).await
+}
+
+pub(super) async fn restore(
+    granted: Capabilities,
+    grant: String,
+    key: String,
+    days: u32,
+    tier: String,
+) -> Result<wit::types::ArchiveState> {
+    granted.bucket(&grant)?.restore(&key, days, &tier).await.map(|state| convert::archive_out(&state))
+}
+
+pub(super) async fn list_objects(
+    granted: Capabilities,
+    grant: String,
+    prefix: String,
+    cursor: Option<String>,
+    limit: u32,
+) -> Result<wit::bucket::Page> {
+    granted.bucket(&grant)?.list_objects(&prefix, cursor.as_deref(), limit).await.map(keys)
+}
+
+pub(super) async fn write(
+    granted: Capabilities,
+    grant: String,
+    path: String,
+    data: Body,
+    options: wit::directory::WriteOptions,
+) -> Result<u64> {
+    let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
+    granted.directory(&grant)?.write(&path, data, options).await
+}
+
+pub(super) async fn read(
+    granted: Capabilities,
+    grant: String,
+    path: String,
+    range: Option<wit::types::ByteRange>,
+) -> Result<(wit::directory::FileInfo, Body)> {
+    let file = granted.directory(&grant)?.read(&path, range.map(convert::range_in)).await?;
+    Ok((file_info(file.info), file.body))
+}
+
+pub(super) async fn stat(granted: Capabilities, grant: String, path: String) -> Result<wit::directory::FileInfo> {
+    granted.directory(&grant)?.stat(&path).await.map(file_info)
+}
+
+pub(super) async fn remove(granted: Capabilities, grant: String, path: String) -> Result<()> {
+    granted.directory(&grant)?.remove(&path).await
+}
+
+pub(super) async fn list_entries(
+    granted: Capabilities,
+    grant: String,
+    path: String,
+    cursor: Option<String>,
+    limit: u32,
+) -> Result<wit::directory::Page> {
+    granted.directory(&grant)?.list_entries(&path, cursor.as_deref(), limit).await.map(files)
+}
+
+fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
+    bucket::PutOptions {
+        size: options.size,
+        labels: options.labels,
+        content_type: options.content_type,
+        storage_class: options.storage_class,
+        if_absent: options.if_absent,
+        encryption: options
+            .encryption
+            .map(|with| bucket::Encryption { algorithm: with.algorithm, key_id: with.key_id }),
+        retention: options.retention.map(|lock| bucket::Retention { mode: lock.mode, until: lock.until }),
+    }
+}
+
+fn object_info(info: bucket::ObjectInfo) -> wit::bucket::ObjectInfo {
+    wit::bucket::ObjectInfo {
+        size: info.size,
+        etag: info.etag,
+        labels: info.labels,
+        storage_class: info.storage_class,
+        archive: info.archive.as_ref().map(convert::archive_out),
+        modified: info.modified,
+    }
+}
+
+fn keys(page: bucket::Page) -> wit::bucket::Page {
+    let entry = |e: bucket::Entry| wit::bucket::Entry { key: e.key, size: e.size, modified: e.modified };
+    wit::bucket::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
+}
+
+fn file_info(info: directory::FileInfo) -> wit::directory::FileInfo {
+    wit::directory::FileInfo { size: info.size, modified: info.modified }
+}
+
+fn files(page: directory::Page) -> wit::directory::Page {
+    let entry = |e: directory::Entry| wit::directory::Entry {
+        name: e.name,
+        is_directory: e.is_directory,
+        size: e.size,
+        modified: e.modified,
+    };
+    wit::directory::Page { entries: page.entries.into_iter().map(entry).collect(), next: page.next }
+}
