@@ -165,7 +165,7 @@ pub struct AdapterInfo {
     pub version: String,
     /// The SHA-256 of the component.
     pub digest: String,
-    /// The generation that serves.
+    /// The current generation.
     pub generation: u64,
     /// Time since which it serves (seconds since 1970-01-01 UTC).
     pub since: u64,
