@@ -1,5 +1,5 @@
-//! A directory in memory: the `directory` capability at the least possible cost, so that what is left to measure is the
-//! sandbox around it.
+//! A directory in memory: the `directory` capability at minimal cost, so that the sandbox dominates the
+//! measurement.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,8 +1,8 @@
-//! What operations cost when a folder holds many objects, and what listing all of them takes.
+//! The cost of operations in a folder with many objects, and of listing all of them.
 //!
-//! A folder is filled with small files where the adapter `fs` would put them (which is checked against the adapter), and
-//! is measured at each number of objects on the way, so that all rows come from one run on one folder. An operation goes
-//! through the adapter, in an instance of its own, as a host's does. Objects are picked at random; names and directories
+//! A folder is filled with small files in the layout of the adapter `fs` (which is checked against the adapter), and
+//! measured at each number of objects, so that all rows come from one run on one folder. An operation goes
+//! through the adapter, in its own instance, as a host's does. Objects are picked at random; names and directories
 //! are in the kernel's caches, as they are on a machine that has just stored them.
 //!
 //! Memory is the high-water mark of this process (`VmHWM`), set back before each part.
@@ -83,7 +83,7 @@ pub struct Row {
 pub struct Rebuilt {
     /// Objects.
     pub objects: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
     /// How long it took once more, when all of them were known.
     pub again_seconds: f64,

@@ -1,11 +1,11 @@
-//! What the benchmarks share: data that does not compress, numbers that are not averages, servers whose disk is memory,
+//! Shared code of the benchmarks: incompressible data, quantiles, servers with disks in memory,
 //! and the peers.
 //!
-//! A figure stands next to its peer's from the same run: machines differ from hour to hour, ratios within a run hardly.
-//! Contestants take turns, and whoever was first in one round is last in the next, so that none always meets a server
-//! that has just done the same. What is compared is the median; means follow the one round that went wrong.
+//! A figure is listed beside its peer's from the same run: machines vary over time, ratios within a run hardly do.
+//! Clients alternate, and the first in one round is the last in the next, so that none always meets a server
+//! that has just done the same. Medians are compared; means follow single outliers.
 //!
-//! Each benchmark is a program in `bin/`, run by `cargo xtask bench NAME`, which sets up what it needs.
+//! Each benchmark is a program in `bin/`, run by `cargo xtask bench NAME`, which sets up its dependencies.
 
 pub mod backends;
 pub mod data;

@@ -1,9 +1,9 @@
-//! What the sandbox adds to an operation on a small object.
+//! The overhead of the sandbox for an operation on a small object.
 //!
-//! The adapter `fs` and the same calls on its directory without an adapter take turns, operation by operation, within
-//! one task. Each store, read, stat and removal through the adapter has an instance of its own, which is part of the
-//! cost. On a directory in memory nearly all that is left is the sandbox; on one on a disk, what it weighs beside a
-//! store that is made durable. Quantiles are subtracted: the p99 of the one less the p99 of the other.
+//! The adapter `fs` and the same calls on its directory without an adapter alternate, operation by operation, within
+//! one task. Each store, read, stat and removal through the adapter has its own instance, which is part of the
+//! cost. On a directory in memory nearly all of the rest is the sandbox; on one on a disk, its share of a
+//! durable store. Quantiles are subtracted: the p99 of the one less the p99 of the other.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! Peak memory of the program `tidelock` for a store and a retrieve of a large image.
 //!
-//! The real program in a process of its own, from start to end. The figure is the high-water mark of its resident set
+//! The real program in a separate process, from start to end. The figure is the high-water mark of its resident set
 //! (`VmHWM`), pages of files that it maps included. It is read while the process runs, every few milliseconds: it can
-//! only rise, so at most the last moment is missed. What `wait4` says would not do: that number begins with the resident
+//! only rise, so at most the last moment is missed. `wait4` would not do: its number includes the resident
 //! set of the process that started it.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where a benchmark keeps its files and its server.
+//! The location of a benchmark's files and server.
 
 use std::fs;
 use std::path::{Path, PathBuf};

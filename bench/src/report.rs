@@ -1,4 +1,4 @@
-//! What a benchmark prints: a table for people, one object for programs.
+//! The output of a benchmark: a table for people, one object for programs.
 
 use std::fmt::Write as _;
 

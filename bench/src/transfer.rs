@@ -1,7 +1,7 @@
-//! Large objects to and from S3: the adapter in its sandbox, what it stands on, and its peers, in turns.
+//! Large objects to and from S3: the adapter in its sandbox, its capability, and its peers, alternating.
 //!
-//! All of them move the same random bytes from memory to the same server, whose data is in memory where there is room,
-//! and back into nothing. In a round before those that count, everything that is read is compared with what was stored.
+//! All of them transfer the same random bytes from memory to the same server, whose data is in memory if there is room,
+//! and discard them on reading. In a first round, which does not count, all bytes read are compared with the stored ones.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
-//! Any bytes as a change to an image: the result is exactly what the format says, or there is a reason why not.
+//! Any bytes as a delta to an image: the result is exactly as the format defines, or there is an error.
 //!
-//! The first byte says which format, the second how long the base is.
+//! The first byte selects the format, the second the length of the base.
 //!
 //! | letter | the base | the rest |
 //! | --- | --- | --- |
-//! | `z` | units of 16 bytes at the head of the rest | a delta as `zstd --patch-from` writes it |
+//! | `z` | units of 16 bytes at the head of the rest | a delta of `zstd --patch-from` |
 //! | `r` | the same | a new image: it is compressed against the base, and must come back |
-//! | `s` | units of 300 bytes, made here | pieces of a sparse difference: where (units of 300 bytes), and what (thrice) |
+//! | `s` | units of 300 bytes, generated | pieces of a sparse delta: offset (units of 300 bytes), content (three times) |
 //!
 //! Files are in memory, where the kernel keeps track of holes page by page.
 

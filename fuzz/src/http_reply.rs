@@ -1,7 +1,7 @@
-//! Any bytes as what a server replies: the client answers or fails in time, and never takes a cut reply for a whole one.
+//! Any bytes as a server's reply: the client answers or fails in time, and never accepts a truncated reply as complete.
 //!
 //! The real client sends a request over a real connection on loopback to a server that replies with the input. The first
-//! byte says how: a letter, of which the lower five bits are
+//! byte is a letter, of which the lower five bits are
 //!
 //! | bit | set | clear |
 //! | --- | --- | --- |
@@ -11,11 +11,11 @@
 //! | 8 | the request is a `POST` with a body | it has no body |
 //! | 16 | the server replies before it has read the request | after it |
 //!
-//! So `@HTTP/1.1 200 OK` and what follows is a reply to a `GET`, at once and then closed.
+//! So `@HTTP/1.1 200 OK` and the following bytes are a reply to a `GET`, sent at once and then closed.
 //!
-//! Two things here take real time: the silence, which ends with the client's own timeout of a few milliseconds, and the
-//! scheduling of packets. A reply may therefore fail in one run and succeed in the next. What is checked holds in both.
-//! HTTP/2 is not reached: the client speaks it only where TLS has agreed on it.
+//! Two things take real time: the silence, which ends with the client's own timeout of a few milliseconds, and the
+//! scheduling of packets. A reply may therefore fail in one run and succeed in the next. The invariants hold in both.
+//! HTTP/2 is not covered: the client uses it only if TLS negotiates it.
 
 use std::time::Duration;
 

@@ -1,20 +1,20 @@
-//! What a stranger can send, against what must hold whatever it is.
+//! Untrusted input, and the invariants that hold for all of it.
 //!
-//! Each module is one target: `run` takes any bytes and panics if something does not hold. The programs in `fuzz_targets/`
-//! hand `run` to libFuzzer. The ordinary tests of this crate run it over the kept inputs: `corpus/NAME`, from which
-//! fuzzing starts, and `regressions/NAME`, which once broke something.
+//! Each module is one target: `run` takes any bytes and panics if an invariant fails. The programs in `fuzz_targets/`
+//! pass `run` to libFuzzer. The ordinary tests of this crate run it on the kept inputs: `corpus/NAME`, the seeds
+//! of fuzzing, and `regressions/NAME`, which once broke something.
 //!
-//! | target | whose bytes | through which door |
+//! | target | input | entry point |
 //! | --- | --- | --- |
 //! | [`config`] | the operator's file | `Config::parse` |
 //! | [`manifest`] | an adapter's author | `Manifest::parse`, `find_manifest` |
 //! | [`names`] | ids, ranges, sizes, origins, paths, keys, signatures | their parsers |
-//! | [`apply`] | a change to an image | `apply_zstd`, `apply_sparse` |
-//! | [`wit_values`] | a guest | every call across the border, both ways, by a real component |
-//! | [`http_reply`] | a server that an adapter talks to | the real client, over a real connection |
+//! | [`apply`] | a delta to an image | `apply_zstd`, `apply_sparse` |
+//! | [`wit_values`] | a guest | every call across the boundary, in both directions, by a real component |
+//! | [`http_reply`] | a server of an adapter | the real client, over a real connection |
 //!
-//! Inputs are meant to be read and written by people where that is possible: text stays text, and what else a target has
-//! to know stands in a letter or two before it. So a mutation hits what it is aimed at, a seed can be made with an
+//! Inputs are readable and writable by people where possible: text stays text, and other parameters of a target
+//! are a letter or two before it. So mutations hit the intended part, seeds can be written in an
 //! editor, and a crash explains itself.
 //!
 //! Nothing here is random and nothing depends on the time of day, so an input that failed once fails again, except where

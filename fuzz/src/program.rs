@@ -1,4 +1,4 @@
-//! What a program in `fuzz_targets/` is: libFuzzer's main with `--cfg fuzzing`; otherwise one that replays files.
+//! The programs in `fuzz_targets/`: libFuzzer's main with `--cfg fuzzing`; otherwise one that replays files.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
-//! Where a case works: a host of its own whose one backend is the adapter, on a prefix that nobody else has.
+//! The setting of a case: its own host whose one backend is the adapter, on a unique prefix.
 //!
-//! The host is opened from a configuration's text, as a user's is, so grants, limits and manifests hold as they do there.
+//! The host is opened from a configuration's text, as a user's is, so grants, limits and manifests apply as usual.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,13 +1,13 @@
-//! One suite for every adapter: what is promised to a host holds on each of them, against a real server, or it fails here.
+//! One suite for every adapter: the guarantees to a host hold on each of them, against a real server, or it fails here.
 //!
-//! A test is an adapter and a case, `fs::size_0`. The cases are the same for all ([`cases`]); where an adapter keeps its
-//! objects is a [`place`], one file each in `places/`. `cargo xtask conformance` runs this program and prints a row for
-//! each test; `docs/conformance.md` says how to add an adapter.
+//! A test is an adapter and a case, `fs::size_0`. The cases are the same for all ([`cases`]); the storage of an adapter
+//! is a [`place`], one file each in `places/`. `cargo xtask conformance` runs this program and prints a row for
+//! each test; `docs/conformance.md` explains how to add an adapter.
 //!
-//! A case that an adapter cannot be asked is left out, with the reason, and is no test: it is never counted as passed. A
-//! case whose server cannot be had on this machine is skipped, and with `TIDELOCK_NO_SKIPS=1` that fails.
+//! A case that does not apply to an adapter is left out, with the reason, and is never counted as passed. A
+//! case whose server is not available on this machine is skipped, and with `TIDELOCK_NO_SKIPS=1` that fails.
 //!
-//! What the dice decide follows from a seed, which is printed; `TIDELOCK_SEED` gives it.
+//! Random choices follow from a seed, which is printed; `TIDELOCK_SEED` sets it.
 
 mod bench;
 mod cases;

@@ -1,7 +1,7 @@
-//! What a case needs of the place where an adapter keeps its objects: a real server, or a folder.
+//! The interface of cases to an adapter's storage: a real server, or a folder.
 //!
-//! A further adapter is a file in `places/` with an implementation of [`Place`], and a line in its list. A case never asks
-//! which adapter it has: it asks for what it [`Need`]s, and a place that has not got that leaves the case out, with the
+//! Another adapter is a file in `places/` with an implementation of [`Place`], and a line in its list. A case never checks
+//! which adapter it has: it declares its [`Need`]s, and is left out on a place without them, with the
 //! reason.
 
 use std::collections::BTreeMap;

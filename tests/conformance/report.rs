@@ -1,5 +1,5 @@
-//! Rows for `cargo xtask conformance`: it names a file in the environment, and what became of each case is appended to it, a
-//! line of JSON each. Run without it, only the harness speaks.
+//! Rows for `cargo xtask conformance`: it passes a file in the environment, and the result of each case is appended, as a
+//! line of JSON. Without it, only the harness prints.
 
 use std::any::Any;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A moto, whose archive has to be restored from, for all tests of a process; and the configuration that uses one.
+//! A moto server with an archive, shared by all tests of a process; and its configuration.
 
 use std::sync::LazyLock;
 

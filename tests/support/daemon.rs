@@ -1,7 +1,7 @@
-//! `tidelock serve`, and a client that talks to it.
+//! `tidelock serve`, and a client for it.
 //!
-//! The client is a few lines over a plain socket rather than a library: tests break connections in the middle, stop
-//! reading, and want to see what really comes.
+//! The client is a few lines over a plain socket rather than a library: tests close connections in the middle, stop
+//! reading, and inspect raw responses.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

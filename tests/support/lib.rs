@@ -1,9 +1,9 @@
-//! What the tests share: the built program in a folder of its own ([`program`]), the program as a daemon ([`daemon`]), real
-//! servers ([`server`], [`cold`]), what goes wrong between them and us ([`faults`]), data ([`data`]).
+//! Shared code of the tests: the built program in its own folder ([`program`]), the program as a daemon ([`daemon`]), real
+//! servers ([`server`], [`cold`]), faults between them and the host ([`faults`]), data ([`data`]).
 //!
-//! The tests themselves: `command_line` drives the built program as a user does, `service` talks to it as a daemon, `library`
-//! embeds the host in its own process, `conformance` asks every adapter the same, `layers` reads the sources. Guests that
-//! they need are in `fixtures/` and are built with the others.
+//! The tests themselves: `command_line` drives the built program as a user does, `service` uses it as a daemon, `library`
+//! embeds the host in its own process, `conformance` runs one suite on every adapter, `layers` checks the sources. Their
+//! guests are in `fixtures/` and are built with the others.
 
 pub mod cold;
 pub mod daemon;

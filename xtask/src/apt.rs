@@ -1,14 +1,14 @@
 //! Debian's package manager: to install a system tool, and to read packages without installing them.
 //!
-//! [`program`] installs a missing tool where that needs no password, and otherwise says the one command to type.
+//! [`program`] installs a missing tool if that needs no password, and otherwise prints the command to run.
 //! [`Archive`] downloads and unpacks packages into a private folder: it changes nothing of the system and needs no root.
 //! It uses the system's package lists as they are and, when those do not know a package or name a version that the
-//! mirror no longer has, fetches lists of its own.
+//! mirror no longer has, fetches its own lists.
 //!
 //! No package is pinned here by version or checksum, since a release's mirror keeps only its newest. What guarantees that
-//! each is what Debian built is apt: a list is taken only with a signature by a key that this system trusts, and a
-//! package only with the SHA-256 that the list gives. [`Archive`] says so in its options, whatever the system's
-//! configuration says, so that a source without a signature is an error.
+//! Debian built each is apt: a list is accepted only with a signature by a key that this system trusts, and a
+//! package only with the SHA-256 in the list. [`Archive`] sets this in its options, regardless of the system's
+//! configuration, so that a source without a signature is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Benchmarks: programs of the crate `tidelock-bench`, each run in release after what it needs is there.
+//! Benchmarks: programs of the crate `tidelock-bench`, each run in release mode after its set-up.
 
 use std::process::Stdio;
 

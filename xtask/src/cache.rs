@@ -1,8 +1,8 @@
-//! Where installed things are kept between runs, so that they are fetched or built once.
+//! The cache of installed things, so that they are fetched or built once.
 //!
-//! An entry is a directory. It is filled under the name `NAME.partial` and renamed when it is whole: nobody can see a
-//! half-filled entry under its own name. Steps inside leave stamps, so an interrupted installation goes on where it
-//! stopped. A file lock keeps a second process waiting instead of doing the same work beside the first; the kernel
+//! An entry is a directory. It is filled under the name `NAME.partial` and renamed when it is complete: a
+//! half-filled entry is never visible under its own name. Steps leave stamps, so an interrupted installation continues
+//! where it stopped. A file lock makes a second process wait instead of doing the same work; the kernel
 //! releases it if the first one dies.
 //!
 //! The place is `$TIDELOCK_CACHE`, else `$XDG_CACHE_HOME/tidelock`, else `~/.cache/tidelock`. Deleting it is always

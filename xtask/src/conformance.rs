@@ -1,8 +1,8 @@
 //! `cargo xtask conformance`: runs the suite of all adapters (`tests/conformance`) and prints a row for each adapter and case.
 //!
-//! The suite writes what became of each case to a file; its own output goes to stderr as it comes. On a terminal, a table
-//! shows how many passed, and every case that did not; with `--json`, every row. What an adapter cannot be asked, since its
-//! medium has no such fault or it does not declare it, is no row: it is listed apart, with the reason.
+//! The suite writes the result of each case to a file; its own output goes to stderr. On a terminal, a table
+//! shows how many passed, and every case that did not; with `--json`, every row. Cases that do not apply to an adapter
+//! (its medium has no such fault, or it does not declare the feature) have no row: they are listed apart, with the reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;

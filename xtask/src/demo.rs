@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the main job on real data, in front of the user's eyes.
+//! `cargo xtask demo`: the main use case on real data.
 //!
 //! A disk image with this machine's own files is stored, changed, updated, and both versions are retrieved, every byte
-//! through a sandboxed adapter. What comes back is compared with what went in three ways: byte for byte, by its
-//! `SnapshotId`, and by e2fsck's opinion of the file system in it. It only uses the command line, as a user would.
+//! through a sandboxed adapter. The results are compared with the originals in three ways: byte for byte, by their
+//! `SnapshotId`, and by e2fsck's verdict on the file system. It only uses the command line, as a user would.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

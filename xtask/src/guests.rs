@@ -1,11 +1,11 @@
 //! Building guests: every `cdylib` of the workspace `guest-adapters/`, for wasm, turned into components.
 //!
 //! `target/adapters/NAME.wasm` is the result. The host's build script embeds some of these files, so one whose contents
-//! did not change is not written: the host is not built again for nothing. Both `target/guests` and `target/adapters`
-//! lie under the repository's own `target/` whatever `CARGO_TARGET_DIR` says, because that is where the build script
+//! did not change is not rewritten: the host is not rebuilt for nothing. Both `target/guests` and `target/adapters`
+//! are under the repository's own `target/` regardless of `CARGO_TARGET_DIR`, because the build script
 //! looks.
 //!
-//! Which guests there are is Cargo's word, not a list here: the adapters, the example and the tests' hostile guests are
+//! The list of guests comes from Cargo: the adapters, the example and the tests' hostile guests are
 //! all members of that workspace.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! A real disk image for the demonstration: an ext4 file system with files of this machine.
 //!
-//! Made without root and without mounting anything: `mke2fs -d` fills it while making it, `debugfs -w` changes files in
-//! it, `e2fsck -fn` says whether it is sound. The same machine gives the same files in the same order.
+//! Created without root and without mounting: `mke2fs -d` fills it on creation, `debugfs -w` changes files in
+//! it, `e2fsck -fn` checks it. The same machine gives the same files in the same order.
 
 use std::fs::{self, File};
 use std::io::Read;

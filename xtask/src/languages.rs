@@ -1,13 +1,13 @@
-//! Building the adapters that are not in Rust: one in Python, one in JavaScript, as `examples/` has them.
+//! Building the adapters in other languages: one in Python, one in JavaScript, from `examples/`.
 //!
-//! Each is turned into a component by the tool of its language, which puts an interpreter into it: componentize-py from PyPI
+//! Each is converted to a component by the tool of its language, which adds an interpreter: componentize-py from PyPI
 //! with CPython, componentize-qjs from npm with QuickJS. Both are installed once into the cache, by version and with the
-//! digest of every file (`requirements.txt`, `package-lock.json` of the example), and run no code of theirs while they
-//! are installed.
+//! digest of every file (`requirements.txt`, `package-lock.json` of the example), and run none of their code during
+//! installation.
 //!
-//! A component is `target/adapters/NAME.wasm`. It takes seconds to make, so it is made again only when a source, the WIT
-//! package or a tool has changed: what went in and what came out is noted beside it, by digest. Nothing here travels in the
-//! program; tests ask for the paths ([`ensure`]), and say that they were skipped where a language is missing
+//! A component is `target/adapters/NAME.wasm`. It takes seconds to build, so it is rebuilt only when a source, the WIT
+//! package or a tool has changed: digests of inputs and output are recorded beside it. These are not embedded in the
+//! program; tests get the paths from [`ensure`], and are skipped if a language is missing
 //! ([`Language::why_not`]).
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
-//! The tasks of this repository, as a library: the binary `cargo xtask` and plain `cargo test` go through the same code.
+//! The tasks of this repository, as a library: `cargo xtask` and `cargo test` share the same code.
 //!
-//! What a task needs it sets up itself, once, in a cache directory ([`cache`]), and says so on stderr: a WebAssembly
+//! Each task sets up its dependencies, once, in a cache directory ([`cache`]), and prints them on stderr: a WebAssembly
 //! target for rustc ([`wasm`]), the guests ([`guests`], [`languages`]), the host ([`host`]), servers of real backends ([`backends`]).
 //! Tests call [`guests::ensure`], [`languages::ensure`], [`host::binary`], [`backends::Seaweed::start`] and [`skip::skip`].
 //!
-//! Processes are run with `std::process`, not a shell: a path with a space in it is a path. This crate may read the
+//! Processes are run with `std::process`, not a shell: paths can contain spaces. This crate may read the
 //! environment; the product's library may not.
 
 pub mod apt;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: see `cargo xtask help`, and the library for what each task does.
+//! `cargo xtask`: see `cargo xtask help`, and the library for each task.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

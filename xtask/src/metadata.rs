@@ -1,4 +1,4 @@
-//! What Cargo says about a workspace's packages.
+//! Cargo's metadata of a workspace's packages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

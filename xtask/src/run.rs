@@ -1,8 +1,8 @@
-//! Running programs and telling the user about it.
+//! Running programs and reporting on them.
 //!
-//! Everything a task says goes to stderr, the output of the programs that it runs included, so that stdout carries
-//! results alone and `--json` can be piped. A program that fails becomes an error that holds the command line as it
-//! could be typed, where it ran and how it ended.
+//! All output of a task goes to stderr, including that of its programs, so that stdout has only
+//! results and `--json` can be piped. A program that fails becomes an error with the command line, the
+//! directory and the exit status.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;

@@ -1,7 +1,7 @@
-//! What tests announce about themselves: that one was skipped and why, that a real server ran.
+//! Announcements of tests: that one was skipped and why, and which real servers ran.
 //!
-//! libtest knows neither, so `cargo xtask test` names a file in the environment and tests append lines to it
-//! (`name: why`, `name version`); the summary counts them. Run without it, the same goes to stderr.
+//! libtest has no way to report these, so `cargo xtask test` passes a file in the environment and tests append lines to it
+//! (`name: why`, `name version`); the summary counts them. Without it, they go to stderr.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: sets everything up, checks, tests, fuzzes for a minute each, and counts.
 //!
-//! A failing check does not keep the others from running; a set-up that fails does. The last line alone on stdout is
-//! `N passed, N failed, N skipped`, where a check that failed counts as one failure. On a build server (`CI=true`)
-//! everything can be had, so nothing may be skipped there.
+//! A failing check does not stop the others; a failing set-up does. The last line on stdout is
+//! `N passed, N failed, N skipped`, where a failed check counts as one failure. In CI (`CI=true`)
+//! all dependencies are available, so nothing may be skipped there.
 
 use std::fs;
 use std::io::Write;

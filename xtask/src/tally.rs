@@ -1,8 +1,8 @@
-//! Counting what libtest prints.
+//! Counting libtest's results.
 //!
-//! libtest's JSON output is not stable, so its text is read as it passes by: the `test result:` line of each test
-//! program, and the lines of ignored tests. A line that is not understood counts nothing; that tests failed is known
-//! from Cargo's exit status too, and the two are compared.
+//! libtest's JSON output is not stable, so its text is parsed: the `test result:` line of each test
+//! program, and the lines of ignored tests. Other lines are ignored; failures also show in
+//! Cargo's exit status, and the two are compared.
 
 use std::io::{BufRead, BufReader, Read, Write};
 

@@ -1,4 +1,4 @@
-//! Cargo's companions that the checks use, set up where they are missing.
+//! Cargo subcommands for the checks, installed if they are missing.
 
 use std::path::PathBuf;
 use std::process::Command;

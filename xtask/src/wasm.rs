@@ -3,11 +3,11 @@
 //! Three ways, the first that works:
 //!
 //! 1. the active toolchain has the target;
-//! 2. `rustup target add`, unless `RUSTUP_AUTO_INSTALL=0` says that this machine wants no downloads by rustup;
+//! 2. `rustup target add`, unless `RUSTUP_AUTO_INSTALL=0` forbids downloads by rustup;
 //! 3. Debian's own compiler, unpacked into the cache directory ([`crate::debian`]).
 //!
-//! In the third case guests and host are built by different compilers. Nothing is shared between the two but WIT, so that
-//! is as good; it only means that guests must be built with [`Toolchain::cargo`], which names the right rustc.
+//! In the third case guests and host are built by different compilers. They share only WIT, so that
+//! does no harm; it only means that guests must be built with [`Toolchain::cargo`], which selects the right rustc.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

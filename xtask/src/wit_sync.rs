@@ -1,9 +1,9 @@
-//! `wit/sync/storage.wit`: the part of the WIT package that is made of synchronous functions and values.
+//! `wit/sync/storage.wit`: the synchronous functions and values of the WIT package.
 //!
-//! Tools of languages without asynchronous functions often cannot read a package in which there are any, or streams, even where a
-//! world uses none of them. What is left when those are taken out is a package of the same name and version: whoever
-//! is built against it imports less of each interface, and so fits every host that has the whole. It is made from `wit/` by this
-//! module, never by hand, and a test holds that the file in git is what would be made.
+//! Tools of languages without asynchronous functions often cannot read a package that has any, or streams, even if
+//! a world uses none of them. Without those, the rest is a package of the same name and version: a component
+//! built against it imports less of each interface, and so fits every host of the whole package. This module generates
+//! it from `wit/`, and a test checks that the file in git is up to date.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Cold storage: moto in the class `GLACIER`, next to aws-sdk-s3 in one request and in parts. What is measured of reading
-//! is reading what was restored; how long a restore takes is the backend's affair.
+//! Cold storage: moto in the class `GLACIER`, beside aws-sdk-s3 in one request and in parts. Only reads of restored
+//! objects are measured; the duration of a restore is up to the backend.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! TON Storage: two daemons on a network of their own. What one stores, the other fetches from it and gives: that is
-//! what reading means there. Next to it the daemon's own API, used by hand.
+//! TON Storage: two daemons on a private network. Reading means that one fetches a bag from the other and
+//! returns it. Beside it the daemon's own API, used directly.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! IPFS: a node of Kubo, next to Kubo's own command line on the same node, with the same chunker and the same kind of CID.
+//! IPFS: a Kubo node, beside Kubo's own command line on the same node, with the same chunker and kind of CID.
 //!
-//! The adapter reads from the node's trustless gateway and checks every block; `ipfs cat` believes its node.
+//! The adapter reads from the node's trustless gateway and verifies every block; `ipfs cat` trusts its node.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! Every backend, live: its adapter in the sandbox next to the client that people use without Tidelock.
+//! Every backend, live: its adapter in the sandbox beside the usual native client.
 //!
-//! A [`Contest`] is a real server with the adapter and its native clients in front of it. They take turns; each
-//! object is stored, then read, then removed, so that all of them meet the same server. An object's bytes are its own:
-//! a backend that finds equal content (IPFS does) would otherwise store the second one for nothing. Bytes come from memory
-//! and go nowhere; a client that is a program reads from and writes to a file in memory, and its start counts, since its
-//! users wait for it too.
+//! A [`Contest`] is a real server with the adapter and its native clients. They alternate; each
+//! object is stored, then read, then removed, so that all of them meet the same server. Each object has unique bytes:
+//! a backend that deduplicates (IPFS does) would otherwise store the second one for free. Bytes come from memory
+//! and are discarded; a client that is a program reads from and writes to a file in memory, and its start counts, since
+//! its users wait for it too.
 //!
 //! A ratio is the adapter's rate to the native client's, the median over the rounds; where there is more than one native
 //! client, to the one with the highest median.
@@ -63,7 +63,7 @@ pub struct Input {
 
 /// How people reach a backend without Tidelock.
 pub trait Native: Send + Sync {
-    /// What it is.
+    /// The snapshot.
     fn name(&self) -> &'static str;
 
     /// Stores the bytes under a name that nothing has yet; gives the name by which they are read.

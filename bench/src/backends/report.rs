@@ -1,4 +1,4 @@
-//! What `bench backends` prints.
+//! The output of `bench backends`.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub struct Quantiles {
 /// One native client. Rates in MiB/s are medians.
 #[derive(Debug, Clone, Serialize)]
 pub struct Client {
-    /// What it is.
+    /// The snapshot.
     pub name: &'static str,
     /// Storing a large object.
     pub store: f64,

@@ -1,7 +1,7 @@
-//! Every backend, live, next to its native client: `cargo xtask bench backends`.
+//! Every backend, live, beside its native client: `cargo xtask bench backends`.
 //!
-//! Latency of small objects and throughput of large ones through each adapter, against a real server, beside what people
-//! use without Tidelock. `docs/benchmarks.md` has the method and the figures.
+//! Latency of small objects and throughput of large ones through each adapter, against a real server, beside the usual
+//! native client. `docs/benchmarks.md` has the method and the figures.
 
 use anyhow::{Result, bail};
 use clap::Parser;

@@ -1,8 +1,8 @@
-//! Whether the layout of the adapters `fs` and `nfs` stays fast when there are many objects: `cargo xtask bench layout`.
+//! Whether the layout of the adapters `fs` and `nfs` stays fast with many objects: `cargo xtask bench layout`.
 //!
 //! The same operations with 1,000, 100,000 and 1,000,000 objects in one folder, in one run, through the adapter as a host
-//! uses it; then the whole inventory, page by page, and a catalogue rebuilt from it (`tidelock import`), with what memory
-//! each took.
+//! uses it; then the whole inventory, page by page, and a catalogue rebuilt from it (`tidelock import`), with the memory
+//! of each.
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};

@@ -1,7 +1,7 @@
-//! What the sandbox costs: `cargo xtask bench sandbox`.
+//! The cost of the sandbox: `cargo xtask bench sandbox`.
 //!
-//! Three questions, each with its peer in the same run: how fast a large object goes through the adapter `s3` beside
-//! aws-sdk-s3 and OpenDAL; what the sandbox adds to an operation on a small one; and how much memory the program takes
+//! Three questions, each with a peer in the same run: the throughput of a large object through the adapter `s3` beside
+//! aws-sdk-s3 and OpenDAL; the overhead of the sandbox for an operation on a small one; and the program's peak memory
 //! for a large image, whatever its size. `docs/benchmarks.md` has the method and the figures.
 
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! What swapping adapters under load costs: `cargo xtask bench swap`.
+//! The cost of swaps under load: `cargo xtask bench swap`.
 //!
 //! Clients store, read back and remove small images through one host, on `fs` and on `s3`, while the adapters of both are
 //! swapped a thousand times. `docs/benchmarks.md` has the method and the figures.

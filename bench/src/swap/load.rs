@@ -45,7 +45,7 @@ pub struct Lap {
     pub operation: u8,
     /// When it began.
     pub window: Window,
-    /// How long it took.
+    /// The duration.
     pub ms: f32,
 }
 

@@ -1,7 +1,7 @@
-//! Adapters swapped under load: what fails, what is wrong, what gets slower, what piles up.
+//! Swaps under load: failures, wrong bytes, latency, and memory growth.
 //!
-//! Windows with swaps and windows without take turns in one run, under the same load, so that what the machine does
-//! meanwhile meets both. The two versions of an adapter are the same component with another custom section behind it: two
+//! Windows with and without swaps alternate in one run, under the same load, so that other load of the machine
+//! affects both. The two versions of an adapter are the same component with another custom section: two
 //! digests, two compilations, the same work.
 
 pub mod load;

@@ -1,4 +1,4 @@
-//! What `bench swap` prints.
+//! The output of `bench swap`.
 
 use std::fmt::Write as _;
 

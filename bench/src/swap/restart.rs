@@ -1,8 +1,8 @@
-//! What a user would do without swaps: restart the program, under the same load, and see who notices.
+//! The alternative to swaps: restarting the program under the same load, and counting failures.
 //!
-//! The real program serves over HTTP on loopback. The same number of clients store, read back and compare. It is asked to
-//! stop (SIGTERM, upon which it ends what is under way), and started again as soon as it has gone, with everything
-//! compiled already: the best that a restart can do. A client whose operation fails counts it once and waits until the
+//! The real program serves over HTTP on loopback. The same number of clients store, read back and compare. It is
+//! stopped (SIGTERM, after which requests in progress end), and restarted as soon as it has ended, with everything
+//! compiled already: the best case of a restart. A client whose operation fails counts it once and waits until the
 //! program is ready again, as a patient user would.
 
 use std::fs::{self, File};

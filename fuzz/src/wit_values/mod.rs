@@ -1,13 +1,13 @@
-//! Any value that a guest can put on the border: a real component says it, in the real sandbox, and the host takes it as a
-//! value of its own, as the guest's error or as the end of the operation.
+//! Any value that a guest can send: a real component sends it, in the real sandbox, and the host takes it as a
+//! valid value, as the guest's error or as the end of the operation.
 //!
-//! The guest is the puppet of the tests' fixtures. The first line of an input is the operation that is asked of it
+//! The guest is the puppet of the tests' fixtures. The first line of an input is the operation to call
 //! (`stat`, `probe`, `store`, `update`, `retrieve`, `remove`, `restore`, `balance`, `list`, `describe`), and all that
-//! follows is the puppet's script: which capabilities it calls with which arguments, and what it answers. `describe`
+//! follows is the puppet's script: the capabilities that it calls with their arguments, and its results. `describe`
 //! loads the component anew, with the script as a setting.
 //!
-//! The capabilities are the host's own: a directory below a temporary folder, and a client and a bucket at a port where
-//! nobody listens, so that every argument is checked and no request gets an answer.
+//! The capabilities are the host's own: a directory below a temporary folder, and a client and a bucket at an unused
+//! port, so that every argument is checked and no request gets an answer.
 
 #[allow(dead_code, reason = "the puppet uses what is not used here")]
 #[path = "../../../tests/fixtures/puppet/src/script.rs"]

@@ -1,4 +1,4 @@
-//! Where the puppet acts: an engine, its capabilities, and a folder that it must not leave.
+//! The environment of the puppet: an engine, its capabilities, and a folder that it must not leave.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,13 +1,13 @@
-//! Where requests may go: origins by their text, and addresses by what they are.
+//! Egress rules: granted origins, and permitted addresses.
 //!
-//! A granted name is not enough. Names are resolved by servers that others run, and a name that points at
-//! `169.254.169.254` or at a neighbour on the private network would turn an adapter into a door. So the resolved
-//! addresses are checked too, and the connection is made to the very addresses that were checked: [`PublicResolver`]
-//! sits between the name and the socket, so that there is no second look-up that could answer otherwise. Addresses
-//! written into a URL do not pass a resolver and are checked by [`Origin::check_literal`].
+//! A granted name is not enough. Names are resolved by servers of others, and a name that resolves to
+//! `169.254.169.254` or to a neighbour on the private network would give an adapter access to it. So the resolved
+//! addresses are checked too, and the connection is made to the same addresses that were checked: [`PublicResolver`]
+//! is between the name and the socket, so that there is no second lookup with another answer. Addresses
+//! in a URL do not pass a resolver and are checked by [`Origin::check_literal`].
 //!
-//! What is refused follows IANA's special-purpose registries for IPv4 and IPv6 (everything that they do not call
-//! globally reachable), and the forms of IPv6 that carry an IPv4 address inside, which are judged by that address.
+//! Denied addresses follow IANA's special-purpose registries for IPv4 and IPv6 (everything that is not
+//! globally reachable), and the IPv6 forms that embed an IPv4 address, which are checked by that address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,7 +20,7 @@ use url::{Host, Url};
 
 use tidelock_types::{Error, Result};
 
-/// Scheme, host and port: what a grant names. Two are the same only if all three are.
+/// Scheme, host and port, as in a grant. Two are equal only if all three are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     scheme: String,
@@ -38,13 +38,13 @@ impl Origin {
             return Err(Error::invalid(format!("`{}:` is neither http: nor https:", url.scheme())));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::invalid("credentials do not belong into a URL"));
+            return Err(Error::invalid("a URL must not contain credentials"));
         }
         match (url.host(), url.port_or_known_default()) {
             (Some(host), Some(port)) if port > 0 => {
                 Ok(Self { scheme: url.scheme().to_owned(), host: host.to_owned(), port })
             }
-            _ => Err(Error::invalid("a URL without a host")),
+            _ => Err(Error::invalid("a URL must have a host")),
         }
     }
 
@@ -101,7 +101,7 @@ impl FromStr for Origin {
         let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         let origin = Self::of(&url).map_err(|error| wrong(error.message()))?;
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("there is something after the host"));
+            return Err(wrong("it has a path, query or fragment"));
         }
         Ok(origin)
     }
@@ -148,8 +148,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2002, high, low, ..] => is_public_v4(inner(high, low)),
         // 2001::/23 is for protocols (Teredo, ORCHID, benchmarks); 2001:db8::/32 and 3fff::/20 are for documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Of the rest only 2000::/3 is given out: unique-local (fd00:ec2::254 with it), link-local, site-local, multicast,
-        // local NAT64 (64:ff9b:1::/48), discard and segment routing lie outside.
+        // Of the rest only 2000::/3 is allocated: unique-local (fd00:ec2::254 with it), link-local, site-local, multicast,
+        // local NAT64 (64:ff9b:1::/48), discard and segment routing are outside of it.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -157,10 +157,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 fn not_public(name: &str, address: IpAddr) -> Error {
     let what = if name == address.to_string() { name.to_owned() } else { format!("{name} ({address})") };
     Error::denied(format!("{what} is not a public address"))
-        .hint("set private_addresses = true in the grant if this is meant")
+        .hint("set private_addresses = true in the grant to allow it")
 }
 
-/// Turns names into addresses. The operating system's way is [`SystemNames`]; an embedder may have another.
+/// Resolves names to addresses. [`SystemNames`] uses the operating system; an embedder can inject another.
 pub trait Names: Send + Sync + 'static {
     /// All addresses of a name, in the order in which they are to be tried; ports do not matter. They are checked
     /// afterwards, and connected to without a further look-up.
@@ -188,7 +188,7 @@ impl Names for SystemNames {
 #[derive(Clone)]
 pub struct PublicResolver {
     names: Arc<dyn Names>,
-    /// Whether addresses that are not public are given too.
+    /// Whether non-public addresses are returned too.
     private_addresses: bool,
 }
 
@@ -198,7 +198,7 @@ impl PublicResolver {
         Self { names, private_addresses }
     }
 
-    /// The addresses of a name that may be connected to, in the given order.
+    /// Returns the addresses of a name that may be connected to, in the given order.
     ///
     /// # Errors
     /// `unavailable` if the name does not resolve; `denied` if no address is allowed.
@@ -339,14 +339,14 @@ mod tests {
     }
 
     proptest! {
-        /// What the standard library itself knows to be special never passes.
+        /// Addresses that the standard library knows to be special never pass.
         #[test]
         fn never_more_than_the_standard_library_allows(bits: u32) {
             let v4 = Ipv4Addr::from(bits);
             let special = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast()
                 || v4.is_unspecified() || v4.is_broadcast() || v4.is_documentation();
             prop_assert!(!(special && is_public(v4.into())));
-            // However it is wrapped, an address is judged the same.
+            // However it is embedded, an address has the same verdict.
             let [a, b, c, d] = v4.octets();
             let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             for wrapped in [

@@ -1,7 +1,7 @@
-//! What a backend may do: typed grants, made from the configuration by whoever reads it, validated here.
+//! Typed grants of a backend, created from the configuration by the caller and validated here.
 //!
-//! A grant is plain data. It says nothing about how the capability is served, and holds credentials only as
-//! [`Secret`]s, which are wiped when they go and never print.
+//! A grant is plain data. It does not depend on how the capability is implemented, and holds credentials only as
+//! [`Secret`]s, which are wiped when they are dropped and never print.
 
 pub use tidelock_nfs3::{NfsGrant, NfsUser};
 
@@ -14,16 +14,16 @@ use zeroize::Zeroizing;
 use super::egress::Origin;
 use tidelock_types::{Error, Result};
 
-/// How long a connection may take to be made, unless the grant says otherwise.
+/// Default timeout for making a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the other side may neither take nor give a byte, unless the grant says otherwise.
+/// Default time after which a peer that transfers no byte has stalled.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The smallest part that S3 takes in a multipart upload (save the last).
 pub const SMALLEST_PART: u64 = 5 << 20;
 /// The largest part that S3 takes.
 pub const LARGEST_PART: u64 = 5 << 30;
 
-/// A text that must not be seen: wiped from memory when it goes, prints as `***`.
+/// A secret text: wiped from memory when it is dropped, prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -77,7 +77,7 @@ pub struct HttpGrant {
     /// Whether names may resolve to (and URLs may name) addresses that are not public: loopback, private networks,
     /// link-local and metadata addresses. Without it such a request is `denied` even if its origin is granted.
     pub private_addresses: bool,
-    /// What the host adds to each request.
+    /// The header that the host adds to each request.
     pub credentials: Option<HeaderCredential>,
     /// The largest headers that are sent and taken.
     pub headers: HeaderLimits,
@@ -110,17 +110,17 @@ impl HttpGrant {
     /// `invalid`, naming the field.
     pub fn validate(&self) -> Result<()> {
         if self.origins.is_empty() {
-            return Err(Error::invalid("an http grant without origins allows nothing")
+            return Err(Error::invalid("an http grant must have origins")
                 .hint("name at least one, for example origins = [\"https://api.example\"]"));
         }
         if let Some(HeaderCredential { header, secret }) = &self.credentials {
             let name = http::HeaderName::try_from(header.as_str())
                 .map_err(|_| Error::invalid(format!("credentials.header: `{header}` is not the name of a header")))?;
             if super::http::owned_by_host(&name) {
-                return Err(Error::invalid(format!("credentials.header: `{name}` is made by the host itself")));
+                return Err(Error::invalid(format!("credentials.header: `{name}` is set by the host")));
             }
             http::HeaderValue::try_from(secret.expose())
-                .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+                .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         }
         timeouts(self.connect_timeout, self.stall_timeout)
     }
@@ -146,14 +146,14 @@ pub struct BucketGrant {
     pub region: String,
     /// The bucket's name.
     pub bucket: String,
-    /// What every key begins with, unseen by the adapter. Empty for the whole bucket.
+    /// The prefix of every key, invisible to the adapter. Empty for the whole bucket.
     pub prefix: String,
-    /// Whether the bucket's name stands in the path instead of the host's name.
+    /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
     /// Without them requests are not signed.
     pub credentials: Option<BucketCredentials>,
-    /// Objects up to this size go in one request, larger ones in parts of this size. The part size grows by itself where
-    /// an object would need more than 10,000 parts.
+    /// Objects up to this size are sent in one request, larger ones in parts of this size. Parts get larger if
+    /// an object would need more than 10,000 of them.
     pub part_size: u64,
     /// Parts of one object in flight at once. `part_size × (concurrency + 1)` bounds the memory of an upload whose size
     /// is known and below 10,000 parts.
@@ -198,16 +198,16 @@ impl BucketGrant {
                 return wrong(format!("endpoint: `{endpoint}` is neither http:// nor https://"));
             }
             if !url.username().is_empty() || url.password().is_some() {
-                return wrong("endpoint: credentials do not belong into the URL".to_owned());
+                return wrong("endpoint: the URL must not contain credentials".to_owned());
             }
             if url.query().is_some() || url.fragment().is_some() {
                 return wrong(format!("endpoint: `{endpoint}` must have no query and no fragment"));
             }
         }
         if self.region.is_empty() || self.region.contains(|c: char| !c.is_ascii_graphic()) {
-            return wrong(format!("region: `{}` is not one", self.region));
+            return wrong(format!("region: `{}` is not a region", self.region));
         }
-        // Amazon's rules say 3 to 63; other services have taken longer ones and upper case.
+        // Amazon requires 3 to 63; other services accept longer ones and upper case.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !(1..=255).contains(&self.bucket.len()) || !self.bucket.chars().all(plain) || self.bucket.contains("..") {
             return wrong(format!("bucket: `{}` is not the name of a bucket", self.bucket));
@@ -253,7 +253,7 @@ impl DirectoryGrant {
     /// `invalid`, naming the field.
     pub fn validate(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
-            return Err(Error::invalid("path: a directory grant needs one"));
+            return Err(Error::invalid("path: must not be empty"));
         }
         Ok(())
     }
@@ -261,8 +261,8 @@ impl DirectoryGrant {
 
 fn timeouts(connect: Duration, stall: Duration) -> Result<()> {
     if connect.is_zero() || stall.is_zero() {
-        return Err(Error::invalid("a timeout of nothing lets nothing through")
-            .hint("leave the timeouts out for the defaults of 10 s and 30 s"));
+        return Err(Error::invalid("a timeout must be longer than zero")
+            .hint("omit the timeouts for the defaults of 10 s and 30 s"));
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! What an adapter may be granted: HTTP requests, objects in a bucket, files below a directory; and digests at native
-//! speed, which need no grant.
+//! Capabilities that an adapter can be granted: HTTP requests, objects in a bucket, files below a directory; and digests
+//! at native speed, which need no grant.
 //!
 //! Each capability has three parts:
 //!
-//! - a *trait* ([`http::Http`], [`bucket::Bucket`], [`directory::Directory`]) in the words of the interface that adapters
+//! - a *trait* ([`http::Http`], [`bucket::Bucket`], [`directory::Directory`]) in the terms of the interface that adapters
 //!   import, but in native types: bytes are [`Body`](tidelock_types::Body)s, failures are [`Error`]s;
-//! - a *grant* ([`grant`]): what one backend may do with it, typed and validated before anything is opened;
-//! - the *state* that serves a grant ([`http::HttpClient`], [`bucket::S3Bucket`], [`directory::LocalDirectory`]): made
-//!   once for a backend, shared by all of its operations, holding connection pools and credentials.
+//! - a *grant* ([`grant`]): the permissions of one backend, typed and validated before anything is opened;
+//! - the *state* that implements a grant ([`http::HttpClient`], [`bucket::S3Bucket`], [`directory::LocalDirectory`]):
+//!   created once per backend, shared by all of its operations, holding connection pools and credentials.
 //!
 //! [`Capabilities`] is the set that one backend has, by name. A borrowed view of one of them (`&dyn Bucket`) is all that
 //! the glue of an interface version gets to see. Because they are trait objects, an embedder can put its own in place
@@ -39,13 +39,13 @@ use tidelock_types::{Error, Platform, Result};
 /// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
 pub type GrantNames = BTreeSet<(&'static str, String)>;
 
-/// What one backend may use, by the names of its grants. Cheap to clone.
+/// The capabilities of one backend, by the names of its grants. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Capabilities {
     http: BTreeMap<String, Arc<dyn http::Http>>,
     bucket: BTreeMap<String, Arc<dyn bucket::Bucket>>,
     directory: BTreeMap<String, Arc<dyn directory::Directory>>,
-    /// What the adapter has declared, where it has declared anything.
+    /// The adapter's requests, if it has declared them.
     asked: Option<Arc<RequestedGrants>>,
     /// The time and the random numbers of what is opened here.
     platform: Platform,
@@ -72,7 +72,7 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Grants objects of a bucket under a name, in place of what had the name. Connects to nothing yet.
+    /// Grants objects of a bucket under a name, replacing an earlier grant of that name. Connects to nothing yet.
     ///
     /// # Errors
     /// `invalid` for a grant that makes no sense.
@@ -82,8 +82,8 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Grants files of a directory under a name, in place of what had the name. Makes the directory if it is not there,
-    /// and removes what an earlier process left half-written in it. Blocks on the file system for a moment.
+    /// Grants files of a directory under a name, replacing an earlier grant of that name. Creates the directory if it does
+    /// not exist, and removes leftovers of earlier processes in it. Blocks on the file system briefly.
     ///
     /// # Errors
     /// Why the directory could not be opened.
@@ -93,7 +93,7 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Grants files of an NFSv3 export under a name, in place of what had the name. Connects to nothing yet.
+    /// Grants files of an NFSv3 export under a name, replacing an earlier grant of that name. Connects to nothing yet.
     pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
         self.provide_directory(name, Arc::new(directory::NfsDirectory::open_with(grant, self.platform.clone())));
     }
@@ -113,7 +113,7 @@ impl Capabilities {
         self.directory.insert(name.to_owned(), directory);
     }
 
-    /// The part of this that is asked for. What is not is refused as such, whether or not it was granted.
+    /// Returns the requested part of these capabilities. Everything else is denied, whether or not it was granted.
     #[must_use]
     pub fn only(&self, asked: &RequestedGrants) -> Self {
         let http = self.http.iter().filter_map(|(name, granted)| {
@@ -167,19 +167,19 @@ impl Capabilities {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         if self.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(
-                "the adapter uses the {kind} grant `{shown}`, which its manifest does not ask for"
+                "the adapter uses the {kind} grant `{shown}`, which its manifest does not request"
             ))
-            .hint(format!("whatever is granted, its author has to add asks.{kind}.{shown} to adapter.toml"));
+            .hint(format!("ask the adapter's author to add asks.{kind}.{shown} to adapter.toml"));
         }
-        Error::denied(format!("the adapter asked for the {kind} grant `{shown}`, which it does not have"))
+        Error::denied(format!("the adapter uses the {kind} grant `{shown}`, which it does not have"))
             .hint(format!("add `grants.{kind}.{shown}` to the backend's configuration"))
     }
 
-    /// Removes what writers that are gone have left in directories, and unfinished uploads to buckets that began longer
-    /// ago than `older_than`. Gives their number.
+    /// Removes leftovers of dead writers in directories, and unfinished uploads to buckets that began longer
+    /// ago than `older_than`. Returns their number.
     ///
     /// # Errors
-    /// What the first grant that cannot be cleared says.
+    /// The error of the first grant that fails.
     pub async fn gc(&self, older_than: std::time::Duration) -> Result<u64> {
         let mut removed = 0;
         for directory in self.directory.values() {

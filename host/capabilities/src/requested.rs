@@ -1,8 +1,8 @@
-//! What an adapter asks for, as the other half of what it may do: a grant counts only if it was asked for.
+//! The grants that an adapter requests: a grant is effective only if it was requested.
 //!
-//! The operator's grants say what a backend allows, an [`RequestedGrants`] says what its adapter has declared that it needs, and
-//! [`Capabilities::only`](super::Capabilities::only) is the part that is in both. So an adapter whose code turns out to
-//! do more than its author declared cannot, even where a generous operator has granted more.
+//! The operator's grants say what a backend allows, [`RequestedGrants`] what its adapter has declared to need, and
+//! [`Capabilities::only`](super::Capabilities::only) returns the intersection. So an adapter cannot do
+//! more than its author declared, even where more was granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,7 +29,7 @@ pub struct RequestedGrants {
 }
 
 impl RequestedGrants {
-    /// Whether a grant of this kind (`http`, `bucket`, `directory`) and name is asked for.
+    /// Returns whether a grant of this kind (`http`, `bucket`, `directory`) and name is requested.
     pub fn has(&self, kind: &str, name: &str) -> bool {
         match kind {
             "http" => self.http.contains_key(name),
@@ -111,24 +111,24 @@ impl FromStr for OriginPattern {
         let Some((scheme, host)) = text.split_once("://*.") else {
             return match text.contains('*') {
                 // The URL standard lets a star stand in a name; here it would look like a pattern and be none.
-                true => Err(Error::invalid(format!("`{text}` is not a pattern"))
-                    .hint("a `*` stands alone, or first in the name, as in https://*.example.org")),
+                true => Err(Error::invalid(format!("`{text}` is not an origin pattern"))
+                    .hint("use `*` alone, or as the first label, as in https://*.example.org")),
                 false => text.parse().map(Self::Exactly),
             };
         };
         let parent: Origin = format!("{scheme}://{host}").parse()?;
         match parent.host() {
-            // A pattern over a whole top-level domain is no restriction that anybody could judge.
+            // A pattern over a whole top-level domain is not a meaningful restriction.
             Host::Domain(name) if name.trim_end_matches('.').contains('.') && !name.contains('*') => {
                 Ok(Self::Below(parent))
             }
-            _ => Err(Error::invalid(format!("`{text}` leaves too much open"))
-                .hint("below `*.` stands a name of at least two parts, as in https://*.example.org")),
+            _ => Err(Error::invalid(format!("`{text}` is too broad"))
+                .hint("use a name of at least two labels after `*.`, as in https://*.example.org")),
         }
     }
 }
 
-/// A grant, narrowed to the origins that were asked for.
+/// A grant, narrowed to the requested origins.
 pub(super) struct Narrowed {
     name: String,
     granted: Arc<dyn Http>,
@@ -148,10 +148,8 @@ impl Narrowed {
             return Ok(());
         }
         let name = &self.name;
-        Err(Error::denied(format!(
-            "{origin} is not among the origins that the adapter's manifest asks for as `{name}`"
-        ))
-        .hint(format!("whatever is granted, its author has to name it in asks.http.{name} of adapter.toml")))
+        Err(Error::denied(format!("{origin} is not among the origins of `{name}` in the adapter's manifest"))
+            .hint(format!("ask the adapter's author to add it to asks.http.{name} of adapter.toml")))
     }
 }
 
@@ -229,8 +227,8 @@ mod tests {
         let both = granted.only(&asked);
         let error = both.http("more").err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Denied);
-        assert!(error.to_string().contains("manifest does not ask for"), "{error}");
-        // RequestedGrants for and not granted is still the operator's to add.
+        assert!(error.to_string().contains("manifest does not request"), "{error}");
+        // A requested grant that is missing is the operator's to add.
         assert!(both.directory("objects").err().unwrap().advice().unwrap().contains("grants.directory.objects"));
         let send = async |url: &str| {
             both.http("api")

@@ -1,12 +1,12 @@
 //! Stalls: the other side neither takes nor gives a byte for too long.
 //!
 //! A fixed timeout on a request would punish large bodies, and the timeouts of HTTP clients on "reading" run while a
-//! long upload is still going out. So each request carries a [`Clock`] that is wound by every chunk that leaves, and that
-//! stands still while *we* are the ones who wait (for the source of the body). Responses are watched chunk by chunk.
+//! long upload is still going out. So each request carries a [`Clock`] that is reset by every chunk that leaves, and that
+//! is paused while *we* wait (for the source of the body). Responses are timed chunk by chunk.
 //!
 //! "Leaves" means: is taken by the client's write buffer, which holds some hundred KiB at most.
 //!
-//! A byte now and then is no life: while we wait for it, a response must bring [`PROGRESS`] bytes within each limit.
+//! Single bytes do not count: while we wait for it, a response must bring [`PROGRESS`] bytes within each limit.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ impl Clock {
     pub(super) async fn watch<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<T> {
         tokio::pin!(future);
         loop {
-            // While the clock stands, look again after a whole limit: it may have been wound and stalled since.
+            // If the clock is paused, check again after a whole limit: it may have been reset and stalled since.
             let until = self.last().unwrap_or_else(Instant::now) + limit;
             tokio::select! {
                 biased;
@@ -79,8 +79,8 @@ pub(super) fn winding(body: Body, clock: Clock) -> impl Stream<Item = Result<byt
     })
 }
 
-/// A body that fails when it brings fewer than [`PROGRESS`] bytes within `limit`, unless they are its last. Time in which
-/// nobody asks for its bytes does not count.
+/// Returns a body that fails when it brings fewer than [`PROGRESS`] bytes within `limit`, unless they are its last. Time
+/// in which it is not polled does not count.
 pub(super) fn watched(body: Body, limit: Duration) -> Body {
     let size = body.remaining();
     let state = Some((body, limit, 0));
@@ -102,10 +102,7 @@ pub(super) fn watched(body: Body, limit: Duration) -> Body {
 }
 
 fn stalled(limit: Duration) -> Error {
-    Error::unavailable(format!(
-        "the other side neither took nor gave more than a few bytes for {} s",
-        limit.as_secs_f32()
-    ))
+    Error::unavailable(format!("the peer transferred almost no bytes for {} s", limit.as_secs_f32()))
 }
 
 #[cfg(test)]

@@ -17,20 +17,20 @@ pub fn client_config() -> Result<ClientConfig> {
     let (trusted, _) = roots.add_parsable_certificates(found.certs);
     if trusted == 0 {
         let why = found.errors.first().map(ToString::to_string).unwrap_or_else(|| "none were found".to_owned());
-        return Err(Error::unavailable(format!("no trusted certificates: {why}"))
+        return Err(Error::unavailable(format!("cannot find trusted certificates: {why}"))
             .hint("install the package ca-certificates, or point SSL_CERT_FILE at a bundle"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::other(format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| Error::other(format!("cannot set up TLS: {error}")))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
 }
 
-/// A client's configuration that trusts nobody, for grants without an https origin: reading the system's certificates
-/// takes milliseconds that nobody would use.
+/// A client configuration without trusted roots, for grants without an https origin: reading the system's certificates
+/// takes milliseconds.
 ///
 /// # Errors
 /// None in practice.
@@ -38,7 +38,7 @@ pub fn trusting_nobody() -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::other(format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| Error::other(format!("cannot set up TLS: {error}")))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth())
 }

@@ -18,7 +18,7 @@ use tidelock::types::Error;
 use tidelock::{AdapterInfo, Host};
 use tidelock_server::AdapterHistory;
 
-/// Enough of a digest to tell two of them apart.
+/// Enough of a digest to distinguish two.
 const SHORT: usize = "sha256:".len() + 12;
 
 #[derive(Serialize)]
@@ -116,8 +116,8 @@ async fn alone(session: &Session) -> Result<Host, Failure> {
         Listen::Tcp(address) => (format!("http://{address}"), tokio::net::TcpStream::connect(address).await.is_ok()),
     };
     if found {
-        let error = Error::conflict("a daemon serves this configuration, and would not hear of the change");
-        return Err(error.hint(format!("tell it: --server {daemon}")).into());
+        let error = Error::conflict("a running daemon serves this configuration and would not notice the change");
+        return Err(error.hint(format!("send the change to it with --server {daemon}")).into());
     }
     session.open().await
 }
@@ -139,7 +139,7 @@ fn changed(report: &Value, session: &Session) -> Result<(), Failure> {
         facts.add(&text(stage, "stage"), format_args!("{:.1} ms", stage["ms"].as_f64().unwrap_or_default()));
     }
     if let Some(draining) = report["draining"].as_u64().filter(|count| *count > 0) {
-        facts.add("draining", format_args!("{draining} operations still end on the old one"));
+        facts.add("draining", format_args!("{draining} operations are still ending on the old one"));
     }
     output::text(&facts.to_string())
 }

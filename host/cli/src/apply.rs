@@ -27,7 +27,7 @@ async fn open(path: &Path, format: Format) -> Result<Delta, Failure> {
             Ok(Delta::Zstd(Box::new(Named { file: input::file(path).await?, name: path.display().to_string() })))
         }
         Format::Sparse if input::is_standard(path) => {
-            Err(Failure::usage("a sparse delta cannot come through a pipe, which has no holes", "give the file itself"))
+            Err(Failure::usage("a sparse delta cannot be read from a pipe, which has no holes", "name the file"))
         }
         Format::Sparse => {
             input::file(path).await?;
@@ -36,7 +36,7 @@ async fn open(path: &Path, format: Format) -> Result<Delta, Failure> {
     }
 }
 
-/// A file whose errors say which file it is.
+/// A file whose errors contain its name.
 struct Named {
     file: std::fs::File,
     name: String,

@@ -1,4 +1,4 @@
-//! What can be typed. The comments on fields are the help that users read.
+//! Command-line arguments. The doc comments on fields are the help texts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +9,8 @@ use tidelock::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
 ///
-/// ID stands for a whole snapshot id, for the beginning of one if only one begins so, or for the name that a snapshot
-/// was given. Exit status: 0 done, 1 failed, 2 bad usage or input, 3 not yet (something has to be restored from cold
-/// storage first).
+/// ID is a snapshot id, an unambiguous prefix of one, or the name of a snapshot. Exit status: 0 done, 1 failed, 2 bad
+/// usage or input, 3 pending (a restore from cold storage is needed first).
 #[derive(Debug, Parser)]
 #[command(name = "tidelock", version, disable_help_subcommand = false, infer_long_args = false, max_term_width = 100)]
 pub(super) struct Arguments {
@@ -21,26 +20,26 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// The configuration [default: tidelock.toml, or without one a folder ./tidelock-data].
+    /// The configuration file [default: tidelock.toml if it exists, else a built-in one that uses ./tidelock-data].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Print one JSON object on stdout, also for a failure.
+    /// Print one JSON object on stdout, also on failure.
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// No progress and no warnings.
+    /// Print no progress and no warnings.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
-    /// Say more on stderr; twice for details, three times for everything. RUST_LOG goes before.
+    /// Log more on stderr; twice for details, three times for everything. RUST_LOG takes precedence.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
 }
 
 impl Global {
-    /// How much to log: -1 for errors, 0 for warnings, more from there on.
+    /// Returns the log level: -1 for errors, 0 for warnings, up to 3 for everything.
     pub(super) fn verbosity(&self) -> i8 {
         if self.quiet { -1 } else { self.verbose.min(3) as i8 }
     }
@@ -52,58 +51,58 @@ pub(super) enum Command {
     Init(Init),
     /// Store an image and print its id.
     Store(Store),
-    /// Store a changed image with the snapshot that it came from, and print its id.
+    /// Store a changed image with its base snapshot, and print its id.
     Update(Update),
-    /// Store what a snapshot becomes through a delta that you have, and print its id.
+    /// Apply an existing delta to a snapshot, store the result and print its id.
     Apply(Apply),
-    /// Bring an image back, checked to the last byte.
+    /// Retrieve an image, verifying every byte.
     Retrieve(Retrieve),
     /// Print the id of an image without storing it.
     Id(Image),
-    /// Show a snapshot and where it is.
+    /// Show a snapshot and its placements.
     Stat(One),
     /// List the snapshots, oldest first.
     Ls,
     /// Remove a snapshot from every backend.
     Rm(One),
-    /// Check that backends still hold what was stored.
+    /// Verify that backends still hold the stored snapshots.
     Verify(Verify),
-    /// Record what a backend holds and the catalogue does not know: a lost catalogue is rebuilt so.
+    /// Record objects of a backend that the catalogue lacks, for example to rebuild a lost catalogue.
     Import(Import),
-    /// Remove what broken-off stores left behind.
+    /// Remove leftovers of interrupted stores.
     Gc(Gc),
-    /// Show and replace adapters, or look into a component.
+    /// Show and swap adapters, or inspect a component.
     #[command(subcommand)]
     Adapter(Adapter),
-    /// Offer all of this over HTTP, until SIGTERM or SIGINT.
+    /// Serve the HTTP API until SIGTERM or SIGINT.
     Serve(Serve),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Adapter {
-    /// List the backends and the adapters that serve them.
+    /// List the backends and their adapters.
     Ls(Remote),
-    /// Replace the adapter of a backend: of a running daemon with --server, else for commands from now on.
+    /// Swap the adapter of a backend: in a running daemon with --server, else for later commands.
     Swap(Swap),
-    /// Put the adapter back that served before.
+    /// Return to the previous adapter.
     Rollback(Changed),
-    /// Show what has happened to the adapter of a backend, newest first.
+    /// Show the swap log of a backend, newest first.
     History(Changed),
-    /// Show what a component is, who signed it, what it asks for and what this configuration would grant.
+    /// Show a component's digest, signatures and requests, and the grants that this configuration would give it.
     Inspect(Inspect),
-    /// Put a manifest into a component.
+    /// Embed a manifest in a component.
     Embed(Embed),
-    /// Make a key for signing components, and print its public half.
+    /// Create a key for signing components, and print its public key.
     Keygen(Keygen),
-    /// Sign a component: writes FILE.wasm.sig beside it.
+    /// Sign a component and write FILE.wasm.sig beside it.
     Sign(Sign),
-    /// Check that a trusted key has signed a component. Exit status 1 if none has.
+    /// Verify that a component is signed by a trusted key. Exit status 1 if it is not.
     Verify(VerifyComponent),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Overwrite a file that is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -115,16 +114,16 @@ pub(super) struct Image {
     pub(super) file: PathBuf,
 }
 
-/// How something is stored.
+/// Options of commands that store.
 #[derive(Debug, Args)]
 pub(super) struct How {
-    /// The route of the configuration that says which backends it goes to [default: default].
+    /// The route, which selects the backends [default: default].
     #[arg(long)]
     pub(super) route: Option<String>,
-    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
+    /// A name for the snapshot. It can replace the id while no other snapshot has it.
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// Store the bytes as they are, so that other programs can use the object.
+    /// Store the bytes unchanged, so that other programs can use the object.
     #[arg(long)]
     pub(super) raw: bool,
 }
@@ -139,7 +138,7 @@ pub(super) struct Store {
 
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// The snapshot that the image was made from.
+    /// The base snapshot of the image.
     #[arg(value_name = "BASE")]
     pub(super) base: String,
     #[command(flatten)]
@@ -150,25 +149,25 @@ pub(super) struct Update {
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
-    /// The snapshot that the delta changes.
+    /// The base snapshot of the delta.
     #[arg(value_name = "BASE")]
     pub(super) base: String,
     /// The delta: a file, or `-` for standard input.
     #[arg(value_name = "DELTA|-")]
     pub(super) delta: PathBuf,
-    /// What the delta is.
+    /// The format of the delta.
     #[arg(long, value_enum, default_value = "zstd")]
     pub(super) format: Format,
     #[command(flatten)]
     pub(super) how: How,
 }
 
-/// What a delta is.
+/// The format of a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// What `zstd --patch-from=BASE` writes.
+    /// Output of `zstd --patch-from=BASE`.
     Zstd,
-    /// A file with data where something changed and holes elsewhere, as Firecracker writes.
+    /// A file with data where the image changed and holes elsewhere, as Firecracker writes it.
     Sparse,
 }
 
@@ -177,13 +176,13 @@ pub(super) struct Retrieve {
     /// The snapshot.
     #[arg(value_name = "ID")]
     pub(super) id: String,
-    /// Where to: a file, which appears whole or not at all, or `-` for standard output.
+    /// The output: a file, which is written atomically, or `-` for standard output.
     #[arg(long, short, value_name = "FILE|-")]
     pub(super) output: Option<PathBuf>,
-    /// Only the bytes from A to just before B; `A..` and `..B` are possible too.
+    /// Only the bytes from A up to but excluding B; A or B can be omitted.
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub(super) range: Option<ByteRange>,
-    /// If the snapshot is in cold storage, wait until it is restored, which may take days, instead of ending with status 3.
+    /// Wait for a restore from cold storage, which may take days, instead of exiting with status 3.
     #[arg(long)]
     pub(super) wait: bool,
 }
@@ -197,10 +196,10 @@ pub(super) struct One {
 
 #[derive(Debug, Args)]
 pub(super) struct Verify {
-    /// The snapshot; without it, all of them.
+    /// The snapshot [default: all].
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
-    /// Read every byte instead of asking the backends what they have.
+    /// Read every byte instead of only querying the backends.
     #[arg(long)]
     pub(super) deep: bool,
 }
@@ -210,41 +209,41 @@ pub(super) struct Import {
     /// The backend.
     #[arg(value_name = "BACKEND")]
     pub(super) backend: String,
-    /// Only these objects, by the backend's own names, whoever stored them; their ids are printed.
+    /// Import only these objects, by the backend's own names, even from other programs, and print their ids.
     #[arg(value_name = "OBJECT", value_parser = object)]
     pub(super) objects: Vec<ObjectId>,
-    /// Also what the adapter lists although no host seems to have stored it.
+    /// Also import listed objects that no host seems to have stored.
     #[arg(long, conflicts_with = "objects")]
     pub(super) foreign: bool,
-    /// Ask for a restore of what is in cold storage, which costs money; import again once it is done.
+    /// Request a restore of objects in cold storage, which costs money; import again once it is done.
     #[arg(long)]
     pub(super) restore: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Gc {
-    /// Leave unfinished uploads alone that are younger, for example 30m, 5h or 7d: they may be under way.
+    /// Keep unfinished uploads younger than this, for example 30m, 5h or 7d: they may be in progress.
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
     pub(super) older_than: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Where to listen: `unix:PATH`, or an address and a port (0 takes a free one) [default: as configured].
+    /// The address: `unix:PATH`, or an address and a port (0 selects a free one) [default: as configured].
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Option<String>,
     /// The file with the token that clients must send [default: as configured].
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
-    /// Open every backend, say what cannot be opened, and end.
+    /// Open every backend, report failures, and exit.
     #[arg(long, conflicts_with = "openapi")]
     pub(super) check: bool,
-    /// Print the OpenAPI document and end.
+    /// Print the OpenAPI document and exit.
     #[arg(long)]
     pub(super) openapi: bool,
 }
 
-/// A daemon to talk to.
+/// Options for a running daemon.
 #[derive(Debug, Args)]
 pub(super) struct Remote {
     /// The daemon: `unix:PATH`, `http://ADDRESS:PORT` or `https://…`.
@@ -260,14 +259,14 @@ pub(super) struct Swap {
     /// The backend.
     #[arg(value_name = "NAME")]
     pub(super) name: String,
-    /// The component; its signatures are taken from FILE.wasm.sig beside it.
+    /// The component; its signatures are read from FILE.wasm.sig beside it.
     #[arg(value_name = "FILE.wasm")]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) remote: Remote,
 }
 
-/// A backend whose adapter is meant.
+/// A backend, for commands on its adapter.
 #[derive(Debug, Args)]
 pub(super) struct Changed {
     /// The backend.
@@ -288,7 +287,7 @@ pub(super) struct Component {
 pub(super) struct Inspect {
     #[command(flatten)]
     pub(super) component: Component,
-    /// Say what this backend would grant; without it, what every backend of the configuration would.
+    /// Show the grants of this backend [default: of every backend of the configuration].
     #[arg(long, value_name = "NAME")]
     pub(super) backend: Option<String>,
 }
@@ -300,21 +299,21 @@ pub(super) struct Embed {
     /// The manifest (docs/formats.md).
     #[arg(value_name = "ADAPTER.toml", default_value = "adapter.toml")]
     pub(super) manifest: PathBuf,
-    /// Where to [default: in place].
+    /// The output [default: in place].
     #[arg(long, short, value_name = "FILE.wasm")]
     pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Keygen {
-    /// The file that keeps the secret half. Must not be there yet; only you will be able to read it.
+    /// The file for the secret key. Must not exist yet; it is created readable only by you.
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Sign {
-    /// The file that `keygen` wrote.
+    /// The secret key file from `keygen`.
     #[arg(long, value_name = "FILE")]
     pub(super) key: PathBuf,
     #[command(flatten)]
@@ -325,7 +324,7 @@ pub(super) struct Sign {
 pub(super) struct VerifyComponent {
     #[command(flatten)]
     pub(super) component: Component,
-    /// A public key to trust, ed25519:…; more than once for any of them [default: those of [trust.keys]].
+    /// A public key to trust, ed25519:…; can be repeated [default: those of [trust.keys]].
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     pub(super) key: Vec<PublicKey>,
 }

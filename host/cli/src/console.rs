@@ -1,4 +1,4 @@
-//! What people see on stderr: progress on a terminal, and logs that do not tear it.
+//! Standard error: progress on a terminal, and logs that do not garble it.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -27,15 +27,15 @@ impl Console {
         Self { bars: MultiProgress::with_draw_target(target), visible, quiet }
     }
 
-    /// Tells people something that is no answer and no failure, unless they want it quiet.
+    /// Prints a note that is neither an answer nor a failure, unless `--quiet` is set.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            // Without a stderr there is nobody to be told.
+            // An error on stderr cannot be reported anywhere.
             let _ = self.clone().write_all(format!("{text}\n").as_bytes());
         }
     }
 
-    /// Shows that something is waited for, and for how long already. [`Bar::say`] says more.
+    /// Shows that the command is waiting, with the time so far. [`Bar::say`] adds a text.
     pub(super) fn waiting(&self, what: String) -> Bar {
         if !self.visible {
             return Bar(None);
@@ -67,7 +67,7 @@ impl Console {
         };
         let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.clone()).with_ansi(ansi);
-        // A program that uses the library may have a subscriber of its own; ours is only wanted if there is none.
+        // An embedding program may have its own subscriber; ours is only a fallback.
         let _ = match verbosity {
             ..=0 => logs.without_time().with_target(false).compact().try_init(),
             _ => logs.compact().try_init(),
@@ -77,7 +77,7 @@ impl Console {
         }
     }
 
-    /// Shows the progress of something that has so many bytes, if that is known.
+    /// Shows progress in bytes, with the total if it is known.
     pub(super) fn bar(&self, what: &'static str, total: Option<u64>) -> Bar {
         if !self.visible {
             return Bar(None);
@@ -116,21 +116,21 @@ impl Bar {
         }
     }
 
-    /// Says how many bytes are done.
+    /// Sets the number of bytes done.
     pub(super) fn set(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(bytes);
         }
     }
 
-    /// Says what is done now.
+    /// Sets the text.
     pub(super) fn say(&self, what: String) {
         if let Some(bar) = &self.0 {
             bar.set_message(what);
         }
     }
 
-    /// What the library tells how far it is.
+    /// Returns the progress callback for the library.
     pub(super) fn progress(&self) -> Option<Progress> {
         let bar = self.0.clone()?;
         let most = AtomicU64::new(0);

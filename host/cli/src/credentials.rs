@@ -1,7 +1,7 @@
 //! Where the secrets of grants come from: environment variables and files that only their owner can read.
 //!
-//! Messages name the variable or the file, and in a file the line, never what stands there: a line that makes no sense
-//! may be the secret itself.
+//! Messages name the variable or the file, and in a file the line, never its content: a malformed line may be the secret
+//! itself.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -36,7 +36,7 @@ impl Credentials {
     fn needed(&self, name: &str) -> Result<Zeroizing<String>> {
         self.optional(name)?.ok_or_else(|| {
             Error::invalid(format!("the environment variable {name} is not set"))
-                .hint(format!("set {name}: the configuration takes credentials from there"))
+                .hint(format!("set {name}, which the configuration names for credentials"))
         })
     }
 }
@@ -57,7 +57,7 @@ impl Secrets for Credentials {
         match reference {
             CredentialRef::Env(name) => Ok(Secret::new(self.needed(name)?.as_str())),
             CredentialRef::File(path) => match read(path)?.trim() {
-                "" => Err(Error::invalid(format!("{}: there is no secret in it", path.display()))),
+                "" => Err(Error::invalid(format!("{}: contains no secret", path.display()))),
                 secret => Ok(Secret::new(secret)),
             },
         }
@@ -65,14 +65,14 @@ impl Secrets for Credentials {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {
-    secret(path, "the configuration names this file; put the credentials there, or change it")
+    secret(path, "put the credentials into this file, or name another in the configuration")
 }
 
 /// `access_key_id=…`, `secret_access_key=…` and perhaps `session_token=…`, also with `aws_` before the names and below
 /// one heading, as in `~/.aws/credentials`.
 fn keys(path: &Path, text: &str) -> Result<BucketCredentials> {
     let shown = path.display();
-    let hint = "write lines access_key_id=… and secret_access_key=…, and session_token=… if there is one";
+    let hint = "write lines access_key_id=…, secret_access_key=… and, if needed, session_token=…";
     let (mut access, mut secret, mut session, mut headings) = (None, None, None, 0);
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
         if line.is_empty() || line.starts_with(['#', ';']) {
@@ -87,18 +87,18 @@ fn keys(path: &Path, text: &str) -> Result<BucketCredentials> {
             "access_key_id" => &mut access,
             "secret_access_key" => &mut secret,
             "session_token" => &mut session,
-            _ => return Err(Error::invalid(format!("{shown}: line {number} is none of the keys")).hint(hint)),
+            _ => return Err(Error::invalid(format!("{shown}: line {number} has an unknown key")).hint(hint)),
         };
         if place.replace(value).is_some() || headings > 1 {
-            return Err(Error::invalid(format!("{shown}: line {number} gives a key for the second time"))
-                .hint("keep one set of keys in a file"));
+            return Err(Error::invalid(format!("{shown}: line {number} has a duplicate key"))
+                .hint("keep one set of keys per file"));
         }
     }
     let needed = |value: Option<&'_ str>, name: &str| {
         value
             .filter(|value| !value.is_empty())
             .map(str::to_owned)
-            .ok_or_else(|| Error::invalid(format!("{shown}: there is no {name} in it")).hint(hint))
+            .ok_or_else(|| Error::invalid(format!("{shown}: {name} is missing")).hint(hint))
     };
     Ok(BucketCredentials {
         access_key: needed(access, "access_key_id")?,
@@ -169,7 +169,7 @@ mod tests {
             ("hush\n", "line 1"),
             ("access_key_id=AK\nhush=hush\n", "line 2"),
             ("access_key_id=hush\n", "secret_access_key"),
-            ("access_key_id=hush\naccess_key_id=hush\n", "second time"),
+            ("access_key_id=hush\naccess_key_id=hush\n", "duplicate key"),
             ("", "access_key_id"),
         ] {
             let error = with(|_| None).bucket(&CredentialRef::File(file(&dir, text, 0o600))).unwrap_err();

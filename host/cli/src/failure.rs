@@ -1,15 +1,15 @@
-//! How a command fails: what it says, and the status that it leaves.
+//! Failures of commands: messages and exit statuses.
 //!
 //! | status | meaning |
 //! | --- | --- |
 //! | 0 | done |
-//! | 1 | failed: trying again, or mending something outside, may help |
-//! | 2 | bad usage or input: the same call cannot succeed |
-//! | 3 | pending: the snapshot is being restored from cold storage, as was asked; or objects that are to be imported are cold |
+//! | 1 | failed: trying again, or fixing the environment, may help |
+//! | 2 | bad usage or input: the same command cannot succeed |
+//! | 3 | pending: the snapshot is being restored from cold storage; or objects to be imported are cold |
 //! | 130, 143 | interrupted by SIGINT, SIGTERM |
 //!
-//! The text is on stderr: `error: …`, and `hint: …` if something is known to help. With `--json`, stdout has one object
-//! with the key `error`.
+//! The message is on stderr: `error: …`, and `hint: …` if there is one. With `--json`, stdout has one object with the key
+//! `error`.
 
 use std::io::{self, Write};
 
@@ -22,41 +22,41 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 const PENDING: u8 = 3;
 
-/// Why a command ends early.
+/// The reason why a command ends early.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Something failed.
+    /// An error.
     Error {
-        /// What.
+        /// The error.
         error: Error,
-        /// The status that the process leaves.
+        /// The exit status.
         status: u8,
     },
-    /// The same, and stdout has the JSON object with the error already.
+    /// An error that the JSON object on stdout already contains.
     Told {
-        /// What.
+        /// The error.
         error: Error,
-        /// The status that the process leaves.
+        /// The exit status.
         status: u8,
     },
-    /// Whoever read stdout has gone, as in `| head`: nothing is wrong, and nobody is there to be told.
+    /// The reader of stdout closed the pipe, as in `| head`: not an error, and nothing is printed.
     ReaderLeft,
-    /// A signal, by its number.
+    /// Interrupted by the signal of this number.
     Interrupted(u8),
 }
 
 impl Failure {
-    /// Bad usage, in words.
+    /// Returns a failure for bad usage.
     pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Error::invalid(message).hint(hint).into()
     }
 
-    /// What has to be waited for.
+    /// Returns a failure for an operation that is pending.
     pub(super) fn pending(error: Error) -> Self {
         Self::Error { error, status: PENDING }
     }
 
-    /// What a file that the user named met: one that is missing or that may not be read is bad input.
+    /// Returns the failure for an error on a file that the user named: a missing or unreadable one is bad input.
     pub(super) fn input(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Invalid => Self::Error { error, status: BAD_INPUT },
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// What writing to standard output met.
+    /// Returns the failure for an error on standard output.
     pub(super) fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::ReaderLeft,
@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// The same, once the object on stdout holds the error.
+    /// Marks the error as already contained in the object on stdout.
     pub(super) fn told(self) -> Self {
         match self {
             Self::Error { error, status } => Self::Told { error, status },
@@ -80,7 +80,7 @@ impl Failure {
         }
     }
 
-    /// The status that the process leaves.
+    /// Returns the exit status.
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::Error { status, .. } | Self::Told { status, .. } => *status,
@@ -89,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// What stdout gets with `--json`.
+    /// Returns the object for stdout with `--json`.
     pub(super) fn object(&self) -> Option<ErrorObject<'_>> {
         match self {
             Self::Error { error, .. } => Some(ErrorObject::of(error)),
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// What stderr gets.
+    /// Returns the text for stderr.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Error { error, .. } | Self::Told { error, .. } => Some(match error.advice() {
@@ -116,13 +116,13 @@ impl Failure {
         }
     }
 
-    /// Says it, and gives the status.
+    /// Prints the failure and returns the exit status.
     pub(super) fn report(&self, json: bool) -> u8 {
         if let Some(object) = self.object().filter(|_| json) {
             print_object(&object);
         }
         if let Some(text) = self.text() {
-            // Without a stderr there is nobody to be told that there is none.
+            // An error on stderr cannot be reported anywhere.
             let _ = io::stderr().write_all(text.as_bytes());
         }
         self.status()
@@ -130,13 +130,13 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
-    /// `invalid` is bad input wherever it turns up. A `not-found` that no backend is to blame for is about an id or a
-    /// name that the user gave.
+    /// `invalid` is bad input wherever it occurs. A `not-found` without a backend is about an id or a name that the user
+    /// gave.
     fn from(error: Error) -> Self {
         let status = match error.kind() {
             ErrorKind::Invalid => BAD_INPUT,
             ErrorKind::NotFound if error.backend().is_none() => BAD_INPUT,
-            // Unless nothing has been asked for, which only somebody can do who has other means.
+            // Not if no restore was requested: it has to be done outside of tidelock.
             ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)) => PENDING,
             _ => FAILED,
         };
@@ -156,34 +156,34 @@ pub(super) struct ErrorObject<'a> {
 }
 
 impl<'a> ErrorObject<'a> {
-    /// An error's.
+    /// Returns the object of an error.
     pub(super) fn of(error: &'a Error) -> Self {
         let (kind, message) = (error.kind().name(), error.message());
         Self { kind, message, backend: error.backend(), hint: error.advice(), archive: ColdStorage::of(error) }
     }
 }
 
-/// Says what clap found wrong with the arguments, or shows the help that was asked for, and gives the status.
+/// Prints clap's error or the requested help, and returns the exit status.
 pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
     if json && found.use_stderr() {
         print_object(&ErrorObject {
             kind: ErrorKind::Invalid.name(),
             message: &usage_message(found),
             backend: None,
-            hint: Some("`tidelock help` shows the usage"),
+            hint: Some("run `tidelock help` for the usage"),
             archive: None,
         });
     }
-    // Help that nobody reads to the end is no failure.
+    // A closed pipe is not a failure of help.
     let _ = found.print();
     if found.use_stderr() { BAD_INPUT } else { 0 }
 }
 
-/// Clap's first paragraph in one line. Without a command it shows the help instead of a message.
+/// Returns clap's first paragraph as one line. Without a command, clap shows the help instead of a message.
 fn usage_message(found: &clap::Error) -> String {
     use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
     if matches!(found.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
-        return "a command is missing".to_owned();
+        return "missing command".to_owned();
     }
     let text = found.render().to_string();
     let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
@@ -196,7 +196,7 @@ fn print_object(error: &ErrorObject<'_>) {
     struct Object<'a> {
         error: &'a ErrorObject<'a>,
     }
-    // The status tells the same; a stdout that cannot be written to changes nothing about it.
+    // The exit status reports the failure even if stdout cannot be written to.
     let mut out = io::stdout().lock();
     let _ =
         serde_json::to_writer(&mut out, &Object { error }).map(|()| out.write_all(b"\n").and_then(|()| out.flush()));
@@ -277,7 +277,7 @@ mod tests {
             usage_message(&command.try_get_matches_from(words).unwrap_err())
         };
         assert_eq!(parse(&["x", "store"]), "the following required arguments were not provided: <FILE>");
-        assert_eq!(parse(&["x"]), "a command is missing");
+        assert_eq!(parse(&["x"]), "missing command");
     }
 
     #[test]

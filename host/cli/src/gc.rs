@@ -1,4 +1,4 @@
-//! `tidelock gc`: what broken-off stores left behind goes.
+//! `tidelock gc`: removes leftovers of interrupted stores.
 
 use super::arguments::Gc;
 use super::failure::Failure;
@@ -12,7 +12,7 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
         return output::object(&collected);
     }
     output::line(format_args!(
-        "removed: {} temporary files and unfinished uploads, {} objects of broken-off stores, {} broken-off removals",
+        "removed: {} temporary files and unfinished uploads, {} objects of interrupted stores, {} interrupted removals",
         collected.leftovers, collected.objects, collected.removals
     ))
 }

@@ -1,4 +1,4 @@
-//! `tidelock id`: what an image is called, without a host.
+//! `tidelock id`: prints the id of an image, without a host.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
-//! `tidelock import`: the catalogue rebuilt from what a backend holds.
+//! `tidelock import`: rebuilds the catalogue from a backend.
 //!
-//! Without names it says in a line what it did, and in a table what it left alone. With names it prints the ids of what is
-//! in these objects, a line for each, and nothing else, so that a shell can take them.
+//! Without names it prints a summary line, and a table of skipped objects. With names it prints only the ids of these
+//! objects, one per line, so that a shell can take them.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
     verdict.map_or(Ok(()), |failure| Err(failure.told()))
 }
 
-/// A terminal is told how many objects there are, and is shown the bytes.
+/// A terminal shows the number of objects and the bytes.
 fn progress(bar: Arc<Bar>) -> ImportProgress {
     Arc::new(move |ImportStep { objects, done, bytes }| {
         bar.say(match done {
@@ -58,8 +58,8 @@ fn progress(bar: Arc<Bar>) -> ImportProgress {
     })
 }
 
-/// What is wrong is a failure, so that a script hears of it. What was left alone for good reason is none, unless somebody
-/// asked for it by name.
+/// Problems are failures, so that a script notices them. Objects skipped for a good reason are not, unless they were
+/// named.
 fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
     let objects = |count: u64| format!("{count} of {} {}", found.objects, plural(found.objects));
     // Without names, a table has the reasons.
@@ -68,23 +68,24 @@ fn verdict(found: &Imported, named: bool, restoring: bool) -> Option<Failure> {
         None => String::new(),
     };
     let error = if found.damaged > 0 {
-        Error::corrupt(format!("{} damaged, and left alone{}", objects(found.damaged), why(LeftState::Damaged)))
-            .hint("`tidelock verify --deep` says what is known of snapshots that had been recorded before")
+        Error::corrupt(format!("{} damaged and skipped{}", objects(found.damaged), why(LeftState::Damaged)))
+            .hint("run `tidelock verify --deep` to check snapshots that were recorded before")
     } else if found.unreachable > 0 {
         Error::unavailable(format!("{} could not be read{}", objects(found.unreachable), why(LeftState::Unreachable)))
-            .hint("import again: it goes on with what is missing")
+            .hint("run the import again to continue")
     } else if named && found.gone > 0 {
         Error::not_found(format!("{} not there", objects(found.gone)))
-            .hint("give the names that the backend itself uses, below what its grant names")
+            .hint("use the backend's own names, relative to its grant")
     } else if named && found.under_way > 0 {
-        Error::conflict(format!("{} under way: a store is making it, or was cut short", objects(found.under_way)))
+        Error::conflict(format!("{} under way: the store is in progress or was interrupted", objects(found.under_way)))
             .hint("wait for the store, or run `tidelock gc`")
     } else if found.pending > 0 {
         let (state, hint) = match restoring {
             true => (ArchiveState::Restoring(None), "import again once it is restored, which may take hours"),
-            false => {
-                (ArchiveState::Archived, "`--restore` asks for it, which costs money; import again once it is restored")
-            }
+            false => (
+                ArchiveState::Archived,
+                "request a restore with `--restore`, which costs money, and import again once it is done",
+            ),
         };
         let error = Error::new(ErrorKind::Archived(state), format!("{} in cold storage", objects(found.pending)));
         return Some(Failure::pending(error.on_backend(&found.backend).hint(hint)));
@@ -100,7 +101,7 @@ fn plural(count: u64) -> &'static str {
 
 fn describe(found: &Imported) -> String {
     let mut text = format!(
-        "{} of {} {} on `{}` imported ({} read), {} known before\n",
+        "{} of {} {} on `{}` imported ({} read), {} already known\n",
         found.imported,
         found.objects,
         plural(found.objects),
@@ -169,7 +170,7 @@ mod tests {
     fn people_are_told_what_was_left_alone() {
         assert_eq!(
             describe(&found(|found| (found.imported, found.known, found.bytes) = (2, 1, 4096))),
-            "2 of 3 objects on `cloud` imported (4096 B read), 1 known before\n"
+            "2 of 3 objects on `cloud` imported (4096 B read), 1 already known\n"
         );
         let left = LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::UnderWay, why: "y".into() };
         let text = describe(&found(|found| {

@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Init, session: &Session) -> Result<(), Failure> {
     if session.json {
         return output::object(&Written { config: path });
     }
-    output::line(format_args!("wrote {}; its comments explain every key", path.display()))
+    output::line(format_args!("wrote {}; its comments document every key", path.display()))
 }
 
 /// The file appears whole or not at all, and never in the place of another unless that is wanted.
@@ -33,7 +33,7 @@ fn write(path: &Path, force: bool) -> Result<(), Failure> {
     let shown = path.display();
     let fail = |error| Failure::input(Error::io(format_args!("cannot write {shown}"), error));
     if path.is_dir() {
-        return Err(Failure::usage(format!("{shown} is a directory"), "name a file in it"));
+        return Err(Failure::usage(format!("{shown} is a directory"), "name a file in the directory"));
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -48,7 +48,7 @@ fn write(path: &Path, force: bool) -> Result<(), Failure> {
     }
     file.persist_noclobber(path).map(drop).map_err(|refused| match refused.error.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::usage(
-            format!("{shown} is there already"),
+            format!("{shown} already exists"),
             "overwrite it with --force, or name another with --config",
         ),
         _ => fail(refused.error),

@@ -1,4 +1,4 @@
-//! What the user names: images and components. What is wrong with these is bad input.
+//! Files named by the user: images and components. Problems with these are bad input.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(super) async fn file(path: &Path) -> Result<std::fs::File, Failure> {
 
 /// Reads a component, with the signatures that lie beside it.
 pub(super) async fn component(path: &Path) -> Result<Component, Failure> {
-    let hint = "give the component that was built for the adapter";
+    let hint = "name a component file";
     Component::read(path).await.map_err(|error| {
         let hinted = error.advice().is_some();
         Failure::input(if hinted || *error.kind() != ErrorKind::Invalid { error } else { error.hint(hint) })

@@ -1,4 +1,4 @@
-//! `tidelock adapter inspect`: what a component is, before it is trusted with anything. Nothing of it is run.
+//! `tidelock adapter inspect`: shows a component before it is trusted. None of its code runs.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use tidelock::{GrantPreflight, NeedPreflight, Preflight};
 struct Inspected {
     #[serde(flatten)]
     found: Inspection,
-    /// What each backend of the configuration would make of it.
+    /// The verdict of each backend of the configuration.
     backends: Vec<Preflight>,
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &Inspect, session: &Session) -> Result<(), Fa
 
 fn describe(found: &Inspection) -> String {
     let mut facts = Facts::default();
-    facts.add("adapter", if found.is_adapter { "yes" } else { "no: it does not export tidelock:storage/adapter" });
+    facts.add("adapter", if found.is_adapter { "yes" } else { "no: does not export tidelock:storage/adapter" });
     facts.add("digest", &found.digest);
     if found.signatures.is_empty() {
         facts.add("signed by", "nobody");
@@ -58,14 +58,14 @@ fn describe(found: &Inspection) -> String {
         None => {
             let needs =
                 if found.needs_grants.is_empty() { "nothing".to_owned() } else { found.needs_grants.join(", ") };
-            facts.add("manifest", "none: it is taken to ask for what it imports");
+            facts.add("manifest", "none: treated as asking for its imports");
             facts.add("needs grants of", needs);
         }
     }
     facts.to_string()
 }
 
-/// What it is made of, and how large that is before its code runs.
+/// Its parts, and their sizes before its code runs.
 fn takes(facts: &mut Facts, needs: &Needs) {
     let Needs { components, core_instances, memories, tables, .. } = needs;
     let parts = if *components == 1 { String::new() } else { format!(" in {components} components") };
@@ -108,7 +108,7 @@ fn asks(facts: &mut Facts, manifest: &Manifest) {
 fn preflight(preflight: &Preflight) -> String {
     let mut facts = Facts::default();
     let loads = preflight.refusals.is_empty();
-    let verdict = if loads { "would load it" } else { "would refuse it" };
+    let verdict = if loads { "would load" } else { "would reject" };
     facts.add("backend", format!("{}: {verdict}", preflight.backend));
     for why in &preflight.refusals {
         facts.add("  because", why);
@@ -135,12 +135,12 @@ fn outlook(grant: &GrantPreflight) -> String {
         (true, true) => {
             let withheld = match grant.withheld.as_slice() {
                 [] => String::new(),
-                some => format!("; not asked for, so withheld: {}", some.join(", ")),
+                some => format!("; not requested, so withheld: {}", some.join(", ")),
             };
             format!("yes, {}{withheld}", grant.reaches.join(", "))
         }
-        (true, false) if grant.optional => "asked for if granted, and not granted".to_owned(),
-        (true, false) => "asked for, not granted".to_owned(),
-        _ => "granted, not asked for, so withheld".to_owned(),
+        (true, false) if grant.optional => "requested if granted, not granted".to_owned(),
+        (true, false) => "requested, not granted".to_owned(),
+        _ => "granted, not requested, so withheld".to_owned(),
     }
 }

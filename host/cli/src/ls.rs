@@ -1,4 +1,4 @@
-//! `tidelock ls`: what there is. Works through the catalogue page by page, so that a long list takes no memory.
+//! `tidelock ls`: lists snapshots. Reads the catalogue page by page, so that a long list takes no memory.
 
 use std::io::{self, BufWriter, Write};
 
@@ -34,7 +34,7 @@ async fn table(host: &Host, short: bool) -> Result<(), Failure> {
             ("NAME", Side::Left),
         ]);
         for snapshot in page.snapshots {
-            // The id is what a script takes from here.
+            // Scripts take the id from here.
             let id = if short { beginning(snapshot.id) } else { snapshot.id.to_string() };
             table.row([
                 id,

@@ -1,16 +1,16 @@
-//! The command line: one file per command, and what they share.
+//! The command line: one file per command, and shared modules.
 //!
-//! | room | holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `arguments` | what can be typed |
-//! | `session` | configuration, and what the global options say |
-//! | `failure` | how a command fails: texts, the JSON object, the exit status |
+//! | `arguments` | command-line arguments |
+//! | `session` | configuration and global options |
+//! | `failure` | failures of commands: texts, the JSON object, the exit status |
 //! | `output` | standard output: one object, or text for people |
 //! | `console` | standard error: progress and logs |
 //! | `credentials` | secrets from the environment and from files |
 //! | `input` | images and components that the user names |
 //! | `sink` | where retrieved images go |
-//! | `remote` | a daemon that is talked to |
+//! | `remote` | client of a running daemon |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
@@ -80,7 +80,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::io("cannot start the threads of this program", error))?;
+        .map_err(|error| Error::io("cannot start threads", error))?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
         if let Command::Serve(arguments) = arguments.command {
@@ -131,7 +131,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
 
 /// Waits for a signal that asks the process to end, and gives its number.
 fn interruption() -> Result<impl Future<Output = u8>, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot listen to signals", error));
+    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     Ok(async move {

@@ -34,7 +34,7 @@ pub(super) fn moment(seconds: u64) -> String {
     time.map_or_else(|| seconds.to_string(), |time| time.strftime("%F %TZ").to_string())
 }
 
-/// Where the text of a column stands.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     /// For words.

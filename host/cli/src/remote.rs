@@ -1,7 +1,7 @@
 //! Talking to a running daemon: over its Unix socket or its address.
 //!
-//! Answers are handed on as they are, so that `--json` prints what the daemon said; its problem details become the errors
-//! that they were there, with their hints and exit statuses.
+//! Answers are passed on unchanged, so that `--json` prints the daemon's answer; problem details become the original
+//! errors again, with their hints and exit statuses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,11 +46,11 @@ impl Daemon {
             Some(path) => ("http://tidelock/".to_owned(), builder.unix_socket(Path::new(path))),
             None => (server.clone(), builder),
         };
-        let base = Url::parse(&base).map_err(|_| wrong("is no address of a daemon"))?;
+        let base = Url::parse(&base).map_err(|_| wrong("is not a daemon address"))?;
         let roots = match base.scheme() {
             "https" => tls::client_config()?,
             "http" if base.has_host() => tls::trusting_nobody()?,
-            _ => return Err(wrong("is no address of a daemon")),
+            _ => return Err(wrong("is not a daemon address")),
         };
         let client = builder.tls_backend_preconfigured(roots).build();
         let client = client.map_err(|error| Error::other(format!("cannot set up HTTP: {error}")))?;
@@ -58,17 +58,17 @@ impl Daemon {
         Ok(Some(Self { client, base, token, shown: server.clone() }))
     }
 
-    /// What it answers to `GET`.
+    /// Returns the answer to `GET`.
     pub(super) async fn get(&self, path: &[&str]) -> Result<Value, Failure> {
         self.send(Method::GET, path, None).await
     }
 
-    /// What it answers to `POST`.
+    /// Returns the answer to `POST`.
     pub(super) async fn post(&self, path: &[&str]) -> Result<Value, Failure> {
         self.send(Method::POST, path, None).await
     }
 
-    /// What it answers to a component.
+    /// Returns the answer to a component.
     pub(super) async fn put(&self, path: &[&str], component: Component) -> Result<Value, Failure> {
         self.send(Method::PUT, path, Some(component)).await
     }
@@ -93,7 +93,7 @@ impl Daemon {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + chunk.len() > LARGEST {
-                return Err(self.strange("answers more than it should").into());
+                return Err(self.strange("answers with too many bytes").into());
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -101,12 +101,12 @@ impl Daemon {
         match answer {
             Some(answer) if status.is_success() && answer.is_object() => Ok(answer),
             Some(problem) if problem["kind"].is_string() => Err(failed(&problem).into()),
-            _ => Err(self.strange(&format!("answers {status}, not as a tidelock daemon does")).into()),
+            _ => Err(self.strange(&format!("answers {status}, unlike a tidelock daemon")).into()),
         }
     }
 
     fn strange(&self, why: &str) -> Error {
-        Error::other(format!("{} {why}", self.shown)).hint("see what listens there")
+        Error::other(format!("{} {why}", self.shown)).hint("check which program listens there")
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
@@ -115,15 +115,15 @@ impl Daemon {
             cause = next;
         }
         let what = format!("no answer from {}: {cause}", self.shown);
-        Error::unavailable(what).hint("is `tidelock serve` running there?")
+        Error::unavailable(what).hint("check that `tidelock serve` is running there")
     }
 }
 
-/// The error that problem details tell of.
+/// Returns the error of problem details.
 fn failed(problem: &Value) -> Error {
     let text = |key: &str| problem[key].as_str();
     let kind = ErrorKind::from_name(text("kind").unwrap_or_default());
-    let message = text("detail").unwrap_or("the daemon does not say why");
+    let message = text("detail").unwrap_or("the daemon gave no reason");
     let error = Error::new(
         kind,
         match text("operation") {

@@ -4,9 +4,9 @@
 //! of them was checked and is on disk. Everything else (standard output, a pipe, a device) gets the bytes as they
 //! come; each was checked before.
 //!
-//! What is in cold storage is asked for, and then either waited for (`--wait`) or left to a later call.
+//! A restore is requested for a snapshot in cold storage, and then waited for (`--wait`) or left to a later command.
 //!
-//! Writing has a thread of its own, so that neither a slow reader nor a slow disk keeps a signal from being heard.
+//! Writing has its own thread, so that neither a slow reader nor a slow disk delays the handling of signals.
 
 use std::path::Path;
 use std::time::Instant;
@@ -63,8 +63,8 @@ fn is_restoring(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)))
 }
 
-/// Waits for the restore that an error speaks of, and opens the snapshot. Whatever was restored is readable for a limited
-/// time only, and may be cold again by then: so it may have to be asked for once more.
+/// Waits for the restore that an error announces, and opens the snapshot. A restored snapshot is readable for a limited
+/// time only, and may be cold again by then: the restore may have to be requested again.
 async fn restored(
     host: &Host,
     image: &Image,
@@ -100,20 +100,20 @@ fn destination(output: Option<&Path>, json: bool, terminal: bool) -> Result<Opti
     let path = output.filter(|path| !input::is_standard(path));
     if path.is_none() && json {
         return Err(Failure::usage(
-            "standard output cannot have both the image and a JSON object",
+            "standard output cannot take both the image and a JSON object",
             "write the image to a file with -o FILE",
         ));
     }
     if output.is_none() && terminal {
         return Err(Failure::usage(
-            "an image is not for a terminal",
-            "write it to a file with -o FILE, pipe it on, or insist with -o -",
+            "refusing to write an image to a terminal",
+            "write it to a file with -o FILE, pipe it, or force it with -o -",
         ));
     }
     Ok(path)
 }
 
-/// Everything, or an error. The sink is finished only after the body said that it was whole.
+/// Writes everything, or fails. The sink is finished only after the body ended without an error.
 async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure> {
     let (send, mut receive) = mpsc::channel::<Bytes>(AHEAD);
     let writer = spawn_blocking(move || {
@@ -128,7 +128,7 @@ async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure>
             Ok(chunk) => {
                 let bytes = chunk.len() as u64;
                 if send.send(chunk).await.is_err() {
-                    // The writer has ended, and tells why.
+                    // The writer has ended, and returns the reason.
                     break;
                 }
                 bar.advance(bytes);
@@ -140,7 +140,7 @@ async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure>
         }
     }
     drop(send);
-    let stopped = |error| Error::other("writing was cut short").with_source(error);
+    let stopped = |error| Error::other("the write was interrupted").with_source(error);
     let sink = writer.await.map_err(stopped)?;
     match failed {
         Some(error) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! `tidelock rm`: a snapshot goes, everywhere.
+//! `tidelock rm`: removes a snapshot from all backends.
 
 use super::arguments::One;
 use super::failure::Failure;

@@ -1,7 +1,7 @@
 //! `tidelock serve`: the daemon.
 //!
-//! The first SIGTERM or SIGINT lets what is under way end, for as long as the configuration says; the second cuts it.
-//! Status 0 means that nothing was cut.
+//! The first SIGTERM or SIGINT lets requests in progress end, for as long as configured; the second aborts them.
+//! Status 0 means that nothing was aborted.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -53,14 +53,14 @@ pub(super) async fn run(arguments: Serve, session: &Session) -> Result<(), Failu
     drop(watching);
     match (ended.cut, second.load(Ordering::Relaxed)) {
         (0, _) => Ok(()),
-        (_, 0) => Err(Error::timed_out(format!("{} connections were cut at the deadline", ended.cut))
+        (_, 0) => Err(Error::timed_out(format!("{} connections were aborted at the deadline", ended.cut))
             .hint("raise `drain` in [service] if requests take longer")
             .into()),
         (_, signal) => Err(Failure::Interrupted(signal)),
     }
 }
 
-/// Where to listen, as configured and as the arguments say.
+/// The address, from the arguments or the configuration.
 fn place(mut service: Service, arguments: &Serve) -> Result<Service, Failure> {
     let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
     if let Some(file) = &arguments.token_file {
@@ -106,7 +106,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Error::io("cannot listen to signals", error));
+        let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 

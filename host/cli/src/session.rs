@@ -1,4 +1,4 @@
-//! What all commands start from: the configuration and the global options.
+//! The common start of all commands: the configuration and the global options.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,13 +41,12 @@ impl Session {
         let shown = file.display();
         let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
         let text = match fs::read(file) {
-            Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| Error::invalid(format!("{shown} is not text in UTF-8, as a configuration is")))?,
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{shown} is not valid UTF-8")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return Ok(Config::embedded_default(here.join(DEFAULT_DATA_DIR)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let hint = format!("`tidelock init --config {shown}` writes one");
+                let hint = format!("create one with `tidelock init --config {shown}`");
                 return Err(Failure::input(Error::io(shown, error).hint(hint)));
             }
             Err(error) => return Err(Failure::input(Error::io(shown, error))),
@@ -63,21 +62,21 @@ impl Session {
         })
     }
 
-    /// The host, for a command about a snapshot that should be there: in a directory where nothing was ever stored it
-    /// says so, rather than making an empty store there and finding nothing in it.
+    /// Opens the host, for a command about an existing snapshot: fails in a directory without a store, rather than
+    /// creating an empty one and finding nothing in it.
     pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
         let nowhere = |path: &str| !Path::new(path).exists();
         if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
             let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
             return Err(Error::not_found(what)
-                .hint("go to the directory where you stored, or name its configuration with --config")
+                .hint("change to the directory of the snapshots, or name its configuration with --config")
                 .into());
         }
         self.open().await
     }
 
-    /// The host of this configuration. Its backends are opened by what needs them, so that a command asks for no more
-    /// credentials than it uses.
+    /// Opens the host of this configuration. Backends are opened on demand, so that a command needs no more credentials
+    /// than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }

@@ -1,5 +1,5 @@
-//! `tidelock adapter keygen`, `sign`, `verify` and `embed`: what a publisher does with a component, and what an operator
-//! can check by hand.
+//! `tidelock adapter keygen`, `sign`, `verify` and `embed`: for publishers of components, and for operators who verify
+//! them by hand.
 //!
 //! A secret key is in one file that only its owner can read. It is never printed, and its text is wiped from memory.
 
@@ -31,13 +31,13 @@ pub(super) fn keygen(arguments: &Keygen, session: &Session) -> Result<(), Failur
     let path = &arguments.file;
     let fail = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            let hint = "a key that is lost cannot be made again: choose another file, or move this one away";
-            Failure::input(Error::invalid(format!("{} is there already", path.display())).hint(hint))
+            let hint = "choose another file, or move this one away: a lost key cannot be recreated";
+            Failure::input(Error::invalid(format!("{} already exists", path.display())).hint(hint))
         }
         _ => Failure::input(Error::io(path.display(), error)),
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-    let head = format!("# A secret key that signs adapters for tidelock. Its public half is {}\n", key.public());
+    let head = format!("# A secret key for signing tidelock adapters. Its public key is {}\n", key.public());
     let text = key.to_text();
     let written = [head.as_bytes(), text.as_bytes(), b"\n"].iter().try_for_each(|part| file.write_all(part));
     written.and_then(|()| file.sync_all()).map_err(fail)?;
@@ -55,13 +55,13 @@ struct Signed {
 pub(super) async fn sign(arguments: &Sign, session: &Session) -> Result<(), Failure> {
     let component = input::component(&arguments.component.file).await?;
     let digest = component.digest();
-    let text = credentials::secret(&arguments.key, "`tidelock adapter keygen FILE` makes a key")?;
+    let text = credentials::secret(&arguments.key, "create a key with `tidelock adapter keygen FILE`")?;
     let named = |error: Error| {
         Error::invalid(format!("{}: {}", arguments.key.display(), error.message()))
             .hint(error.advice().unwrap_or_default())
     };
     let signature = SecretKey::from_text(&text).map_err(named)?.sign(digest);
-    // Signatures of what the file held before are of no use to anybody.
+    // Signatures of the file's previous content are useless.
     let mut all: Vec<Signature> = component.signatures.into_iter().filter(|one| one.verifies(digest)).collect();
     let key = signature.key.to_string();
     if !all.contains(&signature) {
@@ -88,8 +88,8 @@ pub(super) async fn verify(arguments: &VerifyComponent, session: &Session) -> Re
         arguments.key.iter().map(|key| (key.to_string(), *key)).collect()
     };
     if signed_by.is_empty() {
-        let hint = "name one with --key ed25519:…, or put it into [trust.keys] of the configuration";
-        return Err(Failure::usage("there is no key to verify with", hint));
+        let hint = "name one with --key ed25519:…, or add it to [trust.keys] of the configuration";
+        return Err(Failure::usage("no key to verify with", hint));
     }
     let trust = Trust { signed_by, ..Trust::default() };
     let digest = trust.check(&component)?;
@@ -134,7 +134,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
     let write = || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".tmp").tempfile_in(folder)?;
-        // What a component and its signatures say is no secret: readable as any file that is made.
+        // A component and its signatures are not secret: readable like any created file.
         rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;

@@ -1,4 +1,4 @@
-//! Where a retrieved image goes.
+//! Sinks of retrieved images.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::failure::Failure;
 use tidelock::types::Error;
 
-/// Zeros are looked for in pieces of so many bytes, and left out of files as holes. A file system's blocks are not larger.
+/// Zeros are detected in pieces of this size, and become holes in files. File system blocks are not larger.
 const HOLE: usize = 64 << 10;
 
 static ZEROS: [u8; HOLE] = [0; HOLE];
@@ -31,7 +31,7 @@ pub(super) enum Sink {
     Whole {
         /// Its bytes so far. It is removed when this is dropped.
         temporary: NamedTempFile,
-        /// What it will be called.
+        /// The final name.
         path: PathBuf,
         /// How many bytes it has, holes included.
         len: u64,
@@ -56,7 +56,7 @@ impl Sink {
         };
         match found {
             Some(metadata) if metadata.is_dir() => {
-                Err(Failure::usage(format!("{} is a directory", path.display()), "name a file in it"))
+                Err(Failure::usage(format!("{} is a directory", path.display()), "name a file in the directory"))
             }
             Some(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&real).map_err(fail)?;
@@ -126,7 +126,7 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         .map_err(|error| error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
 }
 
-/// Writes at a place of a file that has nothing there yet, leaving out what is zero.
+/// Writes to an unwritten range of a file, leaving out zeros.
 fn write_sparse(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     let mut pending = 0..0;
     // Pieces end where the file's own do, whatever the chunks are.

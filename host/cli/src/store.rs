@@ -16,7 +16,7 @@ pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failu
     answer(&stored, session)
 }
 
-/// Prints what was stored: the id alone, or everything in an object.
+/// Prints the stored snapshot: the id alone, or everything in an object.
 pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> {
     if session.json { output::object(stored) } else { output::line(stored.id) }
 }

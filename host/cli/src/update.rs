@@ -1,4 +1,4 @@
-//! `tidelock update`: from a snapshot and what its image has become to a new snapshot.
+//! `tidelock update`: stores a changed image with its base.
 
 use super::arguments::Update;
 use super::failure::Failure;

@@ -1,4 +1,4 @@
-//! `tidelock verify`: whether the backends still hold what was stored.
+//! `tidelock verify`: checks that the backends still hold the snapshots.
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
         Some(text) => Some(host.find(text).await?),
         None => None,
     };
-    // How many bytes there are is known beforehand only of one snapshot with one placement.
+    // The number of bytes is known beforehand only for one snapshot with one placement.
     let bar = session.console.bar("verifying", None);
     let found = host.verify(id, arguments.deep, bar.progress()).await?;
     drop(bar);
@@ -36,18 +36,16 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
     verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
 }
 
-/// What is wrong is a failure, so that a script hears of it.
+/// Problems are failures, so that a script notices them.
 fn verdict(found: &Verification) -> Option<Error> {
     let objects = |count: usize| format!("{count} of {} {}", found.checked, plural(found.checked));
     if !found.bad.is_empty() {
         let error = Error::corrupt(format!("{} missing or damaged", objects(found.bad.len())));
-        return Some(error.hint("retrieve the snapshot from another backend, or store the image again"));
+        return Some(error.hint("store the image again, or retrieve the snapshot from another backend"));
     }
     if !found.unreachable.is_empty() {
         let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
-        return Some(
-            error.hint("try again once the backend can be reached; what is in cold storage has to be restored first"),
-        );
+        return Some(error.hint("try again once the backend is reachable; restore objects in cold storage first"));
     }
     None
 }
@@ -60,9 +58,9 @@ fn describe(found: &Verification, deep: bool) -> String {
     let sound = found.checked.saturating_sub((found.bad.len() + found.unreachable.len()) as u64);
     let read = match deep {
         true => format!("{} read and compared", format_bytes(found.bytes)),
-        false => "--deep reads every byte".to_owned(),
+        false => "use --deep to read every byte".to_owned(),
     };
-    let summary = format!("{sound} of {} {} in order ({read})\n", found.checked, plural(found.checked));
+    let summary = format!("{sound} of {} {} intact ({read})\n", found.checked, plural(found.checked));
     if sound == found.checked {
         return summary;
     }
@@ -104,6 +102,6 @@ mod tests {
         assert_eq!(object.as_ref().unwrap()["bad"][0]["backend"], "cloud");
         let down = Verification { checked: 1, unreachable: vec![placement()], ..Default::default() };
         assert_eq!(verdict(&down).unwrap().kind().name(), "unavailable");
-        assert!(describe(&down, false).starts_with("0 of 1 object in order"));
+        assert!(describe(&down, false).starts_with("0 of 1 object intact"));
     }
 }

@@ -26,7 +26,7 @@ mod tests {
         assert_eq!(names().collect::<Vec<_>>(), ["fs", "glacier", "ipfs", "nfs", "s3", "ton"]);
         assert!(names().filter_map(builtin).all(|component| component.starts_with(header)));
         assert_eq!(builtin("nonsense"), None);
-        // Each declares what it needs, and by the name under which it is asked for.
+        // Each has a manifest with its requirements, by the names of its grants.
         for (name, component) in names().filter_map(|name| Some((name, builtin(name)?))) {
             let manifest = crate::runtime::Manifest::of_component(component).unwrap();
             assert_eq!(

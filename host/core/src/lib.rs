@@ -3,8 +3,8 @@
 //!
 //! > The adapter steers, the host hauls.
 //!
-//! A [`Host`] stores images and gives them back. Which backend holds them, and how that backend is asked, is decided by
-//! an adapter in the sandbox; sockets, files, credentials, hashing and checking are the host's.
+//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests go to a backend; the host
+//! does sockets, files, credentials, hashing and verification.
 //!
 //! ```no_run
 //! use tidelock::{Host, NoSecrets, Source, StoreOptions, config::Config};

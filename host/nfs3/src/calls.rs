@@ -1,4 +1,4 @@
-//! The procedures of NFSv3 (RFC 1813) that are used, and what they answer.
+//! The procedures of NFSv3 (RFC 1813) that are used, and their results.
 
 use bytes::Bytes;
 
@@ -12,14 +12,14 @@ use tidelock_types::Result;
 const MAX_HANDLE: usize = 64;
 /// The longest name that is taken from a listing.
 const MAX_NAME: usize = 4096;
-/// How much of a directory is asked for at once.
+/// Bytes of a directory listing per call.
 const LISTING: u32 = 64 << 10;
 
-/// What a server calls a file or directory.
+/// A server's handle of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Handle(pub(super) Bytes);
 
-/// What kind of thing a handle leads to.
+/// The type of a handle's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Other,
 }
 
-/// What is known of it.
+/// Its attributes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) kind: Kind,
@@ -41,21 +41,21 @@ pub(super) struct Attributes {
     pub(super) changed: u32,
 }
 
-/// What a READ gave.
+/// The result of a READ.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) data: Bytes,
     pub(super) end: bool,
 }
 
-/// How safe a server has made what it wrote.
+/// The stability of written bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
     /// May be fewer than were sent.
     pub(super) count: u32,
-    /// Nothing has to be committed.
+    /// No commit is needed.
     pub(super) durable: bool,
-    /// Changes when the server may have lost what was not committed.
+    /// Changes when the server may have lost uncommitted bytes.
     pub(super) verifier: u64,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn attributes_after(reply: &mut Decoder) -> Result<Option<Attributes>
     if reply.flag()? { attributes(reply).map(Some) } else { Ok(None) }
 }
 
-/// What weak cache consistency needs and we do not (`wcc_data`).
+/// Weak cache consistency data, which is not used (`wcc_data`).
 fn skip_consistency(reply: &mut Decoder) -> Result<()> {
     if reply.flag()? {
         reply.take(24)?;
@@ -235,7 +235,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Makes durable what was written to a part of a file, and gives the verifier.
+    /// Commits a range of a file, and returns the verifier.
     pub(super) async fn commit(&self, file: &Handle, offset: u64, count: u32) -> Result<u64, Fault> {
         let mut reply = self.simple(21, Encoder::default().opaque(&file.0).u64(offset).u32(count)).await?;
         skip_consistency(&mut reply)?;

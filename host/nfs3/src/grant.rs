@@ -19,7 +19,7 @@ pub struct NfsGrant {
     pub host: String,
     /// The port of NFS.
     pub port: u16,
-    /// The port of the mount protocol. `None`: the port mapper on port 111 is asked.
+    /// The port of the mount protocol. `None`: query the port mapper on port 111.
     pub mount_port: Option<u16>,
     /// The path under which the server exports it, from `/`.
     pub export: String,
@@ -35,7 +35,7 @@ pub struct NfsGrant {
     pub lease: Duration,
 }
 
-/// A user as an NFS server knows it: numbers. The server believes them, or makes others of them (`squash`).
+/// A user by its numeric ids. The server trusts them, or maps them (`squash`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NfsUser {
     /// The user.
@@ -49,17 +49,17 @@ impl NfsGrant {
     /// come back, and a lease of 15 minutes.
     ///
     /// # Errors
-    /// `invalid`, saying what of the URL makes no sense.
+    /// `invalid`, with the invalid part of the URL.
     pub fn parse(url: &str, mount_port: Option<u16>) -> Result<Self> {
         let wrong = |why: &str| Error::invalid(format!("the NFS URL {why}")).hint("write \"nfs://host:2049/export\"");
         let url = Url::parse(url).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
         if url.scheme() != "nfs" || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return Err(wrong("is something else"));
+            return Err(wrong("is not an nfs:// URL"));
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("has no host"))?;
         let export = percent_decode_str(url.path()).decode_utf8().map_err(|_| wrong("has a path that is not UTF-8"))?;
         if export.len() < 2 || export.len() > LONGEST_EXPORT || export.contains('\0') {
-            return Err(wrong("names no export"));
+            return Err(wrong("has no export"));
         }
         Ok(Self {
             // The brackets of an IPv6 address belong to the URL.
@@ -82,7 +82,7 @@ fn user(url: &Url) -> Result<Option<NfsUser>> {
         let place = match key.as_ref() {
             "uid" => &mut uid,
             "gid" => &mut gid,
-            _ => return Err(Error::invalid("the NFS URL says something other than `uid` and `gid` behind its `?`")),
+            _ => return Err(Error::invalid("the NFS URL has a parameter other than `uid` and `gid`")),
         };
         let number = value.parse::<u32>();
         *place = Some(number.map_err(|_| Error::invalid(format!("the NFS URL: {key} is not a number")))?);

@@ -1,14 +1,14 @@
-//! The files of an NFSv3 export, without a mount: in user space, over TCP, with the rights of nobody but the caller that
-//! the grant names.
+//! The files of an NFSv3 export, without a mount: in user space, over TCP, with only the permissions of the user in the
+//! grant.
 //!
 //! The guarantees are those of a local directory. A file is written in `.tmp` below the export, committed, and gets its
-//! name by RENAME (by LINK, if it has to be absent), which servers do atomically and durably; `write.rs` and
-//! `temporary.rs` say how a restart of the server, a lost reply and a writer's death are met. Two things are weaker, for
-//! NFSv3 has no open files: who reads a file that is *removed* gets an error in the middle, and who reads one that is
-//! *replaced* has the lease's time (15 minutes) to come to its end. Neither ever sees bytes of another file.
+//! name by RENAME (by LINK, if it must not replace another), which servers do atomically and durably; `write.rs` and
+//! `temporary.rs` describe how a server restart, a lost reply and a dead writer are handled. Two guarantees are weaker,
+//! since NFSv3 has no open files: reading a file that is *removed* fails, and a file that is *replaced* stays readable
+//! for the lease's time (15 minutes). Neither ever returns bytes of another file.
 //!
-//! The protocol is spoken here (`xdr.rs`, `rpc.rs`, `calls.rs`) rather than by a library: decision 0010 says why.
-//! [`docs/backends.md`] has what an operator needs to know.
+//! The protocol is implemented here (`xdr.rs`, `rpc.rs`, `calls.rs`) rather than by a library: see decision 0010.
+//! [`docs/backends.md`] is for operators.
 //!
 //! [`docs/backends.md`]: https://github.com/tidelock/tidelock/blob/main/docs/backends.md
 
@@ -36,8 +36,8 @@ use self::session::Session;
 
 /// The files of an NFSv3 export. Cheap to clone; the connections are shared.
 ///
-/// Paths are relative and `/`-separated; [`check_path`] says which are taken. Dropping a future gives up: a write that was
-/// dropped leaves nothing.
+/// Paths are relative and `/`-separated; [`check_path`] defines valid ones. Futures can be dropped: a dropped write
+/// leaves nothing.
 #[derive(Debug, Clone)]
 pub struct NfsDirectory(Arc<Session>);
 
@@ -56,7 +56,7 @@ impl NfsDirectory {
     /// are made.
     ///
     /// # Errors
-    /// Whatever cut the body short; `conflict` with `if_absent`; what the server refuses.
+    /// Errors of the body; `conflict` with `if_absent`; errors of the server.
     pub async fn write(&self, path: &str, data: Body, options: WriteOptions) -> Result<u64> {
         check_path(path)?;
         write::write(&self.0, path, data, options).await
@@ -104,7 +104,7 @@ impl NfsDirectory {
     /// Removes temporary files whose writers are gone, and returns their number.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// Errors of the server.
     pub async fn gc(&self) -> Result<u64> {
         temporary::gc(&self.0).await
     }

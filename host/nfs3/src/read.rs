@@ -1,7 +1,7 @@
 //! Reading: pieces at their offsets, as large as the server gives them, several at once.
 //!
-//! The first piece is read before the file is handed out. A file that was replaced between looking it up and reading it
-//! is looked up again then, so that whoever reads small files never notices.
+//! The first piece is read before the file is returned. A file that was replaced between lookup and reading
+//! is looked up again then, so that readers of small files never notice.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::tree::{TRIES, info};
 use tidelock_types::files::File;
 use tidelock_types::{Body, ByteRange, Error, Result};
 
-/// Pieces under way or waiting to be taken.
+/// Pieces requested or waiting to be consumed.
 const AHEAD: usize = 4;
 
 /// Opens a file at a checked path.
@@ -45,9 +45,9 @@ pub(super) async fn open(session: &Arc<Session>, path: &str, range: ByteRange) -
     Err(Status::STALE.error(format!("reading `{path}`")))
 }
 
-/// So many bytes of a file, in as many calls as the server makes of it; at most as many as it gives at once.
+/// Reads a range of a file, in as many calls as the server needs; each at most of the server's maximum.
 async fn piece(session: &Session, file: &Handle, start: u64, len: u64) -> Result<Bytes, Fault> {
-    let shorter = || Error::unavailable("a file became shorter while it was read").hint("try again");
+    let shorter = || Error::unavailable("a file was truncated while it was read").hint("try again");
     let mut gathered = BytesMut::new();
     while (gathered.len() as u64) < len {
         let offset = start + gathered.len() as u64;

@@ -3,9 +3,9 @@
 //! One task sends, one receives. A call whose caller gives up keeps its place in the window until its reply comes or the
 //! connection ends, so a server that answers nothing cannot make the pending of calls grow.
 //!
-//! **What a server can do to us.** A record is at most [`RECORD`] long, however many fragments it comes in; a reply that
-//! nobody waits for, or one that is no reply, ends the connection; a call that is not answered in time does too, and so
-//! does a window in which nothing moves. Nothing waits for a connection that has ended.
+//! **Malicious servers.** A record is at most [`RECORD`] long, whatever its number of fragments; an unexpected or
+//! malformed reply closes the connection; so does a call that is not answered in time, and
+//! a window without progress. No call waits for a closed connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use tidelock_types::{Error, Platform, Result};
 
 /// The most bytes of data that one READ or WRITE carries.
 pub(super) const MAX_DATA: u32 = 1 << 20;
-/// The longest record that is taken: data, and room for what stands around it.
+/// The maximum length of a record: data and its framing.
 const RECORD: usize = MAX_DATA as usize + (16 << 10);
 /// The most fragments of one record. Servers send one.
 const FRAGMENTS: usize = 256;
@@ -42,7 +42,7 @@ pub(super) struct Call {
     pub(super) data: Vec<Bytes>,
 }
 
-/// Why there is no reply. What was called may have been done, except where it was refused.
+/// The reason why there is no reply. The call may have been executed, unless it was rejected.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// There is no connection, or it was closed.
@@ -54,7 +54,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The same for another who waits for the same.
+    /// A copy for another waiting call.
     pub(super) fn duplicate(&self) -> Self {
         match self {
             Self::Lost(error) => Self::Lost(error.duplicate()),
@@ -64,7 +64,7 @@ impl Failure {
     }
 }
 
-/// Who calls: `AUTH_SYS`, the numbers of a user and of groups.
+/// The caller: `AUTH_SYS`, the numeric ids of a user and of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) uid: u32,
@@ -140,12 +140,12 @@ impl PendingCalls {
         let mut calls = self.calls();
         let Some((sender, _)) = calls.waiting.as_mut().and_then(|waiting| waiting.remove(&xid)) else { return false };
         calls.answered = calls.answered.wrapping_add(1);
-        // Its caller may have given up.
+        // The caller may have been dropped.
         let _ = sender.send(record);
         true
     }
 
-    /// Nobody waits from here on.
+    /// From here on no caller waits.
     fn close(&self) {
         self.calls().waiting = None;
     }
@@ -167,12 +167,12 @@ impl Connection {
         Self { credential: caller.credential(), patience, window, outgoing, pending, tasks }
     }
 
-    /// Makes a call and gives what the procedure answered.
+    /// Makes a call and returns the procedure's result.
     pub(super) async fn call(&self, call: &Call) -> std::result::Result<Decoder, Failure> {
         let closed = || {
             Failure::Lost(
                 Error::unavailable("the NFS server closed the connection")
-                    .hint("see whether the server runs, and what its log says"),
+                    .hint("check that the server is running, and its log"),
             )
         };
         let permit = self.place().await?.ok_or_else(closed)?;
@@ -183,8 +183,8 @@ impl Connection {
         }
     }
 
-    /// A place in the window: waited for as long as the server answers anything. Many callers and a slow server are no
-    /// reason to give up.
+    /// A slot in the window: waited for while the server answers any call. Many callers and a slow server are not an
+    /// error.
     async fn place(&self) -> std::result::Result<Option<OwnedSemaphorePermit>, Failure> {
         let mut acquiring = std::pin::pin!(Arc::clone(&self.window).acquire_owned());
         loop {
@@ -201,7 +201,7 @@ impl Connection {
         self.close();
         Failure::Silent(
             Error::unavailable(format!("the NFS server has not answered for {:?}", self.patience))
-                .hint("see whether the server hangs, and whether a firewall drops what it sends"),
+                .hint("check that the server responds and that no firewall drops its packets"),
         )
     }
 
@@ -238,7 +238,7 @@ impl Connection {
         self.pending.calls().waiting.is_none()
     }
 
-    /// Ends it: whoever waits is told, and nobody can call any more.
+    /// Closes the connection: waiting calls fail, and so do later ones.
     pub(super) fn close(&self) {
         self.pending.close();
         for task in &self.tasks {
@@ -291,7 +291,7 @@ async fn record(stream: &mut OwnedReadHalf) -> Option<Bytes> {
     None
 }
 
-/// What stands in a reply behind the words of the call itself.
+/// Decodes the reply behind the header of the call.
 fn opened(record: Bytes) -> Result<Decoder> {
     const REPLY: u32 = 1;
     let mut reply = Decoder::new(record);
@@ -302,9 +302,9 @@ fn opened(record: Bytes) -> Result<Decoder> {
     if denied != 0 {
         let authentication = reply.u32()? == 1;
         return Err(match authentication {
-            true => Error::denied(format!("the NFS server refuses our credentials (auth_stat {})", reply.u32()?))
-                .hint("the export has to allow AUTH_SYS (`sec=sys`) for this machine"),
-            false => Error::unsupported("the NFS server speaks another version of RPC"),
+            true => Error::denied(format!("the NFS server rejected the credentials (auth_stat {})", reply.u32()?))
+                .hint("allow AUTH_SYS (`sec=sys`) on the export for this machine"),
+            false => Error::unsupported("the NFS server uses another version of RPC"),
         });
     }
     let _flavor = reply.u32()?;
@@ -312,9 +312,9 @@ fn opened(record: Bytes) -> Result<Decoder> {
     match reply.u32()? {
         0 => Ok(reply),
         1 | 2 => Err(Error::unsupported("the server does not offer version 3 of NFS or of its mount protocol")
-            .hint("see `port` in the URL and `mount_port`, and whether the server serves NFSv3 over TCP")),
-        3 => Err(Error::unsupported("the NFS server does not know a procedure of NFSv3")),
-        4 => Err(Error::other("the NFS server did not understand a call")),
-        _ => Err(Error::unavailable("the NFS server had a failure of its own")),
+            .hint("check the port in the URL and `mount_port`, and that the server serves NFSv3 over TCP")),
+        3 => Err(Error::unsupported("the NFS server does not support a procedure of NFSv3")),
+        4 => Err(Error::other("the NFS server could not decode a call")),
+        _ => Err(Error::unavailable("the NFS server reported an internal error")),
     }
 }

@@ -1,11 +1,11 @@
 //! The export as one keeps it: connected when it is first used, connected again when the server was gone.
 //!
-//! NFSv3 has no sessions. A handle stays good over a restart of the server, so a call that a lost connection left
-//! unanswered is simply made again on a new one; what may have been done already (a new name, a link) is told from the
-//! file's number by whoever asked for it. How long that is tried depends on when the server last answered: one that was
-//! there a moment ago is waited for, one that has been gone for the grant's `patience` is not, and neither is one that
-//! takes calls and does not answer, so that the next backend gets its turn soon. However many wait for a connection, one
-//! of them makes it, and if that fails it fails for all.
+//! NFSv3 has no sessions. A handle stays valid over a server restart, so a call that a lost connection left
+//! unanswered is repeated on a new one; callers detect by the file's number that it was already executed (a new
+//! name, a link). How long that is tried depends on when the server last answered: the host waits for one that was
+//! there a moment ago, not for one that has been gone for the grant's `patience`, nor for one that
+//! accepts calls without answering, so that the next backend can serve soon. Concurrent callers share one attempt
+//! to connect; if it fails, it fails for all.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ const MOUNT: (u32, u32) = (100_005, 3);
 /// Where port mappers listen.
 const PORT_MAPPER_PORT: u16 = 111;
 
-/// The least and the usual bytes of a READ or WRITE, where a server says something else, or nothing.
+/// The minimum and the default size of a READ or WRITE in bytes, if a server reports another, or none.
 const LEAST_DATA: u32 = 4 << 10;
 const USUAL_DATA: u32 = 32 << 10;
 
@@ -52,7 +52,7 @@ struct Link {
     failed: Option<(Instant, Failure)>,
 }
 
-/// A connection to the export, and what the server said about it.
+/// A connection to the export, and the server's parameters.
 #[derive(Debug)]
 pub(super) struct Mounted {
     connection: Connection,
@@ -64,7 +64,7 @@ pub(super) struct Mounted {
     pub(super) write: u32,
 }
 
-/// What somebody who waits for the server has seen of it.
+/// A waiting caller's view of the server.
 #[derive(Debug, Default)]
 struct Waiting {
     /// When it was first gone.
@@ -102,7 +102,7 @@ impl Session {
         &self.grant
     }
 
-    /// Makes a call of NFS, again if need be, and gives what stands behind the status of a success.
+    /// Makes an NFS call, repeating it if necessary, and returns the result behind the status of a success.
     pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
         let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data };
         let mut waiting = Waiting::default();
@@ -120,7 +120,7 @@ impl Session {
                     Err(Failure::Refused(error) | Failure::Silent(error)) => return Err(error.into()),
                     Err(Failure::Lost(error)) => {
                         self.forget(&mounted).await;
-                        // Servers close connections that are idle: that one has ended says nothing of a new one.
+                        // Servers close idle connections: a closed one says nothing about a new one.
                         if !std::mem::replace(&mut waiting.cut, true) {
                             continue;
                         }
@@ -147,12 +147,12 @@ impl Session {
         }
     }
 
-    /// Waits before another try, or says that there is none.
+    /// Waits before another try, or returns the error if there is none.
     async fn wait(&self, waiting: &mut Waiting, why: Fault) -> Result<(), Fault> {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |since: Instant| self.platform.since(since) > self.grant.patience;
         let hopeless = match why {
-            // A server that is busy answers: then the pause says how long it has been asked.
+            // A busy server answers: then the pause measures how long it has been busy.
             Fault::Status(_) => waiting.pause() >= PAUSES[1],
             // It may answer others all the time and never this call.
             Fault::Failed(_) => {
@@ -192,7 +192,7 @@ impl Session {
         }
     }
 
-    /// Does without a connection from here on, and without what was known through it.
+    /// Drops the connection and everything known through it.
     pub(super) async fn forget(&self, mounted: &Arc<Mounted>) {
         mounted.connection.close();
         let mut link = self.link.lock().await;
@@ -225,16 +225,15 @@ impl Session {
         self.root_of(&mut reply).map_err(Failure::Refused)
     }
 
-    /// What the server says to a mount. It never means "there is no such file", which some take for success.
+    /// The error of a mount. Never `not-found`, which some callers treat as success.
     fn root_of(&self, reply: &mut Decoder) -> Result<Handle> {
         let NfsGrant { host, export, .. } = &self.grant;
         let error = match reply.u32()? {
             0 => return handle(reply),
-            1 | 13 => Error::denied(format!("the NFS server does not let us mount `{export}`")),
+            1 | 13 => Error::denied(format!("the NFS server denied mounting `{export}`")),
             status => Error::unavailable(format!("the NFS server does not export `{export}` (mount status {status})")),
         };
-        Err(error
-            .hint(format!("see what {host} exports, and to whom (`showmount -e {host}`), and whether it serves NFSv3")))
+        Err(error.hint(format!("check the exports of {host} (`showmount -e {host}`), and that it serves NFSv3")))
     }
 
     async fn ask_for_port(&self, (program, version): (u32, u32)) -> std::result::Result<u16, Failure> {
@@ -250,14 +249,14 @@ impl Session {
         let call = Call { program, version, procedure: GETPORT, head: head.0.into(), data: Vec::new() };
         let port = connection.call(&call).await?.u32().map_err(Failure::Refused)?;
         u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
-            Failure::Lost(Error::unavailable("the port mapper knows no mount protocol over TCP").hint(hint))
+            Failure::Lost(Error::unavailable("the port mapper has no mount protocol over TCP").hint(hint))
         })
     }
 
     async fn connect(&self, port: u16) -> std::result::Result<Connection, Failure> {
         let shown = format!("{}:{port}", self.grant.host);
         let connecting = async {
-            let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+            let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name does not resolve");
             for address in tokio::net::lookup_host((self.grant.host.as_str(), port)).await? {
                 match dial(address, &self.platform).await {
                     Ok(stream) => return Ok(stream),
@@ -274,7 +273,7 @@ impl Session {
             Ok(stream) => Ok(Connection::new(stream, &self.caller, self.grant.stall_timeout, &self.platform)),
             Err(why) => Err(Failure::Lost(
                 Error::unavailable(format!("cannot connect to the NFS server {shown}: {why}"))
-                    .hint("see whether it runs and whether the ports in the configuration are its own"),
+                    .hint("check that it is running and that the configured ports are correct"),
             )),
         }
     }
@@ -312,7 +311,7 @@ async fn dial(address: SocketAddr, platform: &Platform) -> std::io::Result<TcpSt
 fn sizes(reply: &mut Decoder) -> Result<(u32, u32)> {
     match reply.u32()? {
         0 => {}
-        status => return Err(Status(status).error("asking for the server's limits")),
+        status => return Err(Status(status).error("querying the server's limits")),
     }
     super::calls::attributes_after(reply)?;
     let (read_max, _read_preferred, _) = (reply.u32()?, reply.u32()?, reply.u32()?);

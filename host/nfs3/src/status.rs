@@ -1,4 +1,4 @@
-//! What an NFSv3 server says when it does not do something (`nfsstat3`, RFC 1813), and what that means to a caller.
+//! Error statuses of NFSv3 (`nfsstat3`, RFC 1813), and their kinds of errors.
 
 use tidelock_types::Error;
 
@@ -16,58 +16,58 @@ impl Status {
     pub(super) const NOTSUPP: Self = Self(10004);
     pub(super) const JUKEBOX: Self = Self(10008);
 
-    /// Whether a handle is no longer good, so that looking the name up again may help.
+    /// Returns whether a handle is no longer valid, so that another lookup may help.
     pub(super) fn is_stale(self) -> bool {
         self == Self::STALE || self == Self::BADHANDLE
     }
 
     fn words(self) -> &'static str {
         match self.0 {
-            1 => "only the owner may do that",
+            1 => "not the owner",
             2 => "no such file or directory",
             5 => "input/output error on the server",
             6 | 19 => "no such device on the server",
             13 => "permission denied",
-            17 => "it exists already",
-            18 => "it lies on another file system of the server",
+            17 => "already exists",
+            18 => "it is on another file system of the server",
             20 => "not a directory",
             21 => "is a directory",
-            22 => "the server calls it an invalid argument",
+            22 => "invalid argument on the server",
             27 => "the file is too large for the server",
             28 => "no space left on the server",
             30 => "the export is read-only",
             31 => "too many hard links",
             63 => "the name is too long for the server",
             66 => "the directory is not empty",
-            69 => "the quota on the server is used up",
-            70 | 10001 => "it was removed or replaced on the server meanwhile",
-            10003 => "the directory changes too fast to be listed",
+            69 => "the quota on the server is exceeded",
+            70 | 10001 => "it was removed or replaced on the server",
+            10003 => "the directory changes too fast to list",
             10004 => "the server does not support that",
-            10006 => "the server had a failure of its own",
-            10008 => "the server is busy fetching it",
-            _ => "the server gave a status that NFSv3 does not have",
+            10006 => "internal error on the server",
+            10008 => "the server is busy fetching the file",
+            _ => "unknown NFS status",
         }
     }
 
-    /// The error of this status; `what` says of which file or what was being done.
+    /// Returns the error of this status; `what` names the file or the operation.
     pub(super) fn error(self, what: impl std::fmt::Display) -> Error {
         let text = format!("{what}: {} (NFS status {})", self.words(), self.0);
         match self.0 {
             2 => Error::not_found(text),
             1 | 13 => Error::denied(text)
-                .hint("see what the export allows this user (`?uid=…&gid=…` in the URL) and this machine"),
-            30 => Error::denied(text).hint("export it for writing"),
+                .hint("check the permissions of the export for this user (`?uid=…&gid=…` in the URL) and this machine"),
+            30 => Error::denied(text).hint("export it read-write"),
             17 => Error::conflict(text),
             18 | 20 | 21 | 22 | 63 | 66 => Error::invalid(text),
             10004 => Error::unsupported(text),
-            27 | 28 | 69 => Error::unavailable(text).hint("free some space there, or configure another place"),
+            27 | 28 | 69 => Error::unavailable(text).hint("free some space, or configure another location"),
             70 | 10001 => Error::unavailable(text).hint("try again"),
             _ => Error::unavailable(text),
         }
     }
 }
 
-/// Why an operation of NFS failed: the server said so, or nothing could be said.
+/// The reason why an operation failed: a status of the server, or no reply.
 #[derive(Debug)]
 pub(super) enum Fault {
     Status(Status),
@@ -75,7 +75,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The error; `what` as for [`Status::error`].
+    /// Returns the error; `what` as for [`Status::error`].
     pub(super) fn of(self, what: impl std::fmt::Display) -> Error {
         match self {
             Self::Status(status) => status.error(what),

@@ -1,12 +1,12 @@
-//! Temporary files on a server, and how a leftover is told from one that is being written.
+//! Temporary files on a server, and distinguishing leftovers from those in use.
 //!
-//! There is no lock that goes with its holder in NFSv3 alone. Instead a temporary file has a *lease*: whoever writes to
-//! it, or touches it each [`HEARTBEAT`], renews the time that the server keeps of its last change, and a collector takes only
-//! what has not changed for the whole lease, by the server's own clock. A writer that was cut off for longer finds that
-//! its file is gone, and fails; no reader can be harmed, since only a whole file gets a name.
+//! NFSv3 alone has no lock that ends with its holder. Instead a temporary file has a *lease*: a writer that writes to
+//! it, or touches it each [`HEARTBEAT`], renews the server's time of its last change, and gc removes only
+//! files that have not changed for the whole lease, by the server's own clock. A writer that was disconnected for longer
+//! finds its file gone, and fails; readers are unaffected, since only a complete file gets a name.
 //!
-//! A file that is about to be replaced gets a second name here first. Without any name a server forgets it, and whoever
-//! reads it would be cut off in the middle; so readers have the lease's time to come to the end of it.
+//! A file that is about to be replaced gets a second name here first. Without any name a server deletes it, and reads of
+//! it would fail; so readers have the lease's time to finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) struct Temporary {
     pub(super) file: Handle,
 }
 
-/// The name of a temporary file that may be there. Dropping it removes what has it, unless that is dealt with.
+/// The name of a temporary file that may exist. Dropping it removes the file, unless that was done.
 struct Place {
     session: Arc<Session>,
     home: Handle,
@@ -50,7 +50,7 @@ impl Temporary {
                 Ok(file) => return Ok(Self { at, file }),
                 // Made by the same call, whose reply was lost.
                 Err(fault) if fault.is(Status::EXIST) => {}
-                // The directory was removed by somebody.
+                // The directory was removed by another process.
                 Err(fault) if fault.is(Status::NOENT) || fault.is_stale() => at.done = true,
                 Err(fault) => {
                     at.done = matches!(fault, Fault::Status(_));
@@ -58,16 +58,16 @@ impl Temporary {
                 }
             }
         }
-        Err(Error::unavailable("every new temporary file was taken by somebody else")
-            .hint("see what else writes to `.tmp` on the export"))
+        Err(Error::unavailable("every new temporary file was taken by another process")
+            .hint("check which other program writes to `.tmp` on the export"))
     }
 
-    /// Says that its writer lives.
+    /// Renews the lease.
     pub(super) async fn renew(&self) -> Result<()> {
         self.at.session.touch(&self.file).await.map_err(|fault| fault.of("keeping a temporary file"))
     }
 
-    /// Gives the file its name: atomically, and in place of what had the name unless `if_absent`.
+    /// Renames the file: atomically, and replacing an existing one unless `if_absent`.
     ///
     /// # Errors
     /// `conflict` if the name is taken and `if_absent`; `invalid` if it is a directory's; `unavailable` if the file does
@@ -76,10 +76,7 @@ impl Temporary {
         let session = Arc::clone(&self.at.session);
         let of_file = session.attributes(&self.file).await.map_err(|fault| fault.of("a temporary file"))?;
         if of_file.size != size {
-            return Err(Error::unavailable(format!(
-                "the server keeps {} bytes of {size} that were written",
-                of_file.size
-            )));
+            return Err(Error::unavailable(format!("the server kept {} of {size} bytes written", of_file.size)));
         }
         let (parent, name) = split(path);
         let directory = session.made_directory(parent).await?;
@@ -107,13 +104,12 @@ impl Temporary {
             return Ok(());
         }
         Err(match named {
-            Err(fault) if if_absent && fault.is(Status::EXIST) => Error::conflict(format!("`{path}` exists already")),
+            Err(fault) if if_absent && fault.is(Status::EXIST) => Error::conflict(format!("`{path}` already exists")),
             Err(fault) if if_absent && fault.is(Status::NOTSUPP) => Error::unsupported(format!(
-                "naming `{path}`: the server knows no hard links, without which no name is taken only if it is free"
+                "naming `{path}`: the server does not support hard links, which `if-absent` needs"
             )),
             Err(fault) if fault.is(Status::NOENT) => {
-                Error::unavailable(format!("naming `{path}`: the temporary file was removed meanwhile"))
-                    .hint("try again")
+                Error::unavailable(format!("naming `{path}`: the temporary file was removed")).hint("try again")
             }
             Err(fault) => fault.of(format!("naming `{path}`")),
             Ok(()) => Error::other(format!("naming `{path}`")),
@@ -127,7 +123,7 @@ impl Temporary {
         self.at.done = true;
     }
 
-    /// Lets those who read the file that is replaced come to its end. A server without hard links cannot.
+    /// Keeps a file that is replaced for its readers. Not possible without hard links.
     async fn keep_readable(&self, path: &str) -> Result<()> {
         if let Some((old, found)) = self.at.session.named(path).await?
             && found.kind == Kind::File
@@ -151,7 +147,7 @@ impl Drop for Place {
     }
 }
 
-/// Removes what has not changed for the lease, and gives the number.
+/// Removes files that have not changed for the lease, and returns their number.
 pub(super) async fn gc(session: &Arc<Session>) -> Result<u64> {
     // The server's clock counts, and a new file shows it.
     let clock = Temporary::create(session).await?;
@@ -161,12 +157,12 @@ pub(super) async fn gc(session: &Arc<Session>) -> Result<u64> {
 }
 
 async fn gc_by(session: &Session, clock: &Temporary) -> Result<u64> {
-    let failed = |fault: Fault| fault.of("collecting in `.tmp`");
+    let failed = |fault: Fault| fault.of("cleaning up `.tmp`");
     let now = u64::from(session.attributes(&clock.file).await.map_err(failed)?.changed);
     let mut names = Vec::new();
     session
         .each_name(&clock.at.home, |name| {
-            // What is more is for the next time.
+            // The others are left to the next run.
             if names.len() < 10_000 {
                 names.push(name.to_owned());
             }

@@ -1,8 +1,8 @@
 //! Names below the export: looked up part by part from its root, and never through a symbolic link.
 //!
-//! `..` is never sent, and a symbolic link is an error where a local directory would follow one that stays inside: what a
-//! link means is for the client to decide in NFS, and following none is the answer that cannot lead out. No handle but
-//! the root's is kept between operations, so nothing here can be out of date for longer than one.
+//! `..` is never sent, and a symbolic link is an error where a local directory would follow one that stays inside: in
+//! NFS the client interprets links, and following none cannot lead out of the export. No handle but
+//! the root's is kept between operations, so nothing here can be stale for longer than one.
 
 use std::collections::BTreeSet;
 
@@ -81,7 +81,7 @@ impl Session {
         Ok(directory)
     }
 
-    /// What has the name of a checked path, itself rather than what it leads to, if anything has.
+    /// Returns the entry at a checked path, without following links, if there is one.
     pub(super) async fn named(&self, path: &str) -> Result<Option<(Handle, Attributes)>> {
         let (parent, name) = split(path);
         for _ in 0..TRIES {
@@ -208,7 +208,7 @@ impl Session {
     }
 }
 
-/// What is known of a file, in the words of the capability.
+/// Returns the metadata of a file in the capability's type.
 pub(super) fn info(found: &Attributes) -> FileInfo {
     FileInfo { size: found.size, modified: Some(u64::from(found.modified)) }
 }
@@ -217,12 +217,12 @@ fn no_links(path: &str) -> Error {
     Error::denied(format!("`{path}` is a symbolic link, and links are not followed on an NFS export"))
 }
 
-/// A server may list what it likes: a name that is none is not there.
+/// Entries of a listing are untrusted: invalid names are skipped.
 fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= LONGEST_NAME && !name.contains(['/', '\0'])
 }
 
-/// The course of a listing. A server says by a cookie where it goes on, and one that goes in a circle, or on and on, would
+/// The progress of a listing. A server continues at a cookie, and a cyclic or endless listing would
 /// be followed for ever.
 #[derive(Debug, Default)]
 struct Course {
@@ -235,10 +235,10 @@ struct Course {
 impl Course {
     fn goes_on_at(&mut self, cookie: u64) -> Result<()> {
         self.replies += 1;
-        // At the beginning the mark is the cookie 0, which is the directory's own beginning.
+        // The first cursor is the cookie 0, the start of the directory.
         if cookie == self.mark || self.replies > MAX_REPLIES {
-            return Err(Error::unavailable("the NFS server's listing of a directory does not end")
-                .hint("see whether the server's file system is sound"));
+            return Err(Error::unavailable("the NFS server's listing of a directory is endless")
+                .hint("check the server's file system"));
         }
         if self.replies.is_power_of_two() {
             self.mark = cookie;

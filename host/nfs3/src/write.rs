@@ -1,9 +1,9 @@
 //! Writing: temporary file, bytes, COMMIT, name.
 //!
-//! The bytes go in batches. The pieces of a batch are sent unstable, several at once, and committed together. A server
-//! that may have lost them (it restarted) says so by another verifier, and then the batch, which is still in memory, is
-//! written again. The next batch is gathered meanwhile: two are in memory, and a slow server holds the source back. What
-//! fits into one piece is sent so that it is durable when the server answers, without a COMMIT.
+//! Bytes are written in batches. The pieces of a batch are sent unstable, several at once, and committed together. A
+//! server that may have lost them (it restarted) returns another verifier, and then the batch, which is still in memory,
+//! is written again. The next batch is gathered meanwhile: two are in memory, and a slow server throttles the source. A
+//! file of one piece is written stable, without a COMMIT.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use tidelock_types::{Body, Error, Result};
 
 /// Bytes that are committed together.
 const BATCH: u64 = 8 << 20;
-/// Pieces of a batch that are under way at once.
+/// Concurrent pieces of a batch.
 const AT_ONCE: usize = 4;
-/// How often a batch is written before it is said that the server forgets.
+/// Maximum number of writes of a batch.
 const ATTEMPTS: usize = 5;
 
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
@@ -38,11 +38,11 @@ pub(super) async fn write(session: &Arc<Session>, path: &str, data: Body, option
     }
 }
 
-/// What can be known to fail is refused before any byte is taken. It is decided anew when the file gets its name.
+/// Fails early for errors that are known before any byte is read. The decision is made again when the file is renamed.
 async fn refuse_early(session: &Session, path: &str, options: WriteOptions) -> Result<()> {
     match session.named(path).await? {
         Some((_, found)) if found.kind == Kind::Directory => Err(Error::invalid(format!("`{path}` is a directory"))),
-        Some(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        Some(_) if options.if_absent => Err(Error::conflict(format!("`{path}` already exists"))),
         _ => Ok(()),
     }
 }
@@ -89,12 +89,12 @@ async fn durably(session: &Session, file: &Handle, offset: u64, batch: &Gathered
         if written.iter().all(|pledge| pledge.durable || pledge.verifier == Some(verifier)) {
             return Ok(());
         }
-        tracing::debug!(offset, "the NFS server restarted before it made a batch durable; writing it again");
+        tracing::debug!(offset, "the NFS server restarted before committing a batch; writing it again");
     }
-    Err(Error::unavailable("the NFS server restarts again and again before it makes durable what it was sent"))
+    Err(Error::unavailable("the NFS server keeps restarting before it commits"))
 }
 
-/// What a server has promised of a piece.
+/// The server's promise about a piece.
 struct Pledge {
     durable: bool,
     /// `None` if it restarted between two parts of the piece.
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Pieces have their places, fit, and together are what went in; whatever part of one is taken away, the rest stays.
+        /// Pieces have their offsets, fit, and together are the input; removing a part of one keeps the rest.
         #[test]
         fn nothing_is_lost(lens in proptest::collection::vec(0usize..50, 0..9), most in 1usize..40, taken in 0usize..40) {
             let mut counter = 0u8;

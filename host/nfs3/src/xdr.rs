@@ -1,7 +1,7 @@
 //! The encoding of NFS (XDR, RFC 4506): big-endian words, and bytes with their length, filled up to words.
 //!
-//! A [`Decoder`] reads one record that lies in memory already. It takes slices of it and never room for a length that a
-//! server merely claims, so a reply costs what was received and not what it says.
+//! A [`Decoder`] reads one record in memory. It takes slices of it and never allocates for a claimed length, so the cost
+//! of a reply depends on the bytes received.
 
 use bytes::{Buf, Bytes};
 
@@ -37,7 +37,7 @@ pub(super) fn padding(len: usize) -> usize {
     len.wrapping_neg() & 3
 }
 
-/// Reads values one behind the other. Every method fails with `unavailable` when the record does not hold what is asked.
+/// Reads values in order. Every method fails with `unavailable` if the record is too short.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder(Bytes);
 
@@ -73,7 +73,7 @@ impl Decoder {
         Ok(bytes)
     }
 
-    /// So many bytes.
+    /// Takes `len` bytes.
     pub(super) fn take(&mut self, len: usize) -> Result<Bytes> {
         if len > self.0.len() {
             return Err(malformed());
@@ -82,10 +82,9 @@ impl Decoder {
     }
 }
 
-/// What is said of a reply that is none.
+/// Returns the error of a malformed reply.
 pub(super) fn malformed() -> Error {
-    Error::unavailable("the NFS server sent a reply that makes no sense")
-        .hint("see whether the port is that of an NFSv3 server")
+    Error::unavailable("the NFS server sent a malformed reply").hint("check that the port belongs to an NFSv3 server")
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A loaded adapter: a component whose imports, exports and settings have been checked, ready to run operations.
 //!
-//! Every operation gets a fresh instance and a store of its own, and both are thrown away afterwards, whatever happened:
-//! nothing that a guest keeps, breaks or leaks outlives its operation. A watch beside the guest ends it when it stalls
-//! or runs past its deadline. Dropping the future of an operation drops the instance, at whatever point it was.
+//! Every operation gets a fresh instance and its own store, and both are dropped afterwards, whatever happened:
+//! nothing that a guest keeps, breaks or leaks outlives its operation. A watchdog beside the guest ends it when it stalls
+//! or exceeds its deadline. Dropping the future of an operation drops the instance, at any point.
 //!
-//! `retrieve` runs as a task of its own, since its bytes outlive its answer; the task ends when the body is dropped.
+//! `retrieve` runs as a separate task, since its bytes outlive its answer; the task ends when the body is dropped.
 
 mod load;
 
@@ -35,18 +35,18 @@ use tidelock_types::{
     Limits, ObjectId, ObjectStat, Receipt, Result, SettingValue, StoreHint,
 };
 
-/// What a backend brings to its adapter, whatever generation of it.
+/// Everything that a backend gives its adapter, for any generation of it.
 #[derive(Clone)]
 pub struct BackendSpec {
     /// The backend's name.
     pub name: String,
-    /// What its adapter may use.
+    /// The capabilities of its adapter.
     pub capabilities: Capabilities,
     /// The adapter's settings.
     pub settings: BTreeMap<String, SettingValue>,
-    /// What one operation may take.
+    /// The limits of one operation.
     pub limits: Limits,
-    /// What is demanded of its components.
+    /// The requirements for its components.
     pub trust: Trust,
 }
 
@@ -63,7 +63,7 @@ pub struct Adapter {
     in_flight: Arc<Semaphore>,
 }
 
-/// One operation under way: a store, an instance, and its places in the queues.
+/// One operation in progress: a store, an instance, and its slots in the queues.
 struct Running {
     store: Store<OperationState>,
     instance: Instance,
@@ -73,12 +73,12 @@ struct Running {
 }
 
 impl Adapter {
-    /// What the adapter says of itself.
+    /// Returns the adapter's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// What it declares that it needs, if it carries a manifest.
+    /// Returns its manifest, if it has one.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
     }
@@ -106,12 +106,12 @@ impl Adapter {
     /// Stores bytes as a new object. If their source fails, so does this, with the source's error, and nothing is stored.
     ///
     /// # Errors
-    /// Whatever the backend says; the adapter's limits, traps and deadlines.
+    /// Errors of the backend; the adapter's limits, traps and deadlines.
     pub async fn store(&self, data: Body, hint: StoreHint) -> Result<Receipt> {
         self.take_in("store", None, data, hint).await
     }
 
-    /// Stores bytes as a new object that records `base` as what it changes.
+    /// Stores bytes as a new object that records `base` as its base.
     ///
     /// # Errors
     /// `not-found` if there is no such base; otherwise as [`Self::store`].
@@ -145,15 +145,13 @@ impl Adapter {
         if !watch.drained() {
             let seen = watch.seen();
             return Err(self.place(
-                Error::corrupt(format!(
-                    "the adapter says that it has stored everything, but it took only {seen} bytes"
-                )),
+                Error::corrupt(format!("the adapter reports a complete store, but read only {seen} bytes")),
                 operation,
             ));
         }
         if receipt.size != watch.seen() {
             let (said, given) = (receipt.size, watch.seen());
-            let what = format!("the adapter says that it has stored {said} bytes, but it was given {given}");
+            let what = format!("the adapter reports {said} bytes stored, but was given {given}");
             return Err(self.place(Error::corrupt(what), operation));
         }
         Ok(receipt)
@@ -177,12 +175,12 @@ impl Adapter {
             Ok(body) => Ok(self.until_ended(body, ended, task)),
             Err(_) => match ended.await {
                 Ok(Err(error)) => Err(error),
-                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cut short"), "retrieve")),
+                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cancelled"), "retrieve")),
             },
         }
     }
 
-    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one.
+    /// Runs the guest until its part of a retrieve is over. The answer is sent as soon as there is one.
     async fn retrieve_task(
         &self,
         id: &ObjectId,
@@ -204,20 +202,20 @@ impl Adapter {
         self.conclude("retrieve", &running, outcome)
     }
 
-    /// A body that is whole only if its task ended well, and that ends the task when it is dropped. Where the bytes broke
-    /// off because the task ended, the task's error is what counts.
+    /// A body that is complete only if its task ended without an error, and that ends the task when it is dropped. If the
+    /// bytes ended early because the task ended, the task's error takes precedence.
     fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
         let size = body.remaining();
         let backend = self.environment.backend.clone();
         let place = move |error: Error| error.on_backend(&backend).during("retrieve");
-        let cut = || Error::new(ErrorKind::Trapped, "the operation was cut short");
+        let cut = || Error::new(ErrorKind::Trapped, "the operation was cancelled");
         let state = Some((body, ended, task, place));
         let chunks = futures::stream::unfold(state, move |state| async move {
             let (mut body, ended, task, place) = state?;
             match body.next().await {
                 Some(Ok(chunk)) => Some((Ok(chunk), Some((body, ended, task, place)))),
                 Some(Err(error)) if *error.kind() != ErrorKind::Cancelled => Some((Err(place(error)), None)),
-                // The bytes are over, well or because the guest is no more: the task knows.
+                // The bytes have ended, completely or because the guest was dropped: the task has the result.
                 last => {
                     let end = match (ended.await, last) {
                         (Ok(Err(error)), _) => error,
@@ -255,7 +253,7 @@ impl Adapter {
         }
     }
 
-    /// What an operation came to: `Err` of the watch, of the guest's world, or its answer.
+    /// The outcome of an operation: `Err` of the watchdog, of the guest's store, or its answer.
     fn conclude<T>(
         &self,
         operation: &'static str,
@@ -275,7 +273,7 @@ impl Adapter {
     }
 }
 
-/// The operations that take and give no bytes: all alike.
+/// The operations without bytes.
 macro_rules! simple_operations {
     ($($(#[$doc:meta])* $name:ident($operation:literal $(, $argument:ident: $type:ty)*) -> $answer:ty;)*) => {
         impl Adapter {
@@ -292,7 +290,7 @@ macro_rules! simple_operations {
 }
 
 simple_operations! {
-    /// What the backend says about an object.
+    /// Returns the backend's metadata of an object.
     ///
     /// # Errors
     /// `not-found`; otherwise as [`Adapter::store`].
@@ -307,7 +305,7 @@ simple_operations! {
     /// # Errors
     /// As [`Adapter::store`].
     probe("probe") -> Health;
-    /// Asks that an object become readable for so many days.
+    /// Requests that an object become readable for the given days.
     ///
     /// # Errors
     /// `unsupported` if the adapter does not export `archive`; otherwise as [`Adapter::store`].
@@ -332,7 +330,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Why a guest ended, having told the log all of it.
+/// Returns the reason why a guest ended, after logging the details.
 fn failure(store: &Store<OperationState>, error: wasmtime::Error) -> Error {
     let environment = &store.data().environment;
     tracing::debug!(target: "tidelock::adapter", backend = %environment.backend, "{error:?}");

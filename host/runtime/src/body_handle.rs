@@ -1,15 +1,15 @@
 //! Bytes that the host holds for a guest of synchronous functions: the resource `body` of `tidelock:storage/bodies`.
 //!
-//! Such a guest cannot hand on a stream. It has a handle instead, reads through it in chunks or gives it back whole, and
-//! given back it is the host's own body again ([`BodyHandle::into_body`]): its bytes do not enter guest memory.
+//! Such a guest cannot pass on a stream. It has a handle instead, and reads through it in chunks or passes it on whole:
+//! then it is the host's own body again ([`BodyHandle::into_body`]), and its bytes do not enter guest memory.
 //!
 //! **Bounds.** A guest that puts bytes into the host has it hold memory, so these count as the guest's own (`memory`),
 //! and every piece of every body counts as a handle (`handles`), also when pieces have been put together: else a body
 //! of a million empty pieces would cost nothing. Pieces lie in one flat list, since a body of bodies of bodies would
 //! recurse as deep as a guest likes. A chunk is copied into the guest once, at most [`CHUNK`] bytes at a time.
 //!
-//! **Ends.** A body that broke off gives its error again and again. A guest that reads on past it never sees an end, and
-//! one that hands it on hands the error on.
+//! **Ends.** A body that ended with an error returns it on every further read. A guest that reads past it never sees an
+//! end, and passing it on passes the error on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,14 +42,14 @@ impl BodyCharges {
     }
 }
 
-/// One piece among the charges; taken back when it is dropped.
+/// The charge of one piece; refunded when it is dropped.
 pub(super) struct Charge {
     charges: Arc<BodyCharges>,
     bytes: u64,
 }
 
 impl Charge {
-    /// A piece with so many bytes of the guest's own.
+    /// A piece with the guest's own bytes.
     pub(super) fn new(charges: &Arc<BodyCharges>, bytes: u64) -> Self {
         charges.pieces.fetch_add(1, Ordering::Relaxed);
         charges.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -64,7 +64,7 @@ impl Drop for Charge {
     }
 }
 
-/// Where bytes come from, and so what reading them counts as.
+/// The source of bytes, which decides how reading them is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The object that is being stored.
@@ -77,7 +77,7 @@ pub(super) enum Origin {
 
 struct Piece {
     body: Body,
-    /// What is left of a chunk that was larger than what the guest asked for.
+    /// The rest of a chunk that was larger than the requested length.
     rest: Bytes,
     origin: Origin,
     _charge: Charge,
@@ -96,7 +96,7 @@ impl Piece {
 /// A body that the host holds for a guest.
 pub struct BodyHandle {
     pieces: VecDeque<Piece>,
-    /// What it broke off with.
+    /// The error with which it ended.
     broken: Option<Error>,
 }
 
@@ -106,7 +106,7 @@ impl BodyHandle {
         Self { pieces: [Piece { body, rest: Bytes::new(), origin, _charge: charge }].into(), broken: None }
     }
 
-    /// Several, one after the other. What follows one that broke off is out of reach, and so is dropped.
+    /// Several bodies in order. Those after a failed one are unreachable, and are dropped.
     pub(super) fn concat(parts: Vec<BodyHandle>) -> Self {
         let mut all = Self { pieces: VecDeque::new(), broken: None };
         for part in parts {
@@ -129,7 +129,7 @@ impl BodyHandle {
     /// The next bytes, at most `most` and at most [`CHUNK`], and where they come from. None only at the end.
     ///
     /// # Errors
-    /// What the body broke off with, each time.
+    /// The error with which the body ended, each time.
     pub(super) async fn read(&mut self, most: usize) -> Result<Option<(Bytes, Origin)>> {
         while let Some(piece) = self.pieces.front_mut() {
             if piece.rest.is_empty() {
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!((all.size(), charges.pieces()), (Some(8), 2));
         assert_eq!(text(&mut all, 100).await.unwrap(), "cdef");
         assert_eq!(all.into_body().collect(100).await.unwrap(), "ghij");
-        assert_eq!(charges.pieces(), 0, "nothing is bodies any more");
+        assert_eq!(charges.pieces(), 0, "nothing is held any more");
     }
 
     #[tokio::test]
@@ -211,7 +211,7 @@ mod tests {
         let mut after = BodyHandle::concat(vec![read, bodies(&charges, vec![bytes("x")], Some(1))]);
         assert_eq!((after.size(), text(&mut after, 1).await.unwrap_err().message()), (None, "gone"));
         assert_eq!(after.into_body().collect(100).await.unwrap_err().message(), "gone");
-        // One that says how long it is and is shorter.
+        // One that is shorter than its announced size.
         let mut short = bodies(&charges, vec![bytes("ab")], Some(3));
         text(&mut short, 100).await.unwrap();
         assert!(text(&mut short, 100).await.is_err() && text(&mut short, 100).await.is_err());

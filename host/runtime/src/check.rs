@@ -1,4 +1,4 @@
-//! What is checked of a component before it may run: what it imports, what it exports, which settings it is given.
+//! Checks of a component before it may run: its imports, exports and settings.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tidelock_types::{Description, Error, Limits, Result, SettingKind, SettingVal
 /// The capabilities that need a grant, as the last part of an import's name. Each has a form in synchronous functions too.
 pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 
-/// What ends the name of an interface of synchronous functions.
+/// The suffix of interfaces of synchronous functions.
 const PLAIN: &str = "-sync";
 
 /// The interfaces that every adapter may import.
@@ -29,8 +29,8 @@ const FREE: &[&str] = &[
     "timer",
 ];
 
-/// Compares what a component imports and exports with what the host offers, the backend grants and, if there is one, the
-/// manifest asks for.
+/// Compares a component's imports and exports with the host's interfaces, the backend's grants and, if there is one, the
+/// manifest's requests.
 pub(super) fn surface(
     imports: &[String],
     exports: &[String],
@@ -39,8 +39,7 @@ pub(super) fn surface(
 ) -> Result<()> {
     if !exports.iter().any(|name| wit::is_adapter_export(name)) {
         let hint = "build it with the SDK, or against the world `storage-adapter` or `storage-adapter-sync` of tidelock:storage@0.1";
-        let what =
-            format!("the component does not export `{}` or its form in synchronous functions", wit::REQUIRED_EXPORT);
+        let what = format!("the component exports neither `{}` nor its synchronous form", wit::REQUIRED_EXPORT);
         return Err(Error::invalid(what).hint(hint));
     }
     let asked = manifest.map(Manifest::grants);
@@ -53,11 +52,11 @@ pub(super) fn surface(
         if let Some(ours) = granted_kind(ours) {
             if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
                 return Err(Error::denied(format!(
-                    "the adapter imports `{ours}`, and its manifest asks for nothing of that kind"
+                    "the adapter imports `{ours}`, but its manifest requests no grant of that kind"
                 ))
-                .hint(format!("its author has to add asks.{ours}.NAME to adapter.toml")));
+                .hint(format!("ask the adapter's author to add asks.{ours}.NAME to adapter.toml")));
             }
-            // What is optional may be missing altogether.
+            // An optional grant may be missing.
             let optional =
                 |asked: &Vec<RequestedGrant<'_>>| asked.iter().all(|grant| grant.kind != ours || grant.optional);
             if asked.as_ref().is_some_and(optional) {
@@ -65,26 +64,26 @@ pub(super) fn surface(
             }
             if !granted.iter().any(|(kind, _)| *kind == ours) {
                 return Err(Error::denied(format!(
-                    "the adapter imports `{ours}`, and nothing of that kind is granted"
+                    "the adapter imports `{ours}`, but no grant of that kind is configured"
                 ))
                 .hint(format!("add `grants.{ours}.NAME` to the backend, or use another adapter")));
             }
         } else if !FREE.contains(&ours) {
-            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not offer"))
-                .hint("an adapter may import tidelock:storage@0.1 and WASI 0.2, nothing else"));
+            return Err(Error::denied(format!("the adapter imports `{import}`, which this host does not provide"))
+                .hint("import only tidelock:storage@0.1 and WASI 0.2"));
         }
     }
     Ok(())
 }
 
-/// Compares what a manifest asks for with what the backend grants.
+/// Compares a manifest's requests with the backend's grants.
 pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
     manifest.check_interface()?;
     for RequestedGrant { kind, name, optional, why } in manifest.grants() {
         if !optional && !granted.contains(&(kind, name.to_owned())) {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             let what = format!(
-                "the adapter `{}` asks for the {kind} grant `{name}`{why}, which it does not have",
+                "the adapter `{}` requests the {kind} grant `{name}`{why}, which it does not have",
                 manifest.name
             );
             return Err(Error::denied(what).hint(format!("add `grants.{kind}.{name}` to the backend's configuration")));
@@ -125,13 +124,13 @@ pub(super) fn limits(most: &EngineOptions, limits: &Limits) -> Result<()> {
     }
     for (name, time) in [("deadline", limits.deadline), ("idle", limits.idle), ("cpu", limits.cpu)] {
         if time.is_zero() {
-            return wrong(format!("limits.{name} is zero: nothing could ever run"));
+            return wrong(format!("limits.{name} must not be zero"));
         }
     }
     Ok(())
 }
 
-/// Compares the settings that were given with those that the adapter declares.
+/// Compares the configured settings with those that the adapter declares.
 pub(super) fn settings(description: &Description, given: &BTreeMap<String, SettingValue>) -> Result<()> {
     for (name, value) in given {
         let Some(spec) = description.settings.iter().find(|spec| spec.name == *name) else {
@@ -148,7 +147,7 @@ pub(super) fn settings(description: &Description, given: &BTreeMap<String, Setti
     }
     match description.settings.iter().find(|spec| spec.required && !given.contains_key(&spec.name)) {
         Some(spec) => Err(Error::invalid(format!(
-            "the adapter `{}` needs settings.{} ({})",
+            "the adapter `{}` requires settings.{} ({})",
             description.name,
             spec.name,
             kind(spec.kind)
@@ -170,14 +169,14 @@ fn unknown(name: &str, description: &Description) -> Error {
     match (nearest, names.is_empty()) {
         (Some((_, near)), _) => error.hint(format!("did you mean `{near}`?")),
         (None, false) => error.hint(format!("it has {}", names.join(", "))),
-        (None, true) => error.hint("it has none at all: remove the key"),
+        (None, true) => error.hint("remove the key: the adapter has no settings"),
     }
 }
 
 fn kind(kind: SettingKind) -> &'static str {
     match kind {
-        SettingKind::Text => "a text",
-        SettingKind::Integer => "a whole number",
+        SettingKind::Text => "a string",
+        SettingKind::Integer => "an integer",
         SettingKind::Boolean => "true or false",
     }
 }
@@ -214,6 +213,6 @@ mod tests {
         let typo = check(&[days.clone(), ("prefxi", SettingValue::Text("a".into()))]).unwrap_err();
         assert_eq!(typo.advice(), Some("did you mean `prefix`?"));
         let wrong = check(&[("days", SettingValue::Text("3".into()))]).unwrap_err();
-        assert!(wrong.to_string().contains("takes a whole number, not a text"));
+        assert!(wrong.to_string().contains("takes an integer, not a string"));
     }
 }

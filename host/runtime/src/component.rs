@@ -1,8 +1,8 @@
-//! A component as it comes in: its bytes, and what others have signed of them.
+//! A component as it is loaded: its bytes, and detached signatures.
 //!
-//! Signatures are detached: they lie beside the file as `FILE.wasm.sig` and travel over HTTP in a header, so that a
-//! component is the same bytes with or without them, and a key can be added or retired without building anything anew.
-//! Whoever puts a component where a host finds it by itself puts the signatures there first.
+//! Signatures are detached: they are beside the file as `FILE.wasm.sig` and are sent over HTTP in a header, so that a
+//! component is the same bytes with or without them, and a key can be added or retired without a new build.
+//! Where a host picks components up automatically, put the signatures there first.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 pub struct Component {
     /// The component, in the binary format.
     pub bytes: Vec<u8>,
-    /// What came with it; may be none, and may be of keys that nobody trusts.
+    /// Its signatures; may be empty, and may be of untrusted keys.
     pub signatures: Vec<Signature>,
 }
 
@@ -41,12 +41,12 @@ impl Component {
     /// Reads a component and, if there is one beside it, its file of signatures.
     ///
     /// # Errors
-    /// As the file system says; `invalid` for what is too large to be one, and for a malformed file of signatures: one
-    /// that cannot be read is not taken for none.
+    /// Errors of the file system; `invalid` for a file that is too large, and for a malformed file of signatures: it
+    /// does not count as having none.
     pub async fn read(path: &Path) -> Result<Self> {
         let bytes = bounded(path, MAX_COMPONENT_BYTES, "it is not an adapter").await?;
         let beside = signatures_beside(path);
-        let signatures = match bounded(&beside, MAX_SIGNATURE_BYTES, "it does not hold signatures").await {
+        let signatures = match bounded(&beside, MAX_SIGNATURE_BYTES, "a signature file is smaller").await {
             Ok(text) => parse_signatures(&text).map_err(|error| {
                 let named = Error::invalid(format!("{}: {}", beside.display(), error.message()));
                 error.advice().map_or_else(|| named.duplicate(), |hint| named.duplicate().hint(hint))

@@ -24,7 +24,7 @@ pub(crate) const INSTANCES: usize = 128;
 /// call itself: not even the largest can take all of them, as long as half of the places are free.
 const STACKS: u32 = 9;
 
-/// What an [`Engine`] is made with.
+/// Options of an [`Engine`].
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// How many operations may run at once, all backends together. Further ones wait.
@@ -49,7 +49,7 @@ pub struct Engine {
     options: EngineOptions,
 }
 
-/// How a component came to be compiled.
+/// Source of a component's compiled code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompiledFrom {
@@ -92,7 +92,7 @@ impl Engine {
     pub fn compile(&self, bytes: &[u8]) -> Result<(Component, CompiledFrom)> {
         if !is_component(bytes) {
             return Err(Error::invalid(what_it_is_instead(bytes))
-                .hint("build it for wasm32-unknown-unknown and make a component of it (docs/write-an-adapter.md)"));
+                .hint("build it for wasm32-unknown-unknown and convert it to a component (docs/write-an-adapter.md)"));
         }
         let cached = self.options.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
         if let Some(component) = cached.as_deref().and_then(|file| self.load_cached(file)) {
@@ -109,7 +109,7 @@ impl Engine {
                 component.serialize().map_err(std::io::Error::other).and_then(|code| write_new(&file, &code))
         {
             // The next start compiles again, nothing else.
-            tracing::warn!(file = %file.display(), %error, "cannot keep compiled code");
+            tracing::warn!(file = %file.display(), %error, "cannot cache compiled code");
         }
         Ok((component, CompiledFrom::Source))
     }
@@ -130,7 +130,7 @@ impl Engine {
         match unsafe { Component::deserialize_file(&self.inner, file) } {
             Ok(component) => Some(component),
             Err(error) => {
-                tracing::warn!(file = %file.display(), error = first_line(&error), "compiled code does not load, compiling again");
+                tracing::warn!(file = %file.display(), error = first_line(&error), "cached code does not load, compiling again");
                 None
             }
         }
@@ -192,14 +192,12 @@ fn config(options: &EngineOptions) -> Config {
 /// Makes a folder that only this user can enter; one that exists is taken if it is ours alone to write.
 fn make_private_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    let what = || format!("the folder for compiled components, {}", dir.display());
+    let what = || format!("the directory of compiled components, {}", dir.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| Error::io(what(), error))?;
     let meta = std::fs::metadata(dir).map_err(|error| Error::io(what(), error))?;
     if meta.mode() & 0o022 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Error::denied(format!("{} can be written by others", what())).hint(format!(
-            "chmod 700 {} and make sure that it is yours: what lies there is run as machine code",
-            dir.display()
-        )));
+        return Err(Error::denied(format!("{} is writable by other users", what()))
+            .hint(format!("chmod 700 {} and own it: its files are run as machine code", dir.display())));
     }
     Ok(())
 }
@@ -288,6 +286,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let options = EngineOptions { operations: 1, cache: Some(dir.path().to_owned()), ..Default::default() };
-        assert!(Engine::new(options).err().unwrap().to_string().contains("written by others"));
+        assert!(Engine::new(options).err().unwrap().to_string().contains("writable by other users"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a component is, what it asks for, and whether a backend would take it: found out without running it.
+//! Inspecting a component without running it: its digest, signatures, requests and needs.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{check, wit};
 use tidelock_capabilities::GrantNames;
 use tidelock_types::{Error, Limits, Result};
 
-/// What a component is and asks for.
+/// A component's properties and requests.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
     /// The SHA-256 of its bytes, as configuration pins it.
@@ -26,11 +26,11 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The capabilities for which the operator has to grant something: `http`, `bucket`, `directory`.
     pub needs_grants: Vec<String>,
-    /// What it declares that it asks for and needs, if it carries a manifest.
+    /// Its manifest, if it has one.
     pub manifest: Option<Manifest>,
     /// The signatures that came with it.
     pub signatures: Vec<SignatureInfo>,
-    /// What it takes as soon as it is there, if that can be told.
+    /// Its needs at the start, if they can be determined.
     pub needs: Option<Needs>,
     /// Whether this host can load it as an adapter.
     pub is_adapter: bool,
@@ -39,7 +39,7 @@ pub struct Inspection {
 /// One signature of a component.
 #[derive(Debug, Clone, Serialize)]
 pub struct SignatureInfo {
-    /// The key that it is said to be of.
+    /// The key that it names.
     pub key: String,
     /// The name that the configuration gives this key; `null` if it does not know it.
     pub name: Option<String>,
@@ -50,7 +50,7 @@ pub struct SignatureInfo {
 /// Inspects a component. Blocks while it is compiled.
 ///
 /// # Errors
-/// `invalid` for what is not a component, and for a manifest that cannot be read.
+/// `invalid` if it is not a component, and for an invalid manifest.
 pub fn inspect(engine: &Engine, component: &Component) -> Result<Inspection> {
     let Component { bytes, signatures } = component;
     let (compiled, _) = engine.compile(bytes)?;

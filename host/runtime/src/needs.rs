@@ -1,13 +1,13 @@
-//! What a component takes as soon as it is there: how many core instances, memories and tables it is made of, and how large
-//! they are before any of its code runs.
+//! A component's needs at the start: its number of core instances, memories and tables, and their sizes before any of
+//! its code runs.
 //!
-//! It is read off the component's sections, in time that follows its size, without compiling or running anything. What is
-//! instantiated in a component that is itself instantiated several times counts as often; a component that is made of
-//! millions in this way is not unrolled. A component that instantiates what it is given from outside cannot be told
-//! about, and has no needs: the engine's limits hold for it when it runs.
+//! They are read from the component's sections, in time proportional to its size, without compiling or running anything.
+//! Parts of a component that is itself instantiated several times count as often; a component that consists of
+//! millions of parts in this way is not unrolled. The needs of a component that instantiates one from outside cannot be
+//! determined: the engine's limits apply when it runs.
 //!
-//! [`check`] lays needs beside limits, so that an adapter which could never start is refused with the numbers and the key
-//! that would let it in, before anybody waits for its first operation.
+//! [`check`] compares needs with limits, so that an adapter that could never start is rejected with the numbers and the
+//! key to raise, before its first operation.
 
 use serde::Serialize;
 use wasmparser::{
@@ -18,7 +18,7 @@ use wasmparser::{
 use tidelock_types::limits::COMPONENTS;
 use tidelock_types::{Error, LimitExceeded, Limits, Result, format_bytes};
 
-/// What a component takes before its code runs.
+/// The needs of a component before its code runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Needs {
     /// Components with core instances of their own that it is put together from, itself included. Others only pass names on.
@@ -61,20 +61,20 @@ impl Needs {
     }
 }
 
-/// Checks what a component takes from the start against what the limits give.
+/// Compares the needs of a component at the start with the limits.
 ///
 /// # Errors
 /// `limit`, with both numbers and the key.
 pub(super) fn check(needs: &Needs, limits: &Limits) -> Result<()> {
     let refuse = |exceeded: LimitExceeded, what: String, key: &str, value: String| {
         let text = format!("{exceeded}: the adapter {what} from the start");
-        let hint = format!("if it is trusted with that, set limits.{key} of the backend to {value} or more");
+        let hint = format!("set limits.{key} of the backend to {value} or more if you trust the adapter with it");
         Err(Error::new(tidelock_types::ErrorKind::Limit, text).hint(hint))
     };
     if needs.components > COMPONENTS {
-        let what = format!("{}: the adapter is put together from {}", LimitExceeded::Components, needs.components);
+        let what = format!("{}: the adapter is composed of {}", LimitExceeded::Components, needs.components);
         return Err(Error::new(tidelock_types::ErrorKind::Limit, what)
-            .hint("this limit is the same for all adapters: put it together from fewer"));
+            .hint("compose it of fewer: this limit is not configurable"));
     }
     if needs.core_instances > limits.instances as u64 {
         let (count, limit) = (needs.core_instances, limits.instances);
@@ -103,13 +103,13 @@ enum Frame {
     Component(Box<Scope>),
 }
 
-/// What a component has defined so far; `None` for what comes from outside.
+/// The definitions of a component so far; `None` for those from outside.
 #[derive(Default)]
 struct Scope {
     modules: Vec<Option<Needs>>,
     components: Vec<Option<Needs>>,
     needs: Needs,
-    /// Whether it has core instances of its own.
+    /// Whether it has core instances itself.
     runs: bool,
     unknown: bool,
 }
@@ -139,17 +139,17 @@ impl Scope {
         }
     }
 
-    /// What an instance of it takes, if that can be told.
+    /// The needs of an instance of it, if they can be determined.
     fn all(self) -> Option<Needs> {
         let components = self.needs.components.saturating_add(self.runs.into());
         (!self.unknown).then_some(Needs { components, ..self.needs })
     }
 }
 
-/// What a component takes, if that can be told.
+/// Returns the needs of a component, if they can be determined.
 ///
 /// # Errors
-/// `invalid` for what is not a component.
+/// `invalid` if it is not a component.
 pub(super) fn of_component(component: &[u8]) -> Result<Option<Needs>> {
     let wrong = |error: wasmparser::BinaryReaderError| Error::invalid(format!("this is not a component: {error}"));
     let mut frames: Vec<Frame> = Vec::new();
@@ -175,7 +175,7 @@ pub(super) fn of_component(component: &[u8]) -> Result<Option<Needs>> {
             _ => section(&mut frames, payload).map_err(wrong)?,
         }
     }
-    Err(Error::invalid("this is not a component: it has no end"))
+    Err(Error::invalid("this is not a component: it is truncated"))
 }
 
 /// Reads a section of the innermost module or component.
@@ -232,7 +232,7 @@ fn component_section(scope: &mut Scope, payload: Payload<'_>) -> wasmparser::Res
                 scope.define(import?.ty.kind(), None);
             }
         }
-        // What is exported has a further index from then on.
+        // An export has a further index from then on.
         Payload::ComponentExportSection(exports) => {
             for export in exports {
                 let export = export?;

@@ -79,5 +79,5 @@ fn start_clock(engine: &wasmtime::Engine, watchdog: Arc<Watchdog>) -> Result<()>
             }
         })
         .map(drop)
-        .map_err(|error| Error::io("starting the sandbox's clock", error))
+        .map_err(|error| Error::io("cannot start the epoch thread", error))
 }

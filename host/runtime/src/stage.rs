@@ -1,4 +1,4 @@
-//! The stages that a swap goes through, how long each took, and what a swap reports.
+//! The stages of a swap, their durations, and the report.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +17,9 @@ pub enum Stage {
     Verify,
     /// To machine code, or from the cache.
     Compile,
-    /// What it imports against what is granted, what it exports, what it says of itself, its settings.
+    /// Imports against grants, exports, the description, settings.
     Check,
-    /// An instance is asked whether the backend would serve.
+    /// An instance is asked whether the backend can serve.
     Probe,
     /// A share of real operations, if the backend has a canary.
     Canary,
@@ -27,7 +27,7 @@ pub enum Stage {
     Publish,
     /// Operations that began on the old generation end.
     Drain,
-    /// What the old generation held is given back.
+    /// Resources of the old generation are released.
     Free,
 }
 
@@ -62,16 +62,16 @@ impl std::fmt::Display for Stage {
     }
 }
 
-/// One stage of a swap and how long it took.
+/// One stage of a swap and its duration.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StageTime {
-    /// Which one.
+    /// The stage.
     pub stage: Stage,
     /// In milliseconds.
     pub ms: f64,
 }
 
-/// What a swap or a rollback did.
+/// The result of a swap or a rollback.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SwapReport {
     /// The backend.
@@ -82,17 +82,17 @@ pub struct SwapReport {
     pub to: String,
     /// The number of the generation that serves now.
     pub generation: u64,
-    /// Whether the code came from the compiler or from the cache.
+    /// Whether the code was compiled or read from the cache.
     pub compiled_from: CompiledFrom,
     /// The stages in order. `drain` and `free` are missing while operations still end on the old generation.
     pub stages: Vec<StageTime>,
     /// Operations that were still ending on the old generation when this was written.
     pub draining: u64,
-    /// Operations that the drain deadline cut by then.
+    /// Operations that were preempted at the drain deadline.
     pub cut: u64,
 }
 
-/// Is told when a stage begins, on the thread that runs the swap: it must not block.
+/// Called when a stage begins, on the thread that runs the swap: it must not block.
 pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
 
 /// The stages of one swap, as they pass.

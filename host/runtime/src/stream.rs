@@ -1,11 +1,11 @@
 //! Bytes between the host and a guest.
 //!
-//! [`HostBody`] is a host body as a guest sees it, a `stream<u8>`. When the guest hands that stream back to the host
-//! unread, [`HostBody::recover`] gives the body itself, and its bytes never enter guest memory. [`GuestBytes`] is the
-//! other way: bytes that a guest makes become chunks in a short queue. Both count what crosses guest memory.
+//! [`HostBody`] is a host body as a guest sees it, a `stream<u8>`. When the guest returns that stream to the host
+//! unread, [`HostBody::recover`] returns the body itself, and its bytes never enter guest memory. [`GuestBytes`] is the
+//! opposite: bytes from a guest become chunks in a short queue. Both count the bytes that cross guest memory.
 //!
-//! [`input`] wraps the argument of a store: when its source fails, the operation is told and the stream neither ends nor
-//! yields an error, so that no adapter can mistake a broken source for a short object.
+//! [`input`] wraps the argument of a store: when its source fails, the operation is notified and the stream neither ends
+//! nor yields an error, so that no adapter can mistake a broken source for a short object.
 
 use std::any::{Any, TypeId};
 use std::pin::Pin;
@@ -26,17 +26,17 @@ use super::operation::state::OperationState;
 use super::operation::usage::{Usage, Wait, Waiting};
 use tidelock_types::{Body, Error, LimitExceeded, Result};
 
-/// Chunks that wait between a guest and whoever reads its bytes.
+/// Chunks that wait between a guest and the reader of its bytes.
 const QUEUE: usize = 1;
 
 /// A host body as a guest sees it.
 pub(super) struct HostBody {
     body: Body,
-    /// What is left of a chunk that did not fit the guest's buffer.
+    /// The rest of a chunk that did not fit the guest's buffer.
     rest: Bytes,
-    /// Tells the future that travels with the stream how it ended.
+    /// Resolves the stream's future with how it ended.
     end: Option<oneshot::Sender<Result<()>>>,
-    /// Whether what the guest reads of it counts as read from a backend.
+    /// Whether the bytes that the guest reads count as read from a backend.
     reply: bool,
 }
 
@@ -47,7 +47,7 @@ impl HostBody {
         (Self { body, rest: Bytes::new(), end: Some(end), reply: true }, ended)
     }
 
-    /// A body whose failure cannot be told to the guest, because its source is an [`input`].
+    /// A body whose failure cannot be reported to the guest, because its source is an [`input`].
     pub(super) fn without_end(body: Body) -> Self {
         Self { body, rest: Bytes::new(), end: None, reply: false }
     }
@@ -126,8 +126,8 @@ pub(super) struct GuestBytes {
 }
 
 impl GuestBytes {
-    /// The consumer, and the chunks that come out of it. They end when the stream ends: whether that was the end of
-    /// the bytes is for the stream's future to say. `reader` is who is waited for when chunks are not taken.
+    /// Returns the consumer, and its chunks. They end when the stream ends: the stream's future says whether that was the
+    /// end of the bytes. `reader` is the party that is waited for when chunks are not taken.
     pub(super) fn new(usage: Arc<Usage>, reader: Waiting) -> (Self, mpsc::Receiver<Result<Bytes>>) {
         let (queue, chunks) = mpsc::channel(QUEUE);
         (Self { queue, reader: Wait::new(usage, reader) }, chunks)
@@ -150,7 +150,7 @@ impl StreamConsumer<OperationState> for GuestBytes {
                 self.reader.set(true);
                 return Poll::Pending;
             }
-            // Nobody reads any more.
+            // The reader is gone.
             Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
             Poll::Ready(Ok(())) => self.reader.set(false),
         }
@@ -167,7 +167,7 @@ impl StreamConsumer<OperationState> for GuestBytes {
     }
 }
 
-/// What the operation knows of its input.
+/// The operation's state of its input.
 pub(super) struct InputWatch {
     seen: AtomicU64,
     ended: AtomicBool,
@@ -240,7 +240,7 @@ impl Stream for Input {
     }
 }
 
-/// Counts what passes, and ends in the error of the limit that the count breaks, if it breaks one.
+/// Counts the passing bytes, and ends with the error of a limit that they exceed.
 pub(super) fn counted<F>(body: Body, mut count: F) -> Body
 where
     F: FnMut(usize) -> std::result::Result<(), LimitExceeded> + Send + 'static,

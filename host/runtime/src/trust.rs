@@ -1,12 +1,12 @@
 //! Whether a component may be used at all, before a byte of it is compiled: the digest that a backend pins, and the keys
 //! of which one must have signed it.
 //!
-//! Both are checked wherever a component comes in, at the first load and at every swap, because [`super::Adapter::load`]
-//! does it. A signature says that the holder of a key stands by these very bytes; it says nothing of their age, so who
-//! wants one version and no earlier one pins the digest.
+//! Both are checked wherever a component is loaded, at the start and at every swap, by [`super::Adapter::load`].
+//! A signature says that the holder of a key vouches for exactly these bytes; it says nothing about their age: to allow
+//! one version and no earlier one, pin the digest.
 //!
-//! Keys are rotated without a moment in which nothing fits: the new key is trusted beside the old one, components are
-//! signed with both, and the old one is taken out of the configuration. What only it has signed is refused from then on.
+//! Keys are rotated without an interruption: the new key is trusted beside the old one, components are
+//! signed with both, and the old one is removed from the configuration. Components signed only by it are then rejected.
 
 use super::component::Component;
 use super::digest::ComponentDigest;
@@ -14,14 +14,14 @@ use super::manifest::Manifest;
 use super::signature::Signature;
 use tidelock_types::{Error, PublicKey, Result};
 
-/// What a backend demands of its component. The default demands nothing.
+/// A backend's requirements for its component. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// The only component that may serve.
     pub digest: Option<ComponentDigest>,
     /// The keys, with the names that the operator gave them, of which one must have signed. Empty demands no signature.
     pub signed_by: Vec<(String, PublicKey)>,
-    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    /// Whether a component without a manifest is rejected. Otherwise it is treated as asking for its imports.
     pub require_manifest: bool,
 }
 
@@ -29,12 +29,12 @@ impl Trust {
     /// Checks a component; gives its digest.
     ///
     /// # Errors
-    /// `denied`, with what is missing.
+    /// `denied`, with the missing requirement.
     pub fn check(&self, component: &Component) -> Result<ComponentDigest> {
         let digest = component.digest();
         if let Some(pinned) = self.digest.filter(|pinned| *pinned != digest) {
             return Err(Error::denied(format!("the component is {digest}, but the configuration pins {pinned}"))
-                .hint("if the new component is wanted, change `digest`"));
+                .hint("change `digest` to use the new component"));
         }
         if self.signed_by.is_empty() || self.signer(digest, &component.signatures).is_some() {
             return Ok(digest);
@@ -42,7 +42,7 @@ impl Trust {
         Err(self.unsigned(digest, &component.signatures))
     }
 
-    /// Checks that there is a manifest, if there has to be one.
+    /// Checks that there is a manifest, if one is required.
     ///
     /// # Errors
     /// `denied` if there is none.
@@ -50,8 +50,8 @@ impl Trust {
         if manifest.is_some() || !self.require_manifest {
             return Ok(());
         }
-        Err(Error::denied("the component carries no manifest, and the configuration requires one")
-            .hint("its author embeds one with `tidelock adapter embed`; or see `require_manifest` in [trust]"))
+        Err(Error::denied("the component has no manifest, but the configuration requires one")
+            .hint("embed one with `tidelock adapter embed`, or see `require_manifest` in [trust]"))
     }
 
     /// The name of the first key of those demanded that has signed.
@@ -67,12 +67,12 @@ impl Trust {
             "it is not signed".to_owned()
         } else if let Some(forged) = signatures.iter().find(of_trusted) {
             let name = self.signed_by.iter().find(|(_, key)| *key == forged.key).map_or("", |(name, _)| name);
-            format!("its signature by `{name}` is of other bytes")
+            format!("its signature by `{name}` does not match its bytes")
         } else {
             let keys: Vec<String> = signatures.iter().take(3).map(|one| one.key.to_string()).collect();
-            format!("it is signed by {}, which is none of them", keys.join(", "))
+            format!("it is signed by {} instead", keys.join(", "))
         };
-        Error::denied(format!("the component {digest} must be signed by {}, and {why}", names.join(" or ")))
+        Error::denied(format!("the component {digest} must be signed by {}, but {why}", names.join(" or ")))
             .hint("sign it with `tidelock adapter sign`, or see `signed_by` and [trust.keys] in the configuration")
     }
 }
@@ -111,14 +111,14 @@ mod tests {
         both.check(&signed(b"x", &[&other, &new])).unwrap();
         let refused = |trust: &Trust, component: &Component| trust.check(component).unwrap_err().to_string();
         assert!(refused(&both, &signed(b"x", &[])).contains("old or new, and it is not signed"));
-        assert!(refused(&both, &signed(b"x", &[&other])).contains("none of them"));
+        assert!(refused(&both, &signed(b"x", &[&other])).contains("instead"));
         let mut moved = signed(b"x", &[&old]);
         moved.bytes = b"y".to_vec();
-        assert!(refused(&both, &moved).contains("`old` is of other bytes"));
+        assert!(refused(&both, &moved).contains("`old` does not match its bytes"));
         // A signature of another key under a trusted key's name.
         let mut forged = signed(b"x", &[&other]);
         forged.signatures[0].key = new.public();
-        assert!(refused(&both, &forged).contains("`new` is of other bytes"));
+        assert!(refused(&both, &forged).contains("`new` does not match its bytes"));
     }
 
     #[test]

@@ -17,20 +17,20 @@ use tidelock::runtime::{Component, HistoryEntry, MAX_SIGNATURES, Signature, Swap
 use tidelock::types::{Error, Result};
 use tidelock::{AdapterInfo, Host};
 
-/// The header with a detached signature. May come several times.
+/// The header with a detached signature. Can be repeated.
 pub const SIGNATURE: &str = "tidelock-signature";
 
-/// Who swaps, in the history.
+/// Origin of swaps, in the history.
 const HTTP: &str = "http";
 
 /// The backends that are open.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Adapters {
-    /// By the names of their backends.
+    /// Sorted by the name of the backend.
     adapters: Vec<AdapterInfo>,
 }
 
-/// What has happened to an adapter.
+/// The swap log of a backend.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdapterHistory {
     /// The backend.
@@ -39,30 +39,30 @@ pub struct AdapterHistory {
     pub history: Vec<HistoryEntry>,
 }
 
-/// List the backends and what serves them
+/// List the backends and their adapters
 ///
-/// A backend that could not be opened is missing here; `/readyz` names it.
+/// A backend that failed to open is missing here; `/readyz` names it.
 #[utoipa::path(
     get, path = "/v1/adapters", tag = "adapters",
     responses(
-        (status = 200, description = "The backends that are open", body = Adapters),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The open backends", body = Adapters),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Json<Adapters> {
     Json(Adapters { adapters: shared.host.adapters() })
 }
 
-/// Replace an adapter
+/// Swap an adapter
 ///
-/// Operations that have begun end on the old one. A component that fails a stage never serves, and the answer says which
-/// stage it was. Signatures come in the header `tidelock-signature`, one in each.
+/// Operations in progress end on the old generation. A component that fails a stage never serves, and the response
+/// names the stage. Signatures are sent in `tidelock-signature` headers, one each.
 #[utoipa::path(
     put, path = "/v1/adapters/{name}", tag = "adapters", params(super::routes::Name, super::routes::Signatures),
     request_body(content = inline(super::routes::Binary), content_type = "application/wasm", description = "The component, at most 256 MiB"),
     responses(
-        (status = 200, description = "It serves", body = SwapReport),
-        (status = "default", description = "The old one serves on", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The new generation serves", body = SwapReport),
+        (status = "default", description = "The old generation keeps serving", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn swap(
@@ -81,12 +81,12 @@ pub(super) async fn swap(
     changed(&shared, name, "swap", change).await
 }
 
-/// Put the adapter back that served before
+/// Return to the previous adapter
 #[utoipa::path(
     post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(super::routes::Name),
     responses(
-        (status = 200, description = "It serves", body = SwapReport),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The new generation serves", body = SwapReport),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -> Result<Json<SwapReport>, Problem> {
@@ -95,22 +95,22 @@ pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -
     changed(&shared, name, "rollback", change).await
 }
 
-/// What has happened to an adapter
+/// The swap log of a backend
 #[utoipa::path(
     get, path = "/v1/adapters/{name}/history", tag = "adapters", params(super::routes::Name),
     responses(
         (status = 200, description = "Newest first", body = AdapterHistory),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn history(State(shared): State<Shared>, Named(name): Named) -> Result<Json<AdapterHistory>, Problem> {
-    // What served before the start is only known once it is open.
+    // The history before the start is only known once the backend is open.
     shared.host.open_backend(&name).await?;
     let history = shared.host.history(&name)?;
     Ok(Json(AdapterHistory { backend: name, history }))
 }
 
-/// Runs a change of what serves a backend, and counts it.
+/// Runs a swap or rollback of a backend, and counts it.
 async fn changed<F>(
     shared: &Shared,
     backend: String,

@@ -1,12 +1,11 @@
 //! Giving a snapshot, or a part of it.
 //!
-//! The head of the response is written once the first backend has opened the object; from then on a failure can only be
-//! told by breaking the connection. Every byte was checked before it is sent. The entity tag is the id: equal tags are
-//! equal bytes, for ever.
+//! The response head is written once the first backend has opened the object; a later failure can only be reported by
+//! closing the connection. Every byte is verified before it is sent. The entity tag is the id: equal tags mean equal
+//! bytes, for ever.
 //!
-//! One range is served as RFC 9110 says. A `Range` of another unit is ignored; one that is malformed, that lies past the
-//! end, or that asks for several parts at once is answered with 416: whoever wants a part does not want all of a large
-//! image instead.
+//! One range is served, as RFC 9110 defines. A `Range` of another unit is ignored; a malformed one, one past the end, and
+//! several ranges are answered with 416: a client that wants a range does not want all of a large image instead.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -29,21 +28,21 @@ use super::problem::{Details, Problem};
 use super::shared::Shared;
 use tidelock::types::{self, ByteRange, Error, SnapshotId};
 
-/// The backend that the bytes come from.
+/// The source backend of the bytes.
 const SOURCE: HeaderName = HeaderName::from_static("tidelock-source");
 
 /// Read a snapshot
 ///
-/// Or a part of it, with `Range: bytes=A-B` (both inclusive), `bytes=A-` or `bytes=-N`. Every byte is checked before it is
-/// sent; if not all of them can be had, the connection breaks.
+/// Or a range of it, with `Range: bytes=A-B` (both inclusive), `bytes=A-` or `bytes=-N`. Every byte is verified before it is
+/// sent; if some cannot be read, the connection is closed.
 #[utoipa::path(
     get, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id, super::routes::Conditions),
     responses(
-        (status = 200, description = "All of it", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
-        (status = 206, description = "The part", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
-        (status = 304, description = "The client has it"),
-        (status = 416, description = "The part is not there", body = Details, content_type = "application/problem+json"),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The whole snapshot", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
+        (status = 206, description = "The requested range", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
+        (status = 304, description = "Not modified"),
+        (status = 416, description = "The range cannot be satisfied", body = Details, content_type = "application/problem+json"),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get(
@@ -87,12 +86,12 @@ pub(super) async fn get(
 
 /// The size of a snapshot
 ///
-/// From the catalogue: no backend is asked.
+/// Answered from the catalogue, without access to a backend.
 #[utoipa::path(
     head, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
     responses(
-        (status = 200, description = "It is known; `Content-Length` is its size"),
-        (status = "default", description = "It failed"),
+        (status = 200, description = "The snapshot exists; `Content-Length` is its size"),
+        (status = "default", description = "The operation failed"),
     )
 )]
 pub(super) async fn head(
@@ -109,9 +108,9 @@ pub(super) async fn head(
     Ok(response)
 }
 
-/// A snapshot that is asked for.
+/// A requested snapshot.
 enum Found {
-    /// The client has it already, and is told so.
+    /// The client has it already.
     Unchanged(Response),
     Snapshot(SnapshotId, HeaderValue),
 }
@@ -144,7 +143,7 @@ fn has_already(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     tags.any(|named| named == "*" || Some(named.strip_prefix("W/").unwrap_or(named)) == tag.to_str().ok())
 }
 
-/// The part that is asked for; `None` for all of it.
+/// Returns the requested range; `None` for the whole snapshot.
 fn wanted(headers: &HeaderMap, tag: &HeaderValue, size: u64) -> Result<Option<ByteRange>, Problem> {
     let Some(range) = headers.get(RANGE) else { return Ok(None) };
     if headers.get(IF_RANGE).is_some_and(|of| of != tag) {
@@ -157,19 +156,19 @@ fn wanted(headers: &HeaderMap, tag: &HeaderValue, size: u64) -> Result<Option<By
     }
     let unsatisfied = |why: &str| {
         let total = HeaderValue::from_str(&format!("bytes */{size}")).unwrap_or(HeaderValue::from_static("bytes */*"));
-        let error = Error::invalid(format!("the range cannot be given: {why}"))
-            .hint(format!("there are {size} bytes; write bytes=A-B, bytes=A- or bytes=-N"));
+        let error = Error::invalid(format!("the range cannot be satisfied: {why}"))
+            .hint(format!("write bytes=A-B, bytes=A- or bytes=-N; the snapshot has {size} bytes"));
         Problem::from(error).status(StatusCode::RANGE_NOT_SATISFIABLE).header(CONTENT_RANGE, total)
     };
-    let parsed = http_range_header::parse_range_header(text).map_err(|_| unsatisfied("it makes no sense"))?;
-    let parts = parsed.validate(size).map_err(|_| unsatisfied("it lies past the end"))?;
+    let parsed = http_range_header::parse_range_header(text).map_err(|_| unsatisfied("it is malformed"))?;
+    let parts = parsed.validate(size).map_err(|_| unsatisfied("it is past the end"))?;
     match parts.as_slice() {
         [part] => Ok(Some(ByteRange { start: *part.start(), end: Some(part.end().saturating_add(1)) })),
-        _ => Err(unsatisfied("only one part can be asked for at once")),
+        _ => Err(unsatisfied("only one range is supported")),
     }
 }
 
-/// A body on its way out.
+/// A response body.
 struct Download {
     body: types::Body,
     running: Option<Running>,
@@ -187,13 +186,13 @@ impl http_body::Body for Download {
                 if self.body.remaining() == Some(0)
                     && let Some(running) = self.running.take()
                 {
-                    // Whoever sends it knows its length and does not ask for the end.
+                    // hyper knows the length and does not poll for the end.
                     running.end(None);
                 }
                 Some(Ok(Frame::data(bytes)))
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "a download breaks off");
+                tracing::warn!(%error, "a download failed");
                 if let Some(running) = self.running.take() {
                     running.end(Some(&error));
                 }

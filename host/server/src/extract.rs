@@ -1,4 +1,4 @@
-//! What a request says beside its body, with mistakes as problem details.
+//! Parameters of requests beside the body, with errors as problem details.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::problem::Problem;
 use tidelock::types::Error;
 
-/// The name in the path: of a snapshot, or of a backend.
+/// The name of a snapshot or a backend in the path.
 pub(super) struct Named(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -22,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The query. Parameters that are unknown are mistakes, like keys of a configuration.
+/// The query. Unknown parameters are errors, like unknown keys of a configuration.
 pub(super) struct Parameters<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {

@@ -1,4 +1,4 @@
-//! Whether the daemon lives, whether it is ready, what it counts, and what it offers.
+//! Liveness, readiness, metrics, and the OpenAPI document.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,32 +12,32 @@ use super::problem::{Details, Problem};
 use super::shared::Shared;
 use tidelock::types::Error;
 
-/// How it is.
+/// The state of the daemon.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
     /// `ok`, or `ready`.
     status: &'static str,
 }
 
-/// Whether the daemon lives
+/// Whether the daemon is running
 ///
 /// Needs no token.
 #[utoipa::path(
     get, path = "/healthz", tag = "daemon", security(()),
-    responses((status = 200, description = "It lives", body = Health))
+    responses((status = 200, description = "The daemon is running", body = Health))
 )]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the daemon takes requests and all backends are open
+/// Whether the daemon accepts requests and all backends are open
 ///
-/// Needs no token, so it names backends and keeps why they cannot be opened to the log.
+/// Needs no token, so it only names backends that failed to open; the reasons are in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "daemon", security(()),
     responses(
-        (status = 200, description = "It is ready", body = Health),
-        (status = 503, description = "It is stopping, or a backend is not open", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The daemon is ready", body = Health),
+        (status = 503, description = "The daemon is stopping, or a backend is not open", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>, Problem> {
@@ -46,11 +46,14 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>,
     }
     match shared.host.backends().find(|name| !shared.host.is_open(name)) {
         None => Ok(Json(Health { status: "ready" })),
-        Some(name) => Err(Error::unavailable("it is not open").on_backend(name).hint("the log says why").into()),
+        Some(name) => Err(Error::unavailable("the backend is not open")
+            .on_backend(name)
+            .hint("see the log for the reason")
+            .into()),
     }
 }
 
-/// What the daemon counts, for Prometheus
+/// Metrics for Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "daemon",
     responses((status = 200, description = "In the OpenMetrics text format", body = String, content_type = "application/openmetrics-text"))

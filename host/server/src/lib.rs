@@ -1,23 +1,23 @@
 //! The daemon: a host behind HTTP, on a Unix socket or on an address with a token.
 //!
-//! | room | holds |
+//! | module | contents |
 //! | --- | --- |
-//! | `listen` | sockets: who may open them, and what becomes of a stale one |
-//! | `server` | accepting, bounding and ending connections; stopping without breaking what is under way |
-//! | `routes` | which request goes where, who may make it, and the OpenAPI document of all that |
+//! | `listen` | sockets: their permissions, and stale ones |
+//! | `server` | accepting, bounding and ending connections; graceful stop |
+//! | `routes` | routing, authorization, and the OpenAPI document |
 //! | `snapshots`, `download`, `adapters`, `health` | the requests |
-//! | `upload` | bodies that come in, as images, deltas and components |
-//! | `extract` | what a request says beside its body |
+//! | `upload` | request bodies: images, deltas and components |
+//! | `extract` | parameters of a request beside its body |
 //! | `problem` | failures as RFC 9457 problem details |
-//! | `metrics` | what Prometheus reads |
-//! | `secrets` | files that only their owner may read |
+//! | `metrics` | metrics for Prometheus |
+//! | `secrets` | files readable only by their owner |
 //!
 //! Answers have the keys of the command line's `--json`, since both print the same types. `docs/http.md` is for users.
 //!
-//! What holds for clients that misbehave: an upload that breaks off, stalls or is cut never becomes a snapshot, also where
-//! its length was not announced; a download that fails ends in a broken connection, never in a short body; heads of
-//! requests are bounded, connections are counted, whoever stalls is cut, and nothing is kept in memory beyond the pieces
-//! that are on their way. An operation runs in a task of its own: a client that goes away does not leave one half done.
+//! Misbehaving clients: an upload that ends early, stalls or is aborted never becomes a snapshot, even without an
+//! announced length; a failed download closes the connection and never ends as a short body; request heads and
+//! connections are bounded, stalling clients are disconnected, and only the pieces in transit are kept in memory. An
+//! operation runs in its own task: a client that disconnects does not leave one half done.
 //!
 //! It speaks HTTP/1.1 without TLS. Beyond one machine it belongs behind a proxy that adds it.
 

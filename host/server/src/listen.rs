@@ -1,9 +1,9 @@
-//! Sockets: who may open them, and what becomes of a stale one.
+//! Sockets: their permissions, and replacing stale ones.
 //!
-//! A Unix socket has mode 0600 from before anybody can connect: it is made, restricted, and only then listened on. What a
-//! dead process left at its path is replaced; where a living one answers, this is an error. Two that start at once are
-//! kept apart by a lock on `PATH.lock`, which is held as long as the socket is there and is left behind empty: removing it
-//! would let two hold it.
+//! A Unix socket has mode 0600 before any client can connect: it is created, restricted, and only then listened on. A
+//! stale socket of a dead process is replaced; if a live one answers, this is an error. Concurrent starts are
+//! serialised by a lock on `PATH.lock`, which is held while the socket exists and is left behind empty: removing it
+//! would allow two holders.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -23,11 +23,11 @@ use tidelock::types::{Error, Result, blocking};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A place where clients come in.
+/// A listening socket.
 pub(super) enum Listener {
     Unix {
         listener: UnixListener,
-        /// Removes the socket when it goes.
+        /// Removes the socket when dropped.
         _place: Place,
     },
     Tcp(TcpListener),
@@ -40,7 +40,7 @@ pub(super) enum Stream {
 }
 
 impl Listener {
-    /// Opens it, and says where it is: `unix:/path`, or `http://address:port`.
+    /// Opens the socket and returns its address: `unix:/path`, or `http://address:port`.
     pub(super) async fn open(listen: &Listen) -> Result<(Self, String)> {
         match listen {
             Listen::Unix(path) => {
@@ -71,11 +71,11 @@ impl Listener {
 }
 
 impl Listener {
-    /// Gives the place up, and the clients who had knocked by then: closing a socket resets those that nobody accepted.
+    /// Closes the socket and returns the clients that had connected by then: closing resets connections not yet accepted.
     pub(super) fn close(self) -> Vec<Stream> {
         let waiting = match self {
             Self::Unix { listener, _place: place } => {
-                // First, so that nobody knocks who would not be heard.
+                // First, so that no further client connects in vain.
                 drop(place);
                 let next = |listener: &std::os::unix::net::UnixListener| {
                     let (stream, _) = listener.accept()?;
@@ -97,7 +97,7 @@ impl Listener {
     }
 }
 
-/// Those who wait to be accepted; the sockets do not block, so the first error means that there are no more.
+/// Accepts pending connections; the sockets do not block, so the first error means that there are no more.
 fn knocked(mut next: impl FnMut() -> io::Result<Stream>) -> Vec<Stream> {
     std::iter::from_fn(|| next().ok()).take(BACKLOG as usize).collect()
 }
@@ -106,12 +106,12 @@ async fn open_tcp(address: SocketAddr) -> Result<(Listener, String)> {
     let fail = |error: io::Error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
         let made = Error::io(format!("cannot listen on {address}"), error);
-        if taken { made.hint("another program has this port; choose another with --listen") } else { made }
+        if taken { made.hint("choose another port with --listen; another program uses this one") } else { made }
     };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the token and all data are sent in the clear; put a proxy with TLS in front");
+        tracing::warn!(%address, "the token and all data are sent unencrypted; use a proxy with TLS");
     }
     Ok((Listener::Tcp(listener), format!("http://{address}")))
 }
@@ -124,7 +124,7 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The lock is given back after this, so that nobody else's socket is removed.
+        // The lock is released after this, so that no other process's socket is removed.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -134,9 +134,8 @@ fn open_unix(path: &Path) -> Result<(std::os::unix::net::UnixListener, Place)> {
     let fail = |error: io::Error| Error::io(format!("cannot listen on {shown}"), error);
     let lock = lock(path)?;
     clear(path)?;
-    let address = SocketAddrUnix::new(path).map_err(|error| {
-        fail(error.into()).hint("the path of a Unix socket has at most 107 bytes: choose a shorter one")
-    })?;
+    let address = SocketAddrUnix::new(path)
+        .map_err(|error| fail(error.into()).hint("choose a shorter path: a Unix socket's has at most 107 bytes"))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|e| fail(e.into()))?;
     bind(&socket, &address).map_err(|error| fail(error.into()))?;
@@ -159,21 +158,21 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Makes room: removes a socket that nobody listens on.
+/// Removes a stale socket.
 fn clear(path: &Path) -> Result<()> {
     let fail = |error: io::Error| Error::io(path.display(), error);
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(fail(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            let what = format!("{} is there, and is no socket", path.display());
-            return Err(Error::conflict(what).hint("listen elsewhere, or remove it"));
+            let what = format!("{} exists and is not a socket", path.display());
+            return Err(Error::conflict(what).hint("remove it, or listen elsewhere"));
         }
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing the socket of a process that has gone");
+            tracing::info!(path = %path.display(), "replacing a stale socket");
             std::fs::remove_file(path).map_err(fail)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -284,7 +283,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "somebody's work").unwrap();
         let error = Listener::open(&Listen::Unix(path.clone())).await.err().unwrap();
-        assert!(error.to_string().contains("no socket"), "{error}");
+        assert!(error.to_string().contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"somebody's work");
     }
 }

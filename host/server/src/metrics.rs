@@ -1,5 +1,5 @@
-//! What Prometheus reads, in the OpenMetrics text format. Labels have few values: operations, kinds of failure, statuses
-//! and the names of backends, never what a client sends.
+//! Metrics in the OpenMetrics text format. Labels have few values: operations, kinds of failure, statuses
+//! and the names of backends, never input of a client.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidelock::AdapterInfo;
 use tidelock::types::{Error, ErrorKind};
 
-/// The media type of what [`Metrics::text`] gives.
+/// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds: from an object in a local folder to an image over a slow line.
@@ -85,15 +85,15 @@ impl Metrics {
         };
         let mut registry = made.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register("operations", "Operations that ended, by `ok` or how they failed", made.operations.clone());
-        registry.register("operations_running", "Operations under way", made.running.clone());
+        registry.register("operations", "Completed operations, by outcome", made.operations.clone());
+        registry.register("operations_running", "Operations in progress", made.running.clone());
         let seconds = made.seconds.clone();
-        registry.register_with_unit("operation_duration", "How long operations took", Unit::Seconds, seconds);
-        registry.register_with_unit("transferred", "Bytes of images and changes", Unit::Bytes, made.bytes.clone());
+        registry.register_with_unit("operation_duration", "Durations of operations", Unit::Seconds, seconds);
+        registry.register_with_unit("transferred", "Bytes of images and deltas", Unit::Bytes, made.bytes.clone());
         registry.register("http_responses", "Responses by status", made.responses.clone());
-        registry.register("swaps", "Swaps and rollbacks asked for over HTTP", made.swaps.clone());
-        registry.register("adapter_generation", "The generation that serves", made.generations.clone());
-        registry.register("connections", "Connections that are open", made.connections.clone());
+        registry.register("swaps", "Swaps and rollbacks requested over HTTP", made.swaps.clone());
+        registry.register("adapter_generation", "The current generation", made.generations.clone());
+        registry.register("connections", "Open connections", made.connections.clone());
         drop(registry);
         made
     }

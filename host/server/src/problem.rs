@@ -1,16 +1,16 @@
-//! Failures as problem details (RFC 9457): what the command line prints under `error`, and a status.
+//! Failures as problem details (RFC 9457): the same as `error` of the command line, and a status.
 //!
 //! | kind | status |
 //! | --- | --- |
 //! | `invalid` | 400 |
 //! | `denied` | 403 |
-//! | `not-found` | 404; 502 if a backend lost what it should have |
-//! | `conflict`, `archived` | 409; with `Retry-After` while a restore is under way |
+//! | `not-found` | 404; 502 if a backend lost an object |
+//! | `conflict`, `archived` | 409; with `Retry-After` during a restore |
 //! | `rate-limited` | 429, with `Retry-After` |
 //! | `unsupported` | 501 |
-//! | `corrupt`, `trapped`, `limit` | 502: the fault lies behind the daemon |
+//! | `corrupt`, `trapped`, `limit` | 502: the fault is behind the daemon |
 //! | `unavailable`, `cancelled` | 503 |
-//! | `timed-out` | 504; 408 if the client was waited for |
+//! | `timed-out` | 504; 408 if the client stalled |
 //! | `insufficient-balance` | 507 |
 //! | `other` | 500 |
 
@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 use tidelock::ColdStorage;
 use tidelock::types::{ArchiveState, Error, ErrorKind};
 
-/// How a request failed, on its way to the client.
+/// The failure of a request, to be sent to the client.
 #[derive(Debug)]
 pub(super) struct Problem {
     error: Error,
@@ -32,59 +32,59 @@ pub(super) struct Problem {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// How a request failed, in the media type `application/problem+json`.
+/// The failure of a request, as `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Details {
-    /// Always `about:blank`: `kind` tells failures apart.
+    /// Always `about:blank`: `kind` distinguishes failures.
     #[serde(rename = "type")]
     about: &'static str,
-    /// What the status means.
+    /// The meaning of the status.
     title: &'static str,
     /// The status of the response.
     status: u16,
-    /// What went wrong, in words.
+    /// The error message.
     detail: String,
-    /// What kind of failure it was: the cases of `error` in the interface of adapters, and `trapped`, `limit`, `timed-out`
-    /// and `cancelled`.
+    /// The kind of failure: a case of `error` in the interface of adapters, or `trapped`, `limit`, `timed-out`
+    /// or `cancelled`.
     kind: &'static str,
-    /// The backend on which it happened.
+    /// The backend that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<String>,
-    /// The operation or the stage of a swap in which it happened.
+    /// The operation or the stage of a swap that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<&'static str>,
-    /// What to do next.
+    /// A hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// The payment that a backend demands, in its smallest unit.
+    /// The payment that a backend requires, in its smallest unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_due: Option<Payment>,
-    /// How it stands in cold storage.
+    /// The state of the snapshot in cold storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<ColdStorage>,
 }
 
-/// A backend's demand for money.
+/// A payment that a backend requires.
 #[derive(Debug, Serialize, ToSchema)]
 struct Payment {
-    /// The least amount that would satisfy it, as a decimal number.
+    /// The minimum amount, as a decimal number.
     amount: Option<String>,
     /// The unit, for example `nanoton`.
     unit: Option<String>,
-    /// The account to be paid, if it is not the configured one.
+    /// The account to pay, if it is not the configured one.
     account: Option<String>,
 }
 
 impl Problem {
-    /// With another status than the kind has.
+    /// Returns the problem with another status than that of its kind.
     #[must_use]
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// With a header field.
+    /// Returns the problem with a header field.
     #[must_use]
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));

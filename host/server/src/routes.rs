@@ -1,4 +1,4 @@
-//! Which request goes where, who may make it, and the document that says so.
+//! Routing, authorization, and the OpenAPI document.
 //!
 //! A route and its entry in the OpenAPI document come from one macro, so that neither can be without the other.
 
@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::{adapters, download, health, snapshots};
 use tidelock::types::Error;
 
-/// What anybody may ask.
+/// Paths without a token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Bytes.
@@ -33,7 +33,7 @@ pub(super) struct Binary(String);
 #[into_params(parameter_in = Path)]
 #[allow(dead_code)]
 pub(super) struct Id {
-    /// A snapshot's id, the beginning of one if only one begins so, or the name that a snapshot was given.
+    /// A snapshot id, an unambiguous prefix of one, or the name of a snapshot.
     id: String,
 }
 
@@ -46,28 +46,28 @@ pub(super) struct Name {
     name: String,
 }
 
-/// What of a snapshot, and when.
+/// Headers of a request for a snapshot.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub(super) struct Conditions {
-    /// The part: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
+    /// The range: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
     #[param(rename = "Range")]
     range: Option<String>,
-    /// The entity tag that the part must be of; all is sent if it is not.
+    /// The entity tag required for a range; otherwise the whole snapshot is sent.
     #[param(rename = "If-Range")]
     if_range: Option<String>,
-    /// Entity tags that the client has.
+    /// Entity tags known to the client.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
 
-/// What goes with a component.
+/// Headers of a component.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub(super) struct Signatures {
-    /// A detached signature of the component; may come several times.
+    /// A detached signature of the component; can be repeated.
     #[param(rename = "tidelock-signature")]
     signature: Option<String>,
 }
@@ -109,7 +109,7 @@ fn about() -> OpenApi {
         .build()
 }
 
-/// The OpenAPI document of everything that the daemon offers, as JSON: what `/openapi.json` answers.
+/// Returns the OpenAPI document of the daemon as JSON, as `/openapi.json` does.
 pub fn document() -> String {
     let mut text = documented().into_openapi().to_pretty_json().unwrap_or_default();
     text.push('\n');
@@ -127,15 +127,15 @@ pub(super) fn router(shared: Shared) -> Router {
 }
 
 async fn unknown(uri: Uri) -> Problem {
-    Error::not_found(format!("there is nothing at {}", uri.path())).hint("/openapi.json says what there is").into()
+    Error::not_found(format!("no such path: {}", uri.path())).hint("see /openapi.json for the paths").into()
 }
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
-    let error = Error::unsupported(format!("{method} means nothing at {}", uri.path()));
-    Problem::from(error.hint("/openapi.json says what does")).status(StatusCode::METHOD_NOT_ALLOWED)
+    let error = Error::unsupported(format!("{method} is not supported at {}", uri.path()));
+    Problem::from(error.hint("see /openapi.json for the methods")).status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
-/// Lets requests with the token through, counts and logs what came of them.
+/// Lets requests with the token through, and counts and logs their outcomes.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = if may(&shared, &path, request.headers()) {

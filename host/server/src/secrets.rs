@@ -1,4 +1,4 @@
-//! Secrets in files: read only if nobody but the owner can read them. Messages name the file, never what is in it.
+//! Secrets in files: read only if no other user can read them. Messages name the file, never its content.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,7 +15,7 @@ const LARGEST: u64 = 64 << 10;
 /// The fewest bytes of a token that clients send. 16 random bytes as text have more.
 const SHORTEST_TOKEN: usize = 16;
 
-/// The text of a file that nobody else can read. The hint is for a file that cannot be read at all.
+/// Reads a file that only its owner can read. The hint is for a file that cannot be read at all.
 ///
 /// # Errors
 /// `invalid`, whatever is wrong: the user has named a file that will not do.
@@ -27,13 +27,13 @@ pub fn read_private(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if metadata.mode() & 0o077 != 0 {
-        return Err(Error::invalid(format!("{shown} holds credentials, and others than its owner can read it"))
+        return Err(Error::invalid(format!("{shown} contains credentials and is readable by other users"))
             .hint(format!("chmod 600 {shown}")));
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(fail)?;
     if text.len() as u64 > LARGEST {
-        return Err(Error::invalid(format!("{shown} has more than 64 KiB: it does not hold credentials")));
+        return Err(Error::invalid(format!("{shown} has more than 64 KiB and cannot contain credentials")));
     }
     Ok(text)
 }
@@ -41,24 +41,24 @@ pub fn read_private(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
 /// The token in a file, without the space around it.
 ///
 /// # Errors
-/// As [`read_private`]; `invalid` for what cannot be sent in a header, or could be guessed.
+/// As [`read_private`]; `invalid` for a token that cannot be sent in a header, or could be guessed.
 pub fn read_token(path: &Path) -> Result<Zeroizing<String>> {
-    let hint = "write a random one: (umask 077; head -c 32 /dev/urandom | base64 >FILE)";
+    let hint = "create a random one: (umask 077; head -c 32 /dev/urandom | base64 >FILE)";
     let text = read_private(path, hint)?;
     let token = text.trim();
     if token.len() < SHORTEST_TOKEN {
-        let what = format!("{}: a token has {SHORTEST_TOKEN} characters or more", path.display());
+        let what = format!("{}: a token must have at least {SHORTEST_TOKEN} characters", path.display());
         return Err(Error::invalid(what).hint(hint));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let what = format!("{}: a token has no spaces and no characters beyond ASCII", path.display());
+        let what = format!("{}: a token must be ASCII without spaces", path.display());
         return Err(Error::invalid(what).hint(hint));
     }
     Ok(Zeroizing::new(token.to_owned()))
 }
 
-/// What a token is compared with: its digest. Comparing digests takes the same time wherever they differ (`blake3::Hash`
-/// sees to that), and tells nothing of the token's length.
+/// The digest with which a token is compared. Comparing digests takes constant time (`blake3::Hash` ensures
+/// that), and does not reveal the token's length.
 pub(super) struct Token(blake3::Hash);
 
 impl Token {
@@ -91,7 +91,7 @@ mod tests {
         };
         assert_eq!(with(" 0123456789abcdef\n", 0o600).unwrap().as_str(), "0123456789abcdef");
         for (text, mode, says) in [
-            ("0123456789abcdef", 0o640, "others"),
+            ("0123456789abcdef", 0o640, "other users"),
             ("0123456789abcde\n", 0o600, "16 characters"),
             ("", 0o600, "16 characters"),
             ("01234567 89abcdef", 0o600, "spaces"),

@@ -1,11 +1,11 @@
-//! Accepting, bounding and ending connections; stopping without breaking what is under way.
+//! Accepting, bounding and ending connections; graceful stop.
 //!
-//! A stop goes: the socket is given up (so that a successor can take it at once), those who had connected by then are the
-//! last, and `/readyz` says no → connections without a request are closed, those with one end after it → operations whose
-//! client has gone end too → what is left at the deadline, or at a second word, is cut.
+//! A stop: the socket is closed (so that a successor can take it at once), connections made by then are the last, and
+//! `/readyz` returns 503 → idle connections are closed, the others after their request → operations whose client has
+//! disconnected end too → what remains at the deadline, or at a second signal, is aborted.
 //!
-//! What is cut fails on both sides: a download ends in a broken connection, an upload in an error of its body, since hyper
-//! ends the body of a connection that is dropped with an error, never with an end.
+//! An abort fails both sides: a download ends with a closed connection, an upload with an error of its body, since hyper
+//! ends the body of a dropped connection with an error, never with an end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tidelock::Host;
 use tidelock::config;
 use tidelock::types::Result;
 
-/// What hyper keeps of one connection in each direction, and so the most that the head of a request can have.
+/// hyper's buffer per connection and direction, and so the maximum size of a request head.
 const BUFFER: usize = 256 << 10;
 
 /// Header fields of one request.
@@ -53,15 +53,15 @@ pub struct Server {
 /// How a daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Connections that were cut with a request under way, at the deadline or at a second word.
+    /// Connections that were aborted during a request, at the deadline or at a second signal.
     pub cut: usize,
 }
 
 impl Server {
-    /// Listens. Whoever connects waits until [`Self::run`].
+    /// Listens. Connections wait until [`Self::run`].
     ///
     /// # Errors
-    /// `conflict` if another process listens there; `invalid` for a token that will not do; what the system says.
+    /// `conflict` if another process listens there; `invalid` for an invalid token; errors of the system.
     pub async fn bind(host: Host, service: &config::Service) -> Result<Self> {
         service.check()?;
         let token = service.token_file.as_deref().map(read_token).transpose()?;
@@ -80,7 +80,7 @@ impl Server {
         &self.address
     }
 
-    /// Answers until `stop`, then lets what is under way end until the deadline, or until `cut`.
+    /// Serves until `stop`, then lets requests in progress end until the deadline, or until `cut`.
     pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Ended {
         let Self { listener, shared, connections, drain, .. } = self;
         let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
@@ -114,13 +114,13 @@ impl Server {
         tokio::select! {
             biased;
             () = ended => return Ended { cut: 0 },
-            () = cut => tracing::warn!("asked again: cutting what is under way"),
-            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "the deadline of the drain has passed"),
+            () = cut => tracing::warn!("second signal: aborting operations in progress"),
+            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "the drain deadline has passed"),
         }
         let cut = clients.open.len();
         cutting.cancel();
         clients.open.wait().await;
-        // Uploads fail now; give them time to clear up.
+        // Uploads fail now; give them time to clean up.
         let _ = tokio::time::timeout(CONCLUDE, shared.operations.wait()).await;
         Ended { cut: cut.max(usize::from(!shared.operations.is_empty())) }
     }
@@ -160,7 +160,7 @@ impl Clients {
             match listener.accept().await {
                 Ok(stream) => self.serve(stream, Some(place)),
                 Err(error) => {
-                    tracing::warn!(%error, "a client could not be accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(BREATH).await;
                 }
             }
@@ -186,7 +186,7 @@ impl Clients {
 /// One connection, to its end.
 async fn serve(stream: Stream, router: axum::Router, idle: Duration, stopping: CancellationToken) {
     let mut stream = TimeoutStream::new(stream);
-    // A client that does not take what it asked for. What it should send is watched where it is read.
+    // A client that does not read its response. Reading its request is bounded in `upload`.
     stream.set_write_timeout(Some(idle));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,4 +1,4 @@
-//! What all requests share, and how an operation is run for one.
+//! State shared by all requests, and running an operation for one.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use tidelock::types::{Error, Result};
 /// Components that are received at once: each may have 256 MiB, and is in memory.
 const COMPONENTS: usize = 2;
 
-/// What all requests share. Cheap to clone.
+/// State shared by all requests. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<SharedInner>);
 
 pub(super) struct SharedInner {
     pub(super) host: Host,
-    /// What clients must send; `None` lets everybody in who can open the socket.
+    /// The token of clients; `None` admits every client that can open the socket.
     pub(super) token: Option<Token>,
     pub(super) metrics: Metrics,
     /// Operations that run, also those whose client has gone.
@@ -63,8 +63,8 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Runs an operation in a task of its own and counts it. It goes on if the client does not wait for it: then an upload
-    /// fails, since its body does, and is cleared up after; what needs no more of the client is done.
+    /// Runs an operation in its own task and counts it. It continues if the client disconnects: an upload then fails, since
+    /// its body does, and is cleaned up; an operation that needs no more input completes.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -78,7 +78,7 @@ impl Shared {
         });
         match task.await {
             Ok(outcome) => outcome,
-            Err(error) => Err(Error::other("the operation was cut short").with_source(error)),
+            Err(error) => Err(Error::other("the operation was cancelled").with_source(error)),
         }
     }
 }

@@ -17,19 +17,19 @@ use tidelock::catalogue::SnapshotPage;
 use tidelock::types::Error;
 use tidelock::{Removed, SnapshotStat, StoreOptions, Stored};
 
-/// Snapshots in one answer unless it is said.
+/// Default number of snapshots in a response.
 const PAGE: usize = 1000;
 
-/// How something is stored.
+/// Options of a store.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct How {
-    /// The route of the configuration that says which backends it goes to. Unsaid: `default`.
+    /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
+    /// A name for the snapshot. It can replace the id while no other snapshot has it.
     name: Option<String>,
-    /// Store the bytes as they are, so that other programs can use the object.
+    /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
     raw: bool,
 }
@@ -40,56 +40,56 @@ impl How {
     }
 }
 
-/// How a delta is applied and stored.
+/// Options of an apply.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApplyHow {
-    /// What the delta is. Unsaid: `zstd`.
+    /// The format of the delta. Default: `zstd`.
     #[param(inline)]
     format: Format,
-    /// The route of the configuration that says which backends it goes to. Unsaid: `default`.
+    /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name by which the snapshot can be found, as long as no other snapshot has it too.
+    /// A name for the snapshot. It can replace the id while no other snapshot has it.
     name: Option<String>,
-    /// Store the bytes as they are, so that other programs can use the object.
+    /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
     raw: bool,
 }
 
-/// What a delta is.
+/// The format of a delta.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Format {
-    /// What `zstd --patch-from=BASE` writes.
+    /// Output of `zstd --patch-from=BASE`.
     #[default]
     Zstd,
-    /// A file with holes. Its holes do not travel over HTTP: refused with `unsupported`.
+    /// A file with holes. HTTP does not preserve holes: fails with `unsupported`.
     Sparse,
 }
 
-/// Which part of the list.
+/// A page of the list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Part {
-    /// Begin after the page that gave this as `next`.
+    /// Begin after the page that returned this as `next`.
     after: Option<u64>,
-    /// At most so many, up to 10,000. Unsaid: 1,000.
+    /// Maximum number of snapshots, up to 10,000. Default: 1,000.
     #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
 }
 
 /// Store an image
 ///
-/// Nothing becomes visible until the whole body is durable; a body that breaks off leaves nothing.
+/// Nothing becomes visible until the whole body is durable; an incomplete body leaves nothing.
 #[utoipa::path(
     put, path = "/v1/snapshots", tag = "snapshots", params(How),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The image"),
     responses(
         (status = 201, description = "Stored", body = Stored),
-        (status = 200, description = "It was there already; nothing was stored", body = Stored),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn store(
@@ -106,14 +106,14 @@ pub(super) async fn store(
 
 /// Store a changed image
 ///
-/// The body is the whole new image; what of it is new is found out here.
+/// The body is the whole new image; the server computes the difference.
 #[utoipa::path(
     post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),
     responses(
         (status = 201, description = "Stored", body = Stored),
-        (status = 200, description = "It was there already; nothing was stored", body = Stored),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn update(
@@ -132,14 +132,14 @@ pub(super) async fn update(
     Ok(created(shared.run("update", work).await?))
 }
 
-/// Store what a snapshot becomes through a delta
+/// Apply a delta to a snapshot
 #[utoipa::path(
     post, path = "/v1/snapshots/{id}/apply", tag = "snapshots", params(super::routes::Id, ApplyHow),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The delta"),
     responses(
         (status = 201, description = "Stored", body = Stored),
-        (status = 200, description = "It was there already; nothing was stored", body = Stored),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn apply(
@@ -150,8 +150,8 @@ pub(super) async fn apply(
     body: Body,
 ) -> Result<impl IntoResponse, Problem> {
     if matches!(how.format, Format::Sparse) {
-        let error = Error::unsupported("the holes of a sparse file do not travel over HTTP");
-        return Err(error.hint("send what `zstd --patch-from` writes, or the whole image to `update`").into());
+        let error = Error::unsupported("a sparse delta cannot be sent over HTTP, which has no holes");
+        return Err(error.hint("send a delta of `zstd --patch-from`, or the whole image to `update`").into());
     }
     let delta = upload::delta(&shared, &headers, body)?;
     let host = shared.host.clone();
@@ -170,12 +170,12 @@ fn created(stored: Stored) -> impl IntoResponse {
 
 /// List snapshots
 ///
-/// In the order in which they were first stored.
+/// In the order of their first store.
 #[utoipa::path(
     get, path = "/v1/snapshots", tag = "snapshots", params(Part),
     responses(
-        (status = 200, description = "Some snapshots; `next` is null on the last page", body = SnapshotPage),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "A page of snapshots; `next` is null on the last one", body = SnapshotPage),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -187,12 +187,12 @@ pub(super) async fn list(
 
 /// Describe a snapshot
 ///
-/// From the catalogue: no backend is asked.
+/// Answered from the catalogue, without access to a backend.
 #[utoipa::path(
     get, path = "/v1/snapshots/{id}/stat", tag = "snapshots", params(super::routes::Id),
     responses(
-        (status = 200, description = "What is known of it", body = SnapshotStat),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The snapshot and its placements", body = SnapshotStat),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn stat(State(shared): State<Shared>, Named(id): Named) -> Result<Json<SnapshotStat>, Problem> {
@@ -204,8 +204,8 @@ pub(super) async fn stat(State(shared): State<Shared>, Named(id): Named) -> Resu
 #[utoipa::path(
     delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
     responses(
-        (status = 200, description = "It is gone", body = Removed),
-        (status = "default", description = "It failed", body = Details, content_type = "application/problem+json"),
+        (status = 200, description = "The snapshot was removed", body = Removed),
+        (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Named(id): Named) -> Result<Json<Removed>, Problem> {

@@ -1,8 +1,8 @@
-//! Bodies that come in: as images, as deltas, as components.
+//! Request bodies: images, deltas and components.
 //!
-//! An end counts only if HTTP says that the body was whole: all of an announced length, or the last chunk of a chunked
-//! one. Everything else is an error of the stream, and a stream that failed is never stored. A client that sends nothing
-//! while it is waited for is cut; time in which nobody reads does not count against it.
+//! A body is complete only if HTTP says so: all of an announced length, or the last chunk of a chunked one. Any other
+//! end is an error of the stream, and a stream that failed is never stored. A client that stalls while its body is read
+//! is disconnected; time in which the body is not read does not count.
 
 use std::io;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use tidelock::snapshot::StreamSource;
 use tidelock::types::{Error, ErrorKind, Result, format_bytes};
 use tidelock::{Delta, Source};
 
-/// What a client has to send within the idle time: a byte now and then is a stall too.
+/// Bytes that a client must send within the idle time: single bytes are a stall too.
 const PACE: usize = 1 << 10;
 
-/// What errors call it.
-const NAME: &str = "the body of the request";
+/// The name of the body in errors.
+const NAME: &str = "the request body";
 
 /// A body as an image.
 pub(super) fn image(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Source, Problem> {
@@ -40,13 +40,13 @@ pub(super) fn image(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<
     }))
 }
 
-/// A body as what `zstd --patch-from` wrote. Needs the runtime of the caller as long as it is read.
+/// Returns a body as the output of `zstd --patch-from`. Needs the caller's runtime while it is read.
 pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Delta, Problem> {
     plain(headers)?;
     Ok(Delta::Zstd(Box::new(SyncIoBridge::new(reader(shared, body)))))
 }
 
-/// A body in memory, of the size that a component may have. Waits until there is room for one more.
+/// Reads a component into memory, up to its maximum size. Waits while too many others are in memory.
 pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
     plain(headers)?;
     let too_large = || {
@@ -73,11 +73,11 @@ pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) 
 /// Refuses bodies that mean something else than their bytes.
 fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes as they are");
+        let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes without an encoding");
         return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if headers.contains_key(CONTENT_RANGE) {
-        return Err(Error::invalid("a part of a snapshot cannot be replaced").hint("send the whole image").into());
+        return Err(Error::invalid("a range of a snapshot cannot be replaced").hint("send the whole image").into());
     }
     Ok(())
 }
@@ -117,18 +117,18 @@ fn pieces(body: Body, idle: Duration) -> impl Stream<Item = io::Result<Bytes>> +
             Ok(Some(Err(error))) => Some((Err(broken(&error)), None)),
             Ok(None) => None,
             Err(_) => {
-                let what = format!("hardly anything came for {} s", idle.as_secs_f32());
+                let what = format!("almost no bytes received for {} s", idle.as_secs_f32());
                 Some((Err(io::Error::new(io::ErrorKind::TimedOut, what)), None))
             }
         }
     })
 }
 
-/// The innermost cause says what happened; those around it say "error reading a body".
+/// The innermost cause is the real one; outer ones only say "error reading a body".
 fn broken(error: &(dyn std::error::Error + 'static)) -> io::Error {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it broke off: {cause}"))
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it ended early: {cause}"))
 }

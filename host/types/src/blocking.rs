@@ -5,10 +5,10 @@ use super::{Error, Result};
 /// Runs work on a thread that may wait. Dropping the future does not end work that has begun.
 ///
 /// # Errors
-/// The work's own; `other` if it was cut short, because the runtime shuts down or because the work panicked.
+/// Those of the work; `other` if the runtime shuts down or the work panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         let why = if error.is_panic() { "it panicked" } else { "the runtime is shutting down" };
-        Error::other(format!("work was cut short: {why}")).with_source(error)
+        Error::other(format!("a task ended early: {why}")).with_source(error)
     })?
 }

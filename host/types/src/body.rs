@@ -53,15 +53,15 @@ impl Body {
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
             if all.is_empty() && self.remaining() == Some(0) && chunk.len() <= limit {
-                // Let the stream say that it has ended.
+                // Let the stream reach its end.
                 return match self.next().await {
                     None => Ok(chunk),
                     Some(Err(error)) => Err(error),
-                    Some(Ok(_)) => Err(Error::corrupt("a body ran over its size")),
+                    Some(Ok(_)) => Err(Error::corrupt("a body exceeded its size")),
                 };
             }
             if all.len() + chunk.len() > limit {
-                return Err(Error::invalid(format!("more than {limit} bytes where at most so many are allowed")));
+                return Err(Error::invalid(format!("more than the {limit} bytes allowed")));
             }
             all.extend_from_slice(&chunk);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Error, Result};
 
-/// How the bytes of a snapshot lie in an object. Whoever reads an object dispatches on this.
+/// The encoding of a snapshot's bytes in an object. Readers dispatch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
@@ -36,8 +36,8 @@ impl Encoding {
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
             "raw" => Ok(Self::Raw),
-            _ => Err(Error::unsupported(format!("the encoding `{}` is not known here", name.escape_debug()))
-                .hint("a newer version of tidelock wrote it: use that one")),
+            _ => Err(Error::unsupported(format!("unknown encoding `{}`", name.escape_debug()))
+                .hint("use a newer version of tidelock, which wrote it")),
         }
     }
 }

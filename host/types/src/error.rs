@@ -1,10 +1,10 @@
-//! One error type for the whole host: what went wrong, on which backend, during what, and what to do next.
+//! One error type for the whole host: kind, message, backend, operation and hint.
 //!
-//! The kinds are the cases of `tidelock:storage/types.error`, so that an adapter's reason survives to the caller, and
-//! a few that only the host can see (a trap, a limit, a deadline). What the connector does about each is decided from
-//! the kind alone; the text is for people. Texts never hold a credential: capabilities strip them before they speak. Nor
-//! do they drive the terminal or the log that shows them, whoever's words they quote: control characters, and those
-//! that turn the direction of writing, are written out.
+//! Kinds are the cases of `tidelock:storage/types.error`, so that an adapter's reason reaches the caller, and a few that
+//! only the host can observe (a trap, a limit, a deadline). The connector's reaction depends on the kind alone; messages
+//! are for people. Messages never contain credentials: capabilities strip them first. Nor can they control the terminal or
+//! the log that shows them, even if they quote untrusted text: control characters, and those that change the direction
+//! of writing, are escaped.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The state of an object in cold storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveState {
-    /// In the archive; nobody has asked for it.
+    /// In the archive; no restore was requested.
     Archived,
-    /// A restore is under way; with an estimate of how long it takes from now, if there is one.
+    /// A restore is in progress; with an estimate of the time left, if there is one.
     Restoring(Option<Duration>),
     /// Readable until this time (seconds since 1970-01-01 UTC), if there is a limit.
     Readable(Option<u64>),
@@ -26,22 +26,22 @@ pub enum ArchiveState {
 /// A backend's demand for money. Amounts are whole numbers of the smallest unit, as decimal text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PaymentDue {
-    /// The least amount that would satisfy the backend, if it said so.
+    /// The minimum amount that the backend requires, if known.
     pub amount: Option<String>,
     /// The unit of `amount`, for example `nanoton`.
     pub unit: Option<String>,
-    /// The account to be paid, if it is not the configured one.
+    /// The account to pay, if it is not the configured one.
     pub account: Option<String>,
 }
 
-/// What kind of failure it was. The host decides from this alone what happens next.
+/// The kind of a failure. The host's reaction depends on it alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Too many requests; the backend may have said how long to wait.
+    /// Too many requests; with the backend's delay, if it gave one.
     RateLimited(Option<Duration>),
     /// The backend wants money first.
     InsufficientBalance(PaymentDue),
-    /// There is no such snapshot or object.
+    /// No such snapshot or object.
     NotFound,
     /// Credentials, grants or policy forbid it.
     Denied,
@@ -53,13 +53,13 @@ pub enum ErrorKind {
     Unavailable,
     /// The object is in cold storage.
     Archived(ArchiveState),
-    /// Bytes are not what was stored.
+    /// Bytes differ from the stored ones.
     Corrupt,
     /// The adapter or the backend cannot do this at all.
     Unsupported,
     /// The adapter trapped.
     Trapped,
-    /// The adapter broke one of its limits; the message names it.
+    /// The adapter exceeded one of its limits; the message names it.
     Limit,
     /// A deadline passed.
     TimedOut,
@@ -91,7 +91,7 @@ impl ErrorKind {
         }
     }
 
-    /// The kind of a name, without what only the text of such an error says; `other` for a name that is not known.
+    /// Returns the kind of a name, without the details that only the message has; `other` for an unknown name.
     pub fn from_name(name: &str) -> Self {
         let plain = [
             Self::RateLimited(None),
@@ -132,7 +132,7 @@ macro_rules! constructors {
 }
 
 impl Error {
-    /// An error of a kind, with what went wrong in words.
+    /// Creates an error of a kind with a message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(ErrorInner {
             kind,
@@ -145,7 +145,7 @@ impl Error {
     }
 
     constructors! {
-        /// There is no such thing.
+        /// Does not exist.
         not_found => ErrorKind::NotFound;
         /// It is forbidden.
         denied => ErrorKind::Denied;
@@ -155,7 +155,7 @@ impl Error {
         conflict => ErrorKind::Conflict;
         /// It cannot be served now.
         unavailable => ErrorKind::Unavailable;
-        /// Bytes are not what was stored.
+        /// Bytes differ from the stored ones.
         corrupt => ErrorKind::Corrupt;
         /// It cannot be done at all.
         unsupported => ErrorKind::Unsupported;
@@ -165,8 +165,8 @@ impl Error {
         other => ErrorKind::Other;
     }
 
-    /// A failure of the local operating system. A missing file is `not-found`, one that may not be read is `denied`, a
-    /// directory given as a file is `invalid`, a wait that took too long is `timed-out`; a full disk and the rest are `unavailable`.
+    /// Creates an error from one of the local operating system. A missing file is `not-found`, missing permission `denied`, a
+    /// directory in place of a file `invalid`, a timeout `timed-out`; a full disk and everything else is `unavailable`.
     pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {
@@ -179,7 +179,7 @@ impl Error {
         };
         let hint = match error.kind() {
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                Some("free some space there, or configure another place".to_owned())
+                Some("free some space, or configure another location".to_owned())
             }
             _ => None,
         };
@@ -188,21 +188,21 @@ impl Error {
         made.with_source(error)
     }
 
-    /// Says on which backend it happened, unless that is known already.
+    /// Sets the backend, unless it is known already.
     #[must_use]
     pub fn on_backend(mut self, name: &str) -> Self {
         self.0.backend.get_or_insert_with(|| visible(name.to_owned()));
         self
     }
 
-    /// Says during which operation it happened, unless that is known already.
+    /// Sets the operation, unless it is known already.
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Self {
         self.0.operation.get_or_insert(operation);
         self
     }
 
-    /// Says what to do next: an imperative clause without a full stop.
+    /// Sets the hint: an imperative clause without a full stop.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(visible(hint.into()));
@@ -216,12 +216,12 @@ impl Error {
         self
     }
 
-    /// What kind of failure it was.
+    /// Returns the kind.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// What went wrong, without backend, operation and hint.
+    /// Returns the message, without backend, operation and hint.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -236,7 +236,7 @@ impl Error {
         self.0.operation
     }
 
-    /// What to do next, if something is known to help.
+    /// Returns the hint, if there is one.
     pub fn advice(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
@@ -257,7 +257,7 @@ impl Error {
 /// A text with all written out that would drive the terminal or the log it is shown on.
 fn visible(text: String) -> String {
     let drives = |c: char| {
-        // Unicode's marks of direction and separators of lines (UAX #9 and #14): they are no control characters.
+        // Unicode's directional marks and line separators (UAX #9 and #14), which are not control characters.
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(drives) {

@@ -1,4 +1,4 @@
-//! Files of a directory as values: what is known of one, how one is written, a part of a listing.
+//! Files of a directory as values: metadata, options of writing, a page of a listing.
 
 use super::{Body, Error, Result};
 
@@ -14,7 +14,7 @@ pub struct WriteOptions {
     pub if_absent: bool,
 }
 
-/// What is known of a file.
+/// Metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
     /// Its bytes.
@@ -26,7 +26,7 @@ pub struct FileInfo {
 /// A file, open for reading.
 #[derive(Debug)]
 pub struct File {
-    /// Of the whole file, even when a range was asked for.
+    /// The size of the whole file, even when a range was requested.
     pub info: FileInfo,
     /// The bytes of the range.
     pub body: Body,
@@ -50,15 +50,15 @@ pub struct Entry {
 pub struct Page {
     /// In order of their names, byte by byte.
     pub entries: Vec<Entry>,
-    /// Give this to the next call; `None` when there is no more.
+    /// The cursor of the next page; `None` on the last one.
     pub next: Option<String>,
 }
 
-/// A body that is cut where it has another length than `options` say; refused at once where that is known.
+/// Returns a body that fails if its length differs from `options`; fails at once if the length is known.
 pub fn sized(data: Body, options: WriteOptions) -> Result<Body> {
     match (options.size, data.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (_, None) => Ok(Body::new(data, options.size)),
         _ => Ok(data),

@@ -25,7 +25,7 @@ pub struct Gathered {
 /// Takes a body apart into pieces of chosen lengths.
 pub struct Gatherer {
     body: Body,
-    /// What was taken from the body and belongs to the next piece.
+    /// Bytes taken from the body that belong to the next piece.
     rest: Option<Bytes>,
 }
 
@@ -96,7 +96,7 @@ impl Collector {
         self.done.len
     }
 
-    /// What was added, in order.
+    /// The bytes that were added, in order.
     pub fn finish(mut self) -> Gathered {
         self.close_block();
         self.done
@@ -109,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Pieces have the lengths that were asked for, and together are what went in.
+        /// Pieces have the requested lengths, and together are the input.
         #[test]
         fn nothing_is_lost(chunks in proptest::collection::vec(0usize..40_000, 0..12), len in 1u64..70_000) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,4 +1,4 @@
-//! Names: `SnapshotId`, which says what the bytes are, and `ObjectId`, which says where a backend keeps them.
+//! Names: `SnapshotId` identifies bytes, `ObjectId` an object of a backend.
 //!
 //! The text of a `SnapshotId` is `tl1` and 52 characters of RFC 4648 base32 in lower case without padding: 256 bits,
 //! followed by four zero bits that are checked, so that every id has exactly one text. How the 256 bits come about is
@@ -71,21 +71,21 @@ impl FromStr for SnapshotId {
             Err(InvalidId { text: shown, reason })
         };
         let Some(digits) = text.strip_prefix(PREFIX) else {
-            return fail("it does not begin with `tl1`");
+            return fail("must begin with `tl1`");
         };
         if digits.len() != DIGITS {
-            return fail("it does not have 52 characters after `tl1`");
+            return fail("must have 52 characters after `tl1`");
         }
         match BASE32.decode(digits.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
             Some(root) => Ok(Self(root)),
-            None => fail("it has a character outside a-z and 2-7, or its last character is impossible"),
+            None => fail("has a character outside a-z and 2-7, or an invalid last character"),
         }
     }
 }
 
 impl From<InvalidId> for super::Error {
     fn from(error: InvalidId) -> Self {
-        super::Error::invalid(error.to_string()).hint("`tidelock ls` shows the ids that are known here")
+        super::Error::invalid(error.to_string()).hint("run `tidelock ls` to list the snapshots")
     }
 }
 
@@ -101,7 +101,7 @@ impl serde::Serialize for SnapshotId {
 pub struct ObjectId(String);
 
 impl ObjectId {
-    /// The most bytes that an object id has: what S3 allows for a key.
+    /// The maximum length of an object id in bytes: that of an S3 key.
     pub const MAX_LEN: usize = 1024;
 
     /// Checks a name that came from outside.
@@ -112,7 +112,7 @@ impl ObjectId {
         let name = name.into();
         if name.is_empty() || name.len() > Self::MAX_LEN || name.chars().any(char::is_control) {
             return Err(super::Error::invalid(format!(
-                "an object id has 1 to {} bytes and no control characters; this one has {} bytes",
+                "an object id must have 1 to {} bytes and no control characters; this one has {} bytes",
                 Self::MAX_LEN,
                 name.len()
             )));

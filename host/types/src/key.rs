@@ -1,4 +1,4 @@
-//! Public keys, by which an operator says whose components are to be trusted.
+//! Public keys, with which an operator selects trusted components.
 //!
 //! A key is Ed25519's (RFC 8032). Its text is `ed25519:` and the 32 bytes in base64 with padding (RFC 4648, section 4):
 //! one text for a key, fit for a configuration, a command line and an HTTP header.
@@ -11,7 +11,7 @@ use ed25519_dalek::VerifyingKey;
 
 use super::{Error, Result};
 
-/// What a key's text begins with.
+/// The prefix of a key's text.
 const PREFIX: &str = "ed25519:";
 
 /// A public key that can verify: a point of the curve that is not one of the few of small order, under which one
@@ -26,9 +26,9 @@ impl PublicKey {
     /// `invalid` if they are not a key, or a weak one.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
         match VerifyingKey::from_bytes(bytes) {
-            Ok(key) if key.is_weak() => Err(Error::invalid("it is a weak key: any message would pass under it")),
+            Ok(key) if key.is_weak() => Err(Error::invalid("it is a weak key")),
             Ok(key) => Ok(Self(key)),
-            Err(_) => Err(Error::invalid("its 32 bytes are not an Ed25519 key")),
+            Err(_) => Err(Error::invalid("it is not an Ed25519 key")),
         }
     }
 
@@ -42,8 +42,8 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
-    /// Whether `signature` is this key's of `message`, by the strict rules (no point of small order, `s` reduced): what
-    /// passes here passes in every implementation, and a signature cannot be turned into another one.
+    /// Returns whether `signature` is valid for `message`, by the strict rules (no point of small order, `s` reduced): a
+    /// signature that passes here passes in every implementation, and cannot be modified into another valid one.
     pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
     }
@@ -65,12 +65,12 @@ impl FromStr for PublicKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let hint = "a public key is \"ed25519:\" and 44 characters, as `tidelock adapter keygen` prints it";
+        let hint = "write \"ed25519:\" and 44 characters, as `tidelock adapter keygen` prints it";
         let bytes = text.strip_prefix(PREFIX).and_then(|digits| BASE64.decode(digits.as_bytes()).ok());
         match bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
             Some(bytes) => Self::from_bytes(&bytes).map_err(|error| error.hint(hint)),
-            // What stands there may be the secret half: it is not repeated.
-            None => Err(Error::invalid("it is not a public key").hint(hint)),
+            // The text may be a secret key: do not repeat it.
+            None => Err(Error::invalid("not a public key").hint(hint)),
         }
     }
 }

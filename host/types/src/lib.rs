@@ -1,7 +1,7 @@
-//! The words that every other room uses: ids, ranges, bodies, receipts, errors. Imports nothing of ours.
+//! The vocabulary of the other crates: ids, ranges, bodies, receipts, errors. Depends on no other crate of the host.
 //!
-//! These are plain values. Nothing here opens a file or a socket, and nothing here knows of WebAssembly: the bindings
-//! of an interface version translate between these types and their own (`runtime/wit/`).
+//! These are plain values. Nothing here opens a file or a socket or depends on WebAssembly: the bindings of an interface
+//! version convert between these types and their own (`wit` of the runtime).
 
 mod blocking;
 mod body;

@@ -1,22 +1,22 @@
-//! The table of limits: what one operation of an adapter may use.
+//! The table of limits of one operation of an adapter.
 //!
 //! One row for each limit. The row gives the field of [`Limits`] with its default and its documentation, the key of the
 //! configuration ([`LimitOverrides`]), the name in the error when it is exceeded ([`LimitExceeded`]), and the row of the table
-//! in `docs/security.md`, which a test compares. A new limit is one row here, a line in `config/default.toml`, and whoever
-//! enforces it.
+//! in `docs/security.md`, which a test compares. A new limit is one row here, a line in `config/default.toml`, and its
+//! enforcement.
 //!
-//! A limit counts bytes, counts things, or is a duration. The engine's own limits are in a table of their own: they are
-//! the same for all backends, since they are fixed when code is compiled or when memory is set aside.
+//! A limit counts bytes or things, or is a duration. The engine's own limits are in a separate table: they are
+//! the same for all backends, since they are fixed when code is compiled or when memory is reserved.
 //!
-//! The defaults carry adapters that bring an interpreter with them. One from Rust is made of two to four core instances,
-//! one with CPython inside of 38; a slot for each is set aside in the pool whether or not it is used.
+//! The defaults suit adapters with an interpreter. One in Rust has two to four core instances, one with CPython 38; a slot
+//! for each is reserved in the pool whether or not it is used.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{Error, ErrorKind, Result, format_bytes, format_duration};
 
-/// The most of what a count can mean.
+/// The maximum of a count.
 const MANY: u32 = 1 << 20;
 
 /// One row of the table, for people.
@@ -24,9 +24,9 @@ const MANY: u32 = 1 << 20;
 pub struct LimitRow {
     /// The key in a backend's `limits`; errors name it with blanks for underscores.
     pub key: &'static str,
-    /// What holds where nothing is configured.
+    /// The default.
     pub default: String,
-    /// What is bounded.
+    /// The bounded resource.
     pub bounds: &'static str,
     /// How.
     pub enforced: &'static str,
@@ -132,14 +132,14 @@ macro_rules! limits {
             enforced $engine_enforced:literal
         )+ }
     ) => {
-        /// The limits of one backend. The defaults suit an adapter that steers and lets the host haul.
+        /// The limits of one backend.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $bounds])+ pub $key: $type,)+
         }
 
         impl Limits {
-            /// What holds where nothing is configured.
+            /// The defaults.
             pub const DEFAULT: Self = Self { $($key: $default,)+ };
         }
 
@@ -153,12 +153,12 @@ macro_rules! limits {
             /// Reads all limits, in the order of the table.
             ///
             /// # Errors
-            /// The first that `source` gives.
+            /// The first error of `source`.
             pub fn read(source: &impl ReadLimits) -> Result<Self> {
                 Ok(Self { $($key: source.$kind(stringify!($key) $(, $most)?)?.map(Fit::fit),)+ })
             }
 
-            /// The limits that hold: these, and `defaults` where there is none.
+            /// Returns these limits, with `defaults` for missing ones.
             pub fn apply_to(&self, defaults: &Limits) -> Limits {
                 Limits { $($key: self.$key.unwrap_or(defaults.$key),)+ }
             }
@@ -174,7 +174,7 @@ macro_rules! limits {
         pub enum LimitExceeded {
             $($(#[doc = $bounds])+ $variant($type),)+
             $($(#[doc = $engine_bounds])+ $engine_variant,)+
-            /// One that a capability keeps, in its words.
+            /// A limit of a capability, with its text.
             Capability(String),
         }
 
@@ -191,7 +191,7 @@ macro_rules! limits {
         }
 
         impl LimitExceeded {
-            /// Whether it is one that the engine has for all backends.
+            /// Returns whether it is a limit of the engine, the same for all backends.
             fn is_of_engine(&self) -> bool {
                 matches!(self, $(Self::$engine_variant)|+)
             }
@@ -221,80 +221,80 @@ macro_rules! limits {
 
 limits! {
     backend {
-        /// Linear memory of an operation, and bytes that it puts into bodies which the host holds.
+        /// Linear memory of an operation, and bytes that it puts into bodies held by the host.
         memory(Memory): bytes u64 = 64 << 20;
-        enforced "the engine asks before memory is made or grows; counted before they are held"
+        enforced "checked before memory is allocated or grows; counted before bytes are copied"
 
         /// Elements of all tables.
         table_elements(TableElements): count u64 = 20_000, at most MANY;
         enforced "the same"
 
-        /// Core instances of which a component is made.
+        /// Core instances of a component.
         instances(Instances): count usize = 64, at most MANY;
-        enforced "counted when it is loaded, and when it is instantiated; 128 when it is compiled"
+        enforced "counted when it is loaded, and when it is instantiated; at most 128 when it is compiled"
 
         /// Wall time.
         deadline(Deadline): duration Duration = Duration::from_secs(3600);
         enforced "a timer beside the guest"
 
-        /// Time in which the guest (or, up to 30 s, a server) is waited for and fewer than 1024 bytes move.
+        /// Time without progress of the guest (or, up to 30 s, of a server) in which fewer than 1024 bytes move.
         idle(Idle): duration Duration = Duration::from_secs(60);
-        enforced "the same timer; calls that are answered count as life, the deadline ends those that only pretend"
+        enforced "the same timer; answered calls count as progress, and the deadline ends guests that only pretend"
 
-        /// Time on threads, the host's work for the guest included.
+        /// CPU time, including the host's work for the guest.
         cpu(Cpu): duration Duration = Duration::from_secs(30);
-        enforced "code gives its thread back every 10 ms; each turn is timed"
+        enforced "code yields its thread every 10 ms; each poll is timed"
 
-        /// Operations of the backend at once; further ones wait.
+        /// Concurrent operations of the backend; further ones wait.
         in_flight(InFlight): count usize = 64, at most MANY;
-        enforced "a queue; each has its place in the engine's pool"
+        enforced "a queue; each has a slot in the engine's pool"
 
         /// Host calls of an operation.
         calls(Calls): count u64 = 1_000_000, at most u32::MAX;
         enforced "counted; reading a body is a call, reading a stream is not"
 
-        /// Host calls under way at once.
+        /// Concurrent host calls.
         calls_in_flight(CallsInFlight): count usize = 64, at most MANY;
         enforced "counted"
 
-        /// Strings and lists in one host call, and in the answer of an export.
+        /// Strings and lists in one host call, and in the result of an export.
         call_bytes(CallBytes): bytes usize = 16 << 20;
         enforced "counted before they are copied"
 
-        /// Streams, futures, calls and resources that are held at once, and the pieces of bodies.
+        /// Open streams, futures, calls and resources, and the pieces of bodies.
         handles(Handles): count usize = 1000, at most MANY;
-        enforced "the engine's tables are bounded; pieces are counted, also where several are one body"
+        enforced "the engine's tables are bounded; pieces are counted, also in concatenated bodies"
 
-        /// Bytes that are sent (URLs, headers, bodies, files, objects) beyond those that were given to store.
+        /// Bytes sent (URLs, headers, bodies, files, objects) beyond the input of `store`.
         request_bytes(RequestBytes): bytes u64 = 1 << 30;
         enforced "counted as they leave"
 
-        /// Bytes of replies and files that the guest reads for itself beyond those of the object.
+        /// Bytes of replies and files that the guest reads into its memory beyond those of the object.
         response_bytes(ResponseBytes): bytes u64 = 1 << 30;
         enforced "counted as they enter its memory"
 
         /// Headers of a request or a response.
-        // The most is what the maps of headers can hold (2^15), with room for the host's own.
+        // The maximum is the capacity of header maps (2^15), with room for the host's own.
         headers(Headers): count usize = 256, at most 16 << 10;
-        enforced "counted before they are sent or handed on"
+        enforced "counted before they are sent or passed on"
 
         /// Names and values of those headers.
         header_bytes(HeaderBytes): bytes usize = 64 << 10;
         enforced "the same"
 
-        /// Log of an operation, 64 bytes for each line besides.
+        /// Log of an operation, plus 64 bytes per line.
         log_bytes(LogBytes): bytes usize = 1 << 20;
-        enforced "counted before a line is written; control characters are taken out"
+        enforced "counted before a line is written; control characters are removed"
     }
     engine {
-        /// Components with code that a component is put together from.
-        // Each can hold a stack, however few core instances it is made of, and stacks cost more than address space: a guard
-        // page parts them, and a process can have only so many mappings.
+        /// Composed components that contain code.
+        // Each can hold a stack, whatever its number of core instances, and stacks cost more than address space: each has
+        // a guard page, and the number of mappings of a process is limited.
         components(Components): count u64 = COMPONENTS 16;
         enforced "counted when it is loaded"
 
         /// Linear memories of a component.
-        // An adapter has one; one that is put together from components, one for each.
+        // An adapter has one; a composed one has one per component.
         memories(Memories): count u32 = MEMORIES 4;
         enforced "when it is compiled"
 
@@ -319,14 +319,14 @@ impl Default for Limits {
 impl std::error::Error for LimitExceeded {}
 
 impl LimitExceeded {
-    /// The error that an operation ends with: `timed-out` for `deadline` and `idle`, `limit` for all others.
+    /// Returns the error of the operation: `timed-out` for `deadline` and `idle`, `limit` for all others.
     pub fn error(&self) -> Error {
         let (kind, hint) = match self {
             Self::Deadline(_) | Self::Idle(_) => {
-                (ErrorKind::TimedOut, "if the backend is merely slow, raise the limit in its `limits`")
+                (ErrorKind::TimedOut, "raise it in the backend's `limits` if the backend is slow")
             }
-            _ if self.is_of_engine() => (ErrorKind::Limit, "this limit is the same for all adapters: mend the adapter"),
-            _ => (ErrorKind::Limit, "raise it in the backend's `limits` if the adapter is trusted with more"),
+            _ if self.is_of_engine() => (ErrorKind::Limit, "fix the adapter: this limit is not configurable"),
+            _ => (ErrorKind::Limit, "raise it in the backend's `limits` if you trust the adapter with more"),
         };
         Error::new(kind, self.to_string()).hint(hint)
     }
@@ -353,8 +353,7 @@ mod tests {
         assert_eq!(given.apply_to(&Limits::DEFAULT), Limits { memory: 1, ..Limits::DEFAULT });
     }
 
-    /// The table in `docs/security.md` says of each limit what the table here does. Its last column, the attacks, is
-    /// written by hand.
+    /// The table in `docs/security.md` matches the one here, except for its last column, the attacks.
     #[test]
     fn the_page_has_the_same_table() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md");

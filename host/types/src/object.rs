@@ -1,8 +1,8 @@
-//! What is said of objects: hints before, receipts after, and what adapters say of themselves.
+//! Objects as values: hints for a store, receipts, and descriptions of adapters.
 
 use super::{ArchiveState, ObjectId};
 
-/// What the host knows of bytes that are about to come.
+/// Properties of bytes that are about to be stored.
 #[derive(Debug, Clone, Default)]
 pub struct StoreHint {
     /// A name that is unique in this host's life: lower-case letters, digits and `-`, at most 64 bytes.
@@ -22,16 +22,16 @@ pub struct Receipt {
     pub size: u64,
 }
 
-/// What a backend says about an object without reading it.
+/// Metadata of an object, obtained without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectStat {
     /// Its bytes.
     pub size: u64,
     /// The object that it is a change against.
     pub base: Option<ObjectId>,
-    /// Whether it can be read now; `None` means yes, and there is no colder state.
+    /// Whether it can be read now; `None` means yes, for backends without archives.
     pub archive: Option<ArchiveState>,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
     /// The labels that were stored with it.
     pub labels: Vec<(String, String)>,
@@ -51,7 +51,7 @@ pub struct Health {
 pub struct AccountState {
     /// The wallet that pays, if there is one apart from the contract.
     pub wallet: Option<String>,
-    /// What the storage contract or the prepaid account holds.
+    /// The balance of the storage contract or the prepaid account.
     pub contract: Option<String>,
     /// The unit of both.
     pub unit: String,
@@ -66,7 +66,7 @@ pub struct InventoryEntry {
     pub id: ObjectId,
     /// Its bytes.
     pub size: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 
@@ -75,25 +75,25 @@ pub struct InventoryEntry {
 pub struct InventoryPage {
     /// The objects.
     pub entries: Vec<InventoryEntry>,
-    /// Give this to the next call; `None` when there is no more.
+    /// The cursor of the next page; `None` on the last one.
     pub next: Option<String>,
 }
 
-/// What an adapter can do beyond whole objects.
+/// Features of an adapter beyond whole objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Features {
     /// Reads ranges.
     pub ranges: bool,
-    /// Keeps the base of an object and gives it back.
+    /// Keeps the base of an object and returns it.
     pub lineage: bool,
     /// Stores bytes of unknown length.
     pub unsized_input: bool,
-    /// Keeps labels and gives them back.
+    /// Keeps labels and returns them.
     pub labels: bool,
 }
 
-/// What kind of value a setting takes.
+/// The type of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SettingKind {
@@ -117,7 +117,7 @@ pub enum SettingValue {
 }
 
 impl SettingValue {
-    /// What kind of value it is.
+    /// The type of its value.
     pub fn kind(&self) -> SettingKind {
         match self {
             Self::Text(_) => SettingKind::Text,
@@ -127,7 +127,7 @@ impl SettingValue {
     }
 }
 
-/// A setting that an adapter understands.
+/// A setting of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SettingSpec {
     /// Its name in the configuration.
@@ -136,11 +136,11 @@ pub struct SettingSpec {
     pub kind: SettingKind,
     /// Whether the adapter cannot work without it.
     pub required: bool,
-    /// What it means, and what happens without it.
+    /// Its meaning and default.
     pub summary: String,
 }
 
-/// What an adapter says of itself.
+/// An adapter's description of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Description {
     /// Its name, for people.
@@ -149,8 +149,8 @@ pub struct Description {
     pub version: String,
     /// One line.
     pub summary: String,
-    /// What it can do.
+    /// Its features.
     pub features: Features,
-    /// The settings that it understands.
+    /// Its settings.
     pub settings: Vec<SettingSpec>,
 }

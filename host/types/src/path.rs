@@ -6,11 +6,11 @@ use crate::{Error, Result};
 const LONGEST_PATH: usize = 4095;
 /// The longest part of one, in bytes (Linux's `NAME_MAX`).
 const LONGEST_NAME: usize = 255;
-/// What the names of temporary files and of their directory begin with.
+/// The prefix of temporary files and of their directory.
 pub const TEMPORARY: &str = ".tmp";
 
-/// Checks the text of a path: relative, `/`-separated, without an empty, `.` or `..` part, without a part that begins
-/// with `.tmp`, at most 4,095 bytes with parts of at most 255, and without a zero byte. What it leads to is checked when
+/// Checks the text of a path: relative, `/`-separated, without an empty, `.` or `..` component, without a component that
+/// begins with `.tmp`, at most 4,095 bytes with components of at most 255, and without a zero byte. Links are checked when
 /// it is opened.
 ///
 /// # Errors
@@ -28,14 +28,14 @@ pub fn check_path(path: &str) -> Result<()> {
         return wrong("is too long");
     }
     if path.contains('\0') {
-        return wrong("holds a zero byte");
+        return wrong("contains a zero byte");
     }
     for part in path.split('/') {
         if part.is_empty() || part == "." {
-            return wrong("has an empty part");
+            return wrong("has an empty component");
         }
         if part.starts_with(TEMPORARY) {
-            return wrong("has a part that begins with `.tmp`, which is the host's");
+            return wrong("has a component that begins with `.tmp`, which is reserved");
         }
     }
     Ok(())

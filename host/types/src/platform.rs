@@ -1,4 +1,4 @@
-//! What the host takes from the machine beside bytes: the time, and random numbers.
+//! The clock and the entropy that are injected into the host.
 //!
 //! Both are injected wherever the connector and everything below it need them, so that all of it runs in a simulation: with
 //! a clock that a test moves and random numbers that a seed decides. Waiting uses Tokio's timers, whose clock a test can
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Error, Result};
 
-/// Tells the time.
+/// A clock.
 pub trait Clock: Send + Sync + 'static {
-    /// The time of a clock that never goes back, for measuring how long something took.
+    /// Returns the time of a monotonic clock, for measuring durations.
     fn now(&self) -> Instant;
 
     /// The time of day, which may jump.
@@ -21,7 +21,7 @@ pub trait Clock: Send + Sync + 'static {
 
 /// Gives random numbers.
 pub trait Entropy: Send + Sync + 'static {
-    /// Fills the buffer with bytes that nobody can guess.
+    /// Fills the buffer with unpredictable bytes.
     ///
     /// # Errors
     /// `unavailable` if there are none.
@@ -46,12 +46,12 @@ impl Platform {
         Self { clock: Arc::new(clock), entropy: Arc::new(entropy) }
     }
 
-    /// The time of a clock that never goes back.
+    /// Returns the time of a monotonic clock.
     pub fn now(&self) -> Instant {
         self.clock.now()
     }
 
-    /// The time since `earlier`, a moment of this clock; zero if it lies ahead.
+    /// Returns the time since `earlier`, a moment of this clock; zero if it is in the future.
     pub fn since(&self, earlier: Instant) -> Duration {
         self.now().saturating_duration_since(earlier)
     }
@@ -61,7 +61,7 @@ impl Platform {
         self.clock.time_of_day()
     }
 
-    /// The time since 1970-01-01 UTC; zero if the clock says that it is earlier.
+    /// Returns the time since 1970-01-01 UTC; zero if the clock is before that.
     pub fn since_epoch(&self) -> Duration {
         self.time_of_day().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
@@ -71,7 +71,7 @@ impl Platform {
         self.since_epoch().as_secs()
     }
 
-    /// Fills the buffer with bytes that nobody can guess.
+    /// Fills the buffer with unpredictable bytes.
     ///
     /// # Errors
     /// `unavailable` if there are none.
@@ -107,7 +107,6 @@ impl Clock for System {
 
 impl Entropy for System {
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes)
-            .map_err(|error| Error::unavailable("the system gives no random numbers").with_source(error))
+        getrandom::fill(bytes).map_err(|error| Error::unavailable("cannot get random numbers").with_source(error))
     }
 }

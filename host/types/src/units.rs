@@ -25,7 +25,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     scale(number, factor).ok_or_else(|| not_a(text, "size", "write bytes, or a number with KiB, MiB, GiB or TiB"))
 }
 
-/// Parses a duration: `250ms`, `30s`, `10m`, `5h`, `7d`. A bare number is not one: the unit has to be said.
+/// Parses a duration: `250ms`, `30s`, `10m`, `5h`, `7d`. The unit is required.
 ///
 /// # Errors
 /// `invalid` for anything else.

@@ -1,4 +1,4 @@
-//! Stores that are cut short: nobody ever sees anything of them.
+//! Interrupted stores: nothing of them is ever visible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
-//! A bad network and a bad server: each fault becomes the error that it is, and never a short or wrong success.
+//! A bad network and a bad server: each fault becomes the right error, and never a short or wrong success.
 //!
-//! A fault that strikes every request must become its error. One that strikes once may be overcome (a part is sent again, a
-//! call is made again), and then what comes of it is right. Where a fault cannot be seen by an adapter, since what comes is
-//! in good form (a bit that is another, a reply that is short), the host sees it, so there a host is asked.
+//! A fault in every request must become its error. A single one may be overcome (a part is sent again, a
+//! call is repeated), and then the result is right. A fault that leaves a reply well-formed is invisible to an adapter (a
+//! flipped bit, a short reply); the host detects it, so those cases use a host.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Snapshots on the adapter, as a host keeps them; and what the host notices of an object that was damaged behind
-//! everybody's back.
+//! Snapshots on the adapter, as a host keeps them; and the host's detection of damaged
+//! objects.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a backend tells by itself: bases, labels, a list of what it holds. No catalogue has anything to do with it.
+//! Metadata from the backend alone: bases, labels, a list of its objects. No catalogue is involved.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

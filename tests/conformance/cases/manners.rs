@@ -1,4 +1,4 @@
-//! Whether an adapter is what it says that it is, takes no more than it asks for, and knows when it may not.
+//! Whether an adapter matches its description, uses only its requested grants, and reports missing permissions.
 
 use std::sync::Arc;
 

@@ -1,17 +1,17 @@
-//! The cases: what every adapter owes its host, whatever it keeps objects on.
+//! The cases: guarantees of every adapter, for any storage.
 //!
-//! | module | asks |
+//! | module | checks |
 //! | --- | --- |
-//! | `sizes` | whether what was stored comes back, of any length |
-//! | `ranges` | whether parts come back |
-//! | `names` | what becomes of ids that are gone, unknown or malformed |
-//! | `many` | whether operations at once disturb each other |
-//! | `broken` | what a store leaves that was cut short |
-//! | `lineage` | whether a backend alone tells what it holds |
-//! | `manners` | whether an adapter is what it says that it is |
-//! | `hosts` | whether snapshots live on it, and damage is noticed |
-//! | `outages` | what happens while the server is gone |
-//! | `faults` | what happens while the network or the server is bad |
+//! | `sizes` | that objects of any length come back |
+//! | `ranges` | that ranges come back |
+//! | `names` | ids that are gone, unknown or malformed |
+//! | `many` | that concurrent operations do not disturb each other |
+//! | `broken` | leftovers of interrupted stores |
+//! | `lineage` | metadata from the backend alone |
+//! | `manners` | that an adapter matches its description |
+//! | `hosts` | snapshots on it, and detection of damage |
+//! | `outages` | operations while the server is gone |
+//! | `faults` | faults of the network and the server |
 //! | `cold` | states of cold storage |
 
 mod broken;

@@ -1,4 +1,4 @@
-//! Ids: of what is gone, of what never was, and of what cannot be.
+//! Ids: removed, never used, and invalid.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The server is gone: before an operation, in the middle of one; and is back.
+//! The server is gone before or during an operation, and returns.
 //!
-//! It is killed, as a crash would, and started again with what it has on its disk. A server that keeps everything in memory
-//! would forget it; that one is taken off the network instead.
+//! It is killed, as by a crash, and restarted with its disk. A server that keeps everything in memory
+//! would lose it; that one is disconnected instead.
 
 use std::sync::Arc;
 

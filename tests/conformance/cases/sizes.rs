@@ -1,4 +1,4 @@
-//! What was stored comes back, of any length, and is counted right on the way.
+//! Objects of any length come back, and are counted correctly.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What places of buckets share: Amazon's own client as the other one who looks, and as the one who damages.
+//! Shared code of bucket places: Amazon's own client, to inspect and damage objects.
 
 use std::collections::BTreeMap;
 

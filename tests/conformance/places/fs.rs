@@ -1,7 +1,7 @@
-//! `fs`: a folder. There is no server and no network; what can be bad is the disk.
+//! `fs`: a folder. There is no server and no network; only the disk can fail.
 //!
-//! A file system of 8 MiB, and one that may only be read, are made in a mount namespace of a process of their own, and
-//! reached through `/proc/PID/root`: the machine's own mounts stay as they are, and these go with that process, however
+//! A file system of 8 MiB, and a read-only one, are created in the mount namespace of a child process, and
+//! reached through `/proc/PID/root`: the machine's own mounts are unchanged, and these end with that process, however
 //! this one ends.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
-//! `ipfs`: a Kubo daemon, with its own command line as the other client that looks.
+//! `ipfs`: a Kubo daemon, with its own command line as the second client.
 //!
-//! Objects of a case are pins whose names begin with its prefix. Equal bytes have one CID, so nothing here stores what
-//! another case could. What was removed may still be read, until the daemon collects it; and nobody is refused, since its
-//! RPC knows no users.
+//! Objects of a case are pins whose names begin with its prefix. Equal bytes have one CID, so cases never store the same
+//! bytes. Removed objects may stay readable until the daemon's garbage collection; and permissions are not tested, since
+//! its RPC has no users.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! `ton`: a storage daemon in a TON network of this machine alone.
+//! `ton`: a storage daemon in a private TON network on this machine.
 //!
-//! No bytes travel between host and daemon: they share a directory, of which each case has a part of its own. So the wire
-//! carries questions and answers, and what is bad there is bad for these. The daemon's list holds the bags of all cases; in
-//! whose directory a bag's file lies tells whose it is.
+//! No bytes travel between host and daemon: they share a directory, with a part for each case. So the wire
+//! carries requests and replies, and faults affect those. The daemon's list has the bags of all cases; the
+//! directory of a bag's file tells its case.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

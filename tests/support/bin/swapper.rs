@@ -1,9 +1,9 @@
 //! A program that embeds the host, swaps an adapter under load, and is killed at a stage of the swap: the child of the
 //! tests of crashes.
 //!
-//! `swapper FOLDER COMPONENT STAGE`: the folder has a `tidelock.toml` with a backend `mine`. What was acknowledged goes to
-//! stdout, a line at once: `stored ID LENGTH SEED`. At the beginning of the stage it kills itself (SIGKILL); with
-//! `never` it waits to be killed, and swaps on.
+//! `swapper FOLDER COMPONENT STAGE`: the folder has a `tidelock.toml` with a backend `mine`. Acknowledged stores are
+//! printed on stdout, one line each: `stored ID LENGTH SEED`. At the start of the stage it kills itself (SIGKILL); with
+//! `never` it keeps swapping until it is killed.
 
 use std::io::Write as _;
 use std::path::PathBuf;

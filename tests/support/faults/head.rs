@@ -1,4 +1,4 @@
-//! Heads of HTTP/1.1 messages, and where the bodies end that they announce.
+//! Heads of HTTP/1.1 messages, and the ends of their bodies.
 
 use std::io::{self, BufRead, Read};
 

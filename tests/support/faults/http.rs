@@ -1,8 +1,8 @@
 //! The flavour for HTTP/1.1: reads heads, knows where bodies end, and breaks one exchange while the next may pass.
 //!
-//! An exchange after the other on each connection, as clients do that do not pipeline (all that are tested here). Heads
-//! pass as they came, so signatures that cover them hold. What a request is about, data up or down, the place's
-//! [`Classify`] says.
+//! One exchange after another on each connection, as clients without pipelining do (all that are tested here). Heads
+//! pass unchanged, so signatures stay valid. The place's [`Classify`] decides whether a request carries data up or
+//! down.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,24 +1,24 @@
 //! Faults between an adapter's host and a real server: a proxy on loopback that knows the protocol, passes everything on
-//! as it is, and breaks what a [`Plan`] says.
+//! unchanged, and injects the faults of a [`Plan`].
 //!
-//! The server behind it is real, so whatever is not broken behaves as it does in the world. There are two flavours, [`http`]
-//! and [`rpc`] (NFSv3); both take the same plans, so that a test says *what* goes wrong and not how a protocol spells it:
+//! The server behind it is real, so everything else behaves as in production. There are two flavours, [`http`]
+//! and [`rpc`] (NFSv3); both take the same plans, so that a test names *which* fault occurs and not its encoding:
 //!
 //! | fault | HTTP | NFSv3 |
 //! | --- | --- | --- |
 //! | [`Fault::Refuse`] | that status, with `Retry-After` if one is given; the request never reaches the server | `JUKEBOX` for 429 and 503, `NOSPC` or `DQUOT` for 507, `SERVERFAULT` or `IO` for 500 |
 //! | [`Fault::Reset`] | RST in the middle of the data, or in place of an answer | the same |
 //! | [`Fault::Cut`] | the body ends early, and so does the connection | the record ends early |
-//! | [`Fault::Short`] | a well-formed reply with fewer bytes than were stored | a READ that says that the file ends there |
+//! | [`Fault::Short`] | a well-formed reply with fewer bytes than were stored | a READ with an early end of file |
 //! | [`Fault::Flip`] | one bit of the data | one bit of the data of a READ or WRITE |
-//! | [`Fault::Stall`] | nothing more comes, and the connection stays open | the same |
+//! | [`Fault::Stall`] | no more bytes, and the connection stays open | the same |
 //! | [`Fault::Trickle`] | a byte a second | the same |
 //!
-//! Where a fault strikes (which byte, which bit, which of two spellings) follows from a seed: the same seed and the same
-//! requests meet the same fault. Beside faults, a proxy is a gate ([`Proxy::close`]: the server is off the network) and a
+//! The place of a fault (which byte, which bit, which of two encodings) follows from a seed: the same seed and the same
+//! requests get the same fault. Besides, a proxy is a gate ([`Proxy::close`]: the server is disconnected) and a
 //! meter ([`Proxy::seen`]).
 //!
-//! Threads and blocking sockets: a proxy belongs to no runtime, so that what is tested cannot disturb it.
+//! Threads and blocking sockets: a proxy uses no async runtime, so that it cannot disturb the tested one.
 
 mod head;
 pub mod http;

@@ -1,4 +1,4 @@
-//! Passing data on, and what a fault makes of it.
+//! Relaying data, with a fault.
 
 use std::io::{self, BufRead, Write};
 use std::net::TcpStream;

@@ -1,8 +1,8 @@
 //! The flavour for NFSv3: ONC RPC records over TCP (RFC 5531), with the procedures of RFC 1813 that carry data.
 //!
-//! Calls and replies pass as whole records; a reply is matched with its call by number. A refusal is made here and its
-//! call never reaches the server: what the server has done cannot have failed. Only the program NFS is struck, so that a
-//! mount goes as it goes.
+//! Calls and replies pass as whole records; a reply is matched with its call by number. A refusal is generated here and its
+//! call never reaches the server. Only the NFS program is affected, so that mounts
+//! work.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! A catalogue that is lost, and rebuilt from what a backend holds.
+//! Rebuilding a lost catalogue from a backend.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ fn is_rebuilt(home: &Home, backend: &str) {
     assert_eq!(shelves(home), before);
     assert_eq!(home.json(&["verify", "--deep"])["checked"], 6);
     let said = String::from_utf8(home.bytes(&["import", backend])).unwrap();
-    assert_eq!(said, format!("0 of 6 objects on `{backend}` imported (0 B read), 6 known before\n"));
+    assert_eq!(said, format!("0 of 6 objects on `{backend}` imported (0 B read), 6 already known\n"));
     // What is known goes on as ever.
     let next = home.line_with(&["update", &versions[0].0, "-"], b"next");
     assert_eq!(home.json(&["stat", &next])["base"], versions[0].0.as_str());
@@ -151,7 +151,7 @@ fn what_is_cold_is_pending_until_it_is_restored() {
     }
     let said = home.run(&["import", "vault", "--restore"]);
     assert_eq!(said.status.code(), Some(3), "{}", said.stderr);
-    assert!(String::from_utf8_lossy(&said.stdout).contains("as was asked now"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stdout).contains("a restore was requested"), "{said:?}");
     assert!(said.stderr.contains("6 of 6 objects in cold storage"), "{}", said.stderr);
     server.restores(Restores::Stand).unwrap();
     let (status, report) = import(&[]);

@@ -1,7 +1,7 @@
-//! Other people's clients: what this program wrote is read by them, and what they wrote is brought in.
+//! Interoperability: other clients read our objects, and their objects are imported.
 //!
-//! boto3 for buckets and the archive, the tools of libnfs for exports, plain files for folders. All of them are told the
-//! backend's own names: where an object is, `stat` says; an object that is not ours is named to `import`.
+//! boto3 for buckets and the archive, the tools of libnfs for exports, plain files for folders. `stat` shows the
+//! backend's name of an object; an object of another program is named to `import`.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! The built program as a user meets it: arguments, standard streams, exit statuses, and what it leaves on disk.
+//! The built program as a user sees it: arguments, standard streams, exit statuses, and files on disk.
 //!
-//! One binary with a room for each matter, since each test binary links xtask anew and may start a server of its own.
+//! One binary with a module per topic, since each test binary links xtask again and may start its own server.
 
 mod components;
 mod configuration;

@@ -1,4 +1,4 @@
-//! Input that cannot be right, and a disk that takes no more: what is said, and what is left.
+//! Invalid input, and a full disk: messages, and what remains.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Whose components may serve, and what they may do: keys, signatures, manifests, and what `inspect` foretells.
+//! Trust in components: keys, signatures, manifests, and the predictions of `inspect`.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -61,7 +61,7 @@ fn a_component_is_signed_and_then_trusted() {
     other[last] ^= 1;
     home.file("mine.wasm", &other);
     std::fs::remove_dir_all(home.path("objects")).unwrap();
-    assert!(refused(&home).contains("`release` is of other bytes"));
+    assert!(refused(&home).contains("`release` does not match its bytes"));
     home.refused(1, &["adapter", "verify", "mine.wasm"]);
 }
 
@@ -113,7 +113,7 @@ fn a_secret_key_stays_where_it_is() {
     assert_eq!(mode("secret.key"), 0o600);
     // Never written over, never read while others can.
     let said = home.refused(2, &["adapter", "keygen", "secret.key"]);
-    assert!(said.contains("there already"), "{said}");
+    assert!(said.contains("already exists"), "{said}");
     home.file("a.wasm", b"\0asm\x0d\0\x01\0");
     let everything = home.run(&["adapter", "sign", "--key", "secret.key", "a.wasm", "--json", "-vvv"]);
     let shown = format!("{}{}", String::from_utf8_lossy(&everything.stdout), everything.stderr);
@@ -155,7 +155,7 @@ fn a_grant_that_is_not_asked_for_is_not_there() {
     let outcome = home.run_with(&["store", "-"], b"x");
     assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("directory grant `objects`") && outcome.stderr.contains("manifest does not ask for"),
+        outcome.stderr.contains("directory grant `objects`") && outcome.stderr.contains("manifest does not request"),
         "{}",
         outcome.stderr
     );
@@ -172,7 +172,7 @@ fn a_grant_that_is_not_asked_for_is_not_there() {
     };
     assert_eq!((state("objects"), state("other")), ((false, true, 0), (true, true, 1)));
     let text = String::from_utf8(home.bytes(&["adapter", "inspect", "mine.wasm"])).unwrap();
-    assert!(text.contains("directory objects: granted, not asked for, so withheld"), "{text}");
+    assert!(text.contains("directory objects: granted, not requested, so withheld"), "{text}");
     // Asked for and not granted: it is not loaded at all, unless it can do without.
     home.file("adapter.toml", manifest("[asks.directory.objects]\n[asks.bucket.backup]\nwhy = \"a second copy\""));
     home.line(&["adapter", "embed", "mine.wasm"]);
@@ -185,7 +185,7 @@ fn a_grant_that_is_not_asked_for_is_not_there() {
     home.file("adapter.toml", manifest(""));
     home.line(&["adapter", "embed", "mine.wasm"]);
     let said = home.run_with(&["store", "-"], b"x").stderr;
-    assert!(said.contains("imports `directory`, and its manifest asks for nothing"), "{said}");
+    assert!(said.contains("imports `directory`, but its manifest requests no grant"), "{said}");
 }
 
 #[test]

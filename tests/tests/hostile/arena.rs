@@ -1,8 +1,8 @@
 //! The host in which hostile and well-behaved backends meet.
 //!
 //! One host with the backend `good` (the adapter `fs`) and one backend for each attack, over one engine and one runtime.
-//! Two workers store and read objects on `good` all the time and note how long each operation took; one that fails fails
-//! the attack that was under way.
+//! Two workers store and read objects on `good` all the time and record the latency of each operation; a failed one
+//! fails the current attack.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Host calls: how many, how many at once, how much in one, what is held, what is logged.
+//! Host calls: their number, concurrency, size, handles, and log.
 
 use crate::arena::Attack;
 

@@ -1,21 +1,21 @@
-//! Hostile guests and hostile servers. Each attacks one thing, and each must end in an error that names what stopped it,
-//! while a well-behaved backend of the same host goes on storing and reading (`arena`).
+//! Hostile guests and hostile servers. Each attacks one thing, and each must end with an error that names the limit or
+//! cause, while a well-behaved backend of the same host keeps storing and reading (`arena`).
 //!
-//! The attacks are a table: a backend's configuration, what is asked of it, and the error that has to come of it. They
-//! run one at a time, so that what the well-behaved backend's operations took can be told for each; it is printed, never
-//! asserted. Nothing here measures whether something was fast: a guard against hanging is far above every limit.
+//! The attacks are a table: a backend's configuration, the operation, and the expected error. They
+//! run one at a time, so that the latency of the well-behaved backend can be reported for each; it is printed, never
+//! asserted. Nothing here measures speed: timeouts against hanging are far above every limit.
 //!
 //! | module | attacks |
 //! | --- | --- |
 //! | `compute` | processors, memory, tables, instances, stack |
 //! | `calls` | host calls: their number, size, handles, headers, log |
-//! | `streams` | streams that stand still, trickle, lie |
-//! | `plain` | the same by a guest of plain functions, over bodies that the host holds for it |
+//! | `streams` | streams that stall, trickle, lie |
+//! | `sync` | the same by a guest of synchronous functions, over bodies that the host holds for it |
 //! | `reach` | origins, addresses, headers, files and keys that were not granted |
-//! | `names` | names that resolve to what must not be reached |
-//! | `replies` | servers that answer with nonsense, floods and silence |
-//! | `secrets` | credentials, wherever they could have leaked to |
-//! | `table` | that the documentation tells the truth about all this |
+//! | `names` | names that resolve to forbidden addresses |
+//! | `replies` | servers that answer with garbage, floods and silence |
+//! | `secrets` | credentials, wherever they could leak |
+//! | `table` | that the documentation matches all this |
 
 mod arena;
 mod calls;

@@ -1,7 +1,7 @@
-//! Granted names that resolve to what must not be reached, and names that change between two look-ups.
+//! Granted names that resolve to forbidden addresses, and names that change between two lookups.
 //!
-//! The names are resolved by the test, through the place where an embedder can put its own resolver. The one address here
-//! that counts as public, `2000::1`, belongs to nobody: a connection to it comes to nothing.
+//! The test resolves the names, through the resolver that an embedder can inject. The one address here
+//! that counts as public, `2000::1`, is unused: a connection to it fails.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

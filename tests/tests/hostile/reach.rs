@@ -1,4 +1,4 @@
-//! What was not granted: origins, addresses, headers, files, keys, grants.
+//! Access outside of grants: origins, addresses, headers, files, keys, grants.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ pub fn attacks() -> Vec<Attack> {
         get("a_file_as_url", "file:///etc/passwd", invalid("neither http: nor https:")),
         Attack::store("a_redirect_out_of_the_grant", "reach-redirect", "", denied("not among the grant's origins"))
             .at("{server}/redirect"),
-        header("a_smuggled_host", "Host=metadata", invalid("is the host's")),
-        header("a_smuggled_length", "content-length=0", invalid("is the host's")),
-        header("a_smuggled_encoding", "Transfer-Encoding=chunked", invalid("is the host's")),
-        header("a_smuggled_credential", "Authorization=Bearer mine", invalid("is the host's")),
+        header("a_smuggled_host", "Host=metadata", invalid("is reserved")),
+        header("a_smuggled_length", "content-length=0", invalid("is reserved")),
+        header("a_smuggled_encoding", "Transfer-Encoding=chunked", invalid("is reserved")),
+        header("a_smuggled_credential", "Authorization=Bearer mine", invalid("is reserved")),
         header("a_line_break_in_a_header", "x=aCRLFx-smuggled: b", invalid("control characters")),
         header("a_line_break_in_a_name", "xCRLFx-smuggled=b", invalid("not the name of a header")),
         header("a_zero_in_a_header", "x=aNULb", invalid("control characters")),

@@ -1,8 +1,8 @@
-//! Credentials live in the host alone. A guest uses them, looks for them and is told what servers and host say; then all
-//! that it has ever seen, its whole memory, is searched for them, and so is all that the host has logged at its most
-//! talkative, every error, and every file that it has written.
+//! Credentials stay in the host. A guest uses them, looks for them and receives messages of servers and host; then its
+//! whole memory is searched for them, and so are the host's logs at level `trace`, every error, and every file that it
+//! has written.
 //!
-//! Not searched: what a granted server gives away in a body. It knows the credential and may tell whom it likes.
+//! Not searched: bodies of a granted server. It knows the credential and may disclose it.
 
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! A server that does what the path says, most of it wrong.
+//! A server whose misbehaviour is selected by the path.
 
 use std::future::Future;
 use std::io;

@@ -12,8 +12,8 @@ pub fn attacks() -> Vec<Attack> {
         store("a_file_a_byte_a_minute", "input-trickle", quick, idle).then(|arena| nothing_of(arena, "trickle")),
         store("a_file_that_ends_early", "input-ended-early", "", ("unavailable", "ended after 5 of 1000 bytes"))
             .then(|arena| nothing_of(arena, "short")),
-        store("a_receipt_for_bytes_that_were_not_read", "input-unread", "", ("corrupt", "took only 0 bytes")),
-        store("a_receipt_that_lies_about_size", "input-miscount", "", ("corrupt", "stored 14 bytes")),
+        store("a_receipt_for_bytes_that_were_not_read", "input-unread", "", ("corrupt", "read only 0 bytes")),
+        store("a_receipt_that_lies_about_size", "input-miscount", "", ("corrupt", "14 bytes stored")),
         retrieve("an_object_that_never_ends", "output-never-ended", quick, idle),
         retrieve("an_object_a_byte_a_minute", "output-trickle", quick, idle),
         // Calls keep it from being idle: the deadline ends it.
@@ -31,7 +31,7 @@ pub fn attacks() -> Vec<Attack> {
             ("corrupt|unavailable", "ends after 65536 of 300000 bytes"),
         ),
         retrieve("an_object_that_is_too_long", "output-too-long", "", ("corrupt", "more than the 300000 bytes")),
-        retrieve("an_object_of_other_bytes", "output-other-bytes", "", ("corrupt", "is not what was stored")),
+        retrieve("an_object_of_other_bytes", "output-other-bytes", "", ("corrupt", "differs from the stored one")),
         retrieve("an_object_whose_guest_hoards", "output-hoard", "memory = '8 MiB'", ("limit", "limit: memory 8 MiB")),
         retrieve("an_object_whose_guest_traps", "output-trap", "", ("trapped", "unreachable")),
         retrieve("an_object_that_breaks_off", "output-unsaid", "", ("unavailable", "the backend went away")),

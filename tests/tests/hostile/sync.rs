@@ -1,5 +1,5 @@
-//! A guest of plain functions. What the host holds for it is bounded as its own memory is, and what it cannot do with streams
-//! it cannot do with bodies.
+//! A guest of synchronous functions. Bodies held by the host are bounded like its own memory, and it can do no more with
+//! bodies than with streams.
 
 use crate::arena::Attack;
 use crate::streams::nothing_of;
@@ -15,13 +15,13 @@ pub fn attacks() -> Vec<Attack> {
             "cpu = '10m', deadline = '500ms'",
             ("timed-out", "limit: deadline 500ms"),
         ),
-        store("a_body_never_read", "input-unread", "", ("corrupt", "took only 0 bytes")),
-        store("a_plain_receipt_that_lies_about_size", "input-miscount", "", ("corrupt", "stored 14 bytes")),
+        store("a_body_never_read", "input-unread", "", ("corrupt", "read only 0 bytes")),
+        store("a_plain_receipt_that_lies_about_size", "input-miscount", "", ("corrupt", "14 bytes stored")),
         store(
             "a_body_that_is_shorter_than_it_says",
             "input-short",
             "",
-            ("invalid", "a size of 1000 bytes, and a body of 5"),
+            ("invalid", "a size of 1000 bytes for a body of 5"),
         )
         .then(|arena| nothing_of(arena, "short")),
         store("ten_thousand_leaked_bodies", "input-leak", "", ("limit", "limit: handles 1000")),
@@ -44,10 +44,10 @@ pub fn attacks() -> Vec<Attack> {
             "request_bytes = '1 MiB'",
             ("limit", "limit: request bytes 1 MiB"),
         ),
-        store("an_end_behind_a_break", "input-beyond", "", ("unavailable", "the response broke off"))
+        store("an_end_behind_a_break", "input-beyond", "", ("unavailable", "the response ended early"))
             .at("{server}/wrong-length")
             .then(|arena| nothing_of(arena, "broken")),
-        retrieve("a_plain_object_of_other_bytes", "output-other-bytes", ("corrupt", "is not what was stored")),
+        retrieve("a_plain_object_of_other_bytes", "output-other-bytes", ("corrupt", "differs from the stored one")),
         retrieve(
             "a_plain_object_that_ends_early",
             "output-short",

@@ -1,4 +1,4 @@
-//! The crates of `host/`: which depends on which, and what whoever embeds the library has to compile.
+//! The crates of `host/`: their dependencies, and those that an embedder has to compile.
 
 use std::fs;
 

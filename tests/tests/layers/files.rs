@@ -1,4 +1,4 @@
-//! What every file of the repository owes its reader.
+//! Requirements for every file of the repository.
 
 use std::collections::BTreeMap;
 use std::fs;

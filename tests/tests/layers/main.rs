@@ -1,8 +1,8 @@
-//! The architecture, enforced: which crate of `host/` may use which, which module of the library may use which, who may
-//! look at the environment, what every file owes its reader.
+//! Architecture tests: dependencies between the crates of `host/` and between the modules of the library, access to the
+//! environment, and requirements for every file.
 //!
-//! The sources are read as tokens, so that a path in a comment or a text is none. Paths are resolved as the compiler
-//! does: `crate::`, and `super::` from where it stands, through nested braces and inside macros.
+//! The sources are parsed as tokens, so that paths in comments and strings do not count. Paths are resolved as the compiler
+//! does: `crate::`, and `super::` relative to the file, through nested braces and inside macros.
 
 mod crates;
 mod cycles;

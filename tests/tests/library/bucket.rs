@@ -1,6 +1,6 @@
-//! The `bucket` capability beyond put and get: what a server then says of the objects, asked with Amazon's own client.
+//! The `bucket` capability beyond put and get: the resulting state of objects, checked with Amazon's own client.
 //!
-//! moto knows what Amazon's services know, SeaweedFS stores for real; what both can do is tried on both.
+//! moto implements Amazon's services, SeaweedFS stores for real; features of both are tested on both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

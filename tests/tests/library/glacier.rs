@@ -1,4 +1,4 @@
-//! The adapters of buckets, asked as the host asks them: states of the archive, and lineage that needs no catalogue.
+//! The adapters of buckets, called as the host calls them: states of the archive, and lineage without a catalogue.
 
 use std::path::Path;
 use std::sync::Arc;

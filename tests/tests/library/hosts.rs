@@ -1,4 +1,4 @@
-//! Hosts as values: several in a process, operations at once, bodies that nobody reads to the end.
+//! Hosts as values: several in a process, concurrent operations, bodies that are not read to the end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The adapter `ipfs` on real Kubo nodes: each operation, what the ecosystem's own tools make of it, and back.
+//! The adapter `ipfs` on real Kubo nodes: each operation, and interoperability with IPFS's own tools.
 
 use std::fs;
 use std::path::Path;

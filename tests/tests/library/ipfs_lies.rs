@@ -1,6 +1,6 @@
-//! The adapter `ipfs` and those that it asks: gateways and daemons that lie, refuse, break off, or are not there.
+//! The adapter `ipfs` with gateways and daemons that lie, refuse, fail, or are absent.
 //!
-//! Each stands before a real node and passes everything on, but for what the test changes.
+//! Each is a proxy before a real node that passes everything on except the test's changes.
 
 use tidelock::Body;
 use tidelock::types::{ErrorKind, SettingValue};

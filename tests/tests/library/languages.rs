@@ -1,5 +1,5 @@
-//! Adapters that are not in Rust, and the world of plain functions: real components with interpreters in them, on a real
-//! file system. What they keep is what `fs` keeps, so each can take over from the other.
+//! Adapters in other languages, and the world of synchronous functions: real components with interpreters, on a real
+//! file system. They use the layout of `fs`, so each can replace the other.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! A proxy that stands before an HTTP server and changes what the test says: a body on its way in, a reply on its way out.
+//! A proxy before an HTTP server that applies the test's changes: to a request body or to a reply.
 //!
-//! It reads each body as a whole, so what a change sees is never cut by chance, and serves one request a connection.
+//! It reads each body as a whole, so that changes see complete bodies, and serves one request per connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! The host embedded in this process: what cannot be seen from outside of it.
+//! The host embedded in this process: behaviour that is not visible from outside.
 
 mod bucket;
 mod glacier;

@@ -1,5 +1,5 @@
-//! The adapter `nfs` on a real NFSv3 server: each operation, what other clients see, and what happens when it may not or
-//! cannot.
+//! The adapter `nfs` on a real NFSv3 server: each operation, other clients, and missing permissions or
+//! servers.
 
 use std::fs;
 use std::sync::Arc;

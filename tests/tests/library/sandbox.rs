@@ -1,4 +1,4 @@
-//! Adapters that misbehave: the host names what happened, and the next operation is none the worse.
+//! Adapters that misbehave: the host names the failure, and the next operation is unaffected.
 
 use std::path::Path;
 use std::time::Duration;

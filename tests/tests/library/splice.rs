@@ -1,4 +1,4 @@
-//! The adapter steers, the host hauls: what is stored and read does not pass through the memory of guests.
+//! The adapter steers, the host hauls: stored and retrieved bytes do not pass through guest memory.
 
 use tidelock::Host;
 use tidelock::config::Config;

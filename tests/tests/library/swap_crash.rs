@@ -1,5 +1,5 @@
-//! Killed at every stage of a swap, and at moments that nobody chose: the next start serves the old or the new
-//! generation, knows what happened, and has every byte that was acknowledged.
+//! Kills at every stage of a swap, and at random moments: the next start serves the old or the new
+//! generation, has the history, and has every byte that was acknowledged.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! A watched folder: what is renamed into it is swapped in, once; what is refused is told and left.
+//! The adapter directory: a component that is renamed into it is swapped in, once; a rejected one is reported.
 
 use std::path::Path;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn what_is_renamed_into_it_is_swapped_in() {
     assert_eq!(next(&mut watching).await, "mine.wasm serving", "the same once more is no swap");
     put(&adapters, "yours.wasm", &component("copying"));
     let unknown = next(&mut watching).await;
-    assert!(unknown.starts_with("yours.wasm refused: there is no backend `yours`"), "{unknown}");
+    assert!(unknown.starts_with("yours.wasm refused: no backend `yours`"), "{unknown}");
 
     // Half a file, written in place, then the rest of it.
     let whole = component("hostile");

@@ -1,4 +1,4 @@
-//! What a swap goes through, and what becomes of operations that it meets.
+//! The stages of a swap, and operations during it.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! A bad version is out again before anyone notices; a good one is left alone, and so is one that is no worse.
+//! A bad version is rolled back quickly; a good one is not, and neither is one that is not worse.
 
 use tidelock::{Host, NoSecrets, SnapshotId};
 use tidelock_tests::data::{assert_same, noise};

@@ -1,5 +1,5 @@
-//! The adapter `ton` on real storage daemons in a network of their own: each operation, and what other clients see. Whom it
-//! does not believe is in `ton_faults.rs`, what it knows of money in `ton_chain.rs`.
+//! The adapter `ton` on real storage daemons in a private network: each operation, and other clients. Malicious daemons
+//! are in `ton_faults.rs`, money in `ton_chain.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The adapter `ton` and money: what wallet and storage contract hold, and what is not stored for lack of it.
+//! The adapter `ton` and money: balances of wallet and storage contract, and stores rejected for lack of it.
 
 use std::sync::LazyLock;
 

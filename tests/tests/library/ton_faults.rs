@@ -1,4 +1,4 @@
-//! The adapter `ton` and those whom it does not believe: daemons that lie, bytes that rot, servers that die or refuse.
+//! The adapter `ton` with malicious daemons, damaged bytes, and servers that die or refuse.
 
 use std::fs;
 

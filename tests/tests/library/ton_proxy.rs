@@ -1,5 +1,5 @@
-//! Between an adapter and an HTTP API that answers in JSON: passes everything on, or answers instead, or changes what comes
-//! back. It looks at each request by itself and keeps nothing.
+//! A proxy before a JSON API over HTTP: passes everything on, or answers instead, or changes the
+//! reply. It handles each request separately and keeps no state.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Minor versions of the interface, served at once: a component that was built when it was `0.1.0` beside one of today.
+//! Minor versions of the interface, served at once: a component built against `0.1.0` beside a current one.
 
 use std::path::Path;
 use std::sync::Arc;

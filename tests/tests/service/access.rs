@@ -1,4 +1,4 @@
-//! Who is let in, and what is said to requests that make no sense.
+//! Access control, and responses to malformed requests.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

@@ -114,7 +114,7 @@ fn the_command_line_swaps_in_a_daemon() {
     let said = home.refused(1, &["adapter", "swap", "mine", "next.wasm"]);
     assert!(said.contains("--server unix:"), "{said}");
     let said = home.refused(2, &with(&["adapter", "swap", "nobody", "next.wasm"]));
-    assert!(said.contains("there is mine"), "{said}");
+    assert!(said.contains("use one of mine"), "{said}");
     home.file("bad.wasm", "noise");
     let said = home.refused(2, &with(&["adapter", "swap", "mine", "bad.wasm"]));
     assert!(said.contains("mine") && said.contains("component"), "{said}");

@@ -1,4 +1,4 @@
-//! Cold storage over HTTP: what is asked for, what comes of it, and that looking asks for nothing.
+//! Cold storage over HTTP: requests that start a restore, their results, and reads that do not.
 
 use serde_json::json;
 use tidelock_tests::cold;

@@ -1,4 +1,4 @@
-//! Images in and out: whole, in parts, broken off.
+//! Images in and out: complete, in ranges, interrupted.
 
 use std::io::{Read, Write};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Ending: without breaking what is under way, within a deadline, at once, and not by choice.
+//! Stopping: gracefully, within a deadline, at once, and by a crash.
 
 use std::io::{Read, Write};
 

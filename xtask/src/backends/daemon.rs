@@ -1,7 +1,7 @@
-//! A server process: started, watched, killed by its id, started again the same way.
+//! A server process: started, monitored, killed by its id, and restarted in the same way.
 //!
-//! It is killed with SIGKILL: servers of tests hold nothing worth the time of an orderly end, and a backend that is gone
-//! from one moment to the next is what the tests are about. Beside each runs a watchdog, a shell that waits for the end
+//! It is killed with SIGKILL: test servers hold nothing worth an orderly end, and the tests are about backends that
+//! disappear at once. Beside each runs a watchdog, a shell that waits for the end
 //! of a pipe from this process: when this process dies, however it dies, the watchdog kills the server and removes its
 //! temporary folder. A value in a `static` is never dropped; this ends it all the same. (The kernel's parent-death signal
 //! would not do: it follows the thread that started the server, and a test's thread ends before its process.)

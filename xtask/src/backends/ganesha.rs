@@ -1,13 +1,13 @@
-//! NFS-Ganesha: an NFSv3 server in user space, of other authors than our client, with `libnfs` as a second client.
+//! NFS-Ganesha: an independent NFSv3 server in user space, with `libnfs` as a second client.
 //!
 //! Debian's packages are unpacked into the cache; nothing of the system changes. Ganesha needs root, since it opens files
 //! by handle, and a port mapper to register with. Both run in mount and process namespaces of their own: the port mapper
 //! listens on a socket in a private `/run` and on no port, several servers run side by side, and killing the one process
 //! that is their parent here kills them all.
 //!
-//! Which version that is, Debian's release says; that it is what Debian built, apt does: see [`Archive`].
+//! The version follows from Debian's release; apt verifies that Debian built it: see [`Archive`].
 //!
-//! Limits: without root, or off Debian, there is no such server; [`why_not`] says so.
+//! Limits: not available without root, or off Debian; [`why_not`] returns the reason.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

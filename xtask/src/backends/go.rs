@@ -1,8 +1,8 @@
 //! Servers that are Go programs: built from their modules into the cache.
 //!
-//! A folder of this repository holds a `go.mod` that requires the version that is wanted, and the `go.sum` with the digest
-//! of every module that it is made of; Go takes nothing else. (`go install PATH@VERSION` would pin one module and none of
-//! those below it, and fails where a proxy gives no lists of versions.) No C compiler is used.
+//! A folder of this repository has a `go.mod` that requires the version, and the `go.sum` with the digest
+//! of every module in it; Go accepts no others. (`go install PATH@VERSION` would pin one module and none of its
+//! dependencies, and fails if a proxy returns no lists of versions.) No C compiler is used.
 
 use std::path::PathBuf;
 use std::process::Command;

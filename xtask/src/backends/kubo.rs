@@ -1,12 +1,12 @@
 //! Kubo, the reference daemon of IPFS: RPC, gateway, and exchange of blocks with peers.
 //!
 //! It is built from its Go module, which `xtask/kubo` requires in one version and pins by digests, down to the last
-//! dependency; so it takes a Go toolchain, and some minutes once. Nothing is asked of any network afterwards: nodes are
-//! made with the profile `test`, know no bootstrap peers and no routing, and listen on 127.0.0.1 alone.
+//! dependency; so it needs a Go toolchain, and some minutes once. It uses no network afterwards: nodes are
+//! created with the profile `test`, have no bootstrap peers and no routing, and listen on 127.0.0.1 alone.
 //!
-//! Two nodes of [`Kubo::pair`] know each other and nobody else: what one has, the other finds.
+//! Two nodes of [`Kubo::pair`] know only each other: each finds the blocks of the other.
 //!
-//! Limits: [`why_not`] says where there is no Go that can build it.
+//! Limits: needs Go; [`why_not`] returns the reason if it is missing.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};

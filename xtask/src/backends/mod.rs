@@ -1,10 +1,10 @@
-//! Real servers for tests, benchmarks and trying things out: installed into the cache, started on loopback.
+//! Real servers for tests, benchmarks and manual use: installed into the cache, started on loopback.
 //!
 //! A test starts its own with [`Seaweed::start`]: free ports, a temporary folder, killed when the value is dropped and
-//! also when the test's process dies. `cargo xtask backends up` starts one of each kind that outlives it and writes down
-//! what it started; `down` kills exactly those processes.
+//! also when the test's process dies. `cargo xtask backends up` starts one of each kind that outlives it and records
+//! them; `down` kills exactly those processes.
 //!
-//! A further kind of server is a module beside [`seaweed`], built on [`daemon::Daemon`], and a variant of [`Kind`].
+//! Another kind of server is a module beside [`seaweed`], built on [`daemon::Daemon`], and a variant of [`Kind`].
 
 pub mod daemon;
 pub mod ganesha;

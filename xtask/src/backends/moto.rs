@@ -1,14 +1,14 @@
-//! moto: S3 with storage classes that have to be restored, object lock, key management, and temporary credentials.
+//! moto: S3 with storage classes that need restores, object lock, key management, and temporary credentials.
 //!
-//! It is not a store but a stand-in for Amazon's services that keeps everything in memory: whatever it held is gone when it
-//! ends. It is the one server that can be had everywhere in which GLACIER and DEEP_ARCHIVE mean something. It comes from
+//! It is not a store but a stand-in for Amazon's services that keeps everything in memory, and loses it when it ends. It
+//! is the one generally available server that implements GLACIER and DEEP_ARCHIVE. It comes from
 //! PyPI, every file by its digest (`moto.requirements.txt`).
 //!
-//! At its start it is given a user, a role and two buckets; from then on it checks every signature.
+//! At its start a user, a role and two buckets are created; from then on it checks every signature.
 //!
-//! Limits, as of 5.2.5: a restore never ends its days, so that an object that was restored stays readable; a restore moves on
-//! only when somebody looks (HEAD), see [`Restores`]; neither tiers nor the days of a second request change anything;
-//! it forgets the lock of an object that comes in parts; it does not check `Content-MD5`.
+//! Limits, as of 5.2.5: restores never expire, so a restored object stays readable; a restore advances
+//! only on a HEAD, see [`Restores`]; neither tiers nor the days of a second request have an effect;
+//! it drops the lock of a multipart object; it does not check `Content-MD5`.
 
 use std::path::Path;
 use std::time::Duration;

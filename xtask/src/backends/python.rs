@@ -1,9 +1,9 @@
-//! Servers (and tools) that are Python packages: a virtual environment in the cache, and the interpreter that runs what is in it.
+//! Servers (and tools) that are Python packages: a virtual environment in the cache, and its interpreter.
 //!
-//! Packages come from PyPI with the digest of every file named (`--require-hashes`), as wheels alone, so that installing
-//! them runs no code of theirs. A server runs with the interpreter's own file as its program and not with the
-//! environment's link to it (or a shim before it), since [`super::daemon`] knows a process by the file that it runs; what
-//! is installed for the system or the user stays out of its path.
+//! Packages come from PyPI with the digest of every file (`--require-hashes`), as wheels only, so that installing
+//! them runs none of their code. A server runs with the interpreter's own file as its program and not with the
+//! environment's link to it (or a shim), since [`super::daemon`] identifies a process by its executable; packages
+//! of the system or the user are not in its path.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! The servers that `cargo xtask backends up` left running, in one file of the cache directory.
 //!
-//! A process id may be another's by the time it is used. So a record holds the program and the time at which the kernel
-//! says that the process began; `down` kills only a process that still matches both.
+//! A process id may be reused. So a record has the program and the kernel's start time of the
+//! process; `down` kills only a process that still matches both.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
-//! One libFuzzer program: how it is called, and what is read from its output.
+//! One libFuzzer program: its command line, and parsing its output.
 //!
-//! The lines looked for are `#N INITED cov: C …`, `#N DONE cov: C …` and `stat::NAME: N`, which have been the same for
-//! years. A run that prints none of them counts as one that searched nothing, and that is a failure.
+//! The parsed lines are `#N INITED cov: C …`, `#N DONE cov: C …` and `stat::NAME: N`, which have been stable for
+//! years. A run without any of them counts as one that searched nothing, which is a failure.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -6,14 +6,14 @@
 //! the same instrumentation and everything else is what other builds have left. No sanitizer is on; the checks of a debug
 //! build are, and the host has next to no unsafe code (ADR 9).
 //!
-//! | where | what |
+//! | path | contents |
 //! | --- | --- |
-//! | `fuzz/corpus/NAME` | kept inputs, in git: every run begins with them, and none changes them but `--keep` |
+//! | `fuzz/corpus/NAME` | kept inputs, in git: every run begins with them, and only `--keep` changes them |
 //! | `fuzz/regressions/NAME` | inputs that broke something once, in git: run too, and replayed by ordinary tests |
 //! | `fuzz/dictionaries/NAME.dict` | the words of a format |
-//! | `target/fuzz/corpus/NAME` | what runs on this machine have found: the next one goes on there |
+//! | `target/fuzz/corpus/NAME` | inputs found on this machine: the next run continues with them |
 //! | `target/fuzz/crashes/NAME` | inputs that broke something just now |
-//! | `target/fuzz/NAME.log` | what libFuzzer said |
+//! | `target/fuzz/NAME.log` | output of libFuzzer |
 
 mod engine;
 

@@ -1,4 +1,4 @@
-//! The body of an upload: gathered chunks, sent as they are, and again if a part has to be repeated.
+//! The body of an upload: gathered chunks, sent uncopied, and again if a part has to be repeated.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// Takes what was gathered, and its checksum.
+    /// Takes the gathered chunks and their checksum.
     pub(super) fn new(gathered: Gathered) -> Self {
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         for chunk in &gathered.chunks {

@@ -56,7 +56,7 @@ impl S3Bucket {
             .http_client(http_client(grant))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            // Stalls are watched here, in both directions: see `stall`.
+            // Stalls are detected here, in both directions: see `stall`.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Checksums of uploads are computed here, so that they can stand in a header and not in a trailer.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
@@ -86,12 +86,12 @@ impl S3Bucket {
     }
 }
 
-/// Without TLS where the endpoint has none: loading the system's certificates takes milliseconds that nobody would use.
+/// Without TLS if the endpoint has none: loading the system's certificates takes milliseconds.
 fn http_client(grant: &BucketGrant) -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new();
     let tls = tls::Provider::Rustls(CryptoMode::Ring);
     match grant.endpoint.as_deref() {
-        // The kind without TLS cannot be given a resolver.
+        // The kind without TLS does not accept a resolver.
         Some(endpoint) if !grant.path_style && is_local(endpoint) => {
             builder.tls_provider(tls).build_with_resolver(Loopback)
         }
@@ -129,7 +129,7 @@ impl BucketInner {
 pub(super) fn with_size(data: Body, declared: Option<u64>) -> Result<Body> {
     match (declared, data.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (Some(said), None) => Ok(Body::new(data, Some(said))),
         _ => Ok(data),

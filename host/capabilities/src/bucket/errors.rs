@@ -1,6 +1,6 @@
-//! What a bucket's refusals mean.
+//! Errors of a bucket.
 //!
-//! Codes come first, since they say more than statuses; a status decides where there is no code (HEAD) or an unknown one.
+//! Codes take precedence over statuses, which are less specific; a status decides if there is no known code (HEAD).
 //! Codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn from_reply(
         Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken" | "InvalidToken") => {
             error.hint("correct the credentials of the grant")
         }
-        // What a HEAD is refused for is not said.
+        // A HEAD has no reason in its reply.
         None if status == 400 => {
             error.hint("check the region and the credentials of the grant; a token may have expired")
         }
@@ -83,7 +83,7 @@ fn from_reply(
 fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> ErrorKind {
     match code.unwrap_or_default() {
         "NoSuchKey" | "NotFound" | "NoSuchUpload" | "NoSuchVersion" => return ErrorKind::NotFound,
-        // Not `not-found`: no object will ever be found there until somebody mends the configuration.
+        // Not `not-found`: no object will ever be found there until the configuration is fixed.
         "NoSuchBucket" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => return ErrorKind::Invalid,
         // Amazon's status for these is 400.
         "ExpiredToken" | "InvalidToken" => return ErrorKind::Denied,
@@ -110,7 +110,7 @@ fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Error
     }
 }
 
-/// The innermost reason of a failure that was not a reply ("connection refused"); the outer ones say "dispatch failure".
+/// Returns the innermost cause of a failure that was not a reply ("connection refused"); outer ones say "dispatch failure".
 pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -12,7 +12,7 @@ const LONGEST_KEY: usize = 1024;
 /// `denied` for one that leads out; `invalid` for the rest.
 pub fn check_key(key: &str) -> Result<()> {
     if key.is_empty() {
-        return Err(Error::invalid("an empty key"));
+        return Err(Error::invalid("the key is empty"));
     }
     check_beginning(key)
 }
@@ -27,13 +27,13 @@ pub(super) fn check_beginning(key: &str) -> Result<()> {
         return Err(Error::denied(format!("the key `{}` leads out of the grant's prefix", shown())));
     }
     if key.split('/').any(|part| part == ".") {
-        return Err(Error::invalid(format!("the key `{}` has a part `.`", shown())));
+        return Err(Error::invalid(format!("the key `{}` has a component `.`", shown())));
     }
     if key.len() > LONGEST_KEY {
         return Err(Error::invalid(format!("the key `{}…` is longer than {LONGEST_KEY} bytes", shown())));
     }
     if key.chars().any(char::is_control) {
-        return Err(Error::invalid(format!("the key `{}` holds control characters", shown())));
+        return Err(Error::invalid(format!("the key `{}` contains control characters", shown())));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Names below `localhost`: this machine, whatever its resolver thinks of them.
 //!
-//! RFC 6761 §6.3 wants it so, and the C library knows `localhost` alone. A server on this machine that is to be asked in the
-//! virtual-host style, with the bucket in the host's name, is at `bucket.localhost`; no other name is resolved here.
+//! RFC 6761 §6.3 requires it, but the C library only resolves `localhost`. A local server in the virtual-host style,
+//! with the bucket in the host name, is at `bucket.localhost`; no other name is resolved here.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ impl ResolveDns for Loopback {
         DnsFuture::ready(if is_local_name(name) {
             Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
         } else {
-            Err(ResolveDnsError::new(format!("`{name}` is not this machine")))
+            Err(ResolveDnsError::new(format!("`{name}` does not resolve to this machine")))
         })
     }
 }

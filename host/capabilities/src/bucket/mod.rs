@@ -1,7 +1,7 @@
 //! Objects in an S3-compatible bucket: the `bucket` capability.
 //!
-//! [`S3Bucket`] serves it with Amazon's SDK. What the SDK leaves to its user is here: large objects go up in parts, some
-//! at once, assembled from the chunks as they came without copying them together; an upload that fails or is given up
+//! [`S3Bucket`] implements it with Amazon's SDK. This module adds what the SDK leaves to its user: large objects are
+//! uploaded in parts, several at once, assembled from the chunks without copying; a failed or abandoned upload
 //! is aborted; statuses and codes become our kinds of errors.
 //!
 //! The SDK's own retries are off, because the connector retries whole operations and two layers of retries multiply. The
@@ -76,7 +76,7 @@ pub struct PutOptions {
     pub retention: Option<Retention>,
 }
 
-/// What is known of an object.
+/// Metadata of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Its bytes.
@@ -87,16 +87,16 @@ pub struct ObjectInfo {
     pub labels: Vec<(String, String)>,
     /// None means the bucket's standard one.
     pub storage_class: Option<String>,
-    /// From `x-amz-restore` and the storage class; `None` for what is not in an archive.
+    /// From `x-amz-restore` and the storage class; `None` for an object outside of archives.
     pub archive: Option<ArchiveState>,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 
 /// An object, open for reading.
 #[derive(Debug)]
 pub struct Object {
-    /// Of the whole object, even when a range was asked for.
+    /// The size of the whole object, even when a range was requested.
     pub info: ObjectInfo,
     /// The bytes of the range. Ends in `unavailable` when the connection breaks, never silently short.
     pub body: Body,
@@ -109,7 +109,7 @@ pub struct Entry {
     pub key: String,
     /// Its bytes.
     pub size: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub modified: Option<u64>,
 }
 
@@ -118,11 +118,11 @@ pub struct Entry {
 pub struct Page {
     /// In order of their keys.
     pub entries: Vec<Entry>,
-    /// Give this to the next call; `None` when there is no more.
+    /// The cursor of the next page; `None` on the last one.
     pub next: Option<String>,
 }
 
-/// Objects below a prefix of a bucket. Keys are relative to the prefix; [`check_key`] says which are taken.
+/// Objects below a prefix of a bucket. Keys are relative to the prefix; [`check_key`] defines valid ones.
 ///
 /// Errors of all: `denied` (credentials, policy), `rate-limited`, `insufficient-balance`, `unavailable` (5xx, refused,
 /// reset, timed out), `invalid`.
@@ -140,7 +140,7 @@ pub trait Bucket: Send + Sync + 'static {
     /// `not-found`; `archived`; `invalid` for a range that begins beyond the end.
     fn get<'a>(&'a self, key: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<Object>>;
 
-    /// What is known of an object without reading it.
+    /// Returns the metadata of an object without reading it.
     ///
     /// # Errors
     /// `not-found`.

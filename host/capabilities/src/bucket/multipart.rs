@@ -1,4 +1,4 @@
-//! A multipart upload and its end: completed, or aborted, whatever happens to whoever runs it.
+//! A multipart upload and its end: completed or aborted, even if its future is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// A server that asks for a longer pause is not waited for here, where parts sit in memory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Completing and copying move bytes within the server, which says nothing meanwhile: so many stalls are waited for.
+/// Completing and copying move bytes within the server, which is silent meanwhile: this many stall timeouts are allowed.
 pub(super) const PATIENCE: u32 = 10;
 
 /// An upload that was begun. Dropping it aborts it, unless it was completed.
@@ -41,11 +41,12 @@ impl Upload {
             .watch(inner.stall_timeout, request.send())
             .await?
             .map_err(|error| explain("beginning an upload", &error))?;
-        let id = begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server gave no id"))?;
+        let id =
+            begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server returned no id"))?;
         Ok(Self { inner: Arc::clone(inner), key: key.to_owned(), id: Arc::from(id), completed: false })
     }
 
-    /// What sends one part; owned, so that it can run beside others.
+    /// Everything needed to send one part; owned, so that parts can run concurrently.
     pub(super) fn sender(&self) -> PartSender {
         PartSender { inner: Arc::clone(&self.inner), key: self.key.clone(), id: Arc::clone(&self.id) }
     }
@@ -85,10 +86,10 @@ impl Upload {
         Ok(())
     }
 
-    /// Gives the upload up and waits until the server knows; for whoever still can wait.
+    /// Aborts the upload and waits for the server, for callers that can still wait.
     pub(super) async fn abort(mut self) {
         abort(&self.inner, &self.key, &self.id).await;
-        // Only now: whoever drops this future meanwhile leaves the abort to the drop.
+        // Only now: if this future is dropped meanwhile, the drop aborts.
         self.completed = true;
     }
 }
@@ -98,7 +99,7 @@ impl Drop for Upload {
         if self.completed {
             return;
         }
-        // Without a runtime, or if the process ends first, `collect` finds it later.
+        // Without a runtime, or if the process ends first, gc finds it later.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (inner, key, id) = (Arc::clone(&self.inner), std::mem::take(&mut self.key), Arc::clone(&self.id));
             runtime.spawn(async move { abort(&inner, &key, &id).await });
@@ -113,7 +114,7 @@ async fn abort(inner: &BucketInner, key: &str, id: &str) {
         Ok(Err(error)) => explain("aborting an upload", &error),
         Err(error) => error,
     };
-    tracing::warn!(key, error = %said, "an upload could not be aborted; it is collected later");
+    tracing::warn!(key, error = %said, "cannot abort an upload; gc removes it later");
 }
 
 /// Sends parts of one upload.
@@ -200,7 +201,7 @@ impl PartSender {
 }
 
 fn part_number(number: u32) -> Result<i32> {
-    i32::try_from(number).map_err(|_| Error::invalid("too many parts"))
+    i32::try_from(number).map_err(|_| Error::invalid("the upload has too many parts"))
 }
 
 /// How long to wait before trying again, if that may help.

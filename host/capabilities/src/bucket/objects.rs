@@ -1,4 +1,4 @@
-//! What is done to objects without reading them: look, remove, copy, restore, list; and collecting dead uploads.
+//! Operations on objects without reading them: stat, remove, copy, restore, list; and removing dead uploads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use tidelock_types::{ArchiveState, Error, Result};
 const COPY_PART: u64 = 1 << 30;
 /// The most pages of dead uploads (1,000 each) that one collection looks at.
 const MAX_PAGES: usize = 100;
-/// Everything but what RFC 3986 calls unreserved, and `/`.
+/// Everything except RFC 3986's unreserved characters, and `/`.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a reply says of an object.
+/// Returns the metadata from a reply.
 pub(super) struct Known<'a> {
     pub(super) size: Option<i64>,
     pub(super) etag: Option<&'a str>,
@@ -78,7 +78,7 @@ impl BucketInner {
         let output = Clock::new()
             .watch(self.stall_timeout, request.send())
             .await?
-            .map_err(|error| explain("looking at an object", &error))?;
+            .map_err(|error| explain("examining an object", &error))?;
         Ok(info(Known {
             size: output.content_length(),
             etag: output.e_tag(),
@@ -95,7 +95,7 @@ impl BucketInner {
         let request = self.client.delete_object().bucket(&self.bucket).key(key);
         match Clock::new().watch(self.stall_timeout, request.send()).await? {
             Ok(_) => Ok(()),
-            // S3 answers 204 for what is not there; not every service does.
+            // S3 answers 204 for absent objects; not every service does.
             Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
             Err(error) if status(&error) == Some(404) && code(&error) != Some("NoSuchBucket") => Ok(()),
             Err(error) => Err(explain("removing an object", &error)),
@@ -156,13 +156,13 @@ impl BucketInner {
             "Bulk" => Tier::Bulk,
             "Expedited" => Tier::Expedited,
             other => {
-                return Err(Error::invalid(format!("`{}` is not a tier", other.escape_debug()))
+                return Err(Error::invalid(format!("`{}` is not a restore tier", other.escape_debug()))
                     .hint("use Standard, Bulk or Expedited"));
             }
         };
         let days = i32::try_from(days).ok().filter(|days| *days > 0);
-        let days = days.ok_or_else(|| Error::invalid("a restore lasts at least one day"))?;
-        let failed = |error| Error::invalid(format!("a restore cannot be asked for: {error}"));
+        let days = days.ok_or_else(|| Error::invalid("a restore must last at least one day"))?;
+        let failed = |error| Error::invalid(format!("cannot request a restore: {error}"));
         let parameters = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(failed)?;
         let asked = RestoreRequest::builder().days(days).glacier_job_parameters(parameters).build();
         let request = self.client.restore_object().bucket(&self.bucket).key(full).restore_request(asked);
@@ -170,9 +170,9 @@ impl BucketInner {
             Ok(_) => {}
             Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => {}
             Err(error) if code(&error) == Some("InvalidObjectState") => {
-                return Err(Error::invalid("the object is not in an archive, so that there is nothing to restore"));
+                return Err(Error::invalid("the object is not archived, so it cannot be restored"));
             }
-            Err(error) => return Err(explain("asking for a restore", &error)),
+            Err(error) => return Err(explain("requesting a restore", &error)),
         }
         let known = self.head(key).await?;
         Ok(match known.archive {
@@ -199,7 +199,7 @@ impl BucketInner {
             .map_err(|error| explain("listing objects", &error))?;
         let mut page = Page::default();
         for object in output.contents() {
-            // What could not be named in a request is not shown.
+            // Keys that a request could not name are hidden.
             let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.prefix)) else { continue };
             if check_key(key).is_ok() {
                 let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);

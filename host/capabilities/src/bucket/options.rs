@@ -1,6 +1,6 @@
 //! The options of an upload, in the words of the SDK.
 //!
-//! Three of its requests take the same options through three builders that share no trait; hence the one macro.
+//! Three requests take the same options through three builders that share no trait; hence the macro.
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
@@ -18,7 +18,7 @@ pub(super) struct Checked {
     pub(super) if_absent: bool,
 }
 
-/// Sets what all uploads have in common on a request's builder.
+/// Sets the options common to all uploads on a request's builder.
 macro_rules! apply {
     ($builder:expr, $options:expr) => {{
         let options: &$crate::bucket::options::Checked = $options;
@@ -40,7 +40,7 @@ pub(super) use apply;
 
 impl Checked {
     /// # Errors
-    /// `invalid` for what a request could not say.
+    /// `invalid` for options that a request cannot express.
     pub(super) fn new(options: PutOptions) -> Result<Self> {
         let wrong = |what: &str, value: &str| {
             Err(Error::invalid(format!(

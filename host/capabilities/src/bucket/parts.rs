@@ -6,7 +6,7 @@ use tidelock_types::{Error, Result};
 
 /// The most parts of one upload.
 pub(super) const MAX_PARTS: u32 = 10_000;
-/// Where the size is unknown, parts double after each so many. So even parts that begin at 5 MiB reach beyond 5 TiB.
+/// If the size is unknown, parts double after this many. So even parts that begin at 5 MiB reach beyond 5 TiB.
 const DOUBLING: u32 = 900;
 
 /// The sizes of the parts of one upload.
@@ -28,11 +28,14 @@ impl Plan {
         let budget = part_size.saturating_mul(concurrency as u64);
         let first = match size {
             None => part_size,
-            // Whole MiB, for the sake of whoever has to read a listing of parts.
+            // Whole MiB, for readable listings of parts.
             Some(size) => part_size.max(size.div_ceil(u64::from(MAX_PARTS)).next_multiple_of(1 << 20)),
         };
         if first > LARGEST_PART {
-            return Err(Error::invalid(format!("{} bytes are more than a bucket takes", size.unwrap_or_default())));
+            return Err(Error::invalid(format!(
+                "{} bytes exceed the largest object of a bucket",
+                size.unwrap_or_default()
+            )));
         }
         Ok(Self { first, grows: size.is_none(), budget })
     }

@@ -1,4 +1,4 @@
-//! Storing: one request for what is small, parts at once for what is not.
+//! Storing: one request for small objects, concurrent parts for large ones.
 
 use std::sync::Arc;
 
@@ -117,6 +117,6 @@ fn collect(parts: &mut Vec<CompletedPart>, joined: Option<Joined>) -> Result<()>
             parts.push(part?);
             Ok(())
         }
-        Some(Err(error)) => Err(Error::other(format!("a part was cut off: {error}"))),
+        Some(Err(error)) => Err(Error::other(format!("a part failed: {error}"))),
     }
 }

@@ -20,7 +20,7 @@ impl BucketInner {
     pub(super) async fn get(self: &Arc<Self>, key: &str, range: ByteRange) -> Result<Object> {
         let full = self.full_key(key)?;
         if range.end.is_some_and(|end| end <= range.start) {
-            // No header says "nothing".
+            // No header means "nothing".
             return self.get_nothing(key, range).await;
         }
         // Services read these numbers as signed ones, and no object reaches so far.
@@ -39,23 +39,23 @@ impl BucketInner {
         }
     }
 
-    /// A range that holds nothing, or lies beyond the end: the size decides.
+    /// An empty range, or one past the end: the size decides.
     async fn get_nothing(&self, key: &str, range: ByteRange) -> Result<Object> {
         let info = self.head(key).await?;
         match range.within(info.size)? {
             (_, 0) => Ok(Object { info, body: Body::from_bytes(Bytes::new()) }),
-            _ => Err(Error::unavailable(format!("the server refuses the range {range} of {} bytes", info.size))),
+            _ => Err(Error::unavailable(format!("the server rejected the range {range} of {} bytes", info.size))),
         }
     }
 
     fn open(&self, mut output: GetObjectOutput, range: ByteRange, partial: bool) -> Result<Object> {
         let sent = output.content_length().and_then(|len| u64::try_from(len).ok());
-        let sent = sent.ok_or_else(|| Error::unavailable("reading an object: the server did not say its size"))?;
+        let sent = sent.ok_or_else(|| Error::unavailable("reading an object: the server did not report its size"))?;
         let size = match (partial, output.content_range().and_then(parse_content_range)) {
             (false, _) => sent,
             (true, Some((start, size))) if (start, sent) == range.within(size)? => size,
             (true, _) => {
-                return Err(Error::unsupported(format!("the server did not answer the range {range} with it")));
+                return Err(Error::unsupported(format!("the server did not return the range {range}")));
             }
         };
         let body = std::mem::take(&mut output.body);
@@ -89,7 +89,7 @@ fn chunks(body: ByteStream) -> impl futures::Stream<Item = Result<Bytes>> + Send
                 let error = if why.contains("checksum mismatch") {
                     Error::corrupt(format!("the object does not match its checksum: {why}"))
                 } else {
-                    Error::unavailable(format!("the reply broke off: {why}"))
+                    Error::unavailable(format!("the reply ended early: {why}"))
                 };
                 Some((Err(error), None))
             }

@@ -44,7 +44,7 @@ impl Algorithm {
     }
 }
 
-/// What to compute of a passing stream.
+/// The digests to compute of a passing stream.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Of the whole and of each piece.
@@ -57,18 +57,18 @@ pub struct Plan {
     pub prefix: Bytes,
 }
 
-/// What came of a [`Plan`].
+/// The result of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digests {
     /// The bytes that passed, without the prefix.
     pub size: u64,
-    /// Of prefix and stream together; empty if it was not asked for.
+    /// Of prefix and stream together; empty if it was not requested.
     pub whole: Vec<u8>,
     /// One after the other; empty without a piece size. No bytes at all make no piece.
     pub pieces: Vec<u8>,
 }
 
-/// Is told the time that was spent on other threads than those that poll a body.
+/// A callback for CPU time on threads other than those that poll a body.
 pub type Spent = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// SHA-256 of a value.
@@ -78,8 +78,8 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 
 /// HMAC with SHA-256 of a value (RFC 2104); a key of any length.
 pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
-    // A key of the block's own length cannot be refused; a longer one is hashed first and a shorter one padded, as
-    // the RFC says, so that there is no failure to handle.
+    // A key of the block's own length is always valid; a longer one is hashed first and a shorter one padded, as
+    // the RFC requires, so that there is no failure to handle.
     let mut block = [0u8; 64];
     if key.len() > block.len() {
         block[..32].copy_from_slice(&sha256(key));
@@ -132,7 +132,7 @@ pub fn tap(data: Body, plan: Plan, spent: Spent) -> Result<(Body, BoxFuture<'sta
     Ok((Body::new(passing, size), Box::pin(digests)))
 }
 
-/// Tells the other end of a tap what this one ends in.
+/// Sends the result to the other end of a tap.
 fn told(other: oneshot::Sender<Result<Digests>>, error: Error) -> Error {
     let _ = other.send(Err(error.duplicate()));
     error
@@ -175,7 +175,7 @@ impl Hasher {
     }
 }
 
-/// What of a stream has been digested.
+/// The digests of a stream so far.
 struct Tap {
     whole: Option<Hasher>,
     pieces: Option<Pieces>,

@@ -1,9 +1,9 @@
 //! Digests of pieces, several at once.
 //!
-//! Pieces do not depend on each other. So a MiB of them is a task of its own on the blocking threads: a stream is digested
-//! on as many processors as are free, while it passes, and holds up nobody else on the runtime's threads. A few such tasks
-//! may be under way; then the stream waits for the first. Pieces that are larger are digested as their bytes pass. What a
-//! task takes is told to whoever counts the time of an operation, since it is none of the threads that are seen there.
+//! Pieces are independent. So each MiB of them is a task on the blocking threads: a stream is digested on as many
+//! processors as are free, while it passes, and does not block the runtime's threads. A few such tasks run at once;
+//! then the stream waits for the first. Larger pieces are digested as their bytes pass. The CPU time of tasks is
+//! reported through a callback, since it is not visible on the polling thread.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tidelock_types::{Error, Result};
 
 /// The most bytes of a task.
 const TASK: u64 = 1 << 20;
-/// Tasks that may be under way.
+/// Maximum number of concurrent tasks.
 const TASKS: usize = 3;
 
 /// The pieces of a stream on its way.
@@ -36,10 +36,10 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Pieces of so many bytes. `invalid` for 0, and if the digests of `total` bytes would be too many.
+    /// Creates digests of pieces of the given size. `invalid` for 0, and if the digests of `total` bytes would be too many.
     pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, spent: Spent) -> Result<Self> {
         if size == 0 {
-            return Err(Error::invalid("a piece size of 0"));
+            return Err(Error::invalid("the piece size is 0"));
         }
         let pieces = Self {
             algorithm,
@@ -86,7 +86,7 @@ impl Pieces {
         Ok(self.digests)
     }
 
-    /// Begins a task with what waits for one.
+    /// Starts a task with the gathered pieces.
     async fn begin(&mut self) -> Result<()> {
         if self.running.len() == TASKS {
             self.take().await?;
@@ -100,25 +100,23 @@ impl Pieces {
         Ok(())
     }
 
-    /// Waits for the first task that is under way.
+    /// Waits for the first running task.
     async fn take(&mut self) -> Result<()> {
         match self.running.next().await {
             Some(Ok((digests, time))) => {
                 self.digests.extend(digests);
                 (self.spent)(time);
             }
-            Some(Err(error)) => return Err(Error::other(format!("a digest was cut off: {error}"))),
+            Some(Err(error)) => return Err(Error::other(format!("a digest failed: {error}"))),
             None => {}
         }
         Ok(())
     }
 
-    /// `invalid` if the digests of so many pieces would be too many.
+    /// `invalid` if there would be too many digests.
     fn check(&self, pieces: u64) -> Result<()> {
         if pieces.saturating_mul(self.algorithm.digest_len() as u64) > MAX_PIECE_BYTES as u64 {
-            return Err(
-                Error::invalid("the digests of so many pieces exceed 64 MiB").hint("choose a larger piece size")
-            );
+            return Err(Error::invalid("the digests of the pieces exceed 64 MiB").hint("choose a larger piece size"));
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ pub(super) struct DirectoryInner {
     pub(super) root: Dir,
     /// The directory of temporary files.
     pub(super) home: Arc<Dir>,
-    /// Held for writing while directories are made and made durable, for reading while one is opened to write into it:
-    /// nobody builds on a directory that a crash could take away.
+    /// Held for writing while directories are created and made durable, for reading while one is opened to write into it:
+    /// no file is created in a directory that a crash could remove.
     making: RwLock<()>,
     /// For listings.
     names: Names,
@@ -31,10 +31,10 @@ pub(super) struct DirectoryInner {
 }
 
 impl LocalDirectory {
-    /// Opens a directory, makes it (with its parents) if it is not there, and collects leftovers. Blocks for a moment.
+    /// Opens a directory, creates it (with its parents) if it does not exist, and removes leftovers. Blocks briefly.
     ///
     /// # Errors
-    /// `invalid` for a grant that makes no sense or names a file; `denied` or `unavailable` as the system says.
+    /// `invalid` for an invalid grant or one that names a file; `denied` or `unavailable` for errors of the system.
     pub fn open(grant: &DirectoryGrant) -> Result<Self> {
         Self::open_with(grant, Platform::system())
     }
@@ -92,12 +92,12 @@ impl DirectoryInner {
         Ok(())
     }
 
-    /// Whether the directory itself was removed. A name that is not in it says nothing then.
+    /// Returns whether the directory itself was removed: then a missing name means nothing.
     fn is_gone(&self) -> bool {
         rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// What came of an operation. What is not found in a directory that is gone may well be somewhere.
+    /// Maps the result of an operation. A file not found in a removed directory may still exist.
     fn present<T>(&self, outcome: Result<T>) -> Result<T> {
         match outcome {
             Err(error) if *error.kind() == ErrorKind::NotFound && self.is_gone() => Err(gone()),
@@ -120,7 +120,7 @@ impl DirectoryInner {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return if self.is_gone() { Err(gone()) } else { Ok(()) };
             }
-            // Linux says EISDIR, POSIX says EPERM.
+            // Linux returns EISDIR, POSIX specifies EPERM.
             Err(error) => {
                 let directory = self.root.symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
                 return Err(match directory {
@@ -146,10 +146,10 @@ impl DirectoryInner {
 }
 
 fn gone() -> Error {
-    Error::unavailable("the directory itself was removed").hint("put it back, and start again")
+    Error::unavailable("the directory itself was removed").hint("restore it, and restart")
 }
 
-/// An entry that is a file or a directory (a link counts as what it leads to, if that lies inside).
+/// An entry that is a file or a directory (a link counts as its target, if that is inside).
 fn entry(directory: &Dir, name: String) -> Option<Entry> {
     let metadata = directory.metadata(&name).ok()?;
     let is_directory = metadata.is_dir();
@@ -161,7 +161,7 @@ fn entry(directory: &Dir, name: String) -> Option<Entry> {
     })
 }
 
-/// What is known of a path that has to be a file's.
+/// Returns the metadata of a path that must be a file.
 pub(super) fn info_of_file(path: &str, metadata: &Metadata) -> Result<FileInfo> {
     if metadata.is_dir() {
         return Err(Error::invalid(format!("`{path}` is a directory")));

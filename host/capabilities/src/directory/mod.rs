@@ -2,11 +2,11 @@
 //!
 //! [`LocalDirectory`] serves it from a local file system, [`NfsDirectory`] from an NFSv3 export without a mount.
 //!
-//! Locally the tree is reached through one open handle (cap-std), so
-//! neither `..` nor a symbolic link nor a directory moved meanwhile leads out of it, whatever the texts say; they are
-//! checked lexically as well, because a clear refusal is better than a puzzling one.
+//! Locally the tree is accessed through one open handle (cap-std), so
+//! neither `..` nor a symbolic link nor a directory moved meanwhile leads out of it, whatever the paths are; they are
+//! checked lexically as well, for clear errors.
 //!
-//! A write goes to a temporary file in `.tmp/` below the root, is made durable, and only then gets its name by an atomic
+//! A write goes to a temporary file in `.tmp/` below the root, is made durable, and then gets its name by an atomic
 //! rename. Blocking calls run on tokio's blocking threads, a bounded number of chunks ahead, so that a file larger than
 //! memory streams in a few MiB.
 
@@ -29,13 +29,13 @@ use futures::future::BoxFuture;
 
 use tidelock_types::{Body, ByteRange, Result};
 
-/// Files below one directory. Paths are relative and `/`-separated; [`check_path`] says which are taken.
+/// Files below one directory. Paths are relative and `/`-separated; [`check_path`] defines valid ones.
 ///
 /// Dropping a future gives up: a write that was dropped leaves nothing.
 pub trait Directory: Send + Sync + 'static {
-    /// Writes a file and gives its size. Parent directories are made. The file appears under its name whole and
-    /// durable, or not at all; a reader that has the old one open keeps reading the old one. If several write the same
-    /// path at once, each sees its own success and the last one to finish is what stays.
+    /// Writes a file and returns its size. Parent directories are created. The file appears atomically and durably under
+    /// its name; readers of the old file keep reading it. If several writers write the same
+    /// path at once, each succeeds and the last one to finish wins.
     ///
     /// # Errors
     /// Whatever cut the body short; `conflict` with `if_absent`; `unavailable` with advice when the disk is full.
@@ -66,7 +66,7 @@ pub trait Directory: Send + Sync + 'static {
     /// `not-found`; `invalid` for a file.
     fn list_entries<'a>(&'a self, path: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
 
-    /// Removes what writers that are gone (a process that was killed) have left, and gives the number. Never touches
-    /// what a living writer, here or in another process, still needs.
+    /// Removes leftovers of dead writers (killed processes), and returns their number. Never touches
+    /// files of a living writer, here or in another process.
     fn gc(&self) -> BoxFuture<'_, Result<u64>>;
 }

@@ -1,12 +1,12 @@
 //! The names in a local directory, in order, page by page.
 //!
-//! A file system gives names in no order, so the least names beyond a cursor are known only once all have been read. To read
-//! all of them for every page would make a listing of *n* names cost *n*²; to keep them all would cost memory. So the names of
-//! many pages are kept from one reading, [`AHEAD`] of them at the most, for whoever goes on where that page ended. A million
+//! A file system returns names unordered, so the next names after a cursor are known only once all are read. Reading
+//! all of them for every page would make a listing of *n* names cost *n*²; keeping them all would cost memory. So the names of
+//! many pages are kept from one reading, [`AHEAD`] of them at most, for the listing that continues there. A million
 //! names in one directory are read 16 times rather than a thousand times.
 //!
-//! What is kept is of the latest reading of this directory capability, whoever asked for it: a listing that begins reads anew,
-//! so none is given names that are older than its beginning.
+//! Only the latest reading of this capability is kept, for all its users: a new listing reads again, so
+//! it never sees names that are older than its start.
 
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
@@ -18,13 +18,13 @@ use tidelock_types::path::TEMPORARY;
 /// Names that are kept for the pages to come: 16 MiB if all are as long as can be.
 const AHEAD: usize = 1 << 16;
 
-/// What was read and not yet given.
+/// Names that were read and not yet returned.
 #[derive(Default)]
 pub(super) struct Names(Mutex<Option<Rest>>);
 
 struct Rest {
     path: String,
-    /// The last name that was given.
+    /// The last name that was returned.
     after: String,
     /// The names after it, least last.
     names: Vec<String>,
@@ -57,7 +57,7 @@ impl Names {
         Ok((page, more))
     }
 
-    /// What was kept for this cursor, if it makes a whole page.
+    /// Returns the kept names for this cursor, if they fill a page.
     fn take(&self, path: &str, cursor: &str, limit: usize) -> Option<Rest> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take_if(|rest| rest.path == path && rest.after == cursor)
@@ -98,7 +98,7 @@ mod tests {
         (dir, opened)
     }
 
-    /// All pages, and what a page costs besides the first: whether the directory was read again.
+    /// All pages, and the cost of a page besides the first: whether the directory was read again.
     fn all(names: &Names, dir: &Dir, limit: usize) -> Vec<String> {
         let (mut seen, mut cursor) = (Vec::new(), None);
         loop {
@@ -123,7 +123,7 @@ mod tests {
         assert!(all(&Names::default(), &folder(std::iter::empty()).1, 10).is_empty());
     }
 
-    /// More names than are kept: the end of what is kept is not the end of the directory.
+    /// More names than are kept: the end of the kept ones is not the end of the directory.
     #[test]
     fn beyond_what_is_kept_the_directory_is_read_again() {
         let count = AHEAD + 2_500;

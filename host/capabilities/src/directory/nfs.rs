@@ -6,7 +6,7 @@ use tidelock_types::{Body, ByteRange, Result};
 
 use super::{Directory, File, FileInfo, Page, WriteOptions};
 
-// The client's own methods, of the same names, are what is called here: inherent ones go first.
+// These calls resolve to the client's inherent methods of the same names, which take precedence.
 impl Directory for NfsDirectory {
     fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>> {
         Box::pin(self.write(path, data, options))

@@ -1,7 +1,7 @@
 //! Reading: chunks of a MiB at their offsets, four ahead.
 //!
-//! Each chunk is a task of its own on the blocking threads, so that a reader who is slow, or never comes back, holds a
-//! file handle and at most four chunks, but no thread. A chunk that has been dropped leaves its memory to a later one.
+//! Each chunk is a separate task on the blocking threads, so that a slow or abandoned reader holds a
+//! file handle and at most four chunks, but no thread. The memory of dropped chunks is reused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +20,7 @@ const AHEAD: usize = 4;
 
 /// Opens a file at a checked path. Blocks for a moment.
 pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
-    // A FIFO would block until somebody opens its other end; O_NONBLOCK means nothing to a file.
+    // A FIFO would block until its other end is opened; O_NONBLOCK has no effect on a file.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = root
         .open_with(path, OpenOptions::new().read(true).custom_flags(nonblocking))
@@ -47,13 +47,13 @@ fn read_at(file: &std::fs::File, mut buffer: Buffer, mut offset: u64, len: u64) 
     bytes.reserve_exact(len);
     while bytes.len() < len {
         match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), offset) {
-            Ok(0) => return Err(Error::unavailable("a file became shorter while it was read")),
+            Ok(0) => return Err(Error::unavailable("a file was truncated while it was read")),
             Ok(read) => offset += read as u64,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::io("reading a file", error.into())),
         }
     }
-    // An allocator may have given more room than was asked for.
+    // An allocator may have returned more capacity than requested.
     bytes.truncate(len);
     Ok(Bytes::from_owner(buffer))
 }
@@ -74,7 +74,7 @@ impl Buffers {
     }
 }
 
-/// A chunk's memory, which goes home when nobody looks at the chunk any more.
+/// A chunk's memory, which is returned to the pool when the chunk is dropped.
 struct Buffer {
     bytes: Vec<u8>,
     home: Arc<Buffers>,

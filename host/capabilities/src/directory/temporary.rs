@@ -1,8 +1,8 @@
-//! Temporary files, and how a leftover is told from one that is being written.
+//! Temporary files, and distinguishing leftovers from those in use.
 //!
-//! A temporary file is locked (`flock`) from its creation to its end. A lock goes with the process that holds it, however
-//! that ends; so whoever can lock a temporary file knows that its writer is gone. There is a moment between creating and
-//! locking in which a collector may take the file for a leftover; therefore the writer looks, once it has the lock,
+//! A temporary file is locked (`flock`) from its creation to its end. The lock is released when its process ends,
+//! however it ends; so a temporary file that can be locked is a leftover. Between creating and
+//! locking, a gc could remove the file as a leftover; therefore the writer checks, once it has the lock,
 //! whether its file still has a name, and starts over if not. Process ids or ages would be guesses instead.
 
 use std::fs::File;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tidelock_types::path::TEMPORARY;
 use tidelock_types::{Error, Platform, Result};
 
-/// How often a writer starts over before it says that something is wrong. Collectors run rarely: twice is unlikely.
+/// Number of times that a writer starts over before it fails. gc runs rarely: twice is unlikely.
 const ATTEMPTS: usize = 16;
 
 /// A temporary file that is being written. Dropping it removes it, unless it got its name.
@@ -55,8 +55,8 @@ impl Temporary {
                 Err(error) => return Err(Error::io("locking a temporary file", error.into())),
             }
         }
-        Err(Error::unavailable("every new temporary file was removed by somebody else")
-            .hint("see what else cleans up in the directory"))
+        Err(Error::unavailable("every new temporary file was removed by another process")
+            .hint("check which other program removes files in the directory"))
     }
 
     fn has_a_name(&self) -> Result<bool> {
@@ -68,7 +68,7 @@ impl Temporary {
         &self.file
     }
 
-    /// Gives the file its name in a directory: atomically, and in place of what had the name unless `if_absent`. Blocks.
+    /// Renames the file into a directory: atomically, and replacing an existing one unless `if_absent`. Blocks.
     ///
     /// # Errors
     /// `conflict` if the name is taken and `if_absent`; `invalid` if it is a directory's.
@@ -83,7 +83,7 @@ impl Temporary {
                 self.placed = true;
                 Ok(())
             }
-            Err(Errno::EXIST) if if_absent => Err(Error::conflict(format!("`{name}` exists already"))),
+            Err(Errno::EXIST) if if_absent => Err(Error::conflict(format!("`{name}` already exists"))),
             Err(error) => Err(Error::io(format!("naming `{name}`"), error.into())),
         }
     }
@@ -94,7 +94,7 @@ fn rename_if_absent(home: &Dir, from: &str, target: &Dir, to: &str) -> std::resu
     match rustix::fs::renameat_with(home, from, target, to, rustix::fs::RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(home, from, target, to, rustix::fs::AtFlags::empty())?;
-            // The file has its name; what becomes of the other one is the collector's.
+            // The file has its name; gc removes the other one.
             let _ = home.remove_file(from);
             Ok(())
         }
@@ -105,13 +105,13 @@ fn rename_if_absent(home: &Dir, from: &str, target: &Dir, to: &str) -> std::resu
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.placed {
-            // Where this fails, the file is a leftover as soon as its lock goes, and is removed.
+            // If this fails, the file becomes a leftover when its lock is released, and is removed.
             let _ = self.home.remove_file(&self.name);
         }
     }
 }
 
-/// Removes what writers that are gone have left, and gives the number. Blocks.
+/// Removes leftovers of dead writers, and returns their number. Blocks.
 pub(super) fn gc(home: &Dir) -> Result<u64> {
     let mut removed = 0;
     for entry in home.entries().map_err(|error| Error::io("reading `.tmp`", error))? {

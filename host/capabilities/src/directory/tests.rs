@@ -59,7 +59,7 @@ async fn what_is_written_is_read() {
     assert_eq!(*read(&directory, "a/b/c", None).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// A disk that was taken away has not forgotten what is on it.
+/// Files of a disk that was removed still exist.
 #[tokio::test]
 async fn what_is_not_found_in_a_directory_that_is_gone_may_be_somewhere() {
     let temp = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ async fn a_failed_write_leaves_nothing() {
     assert!(directory.write("f", unsized_body, sized(4)).await.is_err());
     let unsized_body = Body::new(futures::stream::iter([Ok(pattern(5))]), None);
     assert!(directory.write("f", unsized_body, sized(4)).await.is_err());
-    // Given up half-way.
+    // Dropped half-way.
     let writing = directory.write("f", stuck(), WriteOptions::default());
     assert!(tokio::time::timeout(std::time::Duration::from_millis(200), writing).await.is_err());
     assert_eq!(left_over(temp.path()), 0);
@@ -202,7 +202,7 @@ async fn many_write_one_file_and_readers_see_it_whole() {
     for done in futures::future::join_all(writers).await {
         done.unwrap();
     }
-    // Whoever had the old one open keeps it.
+    // Readers of the old file keep it.
     assert!(held.body.collect(100 << 20).await.unwrap().iter().all(|byte| *byte == 0));
     assert_eq!(left_over(temp.path()), 0);
 }
@@ -276,7 +276,7 @@ async fn listings_go_by_name_in_pages() {
     assert_eq!(*directory.list_entries("no", None, 1).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// Needs to mount a file system; where that is not allowed, says so.
+/// Needs to mount a file system; prints a note if that is not allowed.
 #[tokio::test]
 async fn a_full_disk_says_so_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Writing: temporary file, bytes, fsync, name, fsync of the directory.
 //!
-//! Chunks are gathered until a MiB is there and written at their offset on a blocking thread while the next ones are
-//! gathered: one batch in flight, one in the making, so that a slow disk holds the source back and memory stays small.
-//! The disk is told every few MiB to begin with what it has.
+//! Chunks are gathered into batches of a MiB and written at their offset on a blocking thread while the next ones are
+//! gathered: one batch in flight, one being filled, so that a slow disk throttles the source and memory stays small.
+//! Every few MiB, writeback is started.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -21,8 +21,7 @@ use tidelock_types::{Body, Error, Result, blocking};
 
 /// Bytes of one write to the disk.
 const BATCH: u64 = 1 << 20;
-/// After so many bytes the disk is told to begin with them, so that less is left to wait for at the end. A multiple of
-/// the batch.
+/// After this many bytes writeback is started, so that less is left to wait for at the end. A multiple of the batch.
 const BEHIND: u64 = 8 << 20;
 
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
@@ -47,11 +46,11 @@ pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, 
     Ok(size)
 }
 
-/// What can be known to fail is refused before any byte is taken. It is decided anew when the file gets its name.
+/// Fails early for errors that are known before any byte is read. The decision is made again when the file is renamed.
 fn refuse_early(inner: &DirectoryInner, path: &str, options: WriteOptions) -> Result<()> {
     match inner.root.metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(Error::invalid(format!("`{path}` is a directory"))),
-        Ok(_) if options.if_absent => Err(Error::conflict(format!("`{path}` exists already"))),
+        Ok(_) if options.if_absent => Err(Error::conflict(format!("`{path}` already exists"))),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io(format!("`{path}`"), error)),
@@ -89,9 +88,9 @@ fn write_all_at(file: &std::fs::File, chunks: &[Bytes], mut offset: u64) -> io::
     Ok(())
 }
 
-/// Has the disk begin with the last bytes, as Linux does when it is told that they are not needed soon (`mm/fadvise.c`). It
-/// drops from memory what is on the disk already, which of what was just written is nothing. Advice only: where it
-/// comes to nothing, making the file durable takes longer.
+/// Starts writeback of the last bytes, as Linux does when they are not needed soon (`mm/fadvise.c`). It
+/// drops clean pages from memory, and just-written ones are not clean. Advice only: without
+/// effect, making the file durable takes longer.
 fn write_behind(file: &std::fs::File, from: u64) {
     let _ = rustix::fs::fadvise(file, from, NonZeroU64::new(BEHIND), rustix::fs::Advice::DontNeed);
 }
@@ -101,7 +100,7 @@ async fn finish(running: Option<JoinHandle<io::Result<()>>>) -> Result<()> {
         None => Ok(()),
         Some(running) => match running.await {
             Ok(result) => result.map_err(|error| Error::io("writing a temporary file", error)),
-            Err(error) => Err(Error::other(format!("a write was cut off: {error}"))),
+            Err(error) => Err(Error::other(format!("a write failed: {error}"))),
         },
     }
 }

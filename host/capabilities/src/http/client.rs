@@ -17,8 +17,8 @@ use crate::stall::{self, Clock};
 use crate::tls;
 use tidelock_types::{Body, Error, Result};
 
-/// The largest piece that is handed to the connection at once. A stall is noticed by pieces, so they must be small beside
-/// what a slow line moves within the stall timeout.
+/// The largest piece that is passed to the connection at once. Stalls are detected by pieces, so they must be small
+/// compared with the bytes that a slow line moves within the stall timeout.
 const PIECE: usize = 256 << 10;
 
 /// Sends the requests of one grant, over one pool of connections.
@@ -42,7 +42,7 @@ impl HttpClient {
         Self::with_names(grant, Arc::new(SystemNames))
     }
 
-    /// The same with another way of resolving names. Addresses are checked whoever gives them.
+    /// Creates a client with another resolver. Its addresses are checked too.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -62,7 +62,7 @@ impl HttpClient {
             .http1_max_headers(grant.headers.count)
             .http2_max_header_list_size(u32::try_from(grant.headers.bytes).unwrap_or(u32::MAX))
             .build()
-            .map_err(|error| Error::other(format!("the HTTP client cannot be set up: {}", reason(&error))))?;
+            .map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))?;
         Ok(Self {
             client,
             origins: grant.origins.clone(),
@@ -81,7 +81,7 @@ impl HttpClient {
         let origin = Origin::of(&url)?;
         if !self.origins.contains(&origin) {
             return Err(Error::denied(format!("{origin} is not among the grant's origins"))
-                .hint(format!("add \"{origin}\" to the grant's origins if this is meant")));
+                .hint(format!("add \"{origin}\" to the grant's origins to allow it")));
         }
         origin.check_literal(self.private_addresses)?;
         Ok(url)
@@ -117,7 +117,7 @@ impl HttpClient {
             return own;
         }
         if error.is_builder() {
-            return Error::invalid(format!("the request cannot be made: {}", reason(error)));
+            return Error::invalid(format!("the request is invalid: {}", reason(error)));
         }
         if error.is_connect() && error.is_timeout() {
             let seconds = self.connect_timeout.as_secs_f32();
@@ -147,17 +147,17 @@ fn check_method(text: &str) -> Result<Method> {
         "PUT" => Ok(Method::PUT),
         "DELETE" => Ok(Method::DELETE),
         "PATCH" => Ok(Method::PATCH),
-        other => Err(Error::invalid(format!("the method `{}` is not taken", other.escape_debug()))
+        other => Err(Error::invalid(format!("the method `{}` is not supported", other.escape_debug()))
             .hint("use GET, HEAD, POST, PUT, DELETE or PATCH, in upper case")),
     }
 }
 
-/// The parts as one body, which knows its size if it was said or every part knows its own.
+/// Joins the parts to one body, with a size if one was given or every part has one.
 fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     if parts.is_empty() {
         return match size {
             None | Some(0) => Ok(None),
-            Some(size) => Err(Error::invalid(format!("a size of {size} bytes, and no body"))),
+            Some(size) => Err(Error::invalid(format!("a size of {size} bytes without a body"))),
         };
     }
     let bodies = parts.into_iter().map(|part| match part {
@@ -167,16 +167,16 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
     let whole = Body::concat(bodies.collect());
     match (size, whole.remaining()) {
         (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes, and a body of {known}")))
+            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
         }
         (Some(said), None) => Ok(Some(Body::new(whole, Some(said)))),
         _ => Ok(Some(whole)),
     }
 }
 
-/// Holds the last bytes of an announced size back until the source has said that it ended there. A connection stops
-/// asking once it has sent the announced length, and would take a body that runs over, or fails at the last moment, for a
-/// whole one.
+/// Holds the last bytes of an announced size back until the source has ended there. A connection stops
+/// polling once it has sent the announced length, and would treat a body that is too long, or fails at the last moment,
+/// as complete.
 async fn confirmed(mut body: Body) -> Result<Body> {
     let size = body.remaining();
     if size == Some(0) {
@@ -196,9 +196,9 @@ async fn confirmed(mut body: Body) -> Result<Body> {
     Ok(Body::new(stream, size))
 }
 
-/// What cut a response short.
+/// Returns the error that ended a response early.
 fn broken(error: &reqwest::Error) -> Error {
-    own(error).unwrap_or_else(|| Error::unavailable(format!("the response broke off: {}", reason(error))))
+    own(error).unwrap_or_else(|| Error::unavailable(format!("the response ended early: {}", reason(error))))
 }
 
 /// Our own error, if it was one of ours (a request's body, the resolver) that made the client fail.
@@ -206,7 +206,7 @@ fn own(error: &reqwest::Error) -> Option<Error> {
     causes(error).find_map(|cause| cause.downcast_ref::<Error>()).map(Error::duplicate)
 }
 
-/// The innermost reasons. The outer ones only say "error sending request", and name the URL, which may hold a token.
+/// Returns the innermost causes. Outer ones only say "error sending request", and contain the URL, which may hold a token.
 fn reason(error: &reqwest::Error) -> String {
     let texts: Vec<String> = causes(error).skip(1).map(ToString::to_string).collect();
     match texts.as_slice() {

@@ -1,4 +1,4 @@
-//! Headers in both directions: what the adapter may say, and what it gets to hear.
+//! Headers in both directions: those that an adapter can set, and those that it receives.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -12,8 +12,8 @@ pub const MAX_HEADERS: usize = Limits::DEFAULT.headers;
 /// otherwise.
 pub const MAX_HEADER_BYTES: usize = Limits::DEFAULT.header_bytes;
 
-/// Whether a header is the host's alone: those that say where a request goes, how its body is framed and what becomes of
-/// the connection (RFC 9110 §7.6.1 and §10.1.1).
+/// Returns whether a header is reserved for the host: those that control destination, framing and
+/// connection (RFC 9110 §7.6.1 and §10.1.1).
 pub fn owned_by_host(name: &HeaderName) -> bool {
     const OWNED: [HeaderName; 9] = [
         header::HOST,
@@ -29,7 +29,7 @@ pub fn owned_by_host(name: &HeaderName) -> bool {
     OWNED.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
-/// What the host adds to each request of a grant, and keeps out of each response.
+/// The header that the host adds to each request of a grant, and removes from each response.
 pub(super) struct Credential {
     name: HeaderName,
     value: HeaderValue,
@@ -38,12 +38,12 @@ pub(super) struct Credential {
 
 impl Credential {
     /// # Errors
-    /// `invalid` for what cannot stand in a header.
+    /// `invalid` for a value that is not valid in a header.
     pub(super) fn new(credential: &HeaderCredential) -> Result<Self> {
         let name = HeaderName::try_from(credential.header.as_str())
             .map_err(|_| Error::invalid("credentials.header is not the name of a header"))?;
         let mut value = HeaderValue::try_from(credential.secret.expose())
-            .map_err(|_| Error::invalid("credentials: the secret cannot stand in a header"))?;
+            .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         value.set_sensitive(true);
         Ok(Self { name, value, secret: credential.secret.clone() })
     }
@@ -83,18 +83,18 @@ pub(super) fn of_request(
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if let Some(limit) = exceeded(limits, headers.len(), bytes) {
         return Err(Error::new(ErrorKind::Limit, limit)
-            .hint("raise it in the backend's `limits` if the adapter is trusted with more"));
+            .hint("raise it in the backend's `limits` if you trust the adapter with more"));
     }
     let mut map = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Error::invalid(format!("`{}` is not the name of a header", name.escape_debug())))?;
         if owned_by_host(&name) || credential.is_some_and(|credential| credential.name == name) {
-            return Err(Error::invalid(format!("the header `{name}` is the host's"))
-                .hint("leave it out: the host frames the request and adds the grant's credentials"));
+            return Err(Error::invalid(format!("the header `{name}` is reserved for the host"))
+                .hint("omit it: the host frames the request and adds the grant's credentials"));
         }
         let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| Error::invalid(format!("the value of the header `{name}` holds control characters")))?;
+            .map_err(|_| Error::invalid(format!("the value of the header `{name}` contains control characters")))?;
         map.append(name, value);
     }
     if !map.contains_key(header::USER_AGENT) {
@@ -123,10 +123,10 @@ pub(super) fn of_response(
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
 }
 
-/// Refuses a response of which the end cannot be known for certain: one that says its length twice, in two ways, or that is
-/// coded in a way that nobody asked for (RFC 9112 §6.1: no coding but `chunked` is sent unasked; §6.3: a length beside a
-/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and take a cut
-/// one for a whole.
+/// Rejects a response with an ambiguous length: one that has two lengths, or both a length and a coding, or a
+/// coding that was not requested (RFC 9112 §6.1: no coding but `chunked` is sent unrequested; §6.3: a length beside a
+/// coding "ought to be handled as an error"). Clients read such a body up to the end of the connection, and treat a
+/// truncated one as complete.
 ///
 /// # Errors
 /// `unavailable`.
@@ -135,7 +135,7 @@ pub(super) fn check_framing(map: &HeaderMap) -> Result<()> {
     let Some(coding) = codings.next() else { return Ok(()) };
     let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
     if !chunked || map.contains_key(header::CONTENT_LENGTH) {
-        return Err(Error::unavailable("a response that does not say clearly where it ends"));
+        return Err(Error::unavailable("the response has an ambiguous length"));
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! HTTP requests to granted origins: the `http` capability.
 //!
-//! [`HttpClient`] serves it with reqwest. The host keeps what decides where bytes go and who they are from: it checks the
+//! [`HttpClient`] implements it with reqwest. The host controls destination and identity: it checks the
 //! origin, resolves the name and connects to the addresses that it checked ([`super::egress`]), frames the body, adds the
-//! credentials, and follows no redirect (a 3xx comes back as it is, to be asked for in a request of its own). It takes
+//! credentials, and follows no redirect (a 3xx is returned, for the adapter to send a new request). It uses
 //! no proxy from the environment, keeps no cookies and decodes no `content-encoding`.
 //!
-//! A status is never an error here: what 404 or 429 means is the adapter's to say.
+//! A status is never an error here: the adapter interprets 404 or 429.
 
 mod client;
 mod headers;
@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 
 use tidelock_types::{Body, Result};
 
-/// Name and value. Names are lower-case; values are bytes of latin-1 or UTF-8, given as text.
+/// Name and value. Names are lower-case; values are bytes of latin-1 or UTF-8, as text.
 pub type Header = (String, String);
 
 /// A piece of a request's body.
@@ -52,7 +52,7 @@ pub struct Request {
 pub struct Response {
     /// For example 200.
     pub status: u16,
-    /// At most as many and as long as the grant says. None carries the grant's credentials.
+    /// Limited in number and size by the grant. Without the grant's credentials.
     pub headers: Vec<Header>,
     /// Ends in `unavailable` when the connection breaks before the announced length, never silently short.
     pub body: Body,
@@ -64,7 +64,7 @@ pub trait Http: Send + Sync + 'static {
     /// the response's body, closes the connection.
     ///
     /// # Errors
-    /// `denied` outside the grant; `invalid` for a malformed request; `limit` for too many headers; `unavailable` when the other side refuses, resets,
-    /// stalls, or says something that is not HTTP. Whatever cut the request's body short is given as it is.
+    /// `denied` outside the grant; `invalid` for a malformed request; `limit` for too many headers; `unavailable` if the
+    /// peer refuses, resets, stalls, or does not send valid HTTP. Errors of the request's body are returned unchanged.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response>>;
 }

@@ -16,7 +16,7 @@ pub struct ImportItem {
     pub object: ObjectId,
     /// Its bytes, if it was listed and not named.
     pub size: Option<u64>,
-    /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
+    /// Time of the store (seconds since 1970-01-01 UTC), if the backend reports it.
     pub modified: Option<u64>,
 }
 

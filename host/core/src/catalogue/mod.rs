@@ -1,4 +1,4 @@
-//! What is where: snapshots, the objects that hold them, stores that are under way, and which adapters have served.
+//! Records of snapshots, the objects that hold them, stores in progress, and the swap log.
 //!
 //! [`Catalogue`] is a trait of typed operations: values go in and come out, and each call is one transaction of its own. No
 //! caller gets hold of a connection, and no file is touched inside a transaction, so that an engine may lie on another

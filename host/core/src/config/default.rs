@@ -1,4 +1,4 @@
-//! The configuration that holds without a file, and the file that `tidelock init` writes, which says the same.
+//! The configuration that is used without a file, and the equivalent file that `tidelock init` writes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,10 +9,9 @@ use super::{
 };
 use crate::types::LimitOverrides;
 
-/// The text of a configuration that means [`Config::embedded_default`] and documents every key.
+/// Returns the text of a configuration that is equivalent to [`Config::embedded_default`] and documents every key.
 ///
-/// Comments for people begin with `# `; a `#` that touches the next character hides an example that can be used as it
-/// stands.
+/// Comments begin with `# `; a `#` without a space after it hides an example that can be used unchanged.
 pub fn commented_default() -> &'static str {
     include_str!("default.toml")
 }

@@ -29,7 +29,7 @@ impl ReadLimits for TomlTable<'_> {
     fn duration(&self, key: &str) -> Result<Option<Duration>> {
         let read = |item: Item<'_>| {
             let duration = item.parsed(parse_duration)?;
-            if duration.is_zero() { Err(item.wrong("must be longer than nothing")) } else { Ok(duration) }
+            if duration.is_zero() { Err(item.wrong("must be longer than zero")) } else { Ok(duration) }
         };
         self.get(key).map(read).transpose()
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// Each limit reaches the value of its own name, and no other.
+    /// Each limit sets the value of its own name, and no other.
     #[test]
     fn every_limit_is_read() {
         for &key in LIMITS {

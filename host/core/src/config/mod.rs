@@ -5,11 +5,11 @@
 //! [`Config::embedded_default`].
 //!
 //! Credentials never appear in the file: a grant names the environment variable or the file that holds them
-//! ([`CredentialRef`]), and whoever owns the process resolves that.
+//! ([`CredentialRef`]), and the embedding program resolves it.
 //!
-//! Unknown keys are errors, since a limit with a typing error in its name is no limit. Every error names line, column
-//! and the path of the key. The tree is walked by hand (`read.rs`) rather than derived with serde: serde forgets where
-//! a value stood once it has left the parser, and cannot tell which key was nearly right.
+//! Unknown keys are errors, since a limit with a misspelt name is not a limit. Every error names line, column
+//! and the path of the key. The tree is walked by hand (`read.rs`) rather than derived with serde, which loses positions
+//! after parsing and cannot suggest the nearest key.
 
 mod default;
 mod limits;
@@ -29,17 +29,17 @@ pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
 
-/// The data directory if the configuration does not say.
+/// The default data directory.
 pub const DEFAULT_DATA_DIR: &str = "tidelock-data";
 
 /// The route that is used if the caller names none.
 pub const DEFAULT_ROUTE: &str = "default";
-/// For how many days what is restored from cold storage stays readable, unless it is said.
+/// The default number of days that restored objects stay readable.
 pub const RESTORE_DAYS: u32 = 3;
 /// More than ten years is a slip of the hand, for which one would pay every day.
 const MAX_RESTORE_DAYS: u32 = 3653;
 
-/// Everything that a host needs to know. Paths are absolute if the directory given to [`Config::parse`] was.
+/// The configuration of a host. Paths are absolute if the directory given to [`Config::parse`] was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where the catalogue, the hot tier, the cache and compiled components are.
@@ -60,12 +60,12 @@ impl Config {
     /// Reads a configuration. Relative paths in it belong to `directory`.
     ///
     /// # Errors
-    /// `invalid`, with line, column, the path of the key and what to write instead.
+    /// `invalid`, with line, column, the path of the key and a hint.
     pub fn parse(text: &str, directory: &Path) -> Result<Self> {
         parse::parse(text, directory)
     }
 
-    /// What holds without a file: one backend `local`, which keeps objects in a folder of the data directory.
+    /// Returns the configuration without a file: one backend `local`, which keeps objects in a folder of the data directory.
     pub fn embedded_default(data_dir: impl Into<PathBuf>) -> Self {
         default::embedded(data_dir.into())
     }
@@ -102,11 +102,11 @@ pub struct BackendConfig {
     /// The names of the keys of [`Trust::keys`] of which one must have signed the component, at the start and at every
     /// swap. Empty demands no signature.
     pub signed_by: Vec<String>,
-    /// How warm it is; `warm` if it is not said.
+    /// The tier; default `warm`.
     pub tier: Tier,
-    /// The adapter's own settings; checked against what it declares when it is loaded.
+    /// The adapter's own settings; checked against its declaration when it is loaded.
     pub settings: BTreeMap<String, SettingValue>,
-    /// What it may do.
+    /// Its grants.
     pub grants: Grants,
     /// What it may use.
     pub limits: LimitOverrides,
@@ -118,7 +118,7 @@ pub struct BackendConfig {
     pub restore_days: u32,
 }
 
-/// What one backend may do, by capability and by the name under which the adapter asks for it.
+/// The grants of one backend, by capability and by the name that the adapter uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Directories.
@@ -138,7 +138,7 @@ pub enum DirectoryGrant {
     Nfs {
         /// `nfs://host[:port]/export`.
         url: String,
-        /// The port of the mount protocol, where no port mapper tells it.
+        /// The port of the mount protocol, if there is no port mapper.
         mount_port: Option<u16>,
     },
 }
@@ -148,15 +148,15 @@ pub enum DirectoryGrant {
 pub struct BucketGrant {
     /// Where the service is; `None` means AWS in `region`.
     pub endpoint: Option<String>,
-    /// The region; `us-east-1` if it is not said.
+    /// The region; default `us-east-1`.
     pub region: String,
     /// The bucket.
     pub bucket: String,
-    /// What all keys begin with; may be empty.
+    /// The prefix of all keys; may be empty.
     pub prefix: String,
     /// Whether the bucket is named in the path rather than in the host name.
     pub path_style: bool,
-    /// What requests are signed with; `None` sends them unsigned.
+    /// The signing keys; `None` sends requests unsigned.
     pub credentials: Option<CredentialRef>,
 }
 
@@ -167,7 +167,7 @@ pub struct HttpGrant {
     pub origins: Vec<String>,
     /// Whether these may resolve to private, loopback and link-local addresses.
     pub private_addresses: bool,
-    /// What the host adds to every request.
+    /// A header that the host adds to every request.
     pub credentials: Option<HttpCredentials>,
 }
 
@@ -190,7 +190,7 @@ pub enum CredentialRef {
     File(PathBuf),
 }
 
-/// What a backend costs, in one currency for all backends.
+/// The cost of a backend, in one currency for all backends.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
     /// For 1 GB (10^9 bytes) kept for a month.
@@ -204,7 +204,7 @@ pub struct Cost {
 pub struct Route {
     /// The primary, then the secondaries; at least one, none twice.
     pub backends: Vec<String>,
-    /// How many of them shall hold a snapshot: 1 to their number.
+    /// Copies of each snapshot: 1 to the number of backends.
     pub copies: u32,
     /// When a store is done.
     pub ack: Ack,
@@ -217,7 +217,7 @@ pub enum Ack {
     Local,
     /// Once one backend has it.
     Remote,
-    /// Once so many backends have it: 1 to the route's number of copies.
+    /// Once this number of backends have it: 1 to the route's number of copies.
     Copies(u32),
 }
 

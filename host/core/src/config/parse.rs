@@ -1,4 +1,4 @@
-//! From the tree to [`Config`], and what must hold between its parts.
+//! Conversion of the tree to [`Config`], with the checks across its parts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A name, or a path: what has a slash or ends in `.wasm` is one.
+    /// A name, or a path if it has a slash or ends in `.wasm`.
     fn adapter(&self, item: &Item<'_>) -> Result<AdapterSource> {
         let text = item.text()?;
         if text.contains('/') || text.ends_with(".wasm") {
@@ -118,7 +118,7 @@ impl Reader<'_> {
                 mount_port: port.map(|item| item.count(u16::MAX.into())).transpose()?.map(|port| port as u16),
             }),
             _ => Err(item
-                .wrong("must have either `path`, or `nfs` and perhaps `mount_port`")
+                .wrong("must have either `path`, or `nfs` and optionally `mount_port`")
                 .hint("write { path = \"objects\" } or { nfs = \"nfs://host/export\" }")),
         }
     }
@@ -127,7 +127,9 @@ impl Reader<'_> {
         let table = item.table(&["endpoint", "region", "bucket", "prefix", "path_style", "credentials"])?;
         let name = table.need("bucket", "`bucket = \"its-name\"`")?;
         if name.text()?.is_empty() || name.text()?.contains('/') {
-            return Err(name.wrong("must be the bucket's name alone").hint("what comes after a slash is the `prefix`"));
+            return Err(name
+                .wrong("must be the bucket's name only")
+                .hint("put the part after the slash into `prefix`"));
         }
         let text = |key| table.get(key).map(|item: Item<'_>| item.text().map(str::to_owned)).transpose();
         Ok(BucketGrant {
@@ -169,7 +171,7 @@ impl Reader<'_> {
             (None, Some(file)) => Ok(CredentialRef::File(self.path(&file)?)),
             _ => Err(item
                 .wrong("must have either `env` or `file`")
-                .hint("name the environment variable or the file that holds the secret; the secret itself stays out")),
+                .hint("name the environment variable or the file that contains the secret, not the secret itself")),
         }
     }
 
@@ -218,25 +220,24 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(item
-                .wrong(format_args!("names `{name}`, and there is no such backend{near}"))
-                .hint(format!("the backends are {}", list(&names))));
+                .wrong(format_args!("names `{name}`, which is not a backend{near}"))
+                .hint(format!("use one of the backends {}", list(&names))));
         }
         if backends.iter().any(|other| other == name) {
-            return Err(item.wrong(format_args!("names `{name}` for the second time")));
+            return Err(item.wrong(format_args!("names `{name}` twice")));
         }
         backends.push(name.to_owned());
     }
     let most = u32::try_from(backends.len()).unwrap_or(u32::MAX);
     let copies = table.get("copies").map_or(Ok(1), |item| {
-        item.count(most).map_err(|error| error.hint("a route cannot hold more copies than it has backends"))
+        item.count(most).map_err(|error| error.hint("cannot be more than the route's backends"))
     })?;
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| match item.value() {
         DeValue::String(text) if text == "local" => Ok(Ack::Local),
         DeValue::String(text) if text == "remote" => Ok(Ack::Remote),
-        DeValue::Integer(_) => item
-            .count(copies)
-            .map(Ack::Copies)
-            .map_err(|error| error.hint("a store cannot wait for more copies than `copies`")),
+        DeValue::Integer(_) => {
+            item.count(copies).map(Ack::Copies).map_err(|error| error.hint("cannot be more than `copies`"))
+        }
         _ => Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
     })?;
     Ok(Route { backends, copies, ack })
@@ -248,10 +249,8 @@ fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -
         return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote });
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    let error = named.wrong(format_args!("has {} entries, and there is no [routes.{DEFAULT_ROUTE}]", names.len()));
-    Err(error.hint(format!(
-        "say which are used, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]"
-    )))
+    let error = named.wrong(format_args!("has {} entries, but [routes.{DEFAULT_ROUTE}] is missing", names.len()));
+    Err(error.hint(format!("list them, the primary first: [routes.{DEFAULT_ROUTE}] and, below, backends = [{quoted}]")))
 }
 
 fn sha256(text: &str) -> Result<[u8; 32]> {
@@ -268,7 +267,7 @@ fn web(text: &str) -> Result<Url> {
         return Err(Error::invalid("it is not an http or https URL").hint(hint));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::invalid("it holds a user name or password").hint("use `credentials`"));
+        return Err(Error::invalid("it contains a user name or password").hint("use `credentials`"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Error::invalid("it has a query or a fragment").hint(hint));

@@ -43,7 +43,7 @@ impl<'a> TomlTable<'a> {
         let Some((key, _)) = unknown.min_by_key(|(key, _)| key.span().start) else { return Ok(self) };
         let name = key.get_ref();
         let error = Error::invalid(format!(
-            "{}: `{}` is not a key that is known here{}",
+            "{}: unknown key `{}`{}",
             position(self.text, key.span().start),
             join(&self.path, name),
             match nearest(name, known) {
@@ -51,7 +51,7 @@ impl<'a> TomlTable<'a> {
                 None => String::new(),
             }
         ));
-        Err(error.hint(format!("the keys here are {}", list(known))))
+        Err(error.hint(format!("use one of the keys {}", list(known))))
     }
 
     /// The value of a key.
@@ -60,7 +60,7 @@ impl<'a> TomlTable<'a> {
         Some(Item { text: self.text, path: join(&self.path, key), key: name.span(), value })
     }
 
-    /// The value of a key that has to be there.
+    /// Returns the value of a required key.
     pub(super) fn need(&self, key: &str, example: &str) -> Result<Item<'a>> {
         self.get(key).ok_or_else(|| {
             let place = position(self.text, self.place.start);
@@ -136,7 +136,7 @@ impl<'a> Item<'a> {
         amount.ok_or_else(|| self.wrong("must be a number that is not negative"))
     }
 
-    /// A string that means something: the error says what is wrong with it.
+    /// Parses a string: the error says what is wrong with it.
     pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
         parse(self.text()?).map_err(|error| {
             let made = self.wrong(format_args!("is wrong: {}", error.message()));
@@ -196,7 +196,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if fits && name.len() <= 64 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
         return Ok(());
     }
-    Err(Error::invalid("is not a name that can be used")
+    Err(Error::invalid("is not a valid name")
         .hint("use lower-case letters, digits, `-` and `_`, beginning with a letter, at most 64"))
 }
 
@@ -209,7 +209,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 /// The known word that was probably meant.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    // Longer ones are nobody's typing error, and comparing costs the product of the lengths.
+    // Longer ones are not misspellings, and comparing costs the product of the lengths.
     if word.len() > 64 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Where the daemon listens, whom it lets in, and how much of it clients can take.
+//! The table `service`: address, token and limits of the daemon.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use crate::types::{Error, Result, parse_duration};
 /// The daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Where it listens; the socket `tidelock.sock` if it is not said.
+    /// The address; default: the socket `tidelock.sock`.
     pub listen: Listen,
     /// The file with the token that clients must send; always there for [`Listen::Tcp`].
     pub token_file: Option<PathBuf>,
-    /// Connections at once, which is also how many requests can be under way; further ones wait to be accepted.
+    /// Concurrent connections, which also bounds concurrent requests; further ones wait to be accepted.
     pub connections: u32,
     /// How long a client may take for the head of a request, and for each further piece of a body in either direction.
     pub idle: Duration,
-    /// How long a stop waits for requests that are under way.
+    /// How long a stop waits for requests in progress.
     pub drain: Duration,
 }
 
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A Unix socket: whoever may open it is trusted.
+    /// A Unix socket: every client that can open it is trusted.
     Unix(PathBuf),
     /// An address.
     Tcp(SocketAddr),
@@ -45,9 +45,9 @@ impl Service {
     pub fn check(&self) -> Result<()> {
         if matches!(self.listen, Listen::Tcp(_)) && self.token_file.is_none() {
             return Err(Error::invalid(
-                "is an address that anybody on this machine can reach, and there is no `token_file`",
+                "is an address that every user of this machine can reach, and needs a `token_file`",
             )
-            .hint("add `token_file = \"token\"` with a secret that clients must send, or listen on a Unix socket"));
+            .hint("add `token_file = \"token\"`, or listen on a Unix socket"));
         }
         Ok(())
     }
@@ -57,13 +57,13 @@ impl Listen {
     /// `unix:` and a path, which belongs to `directory` if it is relative, or an address and a port.
     ///
     /// # Errors
-    /// `invalid`, as the end of a sentence that begins with what was given.
+    /// `invalid`, with a message that continues a sentence about the value.
     pub fn parse(text: &str, directory: &Path) -> Result<Self> {
         match text.strip_prefix("unix:") {
             Some("") => Err(Error::invalid("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
             Some(path) => Ok(Self::Unix(directory.join(path))),
             None => text.parse().map(Self::Tcp).map_err(|_| {
-                Error::invalid("is neither `unix:` and a path nor an address and a port")
+                Error::invalid("is neither `unix:PATH` nor an address and a port")
                     .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
             }),
         }
@@ -93,7 +93,7 @@ fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
     let Some(item) = table.get(key) else { return Ok(None) };
     let duration = item.parsed(parse_duration)?;
     if duration.is_zero() {
-        return Err(item.wrong("must be longer than nothing"));
+        return Err(item.wrong("must be longer than zero"));
     }
     Ok(Some(duration))
 }

@@ -12,9 +12,9 @@ pub struct Swap {
     pub drain: Option<Duration>,
     /// Whether a new adapter first gets a share of real operations.
     pub canary: Option<Canary>,
-    /// How long a new adapter is watched beside the one before; `None` leaves it to the host's default.
+    /// Duration of the trial of a new generation; `None` selects the host's default.
     pub trial: Option<Duration>,
-    /// Whether one that fails more than the one before is rolled back by itself.
+    /// Whether a generation that fails more than its predecessor is rolled back automatically.
     pub automatic_rollback: bool,
 }
 
@@ -61,5 +61,5 @@ fn of(table: &TomlTable<'_>, key: &str, example: &str) -> Result<Duration> {
 
 fn duration(item: &Item<'_>) -> Result<Duration> {
     let duration = item.parsed(parse_duration)?;
-    if duration.is_zero() { Err(item.wrong("must be longer than nothing")) } else { Ok(duration) }
+    if duration.is_zero() { Err(item.wrong("must be longer than zero")) } else { Ok(duration) }
 }

@@ -1,4 +1,4 @@
-//! What is accepted, what is refused and in which words.
+//! Accepted and rejected configurations, and the error texts.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ fn the_only_backend_is_the_default_route() {
     assert_eq!(config.routes["default"].backends, ["only"]);
     assert_eq!(config.routes["default"].ack, Ack::Remote);
     let error = parse("[backends.a]\nadapter = 'fs'\n[backends.b]\nadapter = 'fs'").unwrap_err();
-    assert_eq!(error.to_string(), "line 1, column 2: `backends` has 2 entries, and there is no [routes.default]");
+    assert_eq!(error.to_string(), "line 1, column 2: `backends` has 2 entries, but [routes.default] is missing");
     assert!(error.advice().unwrap().ends_with(r#"[routes.default] and, below, backends = ["a", "b"]"#));
 }
 
@@ -128,21 +128,15 @@ fn errors_say_where_and_what() {
     for (text, expected) in [
         ("", "line 1, column 1: the configuration lacks `backends`"),
         ("backends = {}", "line 1, column 12: `backends` must hold at least one backend"),
-        ("data_dri = 'x'", "line 1, column 1: `data_dri` is not a key that is known here; did you mean `data_dir`?"),
-        ("zzz = 'x'", "line 1, column 1: `zzz` is not a key that is known here"),
+        ("data_dri = 'x'", "line 1, column 1: unknown key `data_dri`; did you mean `data_dir`?"),
+        ("zzz = 'x'", "line 1, column 1: unknown key `zzz`"),
         ("data_dir = 3", "line 1, column 12: `data_dir` must be a string, not an integer"),
         ("data_dir = ''", "line 1, column 12: `data_dir` must be a path"),
-        (
-            "[backends.a]\nteir = 'hot'",
-            "line 2, column 1: `backends.a.teir` is not a key that is known here; did you mean `tier`?",
-        ),
+        ("[backends.a]\nteir = 'hot'", "line 2, column 1: unknown key `backends.a.teir`; did you mean `tier`?"),
         ("[backends.a]\ntier = 'hot'", "line 1, column 11: `backends.a` lacks `adapter`"),
-        ("[backends.A]\nadapter = 'fs'", "line 1, column 11: `backends.A` is not a name that can be used"),
-        ("[backends.\"ä b\"]\nadapter = 'fs'", "line 1, column 11: `backends.\"ä b\"` is not a name that can be used"),
-        (
-            "[backends.a]\nadapter = 'no good'",
-            "line 2, column 11: `backends.a.adapter` is wrong: is not a name that can be used",
-        ),
+        ("[backends.A]\nadapter = 'fs'", "line 1, column 11: `backends.A` is not a valid name"),
+        ("[backends.\"ä b\"]\nadapter = 'fs'", "line 1, column 11: `backends.\"ä b\"` is not a valid name"),
+        ("[backends.a]\nadapter = 'no good'", "line 2, column 11: `backends.a.adapter` is wrong: is not a valid name"),
         (
             "[backends.a]\nadapter = 'fs'\ntier = 'tepid'",
             "line 3, column 8: `backends.a.tier` must be \"hot\", \"warm\" or \"cold\"",
@@ -170,7 +164,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\nlimits = { idle = '0s' }",
-            "line 3, column 19: `backends.a.limits.idle` must be longer than nothing",
+            "line 3, column 19: `backends.a.limits.idle` must be longer than zero",
         ),
         (
             "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 0 }",
@@ -186,7 +180,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\nlimits = { memroy = 1 }",
-            "line 3, column 12: `backends.a.limits.memroy` is not a key that is known here; did you mean `memory`?",
+            "line 3, column 12: unknown key `backends.a.limits.memroy`; did you mean `memory`?",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ncost = { egress_gb = -1 }",
@@ -206,7 +200,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.directory.o = { path = 'x', nfs = 'y' }",
-            "line 3, column 22: `backends.a.grants.directory.o` must have either `path`, or `nfs` and perhaps `mount_port`",
+            "line 3, column 22: `backends.a.grants.directory.o` must have either `path`, or `nfs` and optionally `mount_port`",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.directory.o = { nfs = 'http://x/y' }",
@@ -218,7 +212,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.bucket.o = { bucket = 'a/b' }",
-            "line 3, column 30: `backends.a.grants.bucket.o.bucket` must be the bucket's name alone",
+            "line 3, column 30: `backends.a.grants.bucket.o.bucket` must be the bucket's name only",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.bucket.o = { bucket = 'b', path_style = 'yes' }",
@@ -226,7 +220,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.bucket.o = { bucket = 'b', endpoint = 'http://me:secret@x' }",
-            "line 3, column 46: `backends.a.grants.bucket.o.endpoint` is wrong: it holds a user name or password",
+            "line 3, column 46: `backends.a.grants.bucket.o.endpoint` is wrong: it contains a user name or password",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.bucket.o = { bucket = 'b', credentials = { env = 'a', file = 'b' } }",
@@ -234,7 +228,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.bucket.o = { bucket = 'b', credentials = { secret = 'a' } }",
-            "line 3, column 51: `backends.a.grants.bucket.o.credentials.secret` is not a key that is known here",
+            "line 3, column 51: unknown key `backends.a.grants.bucket.o.credentials.secret`",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.http.o = { origins = ['https://x/y'] }",
@@ -250,15 +244,15 @@ fn errors_say_where_and_what() {
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.htpt.o = {}",
-            "line 3, column 8: `backends.a.grants.htpt` is not a key that is known here; did you mean `http`?",
+            "line 3, column 8: unknown key `backends.a.grants.htpt`; did you mean `http`?",
         ),
         (
             &format!("{one}[routes.default]\nbackends = ['b']"),
-            "line 4, column 13: `routes.default.backends[0]` names `b`, and there is no such backend",
+            "line 4, column 13: `routes.default.backends[0]` names `b`, which is not a backend",
         ),
         (
             &format!("{one}[routes.default]\nbackends = ['a', 'a']"),
-            "line 4, column 18: `routes.default.backends[1]` names `a` for the second time",
+            "line 4, column 18: `routes.default.backends[1]` names `a` twice",
         ),
         (
             &format!("{one}[routes.default]\nbackends = []"),
@@ -279,11 +273,11 @@ fn errors_say_where_and_what() {
         ),
         (
             &format!("{one}[service]\nlisten = 'nowhere'"),
-            "line 4, column 10: `service.listen` is neither `unix:` and a path nor an address and a port",
+            "line 4, column 10: `service.listen` is neither `unix:PATH` nor an address and a port",
         ),
         (
             &format!("{one}[service]\nlisten = '127.0.0.1:1'"),
-            "line 4, column 10: `service.listen` is an address that anybody on this machine can reach, and there is no `token_file`",
+            "line 4, column 10: `service.listen` is an address that every user of this machine can reach, and needs a `token_file`",
         ),
         (
             &format!("{one}[service]\nlisten = 'unix:'"),
@@ -336,7 +330,7 @@ fn the_first_unknown_key_of_the_text_is_named() {
     assert!(error.to_string().contains("`zebra`"), "{error}");
     assert_eq!(
         error.advice(),
-        Some("the keys here are `data_dir`, `adapters_dir`, `backends`, `routes`, `trust`, `service`")
+        Some("use one of the keys `data_dir`, `adapters_dir`, `backends`, `routes`, `trust`, `service`")
     );
 }
 

@@ -1,4 +1,4 @@
-//! The table `trust`: whose components may be used, and what they must carry. A backend's `signed_by` names keys of it.
+//! The table `trust`: public keys for `signed_by` of backends, and requirements for components.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::types::{PublicKey, Result};
 pub struct Trust {
     /// The public keys that a backend's `signed_by` may name.
     pub keys: BTreeMap<String, PublicKey>,
-    /// Whether a component without a manifest is refused. Otherwise it is taken to ask for what it imports.
+    /// Whether a component without a manifest is rejected. Otherwise it is treated as asking for its imports.
     pub require_manifest: bool,
 }
 
@@ -30,9 +30,9 @@ pub(super) fn signed_by(item: &Item<'_>, trust: &Trust) -> Result<Vec<String>> {
         let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let hint = match known.is_empty() {
             true => format!("add a table [trust.keys] with {} = \"ed25519:…\"", join("", name)),
-            false => format!("[trust.keys] has {}", list(&known)),
+            false => format!("use one of the keys {} of [trust.keys]", list(&known)),
         };
-        Err(item.wrong(format_args!("names `{name}`, and there is no such key in [trust.keys]{near}")).hint(hint))
+        Err(item.wrong(format_args!("names `{name}`, which is not a key of [trust.keys]{near}")).hint(hint))
     };
     item.array()?.iter().map(named).collect()
 }
@@ -53,20 +53,17 @@ mod tests {
         for (text, expected) in [
             (
                 "signed_by = ['release']".to_owned(),
-                "line 3, column 14: `backends.a.signed_by[0]` names `release`, and there is no such key in [trust.keys]",
+                "line 3, column 14: `backends.a.signed_by[0]` names `release`, which is not a key of [trust.keys]",
             ),
             (
                 format!("signed_by = ['relaese']\n[trust.keys]\n{RELEASE}"),
-                "line 3, column 14: `backends.a.signed_by[0]` names `relaese`, and there is no such key in [trust.keys]; did you mean `release`?",
+                "line 3, column 14: `backends.a.signed_by[0]` names `relaese`, which is not a key of [trust.keys]; did you mean `release`?",
             ),
             (
                 "[trust.keys]\na = 'ed25519:xyz'".to_owned(),
-                "line 4, column 5: `trust.keys.a` is wrong: it is not a public key",
+                "line 4, column 5: `trust.keys.a` is wrong: not a public key",
             ),
-            (
-                format!("[trust.keys]\na = '{WEAK}'"),
-                "line 4, column 5: `trust.keys.a` is wrong: it is a weak key: any message would pass under it",
-            ),
+            (format!("[trust.keys]\na = '{WEAK}'"), "line 4, column 5: `trust.keys.a` is wrong: it is a weak key"),
             (
                 "[trust]\nrequire_manifest = 1".to_owned(),
                 "line 4, column 20: `trust.require_manifest` must be `true` or `false`, not an integer",

@@ -1,15 +1,15 @@
-//! A folder that is watched: a component that is put there is swapped in.
+//! The adapter directory: a component that is put there is swapped in.
 //!
-//! `BACKEND.wasm`, with its signatures in `BACKEND.wasm.sig` beside it, is what shall serve that backend. Put the
-//! signatures there first and the component by renaming it into place: then it is there whole or not at all. A file that
-//! is still growing is waited for; one that was taken too early is refused like any other that is no component.
+//! `BACKEND.wasm`, with its signatures in `BACKEND.wasm.sig` beside it, becomes the adapter of that backend. Put the
+//! signatures there first and rename the component into place, so that it appears atomically. A file that is still
+//! growing is waited for; one that was read too early is rejected like any other invalid component.
 //!
-//! Each state of a file is acted on once: what was refused is tried again when the file changes, not before. What a
-//! rollback put aside is not put in again at all, though its file still lies there, also after a restart: it takes
-//! somebody who swaps it in. What serves already is left alone.
+//! Each version of a file is tried once: a rejected one is tried again when the file changes, not before. A component
+//! that was rolled back is not swapped in again, even though its file is still there, also after a restart: it must be
+//! swapped in explicitly. The current component is left unchanged.
 //!
-//! The operating system says when something changes. Where it does not (network file systems), looking every two seconds
-//! does.
+//! The operating system reports changes. Where it does not (network file systems), the directory is polled every two
+//! seconds.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -25,31 +25,31 @@ use super::Host;
 use crate::runtime::{Component, Event, SwapOptions, SwapReport, signatures_beside};
 use crate::types::{Error, Result, blocking};
 
-/// How often the folder is looked at without being told.
+/// Polling interval of the directory.
 const POLL: Duration = Duration::from_secs(2);
 /// How long a file must stay as it is before it is taken.
 const SETTLED: Duration = Duration::from_millis(200);
 /// How many notices wait for a reader; older ones are forgotten.
 const NOTICES: usize = 64;
 
-/// A folder that is watched. Dropping it ends that; a swap that has not been published is given up.
+/// A watched adapter directory. Dropping it stops the watch; a swap that has not been published is abandoned.
 pub struct AdapterDir {
     notices: broadcast::Receiver<AdapterDirEvent>,
     task: AbortHandle,
-    /// `None` where the system cannot tell.
+    /// `None` if the system cannot report changes.
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// What came of a file in a watched folder.
+/// The outcome of a file in the adapter directory.
 #[derive(Debug, Clone)]
 pub struct AdapterDirEvent {
     /// The file.
     pub file: PathBuf,
-    /// What came of it.
+    /// The outcome.
     pub outcome: AdapterDirOutcome,
 }
 
-/// What came of a component.
+/// The outcome of a component.
 #[derive(Debug, Clone)]
 pub enum AdapterDirOutcome {
     /// It serves.
@@ -63,7 +63,7 @@ pub enum AdapterDirOutcome {
 }
 
 impl AdapterDir {
-    /// Waits for the next file to be dealt with. `None` once nothing is watched any more.
+    /// Waits for the next file to be processed. Returns `None` once the watch has ended.
     pub async fn noticed(&mut self) -> Option<AdapterDirEvent> {
         loop {
             match self.notices.recv().await {
@@ -82,8 +82,8 @@ impl Drop for AdapterDir {
 }
 
 impl Host {
-    /// Watches a folder, which is made if it is not there: a component `BACKEND.wasm` in it is swapped in, at once for
-    /// those that lie there already. What comes of it is logged, is in the history, and is told by the answer.
+    /// Watches an adapter directory, which is created if it does not exist: a component `BACKEND.wasm` in it is swapped in,
+    /// at once for existing files. Outcomes are logged, added to the history, and returned by the result.
     ///
     /// # Errors
     /// If the folder cannot be made or read.
@@ -91,7 +91,7 @@ impl Host {
         let dir = dir.into();
         let made = dir.clone();
         blocking(move || {
-            let fail = |error| Error::io(format!("the folder of adapters {}", made.display()), error);
+            let fail = |error| Error::io(format!("the adapter directory {}", made.display()), error);
             std::fs::create_dir_all(&made).map_err(fail)?;
             std::fs::read_dir(&made).map(drop).map_err(fail)
         })
@@ -115,7 +115,7 @@ fn watcher(dir: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
     match watch() {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::info!(dir = %dir.display(), %error, "the system does not tell of changes; looking now and then");
+            tracing::info!(dir = %dir.display(), %error, "cannot watch for changes; polling instead");
             None
         }
     }
@@ -129,7 +129,7 @@ struct Folder {
     seen: BTreeMap<PathBuf, Seen>,
 }
 
-/// What tells one state of a file from another, and of its signatures.
+/// A version of a file and of its signatures.
 type FileStates = [Option<[u64; 4]>; 2];
 
 struct Seen {
@@ -146,7 +146,7 @@ impl Folder {
             let settling = match blocking(move || look(&dir)).await {
                 Ok(files) => self.act(files, starting, &mut swaps),
                 Err(error) => {
-                    tracing::warn!(dir = %self.dir.display(), %error, "the folder of adapters cannot be read");
+                    tracing::warn!(dir = %self.dir.display(), %error, "cannot read the adapter directory");
                     false
                 }
             };
@@ -161,7 +161,7 @@ impl Folder {
         }
     }
 
-    /// Acts on files that have stayed as they were since the last look. Says whether there are others.
+    /// Processes files that have not changed since the last poll. Returns whether there are others.
     fn act(&mut self, files: BTreeMap<PathBuf, FileStates>, starting: bool, swaps: &mut JoinSet<()>) -> bool {
         self.seen.retain(|file, _| files.contains_key(file));
         let mut settling = false;
@@ -175,7 +175,7 @@ impl Folder {
                         let outcome = put_in(&host, &file, &dir, starting).await;
                         let outcome = outcome.unwrap_or_else(|error| AdapterDirOutcome::Refused(Arc::new(error)));
                         log(&file, &outcome);
-                        // Nobody has to listen.
+                        // Events may have no receiver.
                         let _ = tell.send(AdapterDirEvent { file, outcome });
                     });
                 }
@@ -238,12 +238,12 @@ fn log(file: &Path, outcome: &AdapterDirOutcome) {
         AdapterDirOutcome::Swapped(report) => {
             tracing::info!(%file, backend = report.backend, generation = report.generation, "swapped in");
         }
-        AdapterDirOutcome::Serving => tracing::debug!(%file, "it serves already"),
+        AdapterDirOutcome::Serving => tracing::debug!(%file, "already serving"),
         AdapterDirOutcome::Aside(why) => {
-            tracing::warn!(%file, why, "it was put aside before and is not put in by itself; swap it in by hand");
+            tracing::warn!(%file, why, "it was rolled back before; swap it in by hand");
         }
         AdapterDirOutcome::Refused(error) => {
-            tracing::warn!(%file, %error, hint = error.advice(), "refused; it is tried again when the file changes");
+            tracing::warn!(%file, %error, hint = error.advice(), "rejected; it is tried again when the file changes");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Applying a change that the caller has already: `zstd --patch-from` output, or a sparse file of what changed.
+//! Applying a delta of the caller: `zstd --patch-from` output, or a sparse file of changes.
 //!
 //! The base is fetched and checked into a temporary file of the host's own, the change is applied to it, and the new
 //! image is stored like any other, with its lineage.
@@ -18,15 +18,15 @@ use crate::types::{Body, Error, Result, SnapshotId, blocking};
 
 /// A change against a base.
 pub enum Delta {
-    /// What `zstd --patch-from=BASE NEW` wrote.
+    /// Output of `zstd --patch-from=BASE NEW`.
     Zstd(Box<dyn Read + Send>),
-    /// A file of the new image's length whose data is what changed and whose holes are what did not, as Firecracker
-    /// writes differences of guest memory. A copy that has lost its holes is not one.
+    /// A file of the new image's length with data where it changed and holes elsewhere, as Firecracker writes
+    /// differences of guest memory. A copy that has lost its holes is not valid.
     Sparse(PathBuf),
 }
 
 impl Host {
-    /// Applies a change to a snapshot and stores what comes of it, as a change of that snapshot.
+    /// Applies a delta to a snapshot and stores the result with that snapshot as its base.
     ///
     /// # Errors
     /// `not-found` for an unknown base; `invalid` for a change that does not fit it; otherwise as [`Self::store`].
@@ -88,7 +88,7 @@ fn patch(old: &File, delta: Delta, new: &mut File) -> Result<u64> {
             let fail = |error| Error::io(path.display(), error);
             let delta = File::open(&path).map_err(fail)?;
             if !delta.metadata().map_err(fail)?.is_file() {
-                return Err(Error::invalid(format!("{} is not a file: only a file can be sparse", path.display())));
+                return Err(Error::invalid(format!("{} is not a file, so it cannot be sparse", path.display())));
             }
             Ok(apply_sparse(old, &delta, new)?.changed)
         }

@@ -4,11 +4,11 @@
 //! archived ── retrieve asks ──▶ restoring ── hours ──▶ readable until T ── T ──▶ archived
 //! ```
 //!
-//! A retrieve that finds every readable placement cold asks one of them for a restore and fails with `archived`, which
-//! says what state that led to and how long it may take; calling again later asks again, which backends take for the same
-//! request. Nothing of this is remembered here: the backend knows the state, and a host that was restarted or another one
-//! on the same data finds it there. So the estimate is always that of a whole restore, and the time that passed since
-//! somebody asked is the caller's to know.
+//! A retrieve that finds every readable placement cold requests a restore of one of them and fails with `archived`, with
+//! the resulting state and an estimate; a later call requests it again, which backends treat as the same request.
+//! Nothing is recorded here: the backend knows the state, so a restarted host or another one on the same data finds
+//! it there. So the estimate is always that of a whole restore; the caller has to know the time since the first
+//! request.
 //!
 //! A restore costs money, so only a retrieve asks for one, and only when no other backend has the bytes at hand; a
 //! verification does not.
@@ -28,11 +28,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const PATIENCE: u32 = 10;
 
 impl Host {
-    /// The placements of a snapshot on backends that are, or may be, cold, each with its state as its backend gives it
-    /// now. Empty if the snapshot lies on no such backend. Reads and restores nothing.
+    /// Returns the placements of a snapshot on backends that are, or may be, cold, each with its current state on the
+    /// backend. Empty if the snapshot is on no such backend. Reads and restores nothing.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot; what the last backend says, if none answers.
+    /// `not-found` for an unknown snapshot; the error of the last backend, if none answers.
     pub async fn archive_states(&self, id: SnapshotId) -> Result<Vec<ColdPlacement>> {
         self.known(id).await?;
         let (mut states, mut last, mut answered) = (Vec::new(), None, false);
@@ -44,7 +44,7 @@ impl Host {
                     states.extend(stat.archive.map(|state| ColdPlacement { backend, object, state }));
                 }
                 Err(error) => {
-                    tracing::warn!(backend, %error, "the placement cannot be looked at");
+                    tracing::warn!(backend, %error, "cannot check the placement");
                     last = Some(error);
                 }
             }
@@ -55,14 +55,14 @@ impl Host {
         }
     }
 
-    /// Waits until a snapshot that is being restored can be read, or until nobody restores it any more: then a retrieve
-    /// asks again. Looks at it now and then, at least a second after the call and then ever less often, up to once a
-    /// minute; a backend that does not answer for a while is borne. `looked` is told the state after each look.
+    /// Blocks until a snapshot that is being restored is readable, or no restore is in progress any more: then a retrieve
+    /// requests it again. Checks at least a second after the call and then at growing intervals, up to once a
+    /// minute; a backend that does not answer for a while is tolerated. `looked` gets the state after each check.
     ///
-    /// Dropping the future gives up waiting; the restore goes on.
+    /// Dropping the future stops waiting; the restore continues.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot; what the backend says if none answers ten times in a row, or if it refuses.
+    /// `not-found` for an unknown snapshot; the backend's error after ten failures in a row, or if it rejects the request.
     pub async fn until_restored(&self, id: SnapshotId, mut looked: impl FnMut(&ArchiveState)) -> Result<()> {
         let (mut pause, mut failures) = (FIRST_PAUSE, 0);
         loop {
@@ -75,7 +75,7 @@ impl Host {
                     if failures == PATIENCE || !may_pass(&error) {
                         return Err(error);
                     }
-                    tracing::warn!(%error, "the restore cannot be looked at");
+                    tracing::warn!(%error, "cannot check the restore");
                     continue;
                 }
             };
@@ -93,7 +93,7 @@ impl Host {
     /// Asks for the restore of a placement that was found cold.
     ///
     /// # Errors
-    /// `archived`, saying what comes of it, unless it has become readable meanwhile; what the backend says.
+    /// `archived`, with the resulting state, unless it has become readable meanwhile; errors of the backend.
     pub(super) async fn ask_for_restore(&self, id: SnapshotId, placement: &Placement) -> Result<()> {
         let asked = async {
             let backend = self.backend(&placement.backend).await?;
@@ -101,10 +101,10 @@ impl Host {
         };
         let (state, hint) = match asked.await {
             Ok(ArchiveState::Readable(_)) => return Ok(()),
-            Ok(state) => (state, "call again later; `tidelock retrieve --wait` waits for it"),
+            Ok(state) => (state, "try again later, or use `tidelock retrieve --wait`"),
             Err(error) if *error.kind() == ErrorKind::Unsupported => (
                 ArchiveState::Archived,
-                "its adapter cannot ask for a restore: restore the object by other means, or use `glacier`",
+                "restore the object by other means, or use the adapter `glacier`: this adapter cannot request restores",
             ),
             Err(error) => return Err(error),
         };
@@ -113,7 +113,7 @@ impl Host {
     }
 }
 
-/// What is said of a snapshot whose bytes cannot be had now.
+/// Returns the error for a snapshot whose bytes are not readable now.
 fn cold(id: SnapshotId, state: ArchiveState) -> Error {
     let what = match &state {
         ArchiveState::Archived => format!("snapshot {id} is in cold storage"),

@@ -1,4 +1,4 @@
-//! A backend: what the configuration says of it, and, once something needs it, its open adapter.
+//! A backend: its configuration and, once an operation needs it, its open adapter.
 //!
 //! A backend is opened once, by the first operation that needs it: its credentials are resolved, its grants are opened,
 //! its component is read, checked and loaded. Those who come meanwhile wait for that one attempt; if it fails, the next
@@ -29,14 +29,14 @@ pub(super) struct ConfiguredBackend {
     open: OnceCell<OpenBackend>,
 }
 
-/// What an operation needs of a backend.
+/// Everything that an operation needs of a backend.
 pub(super) struct OpenBackend {
     /// Its objects.
     pub(super) objects: Arc<dyn Backend>,
     slot: Slot,
     metrics: Arc<OperationMetrics>,
     pub(super) capabilities: Capabilities,
-    /// For how many days what is restored stays readable.
+    /// Days that restored objects stay readable.
     pub(super) restore_days: u32,
 }
 
@@ -102,7 +102,7 @@ impl ConfiguredBackend {
         self.config.tier
     }
 
-    /// What serves it, if it is open.
+    /// Returns the slot of its adapter, if it is open.
     pub(super) fn get(&self) -> Option<&OpenBackend> {
         self.open.get()
     }

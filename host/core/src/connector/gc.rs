@@ -17,7 +17,7 @@ impl Host {
     /// carries no sign of life, unlike a temporary file.
     ///
     /// # Errors
-    /// What a backend says. What has been cleared by then stays cleared.
+    /// Errors of a backend. Leftovers removed by then stay removed.
     pub async fn gc(&self, older_than: Duration) -> Result<GcReport> {
         let mut removed = GcReport::default();
         for name in self.inner.backends.keys() {
@@ -54,7 +54,7 @@ impl Host {
         Ok(())
     }
 
-    /// Removes the objects that cut-short stores may have completed without anybody having noted it. Their names hold
+    /// Removes objects that interrupted stores may have completed without a record. Their names contain
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
     async fn remove_orphans(&self, backend: &str, intents: &[&Intent], removed: &mut GcReport) -> Result<()> {
         let objects = &self.backend(backend).await?.objects;

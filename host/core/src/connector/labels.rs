@@ -1,14 +1,14 @@
-//! What an object carries of the host that stored it, so that a catalogue can be rebuilt from backends alone: the key in its
-//! name, where a backend lets the writer choose names, and two labels.
+//! Metadata that a host stores with an object, so that a catalogue can be rebuilt from backends alone: the key in its
+//! name, on backends where the writer chooses names, and two labels.
 //!
 //! | label | value |
 //! | --- | --- |
-//! | `tidelock-name` | the name that the snapshot was given when it was stored |
-//! | `tidelock-base-snapshot` | the id of the snapshot that it was made from |
+//! | `tidelock-name` | the name of the snapshot when it was stored |
+//! | `tidelock-base-snapshot` | the id of the base snapshot |
 //!
-//! A base is also in the backend's own terms (`incremental-update`), which goes before the label: that one says which
-//! snapshot it was where its object is on another backend, or gone. What an image *is* follows from its bytes; no label
-//! says it.
+//! A base is also kept in the backend's own terms (`incremental-update`), which takes precedence over the label: the label
+//! names the snapshot if its object is on another backend, or gone. Only its bytes identify an image; labels do
+//! not.
 
 use crate::types::{Error, Result, SnapshotId};
 
@@ -17,7 +17,7 @@ const NAME: &str = "tidelock-name";
 /// The label that holds the base.
 const BASE: &str = "tidelock-base-snapshot";
 
-/// What keys begin with.
+/// The prefix of keys.
 const KEY_PREFIX: &str = "snap-";
 /// The characters of a key: the prefix, and 128 bits in base32.
 const KEY_LEN: usize = KEY_PREFIX.len() + 26;
@@ -28,24 +28,24 @@ pub(super) fn labels(base: Option<SnapshotId>, name: Option<&str>) -> Vec<(Strin
     base.into_iter().chain(name.map(|name| (NAME.to_owned(), name.to_owned()))).collect()
 }
 
-/// What labels say of an object: its base and its name. What makes no sense is as good as not there.
+/// Returns the base and the name from the labels of an object. Invalid labels are ignored.
 pub(super) fn read_labels(labels: &[(String, String)]) -> (Option<SnapshotId>, Option<String>) {
     let value = |wanted: &str| labels.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     let base = value(BASE).and_then(|text| text.parse().ok());
     (base, value(NAME).filter(|name| check_name(name).is_ok()).map(str::to_owned))
 }
 
-/// What a name for people may be. It must not be taken for an id.
+/// Checks a snapshot's name. It must not look like an id.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    let wrong = |why| Err(Error::invalid(format!("{name:?} cannot be a snapshot's name: {why}")));
+    let wrong = |why| Err(Error::invalid(format!("{name:?} is not a valid snapshot name: {why}")));
     if name.is_empty() || name.len() > 255 {
-        return wrong("a name has 1 to 255 bytes");
+        return wrong("it must have 1 to 255 bytes");
     }
     if name.chars().any(char::is_control) {
         return wrong("it has control characters");
     }
     if name.starts_with("tl1") {
-        return wrong("it begins like an id");
+        return wrong("it looks like an id");
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ pub(super) fn fresh_key() -> Result<String> {
     let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     getrandom::fill(&mut bytes[6..])
-        .map_err(|error| Error::unavailable(format!("the system gives no random bytes: {error}")))?;
+        .map_err(|error| Error::unavailable(format!("cannot get random bytes: {error}")))?;
     Ok(format!("{KEY_PREFIX}{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
 }
 

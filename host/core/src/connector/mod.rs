@@ -1,13 +1,13 @@
-//! The connector: store, update, apply, retrieve, and what keeps them honest. This is the library's front door.
+//! The connector: store, update, apply, retrieve, and their consistency. The public interface of the library.
 //!
-//! [`Host`] ties the rooms below together: a catalogue that knows what is where, an engine that runs adapters, and for
-//! each backend the generation of its adapter that serves now. Each operation is one function in a file of its own.
-//! An operation takes the generation that serves when it reaches a backend and keeps it to its end, so that a swap never
+//! [`Host`] combines the modules below: the catalogue, the engine that runs adapters, and for each backend the current
+//! generation of its adapter. Each operation is one function in its own file.
+//! An operation takes the current generation when it reaches a backend and keeps it to its end, so a swap never
 //! disturbs it.
 //!
-//! What has been promised holds at any moment, also when the process is killed: an object is recorded in the catalogue
-//! only after its backend has said that it is durable, and what was under way is recorded as an intent before the first
-//! byte goes out, so that leftovers can be found (`collect`).
+//! Guarantees hold at any moment, also if the process is killed: an object is recorded in the catalogue only after its
+//! backend has reported it durable, and a store is recorded as an intent before the first byte leaves, so that
+//! leftovers can be found (`gc`).
 
 mod adapter_dir;
 mod apply;
@@ -122,13 +122,13 @@ impl Host {
         self.inner.backends.get(name).is_some_and(|backend| backend.get().is_some())
     }
 
-    /// The backends that are open, and what serves them.
+    /// Returns the open backends and their adapters.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
         self.inner.backends.values().filter_map(|backend| Some(AdapterInfo::of(backend, backend.get()?))).collect()
     }
 
-    /// The adapter that serves a backend now, opened if it was not yet: for whoever asks about objects rather than about
-    /// snapshots, as a suite does that checks adapters. It is what serves at this moment; a swap does not wait for it.
+    /// Returns the current adapter of a backend, opening it if necessary: for access to objects rather than to
+    /// snapshots, as in a conformance suite. It is a copy of the current state; a swap does not wait for it.
     ///
     /// # Errors
     /// `not-found` for a name that is none; otherwise as [`Self::start`].
@@ -140,13 +140,13 @@ impl Host {
     /// old one.
     ///
     /// # Errors
-    /// `denied` for a component that the backend's pin or its demand for a signature refuses; whatever else keeps it from
-    /// loading; what its probe says. The old one serves on.
+    /// `denied` for a component that violates the backend's pin or required signature; any error of loading it; the
+    /// result of its probe. The old generation keeps serving.
     pub async fn swap(&self, backend: &str, component: impl Into<Component>) -> Result<SwapReport> {
         self.swap_with(backend, component, SwapOptions::default()).await
     }
 
-    /// The same, with a word on who asks and a look at the stages as they pass.
+    /// Swaps with options: the origin for the swap log, and a callback for stages.
     ///
     /// # Errors
     /// As [`Self::swap`].
@@ -167,7 +167,7 @@ impl Host {
         self.rollback_with(backend, SwapOptions::default()).await
     }
 
-    /// The same, with a word on who asks and a look at the stages as they pass.
+    /// Rolls back with options: the origin for the swap log, and a callback for stages.
     ///
     /// # Errors
     /// As [`Self::rollback`].
@@ -175,8 +175,8 @@ impl Host {
         self.backend(backend).await?.rollback(options).await
     }
 
-    /// What has happened to a backend's adapter, newest first: which generation began to serve when, who put it in, what
-    /// was refused and why. Nothing if the backend is not open yet.
+    /// Returns the swap log of a backend, newest first: generations with time and origin, and rejected components with
+    /// the reason. `None` if the backend is not open yet.
     ///
     /// # Errors
     /// `not-found` for an unknown backend.
@@ -184,7 +184,7 @@ impl Host {
         Ok(self.configured(backend)?.get().map(OpenBackend::history).unwrap_or_default())
     }
 
-    /// Bytes that were copied into or out of the memory of the adapters that serve now: what the sandbox had to carry.
+    /// Returns the bytes that were copied into or out of the memory of the current adapters.
     pub fn bytes_through_guests(&self) -> u64 {
         let open = self.inner.backends.values().filter_map(ConfiguredBackend::get);
         open.map(|open| open.serving().adapter.bytes_through_guest()).sum()
@@ -196,8 +196,8 @@ impl Host {
         open.map(|(name, open)| (name.clone(), open.metrics().counts())).collect()
     }
 
-    /// A backend, opened if it was not yet. What keeps it from being opened may be of any kind, `not-found` too (of a
-    /// component), and must not be taken for what an adapter says of an object.
+    /// Returns a backend, opening it if necessary. An error of opening can be of any kind, even `not-found` (of a
+    /// component), and must not be taken for an adapter's answer about an object.
     async fn backend(&self, name: &str) -> Result<&OpenBackend> {
         let backend = self.configured(name)?;
         match (backend.get(), &self.inner.secrets) {
@@ -210,7 +210,7 @@ impl Host {
     fn configured(&self, name: &str) -> Result<&ConfiguredBackend> {
         self.inner.backends.get(name).ok_or_else(|| {
             let known: Vec<_> = self.backends().collect();
-            Error::not_found(format!("there is no backend `{name}`")).hint(format!("there is {}", known.join(", ")))
+            Error::not_found(format!("no backend `{name}`")).hint(format!("use one of {}", known.join(", ")))
         })
     }
 
@@ -218,7 +218,7 @@ impl Host {
         let name = name.unwrap_or(crate::config::DEFAULT_ROUTE);
         self.inner.routes.get(name).ok_or_else(|| {
             let known: Vec<_> = self.inner.routes.keys().map(String::as_str).collect();
-            Error::invalid(format!("there is no route `{name}`")).hint(format!("there is {}", known.join(", ")))
+            Error::invalid(format!("no route `{name}`")).hint(format!("use one of {}", known.join(", ")))
         })
     }
 }

@@ -1,7 +1,7 @@
-//! What would become of a component here: whether each backend of a configuration would take it, and what it would get.
+//! Preflight: whether each backend of a configuration would accept a component, and which grants it would get.
 //!
-//! Nothing is run, opened or connected to, and no credential is asked for: the configuration alone is laid beside what
-//! the component declares. What only running it can show (its settings, its probe) is not said here.
+//! Nothing is run, opened or connected to, and no credential is resolved: the configuration is compared with the
+//! component's declarations. Checks that need it to run (its settings, its probe) are left out.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::config::{BackendConfig, Config, DirectoryGrant};
 use crate::runtime::{Component, Engine, EngineOptions, Inspection, Limits, Manifest, Needs, refusals};
 use crate::types::{Error, Result, blocking, format_bytes};
 
-/// What one backend would make of a component.
+/// The verdict of one backend on a component.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preflight {
     /// The backend.
@@ -21,52 +21,52 @@ pub struct Preflight {
     pub refusals: Vec<String>,
     /// The name of the demanded key that has signed it, where one is demanded.
     pub signed_by: Option<String>,
-    /// Every grant that is asked for or granted.
+    /// Every grant that is requested or granted.
     pub grants: Vec<GrantPreflight>,
-    /// The limits that the component asks for, with what it would get.
+    /// The limits that the component requests, with those that it would get.
     pub limits: Vec<LimitPreflight>,
-    /// What it takes from the start, with what it may take.
+    /// Its needs at the start, with the limits.
     pub needs: Vec<NeedPreflight>,
 }
 
-/// What would become of one grant.
+/// The verdict on one grant.
 #[derive(Debug, Clone, Serialize)]
 pub struct GrantPreflight {
     /// `http`, `bucket` or `directory`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// Whether the component asks for it: by its manifest or, without one, by importing what uses it.
+    /// Whether the component requests it: by its manifest or, without one, by its imports.
     pub asked: bool,
     /// Whether it works without.
     pub optional: bool,
     /// Whether the configuration grants it.
     pub granted: bool,
-    /// What it could reach: origins, a folder, a bucket and prefix. Empty unless asked for and granted.
+    /// Everything it could reach: origins, a folder, a bucket and prefix. Empty unless requested and granted.
     pub reaches: Vec<String>,
-    /// Origins that are granted and not asked for, so out of reach.
+    /// Origins that are granted but not requested, so out of reach.
     pub withheld: Vec<String>,
 }
 
-/// What would become of one limit, in texts that a configuration takes too.
+/// The verdict on one limit, in texts that a configuration accepts too.
 #[derive(Debug, Clone, Serialize)]
 pub struct LimitPreflight {
     /// Its key in `limits`.
     pub name: &'static str,
-    /// What the manifest says that the adapter needs.
+    /// The value in the manifest.
     pub asks: String,
-    /// What the configuration allows.
+    /// The value that the configuration allows.
     pub allowed: String,
     /// The smaller of the two.
     pub gets: String,
 }
 
-/// What a component takes from the start, beside what this backend gives it.
+/// A need of a component at the start, beside this backend's limit.
 #[derive(Debug, Clone, Serialize)]
 pub struct NeedPreflight {
     /// The key in `limits`.
     pub name: &'static str,
-    /// What the component takes before its code runs.
+    /// The amount before its code runs.
     pub needs: String,
     /// The most that it may take.
     pub gets: String,
@@ -74,11 +74,11 @@ pub struct NeedPreflight {
     pub fits: bool,
 }
 
-/// Inspects a component without loading it as an adapter: its digest and signatures, what it imports and exports, what
-/// it asks for and needs.
+/// Inspects a component without loading it as an adapter: its digest and signatures, imports and exports, requests and
+/// needs.
 ///
 /// # Errors
-/// `invalid` for what is not a component.
+/// `invalid` if it is not a component.
 pub async fn inspect(component: impl Into<Component>) -> Result<Inspection> {
     let component = component.into();
     blocking(move || {
@@ -88,8 +88,8 @@ pub async fn inspect(component: impl Into<Component>) -> Result<Inspection> {
     .await
 }
 
-/// Lays a component beside a configuration. Gives names to the keys of its signatures, and says what each backend, or
-/// the one that is named, would make of it.
+/// Compares a component with a configuration. Adds the names of the keys of its signatures, and returns the verdict of
+/// each backend, or of the named one.
 ///
 /// # Errors
 /// `invalid` for a backend that is not there.
@@ -105,9 +105,7 @@ pub fn preflights(
     }
     if let Some(unknown) = backend.filter(|name| !config.backends.contains_key(*name)) {
         let known: Vec<&str> = config.backends.keys().map(String::as_str).collect();
-        return Err(
-            Error::invalid(format!("there is no backend `{unknown}`")).hint(format!("there is {}", known.join(", ")))
-        );
+        return Err(Error::invalid(format!("no backend `{unknown}`")).hint(format!("use one of {}", known.join(", "))));
     }
     let wanted = config.backends.iter().filter(|(name, _)| backend.is_none_or(|only| only == *name));
     wanted.map(|(name, backend)| preflight(found, component, config, name, backend)).collect()
@@ -166,7 +164,7 @@ fn grants(found: &Inspection, backend: &BackendConfig, granted: &GrantNames) -> 
     all.extend(asks.iter().map(|asked| (asked.kind, asked.name.to_owned())));
     let of = |(kind, name): (&'static str, String)| {
         let asked = asks.iter().find(|asked| (asked.kind, asked.name) == (kind, name.as_str()));
-        // Without a manifest a component asks for what it imports, under whatever name.
+        // A component without a manifest requests its imports, under any name.
         let imports = found.manifest.is_none() && found.needs_grants.iter().any(|needed| needed == kind);
         let granted = granted.contains(&(kind, name.clone()));
         let mut preflight = GrantPreflight {
@@ -186,7 +184,7 @@ fn grants(found: &Inspection, backend: &BackendConfig, granted: &GrantNames) -> 
     all.into_iter().map(of).collect()
 }
 
-/// What an adapter could reach through a grant that it asks for and has.
+/// Returns what an adapter could reach through a grant that it requests and has.
 fn reach(preflight: &mut GrantPreflight, manifest: Option<&Manifest>, backend: &BackendConfig) {
     let name = &preflight.name;
     if let Some(grant) = backend.grants.http.get(name).filter(|_| preflight.kind == "http") {

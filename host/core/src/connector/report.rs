@@ -1,4 +1,4 @@
-//! What operations came to, with the keys that the command line's `--json` and the HTTP API print.
+//! Results of operations, with the keys of the command line's `--json` and the HTTP API.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use super::backend::{ConfiguredBackend, OpenBackend};
 use crate::config::Tier;
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
-/// Where a snapshot is.
+/// A placement of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlacementInfo {
     /// The backend.
@@ -16,23 +16,23 @@ pub struct PlacementInfo {
     pub object: ObjectId,
 }
 
-/// What a store, an update or an apply did.
+/// The result of a store, an update or an apply.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Stored {
-    /// What was stored.
+    /// The snapshot.
     pub id: SnapshotId,
-    /// Its logical bytes.
+    /// Its logical size in bytes.
     pub size: u64,
-    /// The bytes that backends hold for it now because of this operation; 0 if it was there already.
+    /// Bytes stored on backends by this operation; 0 if the snapshot existed already.
     pub stored_bytes: u64,
-    /// Where it is, first the one that the route prefers.
+    /// Its placements, in the order of the route.
     pub placements: Vec<PlacementInfo>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
-    /// What it is a change against.
+    /// The base snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<SnapshotId>,
-    /// The bytes of the change: what was given to `apply`, or what an update had to store.
+    /// The bytes of the delta: the input of `apply`, or the bytes that an update stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta_bytes: Option<u64>,
 }
@@ -44,45 +44,45 @@ pub struct PlacementStat {
     pub backend: String,
     /// The backend's name for the object.
     pub object: ObjectId,
-    /// How the bytes lie in the object.
+    /// The encoding of the object's bytes.
     pub encoding: Encoding,
     /// `live`, `bad` or `removing`.
     pub state: &'static str,
-    /// The bytes that the backend holds.
+    /// The bytes on the backend.
     pub stored_bytes: u64,
-    /// When it was stored (seconds since 1970-01-01 UTC).
+    /// Time of the store (seconds since 1970-01-01 UTC).
     pub created: u64,
 }
 
-/// What is known of a snapshot.
+/// A snapshot and its placements.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SnapshotStat {
-    /// What it is.
+    /// The snapshot.
     pub id: SnapshotId,
-    /// Its logical bytes.
+    /// Its logical size in bytes.
     pub size: u64,
-    /// What it was stored as a change against.
+    /// The base snapshot.
     pub base: Option<SnapshotId>,
-    /// Its name, if it was given one.
+    /// Its name, if it has one.
     pub name: Option<String>,
-    /// When it was first stored (seconds since 1970-01-01 UTC).
+    /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
-    /// The bytes that backends hold for it, all placements together.
+    /// The bytes on backends, over all placements.
     pub stored_bytes: u64,
-    /// Where it is.
+    /// Its placements.
     pub placements: Vec<PlacementStat>,
 }
 
-/// What a removal did.
+/// The result of a removal.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Removed {
-    /// What is gone.
+    /// The removed snapshot.
     pub id: SnapshotId,
-    /// The objects that were removed.
+    /// The number of removed objects.
     pub placements: u64,
 }
 
-/// A placement that is not as it should be.
+/// A placement with a problem.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BadPlacement {
     /// The snapshot.
@@ -91,7 +91,7 @@ pub struct BadPlacement {
     pub backend: String,
     /// The object.
     pub object: ObjectId,
-    /// What is wrong.
+    /// The problem.
     pub why: String,
 }
 
@@ -106,19 +106,19 @@ pub struct ColdPlacement {
     pub state: ArchiveState,
 }
 
-/// What is known of a snapshot in cold storage.
+/// The state of a snapshot in cold storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ColdStorage {
     /// `archived`, `restoring` or `readable`.
     state: &'static str,
-    /// How long a restore that is under way may take, all in all.
+    /// Estimated total duration of a restore in progress.
     estimate_seconds: Option<u64>,
-    /// Until when it is readable (seconds since 1970-01-01 UTC).
+    /// End of its readability (seconds since 1970-01-01 UTC).
     until: Option<u64>,
 }
 
 impl ColdStorage {
-    /// What a failure says of it; `None` for one that is about something else.
+    /// Returns the state from an error; `None` if the error is about something else.
     pub fn of(error: &Error) -> Option<Self> {
         let ErrorKind::Archived(state) = error.kind() else { return None };
         let (state, estimate_seconds, until) = match state {
@@ -130,31 +130,31 @@ impl ColdStorage {
     }
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verification {
-    /// Placements that were looked at.
+    /// Placements that were checked.
     pub checked: u64,
-    /// The bytes that were read and compared: none unless it was deep.
+    /// The bytes that were read and compared: 0 unless it was deep.
     pub bytes: u64,
-    /// Those that are not as they should be.
+    /// Placements that are missing or damaged.
     pub bad: Vec<BadPlacement>,
-    /// Those whose backend could not be asked.
+    /// Placements that could not be checked.
     pub unreachable: Vec<BadPlacement>,
 }
 
-/// What a collection of leftovers did.
+/// The result of a gc.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GcReport {
     /// Temporary files and unfinished uploads that were removed.
     pub leftovers: u64,
-    /// Objects that no catalogue entry names, of stores that were cut short.
+    /// Objects of interrupted stores, which no catalogue entry names.
     pub objects: u64,
-    /// Removals that had been cut short and are done now.
+    /// Interrupted removals that were completed.
     pub removals: u64,
 }
 
-/// A backend and what serves it.
+/// A backend and its current adapter.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AdapterInfo {
     /// The backend.
@@ -165,17 +165,17 @@ pub struct AdapterInfo {
     pub version: String,
     /// The SHA-256 of the component.
     pub digest: String,
-    /// The generation that serves.
+    /// The current generation.
     pub generation: u64,
-    /// Since when it serves (seconds since 1970-01-01 UTC).
+    /// Time since which it serves (seconds since 1970-01-01 UTC).
     pub since: u64,
     /// `hot`, `warm` or `cold`.
     pub tier: &'static str,
-    /// How long after it took over the first operation began on it, in milliseconds; `None` if none has, and for the
-    /// generation that a start found.
+    /// Time from its takeover to the start of its first operation, in milliseconds; `None` before that, and for the
+    /// generation found at a start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_operation_ms: Option<f64>,
-    /// What the adapter can do.
+    /// The features of the adapter.
     pub features: Features,
     /// The optional interfaces that it exports.
     pub optional: Vec<&'static str>,

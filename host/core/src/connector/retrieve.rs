@@ -1,7 +1,7 @@
 //! Reading an image back: which placements may be read, how one of them is opened, and no byte unchecked.
 //!
-//! The catalogue keeps the digest of every segment of 2 MiB, so each segment is compared before it is handed on, of
-//! ranges too: a range is widened to whole segments, fetched, checked and cut.
+//! The catalogue has the digest of every segment of 2 MiB, so each segment is verified before it is passed on, also for
+//! ranges: a range is widened to whole segments, fetched, verified and trimmed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::types::{Body, ByteRange, Encoding, Error, ErrorKind, ObjectId, Result
 /// A snapshot, or a part of it, on its way.
 #[derive(Debug)]
 pub struct Retrieved {
-    /// What it is.
+    /// The snapshot.
     pub id: SnapshotId,
     /// The bytes to come.
     pub size: u64,
@@ -78,20 +78,20 @@ impl Host {
     /// Why no placement of a known snapshot may be read.
     pub(super) async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let hint = format!("`tidelock stat {id}` says where it was stored");
+        let hint = format!("run `tidelock stat {id}` to see its placements");
         let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
         Ok(match bad {
             Some(bad) => Error::corrupt(format!("snapshot {id} was found damaged or missing"))
                 .on_backend(&bad.backend)
                 .hint("store the image again if you still have it"),
-            None => Error::unavailable(format!("no backend that is configured here holds snapshot {id}")).hint(hint),
+            None => Error::unavailable(format!("no configured backend holds snapshot {id}")).hint(hint),
         })
     }
 
     /// The catalogue's entry.
     pub(super) async fn known(&self, id: SnapshotId) -> Result<Snapshot> {
         self.inner.catalogue.get(id).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no snapshot {id}")).hint("`tidelock ls` shows what there is")
+            Error::not_found(format!("no snapshot {id}")).hint("run `tidelock ls` to list the snapshots")
         })
     }
 }

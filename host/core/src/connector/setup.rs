@@ -24,8 +24,8 @@ use crate::types::{Error, Platform, Result, blocking};
 /// takes 4 GiB of address space.
 const MAX_OPERATIONS: u32 = 2048;
 
-/// Turns references to credentials into credentials. The library reads neither environment nor credential files: who
-/// embeds it decides where secrets come from.
+/// Resolves references to credentials. The library reads neither environment nor credential files: the embedding
+/// program decides where secrets come from.
 pub trait Secrets: Send + Sync {
     /// The keys for a bucket.
     ///
@@ -79,7 +79,7 @@ pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> 
     Ok(HostInner { catalogue, owner, data_dir, sandbox, backends, routes, recent_digests, secrets })
 }
 
-/// What an operation needs of a backend: its grants with their credentials, and its adapter.
+/// Returns everything that an operation needs of a backend: its grants with their credentials, and its adapter.
 pub(super) async fn open_backend(
     sandbox: &Arc<Sandbox>,
     name: &str,
@@ -106,11 +106,11 @@ pub(super) async fn open_backend(
     OpenBackend::new(slot, capabilities, backend.restore_days)
 }
 
-/// What a backend demands of its components, the names of keys resolved.
+/// Returns a backend's requirements for its components, with the names of keys resolved.
 pub(super) fn trust(backend: &config::BackendConfig, roots: &config::Trust) -> Result<Trust> {
     let key = |name: &String| match roots.keys.get(name) {
         Some(key) => Ok((name.clone(), *key)),
-        None => Err(Error::invalid(format!("signed_by names `{name}`, and there is no such key in trust.keys"))),
+        None => Err(Error::invalid(format!("signed_by names `{name}`, which is not a key of trust.keys"))),
     };
     let signed_by = backend.signed_by.iter().map(key).collect::<Result<_>>()?;
     Ok(Trust {
@@ -128,8 +128,8 @@ async fn component(source: &AdapterSource) -> Result<Component> {
                 return Error::unsupported("this binary was built without the default adapters")
                     .hint("run `cargo xtask build`, or name a component file in `adapter`");
             }
-            Error::invalid(format!("there is no built-in adapter `{name}`"))
-                .hint(format!("there is {}; or give the path of a component", known.join(", ")))
+            Error::invalid(format!("no built-in adapter `{name}`"))
+                .hint(format!("use one of {}, or the path of a component", known.join(", ")))
         }),
         AdapterSource::File(path) => Component::read(path).await,
     }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::types::LimitOverrides;
 
-    /// What `tidelock init` writes says what holds without it.
+    /// The file of `tidelock init` has the defaults.
     #[test]
     fn the_commented_limits_are_the_defaults() {
         let shown =

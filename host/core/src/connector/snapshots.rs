@@ -1,4 +1,4 @@
-//! What is on the shelves: finding, listing, describing and removing snapshots.
+//! Finding, listing, describing and removing snapshots.
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
@@ -17,12 +17,12 @@ impl Host {
     /// Snapshots in the order in which they were first stored, at most `limit` of them; `after` is a page's `next`.
     ///
     /// # Errors
-    /// What the catalogue meets.
+    /// Errors of the catalogue.
     pub async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
         self.inner.catalogue.list(after, limit).await
     }
 
-    /// What is known of a snapshot. Asks no backend.
+    /// Describes a snapshot from the catalogue, without access to a backend.
     ///
     /// # Errors
     /// `not-found`.
@@ -54,21 +54,21 @@ impl Host {
         })
     }
 
-    /// Removes a snapshot from all backends and forgets it. Snapshots that were stored as changes of it stay whole.
-    /// From the first moment on it is no longer offered for reading; what a failure leaves is removed by `collect`.
+    /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete.
+    /// It stops being readable at once; leftovers of a failure are removed by `gc`.
     ///
     /// # Errors
-    /// `not-found`; what a backend says that cannot remove its object now.
+    /// `not-found`; the error of a backend that cannot remove its object now.
     pub async fn remove(&self, id: SnapshotId) -> Result<Removed> {
         self.known(id).await?;
         let catalogue = &self.inner.catalogue;
         let placements = catalogue.placements(id).await?;
         if let Some(lost) = placements.iter().find(|p| !self.inner.backends.contains_key(&p.backend)) {
             return Err(Error::unavailable(format!(
-                "snapshot {id} has an object there, and it is not configured here"
+                "snapshot {id} has an object on this backend, which is not configured"
             ))
             .on_backend(&lost.backend)
-            .hint("put the backend back into the configuration"));
+            .hint("add the backend to the configuration"));
         }
         for placement in &placements {
             // One that cannot be opened is met before anything is marked.

@@ -26,7 +26,7 @@ pub struct StoreOptions {
     /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
     /// as yet.
     pub raw: bool,
-    /// Is told how many bytes have been read.
+    /// A callback for the number of bytes read.
     pub progress: Option<Progress>,
 }
 
@@ -34,7 +34,7 @@ impl Host {
     /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
     ///
     /// # Errors
-    /// What reading the source met (`conflict` if a file changed meanwhile); what the last backend of the route said.
+    /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route.
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
         self.store_on_route(source, None, &options).await
     }
@@ -63,7 +63,7 @@ impl Host {
         let copies = (route.copies.max(1) as usize).min(route.backends.len());
         if copies > 1 && matches!(source, Source::Stream(_)) {
             return Err(Error::invalid(format!(
-                "this route wants {copies} copies, and a stream can be read only once"
+                "the route requires {copies} copies, but a stream can be read only once"
             ))
             .hint("store a file, or use a route with one copy"));
         }
@@ -92,7 +92,7 @@ impl Host {
                 }
                 Err(error) if worth_another(&error) => {
                     if again.is_some() && route.backends.last() != Some(backend) {
-                        tracing::warn!(backend, %error, "the backend did not take the image, trying the next");
+                        tracing::warn!(backend, %error, "the backend failed to store the image, trying the next");
                     }
                     last = Some(error);
                 }
@@ -100,7 +100,7 @@ impl Host {
             }
             source = again;
         }
-        Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route took the image")))
+        Err(last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image")))
     }
 
     /// Stores an image on one backend, unless that has it already.
@@ -211,9 +211,9 @@ impl Host {
         match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
-                Err(Error::conflict("the same image was removed while it was stored")
+                Err(Error::conflict("the same image was removed during the store")
                     .on_backend(backend)
-                    .hint("store it again"))
+                    .hint("store the image again"))
             }
             _ => Ok(()),
         }
@@ -236,7 +236,7 @@ impl Host {
         Ok(Some(BackendCopy { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
     }
 
-    /// The object that holds a snapshot on a backend, if the backend says that it has it. One that it has not is marked.
+    /// Returns the object of a snapshot on a backend, if the backend confirms it. A missing one is marked bad.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(placement) = self.placement_on(backend, identity.id()).await? else { return Ok(None) };
         let expected = encoding::expected_size(&placement, identity.size());
@@ -281,7 +281,7 @@ fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOption
     }
 }
 
-/// Whether another backend may do what this one did not (DESIGN §6).
+/// Returns whether another backend may succeed where this one failed.
 fn worth_another(error: &Error) -> bool {
     matches!(
         error.kind(),

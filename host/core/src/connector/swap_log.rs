@@ -1,11 +1,11 @@
-//! What of adapters outlives the process: their history in the catalogue, their components in `data_dir/adapters`.
+//! Persistence of adapters: the swap log in the catalogue, components in `data_dir/adapters`.
 //!
 //! The order is: make the component durable → add the row, in a transaction of its own → make sure that the component is
 //! still there. A crash leaves a file that no row needs, never a row without its file. Files that no row needs are removed
 //! when a new one has come. How that goes beside other processes is in `component_files.rs`.
 //!
-//! What lies there is checked like any component when it is loaded: its digest is in the history, and signatures that the
-//! configuration demands are demanded of it too.
+//! Stored components are checked like any component when they are loaded: against the digest in the swap log, and for
+//! the signatures that the configuration requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -118,8 +118,8 @@ fn to_catalogue(row: HistoryRow) -> SwapRow {
 
 fn from_catalogue(row: SwapRow) -> Result<HistoryRow> {
     let event = Event::from_name(&row.event).ok_or_else(|| {
-        Error::unsupported(format!("the history of adapters has an event `{}`", row.event))
-            .hint("a newer version of tidelock wrote it: use that, or configure another `data_dir`")
+        Error::unsupported(format!("the swap log has an unknown event `{}`", row.event))
+            .hint("use a newer version of tidelock, which wrote it, or configure another `data_dir`")
     })?;
     Ok(HistoryRow {
         event,

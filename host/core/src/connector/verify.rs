@@ -1,4 +1,4 @@
-//! Verification: whether what the catalogue says is there is there, and is what it was.
+//! Verification: whether recorded objects exist and are unchanged.
 
 use futures::StreamExt as _;
 
@@ -18,7 +18,7 @@ impl Host {
     /// found good is live again.
     ///
     /// # Errors
-    /// `not-found` for an unknown snapshot. What is wrong with a placement is in the answer, not an error.
+    /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
     pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
         let mut found = Verification::default();
         if let Some(id) = id {
@@ -84,7 +84,7 @@ impl Host {
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        // Whatever keeps the backend from being opened says nothing about what it holds.
+        // A backend that fails to open says nothing about its objects.
         let backend = self.backend(&placement.backend).await;
         let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
         let stat = objects.stat(&placement.object).await?;

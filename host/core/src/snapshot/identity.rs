@@ -1,9 +1,9 @@
 //! From bytes to a `SnapshotId`: the top of the tree.
 //!
 //! The root is BLAKE3 in its key derivation mode over the length and the segment digests, so that a root can never be
-//! taken for the digest of some file, and the length is part of the identity. The list of segment digests is kept in
-//! the catalogue (16 bytes for each MiB): with it, any segment can be checked alone, and a changed image needs to hash
-//! only what changed. Bytes and test vectors: `docs/formats.md`.
+//! mistaken for the digest of a file, and the length is part of the identity. The list of segment digests is kept in
+//! the catalogue (16 bytes per MiB): with it, any segment can be verified alone, and an update only hashes
+//! changed segments. Formats and test vectors: `docs/formats.md`.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl SegmentDigests {
         Self(digests)
     }
 
-    /// From what [`Self::to_bytes`] gave.
+    /// Creates a list from the bytes of [`Self::to_bytes`].
     ///
     /// # Errors
     /// `corrupt` if the number of bytes is not a multiple of 32.
@@ -31,7 +31,7 @@ impl SegmentDigests {
         let (digests, rest) = bytes.as_chunks::<32>();
         if !rest.is_empty() {
             return Err(Error::corrupt(format!(
-                "a list of segment digests has {} bytes: no multiple of 32",
+                "a list of segment digests has {} bytes, not a multiple of 32",
                 bytes.len()
             )));
         }
@@ -61,7 +61,7 @@ impl SegmentDigests {
     /// The id of the snapshot of `len` bytes that has these segments.
     ///
     /// # Errors
-    /// `invalid` if so many bytes have another number of segments.
+    /// `invalid` if a snapshot of that size has another number of segments.
     pub fn root(&self, len: u64) -> Result<SnapshotId> {
         if self.0.len() as u64 != len.div_ceil(SEGMENT as u64) {
             return Err(Error::invalid(format!("{} segment digests for a snapshot of {len} bytes", self.0.len())));
@@ -83,7 +83,7 @@ impl fmt::Debug for SegmentDigests {
     }
 }
 
-/// What the bytes of a snapshot are: id, length and segment digests. The three always fit each other.
+/// The identity of a snapshot: id, length and segment digests, which always match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     id: SnapshotId,
@@ -95,20 +95,20 @@ impl Identity {
     /// From a length and digests that were computed here.
     ///
     /// # Errors
-    /// `invalid` if so many bytes have another number of segments.
+    /// `invalid` if a snapshot of that size has another number of segments.
     pub fn new(len: u64, segments: SegmentDigests) -> Result<Self> {
         Ok(Self { id: segments.root(len)?, len, segments })
     }
 
-    /// From parts that were kept somewhere: they are believed only as far as they lead to the id.
+    /// Creates an identity from stored parts, which must match the id.
     ///
     /// # Errors
     /// `corrupt` if they do not.
     pub fn from_parts(id: SnapshotId, len: u64, segments: SegmentDigests) -> Result<Self> {
         match Self::new(len, segments) {
             Ok(identity) if identity.id == id => Ok(identity),
-            _ => Err(Error::corrupt(format!("the recorded length and segment digests do not lead to {id}"))
-                .hint("the catalogue is damaged; the snapshot can still be read and checked as a whole")),
+            _ => Err(Error::corrupt(format!("the recorded length and segment digests do not match {id}"))
+                .hint("retrieve the whole snapshot, which can still be verified: the catalogue is damaged")),
         }
     }
 

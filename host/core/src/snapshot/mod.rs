@@ -1,6 +1,6 @@
-//! Images: what they are called, where they are read from, how they are checked and how changes are applied to them.
+//! Images: identity, sources, verification, and applying deltas.
 //!
-//! | room | holds |
+//! | module | contents |
 //! | --- | --- |
 //! | `segment` | digests of segments and of their pages: the two lower levels of the tree |
 //! | `identity` | the root: from bytes to a `SnapshotId` |
@@ -31,6 +31,6 @@ pub use verify::{aligned, identify, verify, verify_known, verify_range};
 pub(crate) use zeros::ReadPart;
 pub use zeros::{Extent, ExtentKind};
 
-/// Is told how many bytes are done so far, holes included. Called from several threads, so numbers may arrive out of
-/// order; the last one is the whole.
+/// A callback for the number of bytes done, holes included. Called from several threads, so numbers may arrive out of
+/// order; the last one is the total.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;

@@ -4,8 +4,8 @@
 //! the decoder needs too. A sparse difference file, as Firecracker writes for a difference snapshot, has the length of
 //! the base: its data replaces the base's bytes at the same place, and where it has a hole, the base stays.
 //!
-//! Both functions read and write files and wait for them: run them where waiting is allowed. Neither knows what the
-//! result ought to be; its identity does.
+//! Both functions read and write files and block on them: run them where blocking is allowed. Neither checks the
+//! result; its identity does.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind as Io, Read, Write};
@@ -18,9 +18,9 @@ use zstd::zstd_safe::get_frame_content_size;
 use super::extents::next_data;
 use crate::types::{Error, Result, format_bytes};
 
-const WHAT_TO_GIVE: &str = "give what `zstd --patch-from=BASE NEW` wrote, with the very bytes of this base";
+const WHAT_TO_GIVE: &str = "use the output of `zstd --patch-from=BASE NEW`, with exactly this base";
 
-/// What a `zstd` delta may cost.
+/// Limits of a `zstd` delta.
 #[derive(Debug, Clone, Copy)]
 pub struct PatchLimits {
     /// The most bytes that may come out. A small delta can claim to be a huge image.
@@ -39,14 +39,14 @@ impl Default for PatchLimits {
 
 /// Decodes one frame of `zstd --patch-from` output against its base and writes the new image. Gives its length.
 ///
-/// Nobody may truncate the base meanwhile: it is mapped into memory, and the bytes that a truncation took away would be
-/// a fatal signal. Give a file that only this process has, not one that a user may shorten. The base is not copied to
+/// The base must not be truncated meanwhile: it is mapped into memory, and accessing truncated bytes would be
+/// a fatal signal. Use a file private to this process, not one that a user may truncate. The base is not copied to
 /// memory; the window is (see [`PatchLimits::memory`]).
 ///
 /// # Errors
-/// `invalid` for a delta that is no zstd frame, is damaged or cut short, does not fit this base, has bytes after its
-/// frame or breaks a limit; the reader's and the writer's own failures. A delta without a checksum (`--no-check`) that
-/// belongs to another base may decode to nonsense: only the identity of the result can tell.
+/// `invalid` for a delta that is not a zstd frame, is damaged or truncated, does not match this base, has bytes after its
+/// frame or exceeds a limit; errors of the reader and the writer. A delta without a checksum (`--no-check`) that
+/// belongs to another base may decode to garbage: only the identity of the result can tell.
 pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: PatchLimits) -> Result<u64> {
     let base = map(base)?;
     let source = Watched { inner: delta, failed: None, head: Vec::new() };
@@ -67,22 +67,23 @@ pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: P
         };
         written += some as u64;
         if written > limits.output {
-            return Err(Error::invalid(format!("the delta makes more than the {} bytes allowed", limits.output)));
+            return Err(Error::invalid(format!("the delta expands to more than the {} bytes allowed", limits.output)));
         }
         out.write_all(&buffer[..some]).map_err(|error| carried(error, "writing the patched image"))?;
     }
     let mut rest = decoder.finish();
-    // zstd compares what it made with what the frame declares, but not if the frame ends in an empty block.
+    // zstd compares the output with the declared size, but not if the frame ends in an empty block.
     if let Ok(Some(declared)) = get_frame_content_size(&rest.get_ref().head)
         && declared != written
     {
-        return Err(Error::invalid(format!("the delta says that it makes {declared} bytes, and makes {written}"))
-            .hint(WHAT_TO_GIVE));
+        return Err(
+            Error::invalid(format!("the delta declares {declared} bytes, but expands to {written}")).hint(WHAT_TO_GIVE)
+        );
     }
     match rest.fill_buf() {
         Ok([]) => Ok(written),
-        Ok(_) => Err(Error::invalid("the delta goes on after the end of its zstd frame")
-            .hint("give exactly what `zstd --patch-from=BASE NEW` wrote")),
+        Ok(_) => Err(Error::invalid("the delta has data after the end of its zstd frame")
+            .hint("use the unchanged output of `zstd --patch-from=BASE NEW`")),
         Err(error) => Err(reason(error, rest.get_mut(), window)),
     }
 }
@@ -94,9 +95,9 @@ fn map(base: &File) -> Result<Option<memmap2::Mmap>> {
         return Ok(None);
     }
     // SAFETY: the map is read-only and lives no longer than the call that made it. Two things can go wrong with a map
-    // of a file. Somebody writes to it: the slice is only handed to zstd, which keeps no references derived from the
+    // of a file. A write to it: the slice is only passed to zstd, which keeps no references derived from the
     // contents and checks every offset against the length, so a torn read gives a wrong image, which its identity shows,
-    // and nothing else. Somebody truncates it: the contract of `apply_zstd` forbids that, and the base is a private
+    // and nothing else. A truncation: the contract of `apply_zstd` forbids that, and the base is a private
     // file of the host. Reading instead would need as much memory as the base is long: zstd wants it in one piece.
     unsafe { memmap2::Mmap::map(base) }.map(Some).map_err(fail)
 }
@@ -104,11 +105,11 @@ fn map(base: &File) -> Result<Option<memmap2::Mmap>> {
 /// The longest header of a zstd frame (RFC 8878, section 3.1.1): magic number, descriptor, window, dictionary, size.
 const HEAD: usize = 4 + 1 + 1 + 4 + 8;
 
-/// A reader that keeps its failure apart from those of the decoder that sits on it, and the head of what was read.
+/// A reader that keeps its own error apart from those of the decoder on top of it, and the head of its input.
 ///
-/// It gives the first byte alone. zstd has another decoder for a frame that is all there when its head is read, and that
-/// one takes damaged frames that this one refuses, and refuses what this one takes: which of them decides must not
-/// depend on how the delta arrives.
+/// It returns the first byte alone. zstd uses another decoder for a frame that is complete when its head is read, which
+/// accepts damaged frames that this one rejects, and vice versa: the choice must not depend on how the delta
+/// arrives.
 struct Watched<R> {
     inner: R,
     failed: Option<io::Error>,
@@ -142,14 +143,16 @@ fn reason<R>(error: io::Error, source: &mut Watched<R>, window: u32) -> Error {
     }
     let text = error.to_string();
     if error.kind() == Io::UnexpectedEof {
-        return Error::invalid("the delta is cut short").with_source(error);
+        return Error::invalid("the delta is truncated").with_source(error);
     }
     if text.contains("too much memory") {
         return Error::invalid(format!("the delta needs a window of more than {}", format_bytes(1 << window)))
-            .hint("allow more memory, or send the image itself: deltas are then made here, page by page")
+            .hint("allow more memory, or store the image itself")
             .with_source(error);
     }
-    Error::invalid(format!("the delta does not fit: {}", text.to_lowercase())).hint(WHAT_TO_GIVE).with_source(error)
+    Error::invalid(format!("the delta does not match the base: {}", text.to_lowercase()))
+        .hint(WHAT_TO_GIVE)
+        .with_source(error)
 }
 
 /// An error of ours that travelled through `std::io` comes out as it went in.
@@ -160,7 +163,7 @@ fn carried(error: io::Error, what: &str) -> Error {
     }
 }
 
-/// What a sparse difference did.
+/// The result of applying a sparse delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SparseReport {
     /// The length of the image.
@@ -169,20 +172,20 @@ pub struct SparseReport {
     pub changed: u64,
 }
 
-/// Writes the base with the data of `delta` in place of its own into `out`, an empty file.
+/// Writes the base, with the data of `delta` in place of its own, into `out`, an empty file.
 ///
 /// Where the file system can share blocks, the base is shared and not copied; holes of the base stay holes.
 ///
 /// # Errors
-/// `invalid` if the two are not of the same length, `out` is not empty, or one is not a regular file. `unsupported` if
-/// the delta's holes are lost, as far as that can be told: a copy by a tool that fills holes with zeros cannot be told
-/// from a difference that clears everything.
+/// `invalid` if the two differ in length, `out` is not empty, or one is not a regular file. `unsupported` if
+/// the delta's holes are known to be lost: a copy by a tool that fills holes with zeros cannot be distinguished
+/// from a delta that clears everything.
 pub fn apply_sparse(base: &File, delta: &File, out: &mut File) -> Result<SparseReport> {
     let size = regular(base, "the base")?.len();
     let meta = regular(delta, "the delta")?;
     if meta.len() != size {
         return Err(Error::invalid(format!(
-            "the sparse difference has {} bytes and the base {size}: they must be of the same length",
+            "the sparse delta has {} bytes, the base {size}; they must be equal",
             meta.len()
         )));
     }
@@ -191,11 +194,11 @@ pub fn apply_sparse(base: &File, delta: &File, out: &mut File) -> Result<SparseR
     }
     let first = next_data(delta, 0, size, &"the delta")?;
     if first == Some(0..size) && meta.blocks().saturating_mul(512) < size {
-        return Err(Error::unsupported("this file system does not say where the delta has holes")
+        return Err(Error::unsupported("this file system does not report the holes of the delta")
             .hint("put the delta on ext4, XFS, Btrfs or tmpfs, or send the whole image"));
     }
     if rustix::fs::ioctl_ficlone(&*out, base).is_err() {
-        out.set_len(size).map_err(|error| Error::io("making room for the patched image", error))?;
+        out.set_len(size).map_err(|error| Error::io("cannot allocate the patched image", error))?;
         copy_data(base, out, size, "the base")?;
     }
     let changed = copy_data(delta, out, size, "the delta")?;
@@ -224,7 +227,7 @@ fn copy_run(from: &File, to: &File, start: u64, end: u64, what: &str) -> Result<
     while at < end {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
         match rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut into), most) {
-            Ok(0) => return Err(Error::conflict(format!("{what} became shorter while it was being read"))),
+            Ok(0) => return Err(Error::conflict(format!("{what} was truncated while it was being read"))),
             Ok(_) | Err(Errno::INTR) => {}
             // Between some file systems the kernel does not copy.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
@@ -242,7 +245,7 @@ fn copy_by_hand(from: &File, to: &File, mut at: u64, end: u64, what: &str) -> Re
     while at < end {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let some = match from.read_at(&mut buffer[..most], at) {
-            Ok(0) => return Err(Error::conflict(format!("{what} became shorter while it was being read"))),
+            Ok(0) => return Err(Error::conflict(format!("{what} was truncated while it was being read"))),
             Ok(some) => some,
             Err(error) if error.kind() == Io::Interrupted => continue,
             Err(error) => return Err(Error::io(format!("reading {what}"), error)),

@@ -3,10 +3,10 @@
 //! A segment's digest is the plain BLAKE3 hash of its bytes, so that any BLAKE3 tool can check one. BLAKE3 is itself a
 //! tree over chunks of 1 KiB whose left subtrees have a power of two of chunks. So every aligned page of 4 KiB is a
 //! subtree of its segment, and its chaining value serves as the page's digest: a segment's digest follows from those of
-//! its pages without reading the bytes of the others. That is what makes the cost of a change follow the change.
+//! its pages without reading the bytes of the others. So the cost of an update is proportional to the change.
 //!
-//! The price: a page's digest depends on where in its segment the page lies, so equal pages at different places have
-//! different digests (finding those is the business of a delta, which compares bytes), and a segment that is a single
+//! The price: a page's digest depends on its offset in the segment, so equal pages at different offsets have
+//! different digests (finding those is up to a delta, which compares bytes), and a segment that is a single
 //! page has no chaining values at all: BLAKE3 finishes its root differently. Its page digest is the segment digest.
 
 use blake3::Hasher;
@@ -35,9 +35,9 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(PAGE).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
-/// The digest of a segment: the plain BLAKE3 hash of its bytes. A full segment of zeros is recognised, not hashed.
+/// Returns the digest of a segment: the plain BLAKE3 hash of its bytes. A full segment of zeros is detected, not hashed.
 ///
-/// `bytes` are 1 to [`SEGMENT`] bytes; whoever gives more gets the hash of more, which is no segment's digest.
+/// `bytes` are 1 to [`SEGMENT`] bytes; the hash of more is not the digest of any segment.
 pub fn segment_digest(bytes: &[u8]) -> SegmentDigest {
     if bytes.len() == SEGMENT && is_zero(bytes) { ZERO_SEGMENT } else { *blake3::hash(bytes).as_bytes() }
 }
@@ -84,7 +84,7 @@ fn subtree(pages: &[SegmentDigest], len: usize) -> ChainingValue {
     merge_subtrees_non_root(&left, &right, Mode::Hash)
 }
 
-/// The digest of one segment whose bytes come in pieces. Hashes nothing as long as all of them are zeros.
+/// The digest of one segment whose bytes arrive in pieces. Hashes nothing while all of them are zeros.
 #[derive(Default)]
 pub(super) struct SegmentHasher {
     /// Absent while every byte so far was a zero.

@@ -1,16 +1,16 @@
 //! Where images come from: files, block devices, pipes and standard input, as bodies that are hashed while they are
 //! read.
 //!
-//! A body hands on segments of 2 MiB. Each is read and hashed by a blocking thread, two at a time, while the one before
-//! is on its way, so that hashing costs no time of its own and at most three segments are in memory. The identity is
-//! there when the last segment is handed on.
+//! A body yields segments of 2 MiB. Each is read and hashed by a blocking thread, two at a time, while the previous one
+//! is in transit, so that hashing adds no latency and at most three segments are in memory. The identity is
+//! known when the last segment is yielded.
 //!
-//! Holes of a sparse file are not read: they are zeros, and a segment of zeros has a constant digest. So the identity
-//! of a sparse image of 1 TiB costs what its data costs.
+//! Holes of a sparse file are not read: they are zeros, and a segment of zeros has a constant digest. So the cost of
+//! identifying a sparse image of 1 TiB depends on its data.
 //!
 //! A file must not change while it is read. Size, modification and change time are compared before the last segment is
-//! handed on; a change makes the body fail with `conflict`. Writes through a memory map that the kernel has not yet
-//! noted in the times pass unseen, as do writes to a block device: pause the machine first.
+//! yielded; a change makes the body fail with `conflict`. Writes through a memory map that are not yet reflected
+//! in the times pass unseen, as do writes to a block device: pause the machine first.
 
 mod file;
 mod stream;
@@ -56,7 +56,7 @@ impl Source {
             let kind = file.metadata().map_err(fail)?.file_type();
             if kind.is_dir() {
                 return Err(Error::invalid(format!("{} is a directory", path.display()))
-                    .hint("give the file of an image; an archive of a directory can be stored through a pipe"));
+                    .hint("name a file; pipe an archive of the directory to store it"));
             }
             if kind.is_fifo() || kind.is_char_device() {
                 let name = path.display().to_string();
@@ -75,7 +75,7 @@ impl Source {
         }
     }
 
-    /// The bytes, and what they attempt out to be. See [`FileSource::read`] and [`StreamSource::read`].
+    /// The bytes, and their identity. See [`FileSource::read`] and [`StreamSource::read`].
     pub fn read(self, progress: Option<Progress>) -> (Body, Reading) {
         match self {
             Self::File(file) => file.read(progress),
@@ -86,7 +86,7 @@ impl Source {
     /// The identity alone: nothing is kept.
     ///
     /// # Errors
-    /// What reading meets; `conflict` if a file changed meanwhile.
+    /// Errors of reading; `conflict` if a file changed meanwhile.
     pub async fn identify(self, progress: Option<Progress>) -> Result<Identity> {
         match self {
             Self::File(file) => file.identify(progress).await,
@@ -109,7 +109,7 @@ pub async fn identify_file(path: impl Into<PathBuf>, progress: Option<Progress>)
     Source::open(path).await?.identify(progress).await
 }
 
-/// What a body turned out to be: known once its last segment has been handed on.
+/// The identity of a body: known once its last segment has been yielded.
 pub struct Reading(oneshot::Receiver<Result<Identity>>);
 
 impl Reading {
@@ -118,7 +118,7 @@ impl Reading {
     /// # Errors
     /// The failure that ended the body; `cancelled` if the body was dropped before its end.
     pub async fn identity(self) -> Result<Identity> {
-        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to its end")))
+        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to the end")))
     }
 }
 
@@ -128,7 +128,7 @@ struct Piece {
     bytes: Bytes,
 }
 
-/// Hands on segments and tells, at the end, what they were.
+/// Yields segments and, at the end, sets their identity.
 struct Tee {
     read: BoxStream<'static, Result<Piece>>,
     file: Option<FileSource>,
@@ -157,7 +157,7 @@ impl Tee {
             Some(Ok(piece)) => {
                 self.digests.push(piece.digest);
                 self.len += piece.bytes.len() as u64;
-                // A reader that knows the size may not ask for the end: conclude before the last segment goes out.
+                // A reader that knows the size may not poll for the end: conclude before the last segment is yielded.
                 if self.size == Some(self.len)
                     && let Err(error) = self.conclude().await
                 {
@@ -199,7 +199,7 @@ impl Tee {
 }
 
 fn cut_short() -> Error {
-    Error::other("reading was cut short: the runtime is shutting down")
+    Error::other("the read was interrupted: the runtime is shutting down")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Bytes for tests, and what comes out of a body.
+//! Bytes for tests, and reading bodies.
 
 use futures::StreamExt as _;
 
@@ -10,7 +10,7 @@ pub(super) fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64).map(|i| ((i.wrapping_mul(2_654_435_761) as u32) >> 24) as u8).collect()
 }
 
-/// What came out, and how it ended.
+/// The bytes of a body, and how it ended.
 pub(super) async fn drain(mut body: Body) -> (Vec<u8>, Option<Error>) {
     let mut all = Vec::new();
     while let Some(chunk) = body.next().await {

@@ -1,8 +1,8 @@
 //! Bodies of which no byte passes unchecked.
 //!
-//! With the segment digests of a snapshot, each segment is held back until it has been hashed and compared: what comes
-//! out is what was stored, up to the last byte handed on. Without them (a snapshot that another host stored), only the
-//! end can tell, and a body that is not the snapshot ends in an error instead of an end. Segments are hashed on
+//! With the segment digests of a snapshot, each segment is held back until it has been hashed and compared: all bytes
+//! passed on are verified. Without them (a snapshot that another host stored), verification is only possible at the
+//! end, and a body of other bytes ends with an error. Segments are hashed on
 //! blocking threads while the next one arrives; at most three are in memory.
 
 use std::sync::Arc;
@@ -45,21 +45,21 @@ pub fn verify(body: Body, id: SnapshotId) -> Body {
         if found.id() == id {
             return Ok(pieces);
         }
-        Err(Error::corrupt(format!("the {len} bytes that came are not snapshot {id}: they are {}", found.id())))
+        Err(Error::corrupt(format!("the {len} bytes received are not snapshot {id}, but {}", found.id())))
     });
     Body::new(pieces(checked), size)
 }
 
 /// Passes a whole snapshot, each segment only once it is known to be right. Runs on a Tokio runtime.
 ///
-/// Ends in `corrupt`, which names segment and offset, at the first segment that is not what it should be, and if there
+/// Ends with `corrupt`, which names segment and offset, at the first segment that differs, and if there
 /// are fewer or more bytes than the snapshot has.
 pub fn verify_known(body: Body, expected: Arc<Identity>) -> Body {
     let size = expected.size();
     segments(body, expected, 0, size)
 }
 
-/// What to fetch in order to check `range` of a snapshot of `size` bytes: whole segments. Empty for an empty range.
+/// Returns the range to fetch in order to verify `range` of `size` bytes: whole segments. Empty for an empty range.
 ///
 /// # Errors
 /// `invalid` for a range that does not lie within the snapshot, see [`ByteRange::within`].
@@ -73,7 +73,7 @@ pub fn aligned(range: ByteRange, size: u64) -> Result<ByteRange> {
     Ok(ByteRange { start: start / segment * segment, end: Some(end) })
 }
 
-/// Gives `range` of a snapshot out of a body that holds what [`aligned`] said for it, checked like [`verify_known`].
+/// Returns `range` of a snapshot from a body of the range of [`aligned`], verified like [`verify_known`].
 ///
 /// # Errors
 /// `invalid` for a range that does not lie within the snapshot.
@@ -117,14 +117,14 @@ fn segments(body: Body, expected: Arc<Identity>, start: u64, end: u64) -> Body {
         number += 1;
         got += segment.len as u64;
         if got > wanted {
-            return Err(Error::corrupt(format!("more than the {wanted} bytes that were stored")));
+            return Err(Error::corrupt(format!("has more than the {wanted} bytes that were stored")));
         }
         let right = expected.segments().as_slice().get(usize::try_from(this).unwrap_or(usize::MAX));
         if right != Some(&segment.digest) {
             let from = this * SEGMENT as u64;
             let len = expected.segment_len(this);
             return Err(Error::corrupt(if segment.len as u64 == len {
-                format!("segment {this} (bytes {from}..{}) is not what was stored", from + len)
+                format!("segment {this} (bytes {from}..{}) differs from the stored one", from + len)
             } else {
                 format!("ends after {got} of {wanted} bytes, in segment {this} (from byte {from})")
             }));
@@ -134,11 +134,11 @@ fn segments(body: Body, expected: Arc<Identity>, start: u64, end: u64) -> Body {
     Body::new(pieces(checked), Some(wanted))
 }
 
-/// What a body turns out to be; nothing of it is kept. `passed` is told how many bytes have come so far, and can refuse more.
+/// Computes the identity of a body without keeping it. `passed` gets the number of bytes so far, and can reject more.
 /// Runs on a Tokio runtime.
 ///
 /// # Errors
-/// What ended the body early; what `passed` says.
+/// The error that ended the body; errors of `passed`.
 pub async fn identify(body: Body, mut passed: impl FnMut(u64) -> Result<()>) -> Result<Identity> {
     let (mut digests, mut len) = (Vec::new(), 0);
     let mut segments = std::pin::pin!(hashed(body));
@@ -185,7 +185,7 @@ async fn hash(pieces: Vec<Bytes>) -> Result<Hashed> {
         pieces.iter().for_each(|piece| hasher.update(piece));
         Hashed { len: hasher.len(), digest: hasher.finish(), pieces }
     });
-    job.await.map_err(|error| Error::other("hashing was cut short").with_source(error))
+    job.await.map_err(|error| Error::other("hashing was interrupted").with_source(error))
 }
 
 /// The pieces of a segment on their way in.
@@ -197,7 +197,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    /// Takes as much of `bytes` as the segment has room for.
+    /// Takes as many of `bytes` as fit into the segment.
     fn take(&mut self, bytes: &mut Bytes) {
         let some = bytes.split_to(bytes.len().min(SEGMENT - self.len));
         self.len += some.len();

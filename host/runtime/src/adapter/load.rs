@@ -16,8 +16,8 @@ use crate::{check, needs, wit};
 use tidelock_types::{Description, Error, Result, blocking};
 
 impl Adapter {
-    /// Checks digest and signatures of a component, compiles it, checks it against what the backend grants, and asks it
-    /// to describe itself. Nothing of it is looked at before it is known to be the one that is meant.
+    /// Checks digest and signatures of a component, compiles it, checks it against the backend's grants, and calls its
+    /// `describe`. Nothing of it is parsed before its digest and signatures are verified.
     ///
     /// # Errors
     /// `denied` for a component that is not the pinned one or lacks a demanded signature, and for an import that is not
@@ -52,7 +52,7 @@ impl Adapter {
         let (imports, exports) = wit::surface(&component, sandbox.engine().wasmtime());
         let granted = spec.capabilities.names();
         check::surface(&imports, &exports, &granted, manifest.as_ref()).map_err(place)?;
-        // What it may do is what it asks for and what the operator grants.
+        // It can use only what it requests and the operator grants.
         let (capabilities, limits) = match &manifest {
             Some(manifest) => {
                 check::asked(manifest, &granted).map_err(place)?;
@@ -69,7 +69,7 @@ impl Adapter {
             Ok((pre, exports))
         };
         let (pre, exports) = link().map_err(|error| {
-            place(Error::invalid(format!("the component does not fit the interface: {}", first_line(&error))))
+            place(Error::invalid(format!("the component does not match the interface: {}", first_line(&error))))
         })?;
         let environment = Arc::new(Environment {
             backend: spec.name.as_str().into(),

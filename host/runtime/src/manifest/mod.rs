@@ -1,8 +1,8 @@
-//! Manifests: what an adapter declares that it needs, as its author wrote it in `adapter.toml`.
+//! Manifests: an adapter's declared requirements, as its author wrote them in `adapter.toml`.
 //!
-//! What an adapter may do is what its manifest asks for *and* what the operator grants. The manifest travels inside the
-//! component (`section.rs`), so that the digest and every signature cover it, and is read without running anything. One
-//! that lay beside the component could be changed by whoever can write there, and is not looked at.
+//! An adapter can do only what its manifest asks for *and* the operator grants. The manifest is part of the
+//! component (`section.rs`), so that the digest and every signature cover it, and is read without running anything. A
+//! file beside the component could be changed by anyone with write access, and is ignored.
 //!
 //! | the manifest | the operator | the adapter |
 //! | --- | --- | --- |
@@ -11,8 +11,8 @@
 //! | does not ask | grants | does not have it; using it is `denied` and says so |
 //! | is absent | grants | has what it imports, unless the configuration requires manifests |
 //!
-//! A manifest is a stranger's text: its size, the number and length of all that is in it, and the characters are bounded,
-//! and keys that are not known are refused, since what they ask for could not be weighed.
+//! A manifest is untrusted text: its size, the number and length of its entries, and its characters are bounded,
+//! and unknown keys are rejected, since their requests could not be assessed.
 
 mod section;
 mod text;
@@ -33,23 +33,23 @@ pub const MAX_MANIFEST_BYTES: usize = 64 << 10;
 /// The version of the interface that this host serves, without the patch number, which only ever adds.
 const SERVED: &str = "tidelock:storage@0.1.";
 
-/// What an adapter declares of itself.
+/// An adapter's declarations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The adapter's name, as `describe` says it too.
+    /// The adapter's name, as in `describe`.
     pub name: String,
-    /// Its version, as `describe` says it too.
+    /// Its version, as in `describe`.
     pub version: String,
     /// One line for people.
     #[serde(default)]
     pub summary: String,
     /// The interface that it is built against, for example `tidelock:storage@0.1.0`.
     pub interface: String,
-    /// What it asks to be granted.
+    /// The grants that it requests.
     #[serde(default)]
     pub asks: Asks,
-    /// What it needs; the operator's limits hold all the same.
+    /// Its needs; the operator's limits apply all the same.
     #[serde(default)]
     pub limits: Needs,
     /// Its settings, if it declares them here: then all of them, as `describe` does.
@@ -57,8 +57,8 @@ pub struct Manifest {
     pub settings: Option<BTreeMap<String, Setting>>,
 }
 
-/// Grants that are asked for, by kind and by the names under which the adapter uses them. What needs no grant (digests,
-/// log, settings, clock, entropy) is not asked for.
+/// Requested grants, by kind and by the names that the adapter uses. Capabilities without a grant (digests,
+/// log, settings, clock, entropy) are not requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asks {
@@ -79,7 +79,7 @@ pub struct Asks {
 pub struct AsksHttp {
     /// To where; at least one.
     pub origins: Vec<OriginPattern>,
-    /// What for.
+    /// The purpose.
     #[serde(default)]
     pub why: String,
     /// Whether the adapter works without.
@@ -91,7 +91,7 @@ pub struct AsksHttp {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AsksGrant {
-    /// What for.
+    /// The purpose.
     #[serde(default)]
     pub why: String,
     /// Whether the adapter works without.
@@ -108,11 +108,11 @@ pub struct RequestedGrant<'m> {
     pub name: &'m str,
     /// Whether the adapter works without.
     pub optional: bool,
-    /// What for; may be empty.
+    /// The purpose; may be empty.
     pub why: &'m str,
 }
 
-/// What one operation needs. What is unsaid is up to the operator.
+/// Needs of one operation. Missing values are up to the operator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Needs {
@@ -126,12 +126,12 @@ pub struct Needs {
     #[serde(default, deserialize_with = "text::duration", serialize_with = "text::seconds")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Duration>,
-    /// Host calls under way at once.
+    /// Concurrent host calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_in_flight: Option<usize>,
 }
 
-/// A setting that the adapter understands.
+/// A setting of the adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
@@ -141,7 +141,7 @@ pub struct Setting {
     /// Whether the adapter cannot work without it.
     #[serde(default)]
     pub required: bool,
-    /// What it means.
+    /// Its meaning.
     #[serde(default)]
     pub summary: String,
 }
@@ -163,7 +163,7 @@ impl Manifest {
         find_manifest(component)?.map(Self::parse).transpose()
     }
 
-    /// What it asks for, in the words of the capabilities.
+    /// Returns the requests in the types of the capabilities.
     pub fn asked(&self) -> RequestedGrants {
         let names = |asks: &BTreeMap<String, AsksGrant>| asks.keys().cloned().collect();
         let origins = self.asks.http.iter().map(|(name, asks)| (name.clone(), asks.origins.clone()));
@@ -174,7 +174,7 @@ impl Manifest {
         }
     }
 
-    /// Every grant that is asked for, in the order of kinds and names.
+    /// Returns every requested grant, sorted by kind and name.
     pub fn grants(&self) -> Vec<RequestedGrant<'_>> {
         let http = self.asks.http.iter().map(|(name, asks)| ("http", name, asks.optional, &asks.why));
         let bucket = self.asks.bucket.iter().map(|(name, asks)| ("bucket", name, asks.optional, &asks.why));
@@ -183,7 +183,7 @@ impl Manifest {
         all.map(|(kind, name, optional, why)| RequestedGrant { kind, name, optional, why }).collect()
     }
 
-    /// The operator's limits, lowered to what the adapter says that it needs. Never raised.
+    /// Returns the operator's limits, lowered to the adapter's needs. Never raised.
     pub fn limits(&self, operator: &Limits) -> Limits {
         fn least<T: Ord + Copy>(allowed: T, needed: Option<T>) -> T {
             needed.map_or(allowed, |needed| needed.min(allowed))
@@ -205,18 +205,18 @@ impl Manifest {
         if self.interface.strip_prefix(SERVED).is_some_and(|patch| patch.parse::<u32>().is_ok()) {
             return Ok(());
         }
-        Err(Error::invalid(format!("the adapter is built for {}, and this host serves {SERVED}x", self.interface))
-            .hint("use a version of the adapter that was built for this interface"))
+        Err(Error::invalid(format!("the adapter is built for {}, but this host supports {SERVED}x", self.interface))
+            .hint("use a version of the adapter built for a supported interface"))
     }
 
-    /// Whether the adapter says of itself what its manifest says: what was reviewed is then what runs.
+    /// Checks that the adapter describes itself as its manifest does, so that the reviewed version is the one that runs.
     ///
     /// # Errors
     /// `invalid`, with the first difference.
     pub fn agrees_with(&self, said: &Description) -> Result<()> {
         let differ = |what: &str, here: &str, there: &str| {
-            Err(Error::invalid(format!("the manifest says that {what} is `{here}`, the adapter says `{there}`"))
-                .hint("its author has to make adapter.toml and the code say the same"))
+            Err(Error::invalid(format!("{what} is `{here}` in the manifest, but `{there}` in the adapter"))
+                .hint("ask the adapter's author to make adapter.toml match the code"))
         };
         if self.name != said.name {
             return differ("the name", &self.name, &said.name);

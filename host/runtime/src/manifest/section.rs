@@ -1,8 +1,8 @@
-//! Where a manifest lies in a component: in the custom section `tidelock:manifest` at the component's top level.
+//! The location of a manifest in a component: the custom section `tidelock:manifest` at the component's top level.
 //!
-//! Only there: a core module inside may carry sections of the same name from a library that it was linked with, and they
-//! say nothing of the component. Sections inside are stepped over by their length, so that finding the manifest costs
-//! the number of sections and not their size.
+//! Only there: a core module inside may have sections of the same name from a library that it was linked with, which
+//! are not about the component. Nested sections are skipped by their length, so that the cost of finding the manifest
+//! depends on the number of sections and not on their size.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use tidelock_types::{Error, Result, format_bytes};
 /// The section's name.
 const NAME: &str = "tidelock:manifest";
 
-/// A manifest section: where all of it lies, and where its content lies.
+/// A manifest section: the range of the whole section, and that of its content.
 struct Found {
     whole: Range<usize>,
     content: Range<usize>,
@@ -24,12 +24,12 @@ struct Found {
 /// The text of the manifest that a component carries, if it carries one. Reads lengths, runs nothing.
 ///
 /// # Errors
-/// `invalid` if there is more than one, if it is too large, and for what is not a component.
+/// `invalid` if there is more than one, if it is too large, or if this is not a component.
 pub fn find_manifest(component: &[u8]) -> Result<Option<&[u8]>> {
     let mut found = sections(component)?;
     let Some(section) = found.pop() else { return Ok(None) };
     if !found.is_empty() {
-        return Err(Error::invalid("the component carries more than one manifest"));
+        return Err(Error::invalid("the component has more than one manifest"));
     }
     let content = component.get(section.content).unwrap_or_default();
     if content.len() > MAX_MANIFEST_BYTES {
@@ -43,7 +43,7 @@ pub fn find_manifest(component: &[u8]) -> Result<Option<&[u8]>> {
 /// The component with this manifest, in place of those that it carried.
 ///
 /// # Errors
-/// `invalid` for a manifest that could not be read again, and for what is not a component.
+/// `invalid` for a manifest that could not be read back, or if this is not a component.
 pub fn embed_manifest(component: &[u8], manifest: &[u8]) -> Result<Vec<u8>> {
     Manifest::parse(manifest)?;
     let mut with = Vec::with_capacity(component.len() + manifest.len() + 32);
@@ -64,16 +64,16 @@ fn sections(component: &[u8]) -> Result<Vec<Found>> {
     while let Some(rest) = component.get(at..) {
         let (consumed, payload) = match parser.parse(rest, true).map_err(|error| broken(error.message()))? {
             Chunk::Parsed { consumed, payload } => (consumed, payload),
-            Chunk::NeedMoreData(_) => return Err(broken("it breaks off")),
+            Chunk::NeedMoreData(_) => return Err(broken("it is truncated")),
         };
         let whole = at..at + consumed;
         at += consumed;
         match payload {
             Payload::Version { encoding: Encoding::Module, .. } => return Err(broken("it is a core module")),
-            // What is nested follows the header that was just read. The end of the file tells if it is not there.
+            // Nested content follows the header that was just read. A missing one shows at the end of the file.
             Payload::ModuleSection { unchecked_range: inside, .. }
             | Payload::ComponentSection { unchecked_range: inside, .. } => {
-                at = at.checked_add(inside.len()).ok_or_else(|| broken("it breaks off"))?;
+                at = at.checked_add(inside.len()).ok_or_else(|| broken("it is truncated"))?;
             }
             Payload::CustomSection(section) if section.name() == NAME => {
                 found.push(Found {
@@ -85,5 +85,5 @@ fn sections(component: &[u8]) -> Result<Vec<Found>> {
             _ => {}
         }
     }
-    Err(broken("it breaks off"))
+    Err(broken("it is truncated"))
 }

@@ -18,11 +18,11 @@ const MAX_TEXT: usize = 500;
 const MAX_NAME: usize = 64;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
-    let wrong = |what: String| Error::invalid(format!("the manifest: {what}")).hint("docs/formats.md has its format");
+    let wrong = |what: String| Error::invalid(format!("the manifest: {what}")).hint("see docs/formats.md");
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(wrong(format!("it has {} bytes, more than {MAX_MANIFEST_BYTES}", bytes.len())));
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not valid UTF-8".to_owned()))?;
     let manifest: Manifest = toml::from_str(text).map_err(|error| {
         let place = error.span().map(|span| format!("{}: ", position(text, span.start))).unwrap_or_default();
         // The message may quote the text, which is a stranger's.
@@ -69,7 +69,7 @@ fn check(manifest: &Manifest) -> std::result::Result<(), String> {
         ("calls_in_flight", limits.calls_in_flight == Some(0)),
     ];
     match zero.into_iter().find(|(_, zero)| *zero) {
-        Some((key, _)) => Err(format!("`limits.{key}` is zero: nothing could ever run")),
+        Some((key, _)) => Err(format!("`limits.{key}` must not be zero")),
         None => Ok(()),
     }
 }
@@ -87,7 +87,7 @@ fn named(path: &str, name: &str) -> std::result::Result<(), String> {
     Err(format!("`{path}`: a name has 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`"))
 }
 
-/// What people read.
+/// Checks a text for people.
 fn line(path: &str, text: &str) -> std::result::Result<(), String> {
     if text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control) {
         return Ok(());

@@ -36,12 +36,12 @@ pub(crate) fn why(error: &wasmtime::Error, limits: &Limits) -> Error {
         return exceeded.error();
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return Error::unavailable(format!("the sandbox has no room: {}", first_line(error)))
-            .hint("other operations take it all: lower `in_flight` of the backends");
+        return Error::unavailable(format!("the sandbox has no capacity: {}", first_line(error)))
+            .hint("lower `in_flight` of the backends: other operations use it all");
     }
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => Error::new(ErrorKind::Trapped, format!("the adapter trapped: {trap}")),
         None => Error::new(ErrorKind::Trapped, format!("the adapter failed: {}", first_line(error))),
     }
-    .hint("the log has the details at level debug; this is a mistake in the adapter")
+    .hint("see the log at level debug; this is a bug in the adapter")
 }

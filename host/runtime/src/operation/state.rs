@@ -1,4 +1,4 @@
-//! What lies behind one guest instance: whose it is, what it may use, and how much it has used.
+//! The host state of one guest instance: its backend, its capabilities, and its usage.
 //!
 //! A `OperationState` lives as long as one operation. Everything that outlasts an operation is in [`Environment`], which is shared
 //! and immutable: a guest can leave nothing behind for the next operation.
@@ -81,7 +81,7 @@ impl OperationState {
         let handles = environment.limits.handles;
         store.set_max_component_handles(handles);
         store.data_mut().bodies.set_max_capacity(handles);
-        // What wasmtime keeps of a handle on its side: a stream is three entries, a call that is under way two.
+        // wasmtime's own entries per handle: a stream has three, a call in progress two.
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(handles.saturating_mul(4).saturating_add(256));
         }
@@ -145,7 +145,7 @@ impl OperationState {
         Ok(self.bodies.delete(handle)?)
     }
 
-    /// Counts a piece of a body, and bytes in it that are the guest's own: what it puts into the host is its memory.
+    /// Counts a piece of a body, and its bytes that are the guest's own: bytes held by the host are its memory.
     fn keep(&mut self, bytes: u64) -> wasmtime::Result<Charge> {
         let Limits { handles, memory, .. } = self.environment.limits;
         if self.charges.pieces() >= handles {

@@ -1,8 +1,8 @@
-//! What is known of an operation outside its store: signs of life, who waits for whom, bytes against their budgets, what
-//! helps against a failure, and the limit that was exceeded, if one did.
+//! State of an operation outside its store: signs of progress, parties that are waited for, bytes against their budgets,
+//! the hint of a failed host call, and the limit that was exceeded, if one was.
 //!
-//! Bytes move in streams that outlive the moment in which the store is at hand, so their counters live here, shared. A
-//! limit that is exceeded is noted once, by whoever sees it first, and wakes the watch, which ends the operation.
+//! Bytes move in streams that outlive access to the store, so their counters are here, shared. An exceeded
+//! limit is recorded once, and wakes the watchdog, which ends the operation.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use futures::task::AtomicWaker;
 
 use tidelock_types::{Error, LimitExceeded, Limits};
 
-/// The most bytes of advice that are charge: none of ours is longer, but some name what a guest asked for.
+/// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
 /// Signs of life of one operation, and what it has used.
@@ -21,15 +21,15 @@ pub(crate) struct Usage {
     limits: Limits,
     began: Instant,
     exceeded: OnceLock<LimitExceeded>,
-    /// Who runs the operation.
+    /// The task that runs the operation.
     operation: AtomicWaker,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
     bytes: AtomicU64,
-    /// Streams that wait for somebody outside: a slow source, a slow reader.
+    /// Streams that wait for an outside party: a slow source, a slow reader.
     outside: AtomicU32,
-    /// Host calls under way. They have timeouts of their own, and a disk may take its time to sync.
+    /// Host calls in progress. They have their own timeouts, and a disk may take its time to sync.
     calls: AtomicU32,
     /// Host calls and readers that wait for the guest to go on.
     guest: AtomicU32,
@@ -45,7 +45,7 @@ pub(crate) struct Usage {
     advice: Mutex<Option<(String, String)>>,
 }
 
-/// Who is waited for.
+/// The party that is waited for.
 #[derive(Clone, Copy)]
 pub(crate) enum Waiting {
     /// Somebody who is neither guest nor backend.

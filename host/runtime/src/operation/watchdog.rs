@@ -1,14 +1,13 @@
-//! The watch beside a guest: ends an operation that a limit is exceeded, that takes too much time on threads, that runs past
-//! its deadline, or that stalls.
+//! The watchdog beside a guest: ends an operation that exceeds a limit, its CPU time or its deadline, or that stalls.
 //!
-//! A stall is a time in which the guest is waited for and nothing comes of it: no host call is begun or answered, and
-//! fewer than [`PROGRESS`] bytes move. Time in which the operation waits for somebody else does not count: a slow source
-//! of a store, a slow reader of a retrieve, a host call under way (those have timeouts of their own), unless that call in
-//! turn waits for the guest. A guest that keeps making calls does not stall: its deadline ends it.
+//! A stall is a time in which the guest is waited for without progress: no host call begins or returns, and
+//! fewer than [`PROGRESS`] bytes move. Time in which the operation waits for others does not count: a slow source
+//! of a store, a slow reader of a retrieve, a host call in progress (those have their own timeouts), unless that call
+//! in turn waits for the guest. A guest that keeps making calls does not stall: its deadline ends it.
 //!
-//! Time on threads is what each poll of the operation takes: guest code (which gives its thread back at every tick of the
-//! engine) and what the host computes for it in between. It is read off the wall, since asking for the thread's own
-//! clock is a system call each time; on a machine that is short of processors it counts somewhat more than was used.
+//! CPU time is the duration of each poll of the operation: guest code (which yields its thread at every tick of the
+//! engine) and the host's computations in between. It is wall time, since reading the thread's own
+//! clock is a system call each time; on an overloaded machine it counts somewhat more than was used.
 //!
 //! The engine's clock looks at every operation at each of its ticks. Timers of the runtime would do the same, but a new
 //! timer usually wakes a sleeping thread to hear of it, which costs more than a small operation.
@@ -56,7 +55,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Looks at the operation. Gives it back if it is still under way.
+    /// Checks the operation. Returns it if it is still running.
     fn look(&mut self, now: Instant) -> Option<(Arc<Usage>, Option<LimitExceeded>)> {
         let usage = self.usage.upgrade()?;
         let (mark, limits) = (usage.mark(), usage.limits());
@@ -74,7 +73,7 @@ impl Watch {
     }
 }
 
-/// All operations of an engine that are under way.
+/// All running operations of an engine.
 #[derive(Default)]
 pub(crate) struct Watchdog(Mutex<Vec<Watch>>);
 
@@ -117,7 +116,7 @@ mod tests {
         Limits { idle: Duration::from_secs(60), deadline: Duration::from_secs(3600), ..Limits::default() }
     }
 
-    /// What becomes of an operation that moves so many bytes each so many seconds.
+    /// Runs an operation that moves a number of bytes at an interval of seconds.
     fn moving(every: u64, bytes: usize) -> Option<LimitExceeded> {
         let (watchdog, usage) = (Watchdog::default(), Arc::new(Usage::new(&limits())));
         watchdog.begin(&usage);
@@ -138,7 +137,7 @@ mod tests {
         let idle = Some(LimitExceeded::Idle(limits().idle));
         assert_eq!(moving(60, 1), idle);
         assert_eq!(moving(1, 1), idle);
-        // What is merely slow goes on to its deadline.
+        // An operation that is merely slow runs to its deadline.
         assert_eq!(moving(20, 1024), Some(LimitExceeded::Deadline(limits().deadline)));
     }
 

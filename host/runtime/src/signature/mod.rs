@@ -1,8 +1,8 @@
-//! Detached signatures: what is signed, and the text that carries a signature.
+//! Detached signatures: the signed message, and the text of a signature.
 //!
-//! Signed is not the component but its SHA-256 behind a prefix of its own, so that no other program's message can be
-//! mistaken for one of these, and so that a signer needs 32 bytes rather than the component. `docs/formats.md` has it to
-//! the byte.
+//! The signed message is not the component but its SHA-256 after a fixed prefix, so that no other program's message can
+//! be mistaken for one, and so that a signer needs 32 bytes rather than the component. `docs/formats.md` has the
+//! format.
 //!
 //! The text of a signature names its key. That lends it no trust, it only finds the key that is to be tried: a set of
 //! signatures costs one check each, however many keys are trusted.
@@ -19,16 +19,16 @@ use data_encoding::BASE64;
 use crate::digest::ComponentDigest;
 use tidelock_types::{Error, PublicKey, Result};
 
-/// What is put before the digest: 31 characters and a zero byte.
+/// The prefix of the digest: 31 characters and a zero byte.
 const DOMAIN: &[u8; 32] = b"tidelock component signature v1\0";
 
 /// The most bytes that a file of signatures may have.
 pub const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
 
-/// The most signatures that a component may have: each costs time before it is known whether anybody stands behind it.
+/// The maximum number of signatures of a component: each costs time, even from an untrusted key.
 pub const MAX_SIGNATURES: usize = 32;
 
-/// A signature of a component, and the key that is said to have made it.
+/// A signature of a component, and the key that it names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Signature {
     /// The key.
@@ -73,26 +73,24 @@ impl FromStr for Signature {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            Error::invalid("it is not a signature")
-                .hint("a signature is ed25519:KEY:SIGNATURE, as `tidelock adapter sign` writes it")
-        };
+        let wrong =
+            || Error::invalid("not a signature").hint("write ed25519:KEY:SIGNATURE, as `tidelock adapter sign` does");
         let (key, signature) = text.rsplit_once(':').ok_or_else(wrong)?;
         let bytes = BASE64.decode(signature.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
         Ok(Self { key: key.parse().map_err(|_| wrong())?, bytes: bytes.ok_or_else(wrong)? })
     }
 }
 
-/// The signatures of a file: one on a line; empty lines and lines that begin with `#` are passed over. One that stands
-/// there twice counts once.
+/// Parses the signatures of a file: one per line; empty lines and lines that begin with `#` are ignored. Duplicates
+/// count once.
 ///
 /// # Errors
-/// `invalid`, naming the line; for more than [`MAX_SIGNATURES`]; for what is longer than [`MAX_SIGNATURE_BYTES`].
+/// `invalid`, naming the line; for more than [`MAX_SIGNATURES`]; for more than [`MAX_SIGNATURE_BYTES`].
 pub fn parse_signatures(file: &[u8]) -> Result<Vec<Signature>> {
     if file.len() as u64 > MAX_SIGNATURE_BYTES {
         return Err(Error::invalid(format!("it has more than {MAX_SIGNATURE_BYTES} bytes")));
     }
-    let text = std::str::from_utf8(file).map_err(|_| Error::invalid("it is not text in UTF-8"))?;
+    let text = std::str::from_utf8(file).map_err(|_| Error::invalid("it is not valid UTF-8"))?;
     let mut signatures = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {
@@ -158,7 +156,7 @@ mod tests {
             let _ = parse_signatures(&file);
         }
 
-        /// Whatever is read, is read again from what is printed of it.
+        /// Parsed signatures round-trip through their text.
         #[test]
         fn texts_close_to_signatures_are_read_or_refused(text in "(#[a-z]*\n|ed25519:[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{86}==\n|[ -~]{0,40}\n){0,6}") {
             if let Ok(signatures) = parse_signatures(text.as_bytes()) {

@@ -1,7 +1,7 @@
-//! The secret half of a key, for those who sign. A host that only runs adapters never has one.
+//! Secret keys, for signing. A host that only runs adapters never has one.
 //!
-//! Never printed: [`SecretKey::to_text`] is the one way out, for the file that keeps it, and its text is wiped when it
-//! goes, as the key itself is.
+//! Never printed: only [`SecretKey::to_text`] returns it, for its file, and that text is wiped when it is
+//! dropped, like the key itself.
 
 use data_encoding::BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -11,10 +11,10 @@ use super::{Signature, message};
 use crate::digest::ComponentDigest;
 use tidelock_types::{Error, PublicKey, Result};
 
-/// What a secret key's text begins with.
+/// The prefix of a secret key's text.
 const PREFIX: &str = "ed25519-secret:";
 
-/// A key that signs. Wiped from memory when it goes.
+/// A signing key. Wiped from memory when it is dropped.
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
@@ -25,7 +25,7 @@ impl SecretKey {
     pub fn generate() -> Result<Self> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice())
-            .map_err(|error| Error::unavailable(format!("no random bytes for a key: {error}")))?;
+            .map_err(|error| Error::unavailable(format!("cannot get random bytes for a key: {error}")))?;
         Ok(Self::from_seed(&seed))
     }
 
@@ -34,10 +34,10 @@ impl SecretKey {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// Reads what [`Self::to_text`] wrote: the first line that is neither empty nor a comment.
+    /// Reads the text of [`Self::to_text`]: the first line that is neither empty nor a comment.
     ///
     /// # Errors
-    /// `invalid`, without a word of what stands there.
+    /// `invalid`, without any of the content.
     pub fn from_text(text: &str) -> Result<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let digits = lines.next().and_then(|line| line.strip_prefix(PREFIX));
@@ -48,8 +48,8 @@ impl SecretKey {
             BASE64.decode_mut(digits.as_bytes(), decoded.as_mut_slice()).ok().filter(|read| *read == seed.len())
         });
         if read.is_none() || lines.next().is_some() {
-            return Err(Error::invalid("this is not one secret key for signing adapters")
-                .hint("`tidelock adapter keygen FILE` makes one"));
+            return Err(Error::invalid("the file does not contain exactly one secret key")
+                .hint("create one with `tidelock adapter keygen FILE`"));
         }
         seed.copy_from_slice(&decoded[..32]);
         Ok(Self::from_seed(&seed))

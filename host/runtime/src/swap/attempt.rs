@@ -17,7 +17,7 @@ const MAX_PREEMPTIONS: u8 = 8;
 ///
 /// ```text
 /// begin → run → end ─┬─ None: the outcome stands
-///                    └─ Some(next attempt): do it again there
+///                    └─ Some(next attempt): repeat it there
 /// ```
 pub(super) struct Attempt {
     slot: Slot,
@@ -72,13 +72,13 @@ impl Attempt {
         }
     }
 
-    /// What is left of it once its generation is taken away.
+    /// The rest of an attempt once its generation was taken away.
     pub(super) fn to_preempted(&self) -> Preempted {
         Preempted { slot: self.slot.clone(), preemptions: self.preemptions }
     }
 
-    /// Ends the attempt with what came of the operation. Gives another attempt if the operation is to be done again, from its
-    /// beginning: on the new generation if it was cut, on the predecessor if it failed on trial. `repeatable` says
+    /// Ends the attempt with the operation's outcome. Returns another attempt if the operation is to be repeated from its
+    /// beginning: on the new generation if it was preempted, on the predecessor if it failed on trial. `repeatable` says
     /// whether it can be: a removal always, a store only from bytes that can be read again and under a fresh key.
     pub(super) fn end(self, outcome: std::result::Result<(), &Error>, repeatable: bool) -> Option<Attempt> {
         let was_preempted = self.was_preempted.load(Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl Attempt {
                 None
             }
             Role::Control { trial, failed } => {
-                // Where both fail, nobody is to blame.
+                // If both fail, neither is at fault.
                 if outcome.is_ok() {
                     trial.predecessor().tally.add(false);
                     slot.failed(&failed, &trial);
@@ -134,10 +134,8 @@ impl Preempted {
 
     fn error(&self) -> Error {
         let deadline = self.slot.drain_deadline();
-        Error::unavailable(format!(
-            "the adapter was replaced, and this did not end within the {deadline:?} that it had"
-        ))
-        .on_backend(self.slot.backend())
-        .hint("try again; `swap.drain` of the backend gives long operations more time")
+        Error::unavailable(format!("the adapter was replaced, and the operation did not end within {deadline:?}"))
+            .on_backend(self.slot.backend())
+            .hint("try again, or raise `swap.drain` of the backend")
     }
 }

@@ -16,14 +16,14 @@ use tidelock_types::{Error, Result};
 /// How long a swap waits for the old generation's last operations before it reports. They go on beyond that.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Who asks for a swap, and who wants to know how it goes.
+/// The origin of a swap, and a callback for its stages.
 #[derive(Clone)]
 pub struct SwapOptions {
-    /// Who it is, for the history: `command line`, `http`, a folder.
+    /// The origin, for the history: `command line`, `http`, a directory.
     pub by: String,
     /// Why, for the history.
     pub why: Option<String>,
-    /// Is told when a stage begins.
+    /// Called when a stage begins.
     pub on_stage: Option<OnStage>,
 }
 
@@ -39,22 +39,22 @@ struct Candidate {
     /// Where the swap_log does not have it yet.
     component: Option<Arc<Component>>,
     event: Event,
-    /// Whether it is watched beside its predecessor.
+    /// Whether it is on trial beside its predecessor.
     on_trial: bool,
     by: String,
     why: Option<String>,
 }
 
 impl Slot {
-    /// Replaces the adapter. Operations that run go on undisturbed on the old one. Swaps of one slot follow each other in
-    /// the order in which they were asked for.
+    /// Swaps the adapter. Running operations continue undisturbed on the old one. Swaps of one slot run in the order of
+    /// their requests.
     ///
     /// Returns when the old generation is free, or half a second after the new one took over if operations are still
     /// ending on it by then. Dropping the future gives up a swap that has not been published; one that has is whole.
     ///
     /// # Errors
-    /// What made a stage fail, with the stage as the operation: the old generation serves on, and the history has a row
-    /// that says so.
+    /// The error of the failed stage, with the stage as the operation: the old generation keeps serving, and the history has
+    /// a row about it.
     pub async fn swap(&self, component: impl Into<Component>, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let component = Arc::new(component.into());
@@ -76,7 +76,7 @@ impl Slot {
                 let error = stages.place(error, self.backend());
                 let error = match error.advice() {
                     Some(_) => error,
-                    None => error.hint("the adapter that served before serves on"),
+                    None => error.hint("fix the cause and swap again; the old generation keeps serving"),
                 };
                 self.refused(&component, adapter.as_deref(), &stages, &error, options.by).await;
                 Err(error)
@@ -126,8 +126,8 @@ impl Slot {
             () = trial.found_worse() => {}
             // Its rollback waits for this swap; and there is nothing left to compare with.
             () = serving_found_worse => {
-                return Err(Error::conflict("the adapter that serves was found to be failing meanwhile")
-                    .hint("it is being rolled back; try again"));
+                return Err(Error::conflict("the current adapter was found to be failing")
+                    .hint("try again: it is being rolled back"));
             }
         }
         match trial.verdict() {
@@ -143,14 +143,14 @@ impl Slot {
     /// Puts the generation that served before back.
     ///
     /// # Errors
-    /// `conflict` if there is none; what keeps it from loading. Nothing has changed then.
+    /// `conflict` if there is none; errors of loading it. Nothing has changed then.
     pub async fn rollback(&self, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let Some(before) = lock(&self.0.history).before().cloned() else {
-            return Err(Error::conflict("there is no earlier generation to go back to").on_backend(self.backend()));
+            return Err(Error::conflict("no earlier generation to roll back to").on_backend(self.backend()));
         };
         let mut stages = Stages::told(options.on_stage);
-        // It served here: whether the backend is ready now is no reason to keep what is to go.
+        // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
             Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component, &mut stages).await
@@ -195,12 +195,12 @@ impl Slot {
             why: Some(figures),
         };
         if let Err(error) = self.publish(attempt, candidate, Stages::default()).await {
-            tracing::error!(backend = self.backend(), %error, "the rollback could not be done");
+            tracing::error!(backend = self.backend(), %error, "the rollback failed");
         }
     }
 
-    /// Makes a candidate durable, then lets it serve, then waits a while for the old one. From the first step on it runs
-    /// to its end whether or not anybody waits.
+    /// Makes a candidate durable, then publishes it, then waits a while for the old one. From the first step on it runs
+    /// to its end even if the future is dropped.
     async fn publish(
         &self,
         attempt: OwnedMutexGuard<()>,
@@ -216,7 +216,7 @@ impl Slot {
             let gone = slot.drain_old(old.clone(), stages);
             Ok::<_, Error>((old, new, times, gone))
         });
-        let cut_short = |error| Error::other(format!("the swap was cut short: {error}")).on_backend(self.backend());
+        let cut_short = |error| Error::other(format!("the swap was interrupted: {error}")).on_backend(self.backend());
         let (old, new, times, gone) = published.await.map_err(cut_short)??;
         let mut report = SwapReport {
             backend: self.backend().to_owned(),
@@ -251,9 +251,9 @@ impl Slot {
         let component = component.map(Arc::unwrap_or_clone);
         let row = match self.0.options.swap_log.add(self.backend(), row.clone(), component).await {
             Ok(row) => row,
-            // What fails must go, even if the disk is full. A restart would bring it back, and its failures with it.
+            // A failing generation must go, even if the disk is full. A restart would bring it and its failures back.
             Err(error) if event == Event::AutomaticRollback => {
-                tracing::error!(backend = self.backend(), %error, "the rollback cannot be recorded");
+                tracing::error!(backend = self.backend(), %error, "cannot record the rollback");
                 row
             }
             Err(error) => return Err(error),
@@ -293,7 +293,7 @@ impl Slot {
     /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
     fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
-        // A future can be dropped where there is no runtime; then nothing runs any more either.
+        // A future can be dropped outside of a runtime; then nothing runs any more either.
         let Ok(runtime) = Handle::try_current() else { return wait };
         let deadline = self.drain_deadline();
         let slot = Arc::downgrade(&self.0);
@@ -309,7 +309,7 @@ impl Slot {
                 lock(&slot.draining).retain(|draining| *draining != number);
             }
             if cut > 0 {
-                tracing::warn!(generation = number, cut, ?deadline, "operations were cut by the drain deadline");
+                tracing::warn!(generation = number, cut, ?deadline, "operations were preempted at the drain deadline");
             }
             let _ = gone.send(Gone { times: stages.take(), cut });
         };
@@ -334,18 +334,18 @@ impl Slot {
         };
         match self.0.options.swap_log.add(self.backend(), row, None).await {
             Ok(row) => lock(&self.0.history).add(row),
-            Err(error) => tracing::warn!(backend = self.backend(), %error, "a refused swap cannot be recorded"),
+            Err(error) => tracing::warn!(backend = self.backend(), %error, "cannot record a rejected swap"),
         }
     }
 }
 
-/// What the end of an old generation came to.
+/// The result of draining an old generation.
 struct Gone {
     times: Vec<StageTime>,
     cut: u64,
 }
 
-/// Takes a canary away that does not take over. What runs on it goes on until the drain deadline.
+/// Removes a canary that does not take over. Its operations continue until the drain deadline.
 struct Withdraw<'a> {
     slot: &'a Slot,
     generation: &'a Arc<Generation>,
@@ -358,7 +358,7 @@ impl Drop for Withdraw<'_> {
             return;
         }
         self.slot.0.canary.store(None);
-        // Nobody waits for its end.
+        // The task is detached.
         drop(self.slot.drain_old(self.generation.clone(), Stages::default()));
     }
 }

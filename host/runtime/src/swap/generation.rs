@@ -1,8 +1,8 @@
-//! One version of a backend's adapter, who is using it, and how it leaves.
+//! One version of a backend's adapter, its leases, and how it is drained.
 //!
-//! An operation holds a [`Lease`] from its beginning to its end. A generation that does not serve any more is drained:
-//! one waits until no lease is left. After the drain deadline the rest is cut: futures of operations see it and end;
-//! bodies, which may lie somewhere unread for hours, are taken away from their readers, who find out when they read on.
+//! An operation holds a [`Lease`] from its beginning to its end. A generation that is no longer current is drained:
+//! the swap waits until no lease is left. After the drain deadline the rest is preempted: futures of operations see it and
+//! end; bodies, which may be unread for hours, are taken from their readers, who notice at the next read.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -24,7 +24,7 @@ pub(super) struct Generation {
     number: AtomicU64,
     since: AtomicU64,
     pub(super) tally: Arc<Tally>,
-    /// While it is watched beside its predecessor.
+    /// While it is on trial beside its predecessor.
     pub(super) trial: ArcSwapOption<Trial>,
     in_flight: AtomicU64,
     idle: Notify,
@@ -116,7 +116,7 @@ impl Generation {
         bodies.push(Arc::downgrade(body));
     }
 
-    /// Waits until no operation runs on it, and preemptions those that the deadline finds. Gives how many those were.
+    /// Waits until no operation runs on it, and preempts those that exceed the deadline. Returns their number.
     pub(super) async fn drain(&self, deadline: Duration) -> u64 {
         fence(Ordering::SeqCst);
         if tokio::time::timeout(deadline, self.idle()).await.is_ok() {
@@ -159,7 +159,7 @@ impl Lease {
         }
     }
 
-    /// Runs what belongs to the operation, or ends with `None` when the generation is cut.
+    /// Runs a future of the operation, or returns `None` when the generation is preempted.
     pub(super) async fn until_preempted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! What has happened to a backend's adapter, and what follows from it.
+//! The history of a backend's adapter, and its consequences.
 //!
 //! The history is a list of rows that is only ever added to. Which generation serves, and which one a rollback puts
 //! back, are not stored beside it: they follow from the rows ([`History::of`]), so that they cannot contradict them. A
@@ -18,15 +18,15 @@ pub const KEPT: usize = 4;
 /// How many rows are kept of one backend. Older ones are forgotten.
 pub const ROWS: usize = 500;
 
-/// What happened.
+/// The event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The configuration named this component.
     Configured,
-    /// Somebody put it in.
+    /// Swapped in.
     Swap,
-    /// Somebody put the one before back.
+    /// Rolled back on request.
     Rollback,
     /// The one before came back because this one's successor failed more.
     AutomaticRollback,
@@ -56,25 +56,25 @@ impl Event {
 /// One row. Digests are texts, `sha256:` and 64 digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HistoryRow {
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// The generation that serves from here on, counting up from 1; `None` for what was refused.
+    /// The current generation from here on, counting up from 1; `None` for a rejected component.
     pub generation: Option<u64>,
     /// The component.
     pub digest: String,
-    /// The adapter's name; empty if it was refused before it said so.
+    /// The adapter's name; empty if it was rejected before `describe`.
     pub adapter: String,
     /// The adapter's version.
     pub version: String,
     /// When, in seconds since 1970-01-01 UTC.
     pub since: u64,
-    /// Who did it: `configuration`, `library`, `command line`, `http`, a folder, `tidelock`.
+    /// The origin: `configuration`, `library`, `command line`, `http`, a directory, `tidelock`.
     pub by: String,
     /// The component that served before.
     pub from: Option<String>,
     /// The stage that refused it.
     pub stage: Option<Stage>,
-    /// Why: what refused it, or what an automatic rollback saw.
+    /// The reason of a rejection or an automatic rollback.
     pub why: Option<String>,
     /// The component that the configuration named at that time.
     #[serde(skip)]
@@ -82,7 +82,7 @@ pub struct HistoryRow {
 }
 
 impl HistoryRow {
-    /// What happens to a component now, without what only some rows have. The adapter is missing if it never loaded.
+    /// A row for a component now, without the fields that only some rows have. The adapter is missing if it never loaded.
     pub(super) fn now(event: Event, digest: String, adapter: Option<&Adapter>, by: String, configured: String) -> Self {
         let description = adapter.map(Adapter::description);
         Self {
@@ -101,7 +101,7 @@ impl HistoryRow {
     }
 }
 
-/// A row and how it stands with its generation now.
+/// A row and the current state of its generation.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HistoryEntry {
     /// The row.
@@ -111,12 +111,12 @@ pub struct HistoryEntry {
     pub state: &'static str,
 }
 
-/// The rows of one backend and what follows from them.
+/// The rows of one backend and their consequences.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     /// Oldest first.
     rows: VecDeque<HistoryRow>,
-    /// What a rollback would put back, the next one first: the rows that began them.
+    /// The targets of rollbacks, the next one first: the rows that began them.
     earlier: VecDeque<HistoryRow>,
 }
 
@@ -128,15 +128,15 @@ impl History {
         history
     }
 
-    /// Adds what happened last.
+    /// Adds the latest event.
     pub fn add(&mut self, row: HistoryRow) {
         if row.generation.is_some()
             && let Some(leaving) = self.serving().cloned()
         {
             match row.event {
                 Event::Rollback | Event::AutomaticRollback => {
-                    // What a rollback leaves goes last, so that a second one does not bring it back. One that failed by
-                    // itself does not come back at all.
+                    // The generation that a rollback leaves goes last, so that a second one does not return to it. One
+                    // that was rolled back automatically does not return at all.
                     self.earlier.pop_front();
                     self.earlier.truncate(KEPT - 1);
                     if row.event == Event::Rollback {
@@ -149,28 +149,28 @@ impl History {
         }
         self.rows.push_back(row);
         while self.rows.len() > ROWS {
-            // The row that says what serves stays, however much was refused since.
+            // The row of the current generation stays, however many rejections follow it.
             let serving = self.rows.iter().rposition(|row| row.generation.is_some());
             self.rows.remove(usize::from(serving == Some(0)));
         }
     }
 
-    /// The row that began what serves.
+    /// Returns the row that began the current generation.
     pub fn serving(&self) -> Option<&HistoryRow> {
         self.rows.iter().rev().find(|row| row.generation.is_some())
     }
 
-    /// What a rollback would put back.
+    /// Returns the target of a rollback.
     pub fn before(&self) -> Option<&HistoryRow> {
         self.earlier.front()
     }
 
-    /// The digests that have to stay loadable: what serves and what a rollback can reach.
+    /// Returns the digests that must stay loadable: the current one and all rollback targets.
     pub fn needed(&self) -> impl Iterator<Item = &str> {
         self.serving().into_iter().chain(&self.earlier).map(|row| row.digest.as_str())
     }
 
-    /// What is to serve when a host starts whose configuration names the component `configured`: what served last,
+    /// Returns the generation to serve when a host starts with the component `configured`: the last one,
     /// unless the configuration has changed since. Then the configuration is the newer decision.
     pub fn resume(&self, configured: &str) -> Option<&HistoryRow> {
         self.serving().filter(|row| row.configured == configured)
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Plays what a slot does: `None` is a rollback.
+    /// Simulates a slot: `None` is a rollback.
     fn play(history: &mut History, next: &mut u64, step: (Event, u8)) {
         let (event, name) = step;
         let digest = match event {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     proptest! {
-        /// What follows from the rows does not depend on when they were read.
+        /// The consequences of rows do not depend on when they were read.
         #[test]
         fn reading_it_again_gives_the_same(steps in steps()) {
             let history = played(&steps);

@@ -8,9 +8,8 @@
 //! (`rollback_policy.rs`), the predecessor takes over again. All of this stays within the slot, which is a `Backend` for everybody else
 //! (`backend.rs`).
 //!
-//! Swaps of one slot wait for each other, in the order in which they were asked for; nothing else waits for a swap. What
-//! happened is kept by a [`SwapLog`] (`swap_log.rs`), and which component serves after a restart follows from it
-//! (`history.rs`).
+//! Swaps of one slot run in the order of their requests; nothing else waits for a swap. A [`SwapLog`] (`swap_log.rs`)
+//! records the events, and decides which component serves after a restart (`history.rs`).
 
 mod attempt;
 mod backend;
@@ -44,12 +43,12 @@ use generation::Generation;
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwapPolicy {
     /// How long operations may go on on a generation that was replaced; `None` is as long as one operation may take
-    /// (`limits.deadline`), so that a swap preemptions nothing.
+    /// (`limits.deadline`), so that a swap preempts nothing.
     pub drain: Option<Duration>,
     /// Whether a new generation first gets a share of real operations.
     pub canary: Option<Canary>,
-    /// How long a new generation is watched beside its predecessor, to be rolled back if it fails more; `None` never
-    /// rolls back by itself.
+    /// How long a new generation is on trial beside its predecessor, to be rolled back if it fails more; `None` never
+    /// rolls back automatically.
     pub trial: Option<Duration>,
 }
 
@@ -68,12 +67,12 @@ pub struct Canary {
     pub duration: Duration,
 }
 
-/// What a slot is opened with beside its backend.
+/// The options of a slot beside its backend.
 #[derive(Clone)]
 pub struct SlotOptions {
     /// How it changes its adapter.
     pub policy: SwapPolicy,
-    /// What keeps its history.
+    /// The swap log.
     pub swap_log: Arc<dyn SwapLog>,
 }
 
@@ -114,7 +113,7 @@ struct SlotInner {
     history: Mutex<History>,
     /// The numbers of generations on which operations are still ending.
     draining: Mutex<Vec<u64>>,
-    /// Those who wait for that; they end with the slot.
+    /// Tasks that wait for it; they end with the slot.
     drains: Mutex<JoinSet<()>>,
     trial_end: Mutex<Option<AbortOnDrop>>,
 }
@@ -140,7 +139,7 @@ impl Slot {
         self.0.current.load_full()
     }
 
-    /// What has happened here, newest first.
+    /// Returns the history, newest first.
     pub fn history(&self) -> Vec<HistoryEntry> {
         let draining = lock(&self.0.draining).clone();
         lock(&self.0.history).entries(&draining)

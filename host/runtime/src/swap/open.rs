@@ -1,7 +1,7 @@
-//! Opening a slot: what serves after a start.
+//! Opening a slot: the generation that serves after a start.
 //!
-//! The component that the configuration names, unless another one was put in since that was configured: then that one,
-//! the last that served. If it is gone, damaged or refused now, the configured one serves, and the history says why. So a
+//! The configured component serves, unless another one was swapped in since it was configured: then the last one
+//! serves. If that is gone, damaged or rejected now, the configured one serves, and the history has the reason. So a
 //! start after a crash finds one generation or the other, never none.
 
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ impl Slot {
     /// Opens a backend's slot with the component that the configuration names, or with the one that served last.
     ///
     /// # Errors
-    /// As [`Adapter::load`], of the configured component; what the swap_log says.
+    /// As [`Adapter::load`], of the configured component; errors of the swap log.
     pub async fn open(
         sandbox: Arc<Sandbox>,
         spec: BackendSpec,
@@ -35,8 +35,8 @@ impl Slot {
                 // The configured one itself cannot serve: there is nothing else to try.
                 Err(error) if row.digest == configured => return Err(error),
                 Err(error) => {
-                    tracing::warn!(backend = spec.name, digest = row.digest, %error, "what served last cannot");
-                    why = Some(format!("{}, which served before, cannot: {error}", row.digest));
+                    tracing::warn!(backend = spec.name, digest = row.digest, %error, "the last generation cannot serve");
+                    why = Some(format!("{}, which served last, cannot serve: {error}", row.digest));
                 }
             }
         }
@@ -76,7 +76,7 @@ impl Slot {
     }
 }
 
-/// Loads what served last.
+/// Loads the last generation.
 async fn resume(
     sandbox: &Arc<Sandbox>,
     spec: &BackendSpec,
@@ -92,12 +92,12 @@ async fn resume(
     Adapter::load_in_stages(sandbox, spec, component, &mut Stages::default()).await
 }
 
-/// A component from the swap_log, which must be what it was.
+/// Returns a component from the swap log, and checks that it is unchanged.
 pub(super) async fn kept(options: &SlotOptions, digest: &str) -> Result<Arc<Component>> {
     let component = options.swap_log.component(digest).await?;
     let found = component.digest().to_string();
     if found != digest {
-        return Err(Error::corrupt(format!("what is kept as {digest} is {found}")));
+        return Err(Error::corrupt(format!("the component stored as {digest} is {found}")));
     }
     Ok(Arc::new(component))
 }

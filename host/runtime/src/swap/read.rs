@@ -22,12 +22,12 @@ use tidelock_types::{Body, Error, Result};
 pub(super) struct Cell {
     held: Option<(Attempt, Body)>,
     waker: Option<Waker>,
-    /// What a cut left.
+    /// The state after a preemption.
     cut: Option<Preempted>,
 }
 
 impl Cell {
-    /// Takes the body away from its reader and tells him.
+    /// Takes the body from its reader, who sees it at the next read.
     pub(super) fn cut(cell: &Mutex<Self>) {
         let (attempt, body, waker) = {
             let mut cell = lock(cell);
@@ -82,10 +82,10 @@ struct Reading {
     opening: Option<BoxFuture<'static, (Attempt, Result<Body>)>>,
 }
 
-/// What a look into the cell came to.
+/// The result of polling the cell.
 enum Seen {
     Chunk(Bytes),
-    /// It ended or broke off.
+    /// It ended, with or without an error.
     Over(Attempt, Result<(), Error>),
     Preempted(Preempted),
     Nothing,
@@ -139,7 +139,7 @@ impl Reading {
         }));
     }
 
-    /// Ends a attempt; gives the error if nobody else can go on.
+    /// Ends an attempt; returns the error if there is no other one.
     fn over(&mut self, attempt: Attempt, outcome: Result<(), Error>) -> Option<Error> {
         match attempt.end(outcome.as_ref().copied(), true) {
             Some(next) => {

@@ -1,16 +1,16 @@
 //! Whether a new generation fails more than its predecessor.
 //!
-//! Both have a count of operations and of failures. The question is asked after each failure of the new one, as a
-//! one-sided exact test of Fisher's: were both equally good, how probable would it be that so many of all failures, or
-//! more, fall to the new one? Below [`RollbackThreshold::level`] it is called worse. The test is exact for small counts, which is the
-//! case that matters: a version that fails every time should be gone after a handful of operations. Two further
-//! conditions keep chance and trifles out: some failures at the least, and a difference that somebody would notice.
+//! Both have a count of operations and of failures. After each failure of the new one, Fisher's one-sided exact
+//! test is applied: if both were equally good, how probable would it be that so many of all failures, or
+//! more, fall to the new one? Below [`RollbackThreshold::level`] it is rolled back. The test is exact for small counts,
+//! which matters: a version that fails every time should be gone after a handful of operations. Two further
+//! conditions exclude chance and trifles: a minimum of failures, and a noticeable difference.
 //!
-//! Asking again and again gives chance more than one try. The level is an order of magnitude below what would do for a
-//! single look; the tests below hold the share of equally good versions that are called worse within 1,000 operations
-//! below 2 %.
+//! Repeated evaluation gives chance more than one try. The level is an order of magnitude below one for a
+//! single evaluation; the tests below keep the share of equally good versions that are rolled back within 1,000
+//! operations below 2 %.
 //!
-//! What counts as a failure is decided elsewhere (`trial.rs`). Nothing here knows time or state: the same counts always
+//! `trial.rs` decides which failures count. Nothing here depends on time or state: the same counts always
 //! give the same answer.
 
 /// Operations and how many of them failed.

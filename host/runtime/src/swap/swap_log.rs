@@ -1,7 +1,7 @@
-//! What of generations outlives the process: the history and the components that it needs.
+//! The swap log: persistence of the history and of its components.
 //!
-//! The runtime knows neither files nor a database: whoever opens a slot gives it a [`SwapLog`]. The connector's keeps the
-//! history in the catalogue and the components in files; [`InMemorySwapLog`] forgets both with the process.
+//! The runtime has no access to files or databases: the caller that opens a slot injects a [`SwapLog`]. The connector's
+//! keeps the history in the catalogue and the components in files; [`InMemorySwapLog`] loses both with the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +20,9 @@ pub trait SwapLog: Send + Sync {
     /// If they cannot be read.
     fn past<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Vec<HistoryRow>>>;
 
-    /// Adds a row, and the component that it speaks of, all or nothing: when this returns, both are durable, and after a
-    /// crash at any moment either the row is there and its component with it, or neither counts. A row with a generation
-    /// gets the next number, whatever number it has; the row is given back as it was written.
+    /// Adds a row and its component atomically: when this returns, both are durable, and after a
+    /// crash at any moment either both are there, or neither counts. A row with a generation
+    /// gets the next number, whatever number it has; returns the row as written.
     ///
     /// # Errors
     /// If nothing was written.
@@ -36,7 +36,7 @@ pub trait SwapLog: Send + Sync {
     /// The component of a digest. There as long as a history needs it.
     ///
     /// # Errors
-    /// `not-found` if it is gone, `corrupt` if it is not what it was.
+    /// `not-found` if it is gone, `corrupt` if it has changed.
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>>;
 }
 
@@ -95,7 +95,7 @@ impl SwapLog for InMemorySwapLog {
 
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>> {
         let found = self.with(|held| held.components.get(digest).cloned());
-        let found = found.ok_or_else(|| Error::not_found(format!("the component {digest} is not kept any more")));
+        let found = found.ok_or_else(|| Error::not_found(format!("the component {digest} is no longer stored")));
         Box::pin(std::future::ready(found))
     }
 }

@@ -1,16 +1,16 @@
 //! A new generation beside its predecessor: whose fault is a failure?
 //!
 //! While a generation is on trial (as a canary, and for a while after it took over) its predecessor stays loaded. When an
-//! operation fails on the new one, the predecessor is given the same operation, if that is safe. This *control* answers
-//! two questions at once. The caller gets what the predecessor says, so that a bad version is not noticed. And the
-//! failure is the new one's fault only if the predecessor succeeds where it failed: an outage of the backend fails both
-//! alike and counts for nothing.
+//! operation fails on the new one, it is repeated on the predecessor, if that is safe. This *control* answers
+//! two questions at once. The caller gets the predecessor's answer, so that a bad version is not noticed. And the
+//! failure is attributed to the new one only if the predecessor succeeds: an outage of the backend fails on both
+//! and counts for nothing.
 //!
-//! An operation that cannot be given to another generation (a store from a stream, which cannot be read again) has no
-//! control. Then only what no backend can cause counts: a trap, a limit, a receipt that does not fit the bytes.
+//! An operation that cannot be repeated (a store from a stream, which cannot be read again) has no
+//! control. Then only failures that no backend can cause count: a trap, a limit, a receipt that does not match the bytes.
 //!
-//! The predecessor's record, with which the new one is compared, counts every failure that might have been its own,
-//! outages included: in doubt against a rollback. What the two records amount to is decided in `rollback_policy.rs`.
+//! The predecessor's record, with which the new one is compared, counts every failure that may be its own,
+//! outages included: in doubt against a rollback. `rollback_policy.rs` compares the two records.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use super::lock;
 use super::rollback_policy::{RollbackThreshold, is_worse};
 use tidelock_types::{Error, ErrorKind, ObjectId};
 
-/// How many operations a trial gives to the predecessor at most: an outage shall not double its own load for long.
+/// Maximum number of operations that a trial repeats on the predecessor: an outage must not double its own load for long.
 const CONTROLS: u64 = 256;
 
 /// How many objects with wrong bytes a trial remembers. Many fewer are enough to find a version worse.
@@ -34,7 +34,7 @@ const MAX_REPORTED: usize = 256;
 pub(super) enum Fault {
     /// Nothing: it is an answer about the account, the load or the caller.
     None,
-    /// An answer that may be right: there is no such object, it may not be had.
+    /// An answer that may be right: not found, or denied.
     Answer,
     /// It may be the adapter's or the backend's.
     Doubtful,
@@ -114,13 +114,13 @@ impl Trial {
         if !is_worse(counts, before, &self.threshold) {
             return false;
         }
-        let figures = format!("{counts} operations failed on it, and {before} on the one before");
+        let figures = format!("{counts} operations failed on it, and {before} on its predecessor");
         let first = self.verdict.set(figures).is_ok();
         self.found_worse.notify_waiters();
         first
     }
 
-    /// What was found, if the new generation is worse.
+    /// The counts, if the new generation is worse.
     pub(super) fn verdict(&self) -> Option<&str> {
         self.verdict.get().map(String::as_str)
     }

@@ -7,7 +7,7 @@ wasmtime::component::bindgen!({
     imports: {
         "tidelock:storage/digest-stream.tap": store | trappable,
         "tidelock:storage/piece-digests.tap": store | trappable,
-        // Plain functions for the guest, which wait without a thread here.
+        // Synchronous functions for the guest, which do not block a thread here.
         "tidelock:storage/bodies.[method]body.read": async | trappable,
         "tidelock:storage/http-sync": async | trappable,
         "tidelock:storage/bucket-sync": async | trappable,

@@ -1,4 +1,4 @@
-//! `body` of the WIT package, a stream and the future that says how it ended, to and from [`Body`].
+//! Conversion of `body` of the WIT package, a stream and the future that says how it ended, to and from [`Body`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,9 +48,9 @@ impl<T: Lift + Send + 'static> FutureConsumer<OperationState> for Once<T> {
     }
 }
 
-/// Takes a body from a guest. Bytes that the host made and the guest only handed on come back natively; others are
-/// read from the guest as fast as the body is read. The body ends well only if the guest's future says so too.
-/// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is who reads it.
+/// Takes a body from a guest. Bytes of the host that the guest only passed on come back natively; others are
+/// read from the guest as fast as the body is read. The body ends without an error only if the guest's future does too.
+/// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is the reading party.
 pub(super) fn accept<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: WitBody,
@@ -93,9 +93,9 @@ pub(super) fn accept_in(
     })
 }
 
-/// The end of bytes whose guest is no more. What ended it is known elsewhere, and says more.
+/// The end of bytes whose guest was dropped. The operation has the real reason.
 fn gone() -> Error {
-    Error::new(ErrorKind::Cancelled, "the adapter went away without saying how its bytes ended")
+    Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
 /// Gives a body to a guest.
@@ -103,7 +103,7 @@ pub(super) fn give<D: HasData>(accessor: &Accessor<OperationState, D>, body: Bod
     accessor.with(|access| give_in(access, body))
 }
 
-/// As [`give`], where the store is at hand.
+/// As [`give`], with access to the store.
 pub(super) fn give_in(
     mut store: impl wasmtime::AsContextMut<Data = OperationState>,
     body: Body,

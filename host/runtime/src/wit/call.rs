@@ -1,7 +1,7 @@
-//! What every host call that takes time passes through: the operation's limits of calls, and its signs of life.
+//! Accounting of host calls that take time: the operation's limits of calls, and its signs of progress.
 //!
-//! A call of an asynchronous guest is given the store for moments only ([`call`]), so that streams move while it is under
-//! way. One of a synchronous functions keeps the store until it is answered ([`call_sync`]): the guest stands still meanwhile,
+//! A call of an asynchronous guest borrows the store only briefly ([`call`]), so that streams move during the
+//! call. One of a synchronous guest keeps the store until it returns ([`call_sync`]): the guest is suspended meanwhile,
 //! and nothing in it could move.
 
 use std::future::Future;
@@ -15,13 +15,13 @@ use crate::operation::usage::{Wait, Waiting};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{Error, ErrorKind, LimitExceeded, Result};
 
-/// What a host call gives: the end of the guest (outer), or an answer.
+/// The result of a host call: the end of the guest (outer), or an answer.
 pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit::Error>>;
 
-/// Who makes an asynchronous call.
+/// The caller of an asynchronous call.
 pub(super) type Caller = Accessor<OperationState, Host>;
 
-/// Counts a call that begins, and says what it may use: nothing while an adapter describes itself.
+/// Counts the start of a call, and returns its capabilities: none during `describe`.
 fn begins(state: &mut OperationState) -> wasmtime::Result<Option<(Capabilities, Wait)>> {
     state.usage.stepped();
     state.called()?;
@@ -56,7 +56,7 @@ fn ends<T>(state: &mut OperationState, wait: Wait, result: &Result<T>) -> wasmti
 }
 
 fn incapable() -> Error {
-    Error::unsupported("capabilities do not work while an adapter describes itself")
+    Error::unsupported("capabilities are not available in `describe`")
 }
 
 /// Runs an asynchronous host call within the operation's limits.

@@ -25,7 +25,7 @@ fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
     Ok(counted(body, move |bytes| usage.sends(bytes)))
 }
 
-/// Bytes that leave through a capability and are no body.
+/// Outgoing bytes of a capability that are not a body.
 fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
     Ok(accessor.with(|mut access| access.data_mut().usage.sends(bytes))?)
 }
@@ -230,7 +230,7 @@ impl wit::entropy::Host for OperationState {
         self.called()?;
         let mut bytes = vec![0; count.min(4096) as usize];
         getrandom::fill(&mut bytes)
-            .map_err(|error| wasmtime::Error::msg(format!("the system gives no random bytes: {error}")))?;
+            .map_err(|error| wasmtime::Error::msg(format!("cannot get random bytes: {error}")))?;
         Ok(bytes)
     }
 }

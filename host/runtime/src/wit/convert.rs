@@ -1,7 +1,7 @@
 //! Between the words of the host and those of `tidelock:storage@0.1.x`, both ways, nothing else.
 //!
-//! What comes from a guest is checked here: names for length and control characters, texts cut to [`TEXT`], lists to
-//! [`LIST`]. A guest's nonsense is the guest's error (`other`), never a panic and never the host's.
+//! Values from a guest are checked here: names for length and control characters, texts truncated to [`TEXT`], lists to
+//! [`LIST`]. An invalid value is the guest's error (`other`), never a panic and never the host's.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tidelock_types::{
     StoreHint,
 };
 
-/// The most bytes of a text for people that are charge.
+/// Maximum length in bytes of a text for people; longer ones are truncated.
 const TEXT: usize = 2048;
 
-/// The most entries of a list of labels or settings that are charge.
+/// Maximum number of entries of a list of labels or settings.
 const LIST: usize = 256;
 
 /// The most bytes of the cursor of a listing.
@@ -52,22 +52,19 @@ pub(crate) fn error_in(error: wit::Error) -> Error {
                 unit: due.unit.map(text),
                 account: due.account.map(text),
             };
-            Error::new(
-                ErrorKind::InsufficientBalance(payment),
-                reason(due.reason, "the backend wants to be paid first"),
-            )
+            Error::new(ErrorKind::InsufficientBalance(payment), reason(due.reason, "the backend must be paid first"))
         }
-        wit::Error::NotFound(why) => Error::not_found(reason(why, "there is no such object")),
-        wit::Error::Denied(why) => Error::denied(reason(why, "the backend forbids it")),
-        wit::Error::Invalid(why) => Error::invalid(reason(why, "the backend does not accept the request")),
+        wit::Error::NotFound(why) => Error::not_found(reason(why, "no such object")),
+        wit::Error::Denied(why) => Error::denied(reason(why, "forbidden by the backend")),
+        wit::Error::Invalid(why) => Error::invalid(reason(why, "rejected by the backend")),
         wit::Error::Conflict(why) => Error::conflict(reason(why, "the object exists already or has changed")),
         wit::Error::Unavailable(why) => Error::unavailable(reason(why, "the backend cannot serve now")),
         wit::Error::Archived(state) => {
             Error::new(ErrorKind::Archived(archive_in(state)), "the object is in cold storage")
-                .hint("restore it first, or wait for the restore that is under way")
+                .hint("restore it first, or wait for the restore in progress")
         }
-        wit::Error::Corrupt(why) => Error::corrupt(reason(why, "the backend gave other bytes than were stored")),
-        wit::Error::Unsupported(why) => Error::unsupported(reason(why, "the adapter cannot do this")),
+        wit::Error::Corrupt(why) => Error::corrupt(reason(why, "the backend returned other bytes than were stored")),
+        wit::Error::Unsupported(why) => Error::unsupported(reason(why, "not supported by the adapter")),
         wit::Error::Other(why) => Error::other(reason(why, "the adapter gave no reason")),
     }
 }
@@ -121,8 +118,8 @@ pub(crate) fn range_in(range: wit::ByteRange) -> ByteRange {
     ByteRange { start: range.start, end: range.end }
 }
 
-/// The largest size that a file can have (POSIX's `off_t`). Some languages cannot read larger numbers, and no object tells
-/// one beyond it from it.
+/// The maximum size of a file (POSIX's `off_t`). Some languages cannot read larger numbers, and no object needs
+/// them.
 const LARGEST_SIZE: u64 = i64::MAX.unsigned_abs();
 
 pub(crate) fn range_out(range: ByteRange) -> wit::ByteRange {
@@ -135,7 +132,8 @@ pub(crate) fn hint_out(hint: StoreHint) -> wit::StoreHint {
 }
 
 fn object_in(name: String) -> Result<ObjectId> {
-    ObjectId::new(name).map_err(|error| Error::other(format!("the adapter gave a wrong name: {}", error.message())))
+    ObjectId::new(name)
+        .map_err(|error| Error::other(format!("the adapter returned an invalid id: {}", error.message())))
 }
 
 pub(crate) fn receipt_in(receipt: wit::Receipt) -> Result<Receipt> {
@@ -208,7 +206,7 @@ fn balance_in(amount: String) -> Result<String> {
     if is_amount(&amount) {
         Ok(amount)
     } else {
-        Err(Error::other("the adapter gave a balance that is no whole number"))
+        Err(Error::other("the adapter returned a balance that is not an integer"))
     }
 }
 
@@ -224,7 +222,7 @@ pub(crate) fn account_in(state: wit_account::AccountState) -> Result<AccountStat
 pub(crate) fn inventory_in(page: wit_inventory::Page, limit: u32) -> Result<InventoryPage> {
     if page.entries.len() > limit as usize {
         return Err(Error::other(format!(
-            "the adapter listed {} objects where {limit} were asked for",
+            "the adapter listed {} objects, but {limit} were requested",
             page.entries.len()
         )));
     }
@@ -233,10 +231,10 @@ pub(crate) fn inventory_in(page: wit_inventory::Page, limit: u32) -> Result<Inve
         .into_iter()
         .map(|entry| Ok(InventoryEntry { id: object_in(entry.id)?, size: entry.size, modified: entry.modified }))
         .collect::<Result<_>>()?;
-    // It goes back to the adapter as it is, so it cannot be cut.
+    // It is returned to the adapter unchanged, so it cannot be truncated.
     match page.next.as_ref().map(String::len) {
         Some(bytes) if bytes > CURSOR => {
-            Err(Error::other(format!("the adapter gave a cursor of {bytes} bytes, more than {CURSOR}")))
+            Err(Error::other(format!("the adapter returned a cursor of {bytes} bytes, more than {CURSOR}")))
         }
         _ => Ok(InventoryPage { entries, next: page.next }),
     }
@@ -250,7 +248,7 @@ mod tests {
     fn a_guests_text_cannot_forge_lines_or_flood() {
         assert_eq!(text("a\nb\x1b[2Jc".into()), "a b [2Jc");
         assert!(text("é".repeat(1 << 20)).len() <= TEXT);
-        assert_eq!(error_in(wit::Error::NotFound("\n".into())).message(), "there is no such object");
+        assert_eq!(error_in(wit::Error::NotFound("\n".into())).message(), "no such object");
     }
 
     #[test]

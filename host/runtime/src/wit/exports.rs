@@ -2,8 +2,8 @@
 //!
 //! An adapter exports the interface `adapter`, whose functions are asynchronous and whose bytes are streams
 //! (`streaming.rs`), or `adapter-sync`, the same operations as synchronous functions over bodies that the host holds
-//! (`sync.rs`). Which of the two, and which of the optional interfaces, is found out once, when a component is loaded.
-//! Nothing outside of this file knows which it runs: an operation is given a body and gives one.
+//! (`sync.rs`). Which of the two, and which of the optional interfaces, is determined once, when a component is loaded.
+//! No code outside of this file distinguishes them: an operation takes a body and returns one.
 
 mod streaming;
 mod sync;
@@ -191,7 +191,7 @@ impl Exports {
 }
 
 fn missing(interface: &str, what: &str) -> Error {
-    Error::unsupported(format!("the adapter does not export `{interface}`, so it cannot {what}"))
+    Error::unsupported(format!("the adapter cannot {what}: it does not export `{interface}`"))
 }
 
 /// The interface that a component of this version must export, or `adapter-sync` in its place.
@@ -214,7 +214,7 @@ fn exports_sync(pre: &InstancePre<OperationState>) -> bool {
     exports.iter().any(|name| names(name, PLAIN_EXPORT))
 }
 
-/// The names of what a component imports and exports.
+/// Returns the names of a component's imports and exports.
 pub(crate) fn surface(component: &Component, engine: &wasmtime::Engine) -> (Vec<String>, Vec<String>) {
     let of = component.component_type();
     (

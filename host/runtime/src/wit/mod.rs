@@ -1,7 +1,7 @@
-//! One folder for what is particular to a version of the WIT package: bindings, conversions, glue to the capabilities.
+//! Everything specific to a version of the WIT package: bindings, conversions, glue to the capabilities.
 //!
-//! Everything outside this folder speaks the host's own types. A further version of the package gets its own bindings
-//! and reuses what has not changed; within `0.1.x` the package only ever gains interfaces and functions that a guest
+//! Code outside this folder uses the host's own types. A further version of the package gets its own bindings
+//! and reuses the rest; within `0.1.x` the package only gains interfaces and functions that a guest
 //! may import, so that a component built against any earlier `0.1.x` keeps loading.
 
 mod bindings;
@@ -22,7 +22,7 @@ pub(super) use exports::{Exports, REQUIRED_EXPORT, is_adapter_export, surface};
 use super::operation::state::OperationState;
 use wasmtime::component::{HasData, Linker};
 
-/// Selects the store's state as what the capabilities work on.
+/// Selects the store's state as the data of the capabilities.
 pub(super) struct Host;
 
 impl HasData for Host {

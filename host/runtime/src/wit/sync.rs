@@ -71,7 +71,7 @@ impl wit::bodies::HostBody for OperationState {
     async fn read(&mut self, this: Resource<BodyHandle>, max: u32) -> HostCallResult<Vec<u8>> {
         self.called()?;
         if max == 0 {
-            return Ok(Err(error_out(&Error::invalid("a read of no bytes would look like the end"))));
+            return Ok(Err(error_out(&Error::invalid("a read must be of at least one byte"))));
         }
         let (bytes, origin) = match self.bodies(&this)?.read(max as usize).await {
             Ok(Some(read)) => read,

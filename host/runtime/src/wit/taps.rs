@@ -14,7 +14,7 @@ use crate::operation::usage::Waiting;
 use tidelock_capabilities::digest::{self, Digests, Plan};
 use tidelock_types::{Body, Result};
 
-/// What a tap resolves to.
+/// The result of a tap.
 type FutureDigests = BoxFuture<'static, Result<Digests>>;
 
 impl digest_stream::Host for OperationState {}
@@ -72,11 +72,11 @@ fn tap(
 ) -> wasmtime::Result<(Body, FutureDigests)> {
     access.data_mut().called()?;
     let (data, _) = accept_in(&mut *access, data, Waiting::Outside)?;
-    // Against the operation's limit; that it exceeded shows in the operation.
+    // Counted against the operation's limit; exceeding it ends the operation.
     let usage = access.data_mut().usage.clone();
     let spent = Arc::new(move |time| drop(usage.spends(time)));
     Ok(digest::tap(data, plan, spent).unwrap_or_else(|error| {
-        // The interfaces have no place for an error here: both ends of the tap give it.
+        // The interfaces have no place for an error here: both ends of the tap return it.
         let again = error.duplicate();
         let failed: FutureDigests = Box::pin(std::future::ready(Err(again)));
         (Body::new(futures::stream::iter([Err(error)]), None), failed)

@@ -1,7 +1,7 @@
 //! Waiting on behalf of a guest: `tidelock:storage/timer`, since 0.1.1.
 //!
-//! A wait is a host call like any other: it counts against the calls of the operation and those under way, and ends with
-//! the operation. It is short, so that a guest that waits for ever has to say so again and again.
+//! A wait is a host call like any other: it counts against the limits of calls and of concurrent calls, and ends with
+//! the operation. It is short, so that a guest that waits for ever has to repeat it.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The chain: toncenter's HTTP API, version 2, over TON's own virtual machine (`xtask/ton/chain`).
 //!
 //! Two wallets are deployed at its start, a v4r2 and a v5r1, and a storage contract. It keeps everything in memory: one
-//! that is started again knows nothing of what was paid before, and has the same wallets at the same addresses.
+//! after a restart, earlier payments are gone, and the same wallets have the same addresses.
 
 use std::path::Path;
 

@@ -1,17 +1,17 @@
-//! TON: storage daemons on a network of their own, and a chain with toncenter's HTTP API.
+//! TON: storage daemons on a private network, and a chain with toncenter's HTTP API.
 //!
-//! | module | server | what it is |
+//! | module | server | contents |
 //! | --- | --- | --- |
-//! | [`network`] | `ton-network` | the hash table by which daemons find each other, and a liteserver that takes connections |
-//! | [`storage`] | `ton-storage`, `ton-storage-2` | tonutils-storage, the daemon that people run; it needs a network |
+//! | [`network`] | `ton-network` | the hash table for finding daemons, and a liteserver that accepts connections |
+//! | [`storage`] | `ton-storage`, `ton-storage-2` | tonutils-storage, the usual daemon; it needs a network |
 //! | [`chain`] | `ton-chain` | toncenter's API over TON's own virtual machine |
 //!
-//! The first two are Go programs, built from modules with the digests of all that they are made of; the third is a Node
-//! program with packages of npm. Where Go or Node is missing, [`why_not`] says so.
+//! The first two are Go programs, built from modules pinned by digests; the third is a Node
+//! program with packages of npm. Without Go or Node, [`why_not`] returns the reason.
 //!
-//! Nothing here asks a host on the Internet: the network's configuration names 127.0.0.1 alone, and each daemon has its own
+//! Nothing here contacts a host on the Internet: the network's configuration has only 127.0.0.1, and each daemon has its own
 //! before it first starts. One thing is not on loopback: the daemon opens a second UDP socket, on a random port of every
-//! address, and sends nothing through it unless somebody asks it for a storage provider.
+//! address, and sends nothing through it unless a storage provider is requested.
 
 pub mod chain;
 pub mod network;

@@ -1,6 +1,6 @@
-//! tonutils-storage, the daemon that people run: it makes bags of files, seeds them and fetches them from others.
+//! tonutils-storage, the usual daemon: it creates bags from files, seeds them and fetches them from others.
 //!
-//! It is asked over HTTP, and no bytes travel there: a bag's files lie in a folder that is shared with it. Its
+//! Its API is HTTP, without bytes of bags: a bag's files are in a folder shared with it. Its
 //! configuration is written before its first start (see [`super`]).
 //!
 //! Limits: it announces a bag in the network within about a second, and looks for others about as often. What it fetches

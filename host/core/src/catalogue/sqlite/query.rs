@@ -49,7 +49,7 @@ impl SqliteCatalogue {
         let limit = limit.clamp(1, 10_000);
         self.with(move |db| {
             let after = after.unwrap_or(0);
-            // One more than asked for tells whether there is more.
+            // One more than requested shows whether there is a next page.
             let mut found = snapshots(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;
             let more = found.len() > limit;
             found.truncate(limit);
@@ -119,11 +119,11 @@ impl SqliteCatalogue {
 fn unknown(text: &str) -> Error {
     // A pasted novel should not be printed back whole.
     let shown: String = text.chars().take(80).collect();
-    let error = Error::not_found(format!("there is no snapshot `{shown}`"));
+    let error = Error::not_found(format!("no snapshot `{shown}`"));
     if text.starts_with("tl1") && text.len() < "tl1".len() + PREFIX_DIGITS {
-        return error.hint(format!("the beginning of an id needs {PREFIX_DIGITS} characters or more after `tl1`"));
+        return error.hint(format!("give at least {PREFIX_DIGITS} characters of an id after `tl1`"));
     }
-    error.hint("`tidelock ls` shows the snapshots known here")
+    error.hint("run `tidelock ls` to list the snapshots")
 }
 
 /// The only one, or why there is none.
@@ -138,8 +138,8 @@ fn one(found: Vec<(u64, Snapshot)>, text: &str) -> Result<Snapshot> {
                 ids.truncate(3);
                 ids.push("…".to_owned());
             }
-            Err(Error::invalid(format!("`{text}` means several snapshots: {}", ids.join(", ")))
-                .hint("give one of these ids, or enough of its beginning"))
+            Err(Error::invalid(format!("`{text}` matches several snapshots: {}", ids.join(", ")))
+                .hint("give one of these ids, or a longer prefix"))
         }
     }
 }
@@ -196,7 +196,7 @@ fn placement(row: &Row<'_>) -> Result<Placement> {
         Ok((snapshot, backend, object, encoding, state, stored_bytes, created))
     };
     let (snapshot, backend, object, encoding, state, stored_bytes, created) = read().map_err(sql)?;
-    let damaged = || Error::corrupt(format!("the catalogue: a placement on `{backend}` makes no sense"));
+    let damaged = || Error::corrupt(format!("the catalogue has an invalid placement on `{backend}`"));
     Ok(Placement {
         snapshot: SnapshotId::from_bytes(snapshot),
         object: ObjectId::new(object).map_err(|_| damaged())?,

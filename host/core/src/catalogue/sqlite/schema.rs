@@ -1,6 +1,6 @@
 //! The tables, their versions, and opening a file.
 //!
-//! `PRAGMA application_id` says whose file it is and `PRAGMA user_version` which schema it has. Each step of
+//! `PRAGMA application_id` identifies the file and `PRAGMA user_version` its schema. Each step of
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
 use std::path::Path;
@@ -119,8 +119,8 @@ pub(super) fn connect_for_leases(path: &Path) -> Result<Connection> {
 fn connect(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open_with_flags(path, FLAGS | OpenFlags::SQLITE_OPEN_CREATE).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
-    // Whose file it is has to be known before anything is written to it. In one transaction: another process may be
-    // making the tables at this moment, and half of them would look like somebody else's.
+    // The file is identified before anything is written to it. In one transaction: another process may be creating the
+    // tables at this moment, and half of them would look like another program's.
     ours(&connection.transaction().map_err(sql)?)?;
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
@@ -144,7 +144,7 @@ fn write_ahead(connection: &Connection) -> Result<()> {
     if mode == "wal" {
         return Ok(());
     }
-    Err(Error::unsupported(format!("the file system allows no write-ahead log (it says `{mode}`)"))
+    Err(Error::unsupported(format!("the file system does not support a write-ahead log (journal mode `{mode}`)"))
         .hint("put the data directory on a local file system"))
 }
 
@@ -154,16 +154,16 @@ fn ours(connection: &Transaction<'_>) -> Result<usize> {
     let (id, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     if id != APPLICATION_ID && (id != 0 || version != 0 || tables != 0) {
-        return Err(Error::invalid("this is the database of another program")
+        return Err(Error::invalid("it is a database of another program")
             .hint("configure another `data_dir`, or move the file away"));
     }
     match usize::try_from(version) {
         Ok(version) if version <= STEPS.len() => Ok(version),
         _ => Err(Error::unsupported(format!(
-            "a newer version of tidelock wrote this catalogue: its schema is {version}, this one knows up to {}",
+            "a newer version of tidelock wrote this catalogue: its schema is {version}, supported are up to {}",
             STEPS.len()
         ))
-        .hint("use that version, or configure another `data_dir`")),
+        .hint("use the newer version, or configure another `data_dir`")),
     }
 }
 

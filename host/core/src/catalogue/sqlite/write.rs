@@ -61,7 +61,7 @@ impl SqliteCatalogue {
                 .and_then(|mut update| update.execute((&backend, object.as_str(), state.name())))
                 .map_err(sql)?;
             match marked {
-                0 => Err(Error::not_found(format!("no snapshot is known to be in object `{object}` on `{backend}`"))),
+                0 => Err(Error::not_found(format!("object `{object}` on `{backend}` holds no known snapshot"))),
                 _ => Ok(()),
             }
         })
@@ -90,7 +90,7 @@ impl SqliteCatalogue {
                 return Err(Error::conflict(format!("snapshot {id} is still in {left} objects")));
             }
             match db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)? {
-                0 => Err(Error::not_found(format!("there is no snapshot {id}"))),
+                0 => Err(Error::not_found(format!("no snapshot {id}"))),
                 _ => Ok(()),
             }
         })
@@ -107,7 +107,7 @@ fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 
 fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     if let Some(name) = &new.name {
-        // A name means one snapshot: the latest that was given it.
+        // A name refers to one snapshot: the latest stored under it.
         db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
             .and_then(|mut take| take.execute((name, new.id.as_bytes().as_slice())))
             .map_err(sql)?;
@@ -125,7 +125,7 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
         })
         .map_err(sql)?;
     match changed {
-        0 => Err(Error::conflict(format!("snapshot {} is known with another size than {}", new.id, new.size))),
+        0 => Err(Error::conflict(format!("snapshot {} is recorded with another size than {}", new.id, new.size))),
         _ => Ok(()),
     }
 }
@@ -138,7 +138,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
     if removing {
         return Err(Error::conflict(format!("object `{}` is being removed", new.object))
             .on_backend(&new.backend)
-            .hint("if that was interrupted, `tidelock gc` ends it; then store the image again"));
+            .hint("store the image again once it is removed; run `tidelock gc` if the removal was interrupted"));
     }
     let changed = db
         .prepare_cached(

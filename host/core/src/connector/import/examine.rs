@@ -1,4 +1,4 @@
-//! One object: what the backend says of it, and what its bytes are.
+//! Examining one object: its metadata on the backend, and the identity of its bytes.
 
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
@@ -16,17 +16,17 @@ pub(super) struct Examined {
     pub(super) finding: Finding,
 }
 
-/// What a look at an object came to.
+/// The result of examining an object.
 pub(super) enum Finding {
-    /// What is in it.
+    /// Its snapshot.
     Snapshot(Box<Found>),
     /// It cannot be imported, and asking again will not help soon.
     Left(LeftState, String),
-    /// The backend did not give it.
+    /// The backend did not return it.
     Failed(Error),
 }
 
-/// An object and what its bytes are.
+/// An object and the identity of its bytes.
 pub(super) struct Found {
     identity: Identity,
     encoding: Encoding,
@@ -34,7 +34,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What is to be recorded of it.
+    /// The record for the catalogue.
     pub(super) fn placed(self, backend: &str, item: ImportItem) -> Adopted {
         let (base, name) = read_labels(&self.stat.labels);
         let snapshot = NewSnapshot {
@@ -94,9 +94,9 @@ async fn thaw(
         (_, None) => pending("it is in cold storage, and nobody has asked for its restore"),
         (_, Some(days)) => match objects.restore(&item.object, days).await {
             Ok(ArchiveState::Readable(_)) => Ok(None),
-            Ok(_) => pending("it is being restored from cold storage, as was asked now"),
+            Ok(_) => pending("it is in cold storage, and a restore was requested"),
             Err(error) if *error.kind() == ErrorKind::Unsupported => {
-                pending("it is in cold storage, and the adapter cannot ask for a restore")
+                pending("it is in cold storage, and the adapter cannot request a restore")
             }
             Err(error) => Err(error),
         },
@@ -112,12 +112,12 @@ async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter
         if passed <= size {
             return Ok(());
         }
-        Err(Error::corrupt(format!("it gives more than the {size} bytes that the backend says it has")))
+        Err(Error::corrupt(format!("it has more than the {size} bytes that the backend reports")))
     })
     .await
 }
 
-/// What a failure says of the object.
+/// Returns the finding for a failure.
 fn judge(error: Error) -> Finding {
     let left = |state| Finding::Left(state, error.message().to_owned());
     match error.kind() {

@@ -1,22 +1,22 @@
-//! Import: the catalogue rebuilt, or brought up to date, from what a backend holds.
+//! Import: rebuilds the catalogue, or completes it, from the objects of a backend.
 //!
 //! ```text
-//! list ── in order of time ──▶ known? under way? foreign? ── the rest ──▶ stat ──▶ read and hash ──▶ record, some at once
+//! list ── in order of time ──▶ known? under way? foreign? ── others ──▶ stat ──▶ read and hash ──▶ record in batches
 //! ```
 //!
-//! What a snapshot is follows from its bytes, so every object that is not known is read once; what the backend says of it
-//! (its base, its labels, its time) only describes it. Objects that are known are compared with the listing and not read.
+//! Only its bytes identify a snapshot, so every unknown object is read once; its metadata on the backend (base, labels,
+//! time) only describes it. Known objects are compared with the listing and not read.
 //!
-//! **It can be cut short and run again at any time, beside anything else.** What was read is recorded in transactions of
-//! some objects; the next run finds those known and goes on with the rest. A store that is under way in any process on
-//! this catalogue is seen by its intent, and its object left alone. Nothing on the backend is changed, and nothing in the
-//! catalogue but what is missing there.
+//! **It can be interrupted and run again at any time, beside any other operation.** Results are recorded in
+//! transactions of several objects; the next run finds those known and continues with the others. A store in progress in
+//! any process on this catalogue is recognised by its intent, and its object skipped. Nothing on the backend is
+//! changed, and the catalogue only gains missing records.
 //!
 //! **Memory** does not grow with the number of objects: the list lies on disk (`catalogue/import_queue.rs`), some are taken from it
 //! at once, few are read at once, and the report names the first thousand that were left alone.
 //!
-//! **Limits.** A name that was given to a snapshot when its bytes were stored already is in the catalogue alone. What lists
-//! is the adapter: objects that it does not take for its own have to be named. An object whose name holds no key of a host
+//! **Limits.** A name given to a snapshot whose bytes were already stored is in the catalogue only. The adapter lists:
+//! objects that it does not regard as its own have to be named. An object whose name contains no key of a host
 //! and is shorter than a digest counts as foreign.
 
 mod examine;
@@ -46,33 +46,33 @@ const BATCH: u32 = 256;
 const AT_ONCE: usize = 8;
 /// Objects that are recorded at once, at the most.
 const RECORDED: usize = 64;
-/// The most objects that are believed: a listing without an end fills the disk.
+/// The maximum number of objects: an endless listing would fill the disk.
 const MAX_OBJECTS: u64 = 100_000_000;
-/// The most pages in a row without an object: an adapter may have to pass over what is none of its own.
+/// The maximum number of pages in a row without an object: an adapter may have to skip foreign ones.
 const MAX_BARREN: u32 = 100_000;
-/// After how many objects in a row that the backend could not give it counts as down.
+/// Number of unreadable objects in a row after which the backend counts as down.
 const PATIENCE: u32 = 32;
 
-/// What to import, and how.
+/// The objects to import, and options.
 #[derive(Clone, Default)]
 pub struct ImportOptions {
-    /// These objects, by the backend's names, whoever stored them. Empty: all that the adapter lists.
+    /// These objects, by the backend's names, even from other programs. Empty: all that the adapter lists.
     pub objects: Vec<ObjectId>,
     /// Also those listed objects that no host seems to have stored.
     pub foreign: bool,
-    /// Ask for a restore of what is in cold storage, which costs money. A later import reads it.
+    /// Request a restore of objects in cold storage, which costs money. A later import reads them.
     pub restore: bool,
-    /// Is told how far it is.
+    /// Progress callback.
     pub progress: Option<ImportProgress>,
 }
 
 impl Host {
-    /// Records what a backend holds and the catalogue does not know. Safe to be dropped, to run again, and to run beside
-    /// everything else.
+    /// Records objects of a backend that the catalogue lacks. Safe to drop, to run again, and to run beside any other
+    /// operation.
     ///
     /// # Errors
-    /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; what the
-    /// backend says if it does not answer any more. What is wrong with a single object is in the answer, not an error.
+    /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; the
+    /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = Instant::now();
         let objects = &*self.backend(backend).await?.objects;
@@ -110,9 +110,9 @@ struct Run<'a> {
     named: bool,
     report: Imported,
     meter: Arc<Meter>,
-    /// What is in the objects that the caller named, with their places in his order.
+    /// The snapshots in the named objects, with their positions in the given order.
     answers: Vec<(u64, ImportedSnapshot)>,
-    /// Objects in a row that the backend could not give.
+    /// Objects in a row that the backend did not return.
     silent: u32,
 }
 
@@ -135,7 +135,7 @@ impl Run<'_> {
             let circles = (listed > 0 && new == 0) || page.next == cursor || barren > MAX_BARREN;
             match page.next {
                 None => break,
-                Some(_) if circles => return Err(self.endless("goes in a circle")),
+                Some(_) if circles => return Err(self.endless("is cyclic")),
                 Some(_) if self.meter.step().objects > MAX_OBJECTS => {
                     return Err(self.endless(&format!("has more than {MAX_OBJECTS} objects")));
                 }
@@ -170,7 +170,7 @@ impl Run<'_> {
         }
     }
 
-    /// Deals with what needs no look at the backend, and gives the rest.
+    /// Handles objects that need no access to the backend, and returns the others.
     async fn sift(&mut self, batch: Vec<ImportItem>) -> Result<Vec<ImportItem>> {
         let objects = batch.iter().map(|item| item.object.clone()).collect();
         let standing = self.host.inner.catalogue.standing(self.backend, objects).await?;
@@ -178,7 +178,7 @@ impl Run<'_> {
         let mut unknown = Vec::new();
         for (item, known) in batch.into_iter().zip(standing.known) {
             if keys_in(item.object.as_str()).any(|key| standing.under_way.contains(key)) {
-                let why = "a store is making it, or was cut short; `tidelock gc` removes what nobody makes any more";
+                let why = "its store is in progress or was interrupted; `tidelock gc` removes leftovers";
                 self.report.leave(item.object, LeftState::UnderWay, why);
             } else if let Some(known) = known {
                 // Where labels are kept, the base was recorded with the snapshot.
@@ -187,7 +187,7 @@ impl Run<'_> {
                 }
                 self.compare(item, known);
             } else if !self.named && !self.options.foreign && !may_be_ours(item.object.as_str()) {
-                self.report.leave(item.object, LeftState::Foreign, "its name is none that a host gives");
+                self.report.leave(item.object, LeftState::Foreign, "its name was not assigned by a host");
             } else {
                 unknown.push(item);
             }
@@ -195,12 +195,12 @@ impl Run<'_> {
         Ok(unknown)
     }
 
-    /// Whether a known object is still as it was recorded, as far as the listing says.
+    /// Returns whether a known object still matches its record, according to the listing.
     fn compare(&mut self, item: ImportItem, known: Known) {
         let Known { snapshot, stored_bytes, state, .. } = known;
         match item.size {
             Some(size) if size != stored_bytes && state != PlacementState::Removing => {
-                let why = format!("it has {size} bytes where {stored_bytes} were recorded for {snapshot}");
+                let why = format!("it has {size} bytes, but {stored_bytes} are recorded for {snapshot}");
                 self.report.leave(item.object, LeftState::Damaged, why);
             }
             _ => {
@@ -216,7 +216,7 @@ impl Run<'_> {
         }
     }
 
-    /// An import that was cut short may have recorded a snapshot and not yet its base.
+    /// An interrupted import may have recorded a snapshot without its base.
     async fn look_for_base(&mut self, item: &ImportItem) -> Result<()> {
         match self.objects.stat(&item.object).await {
             Ok(stat) => match stat.base {
@@ -224,7 +224,7 @@ impl Run<'_> {
                 None => Ok(()),
             },
             Err(error) => {
-                tracing::warn!(backend = self.backend, object = %item.object, %error, "its base cannot be looked for");
+                tracing::warn!(backend = self.backend, object = %item.object, %error, "cannot find its base");
                 Ok(())
             }
         }
@@ -264,11 +264,11 @@ impl Run<'_> {
         if !debts.is_empty() {
             self.queue.defer_bases(debts).await?;
         }
-        let hint = "run the import again once the backend answers: it goes on where it stopped";
+        let hint = "run the import again once the backend answers; it continues where it stopped";
         down.map_or(Ok(()), |error| Err(error.hint(hint)))
     }
 
-    /// Bases that came after what was made from them.
+    /// Bases that were imported after their deltas.
     async fn settle_bases(&self) -> Result<()> {
         let mut after = 0;
         loop {

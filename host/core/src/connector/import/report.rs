@@ -1,4 +1,4 @@
-//! What an import came to, with the keys that the command line's `--json` prints.
+//! The report of an import, with the keys of the command line's `--json`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::types::{ObjectId, SnapshotId};
 /// How many objects that were left alone are named; all are counted.
 const MAX_NAMED: usize = 1000;
 
-/// What an import found and did.
+/// The result of an import.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Imported {
     /// The backend.
@@ -23,7 +23,7 @@ pub struct Imported {
     pub known: u64,
     /// The bytes that were read.
     pub bytes: u64,
-    /// Objects that a store is making, or that one that was cut short left (`gc` removes these).
+    /// Objects of a store in progress or interrupted (`gc` removes the latter).
     pub under_way: u64,
     /// Objects that no host seems to have stored.
     pub foreign: u64,
@@ -31,15 +31,15 @@ pub struct Imported {
     pub gone: u64,
     /// Objects in cold storage, which have to be restored before they can be read.
     pub pending: u64,
-    /// Objects that are not what the backend says, or not what was recorded.
+    /// Objects that do not match the backend's metadata or the record.
     pub damaged: u64,
     /// Objects that could not be read.
     pub unreachable: u64,
-    /// What was left alone and why: the first thousand.
+    /// Skipped objects with the reason: the first thousand.
     pub left: Vec<LeftAlone>,
-    /// The snapshots in the objects that the caller named, in his order; empty if he named none.
+    /// The snapshots in the named objects, in the given order; empty if none were named.
     pub snapshots: Vec<ImportedSnapshot>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
@@ -54,10 +54,10 @@ pub struct ImportStep {
     pub bytes: u64,
 }
 
-/// Is told how far an import is, often. While objects are listed, only their number grows.
+/// A callback for the progress of an import, called often. While objects are listed, only their number grows.
 pub type ImportProgress = Arc<dyn Fn(ImportStep) + Send + Sync>;
 
-/// Counts, and tells whoever wants to know.
+/// Counts, and calls the callback.
 #[derive(Default)]
 pub(super) struct Meter {
     objects: AtomicU64,
@@ -115,7 +115,7 @@ pub struct LeftAlone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftState {
-    /// A store is making it, or was cut short.
+    /// Its store is in progress or was interrupted.
     UnderWay,
     /// No host seems to have stored it.
     Foreign,
@@ -123,7 +123,7 @@ pub enum LeftState {
     Gone,
     /// It is in cold storage.
     Pending,
-    /// It is not what it should be.
+    /// It is damaged.
     Damaged,
     /// It could not be read.
     Unreachable,
@@ -143,7 +143,7 @@ impl LeftState {
     }
 }
 
-/// An object that the caller named, and what is in it.
+/// A named object and its snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImportedSnapshot {
     /// The backend's name for it.

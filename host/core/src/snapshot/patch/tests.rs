@@ -97,7 +97,7 @@ fn another_base_is_refused() {
     std::fs::write(made.path("base"), &other).unwrap();
     let error = made.apply(PatchLimits::default()).err().unwrap();
     assert_eq!(error.kind().name(), "invalid");
-    assert!(error.to_string().starts_with("the delta does not fit"), "{error}");
+    assert!(error.to_string().starts_with("the delta does not match"), "{error}");
     // Too short to refer to.
     std::fs::write(made.path("base"), b"short").unwrap();
     assert_eq!(made.apply(PatchLimits::default()).err().unwrap().kind().name(), "invalid");
@@ -113,11 +113,11 @@ fn damaged_deltas_are_invalid() {
         assert_eq!(error.kind().name(), "invalid", "{error}");
         error.to_string()
     };
-    assert_eq!(reason(&delta[..delta.len() - 1]), "the delta is cut short");
-    assert_eq!(reason(&delta[..5]), "the delta is cut short");
-    assert_eq!(reason(b""), "the delta is cut short");
-    assert!(reason(b"this is no delta at all").starts_with("the delta does not fit"));
-    assert_eq!(reason(&[&delta[..], b"x"].concat()), "the delta goes on after the end of its zstd frame");
+    assert_eq!(reason(&delta[..delta.len() - 1]), "the delta is truncated");
+    assert_eq!(reason(&delta[..5]), "the delta is truncated");
+    assert_eq!(reason(b""), "the delta is truncated");
+    assert!(reason(b"this is no delta at all").starts_with("the delta does not match"));
+    assert_eq!(reason(&[&delta[..], b"x"].concat()), "the delta has data after the end of its zstd frame");
     for at in [0, delta.len() / 2, delta.len() - 2] {
         let mut flipped = delta.clone();
         flipped[at] ^= 0x10;
@@ -131,7 +131,7 @@ fn a_frame_is_taken_or_not_however_it_arrives() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path().join("base");
     std::fs::write(&base, b"base").unwrap();
-    // Magic number, a single segment of so many bytes, a last block: 5 raw bytes, none, or one repeated never (RFC 8878,
+    // Magic number, a single segment of this size, a last block: 5 raw bytes, none, or one repeated never (RFC 8878,
     // section 3.1.1).
     let whole = b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello";
     let empty = b"\x28\xb5\x2f\xfd\x20\x05\x01\0\0";
@@ -241,7 +241,7 @@ fn what_does_not_fit_is_invalid() {
     let base = sparse(8192, &[]);
     let error = apply_sparse(&base, &sparse(4096, &[]), &mut tempfile::tempfile().unwrap()).unwrap_err();
     assert_eq!(error.kind().name(), "invalid");
-    assert!(error.to_string().contains("4096 bytes and the base 8192"), "{error}");
+    assert!(error.to_string().contains("4096 bytes, the base 8192"), "{error}");
     let mut used = sparse(1, &[]);
     assert!(apply_sparse(&base, &sparse(8192, &[]), &mut used).is_err());
     let device = File::open("/dev/zero").unwrap();

@@ -19,7 +19,7 @@ use super::super::segment::{SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest
 use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
 use crate::types::{Body, Error, Result, blocking};
 
-/// What a hole reads as, once for all.
+/// The content of a hole, allocated once.
 static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; SEGMENT].into());
 
 /// A regular file or a block device.
@@ -30,11 +30,11 @@ pub struct FileSource {
     stamp: Stamp,
 }
 
-/// What tells that a file was changed.
+/// Metadata that reveals changes of a file.
 #[derive(Clone, PartialEq, Eq)]
 struct Stamp {
     size: u64,
-    /// Modification and change time in seconds and nanoseconds; absent for a device, whose times say nothing.
+    /// Modification and change time in seconds and nanoseconds; absent for a device, whose times mean nothing.
     times: Option<[i64; 4]>,
 }
 
@@ -52,7 +52,7 @@ impl Stamp {
 }
 
 impl FileSource {
-    /// An open file, with the path that errors shall name.
+    /// An open file, with its path for errors.
     ///
     /// # Errors
     /// `invalid` if it is neither a regular file nor a block device.
@@ -71,7 +71,7 @@ impl FileSource {
         self.stamp.size
     }
 
-    /// The bytes, in segments, and what they attempt out to be. May be called again. Runs on a Tokio runtime; a body that
+    /// Returns the bytes in segments, and their identity. Can be called again. Runs on a Tokio runtime; a body that
     /// is not polled reads at most two segments ahead.
     pub fn read(&self, progress: Option<Progress>) -> (Body, Reading) {
         let this = self.clone();
@@ -88,7 +88,7 @@ impl FileSource {
     /// The identity alone: two threads hash the data, holes are skipped.
     ///
     /// # Errors
-    /// What reading meets; `conflict` if the file changed meanwhile.
+    /// Errors of reading; `conflict` if the file changed meanwhile.
     pub async fn identify(&self, progress: Option<Progress>) -> Result<Identity> {
         let size = self.size();
         let too_large = |_| Error::invalid(format!("{} is too large for this machine", self.path.display()));
@@ -104,7 +104,7 @@ impl FileSource {
             let (tell, told) = oneshot::channel();
             spawn_blocking(move || {
                 let hashed = work.run(&|| tell.is_closed());
-                // Nobody waits any more: the caller gave up.
+                // The receiver is gone: the caller gave up.
                 let _ = tell.send(hashed);
             });
             told
@@ -136,7 +136,7 @@ impl FileSource {
         Ok(Piece { digest: segment_digest(&bytes), bytes: bytes.into() })
     }
 
-    /// Replaces what is in `bytes` by `len` bytes from `start`.
+    /// Replaces the content of `bytes` by `len` bytes from `start`.
     fn fill(&self, bytes: &mut Vec<u8>, start: u64, len: usize) -> Result<()> {
         bytes.clear();
         bytes.reserve_exact(len);
@@ -148,7 +148,7 @@ impl FileSource {
                 Err(errno) => return Err(Error::io(format!("reading {} at byte {at}", self.name()), errno.into())),
             }
         }
-        // A vector may have more room than was asked for.
+        // A vector may have more capacity than requested.
         bytes.truncate(len);
         Ok(())
     }
@@ -192,7 +192,7 @@ struct Work {
 }
 
 impl Work {
-    /// Hashes runs until there are no more, or nobody wants to know.
+    /// Hashes runs until there are no more, or the receiver is gone.
     fn run(&self, unwanted: &dyn Fn() -> bool) -> Result<Vec<(usize, SegmentDigest)>> {
         let mut hashed = Vec::new();
         let mut bytes = Vec::new();

@@ -16,13 +16,13 @@ pub struct StreamSource {
 }
 
 impl StreamSource {
-    /// A reader, with the name that errors shall use, for example `standard input`.
+    /// A reader, with its name for errors, for example `standard input`.
     pub fn new(reader: impl AsyncRead + Send + Unpin + 'static, name: impl Into<String>) -> Self {
         Self { reader: Box::new(reader), name: name.into(), size: None }
     }
 
-    /// The same, with the number of bytes that were announced. Fewer of them are an error, never a shorter image; what
-    /// may come after them is not taken.
+    /// Returns a source with an announced size. Fewer bytes are an error, never a shorter image; further ones
+    /// are not read.
     #[must_use]
     pub fn of_size(mut self, size: u64) -> Self {
         self.size = Some(size);
@@ -34,7 +34,7 @@ impl StreamSource {
         self.size
     }
 
-    /// The bytes, in segments, and what they attempt out to be. Runs on a Tokio runtime.
+    /// Returns the bytes in segments, and their identity. Runs on a Tokio runtime.
     pub fn read(self, progress: Option<Progress>) -> (Body, Reading) {
         let size = self.size;
         let filled = stream::unfold(Some(self), |source| async move {

@@ -89,7 +89,7 @@ async fn holes_read_as_zeros() {
     assert_eq!(identify_file(file.path(), None).await.unwrap(), expected(&bytes));
 }
 
-/// Reading 1 TiB would take minutes; the test only says that the answer is right.
+/// Reading 1 TiB would take minutes; the test only checks the result.
 #[tokio::test]
 async fn a_sparse_giant_is_identified_by_its_data() {
     let size: u64 = (1 << 40) + 3;
@@ -196,7 +196,7 @@ async fn a_failing_stream_fails_the_body_and_the_identity() {
     assert!(reading.identity().await.is_err());
 }
 
-/// Gives so many zeros and then an error.
+/// Yields zeros and then an error.
 fn zeros_and_an_error(len: usize) -> impl AsyncRead + Send + Unpin + 'static {
     struct Failing;
     impl AsyncRead for Failing {

@@ -1,4 +1,4 @@
-//! What passes, what does not, and that nothing passes too early.
+//! Bodies that pass, bodies that do not, and that nothing passes before it is verified.
 
 use proptest::prelude::*;
 
@@ -63,9 +63,9 @@ async fn no_byte_of_a_damaged_segment_passes() {
     let bytes = pattern(LEN);
     let expected = identity(&bytes);
     for (at, text) in [
-        (0, "segment 0 (bytes 0..2097152) is not what was stored"),
-        (SEGMENT, "segment 1 (bytes 2097152..4194304) is not what was stored"),
-        (LEN - 1, "segment 2 (bytes 4194304..4198625) is not what was stored"),
+        (0, "segment 0 (bytes 0..2097152) differs from the stored one"),
+        (SEGMENT, "segment 1 (bytes 2097152..4194304) differs from the stored one"),
+        (LEN - 1, "segment 2 (bytes 4194304..4198625) differs from the stored one"),
     ] {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x40;
@@ -96,7 +96,7 @@ async fn too_few_and_too_many_bytes_are_corrupt() {
     let whole = pattern(2 * SEGMENT);
     let longer = [whole.clone(), vec![0; SEGMENT]].concat();
     let (all, error) = drain(verify_known(body(&longer, 65_536, true), identity(&whole))).await;
-    assert_eq!(is_corrupt(error), "more than the 4194304 bytes that were stored");
+    assert_eq!(is_corrupt(error), "has more than the 4194304 bytes that were stored");
     assert_eq!(all, whole);
 }
 
@@ -140,7 +140,7 @@ async fn damage_next_to_a_range_is_noticed() {
     let range = ByteRange { start: SEGMENT as u64 + 100, end: Some(SEGMENT as u64 + 200) };
     let fetched = &damaged[SEGMENT..2 * SEGMENT];
     let (all, error) = drain(verify_range(body(fetched, 999, true), identity(&bytes), range).unwrap()).await;
-    assert_eq!(is_corrupt(error), "segment 1 (bytes 2097152..4194304) is not what was stored");
+    assert_eq!(is_corrupt(error), "segment 1 (bytes 2097152..4194304) differs from the stored one");
     assert!(all.is_empty());
 }
 

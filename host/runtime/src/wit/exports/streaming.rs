@@ -1,6 +1,6 @@
 //! The interface `adapter`, and the optional ones: asynchronous functions, whose bytes are streams.
 //!
-//! A call is made inside `run_concurrent` with an accessor, so that streams keep moving while it is under way.
+//! A call is made inside `run_concurrent` with an accessor, so that streams keep moving during the call.
 
 use wasmtime::Store;
 use wasmtime::component::{Instance, StreamReader};
@@ -49,7 +49,7 @@ pub(super) async fn incremental_update(
         .await?
 }
 
-/// Runs the guest until its part is over: it may have to make the bytes, or to say how they ended.
+/// Runs the guest until its part is over: it may have to produce the bytes, or to say how they ended.
 pub(super) async fn retrieve(
     at: &adapter::GuestIndices,
     store: &mut Store<OperationState>,

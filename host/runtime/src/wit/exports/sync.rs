@@ -1,7 +1,7 @@
 //! The interface `adapter-sync`: synchronous functions over bodies that the host holds.
 //!
-//! A call runs on a stack of its own, which is put aside while a function of the host is awaited. When it has returned,
-//! the guest's part is over: the bytes that it gave are the host's.
+//! A call runs on its own stack, which is suspended while a host function is awaited. When it has returned,
+//! the guest's part is over: the bytes that it returned are the host's.
 
 use wasmtime::Store;
 use wasmtime::component::Instance;
