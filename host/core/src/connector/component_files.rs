@@ -59,7 +59,7 @@ impl ComponentFiles {
     pub(super) fn open(dir: PathBuf, platform: Platform) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| Error::io(format!("the folder of adapters, {}", dir.display()), error))?;
+        made.map_err(|error| Error::io(format!("the adapter directory {}", dir.display()), error))?;
         Ok(Self { dir, platform })
     }
 
@@ -233,7 +233,7 @@ impl ComponentFiles {
 fn name_of(digest: &str) -> Result<String> {
     let hex =
         digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let hex = hex.ok_or_else(|| Error::corrupt(format!("the history names `{digest}`, which is no digest")))?;
+    let hex = hex.ok_or_else(|| Error::corrupt(format!("the swap log has an invalid digest `{digest}`")))?;
     Ok(format!("{hex}.wasm"))
 }
 

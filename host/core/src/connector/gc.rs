@@ -59,7 +59,7 @@ impl Host {
     async fn remove_orphans(&self, backend: &str, intents: &[&Intent], removed: &mut GcReport) -> Result<()> {
         let objects = &self.backend(backend).await?.objects;
         if !objects.info().inventory {
-            tracing::info!(backend, "the adapter cannot list its objects, so orphans cannot be looked for");
+            tracing::info!(backend, "the adapter cannot list objects, so orphans cannot be found");
             return Ok(());
         }
         let mut cursor = None;

@@ -194,7 +194,7 @@ impl ImageSource {
         for placement in host.readable(id).await? {
             if let Err(error) = host.open_backend(&placement.backend).await {
                 // What keeps a backend from being opened says nothing about what it holds.
-                tracing::warn!(backend = placement.backend, %error, "the backend cannot be opened");
+                tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
                 last = Some(error);
                 continue;
             }
@@ -206,7 +206,7 @@ impl ImageSource {
                         cold = cold.or(Some(placement));
                         continue;
                     }
-                    tracing::warn!(backend = placement.backend, %error, "the placement cannot be read");
+                    tracing::warn!(backend = placement.backend, %error, "cannot read the placement");
                     if *error.kind() == ErrorKind::NotFound {
                         let (backend, object) = (&placement.backend, &placement.object);
                         host.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;

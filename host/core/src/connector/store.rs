@@ -200,7 +200,7 @@ impl Host {
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Err(error) = &removed {
-            tracing::warn!(backend, %object, %error, "an object of no use could not be removed");
+            tracing::warn!(backend, %object, %error, "cannot remove an unused object");
         }
         removed.is_ok()
     }

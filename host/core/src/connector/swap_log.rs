@@ -51,7 +51,7 @@ impl CatalogueSwapLog {
             tracing::error!(backend, %error, "the component that serves now is not on disk any more");
         }
         if fresh && let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "components that nobody needs cannot be removed");
+            tracing::warn!(%error, "cannot remove unused components");
         }
         from_catalogue(row)
     }

@@ -42,7 +42,7 @@ impl Slot {
             let outcome = upload.attempt(adapter.description().features, send).await;
             let next = attempt.end(outcome.as_ref().map(|_| ()), upload.is_replayable());
             let (Err(error), Some(next)) = (&outcome, next) else { return outcome };
-            tracing::debug!(backend = self.name(), %error, "storing once more on another generation of the adapter");
+            tracing::debug!(backend = self.name(), %error, "storing again on another generation of the adapter");
             attempt = next;
         }
     }

@@ -66,7 +66,7 @@ fn known(db: &Transaction<'_>, backend: &str, object: &ObjectId) -> Result<Optio
         .map_err(sql)?;
     let Some((snapshot, stored_bytes, state, has_base)) = found else { return Ok(None) };
     let state = PlacementState::from_name(&state)
-        .ok_or_else(|| Error::corrupt(format!("the catalogue: a placement on `{backend}` makes no sense")))?;
+        .ok_or_else(|| Error::corrupt(format!("the catalogue has an invalid placement on `{backend}`")))?;
     Ok(Some(Known { snapshot, stored_bytes, state, has_base }))
 }
 
@@ -103,7 +103,7 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
         })
         .map_err(sql)?;
     if recorded == 0 {
-        return Err(Error::conflict(format!("snapshot {} is known with another size", snapshot.id)));
+        return Err(Error::conflict(format!("snapshot {} is recorded with another size", snapshot.id)));
     }
     db.prepare_cached(
         "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)

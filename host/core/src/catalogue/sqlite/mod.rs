@@ -278,8 +278,8 @@ fn sql(error: rusqlite::Error) -> Error {
     let text = format!("the catalogue: {error}");
     let made = Error::new(kind, text);
     let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "free some space where the data directory lies",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "another process keeps the catalogue locked; try again",
+        Some(Code::DiskFull) => "free some space in the data directory",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "try again: another process has locked the catalogue",
         Some(Code::ReadOnly) => "make the catalogue and its directory writable",
         _ => return made.with_source(error),
     };

@@ -97,7 +97,7 @@ async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
     let foreign = directory.path().join("foreign.sqlite");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
     let error = open(&foreign).await.unwrap_err();
-    assert!(error.to_string().ends_with("this is the database of another program"), "{error}");
+    assert!(error.to_string().ends_with("it is a database of another program"), "{error}");
 
     let newer = directory.path().join("newer.sqlite");
     drop(open(&newer).await.unwrap());

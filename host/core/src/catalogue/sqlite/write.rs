@@ -25,7 +25,7 @@ impl SqliteCatalogue {
                 .and_then(|mut query| query.query_row([owner.0], |row| row.get(0)))
                 .map_err(sql)?;
             match there {
-                true => Err(Error::conflict(format!("a store under the key `{key}` is under way already"))),
+                true => Err(Error::conflict(format!("a store with the key `{key}` is already in progress"))),
                 false => Err(lost(owner)),
             }
         })

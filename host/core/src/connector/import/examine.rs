@@ -75,7 +75,7 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
         Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
     };
     if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
-        let why = format!("it ends after {} of the {} bytes that the backend says it has", identity.size(), stat.size);
+        let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
     }
     Ok(Finding::Snapshot(Box::new(Found { identity, encoding, stat })))
@@ -91,7 +91,7 @@ async fn thaw(
     let pending = |why: &str| Ok(Some(Finding::Left(LeftState::Pending, why.to_owned())));
     match (state, restore) {
         (ArchiveState::Restoring(_), _) => pending("it is being restored from cold storage"),
-        (_, None) => pending("it is in cold storage, and nobody has asked for its restore"),
+        (_, None) => pending("it is in cold storage, and no restore was requested"),
         (_, Some(days)) => match objects.restore(&item.object, days).await {
             Ok(ArchiveState::Readable(_)) => Ok(None),
             Ok(_) => pending("it is in cold storage, and a restore was requested"),

@@ -120,7 +120,7 @@ impl Run<'_> {
     /// Takes down everything that the adapter lists.
     async fn list(&mut self) -> Result<()> {
         if !self.objects.info().inventory {
-            return Err(Error::unsupported("its adapter cannot list what the backend holds")
+            return Err(Error::unsupported("its adapter cannot list objects")
                 .on_backend(self.backend)
                 .during("import")
                 .hint(format!("name the objects: `tidelock import {} OBJECT…`", self.backend)));
