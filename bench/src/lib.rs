@@ -8,6 +8,7 @@
 //! Each benchmark is a program in `bin/`, run by `cargo xtask bench NAME`, which sets up its dependencies.
 
 pub mod backends;
+pub mod bare_call;
 pub mod data;
 pub mod in_memory;
 pub mod layout;

@@ -4,6 +4,8 @@
 //! one task. Each store, read, stat and removal through the adapter has its own instance, which is part of the
 //! cost. On a directory in memory nearly all of the rest is the sandbox; on one on a disk, its share of a
 //! durable store. Quantiles are subtracted: the p99 of the one less the p99 of the other.
+//!
+//! Beside them, in the same turns, the same component is called with the engine alone (`bare_call.rs`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +19,7 @@ use tidelock::capabilities::grant::DirectoryGrant;
 use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{Body, SettingValue, StoreHint};
 
+use crate::bare_call::BareCall;
 use crate::in_memory::InMemory;
 use crate::stats::{quantile, rounded};
 use crate::{data, place, transfer};
@@ -57,25 +60,51 @@ pub struct Overhead {
     pub operations: usize,
     /// What the sandbox adds at most: the largest p50 and the largest p99 of the rows in memory.
     pub added: Quantiles,
+    /// A call of the same component with the engine alone, in the same turns as the rows in memory.
+    pub engine: Quantiles,
+    /// The same with an asynchronous export.
+    pub engine_async: Quantiles,
+    /// The sandbox's addition to storing and reading, whichever is more, to the engine's call.
+    pub ratio: Quantiles,
     /// In memory, then on the disk.
     pub rows: Vec<Row>,
+}
+
+/// What the runs in one directory gave.
+struct Found {
+    rows: Vec<Row>,
+    engine: Quantiles,
+    engine_async: Quantiles,
 }
 
 /// Measures so many of each operation in memory, and a tenth as many on the disk.
 pub async fn run(operations: usize, note: impl Fn(&str)) -> Result<Overhead> {
     note("4 KiB objects through the sandbox and without it, in memory");
-    let memory = Arc::new(InMemory::default());
-    let mut rows = side_by_side("memory", memory, operations).await?;
-    let largest = |pick: fn(&Quantiles) -> f64| rows.iter().map(|row| pick(&row.added)).fold(0.0, f64::max);
-    let added = Quantiles { p50: largest(|q| q.p50), p99: largest(|q| q.p99) };
+    let memory = side_by_side("memory", Arc::new(InMemory::default()), operations).await?;
     note("4 KiB objects through the sandbox and without it, on the disk");
     let dir = place::on_disk()?;
     let disk = LocalDirectory::open(&DirectoryGrant::below(dir.path().join("objects")))?;
-    rows.extend(side_by_side("disk", Arc::new(disk), operations / 10).await?);
-    Ok(Overhead { operations, added, rows })
+    let disk = side_by_side("disk", Arc::new(disk), operations / 10).await?;
+    Ok(Overhead::of(operations, memory, disk))
 }
 
-async fn side_by_side(name: &'static str, directory: Arc<dyn Directory>, operations: usize) -> Result<Vec<Row>> {
+impl Overhead {
+    fn of(operations: usize, memory: Found, disk: Found) -> Self {
+        let Found { mut rows, engine, engine_async } = memory;
+        let most = |of: &[&str], pick: fn(&Quantiles) -> f64| {
+            let rows = rows.iter().filter(|row| of.contains(&row.operation));
+            rows.map(|row| pick(&row.added)).fold(0.0, f64::max)
+        };
+        let both = |of: &[&str]| Quantiles { p50: most(of, |q| q.p50), p99: most(of, |q| q.p99) };
+        let (added, put_and_get) = (both(&OPERATIONS), both(&["store", "retrieve"]));
+        let ratio =
+            Quantiles { p50: rounded(put_and_get.p50 / engine.p50, 2), p99: rounded(put_and_get.p99 / engine.p99, 2) };
+        rows.extend(disk.rows);
+        Self { operations, added, engine, engine_async, ratio, rows }
+    }
+}
+
+async fn side_by_side(name: &'static str, directory: Arc<dyn Directory>, operations: usize) -> Result<Found> {
     let mut capabilities = Capabilities::none();
     capabilities.provide_directory("objects", directory.clone());
     // No directories of its own making, which would be work that the direct calls do not have.
@@ -87,19 +116,34 @@ async fn side_by_side(name: &'static str, directory: Arc<dyn Directory>, operati
         limits: Limits::default(),
         trust: Default::default(),
     };
-    let engine = Sandbox::new(EngineOptions::default())?;
-    let adapter = Arc::new(Adapter::load(&engine, &spec, transfer::component("fs")?).await?);
+    let sandbox = Sandbox::new(EngineOptions::default())?;
+    let component = transfer::component("fs")?;
+    let bare = BareCall::new(sandbox.engine(), &component)?;
+    let adapter = Arc::new(Adapter::load(&sandbox, &spec, component).await?);
     // On a worker of the runtime, as a host's operations are; the thread that blocks on the runtime is none.
-    let times = tokio::spawn(measure(adapter, directory, operations)).await??;
-    Ok(OPERATIONS.into_iter().zip(&times).map(|(operation, times)| row(name, operation, times)).collect())
+    let times = tokio::spawn(measure(adapter, directory, bare, operations)).await??;
+    let rows = OPERATIONS.into_iter().zip(&times.operations).map(|(operation, times)| row(name, operation, times));
+    Ok(Found {
+        rows: rows.collect(),
+        engine: Quantiles::of(&times.engine).shown(),
+        engine_async: Quantiles::of(&times.engine_async).shown(),
+    })
+}
+
+impl Quantiles {
+    fn of(values: &[f64]) -> Self {
+        Self { p50: quantile(values, 0.5), p99: quantile(values, 0.99) }
+    }
+
+    fn shown(self) -> Self {
+        Self { p50: rounded(self.p50, 1), p99: rounded(self.p99, 1) }
+    }
 }
 
 fn row(directory: &'static str, operation: &'static str, times: &Times) -> Row {
-    let of = |values: &[f64]| Quantiles { p50: quantile(values, 0.5), p99: quantile(values, 0.99) };
-    let shown = |q: Quantiles| Quantiles { p50: rounded(q.p50, 1), p99: rounded(q.p99, 1) };
-    let (adapter, direct) = (of(&times.adapter), of(&times.direct));
+    let (adapter, direct) = (Quantiles::of(&times.adapter), Quantiles::of(&times.direct));
     let added = Quantiles { p50: adapter.p50 - direct.p50, p99: adapter.p99 - direct.p99 };
-    Row { directory, operation, adapter: shown(adapter), direct: shown(direct), added: shown(added) }
+    Row { directory, operation, adapter: adapter.shown(), direct: direct.shown(), added: added.shown() }
 }
 
 /// Microseconds of one operation.
@@ -109,24 +153,40 @@ struct Times {
     direct: Vec<f64>,
 }
 
-/// Half of the time the one is first, half of the time the other.
-async fn measure(adapter: Arc<Adapter>, directory: Arc<dyn Directory>, operations: usize) -> Result<[Times; 4]> {
+/// Microseconds of all that takes turns.
+#[derive(Default)]
+struct AllTimes {
+    operations: [Times; 4],
+    engine: Vec<f64>,
+    engine_async: Vec<f64>,
+}
+
+/// Each contestant is as often the first, the second and so on.
+async fn measure(
+    adapter: Arc<Adapter>,
+    directory: Arc<dyn Directory>,
+    bare: BareCall,
+    operations: usize,
+) -> Result<AllTimes> {
     let bytes = data::random_bytes(SIZE)?;
-    let mut times: [Times; 4] = Default::default();
+    let mut times = AllTimes::default();
     // What is done for the first time is slower: code and caches are cold.
     let warm_up = operations / 10;
     for number in 0..operations + warm_up {
         let key = format!("object-{number:08}");
-        for turn in 0..2 {
-            let sandboxed = (turn + number) % 2 == 0;
-            let taken = match sandboxed {
-                true => through_adapter(&adapter, key.clone(), &bytes).await?,
-                false => directly(&*directory, &format!("direct-{key}"), &bytes).await?,
-            };
-            if number >= warm_up {
-                for (times, taken) in times.iter_mut().zip(taken) {
-                    if sandboxed { times.adapter.push(taken) } else { times.direct.push(taken) }
+        let counts = number >= warm_up;
+        for turn in 0..4 {
+            match (turn + number) % 4 {
+                0 => {
+                    let taken = through_adapter(&adapter, key.clone(), &bytes).await?;
+                    times.operations.iter_mut().zip(taken).filter(|_| counts).for_each(|(t, us)| t.adapter.push(us));
                 }
+                1 => {
+                    let taken = directly(&*directory, &format!("direct-{key}"), &bytes).await?;
+                    times.operations.iter_mut().zip(taken).filter(|_| counts).for_each(|(t, us)| t.direct.push(us));
+                }
+                2 => times.engine.extend(Some(bare.describe().await?).filter(|_| counts)),
+                _ => times.engine_async.extend(Some(bare.refused().await?).filter(|_| counts)),
             }
         }
     }

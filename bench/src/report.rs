@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::overhead::Overhead;
+use crate::overhead::{Overhead, Quantiles};
 use crate::peak::Peaks;
 use crate::transfer::{Direction, Transfer};
 
@@ -28,6 +28,7 @@ impl Sandbox {
             "put_ratio": transfer.map(|transfer| transfer.put.ratio),
             "get_ratio": transfer.map(|transfer| transfer.get.ratio),
             "overhead_us": self.overhead.as_ref().map(|overhead| overhead.added),
+            "engine_us": self.overhead.as_ref().map(|overhead| overhead.engine),
             "peak_mib": self.peak.as_ref().map(|peak| json!({"fs": peak.of("fs"), "s3": peak.of("s3")})),
             "guest_bytes": transfer.map(|transfer| transfer.guest_bytes),
             "machine": machine(),
@@ -82,11 +83,13 @@ fn small(overhead: &Overhead) -> String {
         let [adapter, direct, added] = cells;
         let _ = writeln!(text, "  {:<8}{:<10}{adapter:>18}{direct:>18}{added:>18}", row.directory, row.operation);
     }
-    let _ = writeln!(
-        text,
-        "  added at most: p50 {:.1}, p99 {:.1}; aim p50 < 100\n",
-        overhead.added.p50, overhead.added.p99
-    );
+    let Quantiles { p50, p99 } = overhead.added;
+    let _ = writeln!(text, "  added at most: p50 {p50:.1}, p99 {p99:.1}; aim p50 < 100");
+    for (export, Quantiles { p50, p99 }) in [("describe", overhead.engine), ("refused stat", overhead.engine_async)] {
+        let _ = writeln!(text, "  the engine alone, {export}: p50 {p50:.1}, p99 {p99:.1}");
+    }
+    let Quantiles { p50, p99 } = overhead.ratio;
+    let _ = writeln!(text, "  added to store and retrieve / engine: p50 {p50:.2}, p99 {p99:.2}; aim 1.5 and 2\n");
     text
 }
 
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn the_promised_keys_are_there_whatever_was_left_out() {
         let object = Sandbox::default().object();
-        for key in ["put_ratio", "get_ratio", "overhead_us", "peak_mib", "guest_bytes"] {
+        for key in ["put_ratio", "get_ratio", "overhead_us", "engine_us", "peak_mib", "guest_bytes"] {
             assert!(object.get(key).is_some_and(Value::is_null), "{key}");
         }
         assert!(object["machine"]["cores"].as_u64().is_some_and(|cores| cores > 0));

@@ -16,14 +16,14 @@ use anyhow::{Context as _, Result, ensure};
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
 use tidelock::config::{Config, CredentialRef};
 use tidelock::runtime::{CompiledFrom, Stage, SwapReport};
-use tidelock::{Host, Secrets};
+use tidelock::{Host, Secrets, Source, StoreOptions};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::place::{self, Server};
 use crate::stats::{median, quantile, rounded};
 use crate::{GIB, MIB, transfer};
 use load::{Load, Window};
-use report::{Changes, Found, Quantiles, Row};
+use report::{Changes, FirstOperation, Found, Quantiles, Row};
 
 /// The backends and the adapters that serve them.
 pub const BACKENDS: [(&str, &str); 2] = [("local", "fs"), ("cloud", "s3")];
@@ -33,6 +33,10 @@ const WINDOW: u64 = 50;
 const WARM_UP: Duration = Duration::from_secs(4);
 /// Swaps with a component that was never compiled, for each backend.
 const COLD: u8 = 8;
+/// Swaps of each backend with a client that asks at once.
+const AT_ONCE: usize = 100;
+/// What that client reads again before the next swap.
+const AGAIN: usize = 5;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub async fn run(plan: Plan, note: impl Fn(&str)) -> Result<(Found, Option<anyho
     note("swapping components that were never compiled, without load");
     let cold = changes(&host, CompiledFrom::Source).await?;
     let cached = changes(&host, CompiledFrom::Cache).await?;
+    note("reading at once after a swap, without load");
+    let first_operation = first_operation(&host).await?;
     note(&format!("{} clients, {} swaps", plan.clients, plan.swaps));
     let load = Load::start(&host, plan.clients, plan.size);
     sleep(WARM_UP).await;
@@ -97,6 +103,7 @@ pub async fn run(plan: Plan, note: impl Fn(&str)) -> Result<(Found, Option<anyho
         wrong: ended.wrong,
         p99_ratio: rounded(ratio, 3),
         first_on_new_ms: Quantiles::of(&firsts),
+        first_operation,
         memory_ratio: rounded(memory[1] / memory[0], 3),
         memory_mib: memory.map(|mib| rounded(mib, 1)),
         rows: rows(&ended),
@@ -190,6 +197,44 @@ async fn changes(host: &Host, from: CompiledFrom) -> Result<Changes> {
         ms: rounded(median(&totals), 2),
         compile_ms: rounded(median(&compiles), 2),
         most_ms: rounded(most, 2),
+    })
+}
+
+/// What the swap itself adds to the first operation on the new generation, apart from when a client next asks: one client
+/// reads an image of 4 KiB as soon as a swap is over, and a few times more. Without load, so that nobody else was first.
+async fn first_operation(host: &Host) -> Result<FirstOperation> {
+    let (mut firsts, mut laters, mut added) = (Vec::new(), Vec::new(), Vec::new());
+    for (backend, adapter) in BACKENDS {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), crate::data::random(4096)?)?;
+        let options = StoreOptions { route: Some(backend.to_owned()), ..StoreOptions::default() };
+        let id = host.store(Source::open(file.path()).await?, options).await?.id;
+        let read = async || {
+            let began = Instant::now();
+            host.retrieve(id, None).await?.body.collect(4096).await?;
+            anyhow::Ok(began.elapsed().as_secs_f64() * 1e3)
+        };
+        let versions = [version(adapter, 1)?, version(adapter, 2)?];
+        for number in 0..AT_ONCE + versions.len() {
+            host.swap(backend, versions[number % versions.len()].clone()).await?;
+            let first = read().await?;
+            let mut again = Vec::new();
+            for _ in 0..AGAIN {
+                again.push(read().await?);
+            }
+            // The first swaps to each version compile it.
+            if number >= versions.len() {
+                firsts.push(first);
+                added.push(first - median(&again));
+                laters.extend(again);
+            }
+        }
+        host.remove(id).await?;
+    }
+    Ok(FirstOperation {
+        first_ms: Quantiles::of(&firsts),
+        later_ms: Quantiles::of(&laters),
+        added_ms: Quantiles::of(&added),
     })
 }
 

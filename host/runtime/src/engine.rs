@@ -75,7 +75,9 @@ impl Engine {
         Ok(Self { inner, options })
     }
 
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+    /// The engine below, for components that are run beside adapters in the same pool, as a benchmark does. They take
+    /// places of the pool that adapters are not told of.
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
