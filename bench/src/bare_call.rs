@@ -29,7 +29,7 @@ pub struct BareCall {
 
 impl BareCall {
     /// Compiles a component in the engine.
-    pub fn new(engine: &Arc<Engine>, component: &[u8]) -> Result<Self> {
+    pub fn new(engine: &Engine, component: &[u8]) -> Result<Self> {
         let (component, _) = engine.compile(component)?;
         let mut linker = Linker::new(engine.wasmtime());
         linker.define_unknown_imports_as_traps(&component).map_err(of_engine)?;

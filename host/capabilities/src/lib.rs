@@ -39,9 +39,12 @@ use tidelock_types::{Error, Platform, Result};
 /// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
 pub type GrantNames = BTreeSet<(&'static str, String)>;
 
-/// The capabilities of one backend, by the names of its grants. Cheap to clone.
+/// The capabilities of one backend, by the names of its grants. Cheap to clone: every host call does it.
 #[derive(Clone, Default)]
-pub struct Capabilities {
+pub struct Capabilities(Arc<Granted>);
+
+#[derive(Clone, Default)]
+struct Granted {
     http: BTreeMap<String, Arc<dyn http::Http>>,
     bucket: BTreeMap<String, Arc<dyn bucket::Bucket>>,
     directory: BTreeMap<String, Arc<dyn directory::Directory>>,
@@ -59,7 +62,7 @@ impl Capabilities {
 
     /// Nothing at all yet; what is granted later takes the time and random numbers from here.
     pub fn with_platform(platform: Platform) -> Self {
-        Self { platform, ..Self::default() }
+        Self(Arc::new(Granted { platform, ..Granted::default() }))
     }
 
     /// Grants HTTP requests under a name, in place of what had the name.
@@ -77,7 +80,7 @@ impl Capabilities {
     /// # Errors
     /// `invalid` for a grant that makes no sense.
     pub fn grant_bucket(&mut self, name: &str, grant: &BucketGrant) -> Result<()> {
-        let opened = bucket::S3Bucket::open_with(grant, self.platform.clone())?;
+        let opened = bucket::S3Bucket::open_with(grant, self.0.platform.clone())?;
         self.provide_bucket(name, Arc::new(opened));
         Ok(())
     }
@@ -88,54 +91,54 @@ impl Capabilities {
     /// # Errors
     /// Why the directory could not be opened.
     pub fn grant_directory(&mut self, name: &str, grant: &DirectoryGrant) -> Result<()> {
-        let opened = directory::LocalDirectory::open_with(grant, self.platform.clone())?;
+        let opened = directory::LocalDirectory::open_with(grant, self.0.platform.clone())?;
         self.provide_directory(name, Arc::new(opened));
         Ok(())
     }
 
     /// Grants files of an NFSv3 export under a name, replacing an earlier grant of that name. Connects to nothing yet.
     pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
-        self.provide_directory(name, Arc::new(directory::NfsDirectory::open_with(grant, self.platform.clone())));
+        self.provide_directory(name, Arc::new(directory::NfsDirectory::open_with(grant, self.0.platform.clone())));
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_http(&mut self, name: &str, http: Arc<dyn http::Http>) {
-        self.http.insert(name.to_owned(), http);
+        Arc::make_mut(&mut self.0).http.insert(name.to_owned(), http);
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_bucket(&mut self, name: &str, bucket: Arc<dyn bucket::Bucket>) {
-        self.bucket.insert(name.to_owned(), bucket);
+        Arc::make_mut(&mut self.0).bucket.insert(name.to_owned(), bucket);
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_directory(&mut self, name: &str, directory: Arc<dyn directory::Directory>) {
-        self.directory.insert(name.to_owned(), directory);
+        Arc::make_mut(&mut self.0).directory.insert(name.to_owned(), directory);
     }
 
     /// Returns the requested part of these capabilities. Everything else is denied, whether or not it was granted.
     #[must_use]
     pub fn only(&self, asked: &RequestedGrants) -> Self {
-        let http = self.http.iter().filter_map(|(name, granted)| {
+        let http = self.0.http.iter().filter_map(|(name, granted)| {
             let narrowed = Narrowed::new(name, granted.clone(), asked.http.get(name)?);
             Some((name.clone(), Arc::new(narrowed) as Arc<dyn http::Http>))
         });
-        let bucket = self.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
-        let directory = self.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
-        Self {
+        let bucket = self.0.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
+        let directory = self.0.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
+        Self(Arc::new(Granted {
             http: http.collect(),
             bucket: bucket.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             directory: directory.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             asked: Some(Arc::new(asked.clone())),
-            platform: self.platform.clone(),
-        }
+            platform: self.0.platform.clone(),
+        }))
     }
 
     /// The grants that there are: kind (`http`, `bucket`, `directory`) and name.
     pub fn names(&self) -> GrantNames {
-        let http = self.http.keys().map(|name| ("http", name.clone()));
-        let bucket = self.bucket.keys().map(|name| ("bucket", name.clone()));
-        http.chain(bucket).chain(self.directory.keys().map(|name| ("directory", name.clone()))).collect()
+        let http = self.0.http.keys().map(|name| ("http", name.clone()));
+        let bucket = self.0.bucket.keys().map(|name| ("bucket", name.clone()));
+        http.chain(bucket).chain(self.0.directory.keys().map(|name| ("directory", name.clone()))).collect()
     }
 
     /// The HTTP grant of this name.
@@ -143,7 +146,7 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn http(&self, name: &str) -> Result<Arc<dyn http::Http>> {
-        self.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
+        self.0.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
     }
 
     /// The bucket grant of this name.
@@ -151,7 +154,7 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
-        self.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
+        self.0.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
     }
 
     /// The directory grant of this name.
@@ -159,13 +162,13 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn directory(&self, name: &str) -> Result<Arc<dyn directory::Directory>> {
-        self.directory.get(name).cloned().ok_or_else(|| self.refusal("directory", name))
+        self.0.directory.get(name).cloned().ok_or_else(|| self.refusal("directory", name))
     }
 
     fn refusal(&self, kind: &str, name: &str) -> Error {
         // The name is the guest's: it is quoted and cut.
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        if self.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
+        if self.0.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(
                 "the adapter uses the {kind} grant `{shown}`, which its manifest does not request"
             ))
@@ -182,10 +185,10 @@ impl Capabilities {
     /// The error of the first grant that fails.
     pub async fn gc(&self, older_than: std::time::Duration) -> Result<u64> {
         let mut removed = 0;
-        for directory in self.directory.values() {
+        for directory in self.0.directory.values() {
             removed += directory.gc().await?;
         }
-        for bucket in self.bucket.values() {
+        for bucket in self.0.bucket.values() {
             removed += bucket.gc(older_than).await?;
         }
         Ok(removed)
@@ -195,9 +198,9 @@ impl Capabilities {
 impl std::fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Capabilities")
-            .field("http", &self.http.keys())
-            .field("bucket", &self.bucket.keys())
-            .field("directory", &self.directory.keys())
+            .field("http", &self.0.http.keys())
+            .field("bucket", &self.0.bucket.keys())
+            .field("directory", &self.0.directory.keys())
             .finish()
     }
 }

@@ -4,14 +4,17 @@
 //! nothing that a guest keeps, breaks or leaks outlives its operation. A watchdog beside the guest ends it when it stalls
 //! or exceeds its deadline. Dropping the future of an operation drops the instance, at any point.
 //!
-//! `retrieve` runs as a separate task, since its bytes outlive its answer; the task ends when the body is dropped.
+//! A guest may still have to make the bytes of a `retrieve`, or to say how they ended, after it has answered. It then runs
+//! on as a separate task, which ends when the body is dropped. Most adapters hand on what the host gave them, and have
+//! nothing left to do.
 
 mod load;
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -24,7 +27,7 @@ use super::engine::CompiledFrom;
 use super::manifest::Manifest;
 use super::operation::limits::why;
 use super::operation::state::{Environment, OperationState};
-use super::operation::usage::Usage;
+use super::operation::usage::{Usage, Wait, Waiting};
 use super::operation::watchdog::watched;
 use super::sandbox::Sandbox;
 use super::trust::Trust;
@@ -68,7 +71,7 @@ struct Running {
     store: Store<OperationState>,
     instance: Instance,
     usage: Arc<Usage>,
-    _in_flight: OwnedSemaphorePermit,
+    in_flight: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
 }
 
@@ -163,53 +166,88 @@ impl Adapter {
     /// # Errors
     /// As [`Self::store`]; `not-found`; `archived`.
     pub async fn retrieve(self: &Arc<Self>, id: &ObjectId, range: Option<ByteRange>) -> Result<Body> {
-        let (answer, answered) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let (adapter, id) = (self.clone(), id.clone());
-        let task = tokio::spawn(async move {
-            let how = adapter.retrieve_task(&id, range, answer).await;
-            let _ = end.send(how);
+        let mut work = Box::pin(async move { adapter.retrieve_and_end(&id, range, answer).await });
+        let ended = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(how) => Poll::Ready(Some(how)),
+            Poll::Pending if answered.is_empty() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
         });
-        let task = AbortOnDrop(task.abort_handle());
-        match answered.await {
-            Ok(body) => Ok(self.until_ended(body, ended, task)),
-            Err(_) => match ended.await {
-                Ok(Err(error)) => Err(error),
-                _ => Err(self.place(Error::new(ErrorKind::Trapped, "the operation was cancelled"), "retrieve")),
-            },
+        let ended = ended.await;
+        match (answered.try_recv(), ended) {
+            (Ok(answer), Some(Ok(turn))) => Ok(self.without_guest(answer, turn)),
+            (Ok(Answer { body, usage }), None) => {
+                let (end, ended) = oneshot::channel();
+                let task = tokio::spawn(async move {
+                    let _ = end.send(work.await.map(drop));
+                });
+                let body = stream::counted(body, move |bytes| {
+                    usage.of_object(bytes);
+                    Ok(())
+                });
+                Ok(self.until_ended(body, ended, AbortOnDrop(task.abort_handle())))
+            }
+            (_, Some(Err(error))) => Err(error),
+            (Err(_), _) => Err(self.place(cut_short(), "retrieve")),
         }
     }
 
-    /// Runs the guest until its part of a retrieve is over. The answer is sent as soon as there is one.
-    async fn retrieve_task(
+    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Gives back the
+    /// operation's turn among those of the backend: bytes that are still to come keep it.
+    async fn retrieve_and_end(
         &self,
         id: &ObjectId,
         range: Option<ByteRange>,
-        answer: oneshot::Sender<Body>,
-    ) -> Result<()> {
+        answer: oneshot::Sender<Answer>,
+    ) -> Result<OwnedSemaphorePermit> {
         let mut running = self.begin("retrieve").await?;
         let Running { store, instance, usage, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
-        let counter = usage.clone();
-        let given = move |body| {
-            let body = stream::counted(body, move |bytes| {
-                counter.of_object(bytes);
-                Ok(())
-            });
-            let _ = answer.send(body);
-        };
+        let counts = usage.clone();
+        let given = move |body| drop(answer.send(Answer { body, usage: counts }));
         let outcome = watched(usage, exports.retrieve(store, instance, id, range, given)).await;
-        self.conclude("retrieve", &running, outcome)
+        self.conclude("retrieve", &running, outcome)?;
+        Ok(running.in_flight)
+    }
+
+    /// A body whose guest has ended well: the host has all that it takes to go on. The operation goes on with it, and the
+    /// limits that there are for time hold until its end.
+    fn without_guest(&self, Answer { mut body, usage }: Answer, turn: OwnedSemaphorePermit) -> Body {
+        let size = body.remaining();
+        let place = self.placing("retrieve");
+        let mut turn = Some(turn);
+        // Time in which nobody reads is the reader's, not the adapter's.
+        let mut reader = Wait::new(usage.clone(), Waiting::Outside);
+        reader.set(true);
+        let chunks = futures::stream::poll_fn(move |context| {
+            if turn.is_none() {
+                return Poll::Ready(None);
+            }
+            reader.set(false);
+            usage.run_by(context.waker());
+            let polled = match usage.exceeded() {
+                Some(exceeded) => Poll::Ready(Some(Err(exceeded.error()))),
+                None => body.poll_next_unpin(context),
+            };
+            match &polled {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    usage.of_object(chunk.len());
+                    reader.set(true);
+                }
+                Poll::Ready(_) => drop(turn.take()),
+                Poll::Pending => {}
+            }
+            polled.map_err(&place)
+        });
+        Body::new(chunks, size)
     }
 
     /// A body that is complete only if its task ended without an error, and that ends the task when it is dropped. If the
     /// bytes ended early because the task ended, the task's error takes precedence.
     fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
         let size = body.remaining();
-        let backend = self.environment.backend.clone();
-        let place = move |error: Error| error.on_backend(&backend).during("retrieve");
-        let cut = || Error::new(ErrorKind::Trapped, "the operation was cancelled");
-        let state = Some((body, ended, task, place));
+        let state = Some((body, ended, task, self.placing("retrieve")));
         let chunks = futures::stream::unfold(state, move |state| async move {
             let (mut body, ended, task, place) = state?;
             match body.next().await {
@@ -221,7 +259,7 @@ impl Adapter {
                         (Ok(Err(error)), _) => error,
                         (Ok(Ok(())), None) => return None,
                         (Ok(Ok(())), Some(Err(error))) => error,
-                        _ => cut(),
+                        _ => cut_short(),
                     };
                     Some((Err(place(end)), None))
                 }
@@ -247,7 +285,7 @@ impl Adapter {
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;
         match made {
-            Ok(Ok(instance)) => Ok(Running { store, instance, usage, _in_flight: turn, _place: place }),
+            Ok(Ok(instance)) => Ok(Running { store, instance, usage, in_flight: turn, _place: place }),
             Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
             Err(exceeded) => Err(self.place(exceeded.error(), operation)),
         }
@@ -270,6 +308,12 @@ impl Adapter {
 
     fn place(&self, error: Error, operation: &'static str) -> Error {
         error.on_backend(&self.environment.backend).during(operation)
+    }
+
+    /// The same for errors that come later.
+    fn placing(&self, operation: &'static str) -> impl Fn(Error) -> Error + Send + 'static {
+        let backend = self.environment.backend.clone();
+        move |error| error.on_backend(&backend).during(operation)
     }
 }
 
@@ -320,6 +364,16 @@ simple_operations! {
     /// # Errors
     /// `unsupported` if the adapter does not export `inventory`; otherwise as [`Adapter::store`].
     list_objects("list-objects", cursor: Option<String>, limit: u32) -> InventoryPage;
+}
+
+/// What a retrieve is answered with: the bytes, and who counts them.
+struct Answer {
+    body: Body,
+    usage: Arc<Usage>,
+}
+
+fn cut_short() -> Error {
+    Error::new(ErrorKind::Trapped, "the operation was cancelled")
 }
 
 struct AbortOnDrop(AbortHandle);

@@ -4,9 +4,9 @@
 //! Bytes move in streams that outlive access to the store, so their counters are here, shared. An exceeded
 //! limit is recorded once, and wakes the watchdog, which ends the operation.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
@@ -23,6 +23,8 @@ pub(crate) struct Usage {
     exceeded: OnceLock<LimitExceeded>,
     /// The task that runs the operation.
     operation: AtomicWaker,
+    /// Whether the operation is being polled, and whether it was woken since: see [`Usage::polls`].
+    turn: AtomicU8,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
@@ -71,6 +73,7 @@ impl Usage {
             began: Instant::now(),
             exceeded: OnceLock::new(),
             operation: AtomicWaker::new(),
+            turn: AtomicU8::new(turn::WAITS),
             steps: none(),
             bytes: none(),
             outside: AtomicU32::new(0),
@@ -103,6 +106,16 @@ impl Usage {
     /// Says who is to be woken when a limit is exceeded.
     pub(crate) fn run_by(&self, operation: &Waker) {
         self.operation.register(operation);
+    }
+
+    /// Notes that the operation is being polled. From now on being woken is noted, and wakes nobody.
+    pub(super) fn polls(&self) {
+        self.turn.swap(turn::POLLED, Ordering::AcqRel);
+    }
+
+    /// Notes that the operation waits, unless it was woken while it was polled. From now on being woken wakes who runs it.
+    pub(super) fn waits(&self) -> bool {
+        self.turn.compare_exchange(turn::POLLED, turn::WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The limit that was exceeded, if one did.
@@ -202,6 +215,30 @@ impl Usage {
             Waiting::Outside => &self.outside,
             Waiting::Call => &self.calls,
             Waiting::Guest => &self.guest,
+        }
+    }
+}
+
+/// What [`Usage::turn`] can be.
+mod turn {
+    /// It waits to be woken.
+    pub(super) const WAITS: u8 = 0;
+    /// It is being polled.
+    pub(super) const POLLED: u8 = 1;
+    /// It was woken, and who runs it knows or will look.
+    pub(super) const WOKEN: u8 = 2;
+}
+
+/// What wakes an operation. Its parts wake each other while it is polled, which needs no more than a note that there is
+/// something to do: waking a task that is running would put it at the end of the runtime's queue and wake another thread.
+impl Wake for Usage {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.turn.swap(turn::WOKEN, Ordering::AcqRel) == turn::WAITS {
+            self.operation.wake();
         }
     }
 }

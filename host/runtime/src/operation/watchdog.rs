@@ -9,14 +9,20 @@
 //! engine) and the host's computations in between. It is wall time, since reading the thread's own
 //! clock is a system call each time; on an overloaded machine it counts somewhat more than was used.
 //!
+//! The parts of an operation wake each other: a stream its reader, a guest that yields itself. As long as they do, it is
+//! polled on, for at most [`TURN`], before the thread goes back to the runtime: a turn in the runtime's queue, and another
+//! thread that is woken for it, cost more than most of these steps.
+//!
 //! The engine's clock looks at every operation at each of its ticks. Timers of the runtime would do the same, but a new
 //! timer usually wakes a sleeping thread to hear of it, which costs more than a small operation.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Poll;
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::task::coop::has_budget_remaining;
 
 use super::usage::{Mark, Usage};
 use tidelock_types::LimitExceeded;
@@ -25,9 +31,14 @@ use tidelock_types::LimitExceeded;
 /// line of 1 KiB in the default minute is slower than any that storage is worth having over.
 pub(crate) const PROGRESS: u64 = 1024;
 
+/// How long an operation that wakes itself is polled on. Little beside a tick of the engine, which is how long a guest can
+/// keep a thread anyway.
+const TURN: Duration = Duration::from_millis(1);
+
 /// Runs a part of an operation under watch. A limit that has exceeded is the outcome, whatever the guest made of it.
-pub(crate) async fn watched<T>(usage: &Usage, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
+pub(crate) async fn watched<T>(usage: &Arc<Usage>, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
     let mut work = pin!(work);
+    let waker = Waker::from(usage.clone());
     std::future::poll_fn(|context| {
         // First, so that no strike falls between the look at it and the wait.
         usage.run_by(context.waker());
@@ -35,9 +46,21 @@ pub(crate) async fn watched<T>(usage: &Usage, work: impl Future<Output = T>) -> 
             return Poll::Ready(Err(exceeded.clone()));
         }
         let began = Instant::now();
-        let polled = work.as_mut().poll(context);
+        let (polled, taken) = loop {
+            usage.polls();
+            let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
+            let taken = began.elapsed();
+            if polled.is_ready() || usage.exceeded().is_some() || usage.waits() {
+                break (polled, taken);
+            }
+            if taken >= TURN || !has_budget_remaining() {
+                // It goes on after whoever else waits for a thread.
+                context.waker().wake_by_ref();
+                break (polled, taken);
+            }
+        };
         // Whether the time was too long shows in the strike.
-        let _ = usage.spends(began.elapsed());
+        let _ = usage.spends(taken);
         match (usage.exceeded(), polled) {
             (Some(exceeded), _) => Poll::Ready(Err(exceeded.clone())),
             (None, Poll::Ready(done)) => Poll::Ready(Ok(done)),
@@ -107,8 +130,6 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use tidelock_types::Limits;
 
@@ -143,12 +164,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_strike_is_the_outcome_whatever_the_work_says() {
-        let usage = Usage::new(&limits());
+        let usage = Arc::new(Usage::new(&limits()));
         let work = async {
             usage.exceed(LimitExceeded::Calls(1));
             "all is well"
         };
         assert_eq!(watched(&usage, work).await, Err(LimitExceeded::Calls(1)));
+    }
+
+    /// Wakes itself so many times before it is done, and counts how often it is polled.
+    async fn wakes_itself(mut times: u32) {
+        std::future::poll_fn(|context| {
+            let done = times == 0;
+            times = times.saturating_sub(1);
+            context.waker().wake_by_ref();
+            if done { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    #[test]
+    fn an_operation_that_wakes_itself_goes_on_at_once_but_not_for_long() {
+        let usage = Arc::new(Usage::new(&limits()));
+        let mut context = Context::from_waker(Waker::noop());
+        let few = pin!(watched(&usage, wakes_itself(3)));
+        assert!(few.poll(&mut context).is_ready());
+        let many = pin!(watched(&usage, wakes_itself(u32::MAX)));
+        assert!(many.poll(&mut context).is_pending());
+    }
+
+    #[tokio::test]
+    async fn an_operation_is_woken_from_elsewhere() {
+        let usage = Arc::new(Usage::new(&limits()));
+        let (give, take) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            give.send(7)
+        });
+        assert_eq!(watched(&usage, take).await, Ok(Ok(7)));
     }
 
     #[tokio::test]

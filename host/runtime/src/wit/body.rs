@@ -1,16 +1,19 @@
 //! Conversion of `body` of the WIT package, a stream and the future that says how it ended, to and from [`Body`].
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::stream::Stream;
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift, Source, StreamReader};
 
 use super::bindings::tidelock::storage::types as wit;
 use crate::operation::state::OperationState;
-use crate::operation::usage::Waiting;
+use crate::operation::usage::{Usage, Waiting};
 use crate::stream::{GuestBytes, HostBody, waits_for_guest};
 use tidelock_types::{Body, Error, ErrorKind, Result};
 
@@ -20,12 +23,16 @@ use super::convert;
 pub(super) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<(), wit::Error>>);
 
 /// A value that travels in a future of a guest's, once.
-pub(super) struct Once<T>(Option<oneshot::Sender<T>>);
+pub(super) struct Once<T> {
+    give: Option<oneshot::Sender<T>>,
+    /// Who is told that the value has come, whether or not it is taken.
+    come: Option<oneshot::Sender<()>>,
+}
 
 impl<T> Once<T> {
-    pub(super) fn new() -> (Self, oneshot::Receiver<T>) {
+    pub(super) fn new(come: Option<oneshot::Sender<()>>) -> (Self, oneshot::Receiver<T>) {
         let (give, take) = oneshot::channel();
-        (Self(Some(give)), take)
+        (Self { give: Some(give), come }, take)
     }
 }
 
@@ -41,8 +48,9 @@ impl<T: Lift + Send + 'static> FutureConsumer<OperationState> for Once<T> {
     ) -> Poll<wasmtime::Result<()>> {
         let mut value = None;
         source.read(store, &mut value)?;
-        if let (Some(value), Some(give)) = (value, self.0.take()) {
+        if let (Some(value), Some(give)) = (value, self.give.take()) {
             let _ = give.send(value);
+            let _ = self.come.take().map(|come| come.send(()));
         }
         Poll::Ready(Ok(()))
     }
@@ -66,12 +74,36 @@ pub(super) fn accept_in(
     reader: Waiting,
 ) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
     let usage = store.as_context().data().usage.clone();
-    let (once, how) = Once::new();
-    ended.pipe(&mut store, once)?;
     let (over, is_over) = oneshot::channel();
+    Ok(match HostBody::recover(stream, &mut store) {
+        Ok(body) => {
+            // The bytes need no guest: its part is over when it has said how they ended.
+            let (once, how) = Once::new(Some(over));
+            ended.pipe(&mut store, once)?;
+            let size = body.remaining();
+            (Body::new(body.chain(ending(how, None, usage)), size), is_over)
+        }
+        Err(stream) => {
+            // A guest may say how its bytes ended before it has given them all, so that is heard after the last one.
+            let (once, how) = Once::new(None);
+            ended.pipe(&mut store, once)?;
+            let (bytes, chunks) = GuestBytes::new(usage.clone(), reader);
+            stream.pipe(&mut store, bytes)?;
+            let ending = ending(how, Some(over), usage.clone());
+            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), is_over)
+        }
+    })
+}
+
+/// How a body ended, as a stream behind its bytes: nothing, or an error.
+fn ending(
+    how: oneshot::Receiver<std::result::Result<(), wit::Error>>,
+    over: Option<oneshot::Sender<()>>,
+    usage: Arc<Usage>,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     let ending = async move {
         let how = how.await;
-        let _ = over.send(());
+        let _ = over.map(|over| over.send(()));
         match how {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(Err(convert::error_in(error))),
@@ -79,18 +111,7 @@ pub(super) fn accept_in(
         }
     };
     let ending = Box::pin(futures::stream::once(ending).filter_map(std::future::ready));
-    let ending = waits_for_guest(ending, usage.clone());
-    Ok(match HostBody::recover(stream, &mut store) {
-        Ok(body) => {
-            let size = body.remaining();
-            (Body::new(body.chain(ending), size), is_over)
-        }
-        Err(stream) => {
-            let (bytes, chunks) = GuestBytes::new(usage.clone(), reader);
-            stream.pipe(&mut store, bytes)?;
-            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), is_over)
-        }
-    })
+    waits_for_guest(ending, usage)
 }
 
 /// The end of bytes whose guest was dropped. The operation has the real reason.
