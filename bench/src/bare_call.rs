@@ -8,7 +8,6 @@
 //! - `describe`, a synchronous function that makes a few strings;
 //! - `stat` of an empty id, an asynchronous function, as all operations are, which refuses it before it asks anyone.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -21,7 +20,7 @@ const INTERFACE: &str = "tidelock:storage/adapter@0.1.1";
 
 /// A component ready to be called.
 pub struct BareCall {
-    engine: Arc<Engine>,
+    engine: wasmtime::Engine,
     pre: InstancePre<()>,
     describe: ComponentExportIndex,
     stat: ComponentExportIndex,
@@ -41,7 +40,7 @@ impl BareCall {
             anyhow::bail!("the component does not export {INTERFACE}")
         };
         let pre = linker.instantiate_pre(&component).map_err(of_engine)?;
-        Ok(Self { engine: engine.clone(), pre, describe, stat })
+        Ok(Self { engine: engine.wasmtime().clone(), pre, describe, stat })
     }
 
     /// Microseconds that a call of `describe` takes, instance and all.
@@ -56,7 +55,7 @@ impl BareCall {
 
     async fn call(&self, export: &ComponentExportIndex, arguments: &[Val]) -> Result<f64> {
         let began = Instant::now();
-        let mut store = Store::new(self.engine.wasmtime(), ());
+        let mut store = Store::new(&self.engine, ());
         // Compiled code looks at the epoch, as in an adapter; nothing here waits for one.
         store.set_epoch_deadline(u64::MAX / 2);
         let instance = self.pre.instantiate_async(&mut store).await.map_err(of_engine)?;

@@ -8,7 +8,7 @@ use crate::catalogue::Placement;
 use crate::snapshot::{Progress, Reading, Source};
 use crate::types::{Body, Encoding, ObjectStat};
 
-use super::StoreOptions;
+use super::options::StoreOptions;
 
 /// How a store lays out the bytes.
 pub(super) fn to_write(options: &StoreOptions) -> Encoding {

@@ -20,6 +20,7 @@ mod image;
 mod import;
 mod labels;
 mod lock_file;
+mod options;
 mod owner;
 mod preflight;
 mod report;
@@ -38,6 +39,7 @@ pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::Delta;
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
+pub use options::StoreOptions;
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
     AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, PlacementInfo, PlacementStat, Removed,
@@ -45,7 +47,6 @@ pub use report::{
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
-pub use store::StoreOptions;
 
 use backend::{ConfiguredBackend, OpenBackend};
 use owner::Owner;

@@ -8,27 +8,14 @@
 use std::time::Instant;
 
 use super::labels::check_name;
+use super::options::StoreOptions;
 use super::report::{PlacementInfo, Stored};
 use super::upload::{StoreUpload, StoredAttempt, again};
 use super::{Host, encoding};
 use crate::backend::Upload;
 use crate::catalogue::{NewPlacement, NewSnapshot, Placement, PlacementState};
-use crate::snapshot::{FileSource, Identity, Progress, Source};
+use crate::snapshot::{FileSource, Identity, Source};
 use crate::types::{Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
-
-/// How to store.
-#[derive(Clone, Default)]
-pub struct StoreOptions {
-    /// The route; the default one if there is none here.
-    pub route: Option<String>,
-    /// A name for people, by which the snapshot can be found. A later snapshot of the same name takes it over.
-    pub name: Option<String>,
-    /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
-    /// as yet.
-    pub raw: bool,
-    /// A callback for the number of bytes read.
-    pub progress: Option<Progress>,
-}
 
 impl Host {
     /// Stores an image. When this returns, it is durable on as many backends as the route asks for.

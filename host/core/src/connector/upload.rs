@@ -11,7 +11,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::labels::{self, fresh_key};
-use super::{Host, StoreOptions, encoding};
+use super::options::StoreOptions;
+use super::{Host, encoding};
 use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::{Reading, Source};
 use crate::types::{Encoding, Error, ErrorKind, Features, Receipt, Result, SnapshotId, StoreHint};
