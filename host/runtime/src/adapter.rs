@@ -35,7 +35,7 @@ use super::{stream, wit};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{
     AccountState, ArchiveState, Body, ByteRange, Description, Error, ErrorKind, Health, InventoryPage, LimitExceeded,
-    Limits, ObjectId, ObjectStat, Receipt, Result, SettingValue, StoreHint,
+    Limits, ObjectId, ObjectStat, Platform, Receipt, Result, SettingValue, StoreHint,
 };
 
 /// Everything that a backend gives its adapter, for any generation of it.
@@ -84,6 +84,11 @@ impl Adapter {
     /// Returns its manifest, if it has one.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
+    }
+
+    /// The clock and the random numbers of its host.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.environment.platform
     }
 
     /// The SHA-256 of the component.
@@ -280,7 +285,7 @@ impl Adapter {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
         let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.sandbox.place().await?;
-        let usage = Arc::new(Usage::new(&self.environment.limits));
+        let usage = Arc::new(Usage::new(&self.environment.limits, self.environment.platform.now()));
         self.sandbox.watch(&usage);
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;

@@ -15,7 +15,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::digest::ComponentDigest;
 use tidelock_types::limits::{MEMORIES, TABLES, WASM_STACK};
-use tidelock_types::{Error, LimitExceeded, Result};
+use tidelock_types::{Error, LimitExceeded, Platform, Result};
 
 /// The most core instances of a component that any backend's limit can allow. Each has its slot in the pool.
 pub(crate) const INSTANCES: usize = 128;
@@ -35,11 +35,19 @@ pub struct EngineOptions {
     pub largest_table: u64,
     /// Where compiled components are kept; `None` compiles at every start.
     pub cache: Option<PathBuf>,
+    /// The clock and the random numbers of what runs here.
+    pub platform: Platform,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { operations: 256, largest_memory: 1 << 30, largest_table: 20_000, cache: None }
+        Self {
+            operations: 256,
+            largest_memory: 1 << 30,
+            largest_table: 20_000,
+            cache: None,
+            platform: Platform::system(),
+        }
     }
 }
 

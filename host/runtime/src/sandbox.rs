@@ -5,7 +5,7 @@
 //! CPU limit by the watchdog (`operation/watchdog.rs`), which also hears of each tick.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
@@ -38,7 +38,7 @@ impl Sandbox {
         let places = Arc::new(Semaphore::new(options.operations as usize));
         let engine = Engine::new(options)?;
         let watchdog = Arc::new(Watchdog::default());
-        start_clock(engine.wasmtime(), watchdog.clone())?;
+        start_clock(&engine, watchdog.clone())?;
         let linker = wit::linker(engine.wasmtime())
             .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
         Ok(Arc::new(Self { engine, linker, places, watchdog }))
@@ -64,8 +64,8 @@ impl Sandbox {
     }
 }
 
-fn start_clock(engine: &wasmtime::Engine, watchdog: Arc<Watchdog>) -> Result<()> {
-    let weak = engine.weak();
+fn start_clock(engine: &Engine, watchdog: Arc<Watchdog>) -> Result<()> {
+    let (weak, platform) = (engine.wasmtime().weak(), engine.options().platform.clone());
     std::thread::Builder::new()
         .name("tidelock-epoch".into())
         .spawn(move || {
@@ -75,7 +75,7 @@ fn start_clock(engine: &wasmtime::Engine, watchdog: Arc<Watchdog>) -> Result<()>
                     Some(engine) => engine.increment_epoch(),
                     None => return,
                 }
-                watchdog.look(Instant::now());
+                watchdog.look(platform.now());
             }
         })
         .map(drop)

@@ -7,13 +7,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::engine::CompiledFrom;
-use tidelock_types::Error;
+use tidelock_types::{Error, Platform};
 
 /// One stage of a swap. A component that fails any of those before `Publish` never serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// ComponentDigest and signatures.
+    /// Digest and signatures.
     Verify,
     /// To machine code, or from the cache.
     Compile,
@@ -98,14 +98,15 @@ pub type OnStage = Arc<dyn Fn(Stage) + Send + Sync>;
 /// The stages of one swap, as they pass.
 #[derive(Default)]
 pub(crate) struct Stages {
+    platform: Platform,
     now: Option<(Stage, Instant)>,
     times: Vec<StageTime>,
     on_stage: Option<OnStage>,
 }
 
 impl Stages {
-    pub(crate) fn told(on_stage: Option<OnStage>) -> Self {
-        Self { on_stage, ..Self::default() }
+    pub(crate) fn told(on_stage: Option<OnStage>, platform: &Platform) -> Self {
+        Self { platform: platform.clone(), now: None, times: Vec::new(), on_stage }
     }
 
     /// Ends the stage that runs and begins another.
@@ -114,12 +115,12 @@ impl Stages {
         if let Some(tell) = &self.on_stage {
             tell(stage);
         }
-        self.now = Some((stage, Instant::now()));
+        self.now = Some((stage, self.platform.now()));
     }
 
     pub(crate) fn leave(&mut self) {
         if let Some((stage, began)) = self.now.take() {
-            self.times.push(StageTime { stage, ms: began.elapsed().as_secs_f64() * 1e3 });
+            self.times.push(StageTime { stage, ms: self.platform.since(began).as_secs_f64() * 1e3 });
         }
     }
 
@@ -148,7 +149,8 @@ mod tests {
     fn stages_are_timed_in_order_and_told() {
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let heard = told.clone();
-        let mut stages = Stages::told(Some(Arc::new(move |stage| heard.lock().unwrap().push(stage))));
+        let mut stages =
+            Stages::told(Some(Arc::new(move |stage| heard.lock().unwrap().push(stage))), &Platform::system());
         Stage::ALL.into_iter().for_each(|stage| stages.enter(stage));
         assert_eq!(stages.place(Error::other("x"), "b").to_string(), "backend `b`, free: x");
         let times: Vec<Stage> = stages.take().into_iter().map(|time| time.stage).collect();

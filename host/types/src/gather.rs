@@ -49,7 +49,7 @@ impl Gatherer {
                     None => return Ok((piece.finish(), true)),
                 },
             };
-            let room = usize::try_from(len - piece.len()).unwrap_or(usize::MAX);
+            let room = usize::try_from(len - piece.size()).unwrap_or(usize::MAX);
             if room == 0 {
                 self.rest = Some(chunk);
                 return Ok((piece.finish(), false));
@@ -92,7 +92,7 @@ impl Collector {
     }
 
     /// The bytes so far.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.done.len
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 
-use tidelock_types::{Body, Error, ErrorKind, Result};
+use tidelock_types::{Body, Error, ErrorKind, Platform, Result};
 
 use super::around::{Around, Surrounded};
 use super::{Layer, Position};
@@ -16,12 +16,20 @@ use crate::{Backend, Operation};
 
 /// Counts the operations of one backend.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(Arc<OperationMetrics>);
+pub struct Metrics {
+    counters: Arc<OperationMetrics>,
+    platform: Platform,
+}
 
 impl Metrics {
+    /// New counters that take the time from `platform`.
+    pub fn new(platform: Platform) -> Self {
+        Self { counters: Arc::default(), platform }
+    }
+
     /// The counters, which go on counting.
     pub fn counters(&self) -> Arc<OperationMetrics> {
-        self.0.clone()
+        self.counters.clone()
     }
 }
 
@@ -31,7 +39,7 @@ impl Layer for Metrics {
     }
 
     fn wrap(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        Surrounded::wrap(Counted(self.0.clone()), inner)
+        Surrounded::wrap(Counted(self.clone()), inner)
     }
 }
 
@@ -88,6 +96,7 @@ impl Counters {
 /// An operation under way. Dropped before it has ended, it was given up.
 struct Running<'a> {
     counters: &'a Counters,
+    platform: &'a Platform,
     began: Instant,
     ended: bool,
 }
@@ -96,7 +105,7 @@ impl Running<'_> {
     fn end(&mut self, outcome: std::result::Result<(), &ErrorKind>) {
         self.ended = true;
         self.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = u64::try_from(self.platform.since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.counters.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         if let Err(kind) = outcome {
             self.counters.failed(kind);
@@ -112,18 +121,19 @@ impl Drop for Running<'_> {
     }
 }
 
-struct Counted(Arc<OperationMetrics>);
+struct Counted(Metrics);
 
 impl Around for Counted {
     async fn around<'a, T: Send + 'a>(&'a self, operation: Operation, work: BoxFuture<'a, Result<T>>) -> Result<T> {
-        let mut running = Running { counters: self.0.of(operation), began: Instant::now(), ended: false };
+        let Metrics { counters, platform } = &self.0;
+        let mut running = Running { counters: counters.of(operation), platform, began: platform.now(), ended: false };
         let outcome = work.await;
         running.end(outcome.as_ref().map(drop).map_err(Error::kind));
         outcome
     }
 
     fn body(&self, body: Body) -> Body {
-        let (size, counters) = (body.remaining(), self.0.clone());
+        let (size, counters) = (body.remaining(), self.0.counters());
         let chunks = body.inspect(move |chunk| {
             if let Err(error) = chunk {
                 counters.of(Operation::Get).failed(error.kind());

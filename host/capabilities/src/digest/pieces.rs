@@ -65,9 +65,9 @@ impl Pieces {
         }
         let task = TASK / self.size * self.size;
         while !bytes.is_empty() {
-            let room = usize::try_from(task - self.waiting.len()).unwrap_or(usize::MAX);
+            let room = usize::try_from(task - self.waiting.size()).unwrap_or(usize::MAX);
             self.waiting.push(bytes.split_to(room.min(bytes.len())));
-            if self.waiting.len() == task {
+            if self.waiting.size() == task {
                 self.begin().await?;
             }
         }

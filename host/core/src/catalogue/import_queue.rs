@@ -36,7 +36,7 @@ pub trait ImportQueue: Send + Sync {
     fn name(&self, objects: Vec<ObjectId>) -> BoxFuture<'_, Result<()>>;
 
     /// How many items there are.
-    fn len(&self) -> BoxFuture<'_, Result<u64>>;
+    fn count(&self) -> BoxFuture<'_, Result<u64>>;
 
     /// At most `limit` items after the one of this number, in order.
     fn page(&self, after: u64, limit: u32) -> BoxFuture<'_, Result<Vec<ImportItem>>>;

@@ -220,7 +220,7 @@ async fn put_in(host: &Host, file: &Path, dir: &Path, starting: bool) -> Result<
     let backend = host.backend(backend).await?;
     let component = Component::read(file).await?;
     let digest = component.digest();
-    if backend.serving().adapter.digest() == digest {
+    if backend.serving()?.adapter.digest() == digest {
         return Ok(AdapterDirOutcome::Serving);
     }
     // A start has not seen the file change: what was refused before is refused still.

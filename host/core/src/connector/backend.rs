@@ -13,12 +13,13 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::Secrets;
+use super::options::HostOptions;
 use super::setup::open_backend;
 use crate::backend::{Backend, Layer, Metrics, OperationMetrics, Trace, layered};
 use crate::capabilities::Capabilities;
 use crate::config::{self, Tier};
 use crate::runtime::{Component, HistoryEntry, HistoryRow, Sandbox, Serving, Slot, SwapLog, SwapOptions, SwapReport};
-use crate::types::Result;
+use crate::types::{Error, Platform, Result};
 
 /// A configured backend.
 pub(super) struct ConfiguredBackend {
@@ -26,6 +27,9 @@ pub(super) struct ConfiguredBackend {
     config: config::BackendConfig,
     roots: Arc<config::Trust>,
     swap_log: Arc<dyn SwapLog>,
+    /// In place of an adapter, as the embedder has it.
+    given: Option<Arc<dyn Backend>>,
+    platform: Platform,
     open: OnceCell<OpenBackend>,
 }
 
@@ -33,7 +37,8 @@ pub(super) struct ConfiguredBackend {
 pub(super) struct OpenBackend {
     /// Its objects.
     pub(super) objects: Arc<dyn Backend>,
-    slot: Slot,
+    /// Where its adapter is replaced; none where the embedder has brought a backend of its own.
+    slot: Option<Slot>,
     metrics: Arc<OperationMetrics>,
     pub(super) capabilities: Capabilities,
     /// Days that restored objects stay readable.
@@ -42,12 +47,28 @@ pub(super) struct OpenBackend {
 
 impl OpenBackend {
     /// Puts the layers around a slot.
-    pub(super) fn new(slot: Slot, capabilities: Capabilities, restore_days: u32) -> Result<Self> {
-        let metrics = Metrics::default();
+    pub(super) fn new(slot: Slot, capabilities: Capabilities, restore_days: u32, platform: Platform) -> Result<Self> {
+        Self::layered(Arc::new(slot.clone()), Some(slot), capabilities, restore_days, platform)
+    }
+
+    fn layered(
+        inner: Arc<dyn Backend>,
+        slot: Option<Slot>,
+        capabilities: Capabilities,
+        restore_days: u32,
+        platform: Platform,
+    ) -> Result<Self> {
+        let metrics = Metrics::new(platform);
         let counters = metrics.counters();
         let layers: Vec<Box<dyn Layer>> = vec![Box::new(metrics), Box::new(Trace)];
-        let objects = layered(Arc::new(slot.clone()), layers)?;
-        Ok(Self { objects, slot, metrics: counters, capabilities, restore_days })
+        Ok(Self { objects: layered(inner, layers)?, slot, metrics: counters, capabilities, restore_days })
+    }
+
+    fn slot(&self) -> Result<&Slot> {
+        self.slot.as_ref().ok_or_else(|| {
+            Error::unsupported("it has no adapter, but a backend of the embedding program")
+                .on_backend(self.objects.name())
+        })
     }
 
     /// What has been counted of its operations.
@@ -56,28 +77,31 @@ impl OpenBackend {
     }
 
     /// The adapter that serves now, and since when.
-    pub(super) fn serving(&self) -> Serving {
-        self.slot.serving()
+    ///
+    /// # Errors
+    /// `unsupported` if it has none.
+    pub(super) fn serving(&self) -> Result<Serving> {
+        Ok(self.slot()?.serving())
     }
 
     /// What has happened to its adapter, newest first.
     pub(super) fn history(&self) -> Vec<HistoryEntry> {
-        self.slot.history()
+        self.slot.as_ref().map(Slot::history).unwrap_or_default()
     }
 
     /// Why a component should not be put in unasked, as [`Slot::put_aside`].
     pub(super) fn put_aside(&self, digest: &str) -> Option<HistoryRow> {
-        self.slot.put_aside(digest)
+        self.slot.as_ref()?.put_aside(digest)
     }
 
     /// Replaces its adapter, as [`Slot::swap`].
     pub(super) async fn swap(&self, component: impl Into<Component>, options: SwapOptions) -> Result<SwapReport> {
-        self.slot.swap(component, options).await
+        self.slot()?.swap(component, options).await
     }
 
     /// Puts the adapter that served before back, as [`Slot::rollback`].
     pub(super) async fn rollback(&self, options: SwapOptions) -> Result<SwapReport> {
-        self.slot.rollback(options).await
+        self.slot()?.rollback(options).await
     }
 }
 
@@ -88,8 +112,17 @@ impl ConfiguredBackend {
         config: &config::BackendConfig,
         roots: Arc<config::Trust>,
         swap_log: Arc<dyn SwapLog>,
+        options: &HostOptions,
     ) -> Self {
-        Self { name: name.to_owned(), config: config.clone(), roots, swap_log, open: OnceCell::new() }
+        Self {
+            name: name.to_owned(),
+            config: config.clone(),
+            roots,
+            swap_log,
+            given: options.backends.get(name).cloned(),
+            platform: options.platform.clone(),
+            open: OnceCell::new(),
+        }
     }
 
     /// Its name.
@@ -109,8 +142,16 @@ impl ConfiguredBackend {
 
     /// Opens it unless that has been done.
     pub(super) async fn open(&self, sandbox: &Arc<Sandbox>, secrets: &dyn Secrets) -> Result<&OpenBackend> {
-        let open = self.open.get_or_try_init(|| {
-            open_backend(sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets)
+        let open = self.open.get_or_try_init(|| async {
+            match &self.given {
+                Some(given) => {
+                    let (none, days) = (Capabilities::none(), self.config.restore_days);
+                    OpenBackend::layered(given.clone(), None, none, days, self.platform.clone())
+                }
+                None => {
+                    open_backend(sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets).await
+                }
+            }
         });
         open.await.map_err(|error| error.on_backend(&self.name))
     }

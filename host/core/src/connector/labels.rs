@@ -10,7 +10,7 @@
 //! names the snapshot if its object is on another backend, or gone. Only its bytes identify an image; labels do
 //! not.
 
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, Platform, Result, SnapshotId};
 
 /// The label that holds the name.
 const NAME: &str = "tidelock-name";
@@ -51,13 +51,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 /// A name that no other store has: the time, so that listings are in order, and 80 random bits.
-pub(super) fn fresh_key() -> Result<String> {
+pub(super) fn fresh_key(platform: &Platform) -> Result<String> {
     let mut bytes = [0u8; 16];
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let millis = u64::try_from(platform.since_epoch().as_millis()).unwrap_or(u64::MAX);
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    getrandom::fill(&mut bytes[6..])
-        .map_err(|error| Error::unavailable(format!("cannot get random bytes: {error}")))?;
+    platform.fill(&mut bytes[6..])?;
     Ok(format!("{KEY_PREFIX}{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
 }
 
@@ -88,7 +86,7 @@ mod tests {
 
     #[test]
     fn keys_are_short_plain_and_in_order() {
-        let keys: Vec<_> = (0..100).map(|_| fresh_key().unwrap()).collect();
+        let keys: Vec<_> = (0..100).map(|_| fresh_key(&Platform::system()).unwrap()).collect();
         for key in &keys {
             assert!(key.len() <= 64 && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
         }
@@ -98,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_wherever_it_is_and_other_names_are_told_apart() {
-        let key = fresh_key().unwrap();
+        let key = fresh_key(&Platform::system()).unwrap();
         for name in [key.clone(), format!("vm/ab/cd/{key}"), format!("snap-{key}.img")] {
             assert!(keys_in(&name).any(|found| found == key), "{name}");
             assert!(may_be_ours(&name));

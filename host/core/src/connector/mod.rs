@@ -39,7 +39,7 @@ pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::Delta;
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
-pub use options::StoreOptions;
+pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
     AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, PlacementInfo, PlacementStat, Removed,
@@ -55,7 +55,7 @@ use crate::backend::OperationCounts;
 use crate::catalogue::Catalogue;
 use crate::config::{Config, Route};
 use crate::runtime::{Adapter, Component, HistoryEntry, Sandbox, SwapOptions, SwapReport};
-use crate::types::{Error, Result};
+use crate::types::{Error, Platform, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
 /// process are independent of each other, also on one `data_dir`.
@@ -70,6 +70,7 @@ pub struct Host {
 struct HostInner {
     catalogue: Arc<dyn Catalogue>,
     owner: Owner,
+    platform: Platform,
     data_dir: std::path::PathBuf,
     sandbox: Arc<Sandbox>,
     backends: BTreeMap<String, ConfiguredBackend>,
@@ -87,7 +88,7 @@ impl Host {
     /// `invalid` and `denied` for a configuration that does not fit its adapters; `not-found` for a component that is not
     /// there; `corrupt` for a damaged catalogue. One backend that cannot be opened is enough; the error names it.
     pub async fn start(config: &Config, secrets: &dyn Secrets) -> Result<Self> {
-        let host = Self { inner: Arc::new(setup::open(config, None).await?) };
+        let host = Self { inner: Arc::new(setup::open(config, None, HostOptions::default()).await?) };
         for backend in host.inner.backends.values() {
             backend.open(&host.inner.sandbox, secrets).await?;
         }
@@ -102,7 +103,19 @@ impl Host {
     /// # Errors
     /// What the data directory and the catalogue meet.
     pub async fn start_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
-        Ok(Self { inner: Arc::new(setup::open(config, Some(secrets)).await?) })
+        Self::start_with(config, secrets, HostOptions::default()).await
+    }
+
+    /// Starts a host as [`Self::start_lazily`] does, with a clock, random numbers or backends of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Self::start_lazily`]; `invalid` if a backend is given that the configuration does not name.
+    pub async fn start_with(config: &Config, secrets: Arc<dyn Secrets>, options: HostOptions) -> Result<Self> {
+        if let Some(name) = options.backends.keys().find(|name| !config.backends.contains_key(*name)) {
+            return Err(Error::invalid(format!("the configuration has no backend `{name}`"))
+                .hint(format!("add `backends.{name}` to the configuration")));
+        }
+        Ok(Self { inner: Arc::new(setup::open(config, Some(secrets), options).await?) })
     }
 
     /// The names of the backends, whether or not they are open.
@@ -125,7 +138,7 @@ impl Host {
 
     /// Returns the open backends and their adapters.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
-        self.inner.backends.values().filter_map(|backend| Some(AdapterInfo::of(backend, backend.get()?))).collect()
+        self.inner.backends.values().filter_map(|backend| AdapterInfo::of(backend, backend.get()?)).collect()
     }
 
     /// Returns the current adapter of a backend, opening it if necessary: for access to objects rather than to
@@ -134,7 +147,7 @@ impl Host {
     /// # Errors
     /// `not-found` for a name that is none; otherwise as [`Self::start`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
-        Ok(self.backend(backend).await?.serving().adapter)
+        Ok(self.backend(backend).await?.serving()?.adapter)
     }
 
     /// Replaces the adapter of a backend by another component while operations run. Those that have begun end on the
@@ -188,7 +201,7 @@ impl Host {
     /// Returns the bytes that were copied into or out of the memory of the current adapters.
     pub fn bytes_through_guests(&self) -> u64 {
         let open = self.inner.backends.values().filter_map(ConfiguredBackend::get);
-        open.map(|open| open.serving().adapter.bytes_through_guest()).sum()
+        open.filter_map(|open| open.serving().ok()).map(|serving| serving.adapter.bytes_through_guest()).sum()
     }
 
     /// What has been counted of the operations of each backend that is open, by its name.

@@ -182,10 +182,10 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
-    pub(super) fn of(backend: &ConfiguredBackend, open: &OpenBackend) -> Self {
-        let serving = open.serving();
+    pub(super) fn of(backend: &ConfiguredBackend, open: &OpenBackend) -> Option<Self> {
+        let serving = open.serving().ok()?;
         let description = serving.adapter.description();
-        Self {
+        Some(Self {
             backend: backend.name().to_owned(),
             adapter: description.name.clone(),
             version: description.version.clone(),
@@ -200,6 +200,6 @@ impl AdapterInfo {
             first_operation_ms: serving.first_operation_after.map(|after| after.as_secs_f64() * 1e3),
             features: description.features,
             optional: serving.adapter.optional_interfaces(),
-        }
+        })
     }
 }

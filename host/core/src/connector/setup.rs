@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::HostInner;
 use super::backend::{ConfiguredBackend, OpenBackend};
+use super::options::HostOptions;
 use super::owner::Owner;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
@@ -60,23 +61,27 @@ fn nowhere() -> Error {
 }
 
 /// Everything but the backends.
-pub(super) async fn open(config: &Config, secrets: Option<Arc<dyn Secrets>>) -> Result<HostInner> {
+pub(super) async fn open(
+    config: &Config,
+    secrets: Option<Arc<dyn Secrets>>,
+    options: HostOptions,
+) -> Result<HostInner> {
     let data_dir = config.data_dir.clone();
     make_dir(&data_dir)?;
-    let platform = Platform::system();
+    let platform = options.platform.clone();
     let catalogue: Arc<dyn Catalogue> =
         Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
     let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
-    let sandbox = Sandbox::new(engine(config, data_dir.join("compiled")))?;
+    let sandbox = Sandbox::new(engine(config, data_dir.join("compiled"), platform.clone()))?;
     let roots = Arc::new(config.trust.clone());
-    let swap_log = CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"), platform)?;
+    let swap_log = CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"), platform.clone())?;
     let swap_log: Arc<dyn SwapLog> = Arc::new(swap_log);
     let backend = |(name, backend): (&String, _)| {
-        (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone()))
+        (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options))
     };
     let backends = config.backends.iter().map(backend).collect();
     let (routes, recent_digests) = (config.routes.clone(), Default::default());
-    Ok(HostInner { catalogue, owner, data_dir, sandbox, backends, routes, recent_digests, secrets })
+    Ok(HostInner { catalogue, owner, platform, data_dir, sandbox, backends, routes, recent_digests, secrets })
 }
 
 /// Returns everything that an operation needs of a backend: its grants with their credentials, and its adapter.
@@ -93,7 +98,7 @@ pub(super) async fn open_backend(
     // Also before any folder of its grants is made; loading checks it again.
     trust.check(&component)?;
     let limits = backend.limits.apply_to(&Limits::DEFAULT);
-    let capabilities = capabilities(&backend.grants, &limits, secrets).await?;
+    let capabilities = capabilities(&backend.grants, &limits, secrets, &sandbox.engine().options().platform).await?;
     let spec = BackendSpec {
         name: name.to_owned(),
         capabilities: capabilities.clone(),
@@ -103,7 +108,7 @@ pub(super) async fn open_backend(
     };
     let options = SlotOptions { policy: policy(&backend.swap), swap_log };
     let slot = Slot::open(sandbox.clone(), spec, component, options).await?;
-    OpenBackend::new(slot, capabilities, backend.restore_days)
+    OpenBackend::new(slot, capabilities, backend.restore_days, sandbox.engine().options().platform.clone())
 }
 
 /// Returns a backend's requirements for its components, with the names of keys resolved.
@@ -135,8 +140,13 @@ async fn component(source: &AdapterSource) -> Result<Component> {
     }
 }
 
-async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Secrets) -> Result<Capabilities> {
-    let mut granted = Capabilities::none();
+async fn capabilities(
+    grants: &config::Grants,
+    limits: &Limits,
+    secrets: &dyn Secrets,
+    platform: &Platform,
+) -> Result<Capabilities> {
+    let mut granted = Capabilities::with_platform(platform.clone());
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
         http.private_addresses = grant.private_addresses;
@@ -188,7 +198,7 @@ async fn capabilities(grants: &config::Grants, limits: &Limits, secrets: &dyn Se
 }
 
 /// An engine that can hold what the limits of all backends allow.
-fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
+fn engine(config: &Config, cache: std::path::PathBuf, platform: Platform) -> EngineOptions {
     let otherwise = EngineOptions::default();
     let limits: Vec<Limits> =
         config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
@@ -206,6 +216,7 @@ fn engine(config: &Config, cache: std::path::PathBuf) -> EngineOptions {
             .unwrap_or(0)
             .max(otherwise.largest_table),
         cache: Some(cache),
+        platform,
     }
 }
 
@@ -243,7 +254,7 @@ mod tests {
     fn there_is_a_place_for_every_operation() {
         let text =
             "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
-        let options = engine(&Config::parse(text, Path::new("")).unwrap(), "x".into());
+        let options = engine(&Config::parse(text, Path::new("")).unwrap(), "x".into(), Platform::system());
         assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
     }
 }

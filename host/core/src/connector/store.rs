@@ -5,8 +5,6 @@
 //! is there, nothing is sent. If a backend cannot take an image, the next one of the route does; that needs a source
 //! that can be read again, so a stream fails with its first backend.
 
-use std::time::Instant;
-
 use super::labels::check_name;
 use super::options::StoreOptions;
 use super::report::{PlacementInfo, Stored};
@@ -44,7 +42,7 @@ impl Host {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<Stored> {
-        let began = Instant::now();
+        let began = self.inner.platform.now();
         options.name.as_deref().map_or(Ok(()), check_name)?;
         let route = self.route(options.route.as_deref())?.clone();
         let copies = (route.copies.max(1) as usize).min(route.backends.len());
@@ -73,7 +71,7 @@ impl Host {
                     outcome.stored_bytes += copy.stored_bytes;
                     outcome.placements.push(PlacementInfo { backend: backend.clone(), object: copy.object });
                     if outcome.placements.len() == copies {
-                        outcome.seconds = began.elapsed().as_secs_f64();
+                        outcome.seconds = self.inner.platform.since(began).as_secs_f64();
                         return Ok(outcome);
                     }
                 }

@@ -97,7 +97,7 @@ impl StoreUpload {
             true => labels::labels(self.base, self.options.name.as_deref()),
             false => Vec::new(),
         };
-        let key = fresh_key()?;
+        let key = fresh_key(&self.host.inner.platform)?;
         let encoding = encoding::to_write(&self.options);
         let (body, reading, size) = encoding::encode(encoding, self.source()?, self.options.progress.clone());
         let hint = StoreHint { key: key.clone(), size, labels };

@@ -76,6 +76,7 @@ impl Adapter {
             settings: spec.settings.clone(),
             capabilities,
             limits,
+            platform: sandbox.engine().options().platform.clone(),
             through_guest: AtomicU64::new(0),
         });
         let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));

@@ -14,7 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::usage::Usage;
 use crate::body_handle::{BodyCharges, BodyHandle, Charge, Origin};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Body, LimitExceeded, Limits, SettingValue};
+use tidelock_types::{Body, LimitExceeded, Limits, Platform, SettingValue};
 
 /// What all operations of one backend share.
 pub(crate) struct Environment {
@@ -23,6 +23,7 @@ pub(crate) struct Environment {
     pub(crate) settings: BTreeMap<String, SettingValue>,
     pub(crate) capabilities: Capabilities,
     pub(crate) limits: Limits,
+    pub(crate) platform: Platform,
     /// Bytes that were copied into or out of guest memory, all operations together.
     pub(crate) through_guest: AtomicU64,
 }
@@ -64,7 +65,7 @@ impl OperationState {
                 calls: 0,
                 calls_in_flight: 0,
                 log_left: environment.limits.log_bytes,
-                started: std::time::Instant::now(),
+                started: environment.platform.now(),
                 capable: true,
                 memory: 0,
                 table_elements: 0,

@@ -66,11 +66,11 @@ pub(crate) struct Mark {
 }
 
 impl Usage {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, began: Instant) -> Self {
         let none = || AtomicU64::new(0);
         Self {
             limits: limits.clone(),
-            began: Instant::now(),
+            began,
             exceeded: OnceLock::new(),
             operation: AtomicWaker::new(),
             turn: AtomicU8::new(turn::WAITS),
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_lets_a_call_wait_has_no_excuse() {
-        let usage = Arc::new(Usage::new(&Limits::default()));
+        let usage = Arc::new(Usage::new(&Limits::default(), Instant::now()));
         let wait = |whom| {
             let mut wait = Wait::new(usage.clone(), whom);
             wait.set(true);
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn advice_goes_with_what_it_is_for() {
-        let usage = Usage::new(&Limits::default());
+        let usage = Usage::new(&Limits::default(), Instant::now());
         let refused = Error::denied("no such key").hint("correct it");
         usage.failed(&refused);
         usage.failed(&Error::unavailable("later"));
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn budgets_are_beyond_the_object() {
-        let usage = Usage::new(&Limits { request_bytes: 10, response_bytes: 20, ..Limits::default() });
+        let usage = Usage::new(&Limits { request_bytes: 10, response_bytes: 20, ..Limits::default() }, Instant::now());
         usage.of_object(100);
         usage.sends(110).unwrap();
         usage.reads(120).unwrap();

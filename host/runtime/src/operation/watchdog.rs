@@ -139,7 +139,7 @@ mod tests {
 
     /// Runs an operation that moves a number of bytes at an interval of seconds.
     fn moving(every: u64, bytes: usize) -> Option<LimitExceeded> {
-        let (watchdog, usage) = (Watchdog::default(), Arc::new(Usage::new(&limits())));
+        let (watchdog, usage) = (Watchdog::default(), Arc::new(Usage::new(&limits(), Instant::now())));
         watchdog.begin(&usage);
         for second in 1..=4000 {
             if second % every == 0 {
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_strike_is_the_outcome_whatever_the_work_says() {
-        let usage = Arc::new(Usage::new(&limits()));
+        let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         let work = async {
             usage.exceed(LimitExceeded::Calls(1));
             "all is well"
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_operation_that_wakes_itself_goes_on_at_once_but_not_for_long() {
-        let usage = Arc::new(Usage::new(&limits()));
+        let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         let mut context = Context::from_waker(Waker::noop());
         let few = pin!(watched(&usage, wakes_itself(3)));
         assert!(few.poll(&mut context).is_ready());
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_operation_is_woken_from_elsewhere() {
-        let usage = Arc::new(Usage::new(&limits()));
+        let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         let (give, take) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
@@ -207,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn an_operation_that_waits_is_woken_to_its_end_and_forgotten() {
         let watchdog = Arc::new(Watchdog::default());
-        let usage = Arc::new(Usage::new(&limits()));
+        let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         watchdog.begin(&usage);
         let (clock, late) = (watchdog.clone(), usage.began() + limits().deadline);
         let looking = std::thread::spawn(move || {

@@ -58,7 +58,7 @@ impl Slot {
     pub async fn swap(&self, component: impl Into<Component>, options: SwapOptions) -> Result<SwapReport> {
         let attempt = self.0.swapping.clone().lock_owned().await;
         let component = Arc::new(component.into());
-        let mut stages = Stages::told(options.on_stage);
+        let mut stages = Stages::told(options.on_stage, self.platform());
         let mut adapter = None;
         match self.bring_up(&component, &mut stages, &mut adapter).await {
             Ok(generation) => {
@@ -149,7 +149,7 @@ impl Slot {
         let Some(before) = lock(&self.0.history).before().cloned() else {
             return Err(Error::conflict("no earlier generation to roll back to").on_backend(self.backend()));
         };
-        let mut stages = Stages::told(options.on_stage);
+        let mut stages = Stages::told(options.on_stage, self.platform());
         // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
@@ -246,7 +246,14 @@ impl Slot {
             generation: Some(old.number() + 1),
             from: Some(old.adapter().digest().to_string()),
             why,
-            ..HistoryRow::now(event, adapter.digest().to_string(), Some(adapter), by, self.0.configured.clone())
+            ..HistoryRow::new(
+                event,
+                adapter.digest().to_string(),
+                Some(adapter),
+                self.now(),
+                by,
+                self.0.configured.clone(),
+            )
         };
         let component = component.map(Arc::unwrap_or_clone);
         let row = match self.0.options.swap_log.add(self.backend(), row.clone(), component).await {
@@ -330,7 +337,7 @@ impl Slot {
         let row = HistoryRow {
             stage: stages.now(),
             why: Some(error.message().to_owned()),
-            ..HistoryRow::now(Event::Refused, digest, adapter, by, self.0.configured.clone())
+            ..HistoryRow::new(Event::Refused, digest, adapter, self.now(), by, self.0.configured.clone())
         };
         match self.0.options.swap_log.add(self.backend(), row, None).await {
             Ok(row) => lock(&self.0.history).add(row),

@@ -83,7 +83,7 @@ impl Generation {
 
     /// Notes that it takes over now.
     pub(super) fn takes_over(&self) {
-        let _ = self.published.set(Instant::now());
+        let _ = self.published.set(self.adapter.platform().now());
     }
 
     /// Begins an operation. The caller must then see whether the generation still serves: see `Slot::begin`.
@@ -155,7 +155,7 @@ impl Lease {
         if self.0.first.get().is_none()
             && let Some(published) = self.0.published.get()
         {
-            let _ = self.0.first.set(published.elapsed());
+            let _ = self.0.first.set(self.0.adapter.platform().since(*published));
         }
     }
 

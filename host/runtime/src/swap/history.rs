@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Stage, now};
+use super::Stage;
 use crate::Adapter;
 
 /// How many earlier generations stay loadable.
@@ -82,8 +82,15 @@ pub struct HistoryRow {
 }
 
 impl HistoryRow {
-    /// A row for a component now, without the fields that only some rows have. The adapter is missing if it never loaded.
-    pub(super) fn now(event: Event, digest: String, adapter: Option<&Adapter>, by: String, configured: String) -> Self {
+    /// A row for a component at a time, without the fields that only some rows have. The adapter is missing if it never loaded.
+    pub(super) fn new(
+        event: Event,
+        digest: String,
+        adapter: Option<&Adapter>,
+        since: u64,
+        by: String,
+        configured: String,
+    ) -> Self {
         let description = adapter.map(Adapter::description);
         Self {
             event,
@@ -91,7 +98,7 @@ impl HistoryRow {
             digest,
             adapter: description.map(|it| it.name.clone()).unwrap_or_default(),
             version: description.map(|it| it.version.clone()).unwrap_or_default(),
-            since: now(),
+            since,
             by,
             from: None,
             stage: None,

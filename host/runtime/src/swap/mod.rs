@@ -38,6 +38,7 @@ use super::stage::{OnStage, Stage, StageTime, Stages, SwapReport};
 use super::{Adapter, BackendSpec, Sandbox};
 use attempt::Attempt;
 use generation::Generation;
+use tidelock_types::Platform;
 
 /// How a backend changes its adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -179,6 +180,15 @@ impl Slot {
         (number + 1) * step / 10_000 > number * step / 10_000
     }
 
+    /// Seconds since 1970-01-01 UTC.
+    fn now(&self) -> u64 {
+        self.platform().unix_seconds()
+    }
+
+    fn platform(&self) -> &Platform {
+        &self.0.sandbox.engine().options().platform
+    }
+
     /// How long an operation may go on on a generation that was replaced.
     fn drain_deadline(&self) -> Duration {
         self.0.options.policy.drain.unwrap_or(self.0.spec.limits.deadline)
@@ -195,9 +205,4 @@ impl Drop for AbortOnDrop {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now() -> u64 {
-    use std::time::{SystemTime, UNIX_EPOCH};
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

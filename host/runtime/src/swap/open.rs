@@ -46,11 +46,19 @@ impl Slot {
                 let adapter =
                     Adapter::load_in_stages(&sandbox, &spec, component.clone(), &mut Stages::default()).await?;
                 let by = "configuration".to_owned();
+                let since = sandbox.engine().options().platform.unix_seconds();
                 let row = HistoryRow {
                     generation: Some(0),
                     from: history.serving().map(|row| row.digest.clone()),
                     why,
-                    ..HistoryRow::now(Event::Configured, configured.clone(), Some(&adapter), by, configured.clone())
+                    ..HistoryRow::new(
+                        Event::Configured,
+                        configured.clone(),
+                        Some(&adapter),
+                        since,
+                        by,
+                        configured.clone(),
+                    )
                 };
                 let row = options.swap_log.add(&spec.name, row, Some((*component).clone())).await?;
                 history.add(row.clone());

@@ -215,13 +215,13 @@ impl wit::settings::Host for OperationState {
 impl wit::clock::Host for OperationState {
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.called()?;
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = self.environment.platform.since_epoch();
         Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn monotonic(&mut self) -> wasmtime::Result<u64> {
         self.called()?;
-        Ok(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(self.environment.platform.since(self.started).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -229,8 +229,7 @@ impl wit::entropy::Host for OperationState {
     fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
         self.called()?;
         let mut bytes = vec![0; count.min(4096) as usize];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| wasmtime::Error::msg(format!("cannot get random bytes: {error}")))?;
+        self.environment.platform.fill(&mut bytes).map_err(wasmtime::Error::new)?;
         Ok(bytes)
     }
 }

@@ -91,7 +91,7 @@ impl SqliteImportQueue {
         .await
     }
 
-    async fn len(&self) -> Result<u64> {
+    async fn count(&self) -> Result<u64> {
         self.with(|db| db.query_row("SELECT count(*) FROM items", [], |row| row.get(0)).map_err(sql)).await
     }
 
@@ -172,8 +172,8 @@ impl ImportQueue for SqliteImportQueue {
         Box::pin(Self::name(self, objects))
     }
 
-    fn len(&self) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(Self::len(self))
+    fn count(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(Self::count(self))
     }
 
     fn page(&self, after: u64, limit: u32) -> BoxFuture<'_, Result<Vec<ImportItem>>> {

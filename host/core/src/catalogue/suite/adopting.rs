@@ -77,7 +77,7 @@ pub(crate) async fn what_was_listed_comes_oldest_first_and_once(place: Place) {
     assert_eq!(queue.add(entries.clone()).await.unwrap(), 5);
     assert_eq!(queue.add(entries).await.unwrap(), 0);
     queue.sort().await.unwrap();
-    assert_eq!(queue.len().await.unwrap(), 5);
+    assert_eq!(queue.count().await.unwrap(), 5);
     let mut seen = Vec::new();
     loop {
         let page = queue.page(seen.len() as u64, 2).await.unwrap();

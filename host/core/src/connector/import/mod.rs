@@ -74,7 +74,7 @@ impl Host {
     /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; the
     /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
-        let began = Instant::now();
+        let began = self.inner.platform.now();
         let objects = &*self.backend(backend).await?.objects;
         let mut run = Run {
             host: self,
@@ -285,7 +285,7 @@ impl Run<'_> {
         self.report.snapshots = self.answers.into_iter().map(|(_, answer)| answer).collect();
         let step = self.meter.step();
         (self.report.objects, self.report.bytes) = (step.objects, step.bytes);
-        self.report.seconds = began.elapsed().as_secs_f64();
+        self.report.seconds = self.host.inner.platform.since(began).as_secs_f64();
         self.report
     }
 }
