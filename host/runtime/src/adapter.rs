@@ -16,9 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::AbortHandle;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
@@ -27,8 +25,9 @@ use super::engine::CompiledFrom;
 use super::manifest::Manifest;
 use super::operation::limits::why;
 use super::operation::state::{Environment, OperationState};
-use super::operation::usage::{Usage, Wait, Waiting};
+use super::operation::usage::{Turn, Usage};
 use super::operation::watchdog::watched;
+use super::retrieval::{Guest, Retrieval, cut_short};
 use super::sandbox::Sandbox;
 use super::trust::Trust;
 use super::{stream, wit};
@@ -71,7 +70,7 @@ struct Running {
     store: Store<OperationState>,
     instance: Instance,
     usage: Arc<Usage>,
-    in_flight: OwnedSemaphorePermit,
+    turn: Turn,
     _place: OwnedSemaphorePermit,
 }
 
@@ -180,22 +179,14 @@ impl Adapter {
             Poll::Pending => Poll::Ready(None),
         });
         let ended = ended.await;
-        match (answered.try_recv(), ended) {
-            (Ok(answer), Some(Ok(turn))) => Ok(self.without_guest(answer, turn)),
-            (Ok(Answer { body, usage }), None) => {
-                let (end, ended) = oneshot::channel();
-                let task = tokio::spawn(async move {
-                    let _ = end.send(work.await.map(drop));
-                });
-                let body = stream::counted(body, move |bytes| {
-                    usage.of_object(bytes);
-                    Ok(())
-                });
-                Ok(self.until_ended(body, ended, AbortOnDrop(task.abort_handle())))
-            }
-            (_, Some(Err(error))) => Err(error),
-            (Err(_), _) => Err(self.place(cut_short(), "retrieve")),
-        }
+        let retrieval = match (answered.try_recv(), ended) {
+            (Ok(Answer { body, usage }), Some(Ok(turn))) => Retrieval::without_guest(body, usage, turn),
+            (Ok(Answer { body, usage }), None) => Retrieval::with_guest(body, usage, Guest::spawn(work)),
+            (_, Some(Err(error))) => return Err(error),
+            (Err(_), _) => return Err(self.place(cut_short(), "retrieve")),
+        };
+        let backend = self.environment.backend.clone();
+        Ok(retrieval.into_body(move |error| error.on_backend(&backend).during("retrieve")))
     }
 
     /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Gives back the
@@ -205,7 +196,7 @@ impl Adapter {
         id: &ObjectId,
         range: Option<ByteRange>,
         answer: oneshot::Sender<Answer>,
-    ) -> Result<OwnedSemaphorePermit> {
+    ) -> Result<Turn> {
         let mut running = self.begin("retrieve").await?;
         let Running { store, instance, usage, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
@@ -213,64 +204,7 @@ impl Adapter {
         let given = move |body| drop(answer.send(Answer { body, usage: counts }));
         let outcome = watched(usage, exports.retrieve(store, instance, id, range, given)).await;
         self.conclude("retrieve", &running, outcome)?;
-        Ok(running.in_flight)
-    }
-
-    /// A body whose guest has ended well: the host has all that it takes to go on. The operation goes on with it, and the
-    /// limits that there are for time hold until its end.
-    fn without_guest(&self, Answer { mut body, usage }: Answer, turn: OwnedSemaphorePermit) -> Body {
-        let size = body.remaining();
-        let place = self.placing("retrieve");
-        let mut turn = Some(turn);
-        // Time in which nobody reads is the reader's, not the adapter's.
-        let mut reader = Wait::new(usage.clone(), Waiting::Outside);
-        reader.set(true);
-        let chunks = futures::stream::poll_fn(move |context| {
-            if turn.is_none() {
-                return Poll::Ready(None);
-            }
-            reader.set(false);
-            usage.run_by(context.waker());
-            let polled = match usage.exceeded() {
-                Some(exceeded) => Poll::Ready(Some(Err(exceeded.error()))),
-                None => body.poll_next_unpin(context),
-            };
-            match &polled {
-                Poll::Ready(Some(Ok(chunk))) => {
-                    usage.of_object(chunk.len());
-                    reader.set(true);
-                }
-                Poll::Ready(_) => drop(turn.take()),
-                Poll::Pending => {}
-            }
-            polled.map_err(&place)
-        });
-        Body::new(chunks, size)
-    }
-
-    /// A body that is complete only if its task ended without an error, and that ends the task when it is dropped. If the
-    /// bytes ended early because the task ended, the task's error takes precedence.
-    fn until_ended(&self, body: Body, ended: oneshot::Receiver<Result<()>>, task: AbortOnDrop) -> Body {
-        let size = body.remaining();
-        let state = Some((body, ended, task, self.placing("retrieve")));
-        let chunks = futures::stream::unfold(state, move |state| async move {
-            let (mut body, ended, task, place) = state?;
-            match body.next().await {
-                Some(Ok(chunk)) => Some((Ok(chunk), Some((body, ended, task, place)))),
-                Some(Err(error)) if *error.kind() != ErrorKind::Cancelled => Some((Err(place(error)), None)),
-                // The bytes have ended, completely or because the guest was dropped: the task has the result.
-                last => {
-                    let end = match (ended.await, last) {
-                        (Ok(Err(error)), _) => error,
-                        (Ok(Ok(())), None) => return None,
-                        (Ok(Ok(())), Some(Err(error))) => error,
-                        _ => cut_short(),
-                    };
-                    Some((Err(place(end)), None))
-                }
-            }
-        });
-        Body::new(chunks, size)
+        Ok(running.turn)
     }
 
     async fn describe(&self) -> Result<Description> {
@@ -283,14 +217,15 @@ impl Adapter {
 
     async fn begin(&self, operation: &'static str) -> Result<Running> {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
-        let turn = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let permit = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.sandbox.place().await?;
         let usage = Arc::new(Usage::new(&self.environment.limits, self.environment.platform.now()));
+        let turn = usage.take_turn(permit);
         self.sandbox.watch(&usage);
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;
         match made {
-            Ok(Ok(instance)) => Ok(Running { store, instance, usage, in_flight: turn, _place: place }),
+            Ok(Ok(instance)) => Ok(Running { store, instance, usage, turn, _place: place }),
             Ok(Err(error)) => Err(self.place(failure(&store, error), operation)),
             Err(exceeded) => Err(self.place(exceeded.error(), operation)),
         }
@@ -313,12 +248,6 @@ impl Adapter {
 
     fn place(&self, error: Error, operation: &'static str) -> Error {
         error.on_backend(&self.environment.backend).during(operation)
-    }
-
-    /// The same for errors that come later.
-    fn placing(&self, operation: &'static str) -> impl Fn(Error) -> Error + Send + 'static {
-        let backend = self.environment.backend.clone();
-        move |error| error.on_backend(&backend).during(operation)
     }
 }
 
@@ -375,18 +304,6 @@ simple_operations! {
 struct Answer {
     body: Body,
     usage: Arc<Usage>,
-}
-
-fn cut_short() -> Error {
-    Error::new(ErrorKind::Trapped, "the operation was cancelled")
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Returns the reason why a guest ended, after logging the details.

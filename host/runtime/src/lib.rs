@@ -18,6 +18,7 @@ mod inspect;
 pub mod manifest;
 mod needs;
 mod operation;
+mod retrieval;
 mod sandbox;
 mod signature;
 mod stage;

@@ -38,34 +38,42 @@ pub(super) struct HostBody {
     end: Option<oneshot::Sender<Result<()>>>,
     /// Whether the bytes that the guest reads count as read from a backend.
     reply: bool,
+    /// Resolve when the guest's part of the bytes below is over, where it has one: a body of the host's may stand on bytes
+    /// that the guest makes.
+    needs: Vec<oneshot::Receiver<()>>,
 }
 
 impl HostBody {
     /// The stream's side and the future's side of a body.
-    pub(super) fn new(body: Body) -> (Self, oneshot::Receiver<Result<()>>) {
+    pub(super) fn new(body: Body, needs: Vec<oneshot::Receiver<()>>) -> (Self, oneshot::Receiver<Result<()>>) {
         let (end, ended) = oneshot::channel();
-        (Self { body, rest: Bytes::new(), end: Some(end), reply: true }, ended)
+        (Self { body, rest: Bytes::new(), end: Some(end), reply: true, needs }, ended)
     }
 
     /// A body whose failure cannot be reported to the guest, because its source is an [`input`].
     pub(super) fn without_end(body: Body) -> Self {
-        Self { body, rest: Bytes::new(), end: None, reply: false }
+        Self { body, rest: Bytes::new(), end: None, reply: false, needs: Vec::new() }
     }
 
-    /// The body behind a stream that the host made and a guest handed back, or the stream again if a guest made it.
+    /// The body behind a stream that the host made and a guest handed back, with what it needs of the guest, or the stream
+    /// again if a guest made it.
     pub(super) fn recover(
         stream: StreamReader<u8>,
         store: impl wasmtime::AsContextMut,
-    ) -> std::result::Result<Body, StreamReader<u8>> {
+    ) -> std::result::Result<(Body, Vec<oneshot::Receiver<()>>), StreamReader<u8>> {
         stream.try_into::<HostBody>(store).map(HostBody::into_body)
     }
 
-    fn into_body(self) -> Body {
+    fn into_body(self) -> (Body, Vec<oneshot::Receiver<()>>) {
         // From here on errors travel in the body itself.
         if let Some(end) = self.end {
             let _ = end.send(Ok(()));
         }
-        if self.rest.is_empty() { self.body } else { Body::concat(vec![Body::from_bytes(self.rest), self.body]) }
+        let body = match self.rest.is_empty() {
+            true => self.body,
+            false => Body::concat(vec![Body::from_bytes(self.rest), self.body]),
+        };
+        (body, self.needs)
     }
 
     fn finish(&mut self, how: Result<()>) -> Poll<wasmtime::Result<StreamResult>> {

@@ -10,6 +10,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
+use tokio::sync::OwnedSemaphorePermit;
 
 use tidelock_types::{Error, LimitExceeded, Limits};
 
@@ -25,6 +26,8 @@ pub(crate) struct Usage {
     operation: AtomicWaker,
     /// Whether the operation is being polled, and whether it was woken since: see [`Usage::polls`].
     turn: AtomicU8,
+    /// The operation's place among those of its backend, until it ends or a limit ends it.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
@@ -74,6 +77,7 @@ impl Usage {
             exceeded: OnceLock::new(),
             operation: AtomicWaker::new(),
             turn: AtomicU8::new(turn::WAITS),
+            permit: Mutex::default(),
             steps: none(),
             bytes: none(),
             outside: AtomicU32::new(0),
@@ -100,7 +104,22 @@ impl Usage {
     /// Notes that a limit was exceeded, and wakes the operation to its end. The first one counts.
     pub(crate) fn exceed(&self, exceeded: LimitExceeded) {
         let _ = self.exceeded.set(exceeded);
+        self.end_turn();
         self.operation.wake();
+    }
+
+    /// Takes the operation's place among those of its backend, and gives it back when the turn is dropped, or at once when a
+    /// limit is exceeded: then others go on, whether or not anything looks at this operation again.
+    pub(crate) fn take_turn(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Turn {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        if self.exceeded().is_some() {
+            self.end_turn();
+        }
+        Turn(self.clone())
+    }
+
+    fn end_turn(&self) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Says who is to be woken when a limit is exceeded.
@@ -240,6 +259,15 @@ impl Wake for Usage {
         if self.turn.swap(turn::WOKEN, Ordering::AcqRel) == turn::WAITS {
             self.operation.wake();
         }
+    }
+}
+
+/// An operation's place among those of its backend.
+pub(crate) struct Turn(Arc<Usage>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.end_turn();
     }
 }
 

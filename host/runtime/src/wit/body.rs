@@ -58,12 +58,12 @@ impl<T: Lift + Send + 'static> FutureConsumer<OperationState> for Once<T> {
 
 /// Takes a body from a guest. Bytes of the host that the guest only passed on come back natively; others are
 /// read from the guest as fast as the body is read. The body ends without an error only if the guest's future does too.
-/// The second value resolves when the guest's part is over, and the store may be dropped. `reader` is the reading party.
+/// The second value tells when the guest's part is over, and the store may be dropped. `reader` is the reading party.
 pub(super) fn accept<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: WitBody,
     reader: Waiting,
-) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
+) -> wasmtime::Result<(Body, Needs)> {
     accessor.with(|access| accept_in(access, body, reader))
 }
 
@@ -72,16 +72,17 @@ pub(super) fn accept_in(
     mut store: impl wasmtime::AsContextMut<Data = OperationState>,
     (stream, ended): WitBody,
     reader: Waiting,
-) -> wasmtime::Result<(Body, oneshot::Receiver<()>)> {
+) -> wasmtime::Result<(Body, Needs)> {
     let usage = store.as_context().data().usage.clone();
     let (over, is_over) = oneshot::channel();
     Ok(match HostBody::recover(stream, &mut store) {
-        Ok(body) => {
-            // The bytes need no guest: its part is over when it has said how they ended.
+        Ok((body, mut needs)) => {
+            // The bytes need no guest, unless others that it makes lie below: its part is over when it has said how they ended.
             let (once, how) = Once::new(Some(over));
             ended.pipe(&mut store, once)?;
             let size = body.remaining();
-            (Body::new(body.chain(ending(how, None, usage)), size), is_over)
+            needs.push(is_over);
+            (Body::new(body.chain(ending(how, None, usage)), size), needs)
         }
         Err(stream) => {
             // A guest may say how its bytes ended before it has given them all, so that is heard after the last one.
@@ -90,10 +91,13 @@ pub(super) fn accept_in(
             let (bytes, chunks) = GuestBytes::new(usage.clone(), reader);
             stream.pipe(&mut store, bytes)?;
             let ending = ending(how, Some(over), usage.clone());
-            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), is_over)
+            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), vec![is_over])
         }
     })
 }
+
+/// What a body needs of the guest: each resolves when that part is over.
+pub(super) type Needs = Vec<oneshot::Receiver<()>>;
 
 /// How a body ended, as a stream behind its bytes: nothing, or an error.
 fn ending(
@@ -119,17 +123,22 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
-/// Gives a body to a guest.
-pub(super) fn give<D: HasData>(accessor: &Accessor<OperationState, D>, body: Body) -> wasmtime::Result<WitBody> {
-    accessor.with(|access| give_in(access, body))
+/// Gives a body to a guest. `needs` is what it needs of the guest itself.
+pub(super) fn give<D: HasData>(
+    accessor: &Accessor<OperationState, D>,
+    body: Body,
+    needs: Needs,
+) -> wasmtime::Result<WitBody> {
+    accessor.with(|access| give_in(access, body, needs))
 }
 
 /// As [`give`], with access to the store.
 pub(super) fn give_in(
     mut store: impl wasmtime::AsContextMut<Data = OperationState>,
     body: Body,
+    needs: Needs,
 ) -> wasmtime::Result<WitBody> {
-    let (host, ended) = HostBody::new(body);
+    let (host, ended) = HostBody::new(body, needs);
     let stream = StreamReader::new(&mut store, host)?;
     let future = FutureReader::new(&mut store, async move {
         Ok::<_, wasmtime::Error>(match ended.await {

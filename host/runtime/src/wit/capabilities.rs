@@ -9,7 +9,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use super::bindings::tidelock::storage as wit;
-use super::body::{accept, give, outcome};
+use super::body::{Needs, accept, give, outcome};
 use super::call::{Caller, HostCallResult, call};
 use super::{Host, WitBody, convert, granted};
 use crate::operation::state::OperationState;
@@ -18,11 +18,11 @@ use crate::stream::counted;
 use tidelock_capabilities::{Capabilities, digest, http};
 use tidelock_types::{Body, Result};
 
-/// A body that leaves through a capability.
-fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<Body> {
-    let (body, _) = accept(accessor, body, Waiting::Call)?;
+/// A body that leaves through a capability, and what it needs of the guest.
+fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<(Body, Needs)> {
+    let (body, needs) = accept(accessor, body, Waiting::Call)?;
     let usage = accessor.with(|mut access| access.data_mut().usage.clone());
-    Ok(counted(body, move |bytes| usage.sends(bytes)))
+    Ok((counted(body, move |bytes| usage.sends(bytes)), needs))
 }
 
 /// Outgoing bytes of a capability that are not a body.
@@ -51,20 +51,24 @@ impl wit::http::HostWithStore<OperationState> for Host {
     ) -> HostCallResult<wit::http::Response> {
         let wit::http::Request { method, url, headers, body, size } = request;
         sends(accessor, granted::head_bytes(&url, &headers))?;
-        let mut parts = Vec::with_capacity(body.len());
+        let (mut parts, mut needs) = (Vec::with_capacity(body.len()), Needs::new());
         for part in body {
             parts.push(match part {
                 wit::http::Part::Bytes(bytes) => {
                     sends(accessor, bytes.len())?;
                     http::Part::Bytes(Bytes::from(bytes))
                 }
-                wit::http::Part::Body(body) => http::Part::Body(sent(accessor, body)?),
+                wit::http::Part::Body(body) => {
+                    let (body, needed) = sent(accessor, body)?;
+                    needs.extend(needed);
+                    http::Part::Body(body)
+                }
             });
         }
         let request = http::Request { method, url, headers, body: parts, size };
         Ok(match answered(accessor, |granted| granted::send(granted, grant, request)).await? {
             Ok(http::Response { status, headers, body }) => {
-                Ok(wit::http::Response { status, headers, body: give(accessor, body)? })
+                Ok(wit::http::Response { status, headers, body: give(accessor, body, needs)? })
             }
             Err(error) => Err(error),
         })
@@ -79,7 +83,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         data: WitBody,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
-        let data = sent(accessor, data)?;
+        let data = sent(accessor, data)?.0;
         answered(accessor, |granted| granted::put(granted, grant, key, data, options)).await
     }
 
@@ -90,7 +94,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
         Ok(match answered(accessor, |granted| granted::get(granted, grant, key, range)).await? {
-            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body)? }),
+            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body, Needs::new())? }),
             Err(error) => Err(error),
         })
     }
@@ -142,7 +146,7 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         data: WitBody,
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
-        let data = sent(accessor, data)?;
+        let data = sent(accessor, data)?.0;
         answered(accessor, |granted| granted::write(granted, grant, path, data, options)).await
     }
 
@@ -153,7 +157,7 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::directory::File> {
         Ok(match answered(accessor, |granted| granted::read(granted, grant, path, range)).await? {
-            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body)? }),
+            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body, Needs::new())? }),
             Err(error) => Err(error),
         })
     }

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use wasmtime::component::{Access, FutureReader};
 
 use super::bindings::tidelock::storage::{digest_stream, piece_digests};
-use super::body::{accept_in, give_in, outcome};
+use super::body::{Needs, accept_in, give_in, outcome};
 use super::{Host, WitBody};
 use crate::operation::state::OperationState;
 use crate::operation::usage::Waiting;
@@ -32,7 +32,7 @@ impl digest_stream::HostWithStore<OperationState> for Host {
             piece_size: plan.piece_size,
             prefix: Bytes::from(plan.prefix),
         };
-        let (data, digests) = tap(&mut access, data, plan)?;
+        let (data, needs, digests) = tap(&mut access, data, plan)?;
         let digests = FutureReader::new(&mut access, async move {
             Ok::<_, wasmtime::Error>(outcome(digests.await).map(|d| digest_stream::Digests {
                 size: d.size,
@@ -40,7 +40,7 @@ impl digest_stream::HostWithStore<OperationState> for Host {
                 pieces: d.pieces,
             }))
         })?;
-        Ok(digest_stream::Tapped { data: give_in(&mut access, data)?, digests })
+        Ok(digest_stream::Tapped { data: give_in(&mut access, data, needs)?, digests })
     }
 }
 
@@ -56,12 +56,12 @@ impl piece_digests::HostWithStore<OperationState> for Host {
             piece_size: Some(plan.piece_size),
             prefix: Bytes::from(plan.prefix),
         };
-        let (data, digests) = tap(&mut access, data, plan)?;
+        let (data, needs, digests) = tap(&mut access, data, plan)?;
         let digests = FutureReader::new(&mut access, async move {
             let digests = outcome(digests.await);
             Ok::<_, wasmtime::Error>(digests.map(|d| piece_digests::Digests { size: d.size, pieces: d.pieces }))
         })?;
-        Ok(piece_digests::Tapped { data: give_in(&mut access, data)?, digests })
+        Ok(piece_digests::Tapped { data: give_in(&mut access, data, needs)?, digests })
     }
 }
 
@@ -69,18 +69,19 @@ fn tap(
     access: &mut Access<'_, OperationState, Host>,
     data: WitBody,
     plan: Plan,
-) -> wasmtime::Result<(Body, FutureDigests)> {
+) -> wasmtime::Result<(Body, Needs, FutureDigests)> {
     access.data_mut().called()?;
-    let (data, _) = accept_in(&mut *access, data, Waiting::Outside)?;
+    let (data, needs) = accept_in(&mut *access, data, Waiting::Outside)?;
     // Counted against the operation's limit; exceeding it ends the operation.
     let usage = access.data_mut().usage.clone();
     let spent = Arc::new(move |time| drop(usage.spends(time)));
-    Ok(digest::tap(data, plan, spent).unwrap_or_else(|error| {
+    let (data, digests) = digest::tap(data, plan, spent).unwrap_or_else(|error| {
         // The interfaces have no place for an error here: both ends of the tap return it.
         let again = error.duplicate();
         let failed: FutureDigests = Box::pin(std::future::ready(Err(again)));
         (Body::new(futures::stream::iter([Err(error)]), None), failed)
-    }))
+    });
+    Ok((data, needs, digests))
 }
 
 fn algorithm(named: digest_stream::Algorithm) -> digest::Algorithm {

@@ -69,7 +69,9 @@ pub(super) async fn retrieve(
             let (body, over) = accept(accessor, body, Waiting::Outside)?;
             given(body);
             // An error here means that the reader has gone, which ends the operation anyway.
-            let _ = over.await;
+            for part in over {
+                let _ = part.await;
+            }
             Ok(Ok(()))
         })
         .await?
