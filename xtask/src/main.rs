@@ -55,7 +55,7 @@ enum Task {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Asks every adapter the same against real servers, and prints a row for each adapter and case.
+    /// Runs the conformance suite on every adapter, against real servers, and prints a row for each adapter and case.
     Conformance {
         /// Only this adapter.
         #[arg(long)]

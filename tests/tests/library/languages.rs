@@ -45,7 +45,7 @@ fn engine() -> Arc<Sandbox> {
 fn spec(dir: &Path, settings: &[(&str, &str)]) -> BackendSpec {
     let mut capabilities = Capabilities::none();
     capabilities.grant_directory("objects", &DirectoryGrant::below(dir.join("objects"))).unwrap();
-    // The guest of plain functions imports it, and here asks nobody.
+    // The guest of synchronous functions imports it, but does not call it here.
     capabilities.grant_http("api", &HttpGrant::to(["http://127.0.0.1:1"]).unwrap()).unwrap();
     let text = |(name, value): &(&str, &str)| ((*name).to_owned(), SettingValue::Text((*value).to_owned()));
     let settings = settings.iter().map(text).collect();

@@ -42,7 +42,7 @@ const MAX_RESTORE_DAYS: u32 = 3653;
 /// The configuration of a host. Paths are absolute if the directory given to [`Config::parse`] was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where the catalogue, the hot tier, the cache and compiled components are.
+    /// Where the catalogue, the cache and compiled components are.
     pub data_dir: PathBuf,
     /// A folder that the daemon watches for components; `None` watches none.
     pub adapters_dir: Option<PathBuf>,
