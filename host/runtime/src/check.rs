@@ -209,7 +209,7 @@ mod tests {
         };
         let days = ("days", SettingValue::Integer(3));
         check(std::slice::from_ref(&days)).unwrap();
-        assert!(check(&[]).unwrap_err().to_string().contains("needs settings.days"));
+        assert!(check(&[]).unwrap_err().to_string().contains("requires settings.days"));
         let typo = check(&[days.clone(), ("prefxi", SettingValue::Text("a".into()))]).unwrap_err();
         assert_eq!(typo.advice(), Some("did you mean `prefix`?"));
         let wrong = check(&[("days", SettingValue::Text("3".into()))]).unwrap_err();

@@ -110,7 +110,7 @@ mod tests {
         both.check(&signed(b"x", &[&old])).unwrap();
         both.check(&signed(b"x", &[&other, &new])).unwrap();
         let refused = |trust: &Trust, component: &Component| trust.check(component).unwrap_err().to_string();
-        assert!(refused(&both, &signed(b"x", &[])).contains("old or new, and it is not signed"));
+        assert!(refused(&both, &signed(b"x", &[])).contains("old or new, but it is not signed"));
         assert!(refused(&both, &signed(b"x", &[&other])).contains("instead"));
         let mut moved = signed(b"x", &[&old]);
         moved.bytes = b"y".to_vec();

@@ -261,7 +261,7 @@ mod tests {
         owner.begin_intent("a", "local").await.unwrap();
         owner.begin_intent("b", "local").await.unwrap();
         let error = owner.begin_intent("b", "local").await.unwrap_err();
-        assert!(error.message().contains("under way already"), "{error}");
+        assert!(error.message().contains("already in progress"), "{error}");
         let other = Owner::new(catalogue, dir.path().join("run"), Platform::system());
         assert_eq!((keys(&other).await.len(), locks(&dir)), (0, 1));
         drop(owner);

@@ -104,7 +104,7 @@ async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = open(&newer).await.unwrap_err();
     assert_eq!(error.kind().name(), "unsupported");
-    assert!(error.to_string().contains("its schema is 7, this one knows up to 3"), "{error}");
+    assert!(error.to_string().contains("its schema is 7, supported are up to 3"), "{error}");
 }
 
 #[tokio::test]
