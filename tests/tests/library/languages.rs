@@ -249,7 +249,7 @@ async fn plain_functions_hand_on_or_copy() {
     assert!(copying.bytes_through_guest() - before >= 20 * MIB as u64, "in and out again");
 }
 
-/// A guest of plain functions that waits holds no thread: on one thread, another is served meanwhile.
+/// A guest of synchronous functions that waits holds no thread: on one thread, another is served meanwhile.
 #[tokio::test(flavor = "current_thread")]
 async fn a_plain_guest_that_waits_holds_no_thread() {
     let dir = tempfile::tempdir().unwrap();
