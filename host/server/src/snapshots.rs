@@ -106,7 +106,7 @@ pub(super) async fn store(
 
 /// Store a changed image
 ///
-/// The body is the whole new image; the server computes the difference.
+/// The body is the whole new image.
 #[utoipa::path(
     post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),

@@ -37,6 +37,6 @@ pub struct NewSnapshot {
 pub struct SnapshotPage {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,
-    /// The cursor of the next page; `None` on the last one.
+    /// The cursor of the next page; none on the last one.
     pub next: Option<u64>,
 }
