@@ -106,7 +106,7 @@ fn plan(checks: &[Check], fuzzed: bool) -> Vec<progress::Step> {
             LANGUAGES => progress::Step::once(name, 60, &guests::adapters_dir().join("python-fs.wasm")),
             "lints" => progress::Step::once(name, 240, &target.join("debug/tidelock")),
             "documentation" => progress::Step::once(name, 60, &target.join("doc/tidelock")),
-            TESTS => progress::Step::once(name, 600, &target.join("debug/tidelock")).at_least(240),
+            TESTS => progress::Step::once(name, 1500, &target.join("debug/tidelock")).at_least(900),
             FUZZING => progress::Step::new(name, 420),
             _ => progress::Step::new(name, 5),
         })

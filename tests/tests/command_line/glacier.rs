@@ -115,7 +115,7 @@ fn an_adapter_that_cannot_ask_says_so() {
     cold::credentials(&mut home, &server.keys);
     let id = home.line_with(&["store", "-"], b"cold");
     let said = home.refused(1, &["retrieve", &id]);
-    assert!(said.contains("is in cold storage") && said.contains("cannot request a restore"), "{said}");
+    assert!(said.contains("is in cold storage") && said.contains("cannot request restores"), "{said}");
 }
 
 #[test]
