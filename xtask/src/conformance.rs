@@ -18,7 +18,7 @@ use crate::{guests, say, skip};
 
 /// Names the file that the suite appends rows to.
 pub const ROWS: &str = "TIDELOCK_CONFORMANCE_ROWS";
-/// Names a component that is asked in place of the adapters that travel in the program.
+/// Names a component that is tested in place of the adapters that travel in the program.
 pub const COMPONENT: &str = "TIDELOCK_CONFORMANCE_COMPONENT";
 
 /// What of the suite to run, and how to say what came of it.
@@ -51,7 +51,7 @@ struct Server {
     real: bool,
 }
 
-/// A case that was not asked.
+/// A case that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct LeftOut {
     adapter: String,
@@ -141,7 +141,7 @@ impl Report {
         self.rows.iter().filter(|row| row.result == result).count()
     }
 
-    /// A line for each adapter, then every case that did not pass, then what was not asked.
+    /// A line for each adapter, then every case that did not pass, then what was left out.
     fn table(&self) -> String {
         let mut adapters: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
         for row in &self.rows {

@@ -30,7 +30,7 @@ use crate::{apt, cache, say, wit_sync};
 pub enum Language {
     /// CPython; the asynchronous world, streams included.
     Python,
-    /// QuickJS; the world of plain functions.
+    /// QuickJS; the world of synchronous functions.
     JavaScript,
 }
 

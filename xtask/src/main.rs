@@ -36,7 +36,7 @@ enum Task {
     },
     /// Builds the guests, then the command line with the default adapters in it.
     Build {
-        /// How the command line is optimised.
+        /// The Cargo profile of the program.
         #[arg(long, value_enum, default_value = "release")]
         profile: BuildProfile,
     },
@@ -55,12 +55,12 @@ enum Task {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Asks every adapter the same against real servers, and prints a row for each adapter and case.
+    /// Runs the conformance suite on every adapter, against real servers, and prints a row for each adapter and case.
     Conformance {
         /// Only this adapter.
         #[arg(long)]
         adapter: Option<String>,
-        /// This component, on a folder, in place of the adapters that there are.
+        /// Only this component, on a folder, in place of the built-in adapters.
         #[arg(long, conflicts_with = "adapter")]
         component: Option<PathBuf>,
         /// Prints a JSON object on stdout.
@@ -75,7 +75,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Throws hostile input at a fuzz target, or with `--all` at each of them.
+    /// Fuzzes a target, or all of them with `--all`.
     Fuzz {
         /// Its name; a wrong one lists them.
         #[arg(required_unless_present = "all", conflicts_with = "all")]
@@ -86,7 +86,7 @@ enum Task {
         /// How long each target runs.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// Adds inputs that reach something new to those that are kept in git.
+        /// Adds inputs that reach new code to `fuzz/corpus`.
         #[arg(long)]
         keep: bool,
         /// Prints a JSON object on stdout.
@@ -107,11 +107,11 @@ enum BuildProfile {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Action {
-    /// Starts what does not run yet, and shows how to reach it.
+    /// Starts the servers that do not run yet, and shows how to reach them.
     Up,
-    /// Kills what `up` started and removes its data.
+    /// Kills the servers that `up` started, and removes their data.
     Down,
-    /// Shows what `up` started and still runs.
+    /// Shows the servers that `up` started and that still run.
     Status,
 }
 

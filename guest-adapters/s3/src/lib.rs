@@ -1,7 +1,7 @@
 //! The adapter `s3`: objects of an S3-compatible bucket.
 //!
 //! It imports `bucket` with the grant `objects`, its settings, and the clock for the end of a retention. The host signs,
-//! splits large uploads and checks checksums; `keys.rs` says where an object lies and what is asked for when it is put,
+//! splits large uploads and checks checksums; `keys.rs` says where an object lies and with which options it is put,
 //! `tidelock_sdk::metadata` how its base and labels are kept.
 //!
 //! An object and its lineage are one put, so neither exists without the other. Every put is on the condition that the
@@ -9,7 +9,7 @@
 //!
 //! **Limits.** S3 allows 2 KiB of user metadata: what is more, the backend refuses. The inventory lists the keys that
 //! this adapter makes, in either layout; other objects below the same prefix are left out, but can be read by their key.
-//! An object whose storage class must be thawed is `archived`: this adapter cannot ask for it, the adapter `glacier` can.
+//! An object whose storage class must be restored is `archived`: this adapter cannot request that, the adapter `glacier` can.
 
 mod keys;
 

@@ -69,7 +69,7 @@ impl Default for HeaderLimits {
     }
 }
 
-/// Leave to send HTTP requests to some origins.
+/// Permission to send HTTP requests to some origins.
 #[derive(Debug, Clone)]
 pub struct HttpGrant {
     /// Where requests may go. Scheme, host and port have to be the same.
@@ -137,7 +137,7 @@ pub struct BucketCredentials {
     pub session_token: Option<Secret>,
 }
 
-/// Leave to use the objects below a prefix of a bucket.
+/// Permission to use the objects below a prefix of a bucket.
 #[derive(Debug, Clone)]
 pub struct BucketGrant {
     /// Where the service is, for example `http://127.0.0.1:8333`. Without it, Amazon's for the region.
@@ -234,7 +234,7 @@ impl BucketGrant {
     }
 }
 
-/// Leave to use the files below a directory.
+/// Permission to use the files below a directory.
 #[derive(Debug, Clone)]
 pub struct DirectoryGrant {
     /// The directory. It is made, with its parents, if it is not there.

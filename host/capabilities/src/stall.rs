@@ -21,7 +21,7 @@ use tidelock_types::{Body, Error, Result};
 /// slower than any that storage is worth having over.
 const PROGRESS: usize = 1024;
 
-/// When the other side last showed life.
+/// When the other side last made progress.
 #[derive(Debug, Clone)]
 pub(super) struct Clock(Arc<Mutex<Option<Instant>>>);
 
@@ -44,7 +44,7 @@ impl Clock {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a future until it is done or the other side has shown no life for `limit`.
+    /// Runs a future until it is done or the other side has made no progress for `limit`.
     ///
     /// # Errors
     /// `unavailable` on a stall.

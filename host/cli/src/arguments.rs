@@ -120,7 +120,7 @@ pub(super) struct How {
     /// The route, which selects the backends [default: default].
     #[arg(long)]
     pub(super) route: Option<String>,
-    /// A name for the snapshot. It can replace the id while no other snapshot has it.
+    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
     #[arg(long)]
     pub(super) name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.

@@ -27,9 +27,9 @@
 //! The library has no globals, reads no environment variables and starts no runtime: call it from any Tokio runtime that
 //! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
 //!
-//! The rooms, from the ground up (a room imports only lower ones; `docs/ARCHITECTURE.md` has the reasons):
-//! [`types`], then [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`], then
-//! [`connector`], whose front door is re-exported here. The crate `tidelock-server` puts it behind HTTP.
+//! The modules, lowest first (a module imports only lower ones; `docs/ARCHITECTURE.md` has the reasons): [`types`], then
+//! [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`], then [`connector`],
+//! whose public interface is re-exported here. The crate `tidelock-server` serves it over HTTP.
 
 pub mod builtin;
 pub mod catalogue;

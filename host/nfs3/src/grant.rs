@@ -1,4 +1,4 @@
-//! Leave to use the files of an NFSv3 export.
+//! Permission to use the files of an NFSv3 export.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const PORT: u16 = 2049;
 /// The longest path of an export (`MNTPATHLEN`, RFC 1813).
 const LONGEST_EXPORT: usize = 1024;
 
-/// Leave to use the files of an NFSv3 export, without a mount.
+/// Permission to use the files of an NFSv3 export, without a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NfsGrant {
     /// The server's name or address.

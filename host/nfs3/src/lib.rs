@@ -7,7 +7,7 @@
 //! since NFSv3 has no open files: reading a file that is *removed* fails, and a file that is *replaced* stays readable
 //! for the lease's time (15 minutes). Neither ever returns bytes of another file.
 //!
-//! The protocol is implemented here (`xdr.rs`, `rpc.rs`, `calls.rs`) rather than by a library: see decision 0010.
+//! The protocol is implemented here (`xdr.rs`, `rpc.rs`, `calls.rs`) rather than by a library: see ADR 10.
 //! [`docs/backends.md`] is for operators.
 //!
 //! [`docs/backends.md`]: https://github.com/tidelock/tidelock/blob/main/docs/backends.md

@@ -1,7 +1,7 @@
 //! Remote procedure calls over one TCP connection (ONC RPC, RFC 5531): several at once, replies in any order.
 //!
 //! One task sends, one receives. A call whose caller gives up keeps its place in the window until its reply comes or the
-//! connection ends, so a server that answers nothing cannot make the pending of calls grow.
+//! connection ends, so a server that answers nothing cannot make the table of pending calls grow.
 //!
 //! **Malicious servers.** A record is at most [`RECORD`] long, whatever its number of fragments; an unexpected or
 //! malformed reply closes the connection; so does a call that is not answered in time, and

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::engine::CompiledFrom;
 use tidelock_types::{Error, Platform};
 
-/// One stage of a swap. A component that fails any of those before `Publish` never serves.
+/// One stage of a swap. A component that fails any of those before `publish` never serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {

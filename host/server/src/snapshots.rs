@@ -27,7 +27,7 @@ const PAGE: usize = 1000;
 pub(super) struct How {
     /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name for the snapshot. It can replace the id while no other snapshot has it.
+    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
     name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
@@ -50,7 +50,7 @@ pub(super) struct ApplyHow {
     format: Format,
     /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name for the snapshot. It can replace the id while no other snapshot has it.
+    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
     name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
@@ -106,7 +106,7 @@ pub(super) async fn store(
 
 /// Store a changed image
 ///
-/// The body is the whole new image; the server computes the difference.
+/// The body is the whole new image.
 #[utoipa::path(
     post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),

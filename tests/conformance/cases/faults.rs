@@ -69,7 +69,7 @@ fn data(ground: &Ground, on: On) -> On {
     if ground.entry.has.contains(&Need::DataOnWire) { on } else { On::Any }
 }
 
-/// Insists that a fault struck: a case in which nothing went wrong shows nothing.
+/// Checks that a fault was injected: a case in which nothing went wrong shows nothing.
 #[track_caller]
 fn struck(bench: &Bench, what: &str) {
     assert!(

@@ -68,9 +68,9 @@ pub struct Plan {
     pub fault: Fault,
     /// With which requests.
     pub on: On,
-    /// How many of those pass before the first that is struck.
+    /// How many of those pass before the first that is faulted.
     pub after: usize,
-    /// How many are struck.
+    /// How many are faulted.
     pub times: usize,
 }
 
@@ -99,7 +99,7 @@ pub struct Seen {
     pub bytes_up: u64,
     /// Bytes from the server.
     pub bytes_down: u64,
-    /// Requests that a fault struck.
+    /// Requests that got a fault.
     pub struck: usize,
     /// Connections that found the gate closed.
     pub refused: usize,

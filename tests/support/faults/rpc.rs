@@ -23,7 +23,7 @@ const ANSWER: usize = 24;
 /// Attributes of a file (`fattr3`), with the word before that says that they are there.
 const ATTRIBUTES: usize = 4 + 84;
 
-/// Calls whose reply is to be struck, by number.
+/// Calls whose reply gets a fault, by number.
 type Marked = Arc<Mutex<HashMap<u32, Strike>>>;
 
 /// A proxy before the NFSv3 server on a port of 127.0.0.1.

@@ -222,7 +222,7 @@ fn limits_are_the_smaller_of_what_is_asked_and_allowed() {
         *limit,
         serde_json::json!({ "name": "memory", "asks": "16 MiB", "allowed": "12 MiB", "gets": "12 MiB" })
     );
-    // Less than the module begins with: the limit that strikes is the one that was asked for.
+    // Less than the module begins with: the limit that is exceeded is the one that the manifest requests.
     home.file("adapter.toml", manifest("[asks.directory.objects]\n[limits]\nmemory = \"64 KiB\""));
     home.line(&["adapter", "embed", "mine.wasm"]);
     let said = home.run_with(&["store", "-"], b"x").stderr;

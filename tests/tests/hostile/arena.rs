@@ -104,7 +104,7 @@ impl Attack {
         self
     }
 
-    /// By the guest of plain functions.
+    /// By the guest of synchronous functions.
     pub fn plain(mut self) -> Self {
         if let Component::Attacker(guest, _, _) = &mut self.component {
             *guest = "sync";

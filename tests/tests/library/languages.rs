@@ -45,7 +45,7 @@ fn engine() -> Arc<Sandbox> {
 fn spec(dir: &Path, settings: &[(&str, &str)]) -> BackendSpec {
     let mut capabilities = Capabilities::none();
     capabilities.grant_directory("objects", &DirectoryGrant::below(dir.join("objects"))).unwrap();
-    // The guest of plain functions imports it, and here asks nobody.
+    // The guest of synchronous functions imports it, but does not call it here.
     capabilities.grant_http("api", &HttpGrant::to(["http://127.0.0.1:1"]).unwrap()).unwrap();
     let text = |(name, value): &(&str, &str)| ((*name).to_owned(), SettingValue::Text((*value).to_owned()));
     let settings = settings.iter().map(text).collect();
@@ -249,7 +249,7 @@ async fn plain_functions_hand_on_or_copy() {
     assert!(copying.bytes_through_guest() - before >= 20 * MIB as u64, "in and out again");
 }
 
-/// A guest of plain functions that waits holds no thread: on one thread, another is served meanwhile.
+/// A guest of synchronous functions that waits holds no thread: on one thread, another is served meanwhile.
 #[tokio::test(flavor = "current_thread")]
 async fn a_plain_guest_that_waits_holds_no_thread() {
     let dir = tempfile::tempdir().unwrap();

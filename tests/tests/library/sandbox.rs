@@ -58,7 +58,7 @@ async fn an_endless_loop() {
     assert!(error.to_string().contains("limit: cpu 500ms"), "{error}");
 }
 
-/// Without a limit of processor time that would strike, the deadline does; the guest holds no thread until then.
+/// Without a limit of processor time, the deadline ends it; the guest holds no thread until then.
 #[tokio::test]
 async fn an_endless_loop_against_the_deadline() {
     let error = named("spin", "cpu = \"10m\", deadline = \"2s\"").await;

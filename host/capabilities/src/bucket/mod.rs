@@ -8,7 +8,8 @@
 //! one exception is a part of an upload: it is in memory anyway, and repeating it is far cheaper than the whole.
 //!
 //! Each part carries a CRC-32C, which costs next to nothing and which servers that know checksums verify (the newer
-//! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
+//! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
+//! (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
 
 mod body;
 mod client;

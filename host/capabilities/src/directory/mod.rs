@@ -2,9 +2,8 @@
 //!
 //! [`LocalDirectory`] serves it from a local file system, [`NfsDirectory`] from an NFSv3 export without a mount.
 //!
-//! Locally the tree is accessed through one open handle (cap-std), so
-//! neither `..` nor a symbolic link nor a directory moved meanwhile leads out of it, whatever the paths are; they are
-//! checked lexically as well, for clear errors.
+//! Locally the tree is accessed through one open handle (cap-std), so neither `..` nor a symbolic link nor a directory
+//! moved meanwhile leads out of it, whatever the paths are; they are checked lexically as well, for clear errors.
 //!
 //! A write goes to a temporary file in `.tmp/` below the root, is made durable, and then gets its name by an atomic
 //! rename. Blocking calls run on tokio's blocking threads, a bounded number of chunks ahead, so that a file larger than

@@ -293,7 +293,7 @@ async fn only_granted_origins_and_public_addresses() {
         assert_eq!(*error.kind(), ErrorKind::Denied, "{host}: {error}");
     }
     assert!(server.requests.lock().unwrap().is_empty());
-    // By name with leave.
+    // By name, with permission.
     let origin = format!("http://localhost:{port}");
     let client = server.client_with(|grant| grant.origins = vec![origin.parse().unwrap()]);
     assert_eq!(send(&client, Request { url: origin, ..server.get() }).await.unwrap().0.status, 200);

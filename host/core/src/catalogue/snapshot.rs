@@ -11,7 +11,7 @@ pub struct Snapshot {
     pub size: u64,
     /// The base snapshot. Informational: it may be gone.
     pub base: Option<SnapshotId>,
-    /// Its name. Names need not be unique.
+    /// Its name. A name refers to the latest snapshot that was stored under it.
     pub name: Option<String>,
     /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
@@ -37,6 +37,6 @@ pub struct NewSnapshot {
 pub struct SnapshotPage {
     /// The snapshots.
     pub snapshots: Vec<Snapshot>,
-    /// The cursor of the next page; `None` on the last one.
+    /// The cursor of the next page; none on the last one.
     pub next: Option<u64>,
 }

@@ -1,5 +1,5 @@
 //! The table `limits` of a backend: what one operation of its adapter may use. Which keys there are, what each means and
-//! its default are a table in `types/limits.rs`.
+//! its default are a table in `host/types/src/limits.rs`.
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ const MAX_RESTORE_DAYS: u32 = 3653;
 /// The configuration of a host. Paths are absolute if the directory given to [`Config::parse`] was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where the catalogue, the hot tier, the cache and compiled components are.
+    /// Where the catalogue, the cache and compiled components are.
     pub data_dir: PathBuf,
     /// A folder that the daemon watches for components; `None` watches none.
     pub adapters_dir: Option<PathBuf>,
@@ -80,7 +80,7 @@ pub enum AdapterSource {
     File(PathBuf),
 }
 
-/// How warm a backend is.
+/// How warm a backend is. Shown, but without other effect yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
@@ -190,7 +190,7 @@ pub enum CredentialRef {
     File(PathBuf),
 }
 
-/// The cost of a backend, in one currency for all backends.
+/// The cost of a backend, in one currency for all backends. Has no effect yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
     /// For 1 GB (10^9 bytes) kept for a month.
@@ -210,7 +210,7 @@ pub struct Route {
     pub ack: Ack,
 }
 
-/// When a store is done.
+/// When a store is done. Has no effect yet: a store is done once every copy is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
     /// Once it is durable on this machine.

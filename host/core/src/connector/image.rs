@@ -1,10 +1,10 @@
-//! Images: snapshots opened for reading. Everything that reads a snapshot stands on them.
+//! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
 //! An image holds the digests of its segments, so nothing is asked of the catalogue but where the objects are, and that at
 //! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. Reading goes
 //! through the placements in the order of the default route until one can be read, and no byte comes out unchecked.
 //!
-//! [`Image::stream`] hands bytes on as they come, so it can turn to another placement only before the first of them.
+//! [`Image::stream`] hands bytes on as they come, so it can change to another placement only before the first of them.
 //! [`Image::read_at`] has each part in memory before it hands it on, so it can at any time. Whole segments of zeros are
 //! known by their digest and never fetched by it.
 

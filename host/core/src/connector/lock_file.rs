@@ -15,7 +15,8 @@ use crate::types::{Error, Platform, Result};
 /// The most files that a sweep holds open.
 const AT_ONCE: usize = 256;
 
-/// A sign of life. Dropping it ends the life. All of its functions block for a moment.
+/// The lock file of this host, which shows that it lives. Dropping it removes the file. All of its functions block for
+/// a moment.
 #[derive(Debug)]
 pub(super) struct LockFile {
     name: String,
@@ -33,7 +34,8 @@ pub(super) struct DeadFile {
 }
 
 impl LockFile {
-    /// Makes a sign of life in `directory`, which is made if it is not there. Waits for nothing but the disk, and a sweep.
+    /// Creates and locks a lock file in `directory`, which is made if it is not there. Waits for nothing but the disk and
+    /// a sweep.
     ///
     /// # Errors
     /// What the operating system refuses; `unsupported` where files cannot be locked.

@@ -171,7 +171,7 @@ pub struct AdapterInfo {
     pub since: u64,
     /// `hot`, `warm` or `cold`.
     pub tier: &'static str,
-    /// Time from its takeover to the start of its first operation, in milliseconds; `None` before that, and for the
+    /// Time from its takeover to the start of its first operation, in milliseconds; absent before that, and for the
     /// generation found at a start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_operation_ms: Option<f64>,

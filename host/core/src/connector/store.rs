@@ -1,9 +1,10 @@
 //! Storing an image: hashed while it is read, sent as it is read, recorded when it is durable.
 //!
 //! The order is: intent in the catalogue → bytes to the backend → receipt → snapshot, placement and end of the intent in
-//! one transaction; the intents are those of the upload's attempts (`upload.rs`). A file that may be known already (the catalogue has a snapshot of its size) is hashed first: if it
-//! is there, nothing is sent. If a backend cannot take an image, the next one of the route does; that needs a source
-//! that can be read again, so a stream fails with its first backend.
+//! one transaction; the intents are those of the upload's attempts (`upload.rs`). A file that may be known already (the
+//! catalogue has a snapshot of its size) is hashed first: if it is there, nothing is sent. If a backend
+//! cannot take an image, the next one of the route does; that needs a source that can be read again, so a stream fails
+//! with its first backend.
 
 use super::labels::check_name;
 use super::options::StoreOptions;

@@ -2,8 +2,8 @@
 //!
 //! With the segment digests of a snapshot, each segment is held back until it has been hashed and compared: all bytes
 //! passed on are verified. Without them (a snapshot that another host stored), verification is only possible at the
-//! end, and a body of other bytes ends with an error. Segments are hashed on
-//! blocking threads while the next one arrives; at most three are in memory.
+//! end, and a body of other bytes ends with an error. Segments are hashed on blocking threads while the next one
+//! arrives; at most three are in memory.
 
 use std::sync::Arc;
 

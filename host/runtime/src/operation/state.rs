@@ -1,7 +1,7 @@
 //! The host state of one guest instance: its backend, its capabilities, and its usage.
 //!
-//! A `OperationState` lives as long as one operation. Everything that outlasts an operation is in [`Environment`], which is shared
-//! and immutable: a guest can leave nothing behind for the next operation.
+//! An `OperationState` lives as long as one operation. Everything that outlasts an operation is in [`Environment`],
+//! which is shared and immutable: a guest can leave nothing behind for the next operation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl OperationState {
         self.hold_again(BodyHandle::new(body, origin, charge))
     }
 
-    /// Holds what was let go of in another form.
+    /// Holds a body again that was taken from its handle.
     pub(crate) fn hold_again(&mut self, bodies: BodyHandle) -> wasmtime::Result<Resource<BodyHandle>> {
         Ok(self.bodies.push(bodies)?)
     }
@@ -141,7 +141,7 @@ impl OperationState {
         Ok(self.bodies.get_mut(handle)?)
     }
 
-    /// The same, no longer bodies.
+    /// Takes the body from its handle, which ends.
     pub(crate) fn take_body(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<BodyHandle> {
         Ok(self.bodies.delete(handle)?)
     }

@@ -17,7 +17,7 @@ use tidelock_types::{Error, LimitExceeded, Limits};
 /// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
-/// Signs of life of one operation, and what it has used.
+/// Signs of progress of one operation, and what it has used.
 pub(crate) struct Usage {
     limits: Limits,
     began: Instant,

@@ -35,12 +35,12 @@ pub(crate) const PROGRESS: u64 = 1024;
 /// keep a thread anyway.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Runs a part of an operation under watch. A limit that has exceeded is the outcome, whatever the guest made of it.
+/// Runs a part of an operation under watch. A limit that was exceeded is the outcome, whatever the guest made of it.
 pub(crate) async fn watched<T>(usage: &Arc<Usage>, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
     let mut work = pin!(work);
     let waker = Waker::from(usage.clone());
     std::future::poll_fn(|context| {
-        // First, so that no strike falls between the look at it and the wait.
+        // First, so that no exceeded limit is missed between the look at it and the wait.
         usage.run_by(context.waker());
         if let Some(exceeded) = usage.exceeded() {
             return Poll::Ready(Err(exceeded.clone()));
@@ -59,7 +59,7 @@ pub(crate) async fn watched<T>(usage: &Arc<Usage>, work: impl Future<Output = T>
                 break (polled, taken);
             }
         };
-        // Whether the time was too long shows in the strike.
+        // Whether the time was too long shows in the limit that is recorded as exceeded.
         let _ = usage.spends(taken);
         match (usage.exceeded(), polled) {
             (Some(exceeded), _) => Poll::Ready(Err(exceeded.clone())),

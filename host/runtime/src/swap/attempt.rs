@@ -10,7 +10,7 @@ use super::trial::{Fault, Trial};
 use crate::Adapter;
 use tidelock_types::{Error, Result};
 
-/// How often an operation may be cut and begun again.
+/// How often an operation may be preempted and begun again.
 const MAX_PREEMPTIONS: u8 = 8;
 
 /// An operation's attempt on a generation. The generation is not freed before the attempt ends or is dropped.
@@ -22,7 +22,7 @@ const MAX_PREEMPTIONS: u8 = 8;
 pub(super) struct Attempt {
     slot: Slot,
     role: Role,
-    /// How often the operation was cut before.
+    /// How often the operation was preempted before.
     preemptions: u8,
     was_preempted: AtomicBool,
 }
@@ -60,7 +60,7 @@ impl Attempt {
     /// Runs a part of the operation.
     ///
     /// # Errors
-    /// Its own; `unavailable` if the drain deadline of a swap cut it.
+    /// Its own; `unavailable` if the drain deadline of a swap preempted it.
     pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Role::Serving(lease, _) = &self.role else { return work.await };
         match lease.until_preempted(work).await {
@@ -122,7 +122,7 @@ pub(super) struct Preempted {
 }
 
 impl Preempted {
-    /// A attempt on the generation that serves now.
+    /// An attempt on the generation that serves now.
     pub(super) fn again(self) -> Result<Attempt> {
         if self.preemptions >= MAX_PREEMPTIONS {
             return Err(self.error());

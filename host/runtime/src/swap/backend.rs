@@ -1,5 +1,5 @@
 //! A slot as a [`Backend`]: each operation runs on the generation that serves, and is done again on another one where a
-//! swap cut it or where it failed on trial.
+//! swap preempted it or where it failed on trial.
 
 use std::future::Future;
 use std::sync::Arc;

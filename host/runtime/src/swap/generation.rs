@@ -95,19 +95,19 @@ impl Generation {
         Lease(self.clone())
     }
 
-    /// Whether operations on it are cut.
+    /// Whether operations on it are preempted.
     pub(super) fn is_preempted(&self) -> bool {
         *self.preempt.borrow()
     }
 
-    /// Comes when operations on it are cut.
+    /// Resolves when operations on it are preempted.
     pub(super) async fn preempted(&self) {
         let mut preempt = self.preempt.subscribe();
         // The sender is in `self`.
         let _ = preempt.wait_for(|preempt| *preempt).await;
     }
 
-    /// Keeps a body where a cut finds it.
+    /// Registers a body, so that a preemption finds it.
     pub(super) fn hold(&self, body: &Arc<Mutex<Cell>>) {
         let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
         if bodies.len() == bodies.capacity() {

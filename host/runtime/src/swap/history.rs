@@ -58,7 +58,7 @@ impl Event {
 pub struct HistoryRow {
     /// The event.
     pub event: Event,
-    /// The current generation from here on, counting up from 1; `None` for a rejected component.
+    /// The current generation from here on, counting up from 1; none for a rejected component.
     pub generation: Option<u64>,
     /// The component.
     pub digest: String,

@@ -3,10 +3,10 @@
 //! A [`Slot`] belongs to a backend and holds its current [`Generation`] in an atomic pointer: beginning an operation is
 //! one load, no lock. A swap (`change.rs`) loads, checks and probes the new component first and publishes it last, so that
 //! a component that does not work never serves. Operations that began on a generation end on it (`generation.rs`); what
-//! the drain deadline preemptions is done again on the new one where that is safe (`attempt.rs`, `read.rs`). For a while the
+//! the drain deadline preempts is done again on the new one where that is safe (`attempt.rs`, `read.rs`). For a while the
 //! predecessor stays loaded: what fails on the new generation is tried on it (`trial.rs`), and if the new one fails more
-//! (`rollback_policy.rs`), the predecessor takes over again. All of this stays within the slot, which is a `Backend` for everybody else
-//! (`backend.rs`).
+//! (`rollback_policy.rs`), the predecessor takes over again. All of this stays within the slot, which is a `Backend`
+//! for everybody else (`backend.rs`).
 //!
 //! Swaps of one slot run in the order of their requests; nothing else waits for a swap. A [`SwapLog`] (`swap_log.rs`)
 //! records the events, and decides which component serves after a restart (`history.rs`).

@@ -1,6 +1,6 @@
 //! A body that outlives the generation it began on.
 //!
-//! Bytes come from the generation that served when the read began. If that is cut, or fails while it is on trial, the
+//! Bytes come from the generation that served when the read began. If that is preempted, or fails while it is on trial, the
 //! read is begun again on another one at the byte where it stopped: objects do not change, and the caller checks every
 //! byte that it is given. The reader sees one body.
 
@@ -17,7 +17,7 @@ use super::part::Part;
 use super::{Generation, Slot};
 use tidelock_types::{Body, Error, Result};
 
-/// Where a body lies between two reads, so that a cut finds it.
+/// Where a body is between two reads, so that a preemption finds it.
 #[derive(Default)]
 pub(super) struct Cell {
     held: Option<(Attempt, Body)>,
@@ -52,7 +52,7 @@ impl Slot {
     /// Reads an object, or a part of it.
     ///
     /// # Errors
-    /// As [`crate::Adapter::retrieve`]. A body that is cut ends in an error only if it cannot be begun again.
+    /// As [`crate::Adapter::retrieve`]. A body that is preempted ends in an error only if it cannot be begun again.
     pub(super) async fn read(&self, part: Part) -> Result<Body> {
         if part.is_empty() {
             return Ok(Body::from_bytes(""));
@@ -104,7 +104,7 @@ impl Reading {
         lock(&self.cell).held = Some((attempt, body));
         if let Some(generation) = generation {
             generation.hold(&self.cell);
-            // The cut may have come before the body lay there.
+            // The preemption may have come before the body was there.
             if generation.is_preempted() {
                 Cell::cut(&self.cell);
             }

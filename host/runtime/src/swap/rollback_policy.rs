@@ -37,7 +37,7 @@ impl std::fmt::Display for Counts {
 /// When a difference counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct RollbackThreshold {
-    /// The new one is not judged by fewer failures.
+    /// With fewer failures the new one is not evaluated.
     pub(super) least_failures: u64,
     /// How improbable the counts must be if both were equally good.
     pub(super) level: f64,

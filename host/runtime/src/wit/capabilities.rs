@@ -2,7 +2,7 @@
 //! `tidelock_capabilities`. What a call does is in `granted.rs`, for guests of both kinds; here is how it is made.
 //!
 //! Every call that takes time passes through [`call`], which counts it against the operation's limits of host calls and
-//! marks usage; every body that leaves is counted. What needs no grant and answers at once is here too.
+//! records progress; every body that leaves is counted. What needs no grant and answers at once is here too.
 
 use std::future::Future;
 

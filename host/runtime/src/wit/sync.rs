@@ -2,8 +2,8 @@
 //! bodies that the host holds ([`crate::body_handle`]).
 //!
 //! A function that takes time is awaited on the guest's own stack, which is put aside meanwhile: no thread waits.
-//! What a call does is in `granted.rs`, for guests of both kinds, so limits are counted in the same places. Reading a body counts as a host call; it counts as a
-//! sign of life by the bytes that it moves and not by being made, as reading a stream does.
+//! What a call does is in `granted.rs`, for guests of both kinds, so limits are counted in the same places. Reading a body
+//! counts as a host call; it counts as progress by the bytes that it moves and not by being made, as reading a stream does.
 
 use std::future::Future;
 

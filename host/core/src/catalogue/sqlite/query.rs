@@ -1,4 +1,4 @@
-//! Questions.
+//! Queries. None changes anything.
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 

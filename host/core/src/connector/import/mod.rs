@@ -12,8 +12,8 @@
 //! any process on this catalogue is recognised by its intent, and its object skipped. Nothing on the backend is
 //! changed, and the catalogue only gains missing records.
 //!
-//! **Memory** does not grow with the number of objects: the list lies on disk (`catalogue/import_queue.rs`), some are taken from it
-//! at once, few are read at once, and the report names the first thousand that were left alone.
+//! **Memory** does not grow with the number of objects: the list is on disk (`catalogue/import_queue.rs`), some are
+//! taken from it at once, few are read at once, and the report names the first thousand that were skipped.
 //!
 //! **Limits.** A name given to a snapshot whose bytes were already stored is in the catalogue only. The adapter lists:
 //! objects that it does not regard as its own have to be named. An object whose name contains no key of a host
