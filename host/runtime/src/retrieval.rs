@@ -51,7 +51,7 @@ enum Beside {
     /// The guest.
     Guest(Guest),
     /// Nothing: the guest has ended without an error.
-    Nothing(Turn),
+    Nothing { _turn: Turn },
     /// The guest has failed with this; the bytes that it made before are still to come.
     Failure(Error),
     /// All is over.
@@ -76,12 +76,12 @@ impl Retrieval {
 
     /// The bytes of a guest that has ended without an error.
     pub(crate) fn without_guest(body: Body, usage: Arc<Usage>, turn: Turn) -> Self {
-        Self::new(body, usage, Beside::Nothing(turn))
+        Self::new(body, usage, Beside::Nothing { _turn: turn })
     }
 
     fn new(body: Body, usage: Arc<Usage>, beside: Beside) -> Self {
         let reader = Arc::new(Reader::new(usage.clone()));
-        if matches!(beside, Beside::Nothing(_)) {
+        if matches!(beside, Beside::Nothing { .. }) {
             reader.is_waited_for(true);
         }
         Self { body, usage, beside, over: None, reader }
@@ -98,7 +98,7 @@ impl Retrieval {
         let Beside::Guest(guest) = &mut self.beside else { return };
         if let Poll::Ready(ended) = guest.ended.poll_unpin(context) {
             self.beside = match ended {
-                Ok(Ok(turn)) => Beside::Nothing(turn),
+                Ok(Ok(turn)) => Beside::Nothing { _turn: turn },
                 Ok(Err(error)) => Beside::Failure(error),
                 Err(_) => Beside::Failure(cut_short()),
             };
@@ -106,7 +106,7 @@ impl Retrieval {
     }
 
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if !matches!(self.beside, Beside::Nothing(_)) {
+        if !matches!(self.beside, Beside::Nothing { .. }) {
             return self.body.poll_next_unpin(context);
         }
         self.usage.run_by(context.waker());
@@ -154,7 +154,7 @@ impl Stream for Retrieval {
                 Poll::Pending
             }
             Beside::Failure(error) => Poll::Ready(Some(Err(error))),
-            Beside::Nothing(_) | Beside::End => Poll::Ready(this.over.take().and_then(Result::err).map(Err)),
+            Beside::Nothing { .. } | Beside::End => Poll::Ready(this.over.take().and_then(Result::err).map(Err)),
         }
     }
 }

@@ -241,7 +241,7 @@ limits! {
         idle(Idle): duration Duration = Duration::from_secs(60);
         enforced "the same timer; answered calls count as progress, and the deadline ends guests that only pretend"
 
-        /// CPU time, including the host's work for the guest.
+        /// Processor time, including the host's work for the guest.
         cpu(Cpu): duration Duration = Duration::from_secs(30);
         enforced "code yields its thread every 10 ms; each poll is timed"
 

@@ -82,7 +82,7 @@ async fn a_component_that_was_damaged_meanwhile_does_not_serve() {
     let host = open(dir.path()).await;
     assert_eq!(serving(&host), ("copying".to_owned(), 3));
     let row = &host.history("mine").unwrap()[0].row;
-    assert!(row.why.as_deref().unwrap().contains("is stored as"), "{row:?}");
+    assert!(row.why.as_deref().unwrap().contains("the component stored as"), "{row:?}");
     round_trip(&host, &noise(5000, 1)).await;
 }
 
