@@ -26,7 +26,7 @@ use crate::types::{ObjectId, Result, SnapshotId};
 
 pub use adopted::{Adopted, Known, Standing};
 pub use import_queue::{ImportItem, ImportQueue};
-pub use owner::{Intent, OwnerToken};
+pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{NewPlacement, Placement, PlacementState};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
@@ -128,11 +128,14 @@ pub trait Catalogue: Send + Sync {
     /// is not there is no error.
     fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
 
-    /// Ends every lease that has expired, and returns the intents without a living owner. From then on no store of
-    /// theirs can be committed: what they have left on backends may be removed.
+    /// Returns the leases that have expired and were not ended. Whether their owners are still there is not known here.
+    fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>>;
+
+    /// Ends every lease that has expired, except those of `spare`, and returns the intents without a living owner. From
+    /// then on no store of theirs can be committed: what they have left on backends may be removed.
     ///
     /// Intents without a token are among them whether or not their owner lives ([`Intent::token`]).
-    fn stale_intents(&self) -> BoxFuture<'_, Result<Vec<Intent>>>;
+    fn stale_intents(&self, spare: Vec<OwnerToken>) -> BoxFuture<'_, Result<Vec<Intent>>>;
 
     /// Records a snapshot and where it is, and ends the intents.
     ///

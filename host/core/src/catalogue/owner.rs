@@ -18,6 +18,17 @@ impl fmt::Display for OwnerToken {
     }
 }
 
+/// A lease that has expired and was not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredOwner {
+    /// The lease.
+    pub token: OwnerToken,
+    /// The name of its owner.
+    pub name: String,
+    /// When it expired (seconds since 1970-01-01 UTC). Another time is a renewal.
+    pub expires: u64,
+}
+
 /// A store that was begun and neither committed nor given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {

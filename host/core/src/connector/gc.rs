@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::Host;
+use super::owner::StaleIntent;
 use super::report::GcReport;
-use crate::catalogue::{Intent, PlacementState};
+use crate::catalogue::PlacementState;
 use crate::types::{ErrorKind, ObjectId, Result};
 
 /// Objects that are listed at once.
@@ -28,7 +29,7 @@ impl Host {
         self.finish_removals(&mut removed).await?;
         let stale = self.inner.owner.stale_intents().await?;
         for backend in self.inner.backends.keys() {
-            let intents: Vec<_> = stale.iter().filter(|intent| intent.backend == *backend).collect();
+            let intents: Vec<_> = stale.iter().filter(|stale| stale.intent.backend == *backend).collect();
             if !intents.is_empty() {
                 self.remove_orphans(backend, &intents, &mut removed).await?;
             }
@@ -56,7 +57,7 @@ impl Host {
 
     /// Removes objects that interrupted stores may have completed without a record. Their names contain
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
-    async fn remove_orphans(&self, backend: &str, intents: &[&Intent], removed: &mut GcReport) -> Result<()> {
+    async fn remove_orphans(&self, backend: &str, intents: &[&StaleIntent], removed: &mut GcReport) -> Result<()> {
         let objects = &self.backend(backend).await?.objects;
         if !objects.info().inventory {
             tracing::info!(backend, "the adapter cannot list objects, so orphans cannot be found");
@@ -66,7 +67,7 @@ impl Host {
         loop {
             let page = objects.list(cursor, PAGE).await?;
             for entry in page.entries {
-                let ours = intents.iter().any(|intent| entry.id.as_str().contains(&intent.key));
+                let ours = intents.iter().any(|stale| entry.id.as_str().contains(&stale.intent.key));
                 if ours && self.is_orphan(backend, &entry.id).await? {
                     objects.delete(&entry.id).await?;
                     removed.objects += 1;
@@ -77,8 +78,9 @@ impl Host {
                 break;
             }
         }
-        for intent in intents {
-            self.inner.catalogue.end_intent(&intent.key).await?;
+        // The intent of an owner that stands still stays: its object may come yet, and the next collection looks again.
+        for stale in intents.iter().filter(|stale| !stale.owner_may_go_on) {
+            self.inner.catalogue.end_intent(&stale.intent.key).await?;
         }
         Ok(())
     }

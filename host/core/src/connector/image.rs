@@ -207,10 +207,6 @@ impl ImageSource {
                         continue;
                     }
                     tracing::warn!(backend = placement.backend, %error, "cannot read the placement");
-                    if *error.kind() == ErrorKind::NotFound {
-                        let (backend, object) = (&placement.backend, &placement.object);
-                        host.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
-                    }
                     last = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -235,7 +231,17 @@ impl ImageSource {
     where
         F: Future<Output = Result<T>>,
     {
-        take(self.open(placement, range).await?).await
+        let body = match self.open(placement, range).await {
+            Ok(body) => body,
+            Err(error) => {
+                if *error.kind() == ErrorKind::NotFound {
+                    let (backend, object) = (&placement.backend, &placement.object);
+                    self.host.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                }
+                return Err(error);
+            }
+        };
+        take(body).await
     }
 
     async fn open(&self, placement: &Placement, range: Option<ByteRange>) -> Result<Body> {

@@ -22,7 +22,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use super::lock_file::LockFile;
-use crate::catalogue::{Catalogue, Intent, OwnerToken};
+use crate::catalogue::{Catalogue, ExpiredOwner, Intent, OwnerToken};
 use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
 /// How long a lease lasts.
@@ -31,6 +31,9 @@ const LEASE: Duration = Duration::from_secs(60);
 const RENEWAL: Duration = Duration::from_secs(15);
 /// How soon a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a host that lives needs at most to renew a lease: the pause between two renewals, a catalogue that is busy for
+/// as long as one of them waits, and another try.
+const GRACE: Duration = Duration::from_secs(25);
 /// How long the end of a host waits for the end of its lease, which may have to wait for another process's write. The lock
 /// file ends it otherwise.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -41,6 +44,14 @@ pub(super) struct Owner {
     run: PathBuf,
     platform: Platform,
     keeper: tokio::sync::Mutex<Option<Keeper>>,
+}
+
+/// An intent that nothing can commit any more.
+pub(super) struct StaleIntent {
+    pub(super) intent: Intent,
+    /// Whether its owner may still be there, so that its bytes may yet become an object: then the intent has to stay after
+    /// its object was looked for.
+    pub(super) owner_may_go_on: bool,
 }
 
 /// The thread that renews a lease, and holds the lock file.
@@ -86,16 +97,53 @@ impl Owner {
         }
     }
 
-    /// The intents whose owner does not live any more. No store of theirs can be committed from now on.
+    /// The intents whose owner does not live any more, or stood still for so long that its lease was ended. No store of
+    /// theirs can be committed from now on.
+    ///
+    /// That a lease has expired is weak evidence: the clock may have jumped, the machine may have slept, and others may
+    /// have kept the catalogue busy. That the owner's lock file is locked on this machine is strong. So such an owner is
+    /// given the time in which it would renew its lease, and only one that does not is taken for one that stands still.
     ///
     /// # Errors
     /// What the lock files and the catalogue meet.
-    pub(super) async fn stale_intents(&self) -> Result<Vec<Intent>> {
+    pub(super) async fn stale_intents(&self) -> Result<Vec<StaleIntent>> {
         self.sweep().await?;
-        let stale = self.catalogue.stale_intents().await?;
+        self.renew().await;
+        let before = self.expired_and_locked().await?;
+        let mut spare = Vec::new();
+        if !before.is_empty() {
+            tracing::info!(hosts = before.len(), "giving hosts whose leases have expired time to renew them");
+            tokio::time::sleep(GRACE).await;
+            let after = self.expired_and_locked().await?;
+            spare.extend(after.into_iter().filter(|owner| !before.contains(owner)).map(|owner| owner.token));
+        }
+        let stale = self.catalogue.stale_intents(spare).await?;
         let run = self.run.clone();
-        let dead = move |intent: &Intent| intent.token.is_some() || !LockFile::is_alive(&run, &intent.owner);
-        blocking(move || Ok(stale.into_iter().filter(dead).collect())).await
+        let judge = move |intent: Intent| {
+            let locked = LockFile::is_alive(&run, &intent.owner);
+            match intent.token {
+                None if locked => None,
+                _ => Some(StaleIntent { intent, owner_may_go_on: locked }),
+            }
+        };
+        blocking(move || Ok(stale.into_iter().filter_map(judge).collect())).await
+    }
+
+    /// The leases that have expired although the lock files of their owners are locked.
+    async fn expired_and_locked(&self) -> Result<Vec<ExpiredOwner>> {
+        let (expired, run) = (self.catalogue.expired_owners().await?, self.run.clone());
+        if expired.is_empty() {
+            return Ok(expired);
+        }
+        blocking(move || Ok(expired.into_iter().filter(|owner| LockFile::is_alive(&run, &owner.name)).collect())).await
+    }
+
+    /// Renews this host's own lease, if it has one: it lives, whatever the clock says. The keeper deals with failures.
+    async fn renew(&self) {
+        let token = self.keeper.lock().await.as_ref().and_then(|keeper| keeper.shared.lock().token);
+        if let Some(token) = token {
+            self.is_lost(token).await;
+        }
     }
 
     /// Ends the leases of hosts that have ended without having done so, and removes their lock files.
@@ -251,7 +299,7 @@ mod tests {
     }
 
     async fn keys(owner: &Owner) -> Vec<String> {
-        owner.stale_intents().await.unwrap().into_iter().map(|intent| intent.key).collect()
+        owner.stale_intents().await.unwrap().into_iter().map(|stale| stale.intent.key).collect()
     }
 
     #[tokio::test]

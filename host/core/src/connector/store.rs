@@ -162,8 +162,9 @@ impl Host {
             stored_bytes: receipt.size,
         };
         if let Err(error) = self.inner.catalogue.commit(snapshot, vec![placement], keys).await {
-            // If this host's lease was ended, whoever did so may have cleared away before the object was there.
-            if *error.kind() == ErrorKind::Conflict {
+            // If this host's lease was ended, whoever did so may have cleared away before the object was there. Where names
+            // follow from bytes, the object may be another store's by now: an orphan costs space and nothing else.
+            if *error.kind() == ErrorKind::Conflict && !shared {
                 self.remove_spare(backend, &receipt.id).await;
             }
             return Err(error);

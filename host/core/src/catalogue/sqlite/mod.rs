@@ -28,8 +28,8 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
-    Adopted, Catalogue, ImportQueue, Intent, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState,
-    Snapshot, SnapshotPage, Standing, Stats, SwapRow,
+    Adopted, Catalogue, ExpiredOwner, ImportQueue, Intent, NewPlacement, NewSnapshot, OwnerToken, Placement,
+    PlacementState, Snapshot, SnapshotPage, Standing, Stats, SwapRow,
 };
 use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, SnapshotId, blocking};
 
@@ -197,8 +197,12 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::end_intent(self, key))
     }
 
-    fn stale_intents(&self) -> BoxFuture<'_, Result<Vec<Intent>>> {
-        Box::pin(Self::stale_intents(self))
+    fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>> {
+        Box::pin(Self::expired_owners(self))
+    }
+
+    fn stale_intents(&self, spare: Vec<OwnerToken>) -> BoxFuture<'_, Result<Vec<Intent>>> {
+        Box::pin(Self::stale_intents(self, spare))
     }
 
     fn commit(

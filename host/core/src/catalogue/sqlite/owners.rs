@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::{Intent, OwnerToken, SqliteCatalogue, sql};
+use super::{ExpiredOwner, Intent, OwnerToken, SqliteCatalogue, sql};
 use crate::types::{Error, Result};
 
 impl SqliteCatalogue {
@@ -57,10 +57,29 @@ impl SqliteCatalogue {
         .await
     }
 
-    pub(super) async fn stale_intents(&self) -> Result<Vec<Intent>> {
+    pub(super) async fn expired_owners(&self) -> Result<Vec<ExpiredOwner>> {
+        let now = self.platform.unix_seconds();
+        self.with(move |db| {
+            let mut query = db
+                .prepare_cached("SELECT token, name, expires FROM owners WHERE expires <= ?1 ORDER BY token")
+                .map_err(sql)?;
+            let owners = query.query_map([now], |row| {
+                Ok(ExpiredOwner { token: OwnerToken(row.get(0)?), name: row.get(1)?, expires: row.get(2)? })
+            });
+            owners.and_then(Iterator::collect).map_err(sql)
+        })
+        .await
+    }
+
+    pub(super) async fn stale_intents(&self, spare: Vec<OwnerToken>) -> Result<Vec<Intent>> {
         let now = self.platform.unix_seconds();
         self.change(move |db| {
-            db.execute("DELETE FROM owners WHERE expires <= ?1", [now]).map_err(sql)?;
+            let mut expired = db.prepare_cached("SELECT token FROM owners WHERE expires <= ?1").map_err(sql)?;
+            let expired: Vec<u64> =
+                expired.query_map([now], |row| row.get(0)).and_then(Iterator::collect).map_err(sql)?;
+            for token in expired.into_iter().filter(|token| !spare.contains(&OwnerToken(*token))) {
+                db.execute("DELETE FROM owners WHERE token = ?1", [token]).map_err(sql)?;
+            }
             let mut query = db
                 .prepare_cached(
                     "SELECT key, backend, owner, token, started FROM intents

@@ -46,7 +46,7 @@ async fn an_older_file_keeps_what_it_holds() {
     let owner = catalogue.acquire_owner("new", lease()).await.unwrap();
     catalogue.begin_intent("mine", "local", owner).await.unwrap();
     let intent = Intent { key: "after".into(), backend: "local".into(), owner: "feed".into(), token: None, started: 5 };
-    assert_eq!(catalogue.stale_intents().await.unwrap(), [intent]);
+    assert_eq!(catalogue.stale_intents(Vec::new()).await.unwrap(), [intent]);
     catalogue.commit(snapshot(1, 1), vec![on("local", "a")], vec!["mine".into()]).await.unwrap();
     catalogue.end_intent("after").await.unwrap();
     assert_eq!(catalogue.stats().await.unwrap().intents, 0);
