@@ -25,7 +25,7 @@ pub(crate) struct Usage {
     /// The task that runs the operation.
     operation: AtomicWaker,
     /// Whether the operation is being polled, and whether it was woken since: see [`Usage::polls`].
-    turn: AtomicU8,
+    polling: AtomicU8,
     /// The operation's place among those of its backend, until it ends or a limit ends it.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     /// Host calls begun and answered.
@@ -76,7 +76,7 @@ impl Usage {
             began,
             exceeded: OnceLock::new(),
             operation: AtomicWaker::new(),
-            turn: AtomicU8::new(turn::WAITS),
+            polling: AtomicU8::new(polling::WAITS),
             permit: Mutex::default(),
             steps: none(),
             bytes: none(),
@@ -129,12 +129,12 @@ impl Usage {
 
     /// Notes that the operation is being polled. From now on being woken is noted, and wakes nobody.
     pub(super) fn polls(&self) {
-        self.turn.swap(turn::POLLED, Ordering::AcqRel);
+        self.polling.swap(polling::POLLED, Ordering::AcqRel);
     }
 
     /// Notes that the operation waits, unless it was woken while it was polled. From now on being woken wakes who runs it.
     pub(super) fn waits(&self) -> bool {
-        self.turn.compare_exchange(turn::POLLED, turn::WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.polling.compare_exchange(polling::POLLED, polling::WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The limit that was exceeded, if one did.
@@ -238,8 +238,8 @@ impl Usage {
     }
 }
 
-/// What [`Usage::turn`] can be.
-mod turn {
+/// What [`Usage::polling`] can be.
+mod polling {
     /// It waits to be woken.
     pub(super) const WAITS: u8 = 0;
     /// It is being polled.
@@ -256,7 +256,7 @@ impl Wake for Usage {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.turn.swap(turn::WOKEN, Ordering::AcqRel) == turn::WAITS {
+        if self.polling.swap(polling::WOKEN, Ordering::AcqRel) == polling::WAITS {
             self.operation.wake();
         }
     }
