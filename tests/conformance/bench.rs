@@ -21,6 +21,9 @@ use crate::place::{Entry, Place, Want};
 /// The backend of every host here.
 pub const BACKEND: &str = "place";
 
+/// The backend that keeps second copies, in a folder, where a case wants one.
+pub const SPARE: &str = "spare";
+
 /// How long the other side may stand still before it counts as stalled. Short, since stalls are waited for.
 const HASTY: &str = "1500ms";
 /// The same where nothing stalls: a machine that does other things at once is no fault.
@@ -50,7 +53,7 @@ pub struct Bench {
     pub host: Host,
     /// What serves its one backend.
     pub adapter: Arc<Adapter>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// How a host is to be opened.
@@ -62,6 +65,8 @@ pub struct Options {
     pub hasty: bool,
     /// As somebody who may not.
     pub stranger: bool,
+    /// With a folder that keeps a second copy of every snapshot.
+    pub spare: bool,
 }
 
 /// Compiled components, shared by the hosts of this process.
@@ -113,19 +118,27 @@ impl Ground {
         let want =
             Want { prefix: &self.prefix, through: proxy.as_ref().map(|proxy| proxy.port), stranger: options.stranger };
         let dir = data_dir();
-        let config = self.config(dir.path(), &want, if options.hasty { HASTY } else { PATIENT });
+        let config = self.config(dir.path(), &want, options);
         let host = Host::start(&config, &self.place.keys(options.stranger)).await?;
         let adapter = host.adapter(BACKEND).await?;
-        Ok(Bench { proxy, host, adapter, _dir: dir })
+        Ok(Bench { proxy, host, adapter, dir })
     }
 
-    fn config(&self, data: &Path, want: &Want<'_>, idle: &str) -> Config {
+    fn config(&self, data: &Path, want: &Want<'_>, options: Options) -> Config {
         let limits = self.place.limits();
-        let text = format!(
+        let idle = if options.hasty { HASTY } else { PATIENT };
+        let mut text = format!(
             "data_dir = {data:?}\n[backends.{BACKEND}]\nadapter = {:?}\nlimits = {{ idle = \"{idle}\"{limits} }}\n{}\n",
             self.place.component(),
             self.place.table(want)
         );
+        if options.spare {
+            text += &format!(
+                "[backends.{SPARE}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = {:?} }}\n\
+                 [routes.default]\nbackends = [\"{BACKEND}\", \"{SPARE}\"]\ncopies = 2\n",
+                data.join(SPARE)
+            );
+        }
         Config::parse(&text, data).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
@@ -215,6 +228,20 @@ impl Bench {
         let object = stored.placements[0].object.clone();
         ground.place.thaw(&self.adapter, &object).await;
         object
+    }
+
+    /// Reads the copy of one backend, through the adapter that serves it.
+    pub async fn read_placement(&self, id: SnapshotId, backend: &str) -> Result<Bytes> {
+        let stat = self.host.stat(id).await?;
+        let live = stat.placements.iter().find(|placement| placement.backend == backend && placement.state == "live");
+        let object = live.unwrap_or_else(|| panic!("no live copy on {backend}: {stat:?}")).object.clone();
+        self.host.adapter(backend).await?.retrieve(&object, None).await?.collect(MAX).await
+    }
+
+    /// The sizes of the files of the backend that keeps second copies.
+    pub fn spare_objects(&self) -> Vec<u64> {
+        let files = tidelock_tests::program::files(&self.dir.path().join(SPARE));
+        files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).collect()
     }
 
     /// Reads a snapshot.

@@ -13,9 +13,11 @@
 //! | `outages` | operations while the server is gone |
 //! | `faults` | faults of the network and the server |
 //! | `cold` | states of cold storage |
+//! | `damage` | two copies, one of them damaged: damage × operation |
 
 mod broken;
 mod cold;
+mod damage;
 mod faults;
 mod hosts;
 mod lineage;
@@ -93,6 +95,7 @@ pub fn all() -> Vec<Case> {
         faults::cases(),
         outages::cases(),
         cold::cases(),
+        damage::cases(),
     ]
     .concat()
 }
