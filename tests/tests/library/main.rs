@@ -6,6 +6,7 @@ mod hosts;
 mod image;
 mod ipfs;
 mod ipfs_lies;
+mod killed;
 mod languages;
 mod liar;
 mod nfs;
