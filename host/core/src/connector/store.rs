@@ -99,6 +99,7 @@ impl Host {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<BackendCopy> {
+        self.ensure_container(backend).await?;
         if let Source::File(file) = &source
             && let Some(copy) = self.there_already(backend, file, base, options).await?
         {
