@@ -20,7 +20,7 @@ use futures::FutureExt as _;
 
 use super::Host;
 use super::retrieve::{Retrieved, worth_another};
-use crate::catalogue::{Placement, PlacementState};
+use crate::catalogue::Placement;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
 use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
 
@@ -233,13 +233,10 @@ impl ImageSource {
     {
         let body = match self.open(placement, range).await {
             Ok(body) => body,
-            Err(error) => {
-                if *error.kind() == ErrorKind::NotFound {
-                    let (backend, object) = (&placement.backend, &placement.object);
-                    self.host.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
-                }
-                return Err(error);
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                return Err(self.host.note_missing(placement, error).await?);
             }
+            Err(error) => return Err(error),
         };
         take(body).await
     }

@@ -14,6 +14,7 @@ mod apply;
 mod archive;
 mod backend;
 mod component_files;
+mod container;
 mod encoding;
 mod gc;
 mod image;
@@ -22,7 +23,9 @@ mod labels;
 mod lock_file;
 mod options;
 mod owner;
+mod placement;
 mod preflight;
+mod removal;
 mod report;
 mod retrieve;
 mod setup;
@@ -42,8 +45,8 @@ pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSn
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, PlacementInfo, PlacementStat, Removed,
-    SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, PlacementInfo, PlacementStat,
+    Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
@@ -76,6 +79,7 @@ struct HostInner {
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
+    deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

@@ -12,7 +12,7 @@ use super::report::{PlacementInfo, Stored};
 use super::upload::{StoreUpload, StoredAttempt, again};
 use super::{Host, encoding};
 use crate::backend::Upload;
-use crate::catalogue::{NewPlacement, NewSnapshot, Placement, PlacementState};
+use crate::catalogue::{ABSENT, Commit, NewPlacement, NewSnapshot, Placement, PlacementState};
 use crate::snapshot::{FileSource, Identity, Source};
 use crate::types::{Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
@@ -61,6 +61,7 @@ impl Host {
             seconds: 0.0,
             base,
             delta_bytes: None,
+            name_taken_from: None,
         };
         let (mut source, mut last) = (Some(source), None);
         for backend in &route.backends {
@@ -70,6 +71,7 @@ impl Host {
                 Ok(copy) => {
                     (outcome.id, outcome.size) = (copy.id, copy.size);
                     outcome.stored_bytes += copy.stored_bytes;
+                    outcome.name_taken_from = outcome.name_taken_from.or(copy.name_taken_from);
                     outcome.placements.push(PlacementInfo { backend: backend.clone(), object: copy.object });
                     if outcome.placements.len() == copies {
                         outcome.seconds = self.inner.platform.since(began).as_secs_f64();
@@ -97,6 +99,7 @@ impl Host {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<BackendCopy> {
+        self.ensure_container(backend).await?;
         if let Source::File(file) = &source
             && let Some(copy) = self.there_already(backend, file, base, options).await?
         {
@@ -151,8 +154,10 @@ impl Host {
             if self.remove_spare(backend, &receipt.id).await {
                 keys.push(key);
             }
-            self.inner.catalogue.commit(snapshot, Vec::new(), keys).await?;
-            return Ok(BackendCopy { id, size, stored_bytes: 0, object });
+            let relies_on = vec![(backend.to_owned(), object.clone())];
+            let store = Commit { snapshot, placements: Vec::new(), relies_on, intents: keys };
+            let name_taken_from = self.inner.catalogue.commit(store).await?.name_taken_from;
+            return Ok(BackendCopy { id, size, stored_bytes: 0, object, name_taken_from });
         }
         keys.push(key);
         let placement = NewPlacement {
@@ -161,18 +166,23 @@ impl Host {
             encoding,
             stored_bytes: receipt.size,
         };
-        if let Err(error) = self.inner.catalogue.commit(snapshot, vec![placement], keys).await {
-            // If this host's lease was ended, whoever did so may have cleared away before the object was there. Where names
-            // follow from bytes, the object may be another store's by now: an orphan costs space and nothing else.
-            if *error.kind() == ErrorKind::Conflict && !shared {
-                self.remove_spare(backend, &receipt.id).await;
+        let store = Commit { snapshot, placements: vec![placement], relies_on: Vec::new(), intents: keys };
+        let name_taken_from = match self.inner.catalogue.commit(store).await {
+            Ok(committed) => committed.name_taken_from,
+            Err(error) => {
+                // If this host's lease was ended, whoever did so may have cleared away before the object was there. Where
+                // names follow from bytes, the object may be another store's by now: an orphan costs space and nothing
+                // else.
+                if *error.kind() == ErrorKind::Conflict && !shared {
+                    self.remove_spare(backend, &receipt.id).await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         if shared {
             self.ensure_it_outlived(backend, &receipt.id).await?;
         }
-        Ok(BackendCopy { id, size, stored_bytes: receipt.size, object: receipt.id })
+        Ok(BackendCopy { id, size, stored_bytes: receipt.size, object: receipt.id, name_taken_from })
     }
 
     /// Removes an object that nobody needs, and says whether nothing is left to be removed. If it is, the intent of its
@@ -183,7 +193,7 @@ impl Host {
     async fn remove_spare(&self, backend: &str, object: &ObjectId) -> bool {
         let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
             (Ok(Some(_)), _) => return true,
-            (Ok(None), Ok(there)) => there.objects.delete(object).await,
+            (Ok(None), Ok(_)) => self.delete_object(backend, object).await.map(drop),
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Err(error) = &removed {
@@ -197,7 +207,9 @@ impl Host {
     async fn ensure_it_outlived(&self, backend: &str, object: &ObjectId) -> Result<()> {
         match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
-                self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                if let Some(placement) = self.inner.catalogue.placement_of(backend, object).await? {
+                    self.inner.catalogue.transition(&placement, PlacementState::Bad, Some(ABSENT)).await?;
+                }
                 Err(Error::conflict("the same image was removed during the store")
                     .on_backend(backend)
                     .hint("store the image again"))
@@ -214,27 +226,37 @@ impl Host {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<Option<BackendCopy>> {
-        if self.inner.catalogue.by_size(file.size()).await?.is_empty() {
+        if !self.inner.catalogue.has_size(file.size()).await? {
             return Ok(None);
         }
         let identity = file.identify(None).await?;
         let Some(object) = self.sound_object_on(backend, &identity).await? else { return Ok(None) };
-        self.inner.catalogue.commit(snapshot(&identity, base, options), Vec::new(), Vec::new()).await?;
-        Ok(Some(BackendCopy { id: identity.id(), size: identity.size(), stored_bytes: 0, object }))
+        let store = Commit {
+            snapshot: snapshot(&identity, base, options),
+            placements: Vec::new(),
+            relies_on: vec![(backend.to_owned(), object.clone())],
+            intents: Vec::new(),
+        };
+        let name_taken_from = self.inner.catalogue.commit(store).await?.name_taken_from;
+        let (id, size) = (identity.id(), identity.size());
+        Ok(Some(BackendCopy { id, size, stored_bytes: 0, object, name_taken_from }))
     }
 
     /// Returns the object of a snapshot on a backend, if the backend confirms it. A missing one is marked bad.
     async fn sound_object_on(&self, backend: &str, identity: &Identity) -> Result<Option<ObjectId>> {
         let Some(placement) = self.placement_on(backend, identity.id()).await? else { return Ok(None) };
         let expected = encoding::expected_size(&placement, identity.size());
-        let object = placement.object;
-        match self.backend(backend).await?.objects.stat(&object).await {
+        let object = placement.object.clone();
+        let reason = match self.backend(backend).await?.objects.stat(&object).await {
             Ok(stat) if stat.size == expected => return Ok(Some(object)),
-            Ok(_) => {}
-            Err(error) if *error.kind() == ErrorKind::NotFound => {}
+            Ok(stat) => format!("it has {} bytes where {expected} were stored", stat.size),
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                self.note_missing(&placement, error).await?;
+                return Ok(None);
+            }
             Err(error) => return Err(error),
-        }
-        self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
+        };
+        self.note_damage(&placement, &reason).await?;
         Ok(None)
     }
 
@@ -255,6 +277,7 @@ pub(super) struct BackendCopy {
     size: u64,
     stored_bytes: u64,
     object: ObjectId,
+    name_taken_from: Option<SnapshotId>,
 }
 
 fn snapshot(identity: &Identity, base: Option<SnapshotId>, options: &StoreOptions) -> NewSnapshot {
