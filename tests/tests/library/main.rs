@@ -1,6 +1,7 @@
 //! The host embedded in this process: behaviour that is not visible from outside.
 
 mod bucket;
+mod damage;
 mod glacier;
 mod hosts;
 mod image;

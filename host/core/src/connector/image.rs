@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::Host;
-use super::retrieve::{Retrieved, worth_another};
+use super::retrieve::Retrieved;
 use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
 use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
@@ -200,7 +200,7 @@ impl ImageSource {
             }
             match self.attempt(&placement, range, &take).await {
                 Ok(taken) => return Ok((taken, placement.backend)),
-                Err(error) if worth_another(&error) => {
+                Err(error) if error.another_may_serve() => {
                     if matches!(error.kind(), ErrorKind::Archived(_)) {
                         tracing::info!(backend = placement.backend, "the placement is in cold storage");
                         cold = cold.or(Some(placement));

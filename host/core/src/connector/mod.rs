@@ -42,7 +42,7 @@ pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSn
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, PlacementInfo, PlacementStat, Removed,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, LeftBehind, PlacementInfo, PlacementStat, Removed,
     SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;

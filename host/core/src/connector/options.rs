@@ -24,8 +24,8 @@ pub struct StoreOptions {
     pub route: Option<String>,
     /// A name for people, by which the snapshot can be found. A later snapshot of the same name takes it over.
     pub name: Option<String>,
-    /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
-    /// as yet.
+    /// Demand that the bytes are stored as they are, so that the object is of use to others too: no copy that lies in
+    /// another way counts. Snapshots are stored so in any case as yet.
     pub raw: bool,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,

@@ -56,12 +56,13 @@ impl Host {
     ) -> Result<Body> {
         let objects = &self.backend(&placement.backend).await?.objects;
         let (object, identity) = (&placement.object, identity.clone());
+        // The range lies within the snapshot, so whatever is wrong with it is wrong with the object.
+        let wanted = range.map(|range| aligned(range, identity.size())).transpose()?;
+        let body = objects.get(object, wanted).await;
+        let body = body.map_err(|error| error.on_backend(objects.name()).during("retrieve"))?;
         let body = match range {
-            None => verify_known(objects.get(object, None).await?, identity),
-            Some(range) => {
-                let wanted = aligned(range, identity.size())?;
-                verify_range(objects.get(object, Some(wanted)).await?, identity, range)?
-            }
+            None => verify_known(body, identity),
+            Some(range) => verify_range(body, identity, range)?,
         };
         Ok(checked(body, objects.clone(), object.clone()))
     }
@@ -94,11 +95,6 @@ impl Host {
             Error::not_found(format!("no snapshot {id}")).hint("run `tidelock ls` to list the snapshots")
         })
     }
-}
-
-/// Whether another placement may have what this one has not.
-pub(super) fn worth_another(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
 }
 
 /// A body that was checked: what the check found wrong is the backend's, and reported to it.
