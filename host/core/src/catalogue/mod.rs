@@ -10,9 +10,12 @@
 //! a crash leaves is an intent whose owner's lease expires ([`OwnerToken`]), never a placement without an object.
 
 mod adopted;
+mod commit;
+mod container;
 mod import_queue;
 mod owner;
 mod placement;
+mod removal;
 mod snapshot;
 mod sqlite;
 mod stats;
@@ -25,9 +28,12 @@ use futures::future::BoxFuture;
 use crate::types::{ObjectId, Result, SnapshotId};
 
 pub use adopted::{Adopted, Known, Standing};
+pub use commit::{Commit, Committed};
+pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
-pub use placement::{NewPlacement, Placement, PlacementState};
+pub use placement::{ABSENT, NewPlacement, Placement, PlacementState};
+pub use removal::{BegunRemoval, Claim, RemovalScope};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
 pub use stats::{BackendStats, Stats};
@@ -66,38 +72,94 @@ pub trait Catalogue: Send + Sync {
     /// At most `limit` snapshots in the order in which they were first stored, after the page that gave `after`.
     fn list(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<SnapshotPage>>;
 
-    /// The snapshots of exactly so many bytes. Where there are none, new bytes of that length are a new snapshot.
-    fn by_size(&self, size: u64) -> BoxFuture<'_, Result<Vec<SnapshotId>>>;
+    /// The snapshot that has this name.
+    fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SnapshotId>>>;
 
-    /// Forgets a snapshot that has no placements any more. Other snapshots may name it as their base and go on doing
-    /// so: as long as each is stored whole, lineage is information and nothing depends on it.
-    ///
-    /// # Errors
-    /// `conflict` while there are placements; `not-found` if it is not known.
-    fn remove_snapshot(&self, id: SnapshotId) -> BoxFuture<'_, Result<()>>;
+    /// Whether there is a snapshot of exactly so many bytes. Where there is none, new bytes of that length are a new
+    /// snapshot.
+    fn has_size(&self, size: u64) -> BoxFuture<'_, Result<bool>>;
 
     /// Where a snapshot is, in any state, in the order in which it was placed.
     fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>>;
 
-    /// Every placement in a state, for example the removals that a crash cut short.
+    /// Every placement in a state that is not `live`, for example the removals that a crash cut short.
+    ///
+    /// # Errors
+    /// `invalid` for `live`, of which there may be any number.
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>>;
+
+    /// A few live placements on a backend, no matter which.
+    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>>;
 
     /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
     fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>>;
 
-    /// Says how it is with an object.
+    /// Moves a placement to another state, if it is still just as it was seen: every other change in between, a removal or a
+    /// store of the same image among them, wins. Returns whether it was moved. Of the reason, at most 300 bytes of visible
+    /// characters are kept. This is how every change of state is made but those of [`Self::commit`] and
+    /// [`Self::begin_removal`].
     ///
     /// # Errors
-    /// `not-found` if the object is not known.
-    fn mark_placement<'a>(
+    /// `invalid` from or to `removing`.
+    fn transition<'a>(
+        &'a self,
+        seen: &'a Placement,
+        to: PlacementState,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<bool>>;
+
+    /// Begins to remove a name or a snapshot, in one transaction. Its placements are `removing` from then on. Other
+    /// snapshots may name it as their base and go on doing so: as long as each is stored whole, lineage is information and
+    /// nothing depends on it.
+    ///
+    /// # Errors
+    /// `not-found` if it is not known or does not have the name any more; `conflict` if it has several names and the scope
+    /// does not include them.
+    fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>>;
+
+    /// Claims an object for deletion under a lease. While it is claimed, no store can record it. Returns whether it was:
+    /// not if it is a placement in any other state than `removing`, if it is the identity of a container, or if it is
+    /// claimed under another lease than this one and `instead_of`, which must have been ended.
+    ///
+    /// # Errors
+    /// `conflict` if the lease was ended.
+    fn claim<'a>(
         &'a self,
         backend: &'a str,
         object: &'a ObjectId,
-        state: PlacementState,
-    ) -> BoxFuture<'a, Result<()>>;
+        token: OwnerToken,
+        instead_of: Option<OwnerToken>,
+    ) -> BoxFuture<'a, Result<bool>>;
 
-    /// Forgets an object; one that is not known is no error. Remove it from its backend first.
-    fn remove_placement<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<()>>;
+    /// Ends a claim: the object is gone from its backend. Forgets its placement, and the snapshot with the last one.
+    /// Returns whether it did: not if it is not claimed under this lease any more.
+    fn end_claim<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<bool>>;
+
+    /// Gives up claims: the deletions have ended, and may have had no effect. Those that are not there are no error.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn release_claims(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<()>>;
+
+    /// All claims. Each is one of a deletion that is under way or was cut short.
+    fn claims(&self) -> BoxFuture<'_, Result<Vec<Claim>>>;
+
+    /// The container of a backend, once it is recorded.
+    fn container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Option<Container>>>;
+
+    /// Records the container of a backend and ends the intent of that key, if the recorded one is what is `expected`:
+    /// none, or the one that is lost. Returns the one that is recorded now.
+    fn record_container<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        expected: Option<&'a ObjectId>,
+        intent: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Container>>;
 
     /// Takes a lease for an owner of this name, which must be the caller's own, for so long from now. An earlier lease
     /// under this name ends. Returns its token, which is greater than every one given before.
@@ -128,29 +190,32 @@ pub trait Catalogue: Send + Sync {
     /// is not there is no error.
     fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// Gives up intents of a host that lives: their attempts have ended, and what came of them is not known. They are stale
+    /// from then on, and no store of theirs can be committed. Those that are not there any more are no error.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn abandon_intents(&self, keys: Vec<String>) -> BoxFuture<'_, Result<()>>;
+
     /// Returns the leases that have expired and were not ended. Whether their owners are still there is not known here.
     fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>>;
 
-    /// Ends every lease that has expired, except those of `spare`, and returns the intents without a living owner. From
-    /// then on no store of theirs can be committed: what they have left on backends may be removed.
+    /// Ends those of these leases that are still as they were seen ([`Self::expired_owners`]), and returns the intents
+    /// without a living owner. From then on no store of theirs can be committed: what they have left on backends may be
+    /// removed. A lease that has expired and was not seen so goes on.
     ///
     /// Intents without a token are among them whether or not their owner lives ([`Intent::token`]).
-    fn stale_intents(&self, spare: Vec<OwnerToken>) -> BoxFuture<'_, Result<Vec<Intent>>>;
+    fn stale_intents(&self, expired: Vec<ExpiredOwner>) -> BoxFuture<'_, Result<Vec<Intent>>>;
 
     /// Records a snapshot and where it is, and ends the intents.
     ///
-    /// A snapshot that is known already keeps its first time; name and base are replaced where new ones are given. A
-    /// placement that is known already becomes live again. A name passes from the snapshot that had it.
+    /// A snapshot that is known already keeps its first time and its names; the base is replaced where a new one is given. A
+    /// placement that is known already becomes live again. A name passes from the snapshot that had it, which stays.
     ///
     /// # Errors
     /// `conflict` if an intent is gone or its owner's lease was ended, if one of the objects is known to hold another
-    /// snapshot or is being removed, or if the snapshot is known with another size.
-    fn commit(
-        &self,
-        snapshot: NewSnapshot,
-        placements: Vec<NewPlacement>,
-        intents: Vec<String>,
-    ) -> BoxFuture<'_, Result<()>>;
+    /// snapshot or is being removed, if an object that it relies on is not a live placement of the snapshot (store it anew
+    /// then), or if the snapshot is known with another size.
+    fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>>;
 
     /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is
     /// neither known nor under way, is not about to become known by the store that made it.
@@ -158,8 +223,9 @@ pub trait Catalogue: Send + Sync {
 
     /// Records objects. Returns for each whether its base is still unknown although the backend names one.
     ///
-    /// A snapshot that is known keeps its time, its base and its name. A name goes to the snapshot that was stored last
-    /// under it. An object that is known by now is left as it is.
+    /// A snapshot that is known keeps its time, and its base unless an earlier import from this backend gave it. A name
+    /// is given where it is free, or where an earlier import from this backend gave it to a snapshot that was stored earlier.
+    /// An object that is known by now, or claimed for deletion, is left as it is. Times are those of the objects, and not later than now.
     ///
     /// # Errors
     /// `conflict` if a snapshot is known with another size.

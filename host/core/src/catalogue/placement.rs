@@ -2,12 +2,21 @@
 
 use crate::types::{Encoding, ObjectId, SnapshotId};
 
+/// The most bytes of a reason.
+const MAX_REASON: usize = 300;
+
+/// The reason of a placement that is bad because its backend, which was the right one, had no such object. Its bytes were
+/// never seen to be wrong, so that it is live again once the object is there.
+pub const ABSENT: &str = "the backend has no such object";
+
 /// Whether the object of a placement can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlacementState {
     /// It holds the snapshot.
     Live,
+    /// It may be missing or damaged: the evidence is weak. May be read, after those that are live; counts as no copy.
+    Suspect,
     /// It was found to be missing or damaged.
     Bad,
     /// Its removal has begun; it must not be read any more.
@@ -19,6 +28,7 @@ impl PlacementState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Suspect => "suspect",
             Self::Bad => "bad",
             Self::Removing => "removing",
         }
@@ -26,7 +36,7 @@ impl PlacementState {
 
     /// The state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Live, Self::Bad, Self::Removing].into_iter().find(|state| state.name() == name)
+        [Self::Live, Self::Suspect, Self::Bad, Self::Removing].into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -43,10 +53,40 @@ pub struct Placement {
     pub encoding: Encoding,
     /// Whether it can be relied on.
     pub state: PlacementState,
+    /// Why it is in this state, if that was said: at most 300 bytes of visible characters.
+    pub reason: Option<String>,
+    /// When it came into this state (seconds since 1970-01-01 UTC).
+    pub since: u64,
+    /// A number that is another one after every change of the row, and is never given twice.
+    pub version: u64,
     /// The bytes of the object.
     pub stored_bytes: u64,
     /// When it was stored (seconds since 1970-01-01 UTC).
     pub created: u64,
+}
+
+impl Placement {
+    /// Whether it is bad only because the object was not there ([`ABSENT`]).
+    pub fn is_absent(&self) -> bool {
+        self.state == PlacementState::Bad && self.reason.as_deref() == Some(ABSENT)
+    }
+}
+
+/// A text as a reason: what is not visible becomes a space, and what is too long is cut.
+pub(super) fn visible_reason(text: &str) -> String {
+    let mut reason = String::new();
+    for c in text.chars().map(|c| if c.is_control() || is_format(c) { ' ' } else { c }) {
+        if reason.len() + c.len_utf8() > MAX_REASON {
+            break;
+        }
+        reason.push(c);
+    }
+    reason
+}
+
+/// Characters that change how the text around them is shown.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A placement to be recorded.
@@ -60,4 +100,17 @@ pub struct NewPlacement {
     pub encoding: Encoding,
     /// The bytes of the object.
     pub stored_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_short_and_visible() {
+        assert_eq!(visible_reason("a\u{1b}[31m\u{202e}b\n"), "a [31m b ");
+        let long = visible_reason(&"ü".repeat(1000));
+        assert_eq!((long.len(), long.chars().count()), (300, 150));
+        assert_eq!(visible_reason(ABSENT), ABSENT);
+    }
 }

@@ -11,8 +11,10 @@ pub struct Snapshot {
     pub size: u64,
     /// The base snapshot. Informational: it may be gone.
     pub base: Option<SnapshotId>,
-    /// Its name. A name refers to the latest snapshot that was stored under it.
+    /// The latest of its names.
     pub name: Option<String>,
+    /// Its names, the latest first, at most 100 of them. A name refers to the latest snapshot that was stored under it.
+    pub names: Vec<String>,
     /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
 }
@@ -26,7 +28,7 @@ pub struct NewSnapshot {
     pub size: u64,
     /// The base snapshot.
     pub base: Option<SnapshotId>,
-    /// Its name.
+    /// A name to be given to it, beside those that it has.
     pub name: Option<String>,
     /// Its segment digests, one after the other (`SegmentDigests::to_bytes`). Opaque here.
     pub segments: Vec<u8>,

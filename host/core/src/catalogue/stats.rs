@@ -22,6 +22,8 @@ pub struct BackendStats {
     pub placements: u64,
     /// Objects that were found to be missing or damaged.
     pub bad: u64,
+    /// Objects that may be missing or damaged.
+    pub suspect: u64,
     /// The sum of their bytes.
     pub stored_bytes: u64,
 }

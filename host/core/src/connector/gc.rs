@@ -8,7 +8,7 @@ use super::Host;
 use super::owner::StaleIntent;
 use super::report::GcReport;
 use crate::catalogue::PlacementState;
-use crate::types::{ErrorKind, ObjectId, Result};
+use crate::types::Result;
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
@@ -38,18 +38,9 @@ impl Host {
     }
 
     async fn finish_removals(&self, removed: &mut GcReport) -> Result<()> {
-        let catalogue = &self.inner.catalogue;
-        for placement in catalogue.placements_in(PlacementState::Removing).await? {
-            if !self.inner.backends.contains_key(&placement.backend) {
-                continue;
-            }
-            let backend = self.backend(&placement.backend).await?;
-            backend.objects.delete(&placement.object).await?;
-            catalogue.remove_placement(&placement.backend, &placement.object).await?;
-            removed.removals += 1;
-            match catalogue.remove_snapshot(placement.snapshot).await {
-                Err(error) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => return Err(error),
-                _ => {}
+        for placement in self.inner.catalogue.placements_in(PlacementState::Removing).await? {
+            if self.inner.backends.contains_key(&placement.backend) {
+                removed.removals += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
             }
         }
         Ok(())
@@ -68,9 +59,8 @@ impl Host {
             let page = objects.list(cursor, PAGE).await?;
             for entry in page.entries {
                 let ours = intents.iter().any(|stale| entry.id.as_str().contains(&stale.intent.key));
-                if ours && self.is_orphan(backend, &entry.id).await? {
-                    objects.delete(&entry.id).await?;
-                    removed.objects += 1;
+                if ours {
+                    removed.objects += u64::from(self.delete_object(backend, &entry.id).await?);
                 }
             }
             cursor = page.next;
@@ -83,9 +73,5 @@ impl Host {
             self.inner.catalogue.end_intent(&stale.intent.key).await?;
         }
         Ok(())
-    }
-
-    async fn is_orphan(&self, backend: &str, object: &ObjectId) -> Result<bool> {
-        Ok(self.inner.catalogue.placement_of(backend, object).await?.is_none())
     }
 }

@@ -14,6 +14,8 @@ mod apply;
 mod archive;
 mod backend;
 mod component_files;
+mod container;
+mod damage;
 mod encoding;
 mod gc;
 mod image;
@@ -22,7 +24,9 @@ mod labels;
 mod lock_file;
 mod options;
 mod owner;
+mod placement;
 mod preflight;
+mod removal;
 mod report;
 mod retrieve;
 mod setup;
@@ -76,6 +80,7 @@ struct HostInner {
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
+    deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

@@ -109,15 +109,14 @@ impl Owner {
     pub(super) async fn stale_intents(&self) -> Result<Vec<StaleIntent>> {
         self.sweep().await?;
         self.renew().await;
-        let before = self.expired_and_locked().await?;
-        let mut spare = Vec::new();
-        if !before.is_empty() {
-            tracing::info!(hosts = before.len(), "giving hosts whose leases have expired time to renew them");
+        // Only leases that were seen expired are ended, and those of living hosts only after their time of grace.
+        let expired = self.catalogue.expired_owners().await?;
+        let locked = self.locked(&expired).await?;
+        if !locked.is_empty() {
+            tracing::info!(hosts = locked.len(), "giving hosts whose leases have expired time to renew them");
             tokio::time::sleep(GRACE).await;
-            let after = self.expired_and_locked().await?;
-            spare.extend(after.into_iter().filter(|owner| !before.contains(owner)).map(|owner| owner.token));
         }
-        let stale = self.catalogue.stale_intents(spare).await?;
+        let stale = self.catalogue.stale_intents(expired).await?;
         let run = self.run.clone();
         let judge = move |intent: Intent| {
             let locked = LockFile::is_alive(&run, &intent.owner);
@@ -129,13 +128,13 @@ impl Owner {
         blocking(move || Ok(stale.into_iter().filter_map(judge).collect())).await
     }
 
-    /// The leases that have expired although the lock files of their owners are locked.
-    async fn expired_and_locked(&self) -> Result<Vec<ExpiredOwner>> {
-        let (expired, run) = (self.catalogue.expired_owners().await?, self.run.clone());
-        if expired.is_empty() {
-            return Ok(expired);
+    /// Those of the owners whose lock files are locked.
+    async fn locked(&self, owners: &[ExpiredOwner]) -> Result<Vec<ExpiredOwner>> {
+        if owners.is_empty() {
+            return Ok(Vec::new());
         }
-        blocking(move || Ok(expired.into_iter().filter(|owner| LockFile::is_alive(&run, &owner.name)).collect())).await
+        let (owners, run) = (owners.to_vec(), self.run.clone());
+        blocking(move || Ok(owners.into_iter().filter(|owner| LockFile::is_alive(&run, &owner.name)).collect())).await
     }
 
     /// Renews this host's own lease, if it has one: it lives, whatever the clock says. The keeper deals with failures.
@@ -157,6 +156,15 @@ impl Owner {
             self.catalogue.end_owners(dead.iter().map(|dead| dead.name.clone()).collect()).await?;
             blocking(move || dead.into_iter().try_for_each(|dead| dead.remove())).await?;
         }
+    }
+
+    /// The lease, taken if there is none or it was ended.
+    ///
+    /// # Errors
+    /// What the lock file and the catalogue meet.
+    pub(super) async fn current(&self) -> Result<OwnerToken> {
+        let token = self.token().await?;
+        if self.is_lost(token).await { self.token().await } else { Ok(token) }
     }
 
     /// The lease, taken if there is none or it was lost.
@@ -283,7 +291,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{NewSnapshot, SqliteCatalogue};
+    use crate::catalogue::{Commit, NewSnapshot, SqliteCatalogue};
     use crate::types::SnapshotId;
 
     async fn fresh() -> (tempfile::TempDir, Arc<dyn Catalogue>, Owner) {
@@ -323,7 +331,8 @@ mod tests {
         let commit = async |key: &str| {
             let id = SnapshotId::from_bytes([1; 32]);
             let new = NewSnapshot { id, size: 1, base: None, name: None, segments: vec![] };
-            catalogue.commit(new, vec![], vec![key.into()]).await
+            let intents = vec![key.into()];
+            catalogue.commit(Commit { snapshot: new, placements: vec![], relies_on: vec![], intents }).await
         };
         owner.begin_intent("before", "local").await.unwrap();
         let name = owner.keeper.lock().await.as_ref().unwrap().name.clone();

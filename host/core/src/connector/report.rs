@@ -35,6 +35,9 @@ pub struct Stored {
     /// The bytes of the delta: the input of `apply`, or the bytes that an update stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta_bytes: Option<u64>,
+    /// The snapshot that had the name before. It is still stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_taken_from: Option<SnapshotId>,
 }
 
 /// One placement in detail.
@@ -46,8 +49,13 @@ pub struct PlacementStat {
     pub object: ObjectId,
     /// The encoding of the object's bytes.
     pub encoding: Encoding,
-    /// `live`, `bad` or `removing`.
+    /// `live`, `suspect`, `bad` or `removing`.
     pub state: &'static str,
+    /// The reason for the state, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Time since which it is in this state (seconds since 1970-01-01 UTC).
+    pub since: u64,
     /// The bytes on the backend.
     pub stored_bytes: u64,
     /// Time of the store (seconds since 1970-01-01 UTC).
@@ -63,8 +71,10 @@ pub struct SnapshotStat {
     pub size: u64,
     /// The base snapshot.
     pub base: Option<SnapshotId>,
-    /// Its name, if it has one.
+    /// The latest of its names.
     pub name: Option<String>,
+    /// Its names, the latest first, at most 100 of them.
+    pub names: Vec<String>,
     /// Time of the first store (seconds since 1970-01-01 UTC).
     pub created: u64,
     /// The bytes on backends, over all placements.
@@ -76,10 +86,14 @@ pub struct SnapshotStat {
 /// The result of a removal.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Removed {
-    /// The removed snapshot.
+    /// The snapshot.
     pub id: SnapshotId,
     /// The number of removed objects.
     pub placements: u64,
+    /// Whether the snapshot is still stored: it has other names, or was also stored without one.
+    pub kept: bool,
+    /// The names that it has left, the latest first, at most 100 of them.
+    pub names: Vec<String>,
 }
 
 /// A placement with a problem.

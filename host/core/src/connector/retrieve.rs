@@ -67,26 +67,40 @@ impl Host {
         Ok(checked(body, objects.clone(), object.clone()))
     }
 
-    /// The placements that may be read, in the order of the default route, those of other backends after them.
+    /// The placements that may be read: live ones first, then those that are suspect, then those that are bad; each in the
+    /// order of the default route, those of other backends after them, the cheapest to read first.
     pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         let mut placements = self.inner.catalogue.placements(id).await?;
-        placements.retain(|p| p.state == PlacementState::Live && self.inner.backends.contains_key(&p.backend));
+        placements.retain(|p| p.state != PlacementState::Removing && self.inner.backends.contains_key(&p.backend));
+        self.cheapest_first(&mut placements);
         let order = &self.route(None)?.backends;
-        placements.sort_by_key(|p| order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX));
+        placements.sort_by_key(|p| {
+            let state = match p.state {
+                PlacementState::Live => 0,
+                PlacementState::Suspect => 1,
+                PlacementState::Bad | PlacementState::Removing => 2,
+            };
+            (state, order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX))
+        });
         Ok(placements)
+    }
+
+    /// Sorts placements by what it costs to read them. A backend without a price costs nothing; equal ones keep their order.
+    pub(super) fn cheapest_first(&self, placements: &mut [Placement]) {
+        let price = |p: &Placement| {
+            self.inner.backends.get(&p.backend).and_then(|backend| backend.cost().egress_gb).unwrap_or_default()
+        };
+        placements.sort_by(|a, b| price(a).total_cmp(&price(b)));
     }
 
     /// Why no placement of a known snapshot may be read.
     pub(super) async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let hint = format!("run `tidelock stat {id}` to see its placements");
-        let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
-        Ok(match bad {
-            Some(bad) => Error::corrupt(format!("snapshot {id} was found damaged or missing"))
-                .on_backend(&bad.backend)
-                .hint("store the image again if you still have it"),
-            None => Error::unavailable(format!("no configured backend holds snapshot {id}")).hint(hint),
-        })
+        if placements.iter().any(|placement| placement.state == PlacementState::Removing) {
+            return Ok(Error::unavailable(format!("snapshot {id} is being removed")));
+        }
+        Ok(Error::unavailable(format!("no configured backend holds snapshot {id}"))
+            .hint(format!("run `tidelock stat {id}` to see its placements")))
     }
 
     /// The catalogue's entry.

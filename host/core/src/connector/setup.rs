@@ -80,8 +80,18 @@ pub(super) async fn open(
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options))
     };
     let backends = config.backends.iter().map(backend).collect();
-    let (routes, recent_digests) = (config.routes.clone(), Default::default());
-    Ok(HostInner { catalogue, owner, platform, data_dir, sandbox, backends, routes, recent_digests, secrets })
+    Ok(HostInner {
+        catalogue,
+        owner,
+        platform,
+        data_dir,
+        sandbox,
+        backends,
+        routes: config.routes.clone(),
+        recent_digests: Default::default(),
+        deletions: Default::default(),
+        secrets,
+    })
 }
 
 /// Returns everything that an operation needs of a backend: its grants with their credentials, and its adapter.

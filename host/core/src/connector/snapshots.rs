@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{PlacementState, SnapshotPage};
+use crate::catalogue::{BegunRemoval, RemovalScope, SnapshotPage};
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
@@ -39,6 +39,8 @@ impl Host {
                 object: placement.object,
                 encoding: placement.encoding,
                 state: placement.state.name(),
+                reason: placement.reason,
+                since: placement.since,
                 stored_bytes: placement.stored_bytes,
                 created: placement.created,
             })
@@ -48,18 +50,41 @@ impl Host {
             size: snapshot.size,
             base: snapshot.base,
             name: snapshot.name,
+            names: snapshot.names,
             created: snapshot.created,
             stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
             placements,
         })
     }
 
+    /// Removes what a text means, as [`Self::find`] does: of a name, that name alone, and the snapshot with the last one
+    /// unless it was also stored without a name; of an id, the snapshot, if it has one name at the most or `all_names` is
+    /// set.
+    ///
+    /// # Errors
+    /// `conflict` for the id of a snapshot with several names; otherwise as [`Self::find`] and [`Self::remove`].
+    pub async fn remove_by(&self, text: &str, all_names: bool) -> Result<Removed> {
+        let id = self.find(text).await?;
+        let scope = match (all_names, text.parse::<SnapshotId>().is_err()) {
+            (true, _) => RemovalScope::AllNames,
+            // A name goes before the beginning of an id, as where it is found.
+            (false, true) if self.inner.catalogue.named(text).await? == Some(id) => RemovalScope::Name(text.to_owned()),
+            (false, _) => RemovalScope::Snapshot,
+        };
+        self.remove_scope(id, scope).await
+    }
+
     /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete.
     /// It stops being readable at once; leftovers of a failure are removed by `gc`.
     ///
     /// # Errors
-    /// `not-found`; the error of a backend that cannot remove its object now.
+    /// `not-found`; `conflict` if it has several names ([`Self::remove_by`]); the error of a backend that cannot remove its
+    /// object now.
     pub async fn remove(&self, id: SnapshotId) -> Result<Removed> {
+        self.remove_scope(id, RemovalScope::Snapshot).await
+    }
+
+    async fn remove_scope(&self, id: SnapshotId, scope: RemovalScope) -> Result<Removed> {
         self.known(id).await?;
         let catalogue = &self.inner.catalogue;
         let placements = catalogue.placements(id).await?;
@@ -74,14 +99,14 @@ impl Host {
             // One that cannot be opened is met before anything is marked.
             self.open_backend(&placement.backend).await?;
         }
-        for placement in &placements {
-            catalogue.mark_placement(&placement.backend, &placement.object, PlacementState::Removing).await?;
+        let objects = match catalogue.begin_removal(id, scope).await? {
+            BegunRemoval::NameOnly(names) => return Ok(Removed { id, placements: 0, kept: true, names }),
+            BegunRemoval::Objects(objects) => objects,
+        };
+        let mut removed = 0;
+        for placement in &objects {
+            removed += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
         }
-        for placement in &placements {
-            self.backend(&placement.backend).await?.objects.delete(&placement.object).await?;
-            catalogue.remove_placement(&placement.backend, &placement.object).await?;
-        }
-        catalogue.remove_snapshot(id).await?;
-        Ok(Removed { id, placements: placements.len() as u64 })
+        Ok(Removed { id, placements: removed, kept: false, names: Vec::new() })
     }
 }

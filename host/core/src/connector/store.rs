@@ -22,11 +22,14 @@ use super::labels::check_name;
 use super::options::StoreOptions;
 use super::report::{PlacementInfo, Stored};
 use super::upload::again;
-use crate::catalogue::NewSnapshot;
+use crate::catalogue::{Commit, NewSnapshot};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId};
 
 pub(super) use copy::StoredCopy;
+
+/// How often a store begins again because what it relies on was removed.
+const ROUNDS: u32 = 3;
 
 impl Host {
     /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
@@ -49,15 +52,38 @@ impl Host {
         Ok(stored)
     }
 
-    /// Stores an image on as many backends of the route as it wants copies, in its order.
+    /// Stores an image on as many backends of the route as it wants copies, in its order. Begins again if a copy that was
+    /// there already was removed before it was recorded.
     pub(super) async fn store_on_route(
         &self,
         source: Source,
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<Stored> {
-        let began = self.inner.platform.now();
         options.name.as_deref().map_or(Ok(()), check_name)?;
+        let (mut source, mut round) = (source, 0);
+        loop {
+            let (again, mut relied) = (again(&source), false);
+            round += 1;
+            match (self.store_once(source, base, options, &mut relied).await, again) {
+                (Err(error), Some(again)) if relied && *error.kind() == ErrorKind::Conflict && round < ROUNDS => {
+                    tracing::info!(%error, "storing once more: what was there already was removed meanwhile");
+                    source = again;
+                }
+                (outcome, _) => return outcome,
+            }
+        }
+    }
+
+    /// One round of a store. `relied` is set if it came to a record that counts on copies which were there already.
+    async fn store_once(
+        &self,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+        relied: &mut bool,
+    ) -> Result<Stored> {
+        let began = self.inner.platform.now();
         let route = self.route(options.route.as_deref())?.clone();
         let wanted = (route.copies.max(1) as usize).min(route.backends.len());
         if wanted > 1 && matches!(source, Source::Stream(_)) {
@@ -86,6 +112,7 @@ impl Host {
                 }
             }
             if copies.len() == wanted {
+                *relied = copies.iter().any(|copy| copy.made.is_none());
                 let mut stored = self.record(copies, base, options).await?;
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
@@ -103,40 +130,49 @@ impl Host {
     /// again.
     pub(super) async fn record(
         &self,
-        copies: Vec<StoredCopy>,
+        mut copies: Vec<StoredCopy>,
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<Stored> {
         let Some(first) = copies.first() else {
             return Err(Error::unavailable("no backend of the route stored the image"));
         };
-        let snapshot = snapshot(&first.identity, base, options.name.clone());
+        let identity = first.identity.clone();
+        let snapshot = snapshot(&identity, base, options.name.clone());
+        let mut committed = self.inner.catalogue.commit(commit(snapshot.clone(), &copies)).await;
+        let twice = |copy: &StoredCopy| copy.there.is_some() && copy.made.is_some();
+        if committed.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Conflict) && copies.iter().any(twice) {
+            // What was there is being removed; what was made need not be.
+            copies.iter_mut().filter(|copy| twice(copy)).for_each(|copy| copy.there = None);
+            committed = self.inner.catalogue.commit(commit(snapshot, &copies)).await;
+        }
+        let name_taken_from = match committed {
+            Ok(committed) => committed.name_taken_from,
+            Err(error) => {
+                // If this host's lease was ended, whoever did so may have cleared away before the object was there.
+                if *error.kind() == ErrorKind::Conflict {
+                    self.discard(copies).await;
+                }
+                return Err(error);
+            }
+        };
         let stored = Stored {
-            id: first.identity.id(),
-            size: first.identity.size(),
+            id: identity.id(),
+            size: identity.size(),
             stored_bytes: copies.iter().map(StoredCopy::stored_bytes).sum(),
-            placements: copies.iter().map(StoredCopy::info).collect(),
+            placements: copies.iter().filter_map(StoredCopy::info).collect(),
             seconds: 0.0,
             base,
             delta_bytes: None,
+            name_taken_from,
         };
-        if let Err(error) = self.commit(snapshot, &copies).await {
-            // If this host's lease was ended, whoever did so may have cleared away before the object was there.
-            if *error.kind() == ErrorKind::Conflict {
-                self.discard(copies).await;
+        for copy in copies {
+            match copy.there.is_some() {
+                true => self.discard(vec![copy]).await,
+                false => self.ensure_it_outlived(&copy).await?,
             }
-            return Err(error);
-        }
-        for copy in &copies {
-            self.ensure_it_outlived(copy).await?;
         }
         Ok(stored)
-    }
-
-    async fn commit(&self, snapshot: NewSnapshot, copies: &[StoredCopy]) -> Result<()> {
-        let placements = copies.iter().filter_map(StoredCopy::placement).collect();
-        let intents = copies.iter().flat_map(|copy| copy.keys.iter().cloned()).collect();
-        self.inner.catalogue.commit(snapshot, placements, intents).await
     }
 
     /// Records what a failed store has made as a snapshot without a name, and says so in its error.
@@ -166,6 +202,16 @@ impl Host {
             .and(format!("{made} of {wanted} copies are there: snapshot {id} is kept on {there}, without a name"))
             .hint(format!("store the image again to complete it, or remove it with `tidelock rm {id}`"))
             .leaving(Left { snapshot: id, placements: placements.collect() })
+    }
+}
+
+/// The record of copies. An object that was made although one was there already is not part of it.
+fn commit(snapshot: NewSnapshot, copies: &[StoredCopy]) -> Commit {
+    Commit {
+        snapshot,
+        placements: copies.iter().filter_map(StoredCopy::placement).collect(),
+        relies_on: copies.iter().filter_map(StoredCopy::relies_on).collect(),
+        intents: copies.iter().flat_map(StoredCopy::intents).collect(),
     }
 }
 

@@ -55,10 +55,16 @@ impl Host {
             let (backend, object) = (&placement.backend, &placement.object);
             let outcome = self.verify_placement(&placement, &image, deep, progress, &mut found.bytes).await;
             let Err(error) = outcome else {
-                if placement.state == PlacementState::Bad && deep {
-                    self.inner.catalogue.mark_placement(backend, object, PlacementState::Live).await?;
-                }
+                self.heal(&placement, deep).await?;
                 continue;
+            };
+            let error = match error.kind() {
+                ErrorKind::NotFound => self.note_missing(&placement, error).await?,
+                ErrorKind::Corrupt => {
+                    self.note_damage(&placement, error.message()).await?;
+                    error
+                }
+                _ => error,
             };
             let bad = BadPlacement {
                 id: snapshot.id,
@@ -67,11 +73,24 @@ impl Host {
                 why: error.message().to_owned(),
             };
             if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
-                self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
                 found.bad.push(bad);
             } else {
                 found.unreachable.push(bad);
             }
+        }
+        Ok(())
+    }
+
+    /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its
+    /// bytes have proved themselves.
+    async fn heal(&self, placement: &Placement, deep: bool) -> Result<()> {
+        let heals = match placement.state {
+            PlacementState::Live | PlacementState::Removing => false,
+            PlacementState::Suspect => true,
+            PlacementState::Bad => deep || placement.is_absent(),
+        };
+        if heals {
+            self.inner.catalogue.transition(placement, PlacementState::Live, None).await?;
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Recording what a backend was found to hold: the catalogue rebuilt, or brought up to date, from objects alone.
 //!
-//! What is recorded already counts for more than what an object says of itself: an import adds, and takes nothing away but
-//! a name that an older snapshot had.
+//! What an object says of itself may be a lie. So what is recorded already counts for more: an import adds, and changes
+//! nothing but names and bases that an earlier import from the same backend has given. No time of an object lies in the
+//! future.
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::write::next_version;
 use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
 use crate::catalogue::Known;
 use crate::types::{Error, ObjectId, Result, SnapshotId};
@@ -36,9 +38,9 @@ impl SqliteCatalogue {
                 if let (Some(snapshot), Some(base)) = (snapshot, holds(db, &backend, base)?)
                     && snapshot != base
                 {
-                    db.prepare_cached("UPDATE snapshots SET base = ?2 WHERE id = ?1 AND base IS NULL")
+                    db.prepare_cached("UPDATE snapshots SET base = ?2, base_from = ?3 WHERE id = ?1 AND base IS NULL")
                         .and_then(|mut update| {
-                            update.execute((snapshot.as_bytes().as_slice(), base.as_bytes().as_slice()))
+                            update.execute((snapshot.as_bytes().as_slice(), base.as_bytes().as_slice(), &backend))
                         })
                         .map_err(sql)?;
                 }
@@ -80,62 +82,67 @@ fn holds(db: &Transaction<'_>, backend: &str, object: &ObjectId) -> Result<Optio
 /// Gives whether the base is still unknown although the backend names one.
 fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     let Adopted { snapshot, placement, base, .. } = object;
-    let stored = object.stored.map_or(now, |stored| stored.min(i64::MAX as u64));
+    let claimed: bool = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM claims WHERE backend = ?1 AND object = ?2)")
+        .and_then(|mut query| query.query_row((&placement.backend, placement.object.as_str()), |row| row.get(0)))
+        .map_err(sql)?;
+    if claimed {
+        return Ok(false);
+    }
+    let stored = object.stored.map_or(now, |stored| stored.min(now));
     let there = match base {
         Some(base) => holds(db, &placement.backend, base)?,
         None => None,
     };
     let found = there.or(snapshot.base).filter(|base| *base != snapshot.id);
-    let name = match &snapshot.name {
-        Some(name) if give_name(db, name, snapshot.id, stored)? => Some(name),
-        _ => None,
-    };
     let id = snapshot.id.as_bytes().as_slice();
     let recorded = db
         .prepare_cached(
-            "INSERT INTO snapshots (id, size, base, name, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET base = coalesce(base, excluded.base), name = coalesce(name, excluded.name)
-             WHERE size = excluded.size",
+            "INSERT INTO snapshots (id, size, base, base_from, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET
+                 base = coalesce(excluded.base, base), base_from = coalesce(excluded.base_from, base_from)
+             WHERE size = excluded.size AND (base IS NULL OR base_from = excluded.base_from)",
         )
         .and_then(|mut insert| {
             let base = found.as_ref().map(|base| base.as_bytes().as_slice());
-            insert.execute((id, snapshot.size, base, name, stored, &snapshot.segments))
+            let from = found.map(|_| &placement.backend);
+            insert.execute((id, snapshot.size, base, from, stored, &snapshot.segments))
         })
         .map_err(sql)?;
-    if recorded == 0 {
+    if recorded == 0 && !has_size(db, snapshot.id, snapshot.size)? {
         return Err(Error::conflict(format!("snapshot {} is recorded with another size", snapshot.id)));
     }
+    if let Some(name) = &snapshot.name {
+        give_name(db, name, snapshot.id, &placement.backend, stored)?;
+    }
+    let version = next_version(db)?;
     db.prepare_cached(
-        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)
-         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6) ON CONFLICT (backend, object) DO NOTHING",
+        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version)
+         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8) ON CONFLICT (backend, object) DO NOTHING",
     )
     .and_then(|mut insert| {
         let NewPlacement { backend, object, encoding, stored_bytes } = placement;
-        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored))
+        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored, now, version))
     })
     .map_err(sql)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
 }
 
-/// Whether a snapshot that was stored at this time gets a name. Takes it from an older one that has it.
-fn give_name(db: &Transaction<'_>, name: &str, id: SnapshotId, stored: u64) -> Result<bool> {
-    let id = id.as_bytes().as_slice();
-    let own: Option<Option<String>> = db
-        .prepare_cached("SELECT name FROM snapshots WHERE id = ?1")
-        .and_then(|mut query| query.query_row([id], |row| row.get(0)).optional())
-        .map_err(sql)?;
-    if own.flatten().is_some() {
-        return Ok(false);
-    }
-    let younger: u64 = db
-        .prepare_cached("SELECT count(*) FROM snapshots WHERE name = ?1 AND id <> ?2 AND created > ?3")
-        .and_then(|mut query| query.query_row((name, id, stored), |row| row.get(0)))
-        .map_err(sql)?;
-    if younger > 0 {
-        return Ok(false);
-    }
-    db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
-        .and_then(|mut take| take.execute((name, id)))
-        .map_err(sql)?;
-    Ok(true)
+fn has_size(db: &Transaction<'_>, id: SnapshotId, size: u64) -> Result<bool> {
+    db.prepare_cached("SELECT size = ?2 FROM snapshots WHERE id = ?1")
+        .and_then(|mut query| query.query_row((id.as_bytes().as_slice(), size), |row| row.get(0)))
+        .map_err(sql)
+}
+
+/// Gives a snapshot that was stored at this time a name, if it is free or was given by this backend to one that was not
+/// stored later.
+fn give_name(db: &Transaction<'_>, name: &str, id: SnapshotId, backend: &str, stored: u64) -> Result<()> {
+    db.prepare_cached(
+        "INSERT INTO names (name, snapshot, backend, created) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (name) DO UPDATE SET snapshot = excluded.snapshot, created = excluded.created
+         WHERE backend = excluded.backend AND created <= excluded.created",
+    )
+    .and_then(|mut insert| insert.execute((name, id.as_bytes().as_slice(), backend, stored)))
+    .map_err(sql)?;
+    Ok(())
 }

@@ -15,7 +15,9 @@
 mod adopt;
 mod import_queue;
 mod owners;
+mod placements;
 mod query;
+mod removals;
 mod schema;
 mod swaps;
 mod write;
@@ -28,8 +30,9 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
-    Adopted, Catalogue, ExpiredOwner, ImportQueue, Intent, NewPlacement, NewSnapshot, OwnerToken, Placement,
-    PlacementState, Snapshot, SnapshotPage, Standing, Stats, SwapRow,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
+    NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
+    Stats, SwapRow,
 };
 use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, SnapshotId, blocking};
 
@@ -122,7 +125,7 @@ impl std::fmt::Debug for SqliteCatalogue {
     }
 }
 
-/// Each operation is the method of the same name in `query.rs`, `write.rs`, `owners.rs`, `adopt.rs` or `swaps.rs`.
+/// Each operation is the method of the same name in one of the files beside this one.
 impl Catalogue for SqliteCatalogue {
     fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
         Box::pin(Self::get(self, id))
@@ -140,12 +143,12 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::list(self, after, limit))
     }
 
-    fn by_size(&self, size: u64) -> BoxFuture<'_, Result<Vec<SnapshotId>>> {
-        Box::pin(Self::by_size(self, size))
+    fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
+        Box::pin(Self::named(self, name))
     }
 
-    fn remove_snapshot(&self, id: SnapshotId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(Self::remove_snapshot(self, id))
+    fn has_size(&self, size: u64) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(Self::has_size(self, size))
     }
 
     fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>> {
@@ -160,17 +163,62 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::placement_of(self, backend, object))
     }
 
-    fn mark_placement<'a>(
+    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(Self::some_placements(self, backend, limit))
+    }
+
+    fn transition<'a>(
+        &'a self,
+        seen: &'a Placement,
+        to: PlacementState,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::transition(self, seen, to, reason))
+    }
+
+    fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>> {
+        Box::pin(Self::begin_removal(self, id, scope))
+    }
+
+    fn claim<'a>(
         &'a self,
         backend: &'a str,
         object: &'a ObjectId,
-        state: PlacementState,
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(Self::mark_placement(self, backend, object, state))
+        token: OwnerToken,
+        instead_of: Option<OwnerToken>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::claim(self, backend, object, token, instead_of))
     }
 
-    fn remove_placement<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(Self::remove_placement(self, backend, object))
+    fn end_claim<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::end_claim(self, backend, object, token))
+    }
+
+    fn release_claims(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::release_claims(self, claims))
+    }
+
+    fn claims(&self) -> BoxFuture<'_, Result<Vec<Claim>>> {
+        Box::pin(Self::claims(self))
+    }
+
+    fn container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        Box::pin(Self::container(self, backend))
+    }
+
+    fn record_container<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        expected: Option<&'a ObjectId>,
+        intent: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Container>> {
+        Box::pin(Self::record_container(self, backend, object, expected, intent))
     }
 
     fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>> {
@@ -197,21 +245,20 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::end_intent(self, key))
     }
 
+    fn abandon_intents(&self, keys: Vec<String>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::abandon_intents(self, keys))
+    }
+
     fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>> {
         Box::pin(Self::expired_owners(self))
     }
 
-    fn stale_intents(&self, spare: Vec<OwnerToken>) -> BoxFuture<'_, Result<Vec<Intent>>> {
-        Box::pin(Self::stale_intents(self, spare))
+    fn stale_intents(&self, expired: Vec<ExpiredOwner>) -> BoxFuture<'_, Result<Vec<Intent>>> {
+        Box::pin(Self::stale_intents(self, expired))
     }
 
-    fn commit(
-        &self,
-        snapshot: NewSnapshot,
-        placements: Vec<NewPlacement>,
-        intents: Vec<String>,
-    ) -> BoxFuture<'_, Result<()>> {
-        Box::pin(Self::commit(self, snapshot, placements, intents))
+    fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>> {
+        Box::pin(Self::commit(self, store))
     }
 
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {

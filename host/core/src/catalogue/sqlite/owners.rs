@@ -71,14 +71,20 @@ impl SqliteCatalogue {
         .await
     }
 
-    pub(super) async fn stale_intents(&self, spare: Vec<OwnerToken>) -> Result<Vec<Intent>> {
-        let now = self.platform.unix_seconds();
+    pub(super) async fn abandon_intents(&self, keys: Vec<String>) -> Result<()> {
+        // No owner has the token 0.
+        self.change_leases(move |db| {
+            let mut update = db.prepare_cached("UPDATE intents SET token = 0 WHERE key = ?1").map_err(sql)?;
+            keys.iter().try_for_each(|key| update.execute([key]).map(drop)).map_err(sql)
+        })
+        .await
+    }
+
+    pub(super) async fn stale_intents(&self, expired: Vec<ExpiredOwner>) -> Result<Vec<Intent>> {
         self.change(move |db| {
-            let mut expired = db.prepare_cached("SELECT token FROM owners WHERE expires <= ?1").map_err(sql)?;
-            let expired: Vec<u64> =
-                expired.query_map([now], |row| row.get(0)).and_then(Iterator::collect).map_err(sql)?;
-            for token in expired.into_iter().filter(|token| !spare.contains(&OwnerToken(*token))) {
-                db.execute("DELETE FROM owners WHERE token = ?1", [token]).map_err(sql)?;
+            let mut end = db.prepare_cached("DELETE FROM owners WHERE token = ?1 AND expires = ?2").map_err(sql)?;
+            for owner in &expired {
+                end.execute((owner.token.0, owner.expires)).map_err(sql)?;
             }
             let mut query = db
                 .prepare_cached(

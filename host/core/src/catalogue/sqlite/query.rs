@@ -6,6 +6,9 @@ use super::{Placement, PlacementState, Snapshot, SnapshotPage, SqliteCatalogue, 
 use crate::catalogue::BackendStats;
 use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
 
+/// The most names of a snapshot that are told.
+const NAMES: u32 = 100;
+
 /// The fewest characters after `tl1` that are taken as the beginning of an id.
 const PREFIX_DIGITS: usize = 4;
 
@@ -34,9 +37,8 @@ impl SqliteCatalogue {
             if let Ok(id) = text.parse::<SnapshotId>() {
                 return one(snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?, &text);
             }
-            let named = snapshots(db, "WHERE name = ?1 ORDER BY seq DESC LIMIT 4", [&text])?;
-            if !named.is_empty() {
-                return one(named, &text);
+            if let Some(id) = named(db, &text)? {
+                return one(snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?, &text);
             }
             let Some((low, high)) = bounds(&text) else { return Err(unknown(&text)) };
             let (low, high) = (low.as_bytes().as_slice(), high.as_bytes().as_slice());
@@ -59,30 +61,41 @@ impl SqliteCatalogue {
         .await
     }
 
-    pub(super) async fn by_size(&self, size: u64) -> Result<Vec<SnapshotId>> {
+    pub(super) async fn named(&self, name: &str) -> Result<Option<SnapshotId>> {
+        let name = name.to_owned();
+        self.with(move |db| named(db, &name)).await
+    }
+
+    pub(super) async fn has_size(&self, size: u64) -> Result<bool> {
         self.with(move |db| {
-            let mut query = db.prepare_cached("SELECT id FROM snapshots WHERE size = ?1 ORDER BY seq").map_err(sql)?;
-            let ids = query.query_map([size], |row| row.get(0).map(SnapshotId::from_bytes)).map_err(sql)?;
-            ids.collect::<rusqlite::Result<_>>().map_err(sql)
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE size = ?1)")
+                .and_then(|mut query| query.query_row([size], |row| row.get(0)))
+                .map_err(sql)
         })
         .await
     }
 
     pub(super) async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
-        self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY rowid", [id.as_bytes().as_slice()])).await
+        self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY seq", [id.as_bytes().as_slice()])).await
     }
 
     pub(super) async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
-        self.with(move |db| placements(db, "WHERE state = ?1 ORDER BY rowid", [state.name()])).await
+        if state == PlacementState::Live {
+            return Err(Error::invalid("all live placements are too many to be told at once"));
+        }
+        // The second condition lets SQLite use the index of those that are not live.
+        let clause = "WHERE state = ?1 AND state <> 'live' ORDER BY seq";
+        self.with(move |db| placements(db, clause, [state.name()])).await
+    }
+
+    pub(super) async fn some_placements(&self, backend: &str, limit: u32) -> Result<Vec<Placement>> {
+        let backend = backend.to_owned();
+        self.with(move |db| placements(db, "WHERE backend = ?1 AND state = 'live' LIMIT ?2", (backend, limit))).await
     }
 
     pub(super) async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {
         let (backend, object) = (backend.to_owned(), object.clone());
-        self.with(move |db| {
-            let found = placements(db, "WHERE backend = ?1 AND object = ?2", [backend.as_str(), object.as_str()])?;
-            Ok(found.into_iter().next())
-        })
-        .await
+        self.with(move |db| placement_of(db, &backend, object.as_str())).await
     }
 
     pub(super) async fn stats(&self) -> Result<Stats> {
@@ -97,7 +110,8 @@ impl SqliteCatalogue {
             let intents = db.query_row("SELECT count(*) FROM intents", [], |row| row.get(0)).map_err(sql)?;
             let mut query = db
                 .prepare(
-                    "SELECT backend, count(*), sum(state = 'bad'), sum(stored_bytes) FROM placements
+                    "SELECT backend, count(*), sum(state = 'bad'), sum(state = 'suspect'), sum(stored_bytes)
+                     FROM placements
                      GROUP BY backend ORDER BY backend",
                 )
                 .map_err(sql)?;
@@ -106,7 +120,8 @@ impl SqliteCatalogue {
                     backend: row.get(0)?,
                     placements: row.get(1)?,
                     bad: row.get(2)?,
-                    stored_bytes: row.get(3)?,
+                    suspect: row.get(3)?,
+                    stored_bytes: row.get(4)?,
                 })
             });
             let backends = backends.and_then(Iterator::collect).map_err(sql)?;
@@ -156,6 +171,21 @@ fn bounds(text: &str) -> Option<(SnapshotId, SnapshotId)> {
     Some((low.parse().ok()?, high.parse().ok()?))
 }
 
+/// The snapshot of a name.
+pub(super) fn named(db: &Connection, name: &str) -> Result<Option<SnapshotId>> {
+    db.prepare_cached("SELECT snapshot FROM names WHERE name = ?1")
+        .and_then(|mut query| query.query_row([name], |row| row.get(0).map(SnapshotId::from_bytes)).optional())
+        .map_err(sql)
+}
+
+/// The names of a snapshot, the latest first.
+pub(super) fn names(db: &Connection, id: SnapshotId) -> Result<Vec<String>> {
+    let mut query =
+        db.prepare_cached("SELECT name FROM names WHERE snapshot = ?1 ORDER BY seq DESC LIMIT ?2").map_err(sql)?;
+    let names = query.query_map((id.as_bytes().as_slice(), NAMES), |row| row.get(0)).map_err(sql)?;
+    names.collect::<rusqlite::Result<_>>().map_err(sql)
+}
+
 /// Snapshots with their place in the order.
 fn snapshots(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<(u64, Snapshot)>> {
     let read = |row: &Row<'_>| {
@@ -163,21 +193,35 @@ fn snapshots(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<(
             id: SnapshotId::from_bytes(row.get(1)?),
             size: row.get(2)?,
             base: row.get::<_, Option<[u8; 32]>>(3)?.map(SnapshotId::from_bytes),
-            name: row.get(4)?,
-            created: row.get(5)?,
+            name: None,
+            names: Vec::new(),
+            created: row.get(4)?,
         };
         Ok((row.get(0)?, snapshot))
     };
-    let mut query = db
-        .prepare_cached(&format!("SELECT seq, id, size, base, name, created FROM snapshots {clause}"))
-        .map_err(sql)?;
-    query.query_map(params, read).and_then(Iterator::collect).map_err(sql)
+    // In one transaction: no name moves between the rows and their names.
+    let db = db.unchecked_transaction().map_err(sql)?;
+    let mut query =
+        db.prepare_cached(&format!("SELECT seq, id, size, base, created FROM snapshots {clause}")).map_err(sql)?;
+    let found: rusqlite::Result<Vec<(u64, Snapshot)>> = query.query_map(params, read).and_then(Iterator::collect);
+    let mut found = found.map_err(sql)?;
+    for (_, snapshot) in &mut found {
+        snapshot.names = names(&db, snapshot.id)?;
+        snapshot.name = snapshot.names.first().cloned();
+    }
+    Ok(found)
 }
 
-fn placements(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Placement>> {
+/// What an object of a backend holds.
+pub(super) fn placement_of(db: &Connection, backend: &str, object: &str) -> Result<Option<Placement>> {
+    Ok(placements(db, "WHERE backend = ?1 AND object = ?2", [backend, object])?.into_iter().next())
+}
+
+pub(super) fn placements(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Placement>> {
     let mut query = db
         .prepare_cached(&format!(
-            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created FROM placements {clause}"
+            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version
+             FROM placements {clause}"
         ))
         .map_err(sql)?;
     let mut rows = query.query(params).map_err(sql)?;
@@ -191,16 +235,20 @@ fn placements(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<
 fn placement(row: &Row<'_>) -> Result<Placement> {
     let read = || {
         let (snapshot, backend): ([u8; 32], String) = (row.get(0)?, row.get(1)?);
-        let (object, encoding): (String, String) = (row.get(2)?, row.get(3)?);
-        let (state, stored_bytes, created): (String, u64, u64) = (row.get(4)?, row.get(5)?, row.get(6)?);
-        Ok((snapshot, backend, object, encoding, state, stored_bytes, created))
+        let (object, encoding, state): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        let (stored_bytes, created, reason): (u64, u64, Option<String>) = (row.get(5)?, row.get(6)?, row.get(7)?);
+        Ok((snapshot, backend, object, encoding, state, stored_bytes, created, reason, row.get(8)?, row.get(9)?))
     };
-    let (snapshot, backend, object, encoding, state, stored_bytes, created) = read().map_err(sql)?;
+    let (snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version) =
+        read().map_err(sql)?;
     let damaged = || Error::corrupt(format!("the catalogue has an invalid placement on `{backend}`"));
     Ok(Placement {
         snapshot: SnapshotId::from_bytes(snapshot),
         object: ObjectId::new(object).map_err(|_| damaged())?,
         state: PlacementState::from_name(&state).ok_or_else(damaged)?,
+        reason,
+        since,
+        version,
         backend,
         encoding: Encoding::from_name(&encoding)?,
         stored_bytes,

@@ -24,7 +24,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -85,6 +85,69 @@ CREATE TABLE owners (
 ALTER TABLE intents ADD COLUMN token INTEGER;               -- NULL: a version without leases wrote it
 CREATE INDEX intents_by_token ON intents (token);
 CREATE INDEX intents_by_backend ON intents (backend);
+",
+    // `snapshots.name` is not read any more: dropping it would rewrite every row with its digests. Placements that were
+    // bad may have been so on bad evidence.
+    "
+CREATE TABLE names (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they were given
+    name     TEXT    NOT NULL UNIQUE,
+    snapshot BLOB    NOT NULL REFERENCES snapshots (id),
+    backend  TEXT,                                          -- whose import gave it; NULL: a store did
+    created  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX names_by_snapshot ON names (snapshot, seq);
+INSERT OR REPLACE INTO names (name, snapshot, created)
+    SELECT name, id, created FROM snapshots WHERE name IS NOT NULL ORDER BY seq;
+DROP INDEX snapshots_by_name;
+ALTER TABLE snapshots ADD COLUMN unnamed INTEGER NOT NULL DEFAULT 0;  -- 1: was also stored without a name
+ALTER TABLE snapshots ADD COLUMN base_from TEXT;                      -- whose import gave the base; NULL: a store did
+
+CREATE TABLE placements_of_4 (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,         -- the order in which they came
+    snapshot     BLOB    NOT NULL REFERENCES snapshots (id),
+    backend      TEXT    NOT NULL,
+    object       TEXT    NOT NULL,
+    encoding     TEXT    NOT NULL DEFAULT 'raw',
+    state        TEXT    NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'suspect', 'bad', 'removing')),
+    reason       TEXT,
+    since        INTEGER NOT NULL DEFAULT 0,                -- when it came into this state
+    version      INTEGER NOT NULL DEFAULT 0,                -- another one after each change
+    stored_bytes INTEGER NOT NULL CHECK (stored_bytes >= 0),
+    created      INTEGER NOT NULL,
+    UNIQUE (backend, object)
+) STRICT;
+INSERT INTO placements_of_4 (snapshot, backend, object, encoding, state, reason, since, stored_bytes, created)
+    SELECT snapshot, backend, object, encoding,
+           CASE state WHEN 'bad' THEN 'suspect' ELSE state END,
+           CASE state WHEN 'bad' THEN 'an earlier version found it missing or damaged' END,
+           CASE state WHEN 'live' THEN created ELSE CAST(strftime('%s', 'now') AS INTEGER) END,
+           stored_bytes, created
+    FROM placements ORDER BY rowid;
+DROP TABLE placements;
+ALTER TABLE placements_of_4 RENAME TO placements;
+CREATE INDEX placements_by_snapshot ON placements (snapshot, seq);
+CREATE INDEX placements_to_mend ON placements (state, seq) WHERE state <> 'live';
+
+CREATE TABLE claims (
+    backend TEXT    NOT NULL,
+    object  TEXT    NOT NULL,
+    owner   TEXT    NOT NULL,
+    token   INTEGER NOT NULL,
+    PRIMARY KEY (backend, object)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE containers (
+    backend TEXT    NOT NULL PRIMARY KEY,
+    object  TEXT    NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counters (
+    name  TEXT    NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO counters VALUES ('version', 0);
 ",
 ];
 

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::*;
-use crate::catalogue::suite::{Place, kind, lease, on, snapshot, suite};
+use crate::catalogue::suite::{Place, id, kind, lease, on, snapshot, stored, suite};
 
 fn place() -> Place {
     let directory = tempfile::tempdir().unwrap();
@@ -47,9 +47,49 @@ async fn an_older_file_keeps_what_it_holds() {
     catalogue.begin_intent("mine", "local", owner).await.unwrap();
     let intent = Intent { key: "after".into(), backend: "local".into(), owner: "feed".into(), token: None, started: 5 };
     assert_eq!(catalogue.stale_intents(Vec::new()).await.unwrap(), [intent]);
-    catalogue.commit(snapshot(1, 1), vec![on("local", "a")], vec!["mine".into()]).await.unwrap();
+    catalogue.commit(stored(snapshot(1, 1), vec![on("local", "a")], vec!["mine".into()])).await.unwrap();
     catalogue.end_intent("after").await.unwrap();
     assert_eq!(catalogue.stats().await.unwrap().intents, 0);
+}
+
+/// Names and placements of a version that knew one name and three states.
+#[tokio::test]
+async fn a_file_of_schema_3_keeps_its_names_and_placements() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalogue.sqlite");
+    let old = Connection::open(&path).unwrap();
+    for step in &schema::STEPS[..3] {
+        old.execute_batch(step).unwrap();
+    }
+    let ids = [1, 2].map(id);
+    for (number, id) in ids.iter().enumerate() {
+        let row = (id.as_bytes().as_slice(), number, (number == 0).then_some("web"));
+        old.execute("INSERT INTO snapshots (id, size, name, created, segments) VALUES (?1, ?2, ?3, 7, x'')", row)
+            .unwrap();
+    }
+    for (object, state) in [("z", "live"), ("b", "bad"), ("r", "removing")] {
+        let row = (ids[0].as_bytes().as_slice(), object, state);
+        let insert = "INSERT INTO placements (snapshot, backend, object, state, stored_bytes, created)
+                      VALUES (?1, 'local', ?2, ?3, 100, 9)";
+        old.execute(insert, row).unwrap();
+    }
+    old.execute_batch("PRAGMA application_id = 0x54644c6b; PRAGMA user_version = 3").unwrap();
+    drop(old);
+
+    let catalogue = open(&path).await.unwrap();
+    let found = catalogue.find("web").await.unwrap();
+    assert_eq!((found.id, found.names.as_slice(), found.created), (ids[0], ["web".to_owned()].as_slice(), 7));
+    assert_eq!(catalogue.get(ids[1]).await.unwrap().unwrap().name, None);
+    let placements = catalogue.placements(ids[0]).await.unwrap();
+    let told: Vec<_> = placements.iter().map(|one| (one.object.as_str(), one.state.name(), one.since > 9)).collect();
+    // What was bad may have been so on bad evidence.
+    assert_eq!(told, [("z", "live", false), ("b", "suspect", true), ("r", "removing", true)]);
+    assert!(placements[1].reason.is_some() && placements[0].reason.is_none());
+    assert!(catalogue.transition(&placements[1], PlacementState::Live, None).await.unwrap());
+    assert!(catalogue.transition(&placements[0], PlacementState::Bad, None).await.unwrap());
+    let begun = catalogue.begin_removal(ids[0], RemovalScope::Name("web".into())).await.unwrap();
+    assert!(matches!(begun, BegunRemoval::Objects(objects) if objects.len() == 3));
+    assert_eq!(catalogue.named("web").await.unwrap(), None);
 }
 
 /// A lease is renewed though every thread for blocking work is taken, the connection with them, and without any runtime.
@@ -104,14 +144,14 @@ async fn files_that_are_no_catalogue_are_refused_and_left_alone() {
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = open(&newer).await.unwrap_err();
     assert_eq!(error.kind().name(), "unsupported");
-    assert!(error.to_string().contains("its schema is 7, supported are up to 3"), "{error}");
+    assert!(error.to_string().contains("its schema is 7, supported are up to 4"), "{error}");
 }
 
 #[tokio::test]
 async fn damage_is_called_corrupt() {
     let (_directory, catalogue) = fresh().await;
     for seed in 0..200 {
-        catalogue.commit(snapshot(seed, 1), vec![on("local", &seed.to_string())], vec![]).await.unwrap();
+        catalogue.commit(stored(snapshot(seed, 1), vec![on("local", &seed.to_string())], vec![])).await.unwrap();
     }
     let path = catalogue.path().to_owned();
     drop(catalogue);

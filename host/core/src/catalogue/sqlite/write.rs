@@ -1,10 +1,12 @@
-//! Changes. Each is one transaction that is on disk when the call returns.
+//! Stores: what they have under way, and what they record. Each change is one transaction that is on disk when the call
+//! returns.
 
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::owners::{check_intent, lost};
-use super::{NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
-use crate::types::{Error, ObjectId, Result, SnapshotId};
+use super::query::{named, placement_of};
+use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
+use crate::types::{Error, Result, SnapshotId};
 
 impl SqliteCatalogue {
     pub(super) async fn begin_intent(&self, key: &str, backend: &str, owner: OwnerToken) -> Result<()> {
@@ -37,91 +39,72 @@ impl SqliteCatalogue {
         self.change(move |db| forget(db, &key)).await
     }
 
-    pub(super) async fn commit(
-        &self,
-        snapshot: NewSnapshot,
-        placements: Vec<NewPlacement>,
-        intents: Vec<String>,
-    ) -> Result<()> {
+    pub(super) async fn commit(&self, store: Commit) -> Result<Committed> {
         let now = self.platform.unix_seconds();
         self.change(move |db| {
+            let Commit { snapshot, placements, relies_on, intents } = &store;
             intents.iter().try_for_each(|key| check_intent(db, key))?;
-            record(db, &snapshot, now)?;
+            relies_on.iter().try_for_each(|(backend, object)| rely(db, snapshot.id, backend, object.as_str()))?;
+            record(db, snapshot, now)?;
+            let name_taken_from = match &snapshot.name {
+                Some(name) => give_name(db, name, snapshot.id, now)?,
+                None => None,
+            };
             placements.iter().try_for_each(|placement| place(db, snapshot.id, placement, now))?;
-            intents.iter().try_for_each(|key| forget(db, key))
-        })
-        .await
-    }
-
-    pub(super) async fn mark_placement(&self, backend: &str, object: &ObjectId, state: PlacementState) -> Result<()> {
-        let (backend, object) = (backend.to_owned(), object.clone());
-        self.change(move |db| {
-            let marked = db
-                .prepare_cached("UPDATE placements SET state = ?3 WHERE backend = ?1 AND object = ?2")
-                .and_then(|mut update| update.execute((&backend, object.as_str(), state.name())))
-                .map_err(sql)?;
-            match marked {
-                0 => Err(Error::not_found(format!("object `{object}` on `{backend}` holds no known snapshot"))),
-                _ => Ok(()),
-            }
-        })
-        .await
-    }
-
-    pub(super) async fn remove_placement(&self, backend: &str, object: &ObjectId) -> Result<()> {
-        let (backend, object) = (backend.to_owned(), object.clone());
-        self.change(move |db| {
-            db.prepare_cached("DELETE FROM placements WHERE backend = ?1 AND object = ?2")
-                .and_then(|mut delete| delete.execute((&backend, object.as_str())))
-                .map_err(sql)?;
-            Ok(())
-        })
-        .await
-    }
-
-    pub(super) async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.change(move |db| {
-            let bytes = id.as_bytes().as_slice();
-            let left: u64 = db
-                .prepare_cached("SELECT count(*) FROM placements WHERE snapshot = ?1")
-                .and_then(|mut query| query.query_row([bytes], |row| row.get(0)))
-                .map_err(sql)?;
-            if left > 0 {
-                return Err(Error::conflict(format!("snapshot {id} is still in {left} objects")));
-            }
-            match db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)? {
-                0 => Err(Error::not_found(format!("no snapshot {id}"))),
-                _ => Ok(()),
-            }
+            intents.iter().try_for_each(|key| forget(db, key))?;
+            Ok(Committed { name_taken_from })
         })
         .await
     }
 }
 
-fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
+pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     db.prepare_cached("DELETE FROM intents WHERE key = ?1")
         .and_then(|mut delete| delete.execute([key]))
         .map_err(sql)?;
     Ok(())
 }
 
-fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
-    if let Some(name) = &new.name {
-        // A name refers to one snapshot: the latest stored under it.
-        db.prepare_cached("UPDATE snapshots SET name = NULL WHERE name = ?1 AND id <> ?2")
-            .and_then(|mut take| take.execute((name, new.id.as_bytes().as_slice())))
-            .map_err(sql)?;
+/// A number that was never given before.
+pub(super) fn next_version(db: &Transaction<'_>) -> Result<u64> {
+    db.prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'version' RETURNING value")
+        .and_then(|mut query| query.query_row([], |row| row.get(0)))
+        .map_err(sql)
+}
+
+/// Makes sure of an object that a store found there already.
+fn rely(db: &Transaction<'_>, id: SnapshotId, backend: &str, object: &str) -> Result<()> {
+    let state = placement_of(db, backend, object)?.filter(|there| there.snapshot == id).map(|there| there.state);
+    match state {
+        Some(PlacementState::Live) => Ok(()),
+        state => {
+            let what = state.map_or("is not recorded any more", |state| match state {
+                PlacementState::Removing => "is being removed",
+                _ => "was found missing or damaged",
+            });
+            Err(Error::conflict(format!("object `{object}`, which the image was found in, {what}"))
+                .on_backend(backend)
+                .hint("store the image again"))
+        }
     }
+}
+
+fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     let base = new.base.as_ref().map(|base| base.as_bytes().as_slice());
+    // Who stored it without a name, or before it had one, knows it by its id: see `removals.rs`.
+    let unnamed = new.name.is_none();
     // The digests follow from the id, so those of a known snapshot need no replacing; a different length cannot be.
     let changed = db
         .prepare_cached(
-            "INSERT INTO snapshots (id, size, base, name, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET base = coalesce(excluded.base, base), name = coalesce(excluded.name, name)
+            "INSERT INTO snapshots (id, size, base, created, segments, unnamed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET
+                 base = coalesce(excluded.base, base),
+                 base_from = CASE WHEN excluded.base IS NULL THEN base_from END,
+                 unnamed = excluded.unnamed OR unnamed OR NOT EXISTS (SELECT 1 FROM names WHERE snapshot = id)
              WHERE size = excluded.size",
         )
         .and_then(|mut insert| {
-            insert.execute((new.id.as_bytes().as_slice(), new.size, base, &new.name, now, &new.segments))
+            insert.execute((new.id.as_bytes().as_slice(), new.size, base, now, &new.segments, unnamed))
         })
         .map_err(sql)?;
     match changed {
@@ -130,27 +113,43 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     }
 }
 
-fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u64) -> Result<()> {
-    let removing: bool = db
-        .prepare_cached("SELECT count(*) FROM placements WHERE backend = ?1 AND object = ?2 AND state = 'removing'")
-        .and_then(|mut query| query.query_row((&new.backend, new.object.as_str()), |row| row.get(0)))
+/// Gives a name. Returns the snapshot that it was taken from.
+fn give_name(db: &Transaction<'_>, name: &str, id: SnapshotId, now: u64) -> Result<Option<SnapshotId>> {
+    let before = named(db, name)?.filter(|before| *before != id);
+    // A row of its own each time: the latest name is the last one. What a store says counts for more than an import.
+    db.prepare_cached("INSERT OR REPLACE INTO names (name, snapshot, backend, created) VALUES (?1, ?2, NULL, ?3)")
+        .and_then(|mut insert| insert.execute((name, id.as_bytes().as_slice(), now)))
         .map_err(sql)?;
-    if removing {
+    Ok(before)
+}
+
+fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u64) -> Result<()> {
+    let removing: Option<i64> = db
+        .prepare_cached(
+            "SELECT 1 FROM placements WHERE backend = ?1 AND object = ?2 AND state = 'removing'
+             UNION ALL SELECT 1 FROM claims WHERE backend = ?1 AND object = ?2 LIMIT 1",
+        )
+        .and_then(|mut query| query.query_row((&new.backend, new.object.as_str()), |row| row.get(0)).optional())
+        .map_err(sql)?;
+    if removing.is_some() {
         return Err(Error::conflict(format!("object `{}` is being removed", new.object))
             .on_backend(&new.backend)
             .hint("store the image again once it is removed; run `tidelock gc` if the removal was interrupted"));
     }
+    let version = next_version(db)?;
     let changed = db
         .prepare_cached(
-            "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created)
-             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6)
+            "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version)
+             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7)
              ON CONFLICT (backend, object) DO UPDATE SET
-                 encoding = excluded.encoding, state = 'live', stored_bytes = excluded.stored_bytes
+                 encoding = excluded.encoding, state = 'live', reason = NULL, stored_bytes = excluded.stored_bytes,
+                 since = excluded.since, version = excluded.version
              WHERE snapshot = excluded.snapshot",
         )
         .and_then(|mut insert| {
             let id = snapshot.as_bytes().as_slice();
-            insert.execute((id, &new.backend, new.object.as_str(), new.encoding.name(), new.stored_bytes, now))
+            let (object, encoding) = (new.object.as_str(), new.encoding.name());
+            insert.execute((id, &new.backend, object, encoding, new.stored_bytes, now, version))
         })
         .map_err(sql)?;
     match changed {

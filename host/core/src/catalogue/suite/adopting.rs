@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Place, id, lease, object};
-use crate::catalogue::{Adopted, NewPlacement, NewSnapshot, PlacementState};
+use super::{BEGINNING, Place, id, lease, object, snapshot, stored};
+use crate::catalogue::{Adopted, NewPlacement, NewSnapshot, PlacementState, RemovalScope};
 use crate::types::{Encoding, InventoryEntry, ObjectId};
 
 fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adopted {
@@ -36,7 +36,7 @@ pub(crate) async fn objects_become_snapshots_with_their_times_and_bases(place: P
     assert_eq!(catalogue.get(id(3)).await.unwrap().unwrap().base, Some(id(2)), "what is known stays");
     assert_eq!(catalogue.get(id(2)).await.unwrap().unwrap().base, None, "nothing is a change of itself");
 
-    catalogue.mark_placement("cloud", &object("o2"), PlacementState::Removing).await.unwrap();
+    catalogue.begin_removal(id(2), RemovalScope::Snapshot).await.unwrap();
     assert_eq!(catalogue.adopt(all).await.unwrap(), [false, false, false]);
     let standing = catalogue.standing("cloud", vec![object("o2"), object("x")]).await.unwrap();
     let known = standing.known[0].unwrap();
@@ -47,13 +47,65 @@ pub(crate) async fn objects_become_snapshots_with_their_times_and_bases(place: P
 
 pub(crate) async fn a_name_goes_to_the_one_that_was_stored_last(place: Place) {
     let catalogue = place.open().await;
-    let name = async |seed| catalogue.get(id(seed)).await.unwrap().unwrap().name;
+    let names = async |seed| catalogue.get(id(seed)).await.unwrap().unwrap().names;
     for (seed, stored) in [(1, 20), (2, 20), (3, 10)] {
         catalogue.adopt(vec![found(seed, None, Some("web"), stored)]).await.unwrap();
     }
-    assert_eq!([name(1).await, name(2).await, name(3).await], [None, Some("web".into()), None]);
-    catalogue.adopt(vec![found(4, None, Some("other"), 5), found(4, None, Some("web"), 99)]).await.unwrap();
-    assert_eq!([name(4).await, name(2).await], [Some("other".into()), Some("web".into())], "it has one");
+    assert_eq!([names(1).await, names(2).await, names(3).await], [vec![], vec!["web".to_owned()], vec![]]);
+    catalogue.adopt(vec![found(2, None, Some("other"), 5)]).await.unwrap();
+    assert_eq!(names(2).await.len(), 2);
+}
+
+/// What an object says of itself takes nothing from what is known otherwise.
+pub(crate) async fn a_backend_takes_no_name_from_another(place: Place) {
+    let catalogue = place.open().await;
+    let holder = async |name| catalogue.named(name).await.unwrap();
+    let on = |backend: &str, mut found: Adopted| {
+        found.placement.backend = backend.into();
+        found
+    };
+    catalogue.adopt(vec![on("good", found(1, None, Some("web"), 10))]).await.unwrap();
+    catalogue.adopt(vec![on("evil", found(2, Some("o3"), Some("web"), u64::MAX))]).await.unwrap();
+    assert_eq!(holder("web").await, Some(id(1)));
+    let named = NewSnapshot { name: Some("db".into()), ..snapshot(4, 4) };
+    catalogue.commit(stored(named, vec![], vec![])).await.unwrap();
+    catalogue.adopt(vec![on("evil", found(2, None, Some("db"), u64::MAX))]).await.unwrap();
+    assert_eq!(holder("db").await, Some(id(4)), "a store gave it");
+    // What was free goes on moving on the same backend, and a store takes it from there for good.
+    catalogue
+        .adopt(vec![on("evil", found(5, None, Some("log"), 5)), on("evil", found(6, None, Some("log"), 6))])
+        .await
+        .unwrap();
+    assert_eq!(holder("log").await, Some(id(6)));
+    let log = NewSnapshot { name: Some("log".into()), ..snapshot(7, 7) };
+    let committed = catalogue.commit(stored(log, vec![], vec![])).await.unwrap();
+    assert_eq!(committed.name_taken_from, Some(id(6)));
+    catalogue.adopt(vec![on("evil", found(6, None, Some("log"), u64::MAX))]).await.unwrap();
+    assert_eq!(holder("log").await, Some(id(7)));
+    // The same for bases: the good one's is not replaced, and the evil one's is only by itself or by a store.
+    let base = async |seed| catalogue.get(id(seed)).await.unwrap().unwrap().base;
+    let with_base = |backend: &str, base| {
+        let mut adopted = on(backend, found(8, None, None, 1));
+        adopted.snapshot.base = Some(id(base));
+        adopted
+    };
+    for (backend, given, known) in [("good", 1, 1), ("evil", 2, 1), ("good", 4, 4)] {
+        catalogue.adopt(vec![with_base(backend, given)]).await.unwrap();
+        assert_eq!(base(8).await, Some(id(known)), "{backend}");
+    }
+    let told = NewSnapshot { base: Some(id(7)), ..snapshot(8, 8) };
+    catalogue.commit(stored(told, vec![], vec![])).await.unwrap();
+    catalogue.adopt(vec![with_base("good", 1), with_base("evil", 1)]).await.unwrap();
+    assert_eq!(base(8).await, Some(id(7)));
+}
+
+pub(crate) async fn no_time_lies_in_the_future(place: Place) {
+    let catalogue = place.open().await;
+    place.pass(7);
+    catalogue.adopt(vec![found(1, None, None, u64::MAX), found(2, None, None, 0)]).await.unwrap();
+    assert_eq!(catalogue.get(id(1)).await.unwrap().unwrap().created, BEGINNING + 7);
+    assert_eq!(catalogue.placements(id(1)).await.unwrap()[0].created, BEGINNING + 7);
+    assert_eq!(catalogue.get(id(2)).await.unwrap().unwrap().created, 0);
 }
 
 pub(crate) async fn what_is_under_way_is_seen(place: Place) {

@@ -7,6 +7,7 @@
 pub(super) mod adopting;
 pub(super) mod owners;
 pub(super) mod placements;
+pub(super) mod removals;
 pub(super) mod snapshots;
 pub(super) mod swaps;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{Catalogue, NewPlacement, NewSnapshot};
+use super::{Catalogue, Commit, NewPlacement, NewSnapshot};
 use crate::types::{Clock, Encoding, Entropy, ObjectId, Platform, Result, SnapshotId};
 
 /// One empty database of an engine. Every call of `open` is another handle on it.
@@ -90,6 +91,10 @@ pub(super) fn snapshot(seed: u64, size: u64) -> NewSnapshot {
     NewSnapshot { id: id(seed), size, base: None, name: None, segments: vec![seed as u8; 64] }
 }
 
+pub(super) fn stored(snapshot: NewSnapshot, placements: Vec<NewPlacement>, intents: Vec<String>) -> Commit {
+    Commit { snapshot, placements, relies_on: Vec::new(), intents }
+}
+
 pub(super) fn object(name: &str) -> ObjectId {
     ObjectId::new(name).unwrap()
 }
@@ -114,14 +119,20 @@ macro_rules! suite {
     ($fresh:path) => {
         $crate::catalogue::suite::suite! {
             $fresh =>
-            snapshots: a_store_is_recorded_and_survives, a_name_passes_on, snapshots_are_found_by_what_people_type,
+            snapshots: a_store_is_recorded_and_survives, a_name_passes_on,
+                a_snapshot_has_as_many_names_as_it_was_given, snapshots_are_found_by_what_people_type,
                 an_ambiguous_beginning_is_refused, every_beginning_is_exact, pages_follow_each_other,
                 the_numbers_add_up, several_handles_write_at_once, a_call_that_is_dropped_is_whole_or_not_at_all;
-            placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, removal_goes_step_by_step;
+            placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, a_state_changes_only_as_it_was_seen,
+                a_store_relies_only_on_what_is_live, containers_are_recorded_once;
+            removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
+                an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;
             owners: an_intent_belongs_to_a_lease, only_the_dead_leave_stale_intents, a_fenced_owner_records_nothing,
                 an_expired_lease_can_be_renewed_until_somebody_ends_it, tokens_only_grow,
-                a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once;
+                a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once,
+                only_leases_that_were_seen_expired_end, what_a_living_host_gave_up_is_stale;
             adopting: objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
+                a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
                 named_ones_keep_their_order_and_bases_are_found_again;
             swaps: rows_keep_their_order_and_generations_count_up, old_rows_go_and_the_one_that_serves_stays,

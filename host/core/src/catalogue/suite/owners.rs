@@ -1,12 +1,14 @@
 //! Owners: leases, intents, and what a fenced owner cannot do.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::{BEGINNING, LEASE, Place, id, kind, lease, object, on, snapshot};
+use super::{BEGINNING, LEASE, Place, id, kind, lease, object, on, snapshot, stored};
 use crate::catalogue::{Catalogue, Intent, OwnerToken};
 
 async fn stale(catalogue: &dyn Catalogue) -> BTreeSet<String> {
-    catalogue.stale_intents(Vec::new()).await.unwrap().into_iter().map(|intent| intent.key).collect()
+    let expired = catalogue.expired_owners().await.unwrap();
+    catalogue.stale_intents(expired).await.unwrap().into_iter().map(|intent| intent.key).collect()
 }
 
 fn keys<const N: usize>(keys: [&str; N]) -> BTreeSet<String> {
@@ -71,7 +73,7 @@ pub(crate) async fn a_fenced_owner_records_nothing(place: Place) {
     other.end_intent("a").await.unwrap();
 
     for key in ["a", "b"] {
-        let late = sleeper.commit(snapshot(1, 10), vec![on("local", key)], vec![key.into()]).await;
+        let late = sleeper.commit(stored(snapshot(1, 10), vec![on("local", key)], vec![key.into()])).await;
         let error = late.unwrap_err();
         assert_eq!(error.kind().name(), "conflict", "{error}");
         assert!(error.advice().is_some(), "{error}");
@@ -83,8 +85,11 @@ pub(crate) async fn a_fenced_owner_records_nothing(place: Place) {
     // It goes on under another lease; what it had under way stays lost.
     let next = sleeper.acquire_owner("sleeper", lease()).await.unwrap();
     sleeper.begin_intent("c", "local", next).await.unwrap();
-    sleeper.commit(snapshot(1, 10), vec![on("local", "c")], vec!["c".into()]).await.unwrap();
-    assert_eq!(kind(sleeper.commit(snapshot(2, 10), vec![on("local", "b")], vec!["b".into()]).await), "conflict");
+    sleeper.commit(stored(snapshot(1, 10), vec![on("local", "c")], vec!["c".into()])).await.unwrap();
+    assert_eq!(
+        kind(sleeper.commit(stored(snapshot(2, 10), vec![on("local", "b")], vec!["b".into()])).await),
+        "conflict"
+    );
     assert_eq!(stale(&*other).await, keys(["b"]));
 }
 
@@ -96,7 +101,7 @@ pub(crate) async fn an_expired_lease_can_be_renewed_until_somebody_ends_it(place
         catalogue.begin_intent(key, "local", owner).await.unwrap();
     }
     place.pass(10 * LEASE);
-    catalogue.commit(snapshot(1, 10), vec![on("local", "a")], vec!["a".into()]).await.unwrap();
+    catalogue.commit(stored(snapshot(1, 10), vec![on("local", "a")], vec!["a".into()])).await.unwrap();
     // Nor does another that comes meanwhile: it clears nothing away.
     place.open().await.acquire_owner("other", lease()).await.unwrap();
     catalogue.renew_owner(owner, lease()).await.unwrap();
@@ -152,11 +157,52 @@ pub(crate) async fn fencing_and_commits_at_once(place: Place) {
         let owner = first.acquire_owner("racer", lease()).await.unwrap();
         first.begin_intent(&key, "local", owner).await.unwrap();
         place.pass(LEASE);
-        let commit = first.commit(snapshot(round, 1), vec![on("local", &key)], vec![key.clone()]);
-        let (committed, found) = tokio::join!(commit, second.stale_intents(Vec::new()));
+        let commit = first.commit(stored(snapshot(round, 1), vec![on("local", &key)], vec![key.clone()]));
+        let expired = second.expired_owners().await.unwrap();
+        let (committed, found) = tokio::join!(commit, second.stale_intents(expired));
         let found = found.unwrap().iter().any(|intent| intent.key == key);
         let placed = second.placement_of("local", &object(&key)).await.unwrap().is_some();
         assert_eq!((committed.is_ok(), placed), (!found, !found), "round {round}");
         second.end_intent(&key).await.unwrap();
     }
+}
+
+/// What expires between a look at the leases and the transaction that ends them had no time of grace.
+pub(crate) async fn only_leases_that_were_seen_expired_end(place: Place) {
+    let catalogue = place.open().await;
+    let [early, late, renewed] = [
+        catalogue.acquire_owner("early", Duration::from_secs(10)).await.unwrap(),
+        catalogue.acquire_owner("late", Duration::from_secs(20)).await.unwrap(),
+        catalogue.acquire_owner("renewed", Duration::from_secs(10)).await.unwrap(),
+    ];
+    for (key, owner) in [("a", early), ("b", late), ("c", renewed)] {
+        catalogue.begin_intent(key, "local", owner).await.unwrap();
+    }
+    place.pass(10);
+    let seen = catalogue.expired_owners().await.unwrap();
+    assert_eq!(seen.iter().map(|owner| owner.token).collect::<Vec<_>>(), [early, renewed]);
+    catalogue.renew_owner(renewed, Duration::from_secs(5)).await.unwrap();
+    place.pass(10);
+    let stale = catalogue.stale_intents(seen).await.unwrap();
+    assert_eq!(stale.into_iter().map(|intent| intent.key).collect::<Vec<_>>(), ["a"]);
+    for (key, owner) in [("b", late), ("c", renewed)] {
+        catalogue.renew_owner(owner, lease()).await.unwrap();
+        catalogue.commit(stored(snapshot(1, 1), vec![on("local", key)], vec![key.into()])).await.unwrap();
+    }
+}
+
+pub(crate) async fn what_a_living_host_gave_up_is_stale(place: Place) {
+    let catalogue = place.open().await;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    for key in ["a", "b"] {
+        catalogue.begin_intent(key, "local", owner).await.unwrap();
+    }
+    catalogue.abandon_intents(vec!["a".into(), "unheard-of".into()]).await.unwrap();
+    assert_eq!(stale(&*catalogue).await, keys(["a"]));
+    assert_eq!(kind(catalogue.commit(stored(snapshot(1, 1), vec![], vec!["a".into()])).await), "conflict");
+    catalogue.commit(stored(snapshot(1, 1), vec![on("local", "b")], vec!["b".into()])).await.unwrap();
+    // It is known until it was looked for.
+    assert_eq!(kind(catalogue.begin_intent("a", "local", owner).await), "conflict");
+    catalogue.end_intent("a").await.unwrap();
+    assert_eq!(catalogue.stats().await.unwrap().intents, 0);
 }

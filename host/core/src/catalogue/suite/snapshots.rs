@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{BEGINNING, Place, id, kind, lease, object, on, snapshot};
+use super::{BEGINNING, Place, id, kind, lease, object, on, snapshot, stored};
 use crate::catalogue::{BackendStats, NewSnapshot, PlacementState, Stats};
 use crate::types::{Encoding, SnapshotId};
 
@@ -14,7 +14,7 @@ pub(crate) async fn a_store_is_recorded_and_survives(place: Place) {
     new.base = Some(id(9));
     new.name = Some("web".into());
     place.pass(3);
-    catalogue.commit(new, vec![on("local", "a"), on("cloud", "b")], vec!["key-1".into()]).await.unwrap();
+    catalogue.commit(stored(new, vec![on("local", "a"), on("cloud", "b")], vec!["key-1".into()])).await.unwrap();
     drop(catalogue);
 
     let again = place.open().await;
@@ -31,8 +31,7 @@ pub(crate) async fn a_store_is_recorded_and_survives(place: Place) {
         assert_eq!((placement.stored_bytes, placement.created), (100, BEGINNING + 3));
     }
     assert_eq!(again.stats().await.unwrap().intents, 0);
-    assert_eq!(again.by_size(5000).await.unwrap(), [id(1)]);
-    assert_eq!(again.by_size(5001).await.unwrap(), []);
+    assert!(again.has_size(5000).await.unwrap() && !again.has_size(5001).await.unwrap());
     assert_eq!(again.get(id(2)).await.unwrap(), None);
 }
 
@@ -40,10 +39,34 @@ pub(crate) async fn a_name_passes_on(place: Place) {
     let catalogue = place.open().await;
     for (seed, name) in [(1, Some("first")), (1, None), (2, Some("first")), (1, Some("second"))] {
         let new = NewSnapshot { name: name.map(str::to_owned), ..snapshot(seed, seed) };
-        catalogue.commit(new, vec![], vec![]).await.unwrap();
+        catalogue.commit(stored(new, vec![], vec![])).await.unwrap();
     }
     assert_eq!(catalogue.find("first").await.unwrap().id, id(2));
     assert_eq!(catalogue.find("second").await.unwrap().id, id(1));
+}
+
+pub(crate) async fn a_snapshot_has_as_many_names_as_it_was_given(place: Place) {
+    let catalogue = place.open().await;
+    let store = async |seed, name: &str| {
+        let new = NewSnapshot { name: Some(name.into()), ..snapshot(seed, seed) };
+        catalogue.commit(stored(new, vec![], vec![])).await.unwrap().name_taken_from
+    };
+    for name in ["web-26", "web-27", "web-26"] {
+        assert_eq!(store(1, name).await, None);
+    }
+    let found = catalogue.find("web-27").await.unwrap();
+    assert_eq!((found.id, found.name.as_deref()), (id(1), Some("web-26")));
+    assert_eq!(found.names, ["web-26", "web-27"], "the latest first");
+    assert_eq!(store(2, "web-26").await, Some(id(1)), "it moves, and that is told");
+    assert_eq!(catalogue.named("web-26").await.unwrap(), Some(id(2)));
+    assert_eq!(catalogue.named("nobody").await.unwrap(), None);
+    assert_eq!(catalogue.get(id(1)).await.unwrap().unwrap().names, ["web-27"]);
+    for number in 0..150 {
+        store(3, &format!("n{number}")).await;
+    }
+    let many = catalogue.list(None, 10).await.unwrap().snapshots.pop().unwrap();
+    assert_eq!((many.names.len(), many.name.as_deref()), (100, Some("n149")));
+    assert_eq!(catalogue.find("n0").await.unwrap().id, id(3));
 }
 
 pub(crate) async fn snapshots_are_found_by_what_people_type(place: Place) {
@@ -51,7 +74,7 @@ pub(crate) async fn snapshots_are_found_by_what_people_type(place: Place) {
     for seed in 0..50 {
         let mut new = snapshot(seed, seed);
         new.name = (seed >= 45).then(|| "many".into()).or_else(|| (seed == 7).then(|| "seven".into()));
-        catalogue.commit(new, vec![], vec![]).await.unwrap();
+        catalogue.commit(stored(new, vec![], vec![])).await.unwrap();
     }
     let text = id(3).to_string();
     assert_eq!(catalogue.find(&text).await.unwrap().id, id(3));
@@ -72,7 +95,7 @@ pub(crate) async fn an_ambiguous_beginning_is_refused(place: Place) {
         let mut bytes = [7; 32];
         bytes[31] = last;
         let new = NewSnapshot { id: SnapshotId::from_bytes(bytes), ..snapshot(0, 1) };
-        catalogue.commit(new, vec![], vec![]).await.unwrap();
+        catalogue.commit(stored(new, vec![], vec![])).await.unwrap();
     }
     let text = SnapshotId::from_bytes([7; 32]).to_string();
     assert_eq!(kind(catalogue.find(&text[..40]).await), "invalid");
@@ -88,7 +111,7 @@ pub(crate) async fn every_beginning_is_exact(place: Place) {
         bytes[usize::from(seed % 32)] ^= seed / 2;
         let new = NewSnapshot { id: SnapshotId::from_bytes(bytes), ..snapshot(0, 1) };
         ids.insert(new.id.to_string());
-        catalogue.commit(new, vec![], vec![]).await.unwrap();
+        catalogue.commit(stored(new, vec![], vec![])).await.unwrap();
     }
     for text in &ids {
         for len in [7, 8, 9, 15, 22, 30, 41, 53, 54] {
@@ -105,7 +128,7 @@ pub(crate) async fn every_beginning_is_exact(place: Place) {
 pub(crate) async fn pages_follow_each_other(place: Place) {
     let catalogue = place.open().await;
     for seed in 0..7 {
-        catalogue.commit(snapshot(seed, 1), vec![], vec![]).await.unwrap();
+        catalogue.commit(stored(snapshot(seed, 1), vec![], vec![])).await.unwrap();
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -125,15 +148,19 @@ pub(crate) async fn pages_follow_each_other(place: Place) {
 pub(crate) async fn the_numbers_add_up(place: Place) {
     let catalogue = place.open().await;
     assert_eq!(catalogue.stats().await.unwrap(), Stats::default());
-    catalogue.commit(snapshot(1, 10), vec![on("a", "1"), on("b", "1")], vec![]).await.unwrap();
-    catalogue.commit(snapshot(2, 20), vec![on("b", "2")], vec![]).await.unwrap();
-    catalogue.mark_placement("b", &object("1"), PlacementState::Bad).await.unwrap();
+    catalogue.commit(stored(snapshot(1, 10), vec![on("a", "1"), on("b", "1")], vec![])).await.unwrap();
+    catalogue.commit(stored(snapshot(2, 20), vec![on("b", "2")], vec![])).await.unwrap();
+    for (name, state) in [("1", PlacementState::Bad), ("2", PlacementState::Suspect)] {
+        let seen = catalogue.placement_of("b", &object(name)).await.unwrap().unwrap();
+        assert!(catalogue.transition(&seen, state, None).await.unwrap());
+    }
     let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
     catalogue.begin_intent("k", "a", owner).await.unwrap();
     let row = |backend: &str, placements, bad| BackendStats {
         backend: backend.into(),
         placements,
         bad,
+        suspect: bad,
         stored_bytes: placements * 100,
     };
     let backends = vec![row("a", 1, 0), row("b", 2, 1)];
@@ -151,7 +178,7 @@ pub(crate) async fn several_handles_write_at_once(place: Place) {
                 let seed = task * 100 + i;
                 let key = format!("key-{seed}");
                 other.begin_intent(&key, "local", owner).await.unwrap();
-                other.commit(snapshot(seed, 1), vec![on("local", &key)], vec![key]).await.unwrap();
+                other.commit(stored(snapshot(seed, 1), vec![on("local", &key)], vec![key])).await.unwrap();
             }
             other.release_owner(owner).await.unwrap();
         }));
@@ -167,7 +194,7 @@ pub(crate) async fn a_call_that_is_dropped_is_whole_or_not_at_all(place: Place) 
     let catalogue = place.open().await;
     for seed in 0..40 {
         let key = format!("o{seed}");
-        let call = catalogue.commit(snapshot(seed, 1), vec![on("a", &key), on("b", &key)], vec![]);
+        let call = catalogue.commit(stored(snapshot(seed, 1), vec![on("a", &key), on("b", &key)], vec![]));
         // Polled once, or for a moment.
         let _ = tokio::time::timeout(std::time::Duration::from_micros(seed * 20), call).await;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 
 use crate::backend::Upload;
-use crate::catalogue::{NewPlacement, Placement, PlacementState};
+use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::options::StoreOptions;
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
@@ -17,43 +17,56 @@ use crate::types::{Encoding, Error, ErrorKind, ObjectId, Receipt, Result, Snapsh
 pub(in crate::connector) struct StoredCopy {
     /// What it is.
     pub(super) identity: Arc<Identity>,
-    /// The object that this store has made, unless the image was there already.
+    /// The object that was there already. It has been confirmed; if one was made as well, every byte of it was read.
+    pub(super) there: Option<ObjectId>,
+    /// The object that this store has made.
     pub(super) made: Option<Made>,
-    /// Keys whose intents end when it is recorded.
-    pub(super) keys: Vec<String>,
+    /// Keys of attempts of which nothing is left, whose intents end when it is recorded.
+    keys: Vec<String>,
     backend: String,
-    object: ObjectId,
 }
 
 /// An object that a store has made.
 pub(super) struct Made {
+    object: ObjectId,
     key: String,
     encoding: Encoding,
     size: u64,
 }
 
 impl StoredCopy {
-    /// The bytes that were sent and are kept.
-    pub(super) fn stored_bytes(&self) -> u64 {
-        self.made.as_ref().map_or(0, |made| made.size)
+    /// The object that this store has made and that counts: not if one was there already.
+    fn counting(&self) -> Option<&Made> {
+        self.made.as_ref().filter(|_| self.there.is_none())
     }
 
-    pub(super) fn info(&self) -> PlacementInfo {
-        PlacementInfo { backend: self.backend.clone(), object: self.object.clone() }
+    /// The bytes that were sent and are kept.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.counting().map_or(0, |made| made.size)
+    }
+
+    pub(super) fn info(&self) -> Option<PlacementInfo> {
+        let object = self.there.as_ref().or(self.made.as_ref().map(|made| &made.object))?;
+        Some(PlacementInfo { backend: self.backend.clone(), object: object.clone() })
     }
 
     pub(super) fn placement(&self) -> Option<NewPlacement> {
-        self.made.as_ref().map(|made| NewPlacement {
+        self.counting().map(|made| NewPlacement {
             backend: self.backend.clone(),
-            object: self.object.clone(),
+            object: made.object.clone(),
             encoding: made.encoding,
             stored_bytes: made.size,
         })
     }
 
-    /// Whether the object's name is not this store's own: it follows from the bytes, and another store may share it.
-    fn is_shared(&self) -> bool {
-        self.made.as_ref().is_some_and(|made| !self.object.as_str().contains(&made.key))
+    /// The object that was there already, which has to be there still when the copy is recorded.
+    pub(super) fn relies_on(&self) -> Option<(String, ObjectId)> {
+        self.there.as_ref().map(|object| (self.backend.clone(), object.clone()))
+    }
+
+    /// The keys of the intents that end when the copy is recorded.
+    pub(super) fn intents(&self) -> impl Iterator<Item = String> {
+        self.keys.iter().chain(self.counting().map(|made| &made.key)).cloned()
     }
 }
 
@@ -72,14 +85,14 @@ impl Host {
         identity: &mut Option<Arc<Identity>>,
     ) -> Result<StoredCopy> {
         if let Source::File(file) = &source {
-            if identity.is_none() && !self.inner.catalogue.by_size(file.size()).await?.is_empty() {
+            if identity.is_none() && self.inner.catalogue.has_size(file.size()).await? {
                 *identity = Some(Arc::new(file.identify(None).await?));
             }
             if let Some(known) = identity
                 && let Some(object) = self.sound_object_on(backend, known, options).await?
             {
-                let (identity, backend) = (known.clone(), backend.to_owned());
-                return Ok(StoredCopy { identity, made: None, keys: Vec::new(), backend, object });
+                let (identity, there, backend) = (known.clone(), Some(object), backend.to_owned());
+                return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend });
             }
         }
         let objects = &self.backend(backend).await?.objects;
@@ -133,27 +146,20 @@ impl Host {
                 return Err(error);
             }
         };
-        let (backend, object) = (backend.to_owned(), receipt.id);
-        if let Some(there) = self.proven_object_on(&backend, &identity, &object).await {
-            // A stream that turned out to be there already, or two stores of one image at once.
-            if self.remove_spare(&backend, &object).await {
-                keys.push(key);
-            }
-            return Ok(StoredCopy { identity, made: None, keys, backend, object: there });
-        }
-        keys.push(key.clone());
-        let made = Some(Made { key, encoding, size: receipt.size });
-        Ok(StoredCopy { identity, made, keys, backend, object })
+        // A stream may turn out to be there already, and so may one of two stores of an image at once.
+        let there = self.proven_object_on(backend, &identity, &receipt.id).await;
+        let made = Some(Made { object: receipt.id, key, encoding, size: receipt.size });
+        Ok(StoredCopy { identity, there, made, keys, backend: backend.to_owned() })
     }
 
-    /// Removes the objects of copies that are not to be recorded. What cannot be removed keeps its intent, for a garbage
+    /// Removes what was made of copies and is not recorded. What cannot be removed keeps its intent, for a garbage
     /// collection.
     pub(super) async fn discard(&self, copies: Vec<StoredCopy>) {
-        for StoredCopy { made, mut keys, backend, object, .. } in copies {
+        for StoredCopy { made, mut keys, backend, .. } in copies {
             if let Some(made) = made
-                && !self.remove_spare(&backend, &object).await
+                && self.remove_spare(&backend, &made.object).await
             {
-                keys.retain(|key| *key != made.key);
+                keys.push(made.key);
             }
             for key in keys {
                 if let Err(error) = self.inner.catalogue.end_intent(&key).await {
@@ -171,7 +177,7 @@ impl Host {
     async fn remove_spare(&self, backend: &str, object: &ObjectId) -> bool {
         let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
             (Ok(Some(_)), _) => return true,
-            (Ok(None), Ok(there)) => there.objects.delete(object).await,
+            (Ok(None), Ok(_)) => self.delete_object(backend, object).await.map(drop),
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         if let Err(error) = &removed {
@@ -183,13 +189,17 @@ impl Host {
     /// Makes sure of an object whose name is not its store's own: whoever removed the same image may have removed it
     /// between the store and its record. From the record on, a removal would be one of this snapshot.
     pub(super) async fn ensure_it_outlived(&self, copy: &StoredCopy) -> Result<()> {
-        if !copy.is_shared() {
+        let (backend, Some(made)) = (&copy.backend, copy.counting()) else { return Ok(()) };
+        // An object whose name is not this store's own: it follows from the bytes, and another store may share it.
+        let object = &made.object;
+        if object.as_str().contains(&made.key) {
             return Ok(());
         }
-        let StoredCopy { backend, object, .. } = copy;
         match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
-                self.inner.catalogue.mark_placement(backend, object, PlacementState::Bad).await?;
+                if let Some(placement) = self.inner.catalogue.placement_of(backend, object).await? {
+                    self.inner.catalogue.transition(&placement, PlacementState::Bad, Some(ABSENT)).await?;
+                }
                 Err(Error::conflict("the same image was removed during the store")
                     .on_backend(backend)
                     .hint("store the image again"))
@@ -206,56 +216,72 @@ impl Host {
         identity: &Identity,
         options: &StoreOptions,
     ) -> Result<Option<ObjectId>> {
-        let Some(placement) = self.placement_on(backend, identity.id()).await? else { return Ok(None) };
-        if !encoding::suits(placement.encoding, options) {
-            return Ok(None);
+        for placement in self.placements_on(backend, identity.id()).await? {
+            if !encoding::suits(placement.encoding, options) {
+                continue;
+            }
+            let expected = encoding::expected_size(&placement, identity.size());
+            match self.backend(backend).await?.objects.stat(&placement.object).await {
+                Ok(stat) if stat.size == expected => return Ok(Some(placement.object)),
+                Ok(stat) => {
+                    let reason = format!("it has {} bytes where {expected} were stored", stat.size);
+                    self.note_damage(&placement, &reason).await?;
+                }
+                Err(error) if *error.kind() == ErrorKind::NotFound => {
+                    let error = self.note_missing(&placement, error).await?;
+                    if *error.kind() != ErrorKind::NotFound {
+                        // The container is away, and another one must not take the image in its place.
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let expected = encoding::expected_size(&placement, identity.size());
-        let object = placement.object;
-        match self.backend(backend).await?.objects.stat(&object).await {
-            Ok(stat) if stat.size == expected => return Ok(Some(object)),
-            Ok(_) => {}
-            Err(error) if *error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        self.inner.catalogue.mark_placement(backend, &object, PlacementState::Bad).await?;
         Ok(None)
     }
 
     /// Returns the object of a snapshot on a backend that makes a new one unnecessary: every byte of it has been read and
     /// was right. A new object is never given up for one that the catalogue alone vouches for.
     async fn proven_object_on(&self, backend: &str, identity: &Identity, new: &ObjectId) -> Option<ObjectId> {
-        let placement = self.placement_on(backend, identity.id()).await.ok()??;
-        if placement.object == *new {
+        let placements = self.placements_on(backend, identity.id()).await.unwrap_or_default();
+        if placements.iter().any(|placement| placement.object == *new) {
             // The same object: it was stored once more, under the name that follows from its bytes.
             return None;
         }
-        let read = async {
-            let image = self.open(identity.id()).await?;
-            let mut body = image.stream_placement(&placement).await?;
-            while let Some(chunk) = body.next().await {
-                chunk?;
-            }
-            Ok(())
-        };
-        match read.await {
-            Ok(()) => Some(placement.object),
-            Err(error) => {
-                let error: Error = error;
-                tracing::warn!(backend, object = %placement.object, %error, "the stored copy cannot be relied on");
-                None
+        for placement in placements {
+            let read = async {
+                let image = self.open(identity.id()).await?;
+                let mut body = image.stream_placement(&placement).await?;
+                while let Some(chunk) = body.next().await {
+                    chunk?;
+                }
+                Ok::<_, Error>(())
+            };
+            match read.await {
+                Ok(()) => return Some(placement.object),
+                Err(error) => {
+                    let (backend, object) = (&placement.backend, &placement.object);
+                    tracing::warn!(backend, %object, %error, "what is stored already cannot be relied on");
+                    if *error.kind() == ErrorKind::Corrupt {
+                        // Should it not be recorded: it is not counted on here, and the next read finds it again.
+                        let _ = self.note_damage(&placement, error.message()).await;
+                    }
+                }
             }
         }
+        None
     }
 
     /// The object that holds a snapshot on a backend, if there is a live one.
     pub(in crate::connector) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
-        Ok(self.placement_on(backend, id).await?.map(|placement| placement.object))
+        Ok(self.placements_on(backend, id).await?.into_iter().next().map(|placement| placement.object))
     }
 
-    async fn placement_on(&self, backend: &str, id: SnapshotId) -> Result<Option<Placement>> {
-        let placements = self.inner.catalogue.placements(id).await?;
-        Ok(placements.into_iter().find(|p| p.backend == backend && p.state == PlacementState::Live))
+    /// The live placements of a snapshot on a backend.
+    async fn placements_on(&self, backend: &str, id: SnapshotId) -> Result<Vec<Placement>> {
+        let mut placements = self.inner.catalogue.placements(id).await?;
+        placements.retain(|p| p.backend == backend && p.state == PlacementState::Live);
+        Ok(placements)
     }
 }
 

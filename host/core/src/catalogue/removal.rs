@@ -1,0 +1,41 @@
+//! Removing what is recorded: names, snapshots, and objects of backends.
+//!
+//! An object is deleted under a *claim*, so that nobody relies on it or stores it anew meanwhile: on a backend that names
+//! objects after their bytes, a deletion that comes late would hit the object of a later store. A claim belongs to a host's
+//! lease ([`OwnerToken`]). One whose host has ended is taken over by the next garbage collection.
+
+use super::{OwnerToken, Placement};
+use crate::types::ObjectId;
+
+/// What to remove of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovalScope {
+    /// This name, and the snapshot with the last one, unless it was also stored without a name.
+    Name(String),
+    /// The snapshot, if it has one name at the most.
+    Snapshot,
+    /// The snapshot with all of its names.
+    AllNames,
+}
+
+/// What a removal has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BegunRemoval {
+    /// Only the name is gone: the snapshot has these names left, none if it stays because it was also stored without one.
+    NameOnly(Vec<String>),
+    /// The snapshot is gone once these objects are; at once if there are none.
+    Objects(Vec<Placement>),
+}
+
+/// A claim to delete an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// On which backend.
+    pub backend: String,
+    /// The backend's name for it.
+    pub object: ObjectId,
+    /// The name of the host that deletes it.
+    pub owner: String,
+    /// The lease under which it does.
+    pub token: OwnerToken,
+}

@@ -1,0 +1,180 @@
+//! Removals: of names, of snapshots, of objects.
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::owners::lost;
+use super::query::{named, names, placement_of, placements};
+use super::write::next_version;
+use super::{BegunRemoval, Claim, OwnerToken, PlacementState, RemovalScope, SqliteCatalogue, sql};
+use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+impl SqliteCatalogue {
+    pub(super) async fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> Result<BegunRemoval> {
+        let now = self.platform.unix_seconds();
+        self.change(move |db| {
+            let bytes = id.as_bytes().as_slice();
+            let unnamed: Option<bool> = db
+                .prepare_cached("SELECT unnamed FROM snapshots WHERE id = ?1")
+                .and_then(|mut query| query.query_row([bytes], |row| row.get(0)).optional())
+                .map_err(sql)?;
+            let Some(unnamed) = unnamed else { return Err(Error::not_found(format!("no snapshot {id}"))) };
+            match scope {
+                RemovalScope::Name(name) => {
+                    if named(db, &name)? != Some(id) {
+                        let what = format!("the name `{name}` does not refer to snapshot {id} any more");
+                        return Err(Error::not_found(what).hint("run `tidelock ls` to list the snapshots"));
+                    }
+                    db.execute("DELETE FROM names WHERE name = ?1", [&name]).map_err(sql)?;
+                    let left = names(db, id)?;
+                    if unnamed || !left.is_empty() {
+                        return Ok(BegunRemoval::NameOnly(left));
+                    }
+                }
+                RemovalScope::Snapshot => {
+                    let names = names(db, id)?;
+                    if names.len() > 1 {
+                        return Err(several(id, &names));
+                    }
+                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                }
+                RemovalScope::AllNames => {
+                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                }
+            }
+            let version = next_version(db)?;
+            db.prepare_cached(
+                "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
+                 WHERE snapshot = ?1 AND state <> 'removing'",
+            )
+            .and_then(|mut update| update.execute((bytes, now, version)))
+            .map_err(sql)?;
+            let objects = placements(db, "WHERE snapshot = ?1 ORDER BY seq", [bytes])?;
+            if objects.is_empty() {
+                forget_snapshot(db, id)?;
+            }
+            Ok(BegunRemoval::Objects(objects))
+        })
+        .await
+    }
+
+    pub(super) async fn claim(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        token: OwnerToken,
+        instead_of: Option<OwnerToken>,
+    ) -> Result<bool> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.change(move |db| {
+            let name = owner(db, token)?.ok_or_else(|| lost(token))?;
+            let placed = placement_of(db, &backend, object.as_str())?;
+            let identity: bool = db
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM containers WHERE backend = ?1 AND object = ?2)")
+                .and_then(|mut query| query.query_row((&backend, object.as_str()), |row| row.get(0)))
+                .map_err(sql)?;
+            if identity || placed.is_some_and(|placed| placed.state != PlacementState::Removing) {
+                return Ok(false);
+            }
+            let held: Option<u64> = db
+                .prepare_cached("SELECT token FROM claims WHERE backend = ?1 AND object = ?2")
+                .and_then(|mut query| query.query_row((&backend, object.as_str()), |row| row.get(0)).optional())
+                .map_err(sql)?;
+            if let Some(held) = held.map(OwnerToken).filter(|held| *held != token)
+                && (Some(held) != instead_of || owner(db, held)?.is_some())
+            {
+                return Ok(false);
+            }
+            db.prepare_cached("INSERT OR REPLACE INTO claims (backend, object, owner, token) VALUES (?1, ?2, ?3, ?4)")
+                .and_then(|mut insert| insert.execute((&backend, object.as_str(), name, token.0)))
+                .map_err(sql)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(super) async fn end_claim(&self, backend: &str, object: &ObjectId, token: OwnerToken) -> Result<bool> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.change(move |db| {
+            let ended = db
+                .prepare_cached("DELETE FROM claims WHERE backend = ?1 AND object = ?2 AND token = ?3")
+                .and_then(|mut delete| delete.execute((&backend, object.as_str(), token.0)))
+                .map_err(sql)?;
+            if ended == 0 {
+                return Ok(false);
+            }
+            let snapshot: Option<[u8; 32]> = db
+                .prepare_cached(
+                    "DELETE FROM placements WHERE backend = ?1 AND object = ?2 AND state = 'removing'
+                     RETURNING snapshot",
+                )
+                .and_then(|mut delete| delete.query_row((&backend, object.as_str()), |row| row.get(0)).optional())
+                .map_err(sql)?;
+            if let Some(snapshot) = snapshot {
+                let left: bool = db
+                    .prepare_cached("SELECT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1)")
+                    .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+                    .map_err(sql)?;
+                if !left {
+                    forget_snapshot(db, SnapshotId::from_bytes(snapshot))?;
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(super) async fn release_claims(&self, claims: Vec<Claim>) -> Result<()> {
+        self.change_leases(move |db| {
+            let mut release = db
+                .prepare_cached("DELETE FROM claims WHERE backend = ?1 AND object = ?2 AND token = ?3")
+                .map_err(sql)?;
+            for Claim { backend, object, token, .. } in &claims {
+                release.execute((backend, object.as_str(), token.0)).map_err(sql)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn claims(&self) -> Result<Vec<Claim>> {
+        self.with(|db| {
+            let mut query = db
+                .prepare_cached("SELECT backend, object, owner, token FROM claims ORDER BY backend, object")
+                .map_err(sql)?;
+            let mut rows = query.query([]).map_err(sql)?;
+            let mut claims = Vec::new();
+            while let Some(row) = rows.next().map_err(sql)? {
+                let (backend, object): (String, String) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
+                let damaged = |_| Error::corrupt(format!("the catalogue has an invalid claim on `{backend}`"));
+                let object = ObjectId::new(object).map_err(damaged)?;
+                let token = OwnerToken(row.get(3).map_err(sql)?);
+                claims.push(Claim { owner: row.get(2).map_err(sql)?, token, object, backend });
+            }
+            Ok(claims)
+        })
+        .await
+    }
+}
+
+fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
+    let bytes = id.as_bytes().as_slice();
+    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+    db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)?;
+    Ok(())
+}
+
+fn owner(db: &Transaction<'_>, token: OwnerToken) -> Result<Option<String>> {
+    db.prepare_cached("SELECT name FROM owners WHERE token = ?1")
+        .and_then(|mut query| query.query_row([token.0], |row| row.get(0)).optional())
+        .map_err(sql)
+}
+
+fn several(id: SnapshotId, names: &[String]) -> Error {
+    const SHOWN: usize = 5;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        shown.push("…".to_owned());
+    }
+    Error::conflict(format!("snapshot {id} has several names: {}", shown.join(", ")))
+        .hint("remove one of its names, or give --all-names (over HTTP all_names=true) to remove them all")
+}

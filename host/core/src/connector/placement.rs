@@ -1,0 +1,49 @@
+//! What becomes of a placement whose object turned out to be missing or damaged.
+//!
+//! A placement is marked only on evidence about its object. What is absent because the whole container is absent (a disk
+//! that is not mounted, a bucket that is mistyped) is no such evidence: `container.rs` tells the two apart. Each mark is a
+//! compare-and-set against the placement as it was when the evidence was gathered, so that it never overwrites what a
+//! removal or another store has done since.
+
+use super::Host;
+use super::container::Absence;
+use crate::catalogue::{ABSENT, Placement, PlacementState};
+use crate::types::{Error, Result};
+
+impl Host {
+    /// Takes note that the backend answered `not-found` about an object. Returns the error to go on with: `error` itself if
+    /// the object is absent, `unavailable` if its container is.
+    ///
+    /// # Errors
+    /// What the catalogue meets.
+    pub(super) async fn note_missing(&self, placement: &Placement, error: Error) -> Result<Error> {
+        let (state, reason) = match self.absence(&placement.backend).await? {
+            Absence::Container(away) => return Ok(away),
+            Absence::Object => (PlacementState::Bad, ABSENT),
+            Absence::Unknown => (PlacementState::Suspect, "the backend did not have it, and may have been another one"),
+        };
+        self.mark(placement, state, reason).await?;
+        Ok(error)
+    }
+
+    /// Takes note that the bytes of an object are not those of its snapshot.
+    ///
+    /// # Errors
+    /// What the catalogue meets.
+    pub(super) async fn note_damage(&self, placement: &Placement, reason: &str) -> Result<()> {
+        self.mark(placement, PlacementState::Bad, reason).await
+    }
+
+    async fn mark(&self, seen: &Placement, state: PlacementState, reason: &str) -> Result<()> {
+        // Worse is not made better: what was seen damaged stays so, whatever is missing now.
+        let settled = seen.state == state || (seen.state, state) == (PlacementState::Bad, PlacementState::Suspect);
+        if seen.state == PlacementState::Removing || (settled && seen.reason.is_some()) {
+            return Ok(());
+        }
+        if self.inner.catalogue.transition(seen, state, Some(reason)).await? {
+            let (backend, object) = (&seen.backend, &seen.object);
+            tracing::warn!(backend, %object, state = state.name(), reason, "a placement cannot be relied on");
+        }
+        Ok(())
+    }
+}
