@@ -63,8 +63,8 @@ pub(super) enum Command {
     Stat(One),
     /// List the snapshots, oldest first.
     Ls,
-    /// Remove a snapshot from every backend.
-    Rm(One),
+    /// Remove a name, and the snapshot with its last one; or a snapshot by its id.
+    Rm(Rm),
     /// Verify that backends still hold the stored snapshots.
     Verify(Verify),
     /// Record objects of a backend that the catalogue lacks, for example to rebuild a lost catalogue.
@@ -120,7 +120,7 @@ pub(super) struct How {
     /// The route, which selects the backends [default: default].
     #[arg(long)]
     pub(super) route: Option<String>,
-    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
+    /// A name, usable in place of the id. A snapshot can have several; one that another snapshot has is taken from it.
     #[arg(long)]
     pub(super) name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.
@@ -195,6 +195,16 @@ pub(super) struct One {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Rm {
+    /// A name, which alone is removed unless it is the last one; or an id.
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+    /// Remove the snapshot from every backend, with all of its names.
+    #[arg(long)]
+    pub(super) all_names: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Verify {
     /// The snapshot [default: all].
     #[arg(value_name = "ID")]
@@ -218,6 +228,9 @@ pub(super) struct Import {
     /// Request a restore of objects in cold storage, which costs money; import again once it is done.
     #[arg(long)]
     pub(super) restore: bool,
+    /// The container that snapshots were stored into is lost for good: go on with the one that the backend has now.
+    #[arg(long)]
+    pub(super) new_container: bool,
 }
 
 #[derive(Debug, Args)]

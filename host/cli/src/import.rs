@@ -31,6 +31,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         objects: arguments.objects,
         foreign: arguments.foreign,
         restore: arguments.restore,
+        new_container: arguments.new_container,
         progress: Some(progress(bar.clone())),
     };
     let imported = host.import(&arguments.backend, options).await?;

@@ -41,7 +41,7 @@ async fn table(host: &Host, short: bool) -> Result<(), Failure> {
                 format_bytes(snapshot.size),
                 output::moment(snapshot.created),
                 snapshot.base.map_or_else(|| "-".to_owned(), beginning),
-                snapshot.name.unwrap_or_default(),
+                snapshot.names.join(", "),
             ]);
         }
         // Only the first page has a heading.

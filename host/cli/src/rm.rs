@@ -1,17 +1,30 @@
-//! `tidelock rm`: removes a snapshot from all backends.
+//! `tidelock rm`: removes a name, or a snapshot from all backends.
 
-use super::arguments::One;
+use super::arguments::Rm;
 use super::failure::Failure;
 use super::output;
 use super::session::Session;
+use tidelock::Removed;
 
-pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(arguments: &Rm, session: &Session) -> Result<(), Failure> {
     let host = session.open_existing().await?;
-    let id = host.find(&arguments.id).await?;
-    let removed = host.remove(id).await?;
+    let removed = host.remove_by(&arguments.id, arguments.all_names).await?;
     if session.json {
         return output::object(&removed);
     }
-    let objects = if removed.placements == 1 { "object" } else { "objects" };
-    output::line(format_args!("removed {} ({} {objects})", removed.id, removed.placements))
+    output::line(describe(&arguments.id, &removed))
+}
+
+fn describe(text: &str, removed: &Removed) -> String {
+    let Removed { id, placements, kept, names } = removed;
+    match (kept, names.first()) {
+        (false, _) => {
+            let objects = if *placements == 1 { "object" } else { "objects" };
+            format!("removed {id} ({placements} {objects})")
+        }
+        (true, Some(name)) => format!("removed the name {text}; {id} is still stored as {name}"),
+        (true, None) => {
+            format!("removed the name {text}; {id} is still stored, since it was also stored without a name")
+        }
+    }
 }

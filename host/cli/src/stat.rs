@@ -18,7 +18,7 @@ fn describe(stat: &SnapshotStat) -> String {
     let mut facts = output::Facts::default();
     facts.add("id", stat.id);
     facts.add("size", format_args!("{} ({} bytes)", format_bytes(stat.size), stat.size));
-    if let Some(name) = &stat.name {
+    for name in &stat.names {
         facts.add("name", name);
     }
     if let Some(base) = stat.base {
@@ -44,5 +44,12 @@ fn describe(stat: &SnapshotStat) -> String {
             placement.object.to_string(),
         ]);
     }
-    format!("{facts}\n{placements}")
+    let mut text = format!("{facts}\n{placements}");
+    for placement in &stat.placements {
+        if let Some(reason) = &placement.reason {
+            let since = output::moment(placement.since);
+            text += &format!("{} on {}, since {since}: {reason}\n", placement.state, placement.backend);
+        }
+    }
+    text
 }

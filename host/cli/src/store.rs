@@ -16,8 +16,11 @@ pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failu
     answer(&stored, session)
 }
 
-/// Prints the stored snapshot: the id alone, or everything in an object.
+/// Prints the stored snapshot: the id alone, or everything in an object. That a name has moved is told on stderr too.
 pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> {
+    if let Some(before) = stored.name_taken_from {
+        session.console.note(&format!("the name was taken from {before}, which is still stored"));
+    }
     if session.json { output::object(stored) } else { output::line(stored.id) }
 }
 

@@ -27,7 +27,7 @@ const PAGE: usize = 1000;
 pub(super) struct How {
     /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
+    /// A name, usable in place of the id. A snapshot can have several; one that another snapshot has is taken from it.
     name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
@@ -50,7 +50,7 @@ pub(super) struct ApplyHow {
     format: Format,
     /// The route, which selects the backends. Default: `default`.
     route: Option<String>,
-    /// A name, usable in place of the id. A later snapshot of the same name takes it over.
+    /// A name, usable in place of the id. A snapshot can have several; one that another snapshot has is taken from it.
     name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
@@ -200,19 +200,33 @@ pub(super) async fn stat(State(shared): State<Shared>, Named(id): Named) -> Resu
     Ok(Json(shared.host.stat(id).await?))
 }
 
-/// Remove a snapshot from every backend
+/// Options of a removal.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RemovalHow {
+    /// Remove the snapshot with all of its names.
+    #[serde(deserialize_with = "switch")]
+    all_names: bool,
+}
+
+/// Remove a name, or a snapshot from every backend
+///
+/// A name alone is removed, and the snapshot with its last name, unless it was also stored without one. The id of a snapshot
+/// with several names is refused with `conflict` unless `all_names` is set.
 #[utoipa::path(
-    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
+    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id, RemovalHow),
     responses(
-        (status = 200, description = "The snapshot was removed", body = Removed),
+        (status = 200, description = "The name or the snapshot was removed", body = Removed),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn remove(State(shared): State<Shared>, Named(id): Named) -> Result<Json<Removed>, Problem> {
+pub(super) async fn remove(
+    State(shared): State<Shared>,
+    Named(id): Named,
+    Parameters(how): Parameters<RemovalHow>,
+) -> Result<Json<Removed>, Problem> {
     let host = shared.host.clone();
-    let work = async move {
-        let id = host.find(&id).await?;
-        host.remove(id).await
-    };
+    let work = async move { host.remove_by(&id, how.all_names).await };
     Ok(Json(shared.run("remove", work).await?))
 }

@@ -44,3 +44,13 @@ pub struct Intent {
     /// When (seconds since 1970-01-01 UTC).
     pub started: u64,
 }
+
+impl Intent {
+    /// Whether its owner has given it up, and lives as far as is known ([`Catalogue::abandon_intents`]).
+    ///
+    /// [`Catalogue::abandon_intents`]: super::Catalogue::abandon_intents
+    pub fn is_given_up(&self) -> bool {
+        // The token that no owner has.
+        self.token == Some(OwnerToken(0))
+    }
+}

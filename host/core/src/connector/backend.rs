@@ -31,6 +31,8 @@ pub(super) struct ConfiguredBackend {
     given: Option<Arc<dyn Backend>>,
     platform: Platform,
     open: OnceCell<OpenBackend>,
+    /// Set once its container was found to be the one that is recorded (`container.rs`).
+    pub(super) container_checked: OnceCell<()>,
 }
 
 /// Everything that an operation needs of a backend.
@@ -122,6 +124,7 @@ impl ConfiguredBackend {
             given: options.backends.get(name).cloned(),
             platform: options.platform.clone(),
             open: OnceCell::new(),
+            container_checked: OnceCell::new(),
         }
     }
 

@@ -1,10 +1,37 @@
-//! The container of a backend: whether it is the one that snapshots were stored into.
+//! The container of a backend: the folder, bucket or account that its objects are stored into, and whether it is still the
+//! one that they were stored into.
+//!
+//! A disk that is not mounted, a folder that was made anew or a mistyped bucket answers like one that has lost every object.
+//! So the first store into a backend leaves an *identity object* in its container: a short text, stored through the trait
+//! [`Backend`](crate::backend::Backend) like any other object, so that every adapter can keep it. The catalogue records
+//! which one it is. Where that is absent too, an absent object says nothing; where it is there, the object is missing.
+//!
+//! It is checked before the first store of a process, before objects are deleted, before an import, and whenever a backend
+//! says `not-found`. Backends whose container is not recorded (a catalogue of an earlier version) get one at the next store,
+//! if at least one of a few recorded objects is there; until then, absence is weak evidence.
+//!
+//! Several catalogues may share a container, each with an identity object of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::Host;
-use crate::types::{Error, Result};
+use super::labels::{CONTAINER_PREFIX, container_key};
+use crate::backend::{Upload, UploadAttempt, UploadSource};
+use crate::catalogue::Container;
+use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
+
+/// The first line of an identity object.
+const MAGIC: &str = "tidelock container 1\n";
+/// The bytes of an identity object: the first line, and a line of 32 digits.
+pub(super) const IDENTITY_SIZE: u64 = MAGIC.len() as u64 + 33;
+/// How many recorded objects are looked for in a container that is not recorded.
+const SAMPLE: u32 = 5;
 
 /// What it means that a backend does not have an object.
-#[expect(dead_code, reason = "identities of containers follow")]
 pub(super) enum Absence {
     /// The object is missing.
     Object,
@@ -14,12 +41,200 @@ pub(super) enum Absence {
     Unknown,
 }
 
+/// Whether these are the bytes of an identity object.
+pub(super) fn is_identity(bytes: &[u8]) -> bool {
+    let digits = bytes.strip_prefix(MAGIC.as_bytes()).and_then(|rest| rest.strip_suffix(b"\n"));
+    digits.is_some_and(|digits| {
+        digits.len() == 32 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 impl Host {
     /// Finds out what it means that a backend does not have an object.
     ///
     /// # Errors
     /// What the catalogue meets.
-    pub(super) async fn absence(&self, _backend: &str) -> Result<Absence> {
-        Ok(Absence::Unknown)
+    pub(super) async fn absence(&self, backend: &str) -> Result<Absence> {
+        Ok(match self.inner.catalogue.container(backend).await? {
+            None => Absence::Unknown,
+            Some(container) => match self.look_for(backend, &container).await {
+                Ok(()) => Absence::Object,
+                Err(error) => Absence::Container(error),
+            },
+        })
+    }
+
+    /// Makes sure that a backend talks to the container that is recorded, if one is.
+    ///
+    /// # Errors
+    /// `unavailable` if it is another one; what the backend says.
+    pub(super) async fn check_container(&self, backend: &str) -> Result<()> {
+        match self.inner.catalogue.container(backend).await? {
+            Some(container) => self.look_for(backend, &container).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure, once in this process, that a backend talks to the container that is recorded, and records one if there is
+    /// none. Those who come meanwhile wait for the one who looks.
+    ///
+    /// # Errors
+    /// `unavailable` if it is another one, and what the backend says. The next store looks again.
+    pub(super) async fn ensure_container(&self, backend: &str) -> Result<()> {
+        let checked = &self.configured(backend)?.container_checked;
+        let check = || async {
+            match self.inner.catalogue.container(backend).await? {
+                Some(container) => self.look_for(backend, &container).await,
+                None => {
+                    self.look_for_some(backend).await?;
+                    self.identify_container(backend, None).await
+                }
+            }
+        };
+        checked.get_or_try_init(check).await.copied()
+    }
+
+    /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.
+    ///
+    /// # Errors
+    /// What the backend and the catalogue meet.
+    pub(super) async fn replace_container(&self, backend: &str) -> Result<()> {
+        let lost = self.inner.catalogue.container(backend).await?;
+        match &lost {
+            Some(container) if self.look_for(backend, container).await.is_ok() => Ok(()),
+            Some(container) => self.identify_container(backend, Some(&container.object)).await,
+            None => self.identify_container(backend, None).await,
+        }
+    }
+
+    async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
+        match self.backend(backend).await?.objects.stat(&container.object).await {
+            Ok(_) => Ok(()),
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                let what = format!("its identity object `{}` is not there", container.object);
+                Err(another(backend, &what).with_source(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure of a container that is not recorded, as far as the objects tell that should be in it.
+    async fn look_for_some(&self, backend: &str) -> Result<()> {
+        let placements = self.inner.catalogue.some_placements(backend, SAMPLE).await?;
+        let objects = &self.backend(backend).await?.objects;
+        let mut absent = 0;
+        for placement in &placements {
+            match objects.stat(&placement.object).await {
+                Ok(_) => return Ok(()),
+                Err(error) if *error.kind() == ErrorKind::NotFound => absent += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        match absent {
+            0 => Ok(()),
+            _ => Err(another(backend, &format!("none of {absent} objects that were looked for is there"))),
+        }
+    }
+
+    /// Stores an identity object and records it in place of what is `lost`. Who comes second removes its own.
+    async fn identify_container(&self, backend: &str, lost: Option<&ObjectId>) -> Result<()> {
+        let objects = &self.backend(backend).await?.objects;
+        let upload =
+            Arc::new(IdentityUpload { host: self.clone(), backend: backend.to_owned(), attempts: Mutex::default() });
+        let receipt = objects.put(Upload::new(upload.clone())).await?;
+        let key = upload
+            .key_of(&receipt)
+            .ok_or_else(|| Error::corrupt("no attempt has the receipt that was returned").on_backend(backend))?;
+        let catalogue = &self.inner.catalogue;
+        let recorded = catalogue.record_container(backend, &receipt.id, lost, Some(&key)).await?;
+        if recorded.object == receipt.id {
+            tracing::info!(backend, object = %receipt.id, "the container of the backend has an identity now");
+            return Ok(());
+        }
+        if self.delete_object(backend, &receipt.id).await? {
+            catalogue.end_intent(&key).await?;
+        }
+        self.look_for(backend, &recorded).await
+    }
+}
+
+/// The error of a backend that talks to another container.
+fn another(backend: &str, evidence: &str) -> Error {
+    Error::unavailable(format!("the container is not the one that snapshots were stored into: {evidence}"))
+        .on_backend(backend)
+        .hint(format!(
+            "mount it, or check bucket and prefix; if it is lost for good, run `tidelock import {backend} --new-container`"
+        ))
+}
+
+/// The upload of an identity object. Every attempt has its own key and digits.
+struct IdentityUpload {
+    host: Host,
+    backend: String,
+    attempts: Mutex<Vec<(String, Option<Receipt>)>>,
+}
+
+impl IdentityUpload {
+    /// The key of the attempt that has stored this.
+    fn key_of(&self, receipt: &Receipt) -> Option<String> {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = attempts.iter().find(|(_, stored)| stored.as_ref() == Some(receipt));
+        stored.map(|(key, _)| key.clone())
+    }
+}
+
+impl UploadSource for IdentityUpload {
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, _: Features) -> BoxFuture<'_, Result<UploadAttempt>> {
+        let begin = async move {
+            let inner = &self.host.inner;
+            let key = container_key(&inner.platform)?;
+            inner.owner.begin_intent(&key, &self.backend).await?;
+            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), None));
+            let digits = key.strip_prefix(CONTAINER_PREFIX).unwrap_or_default();
+            let bytes = Bytes::from(format!("{MAGIC}{digits}\n"));
+            let hint = StoreHint { key, size: Some(bytes.len() as u64), labels: Vec::new() };
+            Ok(UploadAttempt { body: Body::from_bytes(bytes), hint, base: None })
+        };
+        begin.boxed()
+    }
+
+    fn end<'a>(
+        &'a self,
+        key: &'a str,
+        outcome: std::result::Result<&'a Receipt, &'a Error>,
+    ) -> BoxFuture<'a, Result<()>> {
+        // What failed stays in the list, and its intent is given up with it.
+        if let Ok(receipt) = outcome {
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let attempt = attempts.iter_mut().find(|(begun, _)| begun == key);
+            attempt.into_iter().for_each(|(_, stored)| *stored = Some(receipt.clone()));
+        }
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Drop for IdentityUpload {
+    fn drop(&mut self) {
+        let attempts = self.attempts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // That of the one that was recorded has ended.
+        self.host.inner.owner.give_up(attempts.drain(..).map(|(key, _)| key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_told_from_an_image() {
+        let text = format!("{MAGIC}{}\n", "0123456789abcdef".repeat(2));
+        assert!(is_identity(text.as_bytes()) && text.len() as u64 == IDENTITY_SIZE);
+        for other in [&text[1..], &text[..text.len() - 1], &text.replace('f', "g"), "", MAGIC] {
+            assert!(!is_identity(other.as_bytes()), "{other}");
+        }
     }
 }

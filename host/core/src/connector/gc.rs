@@ -1,76 +1,144 @@
 //! Clearing away what was cut short: temporary files, unfinished uploads, objects of stores that never ended, removals
 //! that were interrupted. Never touches what a living host, here or in another process, still needs: a host that was killed
-//! on this machine is known to be dead at once, any other one when its lease has expired (`owner.rs`).
+//! on this machine is known to be dead at once, any other one when its lease has expired (`owner.rs`). Attempts that a living
+//! host has given up are among what is cleared away.
+//!
+//! A backend that cannot be asked keeps its leftovers, and the others lose theirs.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Host;
+use super::labels::{container_keys_in, is_identity_name, keys_in};
 use super::owner::StaleIntent;
-use super::report::GcReport;
+use super::removal::Claiming;
+use super::report::{FailedBackend, GcReport};
 use crate::catalogue::PlacementState;
-use crate::types::Result;
+use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
+/// Pages of a listing that bring nothing, after which it counts as endless.
+const MAX_BARREN: u32 = 100_000;
 
 impl Host {
     /// Clears away leftovers. Uploads to a bucket count as left over when they are older than `older_than`: an upload
-    /// carries no sign of life, unlike a temporary file.
+    /// carries no sign of life, unlike a temporary file. After the same time, nothing is expected any more of attempts that a
+    /// living host has given up.
     ///
     /// # Errors
-    /// Errors of a backend. Leftovers removed by then stay removed.
+    /// Errors of the catalogue. Those of backends are in the report; each keeps its leftovers for the next time.
     pub async fn gc(&self, older_than: Duration) -> Result<GcReport> {
         let mut removed = GcReport::default();
-        for name in self.inner.backends.keys() {
-            let capabilities = &self.backend(name).await?.capabilities;
-            removed.leftovers +=
-                capabilities.gc(older_than).await.map_err(|error| error.on_backend(name).during("gc"))?;
-        }
-        self.finish_removals(&mut removed).await?;
         let stale = self.inner.owner.stale_intents().await?;
+        let mut intents: HashMap<&str, Vec<&StaleIntent>> = HashMap::new();
+        for one in &stale {
+            intents.entry(&one.intent.backend).or_default().push(one);
+        }
+        let mut removals = self.cut_short().await?;
         for backend in self.inner.backends.keys() {
-            let intents: Vec<_> = stale.iter().filter(|stale| stale.intent.backend == *backend).collect();
-            if !intents.is_empty() {
-                self.remove_orphans(backend, &intents, &mut removed).await?;
+            let intents = intents.remove(backend.as_str()).unwrap_or_default();
+            let removals = removals.remove(backend).unwrap_or_default();
+            if let Err(error) = self.gc_backend(backend, older_than, &intents, removals, &mut removed).await {
+                tracing::warn!(backend, %error, "the leftovers of the backend stay");
+                removed.failed.push(FailedBackend::of(backend, &error));
             }
         }
         Ok(removed)
     }
 
-    async fn finish_removals(&self, removed: &mut GcReport) -> Result<()> {
-        for placement in self.inner.catalogue.placements_in(PlacementState::Removing).await? {
-            if self.inner.backends.contains_key(&placement.backend) {
-                removed.removals += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
+    async fn gc_backend(
+        &self,
+        backend: &str,
+        older_than: Duration,
+        intents: &[&StaleIntent],
+        removals: Vec<(ObjectId, Claiming)>,
+        removed: &mut GcReport,
+    ) -> Result<()> {
+        let capabilities = &self.backend(backend).await?.capabilities;
+        // What one step meets does not keep the others from trying.
+        let leftovers = capabilities.gc(older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
+        let mut first = leftovers.map(|count| removed.leftovers += count).err();
+        for (object, how) in removals {
+            match self.delete_object_as(backend, &object, how).await {
+                Ok(deleted) => removed.removals += u64::from(deleted),
+                // The backend is asked no more than once too often.
+                Err(error) => {
+                    first = first.or(Some(error));
+                    break;
+                }
             }
         }
-        Ok(())
+        if !intents.is_empty()
+            && let Err(error) = self.remove_orphans(backend, older_than, intents, removed).await
+        {
+            first = first.or(Some(error));
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// The deletions that were begun and not ended, by backend: those of placements, and of objects that were none.
+    async fn cut_short(&self) -> Result<HashMap<String, Vec<(ObjectId, Claiming)>>> {
+        let catalogue = &self.inner.catalogue;
+        let mut found: HashMap<String, Vec<(ObjectId, Claiming)>> = HashMap::new();
+        let mut claimed = HashSet::new();
+        for claim in self.inner.owner.ended_claims(catalogue.claims().await?).await? {
+            claimed.insert((claim.backend.clone(), claim.object.clone()));
+            let how = Claiming { instead_of: Some(claim.token) };
+            found.entry(claim.backend).or_default().push((claim.object, how));
+        }
+        for placement in catalogue.placements_in(PlacementState::Removing).await? {
+            if !claimed.contains(&(placement.backend.clone(), placement.object.clone())) {
+                found.entry(placement.backend).or_default().push((placement.object, Claiming::default()));
+            }
+        }
+        Ok(found)
     }
 
     /// Removes objects that interrupted stores may have completed without a record. Their names contain
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
-    async fn remove_orphans(&self, backend: &str, intents: &[&StaleIntent], removed: &mut GcReport) -> Result<()> {
+    async fn remove_orphans(
+        &self,
+        backend: &str,
+        older_than: Duration,
+        intents: &[&StaleIntent],
+        removed: &mut GcReport,
+    ) -> Result<()> {
         let objects = &self.backend(backend).await?.objects;
         if !objects.info().inventory {
             tracing::info!(backend, "the adapter cannot list objects, so orphans cannot be found");
             return Ok(());
         }
-        let mut cursor = None;
+        // In another container there are none, which says nothing about this one.
+        self.check_container(backend).await?;
+        let keys: HashSet<&str> = intents.iter().map(|stale| stale.intent.key.as_str()).collect();
+        let (mut cursor, mut barren) = (None, 0);
         loop {
-            let page = objects.list(cursor, PAGE).await?;
+            let page = objects.list(cursor.clone(), PAGE).await?;
+            barren = if page.entries.is_empty() { barren + 1 } else { 0 };
             for entry in page.entries {
-                let ours = intents.iter().any(|stale| entry.id.as_str().contains(&stale.intent.key));
-                if ours {
-                    removed.objects += u64::from(self.delete_object(backend, &entry.id).await?);
+                let name = entry.id.as_str();
+                let ours = keys_in(name).chain(container_keys_in(name)).any(|key| keys.contains(key));
+                if ours && self.delete_object(backend, &entry.id).await? {
+                    removed.objects += u64::from(!is_identity_name(name));
                 }
             }
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
+            let circles = page.next == cursor || barren > MAX_BARREN;
+            cursor = match page.next {
+                None => break,
+                Some(_) if circles => {
+                    return Err(Error::corrupt("the adapter's listing does not end").on_backend(backend).during("gc"));
+                }
+                next => next,
+            };
         }
-        // The intent of an owner that stands still stays: its object may come yet, and the next collection looks again.
-        for stale in intents.iter().filter(|stale| !stale.owner_may_go_on) {
-            self.inner.catalogue.end_intent(&stale.intent.key).await?;
+        let now = self.inner.platform.unix_seconds();
+        for stale in intents {
+            // That of an owner that may go on stays: its object may come yet, and the next collection looks again.
+            let old = now.saturating_sub(stale.intent.started) >= older_than.as_secs();
+            if !stale.owner_may_go_on || (stale.intent.is_given_up() && old) {
+                self.inner.catalogue.end_intent(&stale.intent.key).await?;
+            }
         }
         Ok(())
     }

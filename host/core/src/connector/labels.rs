@@ -22,6 +22,11 @@ const KEY_PREFIX: &str = "snap-";
 /// The characters of a key: the prefix, and 128 bits in base32.
 const KEY_LEN: usize = KEY_PREFIX.len() + 26;
 
+/// The prefix of the keys of identity objects (`container.rs`).
+pub(super) const CONTAINER_PREFIX: &str = "tidelock-container-";
+/// The digits after it.
+const CONTAINER_DIGITS: usize = 32;
+
 /// The labels that an object is stored with.
 pub(super) fn labels(base: Option<SnapshotId>, name: Option<&str>) -> Vec<(String, String)> {
     let base = base.map(|id| (BASE.to_owned(), id.to_string()));
@@ -59,12 +64,37 @@ pub(super) fn fresh_key(platform: &Platform) -> Result<String> {
     Ok(format!("{KEY_PREFIX}{}", data_encoding::BASE32_DNSSEC.encode(&bytes)))
 }
 
+/// A key for the identity object of a container: 128 random bits.
+pub(super) fn container_key(platform: &Platform) -> Result<String> {
+    let mut bytes = [0u8; CONTAINER_DIGITS / 2];
+    platform.fill(&mut bytes)?;
+    Ok(format!("{CONTAINER_PREFIX}{}", data_encoding::HEXLOWER.encode(&bytes)))
+}
+
 /// The keys in the name of an object: texts in it that a host could have made.
 pub(super) fn keys_in(object: &str) -> impl Iterator<Item = &str> {
-    object.match_indices(KEY_PREFIX).filter_map(|(at, _)| {
-        let key = object.get(at..at + KEY_LEN)?;
-        let digits = key.bytes().skip(KEY_PREFIX.len());
-        digits.into_iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v')).then_some(key)
+    keys_of(object, KEY_PREFIX, KEY_LEN - KEY_PREFIX.len(), |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'v'))
+}
+
+/// The keys of identity objects in the name of an object.
+pub(super) fn container_keys_in(object: &str) -> impl Iterator<Item = &str> {
+    keys_of(object, CONTAINER_PREFIX, CONTAINER_DIGITS, |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether an object of this name identifies a container.
+pub(super) fn is_identity_name(object: &str) -> bool {
+    container_keys_in(object).next().is_some() && keys_in(object).next().is_none()
+}
+
+fn keys_of<'a>(
+    object: &'a str,
+    prefix: &'static str,
+    digits: usize,
+    is_digit: fn(u8) -> bool,
+) -> impl Iterator<Item = &'a str> {
+    object.match_indices(prefix).filter_map(move |(at, _)| {
+        let key = object.get(at..at + prefix.len() + digits)?;
+        key.bytes().skip(prefix.len()).all(is_digit).then_some(key)
     })
 }
 
@@ -108,6 +138,16 @@ mod tests {
         let cid = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
         let bag = "fdce766a62d2299420794298bb7515284a9ba40e52a6dcfa16d5559f7acf4be1";
         assert!(may_be_ours(cid) && may_be_ours(bag) && may_be_ours(&format!("ipfs/{cid}")));
+    }
+
+    #[test]
+    fn the_name_of_an_identity_is_known() {
+        let key = container_key(&Platform::system()).unwrap();
+        assert!(key.len() <= 64 && is_identity_name(&key) && is_identity_name(&format!("a/b/{key}")));
+        let snapshot = fresh_key(&Platform::system()).unwrap();
+        for other in [&snapshot, &format!("{key}/{snapshot}"), &key[1..], &key[..key.len() - 1]] {
+            assert!(!is_identity_name(other), "{other}");
+        }
     }
 
     proptest! {

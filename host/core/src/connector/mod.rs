@@ -46,8 +46,8 @@ pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSn
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, GcReport, LeftBehind, PlacementInfo, PlacementStat, Removed,
-    SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind, PlacementInfo,
+    PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};

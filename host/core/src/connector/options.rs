@@ -22,7 +22,8 @@ pub struct HostOptions {
 pub struct StoreOptions {
     /// The route; the default one if there is none here.
     pub route: Option<String>,
-    /// A name for people, by which the snapshot can be found. A later snapshot of the same name takes it over.
+    /// A name for people, by which the snapshot can be found. A snapshot can have several; one that another snapshot has is
+    /// taken from it.
     pub name: Option<String>,
     /// Demand that the bytes are stored as they are, so that the object is of use to others too: no copy that lies in
     /// another way counts. Snapshots are stored so in any case as yet.

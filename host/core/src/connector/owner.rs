@@ -22,7 +22,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use super::lock_file::LockFile;
-use crate::catalogue::{Catalogue, ExpiredOwner, Intent, OwnerToken};
+use crate::catalogue::{Catalogue, Claim, ExpiredOwner, Intent, OwnerToken};
 use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
 /// How long a lease lasts.
@@ -44,13 +44,15 @@ pub(super) struct Owner {
     run: PathBuf,
     platform: Platform,
     keeper: tokio::sync::Mutex<Option<Keeper>>,
+    /// What the keeper works on; there from the beginning, for those who give something up.
+    shared: Arc<Shared>,
 }
 
 /// An intent that nothing can commit any more.
 pub(super) struct StaleIntent {
     pub(super) intent: Intent,
     /// Whether its owner may still be there, so that its bytes may yet become an object: then the intent has to stay after
-    /// its object was looked for.
+    /// its object was looked for, for some time at least.
     pub(super) owner_may_go_on: bool,
 }
 
@@ -74,12 +76,41 @@ struct State {
     /// The lease; `None` once it is known to be lost.
     token: Option<OwnerToken>,
     ending: bool,
+    /// What has ended and is to be told to the catalogue.
+    ended: Ended,
+}
+
+/// Intents and claims that this host has given up.
+#[derive(Default)]
+struct Ended {
+    keys: Vec<String>,
+    claims: Vec<Claim>,
 }
 
 impl Owner {
     /// One without a lease so far.
     pub(super) fn new(catalogue: Arc<dyn Catalogue>, run: PathBuf, platform: Platform) -> Self {
-        Self { catalogue, run, platform, keeper: tokio::sync::Mutex::new(None) }
+        Self { catalogue, run, platform, keeper: tokio::sync::Mutex::new(None), shared: Arc::default() }
+    }
+
+    /// Gives up intents: their attempts have ended, and what they have left is for garbage collection to find. Those that have
+    /// ended are none. Returns at once; the keeper of the lease tells the catalogue with its next renewal.
+    pub(super) fn give_up(&self, keys: impl IntoIterator<Item = String>) {
+        self.shared.lock().ended.keys.extend(keys);
+    }
+
+    /// Gives up a claim, as [`Self::give_up`] does intents.
+    pub(super) fn release(&self, claim: Claim) {
+        self.shared.lock().ended.claims.push(claim);
+    }
+
+    /// Tells the catalogue what was given up by now, if the keeper has not.
+    async fn flush(&self) -> Result<()> {
+        let ended = std::mem::take(&mut self.shared.lock().ended);
+        ended.tell(&*self.catalogue).await.map_err(|(error, ended)| {
+            self.shared.lock().ended.merge(ended);
+            error
+        })
     }
 
     /// Notes in the catalogue that this host is about to store an object.
@@ -108,6 +139,7 @@ impl Owner {
     /// What the lock files and the catalogue meet.
     pub(super) async fn stale_intents(&self) -> Result<Vec<StaleIntent>> {
         self.sweep().await?;
+        self.flush().await?;
         self.renew().await;
         // Only leases that were seen expired are ended, and those of living hosts only after their time of grace.
         let expired = self.catalogue.expired_owners().await?;
@@ -126,6 +158,18 @@ impl Owner {
             }
         };
         blocking(move || Ok(stale.into_iter().filter_map(judge).collect())).await
+    }
+
+    /// Those of the claims whose deletions have ended: their owners do not live any more, or are this host, which knows what
+    /// it is deleting.
+    pub(super) async fn ended_claims(&self, claims: Vec<Claim>) -> Result<Vec<Claim>> {
+        if claims.is_empty() {
+            return Ok(claims);
+        }
+        let own = self.keeper.lock().await.as_ref().map(|keeper| keeper.name.clone());
+        let run = self.run.clone();
+        let ended = move |claim: &Claim| own.as_ref() == Some(&claim.owner) || !LockFile::is_alive(&run, &claim.owner);
+        blocking(move || Ok(claims.into_iter().filter(ended).collect())).await
     }
 
     /// Those of the owners whose lock files are locked.
@@ -186,7 +230,7 @@ impl Owner {
         let (run, platform) = (self.run.clone(), self.platform.clone());
         let file = blocking(move || LockFile::acquire(&run, &platform)).await?;
         let token = self.catalogue.acquire_owner(file.name(), LEASE).await?;
-        *keeper = Some(Keeper::start(self.catalogue.clone(), file, token)?);
+        *keeper = Some(Keeper::start(self.catalogue.clone(), self.shared.clone(), file, token)?);
         Ok(token)
     }
 
@@ -198,6 +242,32 @@ impl Owner {
             keeper.shared.forget(token);
         }
         lost
+    }
+}
+
+impl Ended {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.claims.is_empty()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        self.claims.extend(other.claims);
+    }
+
+    /// Tells the catalogue. Gives back what it could not be told.
+    async fn tell(self, catalogue: &dyn Catalogue) -> std::result::Result<(), (Error, Self)> {
+        if !self.keys.is_empty()
+            && let Err(error) = catalogue.abandon_intents(self.keys.clone()).await
+        {
+            return Err((error, self));
+        }
+        if !self.claims.is_empty()
+            && let Err(error) = catalogue.release_claims(self.claims.clone()).await
+        {
+            return Err((error, Self { claims: self.claims, ..Self::default() }));
+        }
+        Ok(())
     }
 }
 
@@ -215,9 +285,8 @@ impl Shared {
 }
 
 impl Keeper {
-    fn start(catalogue: Arc<dyn Catalogue>, file: LockFile, token: OwnerToken) -> Result<Self> {
-        let shared =
-            Arc::new(Shared { state: State { token: Some(token), ending: false }.into(), ..Shared::default() });
+    fn start(catalogue: Arc<dyn Catalogue>, shared: Arc<Shared>, file: LockFile, token: OwnerToken) -> Result<Self> {
+        shared.lock().token = Some(token);
         let (tell, ended) = channel();
         let (name, kept) = (file.name().to_owned(), shared.clone());
         let thread = std::thread::Builder::new()
@@ -244,6 +313,16 @@ fn keep(shared: &Shared, catalogue: &dyn Catalogue, file: LockFile, tell: &Sende
     let mut state = shared.lock();
     while !state.ending {
         state = shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+        let ended = std::mem::take(&mut state.ended);
+        if !ended.is_empty() && !state.ending {
+            drop(state);
+            let told = block_on(ended.tell(catalogue));
+            state = shared.lock();
+            if let Err((error, ended)) = told {
+                tracing::debug!(%error, "what was given up is told to the catalogue later");
+                state.ended.merge(ended);
+            }
+        }
         let Some(token) = state.token.filter(|_| !state.ending) else { continue };
         drop(state);
         pause = match block_on(catalogue.renew_owner(token, LEASE)) {

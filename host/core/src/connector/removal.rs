@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::Host;
-use crate::catalogue::OwnerToken;
-use crate::types::{ObjectId, Result};
+use super::labels::is_identity_name;
+use crate::catalogue::{Claim, OwnerToken};
+use crate::types::{Error, ObjectId, Result};
 
 /// What this host is deleting.
 #[derive(Default)]
@@ -18,25 +19,39 @@ pub(super) struct Deletions {
     under_way: Mutex<HashSet<(String, ObjectId)>>,
 }
 
-/// One deletion; it ends when this is dropped.
+/// One deletion. If it is dropped before its claim has ended, whatever cut it short, the claim is given up: the placement is
+/// still `removing` then, or the intent that led to the object is there.
 struct Deletion<'a> {
-    all: &'a Deletions,
+    host: &'a Host,
     what: (String, ObjectId),
+    claimed: Option<OwnerToken>,
 }
 
-impl Deletions {
+impl<'a> Deletion<'a> {
     /// Begins one, unless it is under way.
-    fn begin(&self, backend: &str, object: &ObjectId) -> Option<Deletion<'_>> {
+    fn begin(host: &'a Host, backend: &str, object: &ObjectId) -> Option<Self> {
         let what = (backend.to_owned(), object.clone());
-        let new = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone());
-        new.then_some(Deletion { all: self, what })
+        let all = &host.inner.deletions.under_way;
+        let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone());
+        new.then_some(Self { host, what, claimed: None })
     }
 }
 
 impl Drop for Deletion<'_> {
     fn drop(&mut self) {
-        self.all.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
+        if let Some(token) = self.claimed {
+            let (backend, object) = self.what.clone();
+            self.host.inner.owner.release(Claim { backend, object, owner: String::new(), token });
+        }
+        self.host.inner.deletions.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
     }
+}
+
+/// How an object is claimed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Claiming {
+    /// Also if it is claimed under this lease, which was ended.
+    pub(super) instead_of: Option<OwnerToken>,
 }
 
 impl Host {
@@ -44,26 +59,34 @@ impl Host {
     /// if the object is relied on by now, or if another is about to delete it.
     ///
     /// # Errors
-    /// Errors of the backend and of the catalogue. The claim stays then, for `gc`.
+    /// `unavailable` if the backend talks to another container than the one that is recorded; errors of the backend and of
+    /// the catalogue.
     pub(super) async fn delete_object(&self, backend: &str, object: &ObjectId) -> Result<bool> {
-        self.delete_object_of(backend, object, None).await
+        self.delete_object_as(backend, object, Claiming::default()).await
     }
 
-    /// As [`Self::delete_object`], also if it is claimed under a lease that was ended.
-    pub(super) async fn delete_object_of(
-        &self,
-        backend: &str,
-        object: &ObjectId,
-        ended: Option<OwnerToken>,
-    ) -> Result<bool> {
-        let Some(_deletion) = self.inner.deletions.begin(backend, object) else { return Ok(false) };
+    /// As [`Self::delete_object`], claimed so.
+    pub(super) async fn delete_object_as(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<bool> {
+        let Some(mut deletion) = Deletion::begin(self, backend, object) else { return Ok(false) };
         let objects = &self.backend(backend).await?.objects;
+        // A deletion succeeds where there is nothing, so nothing else would notice another container.
+        if !is_identity_name(object.as_str()) {
+            self.check_container(backend).await?;
+        }
         let catalogue = &self.inner.catalogue;
         let token = self.inner.owner.current().await?;
-        if !catalogue.claim(backend, object, token, ended).await? {
+        if !catalogue.claim(backend, object, token, how.instead_of).await? {
             return Ok(false);
         }
+        deletion.claimed = Some(token);
         objects.delete(object).await?;
-        catalogue.end_claim(backend, object, token).await
+        match catalogue.end_claim(backend, object, token).await? {
+            true => {
+                deletion.claimed = None;
+                Ok(true)
+            }
+            false => Err(Error::conflict(format!("this host lost its claim on object `{object}` while it deleted it"))
+                .on_backend(backend)),
+        }
     }
 }

@@ -185,6 +185,33 @@ pub struct GcReport {
     pub objects: u64,
     /// Interrupted removals that were completed.
     pub removals: u64,
+    /// Backends whose leftovers, or some of them, could not be removed.
+    pub failed: Vec<FailedBackend>,
+}
+
+/// A backend that did not do what it was asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailedBackend {
+    /// The backend.
+    pub backend: String,
+    /// The kind of its error.
+    pub kind: &'static str,
+    /// What it said.
+    pub why: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl FailedBackend {
+    pub(super) fn of(backend: &str, error: &Error) -> Self {
+        Self {
+            backend: backend.to_owned(),
+            kind: error.kind().name(),
+            why: error.message().to_owned(),
+            hint: error.advice().map(str::to_owned),
+        }
+    }
 }
 
 /// A backend and its current adapter.

@@ -96,8 +96,9 @@ impl Host {
             .hint("add the backend to the configuration"));
         }
         for placement in &placements {
-            // One that cannot be opened is met before anything is marked.
+            // One that cannot be opened, or has another container, is met before anything is marked.
             self.open_backend(&placement.backend).await?;
+            self.check_container(&placement.backend).await?;
         }
         let objects = match catalogue.begin_removal(id, scope).await? {
             BegunRemoval::NameOnly(names) => return Ok(Removed { id, placements: 0, kept: true, names }),

@@ -2,7 +2,7 @@
 //!
 //! Whoever makes the attempts (a swap slot, a layer that retries), the catalogue knows of each before its first byte
 //! leaves. The intent of one that failed is ended if the failure rules out that there is an object; otherwise it stays, and
-//! garbage collection looks for the object once this host is gone. The intents of those that succeeded are ended by
+//! garbage collection looks for the object once the upload has ended. The intents of those that succeeded are ended by
 //! the transaction that records the object, or stay if that never comes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,8 @@ pub(super) struct StoreUpload {
     base: Option<SnapshotId>,
     options: StoreOptions,
     attempts: Mutex<Vec<Attempt>>,
+    /// The keys of all attempts: those whose intents have not ended by the end of the upload are given up.
+    keys: Mutex<Vec<String>>,
 }
 
 struct Attempt {
@@ -68,6 +70,7 @@ impl StoreUpload {
             base,
             options: options.clone(),
             attempts: Mutex::default(),
+            keys: Mutex::default(),
         })
     }
 
@@ -103,6 +106,7 @@ impl StoreUpload {
         let hint = StoreHint { key: key.clone(), size, labels };
         let inner = &self.host.inner;
         inner.owner.begin_intent(&key, &self.backend).await?;
+        lock(&self.keys).push(key.clone());
         lock(&self.attempts).push(Attempt { key, encoding, reading, receipt: None });
         Ok(UploadAttempt { body, hint, base })
     }
@@ -124,6 +128,13 @@ impl StoreUpload {
                 }
             }
         }
+    }
+}
+
+impl Drop for StoreUpload {
+    fn drop(&mut self) {
+        let keys = self.keys.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.host.inner.owner.give_up(keys.drain(..));
     }
 }
 

@@ -14,8 +14,9 @@ const PAGE: usize = 256;
 
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
-    /// A placement that is found bad is marked, and not read again until it is repaired; one that was marked and is
-    /// found good is live again.
+    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is found good
+    /// is live again; if its bytes were seen to be wrong, only once all of them have been read. What is removed meanwhile does
+    /// not count.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
@@ -30,7 +31,11 @@ impl Host {
         loop {
             let page = self.inner.catalogue.list(after, PAGE).await?;
             for snapshot in &page.snapshots {
-                self.verify_snapshot(snapshot, deep, progress.as_ref(), &mut found).await?;
+                match self.verify_snapshot(snapshot, deep, progress.as_ref(), &mut found).await {
+                    // It was removed since it was listed.
+                    Err(error) if *error.kind() == ErrorKind::NotFound && self.is_gone(snapshot.id).await? => {}
+                    verified => verified?,
+                }
             }
             match page.next {
                 Some(next) => after = Some(next),
@@ -51,13 +56,19 @@ impl Host {
             if placement.state == PlacementState::Removing {
                 continue;
             }
-            found.checked += 1;
             let (backend, object) = (&placement.backend, &placement.object);
             let outcome = self.verify_placement(&placement, &image, deep, progress, &mut found.bytes).await;
             let Err(error) = outcome else {
+                found.checked += 1;
                 self.heal(&placement, deep).await?;
                 continue;
             };
+            let now = self.inner.catalogue.placement_of(backend, object).await?;
+            if now.is_none_or(|now| now.state == PlacementState::Removing) {
+                // It was removed while it was looked at.
+                continue;
+            }
+            found.checked += 1;
             let error = match error.kind() {
                 ErrorKind::NotFound => self.note_missing(&placement, error).await?,
                 ErrorKind::Corrupt => {
@@ -79,6 +90,10 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    async fn is_gone(&self, id: SnapshotId) -> Result<bool> {
+        Ok(self.inner.catalogue.get(id).await?.is_none())
     }
 
     /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::snapshot::Identity;
 use crate::types::SnapshotId;
 
-/// The most digests that are kept: 2 MiB of them, for 128 GiB of images.
-const DIGESTS: usize = 64 << 10;
+/// The most digests that are kept: 32 MiB of them, for 2 TiB of images. Those of the snapshot that was opened last are kept in
+/// any case.
+const DIGESTS: usize = 1 << 20;
 /// The most snapshots whose digests are kept.
 const SNAPSHOTS: usize = 32;
 
@@ -33,14 +34,11 @@ impl RecentDigests {
 
     /// Keeps some, and lets those go that were not used for longest.
     pub(super) fn put(&self, identity: Arc<Identity>) {
-        if identity.segments().len() > DIGESTS {
-            return;
-        }
         let mut kept = self.kept();
         kept.retain(|other| other.id() != identity.id());
         kept.push_back(identity);
         let mut digests: usize = kept.iter().map(|identity| identity.segments().len()).sum();
-        while digests > DIGESTS || kept.len() > SNAPSHOTS {
+        while kept.len() > 1 && (digests > DIGESTS || kept.len() > SNAPSHOTS) {
             let Some(oldest) = kept.pop_front() else { break };
             digests -= oldest.segments().len();
         }
@@ -72,6 +70,8 @@ mod tests {
         assert!(recent.get(second.id()).is_none() && recent.get(first.id()).is_some());
         let large = identity(DIGESTS + 1, 4);
         recent.put(large.clone());
+        assert!(recent.get(large.id()).is_some() && recent.get(third.id()).is_none(), "it is the last");
+        recent.put(third.clone());
         assert!(recent.get(large.id()).is_none() && recent.get(third.id()).is_some());
         for number in 0..100 {
             recent.put(identity(1, number));

@@ -2,8 +2,9 @@
 
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
+use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
-use crate::connector::labels::read_labels;
+use crate::connector::labels::{keys_in, read_labels};
 use crate::snapshot::{Identity, identify};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, ObjectStat, Result};
 
@@ -20,6 +21,8 @@ pub(super) struct Examined {
 pub(super) enum Finding {
     /// Its snapshot.
     Snapshot(Box<Found>),
+    /// It identifies a container, and holds no snapshot.
+    Identity,
     /// It cannot be imported, and asking again will not help soon.
     Left(LeftState, String),
     /// The backend did not return it.
@@ -69,6 +72,12 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
         && let Some(left) = thaw(objects, item, state, restore).await?
     {
         return Ok(left);
+    }
+    if stat.size == IDENTITY_SIZE
+        && keys_in(item.object.as_str()).next().is_none()
+        && is_identity(&objects.get(&item.object, None).await?.collect(IDENTITY_SIZE as usize).await?)
+    {
+        return Ok(Finding::Identity);
     }
     let encoding = of_unknown(&stat);
     let identity = match encoding {

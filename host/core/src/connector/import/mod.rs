@@ -15,6 +15,10 @@
 //! **Memory** does not grow with the number of objects: the list is on disk (`catalogue/import_queue.rs`), some are
 //! taken from it at once, few are read at once, and the report names the first thousand that were skipped.
 //!
+//! **What an object says of itself is not trusted.** A name is given where it is free or where this backend gave it before,
+//! bases likewise, and no time lies in the future (`catalogue/sqlite/adopt.rs`). Identity objects (`connector/container.rs`)
+//! are no snapshots; the first one becomes the identity of a container that has none yet.
+//!
 //! **Limits.** A name given to a snapshot whose bytes were already stored is in the catalogue only. The adapter lists:
 //! objects that it does not regard as its own have to be named. An object whose name contains no key of a host
 //! and is shorter than a digest counts as foreign.
@@ -31,7 +35,7 @@ use futures::stream;
 pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 
 use super::Host;
-use super::labels::{keys_in, may_be_ours};
+use super::labels::{is_identity_name, keys_in, may_be_ours};
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
@@ -53,6 +57,9 @@ const MAX_BARREN: u32 = 100_000;
 /// Number of unreadable objects in a row after which the backend counts as down.
 const PATIENCE: u32 = 32;
 
+/// Why an identity object is left alone.
+const IDENTIFIES: &str = "it identifies the container of the backend, and holds no snapshot";
+
 /// The objects to import, and options.
 #[derive(Clone, Default)]
 pub struct ImportOptions {
@@ -62,6 +69,8 @@ pub struct ImportOptions {
     pub foreign: bool,
     /// Request a restore of objects in cold storage, which costs money. A later import reads them.
     pub restore: bool,
+    /// Take the container that the backend talks to now for its own, in place of the recorded one, which is lost for good.
+    pub new_container: bool,
     /// Progress callback.
     pub progress: Option<ImportProgress>,
 }
@@ -71,11 +80,16 @@ impl Host {
     /// operation.
     ///
     /// # Errors
-    /// `not-found` for an unknown backend; `unsupported` if its adapter cannot list and no objects are named; the
+    /// `not-found` for an unknown backend; `unavailable` if it talks to another container than the one that is recorded;
+    /// `unsupported` if its adapter cannot list and no objects are named; the
     /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = self.inner.platform.now();
         let objects = &*self.backend(backend).await?.objects;
+        match options.new_container {
+            true => self.replace_container(backend).await?,
+            false => self.check_container(backend).await?,
+        }
         let mut run = Run {
             host: self,
             backend,
@@ -120,6 +134,10 @@ impl Run<'_> {
     /// Takes down everything that the adapter lists.
     async fn list(&mut self) -> Result<()> {
         if !self.objects.info().inventory {
+            if self.options.new_container {
+                // That was all that was asked for.
+                return self.queue.sort().await;
+            }
             return Err(Error::unsupported("its adapter cannot list objects")
                 .on_backend(self.backend)
                 .during("import")
@@ -127,12 +145,16 @@ impl Run<'_> {
         }
         let (mut cursor, mut barren) = (None, 0);
         loop {
-            let page = self.objects.list(cursor.clone(), PAGE).await?;
+            let mut page = self.objects.list(cursor.clone(), PAGE).await?;
             let listed = page.entries.len();
+            for identity in page.entries.extract_if(.., |entry| is_identity_name(entry.id.as_str())) {
+                self.identified(&identity.id).await?;
+            }
+            let only_identities = page.entries.is_empty();
             let new = self.queue.add(page.entries).await?;
             self.meter.found(new as u64);
             barren = if new == 0 { barren + 1 } else { 0 };
-            let circles = (listed > 0 && new == 0) || page.next == cursor || barren > MAX_BARREN;
+            let circles = (listed > 0 && new == 0 && !only_identities) || page.next == cursor || barren > MAX_BARREN;
             match page.next {
                 None => break,
                 Some(_) if circles => return Err(self.endless("is cyclic")),
@@ -143,6 +165,11 @@ impl Run<'_> {
             }
         }
         self.queue.sort().await
+    }
+
+    /// Takes note of an identity object.
+    async fn identified(&self, object: &ObjectId) -> Result<()> {
+        self.host.inner.catalogue.record_container(self.backend, object, None, None).await.map(drop)
     }
 
     fn endless(&self, why: &str) -> Error {
@@ -180,6 +207,8 @@ impl Run<'_> {
             if keys_in(item.object.as_str()).any(|key| standing.under_way.contains(key)) {
                 let why = "its store is in progress or was interrupted; `tidelock gc` removes leftovers";
                 self.report.leave(item.object, LeftState::UnderWay, why);
+            } else if self.named && is_identity_name(item.object.as_str()) {
+                self.report.leave(item.object, LeftState::Foreign, IDENTIFIES);
             } else if let Some(known) = known {
                 // Where labels are kept, the base was recorded with the snapshot.
                 if features.lineage && !features.labels && !known.has_base {
@@ -238,6 +267,15 @@ impl Run<'_> {
                     self.silent = 0;
                     numbers.push(item.number);
                     adopted.push(found.placed(self.backend, item));
+                }
+                Finding::Identity if self.named => {
+                    self.silent = 0;
+                    self.report.leave(item.object, LeftState::Foreign, IDENTIFIES);
+                }
+                Finding::Identity => {
+                    self.silent = 0;
+                    self.meter.leave_out();
+                    self.identified(&item.object).await?;
                 }
                 Finding::Left(state, why) => {
                     self.silent = 0;

@@ -76,6 +76,11 @@ impl Meter {
         self.tell();
     }
 
+    /// One of those that were found is not to be counted.
+    pub(super) fn leave_out(&self) {
+        self.objects.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn done(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.tell();

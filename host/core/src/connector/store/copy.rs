@@ -24,6 +24,8 @@ pub(in crate::connector) struct StoredCopy {
     /// Keys of attempts of which nothing is left, whose intents end when it is recorded.
     keys: Vec<String>,
     backend: String,
+    /// Gives up the intents of its attempts when it ends, so it must not end before the copy is recorded.
+    upload: Option<Arc<StoreUpload>>,
 }
 
 /// An object that a store has made.
@@ -84,6 +86,7 @@ impl Host {
         options: &StoreOptions,
         identity: &mut Option<Arc<Identity>>,
     ) -> Result<StoredCopy> {
+        self.ensure_container(backend).await?;
         if let Source::File(file) = &source {
             if identity.is_none() && self.inner.catalogue.has_size(file.size()).await? {
                 *identity = Some(Arc::new(file.identify(None).await?));
@@ -92,13 +95,14 @@ impl Host {
                 && let Some(object) = self.sound_object_on(backend, known, options).await?
             {
                 let (identity, there, backend) = (known.clone(), Some(object), backend.to_owned());
-                return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend });
+                return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
             }
         }
         let objects = &self.backend(backend).await?.objects;
         let upload = StoreUpload::new(self, backend, source, base, options);
         let receipt = objects.put(Upload::new(upload.clone())).await?;
-        let copy = self.settle(backend, receipt, upload.take_stored()).await?;
+        let mut copy = self.settle(backend, receipt, upload.take_stored()).await?;
+        copy.upload = Some(upload);
         match identity {
             Some(before) if before.id() != copy.identity.id() => {
                 self.discard(vec![copy]).await;
@@ -149,13 +153,13 @@ impl Host {
         // A stream may turn out to be there already, and so may one of two stores of an image at once.
         let there = self.proven_object_on(backend, &identity, &receipt.id).await;
         let made = Some(Made { object: receipt.id, key, encoding, size: receipt.size });
-        Ok(StoredCopy { identity, there, made, keys, backend: backend.to_owned() })
+        Ok(StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None })
     }
 
     /// Removes what was made of copies and is not recorded. What cannot be removed keeps its intent, for a garbage
     /// collection.
     pub(super) async fn discard(&self, copies: Vec<StoredCopy>) {
-        for StoredCopy { made, mut keys, backend, .. } in copies {
+        for StoredCopy { made, mut keys, backend, upload, .. } in copies {
             if let Some(made) = made
                 && self.remove_spare(&backend, &made.object).await
             {
@@ -166,6 +170,7 @@ impl Host {
                     tracing::warn!(key, %error, "cannot end the intent of an object that was removed");
                 }
             }
+            drop(upload);
         }
     }
 
