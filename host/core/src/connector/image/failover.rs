@@ -120,7 +120,8 @@ struct Troubles {
     cold: Vec<Placement>,
     /// A placement may come back: the first of these failures.
     away: Option<Error>,
-    last: Option<Error>,
+    /// None of those that are lost will: the first of these failures.
+    lost: Option<Error>,
 }
 
 impl Reading {
@@ -243,10 +244,8 @@ impl Reading {
         self.put_aside(placement, further && error.retry() != Retry::Never);
         let Finding { error, lost } =
             self.source.host.examine_failure(placement, &self.source.identity, self.at, error).await;
-        match lost {
-            true => self.troubles.last = Some(error),
-            false => self.troubles.away = self.troubles.away.take().or(Some(error)),
-        }
+        let noted = if lost { &mut self.troubles.lost } else { &mut self.troubles.away };
+        noted.get_or_insert(error);
         Ok(())
     }
 
@@ -256,7 +255,7 @@ impl Reading {
     /// Why the snapshot cannot be read now, unless it has just become readable.
     async fn none_left(&mut self) -> Result<()> {
         let (host, id) = (self.source.host.clone(), self.source.identity.id());
-        let Troubles { mut cold, away, last } = std::mem::take(&mut self.troubles);
+        let Troubles { mut cold, away, lost } = std::mem::take(&mut self.troubles);
         host.cheapest_first(&mut cold);
         match (away, cold.into_iter().next()) {
             (Some(error), None) => Err(error),
@@ -274,7 +273,7 @@ impl Reading {
                 self.begin(placement, body);
                 Ok(())
             }
-            (None, None) => match last {
+            (None, None) => match lost {
                 Some(error) if error.advice().is_none() => {
                     Err(error.hint("store the image again if you still have it"))
                 }
