@@ -130,11 +130,13 @@ impl Home {
         self.run(arguments).refused(status, arguments)
     }
 
-    /// The objects that are visible to readers of the default backend's folder.
+    /// The objects that are visible to readers of the default backend's folder, but for the one that identifies it.
     pub fn objects(&self) -> Vec<PathBuf> {
         let root = self.path("tidelock-data/objects");
         let all = files(&root).into_iter();
-        all.filter(|path| !path.starts_with(root.join(".tmp")) && path.extension().is_none()).collect()
+        let snapshots = |path: &PathBuf| path.file_name().is_none_or(|name| !is_identity(&name.to_string_lossy()));
+        let visible = |path: &PathBuf| !path.starts_with(root.join(".tmp")) && path.extension().is_none();
+        all.filter(|path| visible(path) && snapshots(path)).collect()
     }
 
     /// Everything that is unfinished: files in a folder for temporary ones anywhere below the data directory.
@@ -342,4 +344,9 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "this never came: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether an object of this name identifies its container and holds no snapshot.
+pub fn is_identity(name: &str) -> bool {
+    name.contains("tidelock-container-")
 }

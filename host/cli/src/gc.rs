@@ -7,7 +7,7 @@ use super::failure::{ErrorObject, Failure};
 use super::output;
 use super::session::Session;
 use tidelock::GcReport;
-use tidelock::types::Error;
+use tidelock::types::{Error, ErrorKind};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -29,12 +29,13 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
     verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
 }
 
-/// A backend that keeps its leftovers is a failure, so that a script notices it.
+/// A backend that keeps its leftovers is a failure, so that a script notices it; of the kind of the first one's.
 fn verdict(collected: &GcReport) -> Option<Error> {
     let first = collected.failed.first()?;
     let names: Vec<&str> = collected.failed.iter().map(|failed| failed.backend.as_str()).collect();
-    let error = Error::unavailable(format!("leftovers stay on {}", names.join(", ")));
-    Some(error.hint(first.hint.clone().unwrap_or_else(|| "run gc again once the backend is reachable".to_owned())))
+    let what = format!("leftovers stay on {}: {}", names.join(", "), first.why);
+    let error = Error::new(ErrorKind::from_name(first.kind), what);
+    Some(error.hint(first.hint.clone().unwrap_or_else(|| "run gc again once the backend answers".to_owned())))
 }
 
 fn describe(collected: &GcReport) -> String {
@@ -42,7 +43,7 @@ fn describe(collected: &GcReport) -> String {
         "removed: {} temporary files and unfinished uploads, {} objects of interrupted stores, {} interrupted removals\n",
         collected.leftovers, collected.objects, collected.removals
     );
-    for failed in &collected.failed {
+    for failed in collected.failed.iter().skip(1) {
         text += &format!("leftovers stay on {}: {}\n", failed.backend, failed.why);
     }
     text
@@ -64,7 +65,7 @@ mod tests {
             hint: None,
         };
         collected.failed = vec![failed("cloud"), failed("tape")];
-        assert_eq!(verdict(&collected).unwrap().to_string(), "leftovers stay on cloud, tape");
+        assert_eq!(verdict(&collected).unwrap().to_string(), "leftovers stay on cloud, tape: no route");
         assert!(
             describe(&collected).contains("removed: 2 temporary") && describe(&collected).contains("tape: no route")
         );

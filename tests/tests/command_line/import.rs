@@ -184,7 +184,8 @@ fn killed_half_way_it_goes_on() {
         if round == 0 {
             // Cut short earlier: some of them are not known yet.
             let catalogue = rusqlite::Connection::open(home.path("tidelock-data/catalogue.sqlite")).unwrap();
-            let gone = "DELETE FROM placements WHERE rowid > 3;
+            let gone = "DELETE FROM placements WHERE seq > 3;
+                        DELETE FROM names WHERE snapshot NOT IN (SELECT snapshot FROM placements);
                         DELETE FROM snapshots WHERE id NOT IN (SELECT snapshot FROM placements)";
             catalogue.execute_batch(gone).unwrap();
         }

@@ -150,7 +150,7 @@ fn a_disk_that_is_full() {
     assert!(said.contains("no space left"), "{said}");
     let objects: Vec<PathBuf> =
         files(&disk.root.join("objects")).into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
-    assert_eq!(objects.len(), 1, "only the small one: {objects:?}");
+    assert_eq!(objects.len(), 2, "only the small one, and the identity: {objects:?}");
     let listed = String::from_utf8(run(&["ls", "--json"]).success(&["ls"]).stdout).unwrap();
     assert_eq!(listed.matches("tl1").count(), 1, "{listed}");
     assert_same(&run(&["retrieve", &id]).success(&["retrieve"]).stdout, &small, "what was there before");

@@ -60,9 +60,16 @@ fn a_component_is_signed_and_then_trusted() {
     let last = other.len() - 1;
     other[last] ^= 1;
     home.file("mine.wasm", &other);
-    std::fs::remove_dir_all(home.path("objects")).unwrap();
+    start_anew(&home);
     assert!(refused(&home).contains("`release` does not match its bytes"));
     home.refused(1, &["adapter", "verify", "mine.wasm"]);
+}
+
+/// As if nothing had ever been stored.
+fn start_anew(home: &Home) {
+    for folder in ["objects", "tidelock-data"] {
+        std::fs::remove_dir_all(home.path(folder)).unwrap();
+    }
 }
 
 #[test]
@@ -76,7 +83,7 @@ fn keys_are_rotated() {
     assert!(refused(&home).contains(&stranger));
     home.line(&["adapter", "sign", "--key", "old", "mine.wasm"]);
     serves(&home);
-    std::fs::remove_dir_all(home.path("objects")).unwrap();
+    start_anew(&home);
     // The old key is taken out: what only it has signed is refused.
     configure(&home, "signed_by = [\"new\"]", &format!("keys.new = \"{new}\""));
     assert!(refused(&home).contains("must be signed by new"));
@@ -192,7 +199,7 @@ fn a_grant_that_is_not_asked_for_is_not_there() {
 fn a_manifest_can_be_required_and_has_to_be_true() {
     let home = home("", "require_manifest = true");
     serves(&home);
-    std::fs::remove_dir_all(home.path("objects")).unwrap();
+    start_anew(&home);
     home.file("mine.wasm", std::fs::read(guest("copying")).unwrap());
     let inspected = home.json(&["adapter", "inspect", "mine.wasm"]);
     assert!(inspected["manifest"].is_null() && inspected["needs_grants"][0] == "directory", "{inspected}");

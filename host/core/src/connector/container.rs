@@ -108,13 +108,20 @@ impl Host {
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
-        match self.backend(backend).await?.objects.stat(&container.object).await {
-            Ok(_) => Ok(()),
+        let objects = &self.backend(backend).await?.objects;
+        let mut found = objects.stat(&container.object).await.map(drop);
+        // Answers to questions about an object often say no more than a status: reading it tells what is wrong.
+        if found.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied)) {
+            found = objects.get(&container.object, None).await.map(drop);
+        }
+        match found {
+            // One that is in cold storage is there.
+            Err(error) if matches!(error.kind(), ErrorKind::Archived(_)) => Ok(()),
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 let what = format!("its identity object `{}` is not there", container.object);
                 Err(another(backend, &what).with_source(error))
             }
-            Err(error) => Err(error),
+            found => found,
         }
     }
 
