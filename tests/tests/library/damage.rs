@@ -205,7 +205,7 @@ impl Harm {
 
 #[tokio::test]
 async fn no_reader_notices_a_damaged_copy() {
-    let len = 4 * SEGMENT + 77;
+    let len = 2 * SEGMENT + 77;
     for harm in Harm::all(len) {
         for way in ["whole", "start", "middle", "end", "read_at", "read_range"] {
             let two = TwoFolders::start(noise(len, 3)).await;

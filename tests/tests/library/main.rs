@@ -2,6 +2,7 @@
 
 mod bucket;
 mod damage;
+mod damage_s3;
 mod glacier;
 mod hosts;
 mod image;

@@ -3,7 +3,7 @@
 //! | what the read met | what is looked at | what is recorded |
 //! | --- | --- | --- |
 //! | `not-found` | the container (`container.rs`) | `bad` if it is the right one; otherwise the container is away |
-//! | wrong bytes, or too few | its size; that segment once more | `bad` if it is so again; `suspect` if it is right now |
+//! | wrong bytes, or too few | that segment once more, or its size | `bad` if it is so again; `suspect` if it is right now |
 //! | `invalid` | its size | `bad` if that is not what was stored |
 //! | all else | | nothing: it says nothing about the object |
 //!
@@ -80,23 +80,22 @@ impl Host {
         at: u64,
         error: &Error,
     ) -> Option<String> {
+        if *error.kind() == ErrorKind::Corrupt && at < identity.size() {
+            let again = async {
+                let byte = self.open_placement(placement, identity, Some(ByteRange::of(at, 1))).await?;
+                byte.collect(1).await
+            };
+            match again.await {
+                Err(again) if *again.kind() == ErrorKind::Corrupt => return Some(again.message().to_owned()),
+                // It is right as far as it goes, or a range begins past its end: its size tells.
+                Ok(_) => {}
+                Err(again) if *again.kind() == ErrorKind::Invalid => {}
+                Err(_) => return None,
+            }
+        }
         let objects = &self.backend(&placement.backend).await.ok()?.objects;
         let expected = encoding::expected_size(placement, identity.size());
-        if let Ok(stat) = objects.stat(&placement.object).await
-            && stat.size != expected
-        {
-            return Some(format!("it has {} bytes where {expected} were stored", stat.size));
-        }
-        if *error.kind() != ErrorKind::Corrupt || at >= identity.size() {
-            return None;
-        }
-        let again = async {
-            let byte = self.open_placement(placement, identity, Some(ByteRange::of(at, 1))).await?;
-            byte.collect(1).await
-        };
-        match again.await {
-            Err(again) if *again.kind() == ErrorKind::Corrupt => Some(again.message().to_owned()),
-            _ => None,
-        }
+        let size = objects.stat(&placement.object).await.ok()?.size;
+        (size != expected).then(|| format!("it has {size} bytes where {expected} were stored"))
     }
 }
