@@ -48,9 +48,7 @@ fn makes_sense(config: &Config) {
             assert!(!route.backends[..at].contains(name), "the same backend twice");
         }
         assert!((1..=route.backends.len()).contains(&(route.copies as usize)));
-        if let Ack::Copies(copies) = route.ack {
-            assert!((1..=route.copies).contains(&copies));
-        }
+        assert_eq!(route.ack.why_unsupported(route.copies), None);
     }
     assert!(matches!(config.service.listen, Listen::Unix(_)) || config.service.token_file.is_some());
 }

@@ -58,7 +58,7 @@ impl Adapter for Fs {
     async fn stat(id: ObjectId) -> Result<ObjectStat, Error> {
         let path = object_path(&id)?;
         let info = OBJECTS.stat(path).await?;
-        let side = read_side(&side_path(path)).await?.unwrap_or_default();
+        let side = known_side(&side_path(path)).await?;
         Ok(ObjectStat { size: info.size, base: side.base, archive: None, modified: info.modified, labels: side.labels })
     }
 
@@ -130,6 +130,21 @@ async fn read_side(path: &str) -> Result<Option<Side>, Error> {
         Ok((info, _)) if info.size > side::MAX_BYTES as u64 => Err(Error::corrupt("the side file is over 64 KiB long")),
         Ok((_, body)) => Side::decode(&body.read_all(side::MAX_BYTES).await?).map(Some),
         Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is known of an object beside its bytes. The bytes prove themselves, so a side file that is damaged or must not be
+/// read costs the base and the labels alone; one that cannot be read now fails.
+async fn known_side(path: &str) -> Result<Side, Error> {
+    match read_side(path).await {
+        Ok(side) => Ok(side.unwrap_or_default()),
+        Err(Error::Corrupt(why) | Error::Denied(why) | Error::Invalid(why)) => {
+            log::warn(
+                &["`", path, "` cannot be used, so base and labels of its object are not known: ", &why].concat(),
+            );
+            Ok(Side::default())
+        }
         Err(error) => Err(error),
     }
 }

@@ -47,7 +47,7 @@ impl Adapter for S3 {
 
     async fn stat(id: ObjectId) -> Result<ObjectStat, Error> {
         let info = OBJECTS.head(id.as_path()?).await?;
-        let (base, labels) = metadata::decode(info.labels)?;
+        let (base, labels) = metadata::decode(info.labels);
         Ok(ObjectStat { size: info.size, base, archive: info.archive, modified: info.modified, labels })
     }
 

@@ -25,6 +25,7 @@ pub struct MemoryBackend {
     info: BackendInfo,
     objects: Mutex<BTreeMap<String, Object>>,
     faults: Mutex<VecDeque<Fault>>,
+    after_put: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Clone)]
@@ -58,6 +59,26 @@ impl MemoryBackend {
     /// operation strike in the order in which they were given.
     pub fn fail_next(&self, operation: Operation, kind: ErrorKind, takes_effect: bool) {
         lock(&self.faults).push_back(Fault { operation, kind, takes_effect });
+    }
+
+    /// Forgets the faults that have not struck.
+    pub fn forgive(&self) {
+        lock(&self.faults).clear();
+    }
+
+    /// Does something once the next object has been stored, before that is answered.
+    pub fn after_next_put(&self, then: impl FnOnce() + Send + 'static) {
+        *lock(&self.after_put) = Some(Box::new(then));
+    }
+
+    /// Replaces the bytes of an object. Returns whether it is there.
+    pub fn damage(&self, name: &str, damage: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut objects = lock(&self.objects);
+        let Some(object) = objects.get_mut(name) else { return false };
+        let mut bytes = object.bytes.to_vec();
+        damage(&mut bytes);
+        object.bytes = bytes.into();
+        true
     }
 
     /// The names of its objects, in order.
@@ -108,6 +129,9 @@ impl Backend for MemoryBackend {
                 let bytes = body.collect(MAX_OBJECT).await?;
                 let receipt = Receipt { id: ObjectId::new(hint.key.as_str())?, size: bytes.len() as u64 };
                 lock(&self.objects).insert(hint.key, Object { bytes, base, labels: hint.labels });
+                if let Some(then) = lock(&self.after_put).take() {
+                    then();
+                }
                 Ok(receipt)
             })
         };

@@ -15,8 +15,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use tidelock::ColdStorage;
-use tidelock::types::{ArchiveState, Error, ErrorKind};
+use tidelock::types::{ArchiveState, Error, ErrorKind, Fault};
+use tidelock::{ColdStorage, LeftBehind};
 
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
@@ -99,6 +99,7 @@ impl Failure {
                 backend: None,
                 hint: None,
                 archive: None,
+                left: None,
             }),
             Self::Told { .. } | Self::ReaderLeft => None,
         }
@@ -130,11 +131,11 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
-    /// `invalid` is bad input wherever it occurs. A `not-found` without a backend is about an id or a name that the user
-    /// gave.
+    /// `invalid` is bad input if it is the caller's fault: an adapter that calls a read invalid has a damaged object. A
+    /// `not-found` without a backend is about an id or a name that the user gave.
     fn from(error: Error) -> Self {
         let status = match error.kind() {
-            ErrorKind::Invalid => BAD_INPUT,
+            ErrorKind::Invalid if error.fault() == Fault::Caller => BAD_INPUT,
             ErrorKind::NotFound if error.backend().is_none() => BAD_INPUT,
             // Not if no restore was requested: it has to be done outside of tidelock.
             ErrorKind::Archived(ArchiveState::Restoring(_) | ArchiveState::Readable(_)) => PENDING,
@@ -153,13 +154,16 @@ pub(super) struct ErrorObject<'a> {
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<ColdStorage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<LeftBehind>,
 }
 
 impl<'a> ErrorObject<'a> {
     /// Returns the object of an error.
     pub(super) fn of(error: &'a Error) -> Self {
         let (kind, message) = (error.kind().name(), error.message());
-        Self { kind, message, backend: error.backend(), hint: error.advice(), archive: ColdStorage::of(error) }
+        let (archive, left) = (ColdStorage::of(error), LeftBehind::of(error));
+        Self { kind, message, backend: error.backend(), hint: error.advice(), archive, left }
     }
 }
 
@@ -172,6 +176,7 @@ pub(super) fn report_usage(found: &clap::Error, json: bool) -> u8 {
             backend: None,
             hint: Some("run `tidelock help` for the usage"),
             archive: None,
+            left: None,
         });
     }
     // A closed pipe is not a failure of help.
@@ -211,6 +216,7 @@ mod tests {
         let status = |error: Error| Failure::from(error).status();
         assert_eq!(status(Error::invalid("x")), 2);
         assert_eq!(status(Error::invalid("x").on_backend("b")), 2);
+        assert_eq!(status(Error::invalid("past the end").on_backend("b").during("retrieve")), 1);
         assert_eq!(status(Error::not_found("x")), 2);
         assert_eq!(status(Error::not_found("x").on_backend("b")), 1);
         assert_eq!(status(Error::denied("x")), 1);

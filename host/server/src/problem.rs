@@ -2,8 +2,8 @@
 //!
 //! | kind | status |
 //! | --- | --- |
-//! | `invalid` | 400 |
-//! | `denied` | 403 |
+//! | `invalid` | 400; 502 if an object is not what was stored |
+//! | `denied` | 403; 502 if a backend refuses the daemon |
 //! | `not-found` | 404; 502 if a backend lost an object |
 //! | `conflict`, `archived` | 409; with `Retry-After` during a restore |
 //! | `rate-limited` | 429, with `Retry-After` |
@@ -21,8 +21,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use tidelock::ColdStorage;
-use tidelock::types::{ArchiveState, Error, ErrorKind};
+use tidelock::types::{ArchiveState, Error, ErrorKind, Fault};
+use tidelock::{ColdStorage, LeftBehind};
 
 /// The failure of a request, to be sent to the client.
 #[derive(Debug)]
@@ -63,6 +63,9 @@ pub(super) struct Details {
     /// The state of the snapshot in cold storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<ColdStorage>,
+    /// What a store that failed has left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<LeftBehind>,
 }
 
 /// A payment that a backend requires.
@@ -123,6 +126,7 @@ impl Problem {
             hint: error.advice().map(str::to_owned),
             payment_due,
             archive: ColdStorage::of(error),
+            left: LeftBehind::of(error),
         }
     }
 }
@@ -148,6 +152,7 @@ fn title(status: StatusCode) -> &'static str {
 fn status_of(error: &Error) -> StatusCode {
     let behind = error.backend().is_some();
     match error.kind() {
+        ErrorKind::Invalid | ErrorKind::Denied if error.fault() == Fault::Backend => StatusCode::BAD_GATEWAY,
         ErrorKind::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::InsufficientBalance(_) => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::NotFound if behind => StatusCode::BAD_GATEWAY,
@@ -189,6 +194,8 @@ mod tests {
         assert_eq!(status(Error::timed_out("x")), 408);
         assert_eq!(status(Error::timed_out("x").on_backend("b")), 504);
         assert_eq!(status(Error::denied("x").on_backend("b")), 403);
+        assert_eq!(status(Error::denied("expired keys").on_backend("b").during("retrieve")), 502);
+        assert_eq!(status(Error::invalid("past the end").on_backend("b").during("retrieve")), 502);
         assert_eq!(status(Error::new(ErrorKind::Trapped, "x")), 502);
         let due = PaymentDue { amount: Some("5".into()), unit: Some("nanoton".into()), account: None };
         let (status, _, body) = answer(Error::new(ErrorKind::InsufficientBalance(due), "x"));

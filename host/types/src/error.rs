@@ -1,13 +1,19 @@
 //! One error type for the whole host: kind, message, backend, operation and hint.
 //!
 //! Kinds are the cases of `tidelock:storage/types.error`, so that an adapter's reason reaches the caller, and a few that
-//! only the host can observe (a trap, a limit, a deadline). The connector's reaction depends on the kind alone; messages
-//! are for people. Messages never contain credentials: capabilities strip them first. Nor can they control the terminal or
-//! the log that shows them, even if they quote untrusted text: control characters, and those that change the direction
-//! of writing, are escaped.
+//! only the host can observe (a trap, a limit, a deadline). What a failure leads to follows from its kind and from where it
+//! happened, by one table (`reaction.rs`); messages are for people. Messages never contain credentials: capabilities strip
+//! them first. Nor can they control the terminal or the log that shows them, even if they quote untrusted text: control
+//! characters, and those that change the direction of writing, are escaped.
+
+mod reaction;
 
 use std::fmt;
 use std::time::Duration;
+
+use super::{ObjectId, SnapshotId};
+
+pub use reaction::{Effect, Fault, Retry, Subject};
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,7 +40,8 @@ pub struct PaymentDue {
     pub account: Option<String>,
 }
 
-/// The kind of a failure. The host's reaction depends on it alone.
+/// The kind of a failure. What the host does about it follows from the kind and from where it happened: see
+/// [`Error::retry`], [`Error::effect`], [`Error::fault`] and [`Error::subject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Too many requests; with the backend's delay, if it gave one.
@@ -122,7 +129,17 @@ struct ErrorInner {
     backend: Option<String>,
     operation: Option<&'static str>,
     hint: Option<String>,
+    left: Option<Left>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What a store that failed has left: copies of a snapshot that has no name by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The backends that hold it, each with its name for the object.
+    pub placements: Vec<(String, ObjectId)>,
 }
 
 macro_rules! constructors {
@@ -140,6 +157,7 @@ impl Error {
             backend: None,
             operation: None,
             hint: None,
+            left: None,
             source: None,
         }))
     }
@@ -209,6 +227,20 @@ impl Error {
         self
     }
 
+    /// Adds a clause to the message.
+    #[must_use]
+    pub fn and(mut self, clause: impl fmt::Display) -> Self {
+        self.0.message = visible(format!("{}; {clause}", self.0.message));
+        self
+    }
+
+    /// Says what the store that failed has left.
+    #[must_use]
+    pub fn leaving(mut self, left: Left) -> Self {
+        self.0.left = Some(left);
+        self
+    }
+
     /// Keeps the error that caused this one, for `source()`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -241,6 +273,11 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What a store that failed has left, if there is anything.
+    pub fn left(&self) -> Option<&Left> {
+        self.0.left.as_ref()
+    }
+
     /// The same failure once more, for a second reader of one stream. The source is not copied.
     pub fn duplicate(&self) -> Self {
         Self(Box::new(ErrorInner {
@@ -249,6 +286,7 @@ impl Error {
             backend: self.0.backend.clone(),
             operation: self.0.operation,
             hint: self.0.hint.clone(),
+            left: self.0.left.clone(),
             source: None,
         }))
     }

@@ -21,7 +21,7 @@ mod units;
 pub use blocking::blocking;
 pub use body::Body;
 pub use encoding::Encoding;
-pub use error::{ArchiveState, Error, ErrorKind, PaymentDue, Result};
+pub use error::{ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject};
 pub use ids::{InvalidId, ObjectId, SnapshotId};
 pub use key::PublicKey;
 pub use limits::{LimitExceeded, LimitOverrides, Limits};

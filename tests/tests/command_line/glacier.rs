@@ -101,9 +101,21 @@ fn a_warm_copy_is_read_and_nothing_restored() {
     let id = home.line(&["store", &home.file("image", &bytes)]);
     assert_eq!(home.json(&["retrieve", &id, "-o", "copy"])["source"], "local");
     assert_same(&home.read("copy"), &bytes, "from the warm copy");
-    std::fs::remove_dir_all(home.path("objects")).unwrap();
-    // The first request for it is this one: it would be readable if it had been asked for before.
     std::fs::remove_file(home.path("copy")).unwrap();
+    // A warm copy that is away may come back: that is no reason to pay for a restore.
+    std::fs::rename(home.path("objects"), home.path("away")).unwrap();
+    for _ in 0..2 {
+        let said = home.refused(1, &["retrieve", &id, "-o", "copy"]);
+        assert!(said.contains("`local`") && said.contains("`vault` is in cold storage"), "{said}");
+    }
+    std::fs::rename(home.path("away"), home.path("objects")).unwrap();
+    assert_eq!(home.json(&["retrieve", &id, "-o", "copy"])["source"], "local");
+    std::fs::remove_file(home.path("copy")).unwrap();
+    let object = home.json(&["stat", &id])["placements"].as_array().unwrap().iter().find_map(|placement| {
+        (placement["backend"] == "local").then(|| placement["object"].as_str().unwrap().to_owned())
+    });
+    std::fs::remove_file(home.path("objects").join(object.unwrap())).unwrap();
+    // The first request for it is this one: it would be readable if it had been asked for before.
     assert_eq!(pending(&home, &id)["archive"]["state"], "restoring");
 }
 

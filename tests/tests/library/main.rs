@@ -1,6 +1,8 @@
 //! The host embedded in this process: behaviour that is not visible from outside.
 
 mod bucket;
+mod damage;
+mod damage_s3;
 mod glacier;
 mod hosts;
 mod image;

@@ -190,12 +190,15 @@ pub enum CredentialRef {
     File(PathBuf),
 }
 
-/// The cost of a backend, in one currency for all backends. Has no effect yet.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+/// The cost of a backend, in one currency for all backends. Shown with the backend. Of several copies in cold storage, the
+/// one that costs least to read is restored; so are copies read that no entry of the default route names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct Cost {
     /// For 1 GB (10^9 bytes) kept for a month.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_gb_month: Option<f64>,
     /// For 1 GB read.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub egress_gb: Option<f64>,
 }
 
@@ -210,15 +213,30 @@ pub struct Route {
     pub ack: Ack,
 }
 
-/// When a store is done. Has no effect yet: a store is done once every copy is durable.
+/// When a store is done. A store is done once every copy is durable, so only what means that is supported yet: the
+/// configuration and [`Host::start`](crate::Host::start) refuse the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
-    /// Once it is durable on this machine.
+    /// Once it is durable on this machine. Not supported yet.
     Local,
-    /// Once one backend has it.
+    /// Once every copy of the route is durable on its backend.
     Remote,
-    /// Once this number of backends have it: 1 to the route's number of copies.
+    /// Once this number of backends have it. Fewer than the route's copies are not supported yet.
     Copies(u32),
+}
+
+impl Ack {
+    /// Why a route with so many copies cannot have it; `None` if it can.
+    pub fn why_unsupported(self, copies: u32) -> Option<String> {
+        match self {
+            Self::Remote => None,
+            Self::Copies(count) if count == copies => None,
+            Self::Copies(count) => {
+                Some(format!("is {count}, but a store cannot answer before all {copies} copies are durable yet"))
+            }
+            Self::Local => Some("cannot be \"local\" yet: there is no local tier".to_owned()),
+        }
+    }
 }
 
 #[cfg(test)]

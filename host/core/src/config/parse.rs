@@ -232,15 +232,24 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
     let copies = table.get("copies").map_or(Ok(1), |item| {
         item.count(most).map_err(|error| error.hint("cannot be more than the route's backends"))
     })?;
-    let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| match item.value() {
-        DeValue::String(text) if text == "local" => Ok(Ack::Local),
-        DeValue::String(text) if text == "remote" => Ok(Ack::Remote),
-        DeValue::Integer(_) => {
-            item.count(copies).map(Ack::Copies).map_err(|error| error.hint("cannot be more than `copies`"))
-        }
-        _ => Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
-    })?;
+    let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies))?;
     Ok(Route { backends, copies, ack })
+}
+
+/// When a store is done. What would answer before every copy is durable is refused: nothing would make the other copies.
+fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
+    let ack = match item.value() {
+        DeValue::String(text) if text == "local" => Ack::Local,
+        DeValue::String(text) if text == "remote" => Ack::Remote,
+        DeValue::Integer(_) => {
+            Ack::Copies(item.count(copies).map_err(|error| error.hint("cannot be more than `copies`"))?)
+        }
+        _ => return Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
+    };
+    match ack.why_unsupported(copies) {
+        Some(why) => Err(item.wrong(why).hint("leave it out: a store answers once all `copies` are durable")),
+        None => Ok(ack),
+    }
 }
 
 fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -> Result<Route> {

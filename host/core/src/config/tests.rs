@@ -268,6 +268,14 @@ fn errors_say_where_and_what() {
             "line 5, column 7: `routes.default.ack` must be from 1 to 1",
         ),
         (
+            &format!("{one}[routes.default]\nbackends = ['a']\nack = 'local'"),
+            "line 5, column 7: `routes.default.ack` cannot be \"local\" yet: there is no local tier",
+        ),
+        (
+            "[backends.a]\nadapter = 'fs'\n[backends.b]\nadapter = 'fs'\n[routes.default]\nbackends = ['a', 'b']\ncopies = 2\nack = 1",
+            "line 8, column 7: `routes.default.ack` is 1, but a store cannot answer before all 2 copies are durable yet",
+        ),
+        (
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 'soon'"),
             "line 5, column 7: `routes.default.ack` must be \"local\", \"remote\" or a number of copies",
         ),

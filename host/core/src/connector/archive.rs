@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::Host;
 use super::report::ColdPlacement;
 use crate::catalogue::Placement;
-use crate::types::{ArchiveState, Error, ErrorKind, Result, SnapshotId, format_duration};
+use crate::types::{ArchiveState, Error, ErrorKind, Result, Retry, SnapshotId, format_duration};
 
 /// The first pause between two looks at a restore; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ impl Host {
                 Ok(states) => states,
                 Err(error) => {
                     failures += 1;
-                    if failures == PATIENCE || !may_pass(&error) {
+                    if failures == PATIENCE || error.retry() == Retry::Never {
                         return Err(error);
                     }
                     tracing::warn!(%error, "cannot check the restore");
@@ -125,12 +125,6 @@ fn cold(id: SnapshotId, state: ArchiveState) -> Error {
     Error::new(ErrorKind::Archived(state), what)
 }
 
-/// Whether a failure may be over by the next look.
-fn may_pass(error: &Error) -> bool {
-    use ErrorKind::{Limit, Other, RateLimited, TimedOut, Trapped, Unavailable};
-    matches!(error.kind(), RateLimited(_) | Unavailable | Trapped | Limit | TimedOut | Other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,11 +137,5 @@ mod tests {
         assert!(said(ArchiveState::Restoring(Some(Duration::from_secs(5 * 3600)))).ends_with("which may take 5 h"));
         assert!(said(ArchiveState::Restoring(None)).ends_with("from cold storage"));
         assert!(said(ArchiveState::Restoring(Some(Duration::ZERO))).ends_with("from cold storage"));
-    }
-
-    #[test]
-    fn an_outage_passes_and_a_refusal_does_not() {
-        assert!(may_pass(&Error::unavailable("x")) && may_pass(&Error::timed_out("x")));
-        assert!(!may_pass(&Error::denied("x")) && !may_pass(&Error::not_found("x")));
     }
 }

@@ -17,7 +17,7 @@ use super::options::HostOptions;
 use super::setup::open_backend;
 use crate::backend::{Backend, Layer, Metrics, OperationMetrics, Trace, layered};
 use crate::capabilities::Capabilities;
-use crate::config::{self, Tier};
+use crate::config::{self, Cost, Tier};
 use crate::runtime::{Component, HistoryEntry, HistoryRow, Sandbox, Serving, Slot, SwapLog, SwapOptions, SwapReport};
 use crate::types::{Error, Platform, Result};
 
@@ -136,6 +136,11 @@ impl ConfiguredBackend {
     /// How warm it is.
     pub(super) fn tier(&self) -> Tier {
         self.config.tier
+    }
+
+    /// What it costs.
+    pub(super) fn cost(&self) -> Cost {
+        self.config.cost
     }
 
     /// Returns the slot of its adapter, if it is open.

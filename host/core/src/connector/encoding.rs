@@ -17,6 +17,14 @@ pub(super) fn to_write(options: &StoreOptions) -> Encoding {
     Encoding::Raw
 }
 
+/// Whether an object that is there already is what a store asks for: one that asks for the bytes as they are takes no
+/// other.
+pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
+    match (found, options.raw) {
+        (Encoding::Raw, true | false) => true,
+    }
+}
+
 /// The bytes of an object to be stored, with their number if it is known.
 pub(super) fn encode(encoding: Encoding, source: Source, progress: Option<Progress>) -> (Body, Reading, Option<u64>) {
     match encoding {

@@ -1,17 +1,14 @@
 //! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
 //! An image holds the digests of its segments, so nothing is asked of the catalogue but where the objects are, and that at
-//! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. Reading goes
-//! through the placements in the order of the default route until one can be read, and no byte comes out unchecked.
-//!
-//! [`Image::stream`] hands bytes on as they come, so it can change to another placement only before the first of them.
-//! [`Image::read_at`] has each part in memory before it hands it on, so it can at any time. Whole segments of zeros are
-//! known by their digest and never fetched by it.
+//! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. No byte comes out
+//! unchecked, and a read that meets damage or an outage goes on from another placement at the byte where it stopped
+//! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].
 
 mod digests;
+mod failover;
 mod segment_cache;
 
-use std::future::{Future, ready};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,12 +16,13 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::Host;
-use super::retrieve::{Retrieved, worth_another};
+use super::retrieve::Retrieved;
 use crate::catalogue::Placement;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
-use crate::types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};
+use crate::types::{Body, ByteRange, Error, Result, SnapshotId};
 
 pub(super) use digests::RecentDigests;
+use failover::ImageSource;
 use segment_cache::SegmentCache;
 
 /// A snapshot that is open for reading. Cheap to clone; all clones share what they have read last (at most two segments of
@@ -40,13 +38,6 @@ pub struct Image {
 struct ImageInner {
     source: ImageSource,
     cache: SegmentCache,
-}
-
-/// What is read, and from where.
-#[derive(Clone)]
-struct ImageSource {
-    host: Host,
-    identity: Arc<Identity>,
 }
 
 impl Host {
@@ -87,16 +78,17 @@ impl Image {
         self.identity().extents()
     }
 
-    /// Its bytes, or a part of them, as a stream from one placement. A swap on the way does not show.
+    /// Its bytes, or a part of them, as a stream. Damage, an outage or a swap on the way does not show as long as another
+    /// placement has the rest. Returns when the first bytes are there.
     ///
     /// # Errors
     /// `invalid` for a range that begins past the end; `archived` for a snapshot that is in cold storage alone: then its
-    /// restore has been asked for, and [`Host::until_restored`] waits for it; what the last backend that holds it said.
+    /// restore has been asked for, and [`Host::until_restored`] waits for it; what the backends that hold it said.
     pub async fn stream(&self, range: Option<ByteRange>) -> Result<Retrieved> {
         if let Some(range) = range {
             range.within(self.size())?;
         }
-        let (body, source) = self.inner.source.read(range, |body| ready(Ok(body))).await?;
+        let (body, source) = self.inner.source.stream(range).await?;
         let size = body.remaining().unwrap_or(self.size());
         Ok(Retrieved { id: self.id(), size, source, body })
     }
@@ -172,83 +164,6 @@ impl Image {
             Some(range) => Ok(segment.slice(range)),
             None => Err(short(len)),
         }
-    }
-}
-
-impl ImageSource {
-    /// Some bytes, all of them checked. The caller bounds them.
-    async fn read_whole(&self, start: u64, len: u64) -> Result<Bytes> {
-        let most = usize::try_from(len).map_err(|_| short(len))?;
-        let (bytes, _) = self.read(Some(ByteRange::of(start, len)), |body| body.collect(most)).await?;
-        if bytes.len() == most { Ok(bytes) } else { Err(short(len)) }
-    }
-
-    /// Reads from the first placement that can be opened and that `take` has what it wants of. Returns what it took and
-    /// the name of the backend.
-    async fn read<T, F>(&self, range: Option<ByteRange>, take: impl Fn(Body) -> F) -> Result<(T, String)>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let (host, id) = (&self.host, self.identity.id());
-        let (mut last, mut cold) = (None, None);
-        for placement in host.readable(id).await? {
-            if let Err(error) = host.open_backend(&placement.backend).await {
-                // What keeps a backend from being opened says nothing about what it holds.
-                tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
-                last = Some(error);
-                continue;
-            }
-            match self.attempt(&placement, range, &take).await {
-                Ok(taken) => return Ok((taken, placement.backend)),
-                Err(error) if worth_another(&error) => {
-                    if matches!(error.kind(), ErrorKind::Archived(_)) {
-                        tracing::info!(backend = placement.backend, "the placement is in cold storage");
-                        cold = cold.or(Some(placement));
-                        continue;
-                    }
-                    tracing::warn!(backend = placement.backend, %error, "cannot read the placement");
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match (cold, last) {
-            (Some(placement), _) => {
-                host.ask_for_restore(id, &placement).await?;
-                Ok((self.attempt(&placement, range, &take).await?, placement.backend))
-            }
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(host.why_unreadable(id).await?),
-        }
-    }
-
-    async fn attempt<T, F>(
-        &self,
-        placement: &Placement,
-        range: Option<ByteRange>,
-        take: &impl Fn(Body) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let body = match self.open(placement, range).await {
-            Ok(body) => body,
-            Err(error) if *error.kind() == ErrorKind::NotFound => {
-                return Err(self.host.note_missing(placement, error).await?);
-            }
-            Err(error) => return Err(error),
-        };
-        take(body).await
-    }
-
-    async fn open(&self, placement: &Placement, range: Option<ByteRange>) -> Result<Body> {
-        self.host.open_placement(placement, &self.identity, range).await
-    }
-}
-
-impl std::fmt::Debug for ImageSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageSource").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 

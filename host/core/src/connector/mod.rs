@@ -15,6 +15,7 @@ mod archive;
 mod backend;
 mod component_files;
 mod container;
+mod damage;
 mod encoding;
 mod gc;
 mod image;
@@ -45,8 +46,8 @@ pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSn
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, PlacementInfo, PlacementStat,
-    Removed, SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind, PlacementInfo,
+    PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};

@@ -25,8 +25,8 @@ pub struct StoreOptions {
     /// A name for people, by which the snapshot can be found. A snapshot can have several; one that another snapshot has is
     /// taken from it.
     pub name: Option<String>,
-    /// Store the bytes as they are, so that the object is of use to others too. Snapshots are stored so in any case
-    /// as yet.
+    /// Demand that the bytes are stored as they are, so that the object is of use to others too: no copy that lies in
+    /// another way counts. Snapshots are stored so in any case as yet.
     pub raw: bool,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::backend::{ConfiguredBackend, OpenBackend};
-use crate::config::Tier;
+use crate::config::{Cost, Tier};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
 /// A placement of a snapshot.
@@ -120,6 +120,25 @@ pub struct ColdPlacement {
     pub state: ArchiveState,
 }
 
+/// What a store that failed has left: a snapshot without the name that it should have got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LeftBehind {
+    /// The snapshot.
+    id: SnapshotId,
+    /// Its placements: fewer than the route asks for.
+    placements: Vec<PlacementInfo>,
+}
+
+impl LeftBehind {
+    /// Returns what is left from an error; `None` if nothing is.
+    pub fn of(error: &Error) -> Option<Self> {
+        let left = error.left()?;
+        let placement =
+            |(backend, object): &(String, ObjectId)| PlacementInfo { backend: backend.clone(), object: object.clone() };
+        Some(Self { id: left.snapshot, placements: left.placements.iter().map(placement).collect() })
+    }
+}
+
 /// The state of a snapshot in cold storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ColdStorage {
@@ -212,6 +231,8 @@ pub struct AdapterInfo {
     pub since: u64,
     /// `hot`, `warm` or `cold`.
     pub tier: &'static str,
+    /// What the backend costs, as it is configured.
+    pub cost: Cost,
     /// Time from its takeover to the start of its first operation, in milliseconds; absent before that, and for the
     /// generation found at a start.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,6 +259,7 @@ impl AdapterInfo {
                 Tier::Warm => "warm",
                 Tier::Cold => "cold",
             },
+            cost: backend.cost(),
             first_operation_ms: serving.first_operation_after.map(|after| after.as_secs_f64() * 1e3),
             features: description.features,
             optional: serving.adapter.optional_interfaces(),

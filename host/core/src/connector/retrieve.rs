@@ -56,36 +56,51 @@ impl Host {
     ) -> Result<Body> {
         let objects = &self.backend(&placement.backend).await?.objects;
         let (object, identity) = (&placement.object, identity.clone());
+        // The range lies within the snapshot, so whatever is wrong with it is wrong with the object.
+        let wanted = range.map(|range| aligned(range, identity.size())).transpose()?;
+        let body = objects.get(object, wanted).await;
+        let body = body.map_err(|error| error.on_backend(objects.name()).during("retrieve"))?;
         let body = match range {
-            None => verify_known(objects.get(object, None).await?, identity),
-            Some(range) => {
-                let wanted = aligned(range, identity.size())?;
-                verify_range(objects.get(object, Some(wanted)).await?, identity, range)?
-            }
+            None => verify_known(body, identity),
+            Some(range) => verify_range(body, identity, range)?,
         };
         Ok(checked(body, objects.clone(), object.clone()))
     }
 
-    /// The placements that may be read, in the order of the default route, those of other backends after them.
+    /// The placements that may be read: live ones first, then those that are suspect, then those that are bad; each in the
+    /// order of the default route, those of other backends after them, the cheapest to read first.
     pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         let mut placements = self.inner.catalogue.placements(id).await?;
-        placements.retain(|p| p.state == PlacementState::Live && self.inner.backends.contains_key(&p.backend));
+        placements.retain(|p| p.state != PlacementState::Removing && self.inner.backends.contains_key(&p.backend));
+        self.cheapest_first(&mut placements);
         let order = &self.route(None)?.backends;
-        placements.sort_by_key(|p| order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX));
+        placements.sort_by_key(|p| {
+            let state = match p.state {
+                PlacementState::Live => 0,
+                PlacementState::Suspect => 1,
+                PlacementState::Bad | PlacementState::Removing => 2,
+            };
+            (state, order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX))
+        });
         Ok(placements)
+    }
+
+    /// Sorts placements by what it costs to read them. A backend without a price costs nothing; equal ones keep their order.
+    pub(super) fn cheapest_first(&self, placements: &mut [Placement]) {
+        let price = |p: &Placement| {
+            self.inner.backends.get(&p.backend).and_then(|backend| backend.cost().egress_gb).unwrap_or_default()
+        };
+        placements.sort_by(|a, b| price(a).total_cmp(&price(b)));
     }
 
     /// Why no placement of a known snapshot may be read.
     pub(super) async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
-        let hint = format!("run `tidelock stat {id}` to see its placements");
-        let bad = placements.iter().find(|placement| placement.state == PlacementState::Bad);
-        Ok(match bad {
-            Some(bad) => Error::corrupt(format!("snapshot {id} was found damaged or missing"))
-                .on_backend(&bad.backend)
-                .hint("store the image again if you still have it"),
-            None => Error::unavailable(format!("no configured backend holds snapshot {id}")).hint(hint),
-        })
+        if placements.iter().any(|placement| placement.state == PlacementState::Removing) {
+            return Ok(Error::unavailable(format!("snapshot {id} is being removed")));
+        }
+        Ok(Error::unavailable(format!("no configured backend holds snapshot {id}"))
+            .hint(format!("run `tidelock stat {id}` to see its placements")))
     }
 
     /// The catalogue's entry.
@@ -94,11 +109,6 @@ impl Host {
             Error::not_found(format!("no snapshot {id}")).hint("run `tidelock ls` to list the snapshots")
         })
     }
-}
-
-/// Whether another placement may have what this one has not.
-pub(super) fn worth_another(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Cancelled) && error.backend().is_some()
 }
 
 /// A body that was checked: what the check found wrong is the backend's, and reported to it.

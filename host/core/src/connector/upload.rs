@@ -15,7 +15,7 @@ use super::options::StoreOptions;
 use super::{Host, encoding};
 use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::{Reading, Source};
-use crate::types::{Encoding, Error, ErrorKind, Features, Receipt, Result, SnapshotId, StoreHint};
+use crate::types::{Effect, Encoding, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
 /// One image on its way to one backend.
 pub(super) struct StoreUpload {
@@ -122,9 +122,9 @@ impl StoreUpload {
             }
             Err(error) => {
                 lock(&self.attempts).retain(|attempt| attempt.key != key);
-                match effect_unknown(error) {
-                    true => Ok(()),
-                    false => self.host.inner.catalogue.end_intent(key).await,
+                match error.effect() {
+                    Effect::Unknown => Ok(()),
+                    Effect::None => self.host.inner.catalogue.end_intent(key).await,
                 }
             }
         }
@@ -164,12 +164,6 @@ pub(super) fn again(source: &Source) -> Option<Source> {
     }
 }
 
-/// Whether the backend may hold the object although the store failed: a reply that was lost, a guest that was cut.
-fn effect_unknown(error: &Error) -> bool {
-    use ErrorKind::{Cancelled, Limit, Other, TimedOut, Trapped, Unavailable};
-    error.backend().is_some() && matches!(error.kind(), Unavailable | TimedOut | Limit | Trapped | Cancelled | Other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +172,7 @@ mod tests {
     use crate::backend::{Backend as _, Operation, Upload};
     use crate::config::Config;
     use crate::snapshot::{FileSource, StreamSource};
+    use crate::types::ErrorKind;
 
     async fn host(dir: &std::path::Path) -> Host {
         Host::start_lazily(&Config::embedded_default(dir), Arc::new(NoSecrets)).await.unwrap()
@@ -218,7 +213,8 @@ mod tests {
         assert_eq!(intents(&host).await.len(), 3);
         let stored = source.take_stored();
         assert!(stored.len() == 1 && stored[0].receipt == receipt);
-        host.record("memory", receipt.clone(), stored, None, &StoreOptions::default()).await.unwrap();
+        let copy = host.settle("memory", receipt.clone(), stored).await.unwrap();
+        host.record(vec![copy], None, &StoreOptions::default()).await.unwrap();
         let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
         assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
         let (left, objects) = (intents(&host).await, memory.objects());
@@ -244,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = host(dir.path()).await;
         let receipt = Receipt { id: crate::types::ObjectId::new("x").unwrap(), size: 5 };
-        let error = host.record("memory", receipt, Vec::new(), None, &StoreOptions::default()).await.err().unwrap();
+        let error = host.settle("memory", receipt, Vec::new()).await.err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Corrupt);
     }
 }

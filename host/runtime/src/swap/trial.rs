@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::generation::Generation;
 use super::lock;
 use super::rollback_policy::{RollbackThreshold, is_worse};
-use tidelock_types::{Error, ErrorKind, ObjectId};
+use tidelock_types::{Error, ObjectId, Retry, Subject};
 
 /// Maximum number of operations that a trial repeats on the predecessor: an outage must not double its own load for long.
 const CONTROLS: u64 = 256;
@@ -44,22 +44,17 @@ pub(super) enum Fault {
 
 impl Fault {
     pub(super) fn of(error: &Error) -> Self {
-        if error.backend().is_none() {
+        use tidelock_types::Fault as Whose;
+        if error.subject() == Subject::Request {
             // The source of a store, the catalogue, the host itself.
             return Self::None;
         }
-        match error.kind() {
-            ErrorKind::Trapped | ErrorKind::Limit | ErrorKind::Corrupt => Self::Own,
-            ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Other => Self::Doubtful,
-            ErrorKind::NotFound
-            | ErrorKind::Denied
-            | ErrorKind::Invalid
-            | ErrorKind::Conflict
-            | ErrorKind::Unsupported => Self::Answer,
-            ErrorKind::RateLimited(_)
-            | ErrorKind::InsufficientBalance(_)
-            | ErrorKind::Archived(_)
-            | ErrorKind::Cancelled => Self::None,
+        match error.fault() {
+            Whose::Adapter => Self::Own,
+            Whose::Backend if error.retry() != Retry::Never => Self::Doubtful,
+            // A request that another version of the adapter may accept, too.
+            Whose::Backend | Whose::Caller => Self::Answer,
+            Whose::Host | Whose::Nobody => Self::None,
         }
     }
 
@@ -141,14 +136,17 @@ impl Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidelock_types::ErrorKind;
 
     #[test]
     fn only_what_an_adapter_can_cause_is_its_fault() {
-        let fault = |kind| Fault::of(&Error::new(kind, "x").on_backend("b"));
+        let fault = |kind| Fault::of(&Error::new(kind, "x").on_backend("b").during("store"));
         assert_eq!(fault(ErrorKind::Trapped), Fault::Own);
         assert_eq!(fault(ErrorKind::Limit), Fault::Own);
         assert_eq!(fault(ErrorKind::Unavailable), Fault::Doubtful);
+        assert_eq!(fault(ErrorKind::Corrupt), Fault::Own);
         assert_eq!(fault(ErrorKind::NotFound), Fault::Answer);
+        assert_eq!(fault(ErrorKind::Invalid), Fault::Answer);
         assert_eq!(fault(ErrorKind::RateLimited(None)), Fault::None);
         assert_eq!(Fault::of(&Error::other("the image changed")), Fault::None);
         assert!(!Fault::Answer.counts() && Fault::Doubtful.counts());

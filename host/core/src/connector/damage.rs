@@ -1,0 +1,101 @@
+//! What the failure of a read says about the object that was read.
+//!
+//! | what the read met | what is looked at | what is recorded |
+//! | --- | --- | --- |
+//! | `not-found` | the container (`container.rs`) | `bad` if it is the right one; otherwise the container is away |
+//! | wrong bytes, or too few | that segment once more, or its size | `bad` if it is so again; `suspect` if it is right now |
+//! | `invalid` | its size | `bad` if that is not what was stored |
+//! | all else | | nothing: it says nothing about the object |
+//!
+//! So bytes that were damaged on their way, by a proxy or an adapter on trial, condemn no object. What is recorded is
+//! evidence, not an answer: if the catalogue cannot be written, the read goes on all the same.
+
+use std::sync::Arc;
+
+use super::{Host, encoding};
+use crate::catalogue::{Placement, PlacementState};
+use crate::snapshot::Identity;
+use crate::types::{ByteRange, Error, ErrorKind, Result, Subject};
+
+/// What a failure turned out to be.
+pub(super) struct Finding {
+    /// The failure to go on with.
+    pub(super) error: Error,
+    /// Whether the object is known to be lost. One that is not may come back.
+    pub(super) lost: bool,
+}
+
+impl Host {
+    /// Finds out what the failure of a read at this byte says about the object, and records it.
+    pub(super) async fn examine_failure(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        at: u64,
+        error: Error,
+    ) -> Finding {
+        let said = error.duplicate();
+        match self.examine(placement, identity, at, error).await {
+            Ok(finding) => finding,
+            Err(other) => {
+                tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
+                let lost = said.subject() == Subject::Object;
+                Finding { error: said, lost }
+            }
+        }
+    }
+
+    async fn examine(&self, placement: &Placement, identity: &Arc<Identity>, at: u64, error: Error) -> Result<Finding> {
+        match error.kind() {
+            ErrorKind::NotFound if error.subject() == Subject::Object => {
+                let error = self.note_missing(placement, error).await?;
+                let now = self.inner.catalogue.placement_of(&placement.backend, &placement.object).await?;
+                let lost = now.is_none_or(|now| now.state == PlacementState::Bad);
+                Ok(Finding { lost: lost && *error.kind() == ErrorKind::NotFound, error })
+            }
+            ErrorKind::Corrupt | ErrorKind::Invalid if error.subject() == Subject::Object => {
+                let Some(reason) = self.proof_of_damage(placement, identity, at, &error).await else {
+                    if *error.kind() == ErrorKind::Corrupt && placement.state == PlacementState::Live {
+                        let reason = format!("it gave wrong bytes once: {}", error.message());
+                        self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await?;
+                    }
+                    return Ok(Finding { error, lost: false });
+                };
+                self.note_damage(placement, &reason).await?;
+                let error = match error.kind() {
+                    ErrorKind::Corrupt => error,
+                    _ => Error::corrupt(reason).on_backend(&placement.backend).during("retrieve").with_source(error),
+                };
+                Ok(Finding { error, lost: true })
+            }
+            _ => Ok(Finding { error, lost: false }),
+        }
+    }
+
+    /// Looks at an object a second time. Returns what is wrong with it, if it is.
+    async fn proof_of_damage(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        at: u64,
+        error: &Error,
+    ) -> Option<String> {
+        if *error.kind() == ErrorKind::Corrupt && at < identity.size() {
+            let again = async {
+                let byte = self.open_placement(placement, identity, Some(ByteRange::of(at, 1))).await?;
+                byte.collect(1).await
+            };
+            match again.await {
+                Err(again) if *again.kind() == ErrorKind::Corrupt => return Some(again.message().to_owned()),
+                // It is right as far as it goes, or a range begins past its end: its size tells.
+                Ok(_) => {}
+                Err(again) if *again.kind() == ErrorKind::Invalid => {}
+                Err(_) => return None,
+            }
+        }
+        let objects = &self.backend(&placement.backend).await.ok()?.objects;
+        let expected = encoding::expected_size(placement, identity.size());
+        let size = objects.stat(&placement.object).await.ok()?.size;
+        (size != expected).then(|| format!("it has {size} bytes where {expected} were stored"))
+    }
+}

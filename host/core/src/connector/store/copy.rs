@@ -1,0 +1,328 @@
+//! One copy of an image on its way to one backend: found there, or made and not yet recorded.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+
+use crate::backend::Upload;
+use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
+use crate::connector::options::StoreOptions;
+use crate::connector::report::PlacementInfo;
+use crate::connector::upload::{StoreUpload, StoredAttempt};
+use crate::connector::{Host, encoding};
+use crate::snapshot::{Identity, Source};
+use crate::types::{Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+
+/// An image on a backend, not yet recorded.
+pub(in crate::connector) struct StoredCopy {
+    /// What it is.
+    pub(super) identity: Arc<Identity>,
+    /// The object that was there already. It has been confirmed; if one was made as well, every byte of it was read.
+    pub(super) there: Option<ObjectId>,
+    /// The object that this store has made.
+    pub(super) made: Option<Made>,
+    /// Keys of attempts of which nothing is left, whose intents end when it is recorded.
+    keys: Vec<String>,
+    backend: String,
+    /// Gives up the intents of its attempts when it ends, so it must not end before the copy is recorded.
+    upload: Option<Arc<StoreUpload>>,
+}
+
+/// An object that a store has made.
+pub(super) struct Made {
+    object: ObjectId,
+    key: String,
+    encoding: Encoding,
+    size: u64,
+}
+
+impl StoredCopy {
+    /// The object that this store has made and that counts: not if one was there already.
+    fn counting(&self) -> Option<&Made> {
+        self.made.as_ref().filter(|_| self.there.is_none())
+    }
+
+    /// The bytes that were sent and are kept.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.counting().map_or(0, |made| made.size)
+    }
+
+    pub(super) fn info(&self) -> Option<PlacementInfo> {
+        let object = self.there.as_ref().or(self.made.as_ref().map(|made| &made.object))?;
+        Some(PlacementInfo { backend: self.backend.clone(), object: object.clone() })
+    }
+
+    pub(super) fn placement(&self) -> Option<NewPlacement> {
+        self.counting().map(|made| NewPlacement {
+            backend: self.backend.clone(),
+            object: made.object.clone(),
+            encoding: made.encoding,
+            stored_bytes: made.size,
+        })
+    }
+
+    /// The object that was there already, which has to be there still when the copy is recorded.
+    pub(super) fn relies_on(&self) -> Option<(String, ObjectId)> {
+        self.there.as_ref().map(|object| (self.backend.clone(), object.clone()))
+    }
+
+    /// The keys of the intents that end when the copy is recorded.
+    pub(super) fn intents(&self) -> impl Iterator<Item = String> {
+        self.keys.iter().chain(self.counting().map(|made| &made.key)).cloned()
+    }
+}
+
+impl Host {
+    /// Brings an image to a backend, unless it is there already. `identity` is that of the image as it was read before,
+    /// and is set by the first reading.
+    ///
+    /// # Errors
+    /// `conflict` if the image is not what it was before; errors of the source, the backend and the catalogue.
+    pub(super) async fn copy_to(
+        &self,
+        backend: &str,
+        source: Source,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+        identity: &mut Option<Arc<Identity>>,
+    ) -> Result<StoredCopy> {
+        self.ensure_container(backend).await?;
+        if let Source::File(file) = &source {
+            if identity.is_none() && self.inner.catalogue.has_size(file.size()).await? {
+                *identity = Some(Arc::new(file.identify(None).await?));
+            }
+            if let Some(known) = identity
+                && let Some(object) = self.sound_object_on(backend, known, options).await?
+            {
+                let (identity, there, backend) = (known.clone(), Some(object), backend.to_owned());
+                return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
+            }
+        }
+        let objects = &self.backend(backend).await?.objects;
+        let upload = StoreUpload::new(self, backend, source, base, options);
+        let receipt = objects.put(Upload::new(upload.clone())).await?;
+        let mut copy = self.settle(backend, receipt, upload.take_stored()).await?;
+        copy.upload = Some(upload);
+        match identity {
+            Some(before) if before.id() != copy.identity.id() => {
+                self.discard(vec![copy]).await;
+                Err(Error::conflict("the image changed while its copies were made: they would differ")
+                    .hint("pause the machine that uses the image, or store a copy"))
+            }
+            Some(_) => Ok(copy),
+            None => {
+                *identity = Some(copy.identity.clone());
+                Ok(copy)
+            }
+        }
+    }
+
+    /// What a put has stored. Of several attempts that succeeded, the one with the receipt counts.
+    ///
+    /// # Errors
+    /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
+    pub(in crate::connector) async fn settle(
+        &self,
+        backend: &str,
+        receipt: Receipt,
+        stored: Vec<StoredAttempt>,
+    ) -> Result<StoredCopy> {
+        let (mut chosen, mut keys) = (None, Vec::new());
+        for attempt in stored {
+            if attempt.receipt == receipt && chosen.is_none() {
+                chosen = Some(attempt);
+            } else if attempt.receipt.id == receipt.id || self.remove_spare(backend, &attempt.receipt.id).await {
+                keys.push(attempt.key);
+            }
+        }
+        let Some(StoredAttempt { key, reading, encoding, .. }) = chosen else {
+            return Err(Error::corrupt("no attempt has the receipt that was returned").on_backend(backend));
+        };
+        let identity = match reading.identity().await {
+            Ok(identity) => Arc::new(identity),
+            Err(error) => {
+                if self.remove_spare(backend, &receipt.id).await {
+                    keys.push(key);
+                }
+                for key in keys {
+                    self.inner.catalogue.end_intent(&key).await?;
+                }
+                return Err(error);
+            }
+        };
+        // A stream may turn out to be there already, and so may one of two stores of an image at once.
+        let there = self.proven_object_on(backend, &identity, &receipt.id).await;
+        let made = Some(Made { object: receipt.id, key, encoding, size: receipt.size });
+        Ok(StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None })
+    }
+
+    /// Removes what was made of copies and is not recorded. What cannot be removed keeps its intent, for a garbage
+    /// collection.
+    pub(super) async fn discard(&self, copies: Vec<StoredCopy>) {
+        for StoredCopy { made, mut keys, backend, upload, .. } in copies {
+            if let Some(made) = made
+                && self.remove_spare(&backend, &made.object).await
+            {
+                keys.push(made.key);
+            }
+            for key in keys {
+                if let Err(error) = self.inner.catalogue.end_intent(&key).await {
+                    tracing::warn!(key, %error, "cannot end the intent of an object that was removed");
+                }
+            }
+            drop(upload);
+        }
+    }
+
+    /// Removes an object that nobody needs, and says whether nothing is left to be removed. If it is, the intent of its
+    /// attempt has to stay.
+    ///
+    /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the
+    /// catalogue knows of is never spare.
+    async fn remove_spare(&self, backend: &str, object: &ObjectId) -> bool {
+        let removed = match (self.inner.catalogue.placement_of(backend, object).await, self.backend(backend).await) {
+            (Ok(Some(_)), _) => return true,
+            (Ok(None), Ok(_)) => self.delete_object(backend, object).await.map(drop),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        if let Err(error) = &removed {
+            tracing::warn!(backend, %object, %error, "cannot remove an unused object");
+        }
+        removed.is_ok()
+    }
+
+    /// Makes sure of an object whose name is not its store's own: whoever removed the same image may have removed it
+    /// between the store and its record. From the record on, a removal would be one of this snapshot.
+    pub(super) async fn ensure_it_outlived(&self, copy: &StoredCopy) -> Result<()> {
+        let (backend, Some(made)) = (&copy.backend, copy.counting()) else { return Ok(()) };
+        // An object whose name is not this store's own: it follows from the bytes, and another store may share it.
+        let object = &made.object;
+        if object.as_str().contains(&made.key) {
+            return Ok(());
+        }
+        match self.backend(backend).await?.objects.stat(object).await {
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                if let Some(placement) = self.inner.catalogue.placement_of(backend, object).await? {
+                    self.inner.catalogue.transition(&placement, PlacementState::Bad, Some(ABSENT)).await?;
+                }
+                Err(Error::conflict("the same image was removed during the store")
+                    .on_backend(backend)
+                    .hint("store the image again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the object of a snapshot on a backend, if it is not known to be bad, lies as the store would lay it out, and
+    /// the backend confirms its size. One that is missing or has another size is marked bad.
+    async fn sound_object_on(
+        &self,
+        backend: &str,
+        identity: &Identity,
+        options: &StoreOptions,
+    ) -> Result<Option<ObjectId>> {
+        for placement in self.placements_on(backend, identity.id()).await? {
+            if !encoding::suits(placement.encoding, options) {
+                continue;
+            }
+            let expected = encoding::expected_size(&placement, identity.size());
+            match self.backend(backend).await?.objects.stat(&placement.object).await {
+                Ok(stat) if stat.size == expected => return Ok(Some(placement.object)),
+                Ok(stat) => {
+                    let reason = format!("it has {} bytes where {expected} were stored", stat.size);
+                    self.note_damage(&placement, &reason).await?;
+                }
+                Err(error) if *error.kind() == ErrorKind::NotFound => {
+                    let error = self.note_missing(&placement, error).await?;
+                    if *error.kind() != ErrorKind::NotFound {
+                        // The container is away, and another one must not take the image in its place.
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the object of a snapshot on a backend that makes a new one unnecessary: every byte of it has been read and
+    /// was right. A new object is never given up for one that the catalogue alone vouches for.
+    async fn proven_object_on(&self, backend: &str, identity: &Identity, new: &ObjectId) -> Option<ObjectId> {
+        let placements = self.placements_on(backend, identity.id()).await.unwrap_or_default();
+        if placements.iter().any(|placement| placement.object == *new) {
+            // The same object: it was stored once more, under the name that follows from its bytes.
+            return None;
+        }
+        for placement in placements {
+            let read = async {
+                let image = self.open(identity.id()).await?;
+                let mut body = image.stream_placement(&placement).await?;
+                while let Some(chunk) = body.next().await {
+                    chunk?;
+                }
+                Ok::<_, Error>(())
+            };
+            match read.await {
+                Ok(()) => return Some(placement.object),
+                Err(error) => {
+                    let (backend, object) = (&placement.backend, &placement.object);
+                    tracing::warn!(backend, %object, %error, "what is stored already cannot be relied on");
+                    if *error.kind() == ErrorKind::Corrupt {
+                        // Should it not be recorded: it is not counted on here, and the next read finds it again.
+                        let _ = self.note_damage(&placement, error.message()).await;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The object that holds a snapshot on a backend, if there is a live one.
+    pub(in crate::connector) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
+        Ok(self.placements_on(backend, id).await?.into_iter().next().map(|placement| placement.object))
+    }
+
+    /// The live placements of a snapshot on a backend.
+    async fn placements_on(&self, backend: &str, id: SnapshotId) -> Result<Vec<Placement>> {
+        let mut placements = self.inner.catalogue.placements(id).await?;
+        placements.retain(|p| p.backend == backend && p.state == PlacementState::Live);
+        Ok(placements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoSecrets;
+    use crate::backend::Backend as _;
+    use crate::backend::testing::MemoryBackend;
+    use crate::config::Config;
+    use crate::connector::HostOptions;
+    use crate::snapshot::FileSource;
+
+    fn file(bytes: &[u8]) -> FileSource {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        FileSource::new(file, "image").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_other_bytes_is_removed_and_its_intent_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Arc::new(MemoryBackend::new("local"));
+        let backends = [(memory.name().to_owned(), memory.clone() as Arc<dyn crate::backend::Backend>)].into();
+        let options = HostOptions { backends, ..HostOptions::default() };
+        let config = Config::embedded_default(dir.path());
+        let host = Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap();
+        // Bytes that changed after the first copy without a trace in the times, as those of a device do.
+        let before = file(b"before").identify(None).await.unwrap();
+        let mut identity = Some(Arc::new(before));
+        let source = Source::File(file(b"behind"));
+        let copied = host.copy_to("local", source, None, &StoreOptions::default(), &mut identity).await;
+        assert_eq!(*copied.err().unwrap().kind(), ErrorKind::Conflict);
+        assert_eq!(memory.objects(), [""; 0]);
+        let catalogue = rusqlite::Connection::open(dir.path().join("catalogue.sqlite")).unwrap();
+        let intents: u64 = catalogue.query_row("SELECT count(*) FROM intents", [], |row| row.get(0)).unwrap();
+        assert_eq!(intents, 0);
+    }
+}
