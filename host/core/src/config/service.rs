@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::read::{Item, TomlTable};
+use super::read::{Item, TomlTable, home_of_somebody, path};
 use crate::types::{Error, Result, parse_duration};
 
 /// The daemon.
@@ -61,7 +61,10 @@ impl Listen {
     pub fn parse(text: &str, directory: &Path) -> Result<Self> {
         match text.strip_prefix("unix:") {
             Some("") => Err(Error::invalid("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
-            Some(path) => Ok(Self::Unix(directory.join(path))),
+            Some(path) => match home_of_somebody(path) {
+                Some(error) => Err(error),
+                None => Ok(Self::Unix(directory.join(path))),
+            },
             None => text.parse().map(Self::Tcp).map_err(|_| {
                 Error::invalid("is neither `unix:PATH` nor an address and a port")
                     .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
@@ -75,7 +78,7 @@ pub(super) fn service(item: Option<Item<'_>>, directory: &Path) -> Result<Servic
     let mut service = Service::on(Listen::Unix(directory.join("tidelock.sock")));
     let Some(item) = item else { return Ok(service) };
     let table = item.table(&["listen", "token_file", "connections", "idle", "drain"])?;
-    service.token_file = table.get("token_file").map(|item| item.text().map(|t| directory.join(t))).transpose()?;
+    service.token_file = table.get("token_file").map(|item| path(&item, directory)).transpose()?;
     if let Some(item) = table.get("connections") {
         service.connections = item.count(1 << 16)?;
     }
