@@ -50,8 +50,8 @@ mod verify;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use arguments::{Adapter, Arguments, Command};
+use clap::Parser;
 use console::Console;
 use failure::Failure;
 use session::Session;

@@ -181,8 +181,8 @@ fn keep_attributes(path: &Path, new: &File) -> io::Result<()> {
     names.truncate(len);
     let mut value = vec![0u8; MOST];
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let copied = fgetxattr(&old, name, &mut value)
-            .and_then(|len| fsetxattr(new, name, &value[..len], XattrFlags::empty()));
+        let copied =
+            fgetxattr(&old, name, &mut value).and_then(|len| fsetxattr(new, name, &value[..len], XattrFlags::empty()));
         match copied {
             Err(errno) if name == ACL.as_bytes() => return Err(errno.into()),
             Err(errno) => tracing::debug!(%errno, "an attribute of {} is lost", path.display()),

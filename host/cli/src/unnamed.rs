@@ -82,9 +82,10 @@ impl Unnamed {
 /// Gives a file without a name one of those that are taken for temporary.
 fn link_beside(file: &File, directory: &Path) -> io::Result<TempPath> {
     let from = through_proc(file);
-    let named = Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(directory, |to| {
-        linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
-    });
+    let named = Builder::new()
+        .prefix(PREFIX)
+        .suffix(SUFFIX)
+        .make_in(directory, |to| linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from));
     named.map(tempfile::NamedTempFile::into_temp_path).map_err(plain)
 }
 

@@ -182,9 +182,7 @@ pub(super) fn path(item: &Item<'_>, directory: &Path) -> Result<PathBuf> {
         return Err(item.wrong("must be a path"));
     }
     match home_of_somebody(text) {
-        Some(error) => {
-            Err(item.wrong(error.message()).hint(error.advice().unwrap_or("write the whole path")))
-        }
+        Some(error) => Err(item.wrong(error.message()).hint(error.advice().unwrap_or("write the whole path"))),
         None => Ok(directory.join(text)),
     }
 }

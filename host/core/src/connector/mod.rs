@@ -14,6 +14,7 @@ mod apply;
 mod archive;
 mod backend;
 mod component_files;
+mod data_dir;
 mod encoding;
 mod gc;
 mod image;
