@@ -132,6 +132,9 @@ pub(super) struct How {
 pub(super) struct Store {
     #[command(flatten)]
     pub(super) image: Image,
+    /// Store an image of no bytes that comes from a pipe, instead of refusing it.
+    #[arg(long)]
+    pub(super) allow_empty: bool,
     #[command(flatten)]
     pub(super) how: How,
 }
@@ -143,6 +146,9 @@ pub(super) struct Update {
     pub(super) base: String,
     #[command(flatten)]
     pub(super) image: Image,
+    /// Store an image of no bytes that comes from a pipe, instead of refusing it.
+    #[arg(long)]
+    pub(super) allow_empty: bool,
     #[command(flatten)]
     pub(super) how: How,
 }

@@ -1,4 +1,4 @@
-//! Where the secrets of grants come from: environment variables and files that only their owner can read.
+//! Where the secrets of grants come from: environment variables and files that only their owner and its group can read.
 //!
 //! Messages name the variable or the file, and in a file the line, never its content: a malformed line may be the secret
 //! itself.
@@ -181,11 +181,14 @@ mod tests {
     #[test]
     fn a_file_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        for mode in [0o604, 0o640, 0o660, 0o644] {
+        for mode in [0o604, 0o660, 0o644, 0o620] {
             let error = with(|_| None).http(&CredentialRef::File(file(&dir, "hush", mode))).unwrap_err();
             assert!(error.advice().unwrap().starts_with("chmod 600 "), "{error:?}");
         }
-        assert_eq!(with(|_| None).http(&CredentialRef::File(file(&dir, "hush\n", 0o400))).unwrap().expose(), "hush");
+        for mode in [0o400, 0o440, 0o640] {
+            let found = with(|_| None).http(&CredentialRef::File(file(&dir, "hush\n", mode))).unwrap();
+            assert_eq!(found.expose(), "hush");
+        }
         assert!(with(|_| None).http(&CredentialRef::File(file(&dir, " \n", 0o600))).is_err());
     }
 }

@@ -6,7 +6,7 @@
 //! | 1 | failed: trying again, or fixing the environment, may help |
 //! | 2 | bad usage or input: the same command cannot succeed |
 //! | 3 | pending: the snapshot is being restored from cold storage; or objects to be imported are cold |
-//! | 130, 143 | interrupted by SIGINT, SIGTERM |
+//! | 129, 130, 143 | interrupted by SIGHUP, SIGINT, SIGTERM |
 //!
 //! The message is on stderr: `error: …`, and `hint: …` if there is one. With `--json`, stdout has one object with the key
 //! `error`.

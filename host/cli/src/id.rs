@@ -15,7 +15,7 @@ struct Identified {
 }
 
 pub(super) async fn run(arguments: &Image, session: &Session) -> Result<(), Failure> {
-    let image = input::image(&arguments.file).await?;
+    let image = input::image(&arguments.file, true).await?;
     let bar = session.console.bar("reading", image.size());
     let identity = image.identify(bar.progress()).await?;
     drop(bar);

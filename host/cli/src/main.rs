@@ -9,7 +9,9 @@
 //! | `console` | standard error: progress and logs |
 //! | `credentials` | secrets from the environment and from files |
 //! | `input` | images and components that the user names |
+//! | `signals` | what signals do to a command |
 //! | `sink` | where retrieved images go |
+//! | `unnamed` | files that have no name until they are complete |
 //! | `remote` | client of a running daemon |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
@@ -37,19 +39,19 @@ mod rm;
 mod serve;
 mod session;
 mod sign;
+mod signals;
 mod sink;
 mod stat;
 mod store;
+mod unnamed;
 mod update;
 mod verify;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
-
 use arguments::{Adapter, Arguments, Command};
+use clap::Parser;
 use console::Console;
 use failure::Failure;
 use session::Session;
@@ -83,11 +85,12 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         .map_err(|error| Error::io("cannot start threads", error))?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
+        signals::survive_file_size_limit();
         if let Command::Serve(arguments) = arguments.command {
             // It hears signals itself.
             return serve::run(arguments, &session).await;
         }
-        let interrupted = interruption()?;
+        let interrupted = signals::interruption()?;
         tokio::select! {
             biased;
             signal = interrupted => Err(Failure::Interrupted(signal)),
@@ -127,18 +130,4 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Adapter(Adapter::Sign(arguments)) => sign::sign(&arguments, session).await,
         Command::Adapter(Adapter::Verify(arguments)) => sign::verify(&arguments, session).await,
     }
-}
-
-/// Waits for a signal that asks the process to end, and gives its number.
-fn interruption() -> Result<impl Future<Output = u8>, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        }
-        .as_raw_value() as u8
-    })
 }

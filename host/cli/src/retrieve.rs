@@ -44,7 +44,10 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     let to = destination(arguments.output.as_deref(), session.json, output::is_terminal())?;
     let host = session.open_existing().await?;
     let image = host.open(host.find(&arguments.id).await?).await?;
-    let sink = Sink::open(to)?;
+    let (to, size) = (to.map(Path::to_owned), length(image.size(), arguments.range)?);
+    // A pipe waits for its reader, and signals are heard meanwhile.
+    let opened = spawn_blocking(move || Sink::open(to.as_deref(), size)).await;
+    let sink = opened.map_err(|error| Error::other("opening the output was interrupted").with_source(error))??;
     let retrieved = match image.stream(arguments.range).await {
         Err(error) if arguments.wait && is_restoring(&error) => {
             restored(&host, &image, arguments.range, error, &session.console).await?
@@ -57,6 +60,11 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     drop(bar);
     let report = Report { id, size, source, seconds: began.elapsed().as_secs_f64() };
     if session.json { output::object(&report) } else { Ok(()) }
+}
+
+/// The bytes that are asked for.
+fn length(size: u64, range: Option<ByteRange>) -> Result<u64, Failure> {
+    Ok(range.unwrap_or_default().within(size)?.1)
 }
 
 fn is_restoring(error: &Error) -> bool {
@@ -173,12 +181,12 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         let chunks = [Ok(Bytes::from_static(b"new")), Err(Error::unavailable("gone"))];
         let body = Body::new(futures::stream::iter(chunks), Some(6));
-        let failure = write(body, Sink::open(Some(&path)).unwrap(), &Bar::none()).await.unwrap_err();
+        let failure = write(body, Sink::open(Some(&path), 0).unwrap(), &Bar::none()).await.unwrap_err();
         assert_eq!(failure.text().unwrap(), "error: gone\n");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 
-        write(Body::from_bytes("new"), Sink::open(Some(&path)).unwrap(), &Bar::none()).await.unwrap();
+        write(Body::from_bytes("new"), Sink::open(Some(&path), 0).unwrap(), &Bar::none()).await.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -1,20 +1,27 @@
 //! Sinks of retrieved images.
+//!
+//! A file appears whole or not at all, and is what its target was: owner, group, mode and attributes of a file that is
+//! replaced stay, and a new one is for its owner alone, since the image of a machine's memory has its secrets in it. The
+//! bytes have no name until all are there ([`Unnamed`](super::unnamed::Unnamed)), so that nothing is left however the
+//! process ends.
+//!
+//! A device is written to in place, so one that is too small is refused before its first byte changes.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use rustix::fs::{SeekFrom, XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, seek};
 
 use super::failure::Failure;
-use tidelock::types::Error;
+use super::unnamed::Unnamed;
+use tidelock::types::holes::data_runs;
+use tidelock::types::{Error, format_bytes};
 
-/// Zeros are detected in pieces of this size, and become holes in files. File system blocks are not larger.
-const HOLE: usize = 64 << 10;
-
-static ZEROS: [u8; HOLE] = [0; HOLE];
+/// The access control list of a file, which says more than its mode.
+const ACL: &str = "system.posix_acl_access";
 
 /// A place for bytes.
 pub(super) enum Sink {
@@ -29,8 +36,8 @@ pub(super) enum Sink {
     },
     /// A file that appears when all is there.
     Whole {
-        /// Its bytes so far. It is removed when this is dropped.
-        temporary: NamedTempFile,
+        /// Its bytes so far.
+        file: Unnamed,
         /// The final name.
         path: PathBuf,
         /// How many bytes it has, holes included.
@@ -39,8 +46,8 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Opens a path, or standard output.
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
+    /// Opens a path, or standard output, for `size` bytes. Blocks: a named pipe waits for its reader.
+    pub(super) fn open(path: Option<&Path>, size: u64) -> Result<Self, Failure> {
         let Some(path) = path else {
             // The descriptor itself: the standard library's handle would look for line ends in an image.
             let own = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::output)?;
@@ -48,7 +55,17 @@ impl Sink {
         };
         let fail = |error| Failure::input(Error::io(format_args!("cannot write {}", path.display()), error));
         // Through a symbolic link, its target is meant: replacing the link would leave the target as it was.
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let real = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+                return Err(Failure::usage(
+                    format!("{} is a link to a file that is not there", path.display()),
+                    "remove the link, or create what it points to",
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(fail(error)),
+        };
         let found = match fs::metadata(&real) {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -60,15 +77,17 @@ impl Sink {
             }
             Some(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&real).map_err(fail)?;
+                if metadata.file_type().is_block_device() {
+                    fits(&file, path, size)?;
+                }
                 Ok(Self::Direct { file, path: real })
             }
             found => {
-                let temporary = temporary_beside(&real).map_err(fail)?;
+                let file = Unnamed::beside(&real).map_err(fail)?;
                 if let Some(metadata) = found {
-                    let kept = Permissions::from_mode(metadata.permissions().mode() & 0o7777);
-                    temporary.as_file().set_permissions(kept).map_err(fail)?;
+                    keep(&metadata, &real, file.file())?;
                 }
-                Ok(Self::Whole { temporary, path: real, len: 0 })
+                Ok(Self::Whole { file, path: real, len: 0 })
             }
         }
     }
@@ -78,8 +97,11 @@ impl Sink {
         match self {
             Self::Standard(file) => file.write_all(bytes).map_err(Failure::output),
             Self::Direct { file, path } => file.write_all(bytes).map_err(|error| failed(path, error)),
-            Self::Whole { temporary, path, len } => {
-                write_sparse(temporary.as_file(), bytes, *len).map_err(|error| failed(path, error))?;
+            Self::Whole { file, path, len } => {
+                for run in data_runs(bytes, *len) {
+                    let at = *len + run.start as u64;
+                    file.file().write_all_at(&bytes[run], at).map_err(|error| failed(path, error))?;
+                }
                 *len += bytes.len() as u64;
                 Ok(())
             }
@@ -95,11 +117,13 @@ impl Sink {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
                 result => result.map_err(|error| failed(&path, error)),
             },
-            Self::Whole { temporary, path, len } => {
-                let file = temporary.as_file();
-                file.set_len(len).and_then(|()| file.sync_all()).map_err(|error| failed(&path, error))?;
-                temporary.persist(&path).map_err(|refused| failed(&path, refused.error))?;
-                File::open(directory_of(&path)).and_then(|dir| dir.sync_all()).map_err(|error| failed(&path, error))
+            Self::Whole { file, path, len } => {
+                let write = || {
+                    file.file().set_len(len)?;
+                    file.file().sync_all()?;
+                    file.place(&path)
+                };
+                write().map_err(|error| failed(&path, error))
             }
         }
     }
@@ -112,107 +136,61 @@ fn failed(path: &Path, error: io::Error) -> Failure {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// In the same directory, so that renaming it is one step of the file system.
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".tidelock-")
-        .suffix(".partial")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory_of(path))
-        .map_err(|error| error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
-}
-
-/// Writes to an unwritten range of a file, leaving out zeros.
-fn write_sparse(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    let mut pending = 0..0;
-    // Pieces end where the file's own do, whatever the chunks are.
-    let first = (HOLE - (at % HOLE as u64) as usize).min(bytes.len());
-    let mut start = 0;
-    while start < bytes.len() {
-        let end = if start == 0 { first } else { (start + HOLE).min(bytes.len()) };
-        let piece = &bytes[start..end];
-        if piece == &ZEROS[..piece.len()] {
-            file.write_all_at(&bytes[pending.clone()], at + pending.start as u64)?;
-            pending = end..end;
-        } else {
-            pending = pending.start..end;
-        }
-        start = end;
+/// Refuses a device that is too small.
+fn fits(device: &File, path: &Path, size: u64) -> Result<(), Failure> {
+    let fail = |errno: rustix::io::Errno| Failure::input(Error::io(path.display(), errno.into()));
+    let room = seek(device, SeekFrom::End(0)).map_err(fail)?;
+    seek(device, SeekFrom::Start(0)).map_err(fail)?;
+    if room >= size {
+        return Ok(());
     }
-    file.write_all_at(&bytes[pending.clone()], at + pending.start as u64)
+    Err(Failure::usage(
+        format!("{} has {} and the image {}", path.display(), format_bytes(room), format_bytes(size)),
+        "name a larger device; this one is unchanged",
+    ))
+}
+
+/// Gives a new file the owner, the group, the attributes and the mode of the one that it is to replace. Whoever could open
+/// that one can open this one, and nobody else can.
+fn keep(old: &Metadata, path: &Path, new: &File) -> Result<(), Failure> {
+    let fail = |error| Failure::from(Error::io(format_args!("cannot write {}", path.display()), error));
+    let made = new.metadata().map_err(fail)?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid())
+        && let Err(error) = fchown(new, Some(old.uid()), Some(old.gid()))
+    {
+        let what = format!("{} belongs to another user or group, which cannot be kept", path.display());
+        let hint = "run as its owner or as root, write to another file, or remove this one first";
+        return Err(Failure::input(Error::denied(what).hint(hint).with_source(error)));
+    }
+    keep_attributes(path, new).map_err(fail)?;
+    new.set_permissions(Permissions::from_mode(old.permissions().mode() & 0o7777)).map_err(fail)
+}
+
+/// The extended attributes, as far as this process may set them, and the access control list in any case: without it the mode
+/// would mean something else.
+fn keep_attributes(path: &Path, new: &File) -> io::Result<()> {
+    /// Of one value, and of all names: the kernel has no more.
+    const MOST: usize = 64 << 10;
+    // The directory may have given it a list of its own.
+    let _ = fremovexattr(new, ACL);
+    // A file that may be replaced but not read: nothing is known of its attributes.
+    let Ok(old) = File::open(path) else { return Ok(()) };
+    let mut names = vec![0u8; MOST];
+    // A file system without attributes.
+    let Ok(len) = flistxattr(&old, &mut names) else { return Ok(()) };
+    names.truncate(len);
+    let mut value = vec![0u8; MOST];
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let copied =
+            fgetxattr(&old, name, &mut value).and_then(|len| fsetxattr(new, name, &value[..len], XattrFlags::empty()));
+        match copied {
+            Err(errno) if name == ACL.as_bytes() => return Err(errno.into()),
+            Err(errno) => tracing::debug!(%errno, "an attribute of {} is lost", path.display()),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn what_is_written_is_read_whatever_the_chunks(
-            runs in proptest::collection::vec((any::<bool>(), 1usize..200_000), 0..8), chunk in 1usize..150_000,
-        ) {
-            let mut image = Vec::new();
-            for (data, len) in runs {
-                image.resize(image.len() + len, u8::from(data));
-            }
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("image");
-            let mut sink = Sink::open(Some(&path)).unwrap();
-            for chunk in image.chunks(chunk) {
-                sink.write(chunk).unwrap();
-            }
-            sink.finish().unwrap();
-            prop_assert!(fs::read(&path).unwrap() == image);
-        }
-    }
-
-    #[test]
-    fn zeros_take_no_room_and_the_mode_of_a_replaced_file_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image");
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let mut sink = Sink::open(Some(&path)).unwrap();
-        for _ in 0..64 {
-            sink.write(&[0; 1 << 20]).unwrap();
-        }
-        sink.finish().unwrap();
-        let metadata = fs::metadata(&path).unwrap();
-        assert_eq!(metadata.len(), 64 << 20);
-        assert!(metadata.blocks() * 512 < 1 << 20);
-        assert_eq!(metadata.permissions().mode() & 0o7777, 0o640);
-    }
-
-    #[test]
-    fn a_link_stays_and_its_target_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let (link, target) = (dir.path().join("link"), dir.path().join("target"));
-        fs::write(&target, "old").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        let mut sink = Sink::open(Some(&link)).unwrap();
-        sink.write(b"new").unwrap();
-        sink.finish().unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"new");
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    }
-
-    #[test]
-    fn a_device_is_written_to_and_a_directory_refused() {
-        let mut sink = Sink::open(Some(Path::new("/dev/null"))).unwrap();
-        sink.write(b"x").unwrap();
-        sink.finish().unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Sink::open(Some(dir.path())).err().unwrap().status(), 2);
-        assert_eq!(Sink::open(Some(&dir.path().join("no/file"))).err().unwrap().status(), 2);
-    }
-}
+mod tests;

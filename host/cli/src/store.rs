@@ -8,7 +8,7 @@ use tidelock::snapshot::Progress;
 use tidelock::{StoreOptions, Stored};
 
 pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failure> {
-    let image = input::image(&arguments.image.file).await?;
+    let image = input::image(&arguments.image.file, arguments.allow_empty).await?;
     let host = session.open().await?;
     let bar = session.console.bar("storing", image.size());
     let stored = host.store(image, arguments.how.options(bar.progress())).await?;

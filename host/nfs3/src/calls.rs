@@ -12,6 +12,9 @@ use tidelock_types::Result;
 const MAX_HANDLE: usize = 64;
 /// The longest name that is taken from a listing.
 const MAX_NAME: usize = 4096;
+/// The modes of what is made: an image of a machine's memory is for its owner alone.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 /// Bytes of a directory listing per call.
 const LISTING: u32 = 64 << 10;
 
@@ -186,14 +189,14 @@ impl Session {
     /// Makes a file that was not there.
     pub(super) async fn create(&self, directory: &Handle, name: &str) -> Result<Handle, Fault> {
         const GUARDED: u32 = 1;
-        let head = new_attributes(at(directory, name).u32(GUARDED), Some(0o644), false);
+        let head = new_attributes(at(directory, name).u32(GUARDED), Some(FILE_MODE), false);
         let mut reply = self.simple(8, head).await?;
         self.made(&mut reply, directory, name).await
     }
 
     /// Makes a directory that was not there.
     pub(super) async fn make_directory(&self, directory: &Handle, name: &str) -> Result<Handle, Fault> {
-        let mut reply = self.simple(9, new_attributes(at(directory, name), Some(0o755), false)).await?;
+        let mut reply = self.simple(9, new_attributes(at(directory, name), Some(DIRECTORY_MODE), false)).await?;
         self.made(&mut reply, directory, name).await
     }
 

@@ -4,8 +4,12 @@
 //! server that may have lost them (it restarted) returns another verifier, and then the batch, which is still in memory,
 //! is written again. The next batch is gathered meanwhile: two are in memory, and a slow server throttles the source. A
 //! file of one piece is written stable, without a COMMIT.
+//!
+//! Zeros are not sent: they become holes, where the server's file system has any. If the file ends in zeros, its last byte
+//! is written, which gives it its length.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -15,6 +19,7 @@ use super::session::Session;
 use super::temporary::{HEARTBEAT, Temporary};
 use tidelock_types::files::WriteOptions;
 use tidelock_types::gather::{Gathered, Gatherer};
+use tidelock_types::holes::data_runs;
 use tidelock_types::{Body, Error, Result};
 
 /// Bytes that are committed together.
@@ -50,16 +55,28 @@ async fn refuse_early(session: &Session, path: &str, options: WriteOptions) -> R
 async fn fill(session: &Arc<Session>, temporary: &Temporary, data: Body) -> Result<u64> {
     let most = session.found().await?.write as usize;
     let mut source = Gatherer::new(data);
-    let mut offset = 0;
+    let (mut offset, mut written) = (0, 0);
+    let mut renewed = Instant::now();
     let (mut batch, mut last) = gather(&mut source, temporary).await?;
     while !last {
         let writing = durably(session, &temporary.file, offset, &batch, most);
-        let ((), next) = futures::future::try_join(writing, gather(&mut source, temporary)).await?;
+        let (end, next) = futures::future::try_join(writing, gather(&mut source, temporary)).await?;
+        if let Some(end) = end {
+            (written, renewed) = (end, Instant::now());
+        } else if renewed.elapsed() >= HEARTBEAT {
+            // A long run of zeros sends nothing, and the lease runs on.
+            temporary.renew().await?;
+            renewed = Instant::now();
+        }
         offset += batch.len;
         (batch, last) = next;
     }
-    durably(session, &temporary.file, offset, &batch, most).await?;
-    Ok(offset + batch.len)
+    written = durably(session, &temporary.file, offset, &batch, most).await?.unwrap_or(written);
+    let size = offset + batch.len;
+    if written < size {
+        piece(session, &temporary.file, size - 1, vec![Bytes::from_static(&[0])], true).await?;
+    }
+    Ok(size)
 }
 
 /// The next batch. A source that lets us wait does not cost us the file.
@@ -73,21 +90,24 @@ async fn gather(source: &mut Gatherer, temporary: &Temporary) -> Result<(Gathere
     }
 }
 
-/// Writes a batch at its place, and returns when the server has made it safe.
-async fn durably(session: &Session, file: &Handle, offset: u64, batch: &Gathered, most: usize) -> Result<()> {
+/// Writes a batch at its place, and returns when the server has made it safe: where the last byte that was written ends,
+/// if there was one that is not zero.
+async fn durably(session: &Session, file: &Handle, offset: u64, batch: &Gathered, most: usize) -> Result<Option<u64>> {
     let failed = |fault: super::status::Fault| fault.of("writing a temporary file");
     for _ in 0..ATTEMPTS {
         let single = batch.len <= most as u64;
-        let pieces = pieces(&batch.chunks, most).into_iter();
-        let writes = pieces.map(|(from, data)| piece(session, file, offset + from, data, single));
+        let pieces = pieces(&batch.chunks, offset, most);
+        let Some((from, data)) = pieces.last() else { return Ok(None) };
+        let end = Some(from + data.iter().map(|part| part.len() as u64).sum::<u64>());
+        let writes = pieces.into_iter().map(|(from, data)| piece(session, file, from, data, single));
         let written: Vec<Pledge> = futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
         if written.iter().all(|pledge| pledge.durable) {
-            return Ok(());
+            return Ok(end);
         }
         // At most `BATCH`.
         let verifier = session.commit(file, offset, batch.len as u32).await.map_err(failed)?;
         if written.iter().all(|pledge| pledge.durable || pledge.verifier == Some(verifier)) {
-            return Ok(());
+            return Ok(end);
         }
         tracing::debug!(offset, "the NFS server restarted before committing a batch; writing it again");
     }
@@ -140,24 +160,33 @@ fn advance(data: &mut Vec<Bytes>, mut count: usize) {
     }
 }
 
-/// Chunks in pieces of at most `most` bytes, each with where it begins. Nothing is copied.
-fn pieces(chunks: &[Bytes], most: usize) -> Vec<(u64, Vec<Bytes>)> {
+/// Chunks from an offset on, in pieces of at most `most` bytes, each with where it begins, without runs of zeros. Nothing
+/// is copied.
+fn pieces(chunks: &[Bytes], mut offset: u64, most: usize) -> Vec<(u64, Vec<Bytes>)> {
     let mut pieces: Vec<(u64, Vec<Bytes>)> = Vec::new();
-    let (mut room, mut offset) = (0, 0);
+    let (mut room, mut end) = (0, None);
     for chunk in chunks {
-        let mut chunk = chunk.clone();
-        while !chunk.is_empty() {
-            if room == 0 {
-                pieces.push((offset, Vec::new()));
-                room = most;
+        for run in data_runs(chunk, offset) {
+            let mut at = offset + run.start as u64;
+            if end != Some(at) {
+                room = 0;
             }
-            let part = chunk.split_to(chunk.len().min(room));
-            room -= part.len();
-            offset += part.len() as u64;
-            if let Some((_, piece)) = pieces.last_mut() {
-                piece.push(part);
+            let mut data = chunk.slice(run);
+            while !data.is_empty() {
+                if room == 0 {
+                    pieces.push((at, Vec::new()));
+                    room = most;
+                }
+                let part = data.split_to(data.len().min(room));
+                room -= part.len();
+                at += part.len() as u64;
+                if let Some((_, piece)) = pieces.last_mut() {
+                    piece.push(part);
+                }
             }
+            end = Some(at);
         }
+        offset += chunk.len() as u64;
     }
     pieces
 }
@@ -175,15 +204,17 @@ mod tests {
             let mut counter = 0u8;
             let chunks: Vec<Bytes> = lens.iter().map(|len| (0..*len).map(|_| { counter = counter.wrapping_add(7); counter }).collect()).collect();
             let whole = chunks.concat();
-            let mut seen = Vec::new();
-            for (offset, mut piece) in pieces(&chunks, most) {
+            // What is not sent is zero.
+            let mut seen = vec![0; whole.len()];
+            for (offset, mut piece) in pieces(&chunks, 100, most) {
                 let bytes = piece.concat();
-                prop_assert!(offset == seen.len() as u64 && !bytes.is_empty() && bytes.len() <= most);
+                prop_assert!(offset >= 100 && !bytes.is_empty() && bytes.len() <= most);
                 let taken = taken.min(bytes.len());
                 advance(&mut piece, taken);
                 prop_assert_eq!(piece.concat(), &bytes[taken..]);
                 prop_assert!(piece.iter().all(|chunk| !chunk.is_empty()));
-                seen.extend(bytes);
+                let from = offset as usize - 100;
+                seen[from..from + bytes.len()].copy_from_slice(&bytes);
             }
             prop_assert_eq!(seen, whole);
         }

@@ -4,13 +4,15 @@
 //! | --- | --- |
 //! | `listen` | sockets: their permissions, and stale ones |
 //! | `server` | accepting, bounding and ending connections; graceful stop |
+//! | `visitors` | who may hold a connection |
 //! | `routes` | routing, authorization, and the OpenAPI document |
 //! | `snapshots`, `download`, `adapters`, `health` | the requests |
 //! | `upload` | request bodies: images, deltas and components |
+//! | `room` | how many bytes of uploads may be on their way |
 //! | `extract` | parameters of a request beside its body |
 //! | `problem` | failures as RFC 9457 problem details |
 //! | `metrics` | metrics for Prometheus |
-//! | `secrets` | files readable only by their owner |
+//! | `secrets` | files readable only by their owner and its group |
 //!
 //! Answers have the keys of the command line's `--json`, since both print the same types. `docs/http.md` is for users.
 //!
@@ -28,12 +30,14 @@ mod health;
 mod listen;
 mod metrics;
 mod problem;
+mod room;
 mod routes;
 pub mod secrets;
 mod server;
 mod shared;
 mod snapshots;
 mod upload;
+mod visitors;
 
 pub use adapters::{AdapterHistory, SIGNATURE};
 pub use routes::document;

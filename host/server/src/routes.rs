@@ -4,7 +4,7 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::shared::Shared;
+use super::visitors::Visitor;
 use super::{adapters, download, health, snapshots};
 use tidelock::types::Error;
 
@@ -139,7 +140,21 @@ async fn not_allowed(method: Method, uri: Uri) -> Problem {
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = if may(&shared, &path, request.headers()) {
-        next.run(request).await
+        // Paths that are open to everybody do not make a client known.
+        let visitor = request.extensions().get::<Visitor>().filter(|_| !OPEN.contains(&&*path)).cloned();
+        let known = match visitor {
+            Some(visitor) => visitor.introduce().await,
+            None => Ok(()),
+        };
+        match known {
+            Ok(()) => next.run(request).await,
+            Err(error) => {
+                let mut refused = Problem::from(error).into_response();
+                // It has no place, and must not stay.
+                refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                refused
+            }
+        }
     } else {
         let error = Error::denied("the token is missing or wrong").hint("send `Authorization: Bearer TOKEN`");
         let problem = Problem::from(error).status(StatusCode::UNAUTHORIZED);

@@ -1,4 +1,4 @@
-//! Secrets in files: read only if no other user can read them. Messages name the file, never its content.
+//! Secrets in files: read only if they are for their owner and perhaps a group. Messages name the file, never its content.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,7 +15,11 @@ const LARGEST: u64 = 64 << 10;
 /// The fewest bytes of a token that clients send. 16 random bytes as text have more.
 const SHORTEST_TOKEN: usize = 16;
 
-/// Reads a file that only its owner can read. The hint is for a file that cannot be read at all.
+/// What others may not do with a file of secrets: everything, but that a group may read it. Kubernetes mounts secrets for a
+/// user that does not own them so (`defaultMode: 0440` and `fsGroup`).
+const FORBIDDEN: u32 = 0o037;
+
+/// Reads a file that only its owner and its group can read. The hint is for a file that cannot be read at all.
 ///
 /// # Errors
 /// `invalid`, whatever is wrong: the user has named a file that will not do.
@@ -26,9 +30,9 @@ pub fn read_private(path: &Path, hint: &str) -> Result<Zeroizing<String>> {
         |error| Error::invalid(Error::io(format_args!("credentials: {shown}"), error).message()).hint(hint.to_owned());
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & FORBIDDEN != 0 {
         return Err(Error::invalid(format!("{shown} contains credentials and is readable by other users"))
-            .hint(format!("chmod 600 {shown}")));
+            .hint(format!("chmod 600 {shown}; of a secret of Kubernetes, set defaultMode to 0440")));
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(fail)?;
@@ -90,8 +94,10 @@ mod tests {
             read_token(&path)
         };
         assert_eq!(with(" 0123456789abcdef\n", 0o600).unwrap().as_str(), "0123456789abcdef");
+        assert_eq!(with("0123456789abcdef", 0o440).unwrap().as_str(), "0123456789abcdef");
         for (text, mode, says) in [
-            ("0123456789abcdef", 0o640, "other users"),
+            ("0123456789abcdef", 0o644, "other users"),
+            ("0123456789abcdef", 0o660, "other users"),
             ("0123456789abcde\n", 0o600, "16 characters"),
             ("", 0o600, "16 characters"),
             ("01234567 89abcdef", 0o600, "spaces"),

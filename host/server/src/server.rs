@@ -7,13 +7,12 @@
 //! An abort fails both sides: a download ends with a closed connection, an upload with an error of its body, since hyper
 //! ends the body of a dropped connection with an error, never with an end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +21,7 @@ use super::listen::{Listener, Stream};
 use super::routes;
 use super::secrets::{Token, read_token};
 use super::shared::Shared;
+use super::visitors::{Places, Visitor};
 use tidelock::Host;
 use tidelock::config;
 use tidelock::types::Result;
@@ -69,7 +69,7 @@ impl Server {
         Ok(Self {
             listener,
             address,
-            shared: Shared::new(host, token.map(|token| Token::new(&token)), service.idle),
+            shared: Shared::new(host, token.map(|token| Token::new(&token)), service),
             connections: service.connections as usize,
             drain: service.drain,
         })
@@ -87,7 +87,7 @@ impl Server {
         let clients = Clients {
             shared: shared.clone(),
             router: routes::router(shared.clone()),
-            places: Arc::new(Semaphore::new(connections)),
+            places: Places::new(connections, shared.idle),
             open: TaskTracker::new(),
             stopping: stopping.clone(),
             cutting: cutting.clone(),
@@ -102,8 +102,7 @@ impl Server {
         shared.drain();
         stopping.cancel();
         for stream in listener.close() {
-            // Without a place of their own: they are the last, and as many as the system lets wait.
-            clients.serve(stream, None);
+            clients.serve(stream, clients.places.last());
         }
         clients.open.close();
         shared.operations.close();
@@ -146,19 +145,24 @@ async fn keep_opening(host: Host) {
 struct Clients {
     shared: Shared,
     router: axum::Router,
-    places: Arc<Semaphore>,
+    places: Places,
     open: TaskTracker,
     stopping: CancellationToken,
     cutting: CancellationToken,
 }
 
 impl Clients {
-    /// Takes clients for ever, as many at once as there are places.
+    /// Takes clients for ever. Without a token each waits for a place before it is accepted; with one, they get theirs when
+    /// they have shown it.
     async fn accept(&self, listener: &Listener) {
+        let all_known = self.shared.token.is_none();
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let known = match all_known {
+                true => self.places.known().await,
+                false => None,
+            };
             match listener.accept().await {
-                Ok(stream) => self.serve(stream, Some(place)),
+                Ok(stream) => self.serve(stream, known.unwrap_or_else(|| self.places.stranger())),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(BREATH).await;
@@ -167,16 +171,17 @@ impl Clients {
         }
     }
 
-    fn serve(&self, stream: Stream, place: Option<OwnedSemaphorePermit>) {
+    fn serve(&self, stream: Stream, visitor: Visitor) {
         let (shared, cutting) = (self.shared.clone(), self.cutting.clone());
-        let serving = serve(stream, self.router.clone(), shared.idle, self.stopping.clone());
+        let router = self.router.clone().layer(Extension(visitor.clone()));
+        let serving = serve(stream, router, shared.idle, self.stopping.clone());
         self.open.spawn(async move {
-            let _place = place;
             let connections = shared.metrics.connections.clone();
             connections.inc();
             tokio::select! {
                 () = serving => {}
                 () = cutting.cancelled() => {}
+                () = visitor.must_leave() => tracing::debug!("a connection without the token was closed"),
             }
             connections.dec();
         });

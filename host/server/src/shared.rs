@@ -9,8 +9,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use super::room::Room;
 use super::secrets::Token;
 use tidelock::Host;
+use tidelock::config::Service;
 use tidelock::types::{Error, Result};
 
 /// Components that are received at once: each may have 256 MiB, and is in memory.
@@ -30,6 +32,8 @@ pub(super) struct SharedInner {
     /// How long a client may stall.
     pub(super) idle: Duration,
     pub(super) components: Semaphore,
+    /// For images and deltas.
+    pub(super) uploads: Arc<Room>,
     draining: AtomicBool,
 }
 
@@ -42,14 +46,15 @@ impl Deref for Shared {
 }
 
 impl Shared {
-    pub(super) fn new(host: Host, token: Option<Token>, idle: Duration) -> Self {
+    pub(super) fn new(host: Host, token: Option<Token>, service: &Service) -> Self {
         Self(Arc::new(SharedInner {
             host,
             token,
             metrics: Metrics::new(),
             operations: TaskTracker::new(),
-            idle,
+            idle: service.idle,
             components: Semaphore::new(COMPONENTS),
+            uploads: Room::new(service.uploads),
             draining: AtomicBool::new(false),
         }))
     }

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Named, Parameters, switch};
 use super::problem::{Details, Problem};
+use super::room::Share;
 use super::shared::Shared;
 use super::upload;
 use tidelock::catalogue::SnapshotPage;
@@ -32,6 +33,10 @@ pub(super) struct How {
     /// Store the bytes unchanged, so that other programs can use the object.
     #[serde(deserialize_with = "switch")]
     raw: bool,
+    /// Store an image of no bytes that comes without a Content-Length, instead of refusing it.
+    #[serde(rename = "allow-empty", deserialize_with = "switch")]
+    #[param(rename = "allow-empty")]
+    allow_empty: bool,
 }
 
 impl How {
@@ -98,10 +103,10 @@ pub(super) async fn store(
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Problem> {
-    let image = upload::image(&shared, &headers, body)?;
+    let (image, share) = upload::image(&shared, &headers, body, how.allow_empty)?;
     let host = shared.host.clone();
-    let stored = shared.run("store", async move { host.store(image, how.options()).await }).await?;
-    Ok(created(stored))
+    let stored = shared.run("store", async move { host.store(image, how.options()).await }).await;
+    answer(stored, &share)
 }
 
 /// Store a changed image
@@ -123,13 +128,13 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Problem> {
-    let image = upload::image(&shared, &headers, body)?;
+    let (image, share) = upload::image(&shared, &headers, body, how.allow_empty)?;
     let host = shared.host.clone();
     let work = async move {
         let base = host.find(&base).await?;
         host.update(base, image, how.options()).await
     };
-    Ok(created(shared.run("update", work).await?))
+    answer(shared.run("update", work).await, &share)
 }
 
 /// Apply a delta to a snapshot
@@ -153,17 +158,30 @@ pub(super) async fn apply(
         let error = Error::unsupported("a sparse delta cannot be sent over HTTP, which has no holes");
         return Err(error.hint("send a delta of `zstd --patch-from`, or the whole image to `update`").into());
     }
-    let delta = upload::delta(&shared, &headers, body)?;
+    let (delta, share) = upload::delta(&shared, &headers, body)?;
     let host = shared.host.clone();
-    let options = How { route: how.route, name: how.name, raw: how.raw }.options();
+    let options = How { route: how.route, name: how.name, raw: how.raw, allow_empty: false }.options();
+    let staged = share.clone();
     let work = async move {
         let base = host.find(&base).await?;
+        // A copy of the base, and the new image: both are files of the host's own until all is stored.
+        if !staged.take(host.stat(base).await?.size.saturating_mul(2)) {
+            return Err(Error::unavailable("there is no room for the images of a delta"));
+        }
         host.apply(base, delta, options).await
     };
-    Ok(created(shared.run("apply", work).await?))
+    answer(shared.run("apply", work).await, &share)
 }
 
-fn created(stored: Stored) -> impl IntoResponse {
+/// The answer to an upload. One for which there was no room has failed because of that, whatever it says.
+fn answer(stored: Result<Stored, Error>, share: &Share) -> Result<impl IntoResponse + use<>, Problem> {
+    match stored {
+        Ok(stored) => Ok(created(stored)),
+        Err(error) => Err(share.refusal().unwrap_or_else(|| error.into())),
+    }
+}
+
+fn created(stored: Stored) -> impl IntoResponse + use<> {
     let status = if stored.stored_bytes == 0 && stored.size > 0 { StatusCode::OK } else { StatusCode::CREATED };
     (status, [(LOCATION, format!("/v1/snapshots/{}", stored.id))], Json(stored))
 }

@@ -5,18 +5,20 @@
 //! is disconnected; time in which the body is not read does not count.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_RANGE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _, unfold};
+use futures::stream::{BoxStream, Stream, StreamExt as _, unfold};
 use http_body::Body as _;
 use tokio::time::Instant;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::problem::Problem;
+use super::room::Share;
 use super::shared::Shared;
 use tidelock::runtime::MAX_COMPONENT_BYTES;
 use tidelock::snapshot::StreamSource;
@@ -29,21 +31,34 @@ const PACE: usize = 1 << 10;
 /// The name of the body in errors.
 const NAME: &str = "the request body";
 
-/// A body as an image.
-pub(super) fn image(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Source, Problem> {
+/// A body as an image, and its share of the bytes of uploads. Without a length and without bytes it is one only if that is
+/// allowed: so comes also what a program sends that failed.
+pub(super) fn image(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: Body,
+    allow_empty: bool,
+) -> Result<(Source, Arc<Share>), Problem> {
     plain(headers)?;
-    let size = body.size_hint().exact();
-    let source = StreamSource::new(reader(shared, body), NAME);
-    Ok(Source::Stream(match size {
+    let announced = headers.contains_key(CONTENT_LENGTH);
+    let size = body.size_hint().exact().filter(|_| announced);
+    let (reader, share) = reader(shared, body, size)?;
+    let source = StreamSource::new(reader, NAME);
+    let source = match size {
         Some(size) => source.of_size(size),
+        None if allow_empty => source.allow_empty(),
         None => source,
-    }))
+    };
+    Ok((Source::Stream(source), share))
 }
 
-/// Returns a body as the output of `zstd --patch-from`. Needs the caller's runtime while it is read.
-pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Delta, Problem> {
+/// Returns a body as the output of `zstd --patch-from`, and its share of the bytes of uploads. Needs the caller's runtime
+/// while it is read.
+pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<(Delta, Arc<Share>), Problem> {
     plain(headers)?;
-    Ok(Delta::Zstd(Box::new(SyncIoBridge::new(reader(shared, body)))))
+    let size = body.size_hint().exact();
+    let (reader, share) = reader(shared, body, size)?;
+    Ok((Delta::Zstd(Box::new(SyncIoBridge::new(reader))), share))
 }
 
 /// Reads a component into memory, up to its maximum size. Waits while too many others are in memory.
@@ -84,12 +99,24 @@ fn plain(headers: &HeaderMap) -> Result<(), Problem> {
 
 type Reader = StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>;
 
-fn reader(shared: &Shared, body: Body) -> Reader {
-    let received = shared.metrics.received();
-    let counted = pieces(body, shared.idle).inspect_ok(move |piece| {
+/// The bytes of a body. An announced size is taken of the room at once, others as they come.
+fn reader(shared: &Shared, body: Body, size: Option<u64>) -> Result<(Reader, Arc<Share>), Problem> {
+    let share = shared.uploads.share();
+    if !share.take(size.unwrap_or(0))
+        && let Some(problem) = share.refusal()
+    {
+        return Err(problem);
+    }
+    let (received, held) = (shared.metrics.received(), share.clone());
+    let counted = pieces(body, shared.idle).map(move |piece| {
+        let piece = piece?;
         received.inc_by(piece.len() as u64);
+        if size.is_none() && !held.take(piece.len() as u64) {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there is no room for further bytes"));
+        }
+        Ok(piece)
     });
-    StreamReader::new(counted.boxed())
+    Ok((StreamReader::new(counted.boxed()), share))
 }
 
 /// A body and the client's patience account: how long it may still be waited for until it has sent [`PACE`] more.

@@ -9,6 +9,7 @@ mod encoding;
 mod error;
 pub mod files;
 pub mod gather;
+pub mod holes;
 mod ids;
 mod key;
 pub mod limits;

@@ -1,7 +1,8 @@
 //! The `directory` capability on a local file system.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
@@ -20,8 +21,9 @@ pub struct LocalDirectory(Arc<DirectoryInner>);
 
 pub(super) struct DirectoryInner {
     pub(super) root: Dir,
-    /// The directory of temporary files.
-    pub(super) home: Arc<Dir>,
+    /// The directory of temporary files, once it is open.
+    home: OnceLock<Arc<Dir>>,
+    pub(super) modes: temporary::Modes,
     /// Held for writing while directories are created and made durable, for reading while one is opened to write into it:
     /// no file is created in a directory that a crash could remove.
     making: RwLock<()>,
@@ -31,7 +33,11 @@ pub(super) struct DirectoryInner {
 }
 
 impl LocalDirectory {
-    /// Opens a directory, creates it (with its parents) if it does not exist, and removes leftovers. Blocks briefly.
+    /// Opens a directory, creates it (with its parents) if it does not exist, and removes leftovers. Blocks briefly. What is
+    /// there can be read also where nothing can be written: on read-only media, and on a full disk.
+    ///
+    /// What is made here, the directory too, is for its owner alone, whatever the umask; below a directory with the
+    /// set-group-ID bit it is for the group as well, as far as the umask lets it.
     ///
     /// # Errors
     /// `invalid` for an invalid grant or one that names a file; `denied` or `unavailable` for errors of the system.
@@ -46,19 +52,36 @@ impl LocalDirectory {
     pub fn open_with(grant: &DirectoryGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let shown = grant.path.display();
-        std::fs::create_dir_all(&grant.path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::invalid(format!("`{shown}` is not a directory")),
-            _ => Error::io(format!("making the directory `{shown}`"), error),
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&grant.path).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Error::invalid(format!("`{shown}` is not a directory")),
+                _ => Error::io(format!("making the directory `{shown}`"), error),
+            }
         })?;
         let root = Dir::open_ambient_dir(&grant.path, ambient_authority())
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
-        let home = Arc::new(temporary::home(&root)?);
-        temporary::gc(&home)?;
-        Ok(Self(Arc::new(DirectoryInner { root, home, making: RwLock::new(()), names: Names::default(), platform })))
+        let modes = temporary::Modes::below(&root);
+        let home = OnceLock::new();
+        let inner = DirectoryInner { root, home, modes, making: RwLock::new(()), names: Names::default(), platform };
+        match inner.home() {
+            Ok(home) => drop(temporary::gc(&home)?),
+            // Readers need none, and a writer is told.
+            Err(error) => tracing::debug!(%error, "no temporary files can be made"),
+        }
+        Ok(Self(Arc::new(inner)))
     }
 }
 
 impl DirectoryInner {
+    /// Returns the directory of temporary files, which is made if it is not there. Blocks.
+    pub(super) fn home(&self) -> Result<Arc<Dir>> {
+        if let Some(home) = self.home.get() {
+            return Ok(Arc::clone(home));
+        }
+        let home = Arc::new(temporary::home(&self.root, self.modes)?);
+        Ok(Arc::clone(self.home.get_or_init(|| home)))
+    }
+
     /// Opens the directory of a checked path to put something into it, and makes it if need be. Blocks.
     pub(super) fn open_parent(&self, path: &str) -> Result<Dir> {
         let (parent, _) = split(path);
@@ -78,7 +101,7 @@ impl DirectoryInner {
     fn make_parents(&self, path: &str) -> Result<()> {
         let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
         for directory in parents(path) {
-            match self.root.create_dir(directory) {
+            match self.modes.make(&self.root, directory) {
                 Ok(()) => {
                     let (above, _) = split(directory);
                     self.open_dir(above)
@@ -237,8 +260,8 @@ impl Directory for LocalDirectory {
     }
 
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
-        let home = Arc::clone(&self.0.home);
-        Box::pin(blocking(move || temporary::gc(&home)))
+        let inner = Arc::clone(&self.0);
+        Box::pin(blocking(move || temporary::gc(&*inner.home()?)))
     }
 }
 

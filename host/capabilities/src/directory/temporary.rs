@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -18,6 +18,28 @@ use tidelock_types::{Error, Platform, Result};
 
 /// Number of times that a writer starts over before it fails. gc runs rarely: twice is unlikely.
 const ATTEMPTS: usize = 16;
+
+/// The modes of what is made below a root, before the umask. The image of a machine's memory has its secrets in it: what is
+/// made is for its owner alone, and for the group of a root whose set-group-ID bit says that a group shares it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Modes {
+    pub(super) file: u32,
+    pub(super) directory: u32,
+}
+
+impl Modes {
+    /// Of what is made below this root.
+    pub(super) fn below(root: &Dir) -> Self {
+        let shared = root.dir_metadata().is_ok_and(|metadata| metadata.mode() & 0o2000 != 0);
+        if shared { Self { file: 0o660, directory: 0o770 } } else { Self { file: 0o600, directory: 0o700 } }
+    }
+
+    /// Makes a directory below `root`.
+    pub(super) fn make(self, root: &Dir, path: &str) -> io::Result<()> {
+        let mut builder = DirBuilder::new();
+        root.create_dir_with(path, builder.mode(self.directory))
+    }
+}
 
 /// A temporary file that is being written. Dropping it removes it, unless it got its name.
 pub(super) struct Temporary {
@@ -28,22 +50,27 @@ pub(super) struct Temporary {
 }
 
 /// Opens the directory of temporary files below a root, and makes it if need be.
-pub(super) fn home(root: &Dir) -> Result<Dir> {
-    match root.create_dir(TEMPORARY) {
+pub(super) fn home(root: &Dir, modes: Modes) -> Result<Dir> {
+    let failed = |error| Error::io("opening `.tmp`", error);
+    match root.open_dir(TEMPORARY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map_err(failed),
+    }
+    match modes.make(root, TEMPORARY) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("making `.tmp`", error)),
-        _ => root.open_dir(TEMPORARY).map_err(|error| Error::io("opening `.tmp`", error)),
+        _ => root.open_dir(TEMPORARY).map_err(failed),
     }
 }
 
 impl Temporary {
     /// Makes a new, empty one. Blocks.
-    pub(super) fn create(home: &Arc<Dir>, platform: &Platform) -> Result<Self> {
+    pub(super) fn create(home: &Arc<Dir>, mode: u32, platform: &Platform) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let mut random = [0u8; 16];
             platform.fill(&mut random)?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let file = home
-                .open_with(&name, OpenOptions::new().write(true).create_new(true))
+                .open_with(&name, OpenOptions::new().write(true).create_new(true).mode(mode))
                 .map_err(|error| Error::io("making a temporary file", error))?
                 .into_std();
             // From here on the drop removes it.

@@ -302,3 +302,45 @@ async fn a_full_disk_says_so_and_leaves_nothing() {
     assert_eq!(after, 0);
     small.unwrap();
 }
+
+#[tokio::test]
+async fn zeros_take_no_room_and_are_read_back() {
+    use std::os::unix::fs::MetadataExt;
+    let temp = tempfile::tempdir().unwrap();
+    let directory = open(temp.path());
+    // Data within a hole, a tail of zeros, and chunks that end nowhere in particular.
+    let mut data = vec![0u8; (24 << 20) + 4321];
+    data[7_000_001] = 1;
+    data[0] = 2;
+    let data = Bytes::from(data);
+    for chunk in [100_003, 1 << 20, 2 << 20] {
+        let chunks: Vec<_> = data.chunks(chunk).map(|part| Ok(data.slice_ref(part))).collect();
+        let body = Body::new(futures::stream::iter(chunks), None);
+        assert_eq!(directory.write("image", body, WriteOptions::default()).await.unwrap(), data.len() as u64);
+        assert!(read(&directory, "image", None).await.unwrap() == data);
+        let metadata = std::fs::metadata(temp.path().join("image")).unwrap();
+        assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_is_for_its_owner_or_the_group_of_a_shared_root() {
+    use std::os::unix::fs::PermissionsExt;
+    let temp = tempfile::tempdir().unwrap();
+    let (own, shared) = (temp.path().join("own"), temp.path().join("shared"));
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2775)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for root in [&own, &shared] {
+        open(root).write("a/b", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+    }
+    assert_eq!(
+        [mode(&own), mode(&own.join(".tmp")), mode(&own.join("a")), mode(&own.join("a/b"))],
+        [0o700, 0o700, 0o700, 0o600]
+    );
+    // As far as the umask of this process lets it.
+    for (path, most) in [("a", 0o770), ("a/b", 0o660)] {
+        assert_eq!(mode(&shared.join(path)) & !most, 0, "{path}");
+        assert_ne!(mode(&shared.join(path)) & 0o040, 0, "{path}");
+    }
+}

@@ -3,6 +3,8 @@
 //! Chunks are gathered into batches of a MiB and written at their offset on a blocking thread while the next ones are
 //! gathered: one batch in flight, one being filled, so that a slow disk throttles the source and memory stays small.
 //! Every few MiB, writeback is started.
+//!
+//! Zeros are not written: a sparse image is a sparse object, and takes the room of its data.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -16,6 +18,7 @@ use super::WriteOptions;
 use super::local::{DirectoryInner, sync};
 use super::temporary::Temporary;
 use tidelock_types::gather::Gatherer;
+use tidelock_types::holes::data_runs;
 use tidelock_types::path::split;
 use tidelock_types::{Body, Error, Result, blocking};
 
@@ -30,12 +33,14 @@ pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, 
     let opening = Arc::clone(&inner);
     let (path, temporary) = blocking(move || {
         refuse_early(&opening, &path, options)?;
-        let made = Temporary::create(&opening.home, &opening.platform)?;
+        let made = Temporary::create(&opening.home()?, opening.modes.file, &opening.platform)?;
         Ok((path, made))
     })
     .await?;
     let size = fill(&temporary, data).await?;
     blocking(move || {
+        // The last bytes may be a hole.
+        temporary.file().set_len(size).map_err(|error| Error::io("writing a temporary file", error))?;
         temporary.file().sync_all().map_err(|error| Error::io(format!("making `{path}` durable"), error))?;
         let parent = inner.open_parent(&path)?;
         let (_, name) = split(&path);
@@ -79,7 +84,9 @@ async fn fill(temporary: &Temporary, data: Body) -> Result<u64> {
 
 fn write_all_at(file: &std::fs::File, chunks: &[Bytes], mut offset: u64) -> io::Result<()> {
     for chunk in chunks {
-        file.write_all_at(chunk, offset)?;
+        for run in data_runs(chunk, offset) {
+            file.write_all_at(&chunk[run.clone()], offset + run.start as u64)?;
+        }
         offset += chunk.len() as u64;
     }
     if offset.is_multiple_of(BEHIND) {

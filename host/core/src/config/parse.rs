@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::limits::limits;
-use super::read::{Item, TomlTable, check_name, document, list, map, nearest, switch};
+use super::read::{Item, TomlTable, check_name, document, list, map, nearest, path, switch};
 use super::service::service;
 use super::swap::swap;
 use super::trust::{signed_by, trust};
@@ -176,11 +176,7 @@ impl Reader<'_> {
     }
 
     fn path(&self, item: &Item<'_>) -> Result<PathBuf> {
-        let text = item.text()?;
-        if text.is_empty() || text.contains('\0') {
-            return Err(item.wrong("must be a path"));
-        }
-        Ok(self.directory.join(text))
+        path(item, self.directory)
     }
 }
 

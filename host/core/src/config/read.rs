@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -172,6 +173,27 @@ impl<'a> Item<'a> {
         };
         Ok(array.iter().enumerate().map(item).collect())
     }
+}
+
+/// A path, which belongs to `directory` if it is relative.
+pub(super) fn path(item: &Item<'_>, directory: &Path) -> Result<PathBuf> {
+    let text = item.text()?;
+    if text.is_empty() || text.contains('\0') {
+        return Err(item.wrong("must be a path"));
+    }
+    match home_of_somebody(text) {
+        Some(error) => Err(item.wrong(error.message()).hint(error.advice().unwrap_or("write the whole path"))),
+        None => Ok(directory.join(text)),
+    }
+}
+
+/// The error for a path that only a shell understands, if it is one. It continues a sentence about the value.
+pub(super) fn home_of_somebody(path: &str) -> Option<Error> {
+    let first = path.split('/').next().unwrap_or_default();
+    first.starts_with('~').then(|| {
+        Error::invalid(format!("begins with `{first}`, which is not expanded here"))
+            .hint(format!("write the whole path of the home directory, or ./{first} for a folder of that name"))
+    })
 }
 
 /// A switch that is off unless it is said.

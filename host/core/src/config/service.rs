@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::read::{Item, TomlTable};
-use crate::types::{Error, Result, parse_duration};
+use toml::de::DeValue;
+
+use super::read::{Item, TomlTable, home_of_somebody, path};
+use crate::types::{Error, Result, parse_bytes, parse_duration};
 
 /// The daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +16,11 @@ pub struct Service {
     pub listen: Listen,
     /// The file with the token that clients must send; always there for [`Listen::Tcp`].
     pub token_file: Option<PathBuf>,
-    /// Concurrent connections, which also bounds concurrent requests; further ones wait to be accepted.
+    /// Concurrent connections, which also bounds concurrent requests; further ones wait. With a token, only connections that
+    /// have shown it count.
     pub connections: u32,
+    /// Bytes of uploads in progress, all together: images, deltas, and the copies that deltas are applied to.
+    pub uploads: u64,
     /// How long a client may take for the head of a request, and for each further piece of a body in either direction.
     pub idle: Duration,
     /// How long a stop waits for requests in progress.
@@ -35,7 +40,7 @@ impl Service {
     /// The defaults, on a place.
     pub fn on(listen: Listen) -> Self {
         let (idle, drain) = (Duration::from_secs(30), Duration::from_secs(30));
-        Self { listen, token_file: None, connections: 256, idle, drain }
+        Self { listen, token_file: None, connections: 256, uploads: 16 << 40, idle, drain }
     }
 
     /// Refuses an address without a token.
@@ -61,7 +66,10 @@ impl Listen {
     pub fn parse(text: &str, directory: &Path) -> Result<Self> {
         match text.strip_prefix("unix:") {
             Some("") => Err(Error::invalid("lacks the path of the socket").hint("write \"unix:tidelock.sock\"")),
-            Some(path) => Ok(Self::Unix(directory.join(path))),
+            Some(path) => match home_of_somebody(path) {
+                Some(error) => Err(error),
+                None => Ok(Self::Unix(directory.join(path))),
+            },
             None => text.parse().map(Self::Tcp).map_err(|_| {
                 Error::invalid("is neither `unix:PATH` nor an address and a port")
                     .hint("write \"unix:tidelock.sock\" or \"127.0.0.1:7070\"")
@@ -74,10 +82,13 @@ impl Listen {
 pub(super) fn service(item: Option<Item<'_>>, directory: &Path) -> Result<Service> {
     let mut service = Service::on(Listen::Unix(directory.join("tidelock.sock")));
     let Some(item) = item else { return Ok(service) };
-    let table = item.table(&["listen", "token_file", "connections", "idle", "drain"])?;
-    service.token_file = table.get("token_file").map(|item| item.text().map(|t| directory.join(t))).transpose()?;
+    let table = item.table(&["listen", "token_file", "connections", "uploads", "idle", "drain"])?;
+    service.token_file = table.get("token_file").map(|item| path(&item, directory)).transpose()?;
     if let Some(item) = table.get("connections") {
         service.connections = item.count(1 << 16)?;
+    }
+    if let Some(item) = table.get("uploads") {
+        service.uploads = bytes(&item)?;
     }
     service.idle = duration(&table, "idle")?.unwrap_or(service.idle);
     service.drain = duration(&table, "drain")?.unwrap_or(service.drain);
@@ -87,6 +98,15 @@ pub(super) fn service(item: Option<Item<'_>>, directory: &Path) -> Result<Servic
         service.check().map_err(wrong)?;
     }
     Ok(service)
+}
+
+/// An integer, or text with a unit.
+fn bytes(item: &Item<'_>) -> Result<u64> {
+    let bytes = match item.value() {
+        DeValue::Integer(_) => u64::try_from(item.integer()?).unwrap_or(0),
+        _ => item.parsed(parse_bytes)?,
+    };
+    if bytes == 0 { Err(item.wrong("must be more than zero")) } else { Ok(bytes) }
 }
 
 fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {

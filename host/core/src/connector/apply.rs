@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt as _;
 
 use super::report::Stored;
-use super::{Host, StoreOptions};
+use super::{Host, StoreOptions, data_dir};
 use crate::snapshot::{FileSource, PatchLimits, Source, apply_sparse, apply_zstd};
 use crate::types::{Body, Error, Result, SnapshotId, blocking};
 
@@ -56,7 +56,7 @@ impl Host {
     fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
-        std::fs::create_dir_all(&dir).map_err(fail)?;
+        data_dir::make(&dir).map_err(fail)?;
         tempfile::tempfile_in(&dir).map_err(fail)
     }
 }

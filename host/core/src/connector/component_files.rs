@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
+use super::data_dir;
 use crate::runtime::{Component, signatures_beside};
 use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
@@ -52,15 +53,9 @@ pub(super) struct Aside {
 }
 
 impl ComponentFiles {
-    /// Makes the folder if it is not there.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub(super) fn open(dir: PathBuf, platform: Platform) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| Error::io(format!("the adapter directory {}", dir.display()), error))?;
-        Ok(Self { dir, platform })
+    /// The folder at a path. It is made when the first file is kept.
+    pub(super) fn new(dir: PathBuf, platform: Platform) -> Self {
+        Self { dir, platform }
     }
 
     /// The names of the files of a component.
@@ -206,6 +201,7 @@ impl ComponentFiles {
             return Ok(false);
         }
         let write = || -> std::io::Result<()> {
+            data_dir::make(&self.dir)?;
             let mut temporary = NamedTempFile::new_in(&self.dir)?;
             temporary.write_all(bytes)?;
             temporary.as_file().sync_all()?;
@@ -223,7 +219,10 @@ impl ComponentFiles {
     /// The names in the folder, in order: a component before its signatures.
     fn list(&self) -> Result<BTreeSet<String>> {
         let fail = |error| Error::io(self.dir.display(), error);
-        let entries = std::fs::read_dir(&self.dir).map_err(fail)?;
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == Io::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.map_err(fail)?,
+        };
         let names = entries.map(|entry| Ok(entry.map_err(fail)?.file_name().into_string().ok()));
         names.filter_map(Result::transpose).collect()
     }

@@ -7,9 +7,10 @@
 //! again, and a container sees others than its host.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::data_dir;
 use crate::types::{Error, Platform, Result};
 
 /// The most files that a sweep holds open.
@@ -40,14 +41,14 @@ impl LockFile {
     /// # Errors
     /// What the operating system refuses; `unsupported` where files cannot be locked.
     pub(super) fn acquire(directory: &Path, platform: &Platform) -> Result<Self> {
-        std::fs::create_dir_all(directory).map_err(|error| Error::io(directory.display(), error))?;
+        data_dir::make(directory).map_err(|error| Error::io(directory.display(), error))?;
         loop {
             let mut random = [0; 16];
             platform.fill(&mut random)?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let path = file_of(directory, &name);
             let fail = |error| Error::io(path.display(), error);
-            let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(fail)?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
             file.lock().map_err(fail)?;
             // A sweep may have taken the file between its making and its locking; then the lock protects nothing.
             if is_same(&file, &path) {

@@ -16,6 +16,7 @@ mod backend;
 mod component_files;
 mod container;
 mod damage;
+mod data_dir;
 mod encoding;
 mod gc;
 mod image;

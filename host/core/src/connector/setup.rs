@@ -1,10 +1,12 @@
 //! From a configuration to an open host: folders, grants, credentials, components.
 
-use std::path::Path;
+use std::io::ErrorKind as Io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::HostInner;
 use super::backend::{ConfiguredBackend, OpenBackend};
+use super::data_dir;
 use super::options::HostOptions;
 use super::owner::Owner;
 use super::swap_log::CatalogueSwapLog;
@@ -67,14 +69,14 @@ pub(super) async fn open(
     options: HostOptions,
 ) -> Result<HostInner> {
     let data_dir = config.data_dir.clone();
-    make_dir(&data_dir)?;
+    data_dir::open(&config.data_dir)?;
     let platform = options.platform.clone();
     let catalogue: Arc<dyn Catalogue> =
         Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
     let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
-    let sandbox = Sandbox::new(engine(config, data_dir.join("compiled"), platform.clone()))?;
+    let sandbox = Sandbox::new(engine(config, cache(data_dir.join("compiled")), platform.clone()))?;
     let roots = Arc::new(config.trust.clone());
-    let swap_log = CatalogueSwapLog::open(catalogue.clone(), data_dir.join("adapters"), platform.clone())?;
+    let swap_log = CatalogueSwapLog::new(catalogue.clone(), data_dir.join("adapters"), platform.clone());
     let swap_log: Arc<dyn SwapLog> = Arc::new(swap_log);
     let backend = |(name, backend): (&String, _)| {
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options))
@@ -208,7 +210,7 @@ async fn capabilities(
 }
 
 /// An engine that can hold what the limits of all backends allow.
-fn engine(config: &Config, cache: std::path::PathBuf, platform: Platform) -> EngineOptions {
+fn engine(config: &Config, cache: Option<PathBuf>, platform: Platform) -> EngineOptions {
     let otherwise = EngineOptions::default();
     let limits: Vec<Limits> =
         config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
@@ -225,7 +227,7 @@ fn engine(config: &Config, cache: std::path::PathBuf, platform: Platform) -> Eng
             .max()
             .unwrap_or(0)
             .max(otherwise.largest_table),
-        cache: Some(cache),
+        cache,
         platform,
     }
 }
@@ -239,12 +241,19 @@ fn policy(given: &config::Swap) -> SwapPolicy {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|error| Error::io(format!("data_dir {}", dir.display()), error))
+/// The directory of compiled code, unless it cannot be made: where nothing can be written, code is compiled anew.
+fn cache(dir: PathBuf) -> Option<PathBuf> {
+    match data_dir::make(&dir) {
+        Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
+        // Whatever else is wrong, the engine tells.
+        _ => Some(dir),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::types::LimitOverrides;
 
@@ -264,7 +273,7 @@ mod tests {
     fn there_is_a_place_for_every_operation() {
         let text =
             "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
-        let options = engine(&Config::parse(text, Path::new("")).unwrap(), "x".into(), Platform::system());
+        let options = engine(&Config::parse(text, Path::new("")).unwrap(), Some("x".into()), Platform::system());
         assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
     }
 }

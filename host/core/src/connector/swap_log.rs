@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use super::component_files::ComponentFiles;
 use crate::catalogue::{Catalogue, SwapRow};
 use crate::runtime::{Component, Event, History, HistoryRow, ROWS, Stage, SwapLog};
-use crate::types::{Error, Platform, Result, blocking};
+use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
 /// The swap_log of one data directory.
 pub(super) struct CatalogueSwapLog {
@@ -25,9 +25,9 @@ pub(super) struct CatalogueSwapLog {
 }
 
 impl CatalogueSwapLog {
-    /// Makes the folder if it is not there. Blocks for a moment.
-    pub(super) fn open(catalogue: Arc<dyn Catalogue>, dir: PathBuf, platform: Platform) -> Result<Self> {
-        Ok(Self { catalogue, files: ComponentFiles::open(dir, platform)? })
+    /// One whose folder is made when the first component is kept.
+    pub(super) fn new(catalogue: Arc<dyn Catalogue>, dir: PathBuf, platform: Platform) -> Self {
+        Self { catalogue, files: ComponentFiles::new(dir, platform) }
     }
 
     async fn append(&self, backend: &str, row: HistoryRow, component: Option<Component>) -> Result<HistoryRow> {
@@ -92,7 +92,18 @@ impl SwapLog for CatalogueSwapLog {
         row: HistoryRow,
         component: Option<Component>,
     ) -> BoxFuture<'a, Result<HistoryRow>> {
-        Box::pin(self.append(backend, row, component))
+        Box::pin(async move {
+            let configured = (row.event == Event::Configured).then(|| row.clone());
+            match (self.append(backend, row, component).await, configured) {
+                // It serves because the configuration names it, now and after the next start: the row is for information. Where
+                // nothing can be written, whoever reads shall not need it.
+                (Err(error), Some(row)) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unavailable) => {
+                    tracing::debug!(backend, %error, "the start is missing in the swap log");
+                    Ok(row)
+                }
+                (outcome, _) => outcome,
+            }
+        })
     }
 
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>> {
@@ -173,7 +184,7 @@ mod tests {
 
     async fn open(dir: &Path) -> CatalogueSwapLog {
         let catalogue = SqliteCatalogue::open(dir.join("c.sqlite"), Platform::system()).await.unwrap();
-        CatalogueSwapLog::open(Arc::new(catalogue), dir.join("adapters"), Platform::system()).unwrap()
+        CatalogueSwapLog::new(Arc::new(catalogue), dir.join("adapters"), Platform::system())
     }
 
     fn files(dir: &Path) -> Vec<PathBuf> {
@@ -228,7 +239,7 @@ mod tests {
     #[test]
     fn only_digests_are_file_names() {
         let dir = tempfile::tempdir().unwrap();
-        let files = ComponentFiles::open(dir.path().into(), Platform::system()).unwrap();
+        let files = ComponentFiles::new(dir.path().into(), Platform::system());
         for text in ["", "sha256:", "sha256:../../../etc/passwd", "sha256:zz", &format!("sha256:{}", "/".repeat(64))] {
             assert!(files.names(text).is_err(), "{text}");
         }

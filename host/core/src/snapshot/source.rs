@@ -8,15 +8,21 @@
 //! Holes of a sparse file are not read: they are zeros, and a segment of zeros has a constant digest. So the cost of
 //! identifying a sparse image of 1 TiB depends on its data.
 //!
-//! A file must not change while it is read. Size, modification and change time are compared before the last segment is
-//! yielded; a change makes the body fail with `conflict`. Writes through a memory map that are not yet reflected
-//! in the times pass unseen, as do writes to a block device: pause the machine first.
+//! A file must not change while it is read. Size and modification time are compared before the last segment is yielded; a
+//! change makes the body fail with `conflict`. The change time alone says little: a new mode, owner or link moves it, and so
+//! does whoever writes and sets the modification time back. Unless the former explains it, the file is read again and
+//! compared. Writes through a memory map that are not yet reflected in the times pass unseen, as do writes to a block
+//! device: pause the machine first.
+//!
+//! Files whose size the kernel makes up (procfs, sysfs and their like; some FUSE mounts say 0) are streams: they end where
+//! they end. A stream of no bytes is an error unless its reader allows it: nobody stores the output of a program that failed
+//! as an image of nothing, by mistake, under the name of a good one.
 
 mod file;
 mod stream;
 
 use std::fs::File;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -43,8 +49,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens a path. A regular file or a block device is a file; a pipe or a character device is a stream. Opening a
-    /// named pipe waits for its writer.
+    /// Opens a path. A regular file or a block device is a file; a pipe, a character device, or a file whose size means
+    /// nothing is a stream. Opening a named pipe waits for its writer.
     ///
     /// # Errors
     /// `not-found`, `denied`; `invalid` for a directory or a socket. The message names the path.
@@ -58,13 +64,25 @@ impl Source {
                 return Err(Error::invalid(format!("{} is a directory", path.display()))
                     .hint("name a file; pipe an archive of the directory to store it"));
             }
-            if kind.is_fifo() || kind.is_char_device() {
+            if kind.is_fifo() || kind.is_char_device() || (kind.is_file() && has_made_up_size(&file).map_err(fail)?) {
                 let name = path.display().to_string();
                 return Ok(Self::Stream(StreamSource::new(tokio::fs::File::from_std(file), name)));
             }
             FileSource::new(file, path).map(Self::File)
         })
         .await
+    }
+
+    /// Returns the source, of which it is known whether no bytes at all are an image. Waits for the first bytes of a stream.
+    ///
+    /// # Errors
+    /// `invalid` for a stream without any, unless `allow_empty`; errors of reading.
+    pub async fn checked(self, allow_empty: bool) -> Result<Self> {
+        match self {
+            Self::Stream(stream) if allow_empty => Ok(Self::Stream(stream.allow_empty())),
+            Self::Stream(stream) => Ok(Self::Stream(stream.started().await?)),
+            file => Ok(file),
+        }
     }
 
     /// The number of bytes, if it is known beforehand.
@@ -91,7 +109,7 @@ impl Source {
         match self {
             Self::File(file) => file.identify(progress).await,
             Self::Stream(stream) => {
-                let (mut body, reading) = stream.read(progress);
+                let (mut body, reading) = stream.allow_empty().read(progress);
                 while let Some(chunk) = body.next().await {
                     chunk?;
                 }
@@ -99,6 +117,16 @@ impl Source {
             }
         }
     }
+}
+
+/// Whether the size of a regular file means nothing: the kernel's own files, and those that say 0 and have bytes.
+fn has_made_up_size(file: &File) -> std::io::Result<bool> {
+    /// procfs, sysfs, cgroup2, debugfs, tracefs, securityfs: `linux/magic.h`.
+    const MADE_UP: [u64; 6] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673];
+    if rustix::fs::fstatfs(file).is_ok_and(|found| MADE_UP.contains(&(found.f_type as u64))) {
+        return Ok(true);
+    }
+    Ok(file.metadata()?.len() == 0 && file.read_at(&mut [0], 0)? > 0)
 }
 
 /// The identity of the image at a path, see [`Source::identify`].
@@ -177,12 +205,12 @@ impl Tee {
         if self.tell.is_none() {
             return Ok(());
         }
+        let identity = identity_of(self.len, std::mem::take(&mut self.digests));
         if let Some(file) = self.file.clone()
-            && let Err(error) = blocking(move || file.unchanged()).await
+            && let Err(error) = file.check_unchanged(&identity).await
         {
             return Err(self.failed(error));
         }
-        let identity = identity_of(self.len, std::mem::take(&mut self.digests));
         if let Some(tell) = self.tell.take() {
             // Not everybody asks.
             let _ = tell.send(Ok(identity));

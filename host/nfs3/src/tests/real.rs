@@ -37,6 +37,26 @@ async fn what_is_written_is_read() {
 }
 
 #[tokio::test]
+async fn zeros_are_not_sent_and_are_read_back() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(server) = server("nfs: zeros_are_not_sent_and_are_read_back") else { return };
+    let directory = open(&server);
+    // All zeros; data at the end, at the beginning, and in the middle with a tail of zeros that is no whole piece.
+    for (len, at) in
+        [(10_000_001, vec![]), (20_000_003, vec![20_000_002]), (9 << 20, vec![0]), (20_000_003, vec![9_999_999])]
+    {
+        let mut data = vec![0u8; len];
+        at.iter().for_each(|at| data[*at] = 7);
+        let data = Bytes::from(data);
+        write(&directory, "sparse", data.clone()).await.unwrap();
+        assert!(read(&directory, "sparse", None).await.unwrap() == data, "{len} {at:?}");
+        let metadata = std::fs::metadata(server.export().join("sparse")).unwrap();
+        assert_eq!((metadata.len(), metadata.mode() & 0o777), (len as u64, 0o600));
+        assert!(metadata.blocks() * 512 < 1 << 20, "{len} {at:?}: {} blocks", metadata.blocks());
+    }
+}
+
+#[tokio::test]
 async fn another_client_reads_it_and_writes_what_is_read() {
     let Some(server) = server("nfs: another_client_reads_it_and_writes_what_is_read") else { return };
     let directory = open(&server);

@@ -16,6 +16,7 @@ mod adopt;
 mod import_queue;
 mod owners;
 mod placements;
+mod place;
 mod query;
 mod removals;
 mod schema;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::place::Place;
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
     NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
@@ -43,6 +45,7 @@ pub struct SqliteCatalogue {
     /// Opened by the first call on a lease.
     leases: Arc<Mutex<Option<Connection>>>,
     path: Arc<Path>,
+    place: Arc<Place>,
     platform: Platform,
 }
 
@@ -56,8 +59,9 @@ impl SqliteCatalogue {
     pub async fn open(path: impl Into<PathBuf>, platform: Platform) -> Result<Self> {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
-        let connection = blocking(move || schema::open(&shown)).await?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), leases: Arc::default(), path, platform })
+        let (place, connection) = blocking(move || Place::open(&shown)).await?;
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { connection, leases: Arc::default(), path, place: Arc::new(place), platform })
     }
 
     /// Where the file is.
@@ -70,10 +74,11 @@ impl SqliteCatalogue {
         &self,
         call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = self.connection.clone();
+        let (connection, place) = (self.connection.clone(), self.place.clone());
         let result = blocking(move || {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            place.relieve(&mut connection);
             call(&mut connection)
         });
         result.await.map_err(|error| self.hinted(error))
@@ -84,7 +89,12 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.with(move |db| transact(db, change)).await
+        let place = self.place.clone();
+        self.with(move |db| {
+            place.before_change(db)?;
+            transact(db, change).inspect_err(|error| place.after_failure(error))
+        })
+        .await
     }
 
     /// Makes a change to leases, on the connection and on a thread for that.
@@ -93,14 +103,19 @@ impl SqliteCatalogue {
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (leases, path) = (self.leases.clone(), self.path.clone());
+        let (main, place) = (self.connection.clone(), self.place.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = move || {
+            place.before_lease()?;
+            if place.is_tight() {
+                place.relieve(&mut main.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             let mut connection = leases.lock().unwrap_or_else(PoisonError::into_inner);
             let open = match &mut *connection {
                 Some(open) => open,
                 none => none.insert(schema::connect_for_leases(&path)?),
             };
-            transact(open, change)
+            transact(open, change).inspect_err(|error| place.after_failure(error))
         };
         std::thread::Builder::new()
             .name("tidelock-lease".to_owned())

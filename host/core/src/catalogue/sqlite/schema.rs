@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+use super::place::{immutable_uri, make_dir};
 use super::{damaged, sql};
 use crate::types::{Error, ErrorKind, Result};
 
@@ -158,17 +159,59 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
         return Err(Error::invalid(format!("the catalogue {shown} is a directory")));
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(|error| Error::io(parent.display(), error))?;
+        make_dir(parent).map_err(|error| Error::io(parent.display(), error))?;
     }
-    connect(path).map_err(|error| {
-        let named = Error::new(error.kind().clone(), format!("{shown}: {}", error.message()));
-        let named = match (error.kind(), error.advice()) {
-            (_, Some(advice)) => named.hint(advice),
-            (ErrorKind::Corrupt, None) => named.hint(damaged(path)),
-            _ => named,
+    connect(path).map_err(|error| at(path, error))
+}
+
+/// Opens a file without changing anything: one that nobody can change, or one that others write to.
+pub(super) fn open_read_only(path: &Path, immutable: bool) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let open = || {
+        let opened = match immutable {
+            true => Connection::open_with_flags(immutable_uri(path)?, flags | OpenFlags::SQLITE_OPEN_URI),
+            false => Connection::open_with_flags(path, flags),
         };
-        named.with_source(error)
-    })
+        let connection = opened.map_err(sql)?;
+        connection.busy_timeout(BUSY).map_err(sql)?;
+        current(connection)
+    };
+    open().map_err(|error| at(path, error))
+}
+
+/// Opens a file for this process alone, without the files beside it for which there is no room.
+pub(super) fn open_exclusive(path: &Path) -> Result<Connection> {
+    let open = || {
+        let connection = Connection::open_with_flags(path, FLAGS).map_err(sql)?;
+        connection.busy_timeout(BUSY).map_err(sql)?;
+        connection.pragma_update(None, "locking_mode", "exclusive").map_err(sql)?;
+        connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+        current(connection)
+    };
+    open().map_err(|error| at(path, error))
+}
+
+/// A file that cannot be brought up to date has to be.
+fn current(mut connection: Connection) -> Result<Connection> {
+    if ours(&connection.transaction().map_err(sql)?)? == STEPS.len() {
+        return Ok(connection);
+    }
+    Err(Error::unsupported(
+        "an older version of tidelock wrote this catalogue, and it cannot be brought up to date here",
+    )
+    .hint("run this version once where the data directory can be written to"))
+}
+
+/// The error with the file's name, and what to do about it.
+fn at(path: &Path, error: Error) -> Error {
+    let named = Error::new(error.kind().clone(), format!("{}: {}", path.display(), error.message()));
+    let named = match (error.kind(), error.advice()) {
+        (_, Some(advice)) => named.hint(advice),
+        (ErrorKind::Corrupt, None) => named.hint(damaged(path)),
+        _ => named,
+    };
+    named.with_source(error)
 }
 
 /// Opens a file once more, for changes of leases alone: it has been opened before.

@@ -34,8 +34,19 @@ pub struct FileSource {
 #[derive(Clone, PartialEq, Eq)]
 struct Stamp {
     size: u64,
-    /// Modification and change time in seconds and nanoseconds; absent for a device, whose times mean nothing.
-    times: Option<[i64; 4]>,
+    /// Absent for a device, whose times mean nothing.
+    file: Option<FileStamp>,
+}
+
+/// Of a regular file.
+#[derive(Clone, PartialEq, Eq)]
+struct FileStamp {
+    /// Seconds and nanoseconds: when bytes were written, unless it was set.
+    modified: [i64; 2],
+    /// When anything changed. Nobody can set it.
+    changed: [i64; 2],
+    /// Mode, owner, group and number of names: what moves `changed` and touches no byte.
+    about: [u64; 4],
 }
 
 impl Stamp {
@@ -44,11 +55,23 @@ impl Stamp {
         let meta = file.metadata().map_err(fail)?;
         if meta.file_type().is_block_device() {
             let size = rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|errno| fail(errno.into()))?;
-            return Ok(Self { size, times: None });
+            return Ok(Self { size, file: None });
         }
-        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-        Ok(Self { size: meta.len(), times: Some(times) })
+        let file = FileStamp {
+            modified: [meta.mtime(), meta.mtime_nsec()],
+            changed: [meta.ctime(), meta.ctime_nsec()],
+            about: [meta.mode().into(), meta.uid().into(), meta.gid().into(), meta.nlink()],
+        };
+        Ok(Self { size: meta.len(), file: Some(file) })
     }
+}
+
+/// What two stamps of a file say about its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    Same,
+    /// Its bytes may have changed: something did, and nothing else explains it.
+    Unclear,
 }
 
 impl FileSource {
@@ -90,6 +113,15 @@ impl FileSource {
     /// # Errors
     /// Errors of reading; `conflict` if the file changed meanwhile.
     pub async fn identify(&self, progress: Option<Progress>) -> Result<Identity> {
+        let identity = self.hash(progress.clone()).await?;
+        self.check_unchanged(&identity).await?;
+        if let Some(progress) = &progress {
+            progress(self.size());
+        }
+        Ok(identity)
+    }
+
+    async fn hash(&self, progress: Option<Progress>) -> Result<Identity> {
         let size = self.size();
         let too_large = |_| Error::invalid(format!("{} is too large for this machine", self.path.display()));
         let count = usize::try_from(size.div_ceil(SEGMENT as u64)).map_err(too_large)?;
@@ -114,12 +146,23 @@ impl FileSource {
                 digests[number] = digest;
             }
         }
-        let this = self.clone();
-        blocking(move || this.unchanged()).await?;
-        if let Some(progress) = &work.progress {
-            progress(size);
-        }
         Ok(identity_of(size, digests))
+    }
+
+    /// Fails unless the file still has the bytes that were read, as far as anybody can tell.
+    pub(super) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
+        if self.compare_now().await? == Judgement::Same {
+            return Ok(());
+        }
+        if self.hash(None).await?.id() != read.id() {
+            return Err(self.changed("it was written to"));
+        }
+        self.compare_now().await.map(drop)
+    }
+
+    async fn compare_now(&self) -> Result<Judgement> {
+        let this = self.clone();
+        blocking(move || this.compare()).await
     }
 
     /// Segment `number`, hashed. A hole is not read.
@@ -153,17 +196,23 @@ impl FileSource {
         Ok(())
     }
 
-    /// Whether the file is still the one that was opened.
-    pub(super) fn unchanged(&self) -> Result<()> {
+    /// Compares the file with what was opened. Fails if it was written to.
+    fn compare(&self) -> Result<Judgement> {
         let now = Stamp::of(&self.file, &self.path)?;
-        if now == self.stamp {
-            return Ok(());
+        if now.size != self.stamp.size {
+            return Err(self.changed(&format!("it had {} bytes and has {}", self.stamp.size, now.size)));
         }
-        Err(self.changed(&if now.size == self.stamp.size {
-            "it was written to".to_owned()
-        } else {
-            format!("it had {} bytes and has {}", self.stamp.size, now.size)
-        }))
+        let (Some(before), Some(now)) = (&self.stamp.file, &now.file) else { return Ok(Judgement::Same) };
+        if now.modified != before.modified {
+            return Err(self.changed("it was written to"));
+        }
+        // Some file systems know the size of a file only when it is read.
+        let more = rustix::io::pread(&*self.file, &mut [0; 1], self.stamp.size);
+        if more.is_ok_and(|more| more > 0) {
+            return Err(self.changed("it goes on after its size"));
+        }
+        let explained = now.changed == before.changed || now.about != before.about;
+        Ok(if explained { Judgement::Same } else { Judgement::Unclear })
     }
 
     fn changed(&self, how: &str) -> Error {

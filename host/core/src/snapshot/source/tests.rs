@@ -152,6 +152,83 @@ async fn a_change_while_reading_is_a_conflict() {
     }
 }
 
+/// What backup programs and hypervisors do to the images of others.
+#[tokio::test]
+async fn what_touches_no_byte_is_no_change() {
+    use std::os::unix::fs::PermissionsExt;
+    type Touch = fn(&std::path::Path);
+    let touches: [Touch; 4] = [
+        |path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap(),
+        |path| std::fs::hard_link(path, path.with_extension("link")).unwrap(),
+        |path| std::fs::rename(path, path.with_extension("renamed")).unwrap(),
+        |path| {
+            let times = std::fs::FileTimes::new().set_accessed(std::time::SystemTime::UNIX_EPOCH);
+            File::options().write(true).open(path).unwrap().set_times(times).unwrap();
+        },
+    ];
+    for touch in touches {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image");
+        std::fs::write(&path, pattern(3 * SEGMENT)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let (mut body, reading) = Source::open(&path).await.unwrap().read(None);
+        let first = body.next().await.unwrap().unwrap();
+        touch(&path);
+        let (rest, error) = drain(body).await;
+        assert!(error.is_none() && first.len() + rest.len() == 3 * SEGMENT, "{error:?}");
+        assert_eq!(reading.identity().await.unwrap(), expected(&pattern(3 * SEGMENT)));
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_time_was_set_back_is_seen() {
+    let file = file_with(&pattern(4 * SEGMENT));
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    file.as_file().set_modified(old).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let (mut body, reading) = Source::open(file.path()).await.unwrap().read(None);
+    body.next().await.unwrap().unwrap();
+    file.as_file().write_all_at(b"x", 5).unwrap();
+    file.as_file().set_modified(old).unwrap();
+    let (_, error) = drain(body).await;
+    assert!(error.unwrap().to_string().contains("it was written to"));
+    assert_eq!(reading.identity().await.unwrap_err().kind().name(), "conflict");
+}
+
+#[tokio::test]
+async fn a_file_of_the_kernel_is_read_to_its_end() {
+    let path = "/proc/version";
+    let source = Source::open(path).await.unwrap();
+    assert_eq!(source.size(), None);
+    assert_eq!(source.identify(None).await.unwrap(), expected(&std::fs::read(path).unwrap()));
+    // Its size is given as 4096.
+    let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    if let Ok(bytes) = std::fs::read(path) {
+        assert_eq!(identify_file(path, None).await.unwrap(), expected(&bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_nothing_is_an_image_only_where_it_is_allowed() {
+    let stream = || StreamSource::new(&b""[..], "standard input");
+    let (body, reading) = stream().read(None);
+    let error = drain(body).await.1.unwrap();
+    assert_eq!((error.kind().name(), error.message()), ("invalid", "standard input has no bytes"));
+    assert!(reading.identity().await.is_err());
+    assert_eq!(Source::Stream(stream()).checked(false).await.err().unwrap().kind().name(), "invalid");
+    for source in [stream().allow_empty(), stream().of_size(0)] {
+        assert_eq!(drain(source.read(None).0).await.1.map(|error| error.to_string()), None);
+    }
+    // A stream that was looked at loses nothing, also where a segment ends with it.
+    for len in [1, SEGMENT, 2 * SEGMENT, SEGMENT + 1] {
+        let bytes = pattern(len);
+        let stream = StreamSource::new(std::io::Cursor::new(bytes.clone()), "test");
+        let (all, error) = drain(Source::Stream(stream).checked(false).await.unwrap().read(None).0).await;
+        assert!(error.is_none() && all == bytes, "{len}: {error:?}");
+    }
+    Source::open("/dev/null").await.unwrap().checked(false).await.err().unwrap();
+}
+
 #[tokio::test]
 async fn a_pipe_is_a_stream() {
     let directory = tempfile::tempdir().unwrap();

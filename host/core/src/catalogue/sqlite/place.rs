@@ -1,0 +1,331 @@
+//! Where the file of a catalogue lies, and how it is opened there.
+//!
+//! Whatever can be read shall be readable. Two places do not let SQLite make its `-shm` and `-wal` files, which it needs even
+//! to read:
+//!
+//! - **A full disk.** The file is opened in exclusive mode, which needs none but an empty one; others wait meanwhile. For what
+//!   has to be written all the same, removals above all, there is a *reserve*: a file beside the catalogue that takes up room
+//!   while there is plenty, and is given back by the first change that finds too little. Once there is room, the file is
+//!   opened as usual, and a reserve is made again.
+//! - **Read-only media.** Nobody can write to the file, so it is opened as one that does not change. Where a log was left
+//!   beside it, SQLite reads that too, if the `-shm` file is there.
+//!
+//! The file and those beside it are for their owner alone, whatever the umask.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rusqlite::Connection;
+use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
+
+use super::schema;
+use crate::types::{Error, Result};
+
+/// Bytes of the reserve: some hundred removals.
+const RESERVE: u64 = 1 << 20;
+/// Less room than this is too little for a change.
+const SHORT: u64 = RESERVE / 4;
+/// The reserve is made where there is this much.
+const PLENTY: u64 = 4 * RESERVE;
+
+/// The longest path that SQLite opens: 512 bytes, with what it adds for its own files.
+const LONGEST: usize = 500;
+
+/// How the file is open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Normal,
+    /// In exclusive mode, since there is no room for the files beside it.
+    Tight,
+    /// Without any change.
+    ReadOnly,
+}
+
+/// Where a catalogue is, and how it is open at the moment.
+pub(super) struct Place {
+    path: PathBuf,
+    reserve: PathBuf,
+    /// An [`Access`].
+    access: AtomicU8,
+}
+
+impl Place {
+    /// Opens a file, and makes it if there is none. Blocks.
+    pub(super) fn open(path: &Path) -> Result<(Self, Connection)> {
+        let place = Self { path: path.to_owned(), reserve: beside(path, ".reserve"), access: AtomicU8::new(0) };
+        place.check_length()?;
+        let read_only = is_read_only(path);
+        if read_only && path.exists() {
+            let connection = schema::open_read_only(path, !has_log(path))?;
+            place.set(Access::ReadOnly);
+            return Ok((place, connection));
+        }
+        place.make_private();
+        match schema::open(path) {
+            Err(_) if place.is_short() && path.exists() => {
+                let connection = schema::open_exclusive(path)?;
+                place.set(Access::Tight);
+                Ok((place, connection))
+            }
+            opened => {
+                let connection = opened?;
+                place.keep_reserve();
+                Ok((place, connection))
+            }
+        }
+    }
+
+    /// Opens the file as usual, once there is room for that.
+    pub(super) fn relieve(&self, connection: &mut Connection) {
+        if self.access() != Access::Tight || self.is_short() {
+            return;
+        }
+        // The other one holds a lock that no two can have.
+        let Ok(memory) = Connection::open_in_memory() else { return };
+        drop(std::mem::replace(connection, memory));
+        match schema::open(&self.path) {
+            Ok(open) => {
+                *connection = open;
+                self.set(Access::Normal);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the catalogue is opened in exclusive mode again");
+                if let Ok(open) = schema::open_exclusive(&self.path) {
+                    *connection = open;
+                }
+            }
+        }
+    }
+
+    /// Makes room for a change, and opens the file as usual if there is some.
+    ///
+    /// # Errors
+    /// `denied` where nothing can be changed.
+    pub(super) fn before_change(&self, connection: &mut Connection) -> Result<()> {
+        self.before_lease()?;
+        self.relieve(connection);
+        Ok(())
+    }
+
+    /// Makes room for a change of a lease.
+    ///
+    /// # Errors
+    /// As [`Self::before_change`].
+    pub(super) fn before_lease(&self) -> Result<()> {
+        if self.access() == Access::ReadOnly {
+            return Err(Error::denied(format!("the catalogue {} cannot be written to", self.path.display()))
+                .hint("use a data directory on writable media; this one can be listed, verified and read from"));
+        }
+        if self.is_short() {
+            self.give_back();
+        }
+        Ok(())
+    }
+
+    /// Whether no other connection can be opened for now.
+    pub(super) fn is_tight(&self) -> bool {
+        self.access() == Access::Tight
+    }
+
+    /// Gives the reserve back for the next change, if this one has met a full disk: a quota does not show beforehand.
+    pub(super) fn after_failure(&self, error: &Error) {
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
+        if cause.and_then(rusqlite::Error::sqlite_error_code) == Some(rusqlite::ErrorCode::DiskFull) {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&self) {
+        if std::fs::remove_file(&self.reserve).is_ok() {
+            tracing::warn!(path = %self.path.display(), "the disk of the catalogue is full; its reserve was given back");
+        }
+    }
+
+    fn access(&self) -> Access {
+        match self.access.load(Ordering::Relaxed) {
+            0 => Access::Normal,
+            1 => Access::Tight,
+            _ => Access::ReadOnly,
+        }
+    }
+
+    fn set(&self, access: Access) {
+        self.access.store(access as u8, Ordering::Relaxed);
+    }
+
+    /// Refuses what SQLite would only say it cannot open.
+    fn check_length(&self) -> Result<()> {
+        let parent = directory_of(&self.path);
+        let whole = parent.canonicalize().or_else(|_| std::path::absolute(parent)).unwrap_or_else(|_| parent.into());
+        let len = whole.as_os_str().len() + 1 + self.path.file_name().map_or(0, |name| name.len());
+        if len <= LONGEST {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the path of the catalogue has {len} bytes, and {LONGEST} are the most"))
+            .hint("configure a `data_dir` with a shorter path, or mount it at one"))
+    }
+
+    /// Makes the file, and narrows the mode of those that are there.
+    fn make_private(&self) {
+        let parent = directory_of(&self.path);
+        // A failure shows when the file is opened.
+        let _ = make_dir(parent);
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        for end in ["", "-wal", "-shm", "-journal"] {
+            let path = beside(&self.path, end);
+            if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.mode() & 0o077 != 0) {
+                let _ = std::fs::set_permissions(&path, Permissions::from_mode(0o600));
+            }
+        }
+    }
+
+    /// Whether there is too little room for a change.
+    fn is_short(&self) -> bool {
+        self.room().is_some_and(|room| room < SHORT)
+    }
+
+    /// Bytes that this process may still use, where the file system says so.
+    fn room(&self) -> Option<u64> {
+        let found = statvfs(directory_of(&self.path)).ok()?;
+        let no_files = found.f_files > 0 && found.f_favail == 0;
+        Some(if no_files { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
+    }
+
+    /// Makes the reserve where there is plenty of room.
+    fn keep_reserve(&self) {
+        if self.reserve.exists() || self.room().is_none_or(|room| room < PLENTY) {
+            return;
+        }
+        let make = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.reserve)?;
+            fill(&file)
+        };
+        match make() {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                tracing::debug!(%error, "there is no reserve for a full disk");
+                let _ = std::fs::remove_file(&self.reserve);
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Makes a directory for its owner alone.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Takes up the room of the reserve.
+fn fill(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    match fallocate(file, FallocateFlags::empty(), 0, RESERVE) {
+        // No zeros: some file systems would keep nothing.
+        Err(_) => file.write_all_at(&vec![1; RESERVE as usize], 0),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Whether nobody can write there, or this user cannot.
+fn is_read_only(path: &Path) -> bool {
+    let media = statvfs(directory_of(path)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let denied = || match OpenOptions::new().write(true).open(path) {
+        Err(error) => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem),
+        Ok(_) => false,
+    };
+    media || denied()
+}
+
+/// Whether SQLite has left a log with changes.
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// The path as a URI of SQLite, for a file that does not change.
+pub(super) fn immutable_uri(path: &Path) -> Result<String> {
+    let whole = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
+    let mut uri = "file://".to_owned();
+    for byte in whole.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_kept_where_there_is_room_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sqlite");
+        let (place, mut connection) = Place::open(&path).unwrap();
+        let kept = std::fs::metadata(&place.reserve).unwrap();
+        assert!(kept.len() == RESERVE && kept.blocks() * 512 >= RESERVE);
+        place.before_change(&mut connection).unwrap();
+        assert!(place.reserve.exists(), "there is room without it");
+        place.give_back();
+        assert!(!place.reserve.exists());
+        drop(connection);
+        Place::open(&path).unwrap();
+        assert!(place.reserve.exists());
+    }
+
+    #[test]
+    fn what_was_wider_is_narrowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made/c.sqlite");
+        drop(Place::open(&path).unwrap());
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let (place, connection) = Place::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (x)").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        for end in ["", "-wal", "-shm", ".reserve"] {
+            assert_eq!(mode(&beside(&path, end)), 0o600, "{end}");
+        }
+        assert_eq!(mode(&dir.path().join("made")), 0o700);
+        drop(place);
+    }
+
+    #[test]
+    fn a_path_that_sqlite_cannot_open_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = (0..3).fold(dir.path().to_owned(), |path, _| path.join("x".repeat(200)));
+        let error = Place::open(&deep.join("c.sqlite")).err().unwrap();
+        assert!(error.message().contains("500 are the most") && error.advice().is_some(), "{error}");
+    }
+
+    /// The characters that a URI gives a meaning to.
+    #[test]
+    fn a_file_that_does_not_change_is_found_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a?b#c%41 é.sqlite");
+        drop(Place::open(&path).unwrap());
+        let connection = schema::open_read_only(&path, true).unwrap();
+        assert!(connection.execute_batch("CREATE TABLE t (x)").is_err());
+        assert!(!beside(&path, "-shm").exists());
+        let exclusive = schema::open_exclusive(&path).unwrap();
+        assert!(!beside(&path, "-shm").exists());
+        drop(exclusive);
+    }
+}
