@@ -190,12 +190,20 @@ pub struct PublicResolver {
     names: Arc<dyn Names>,
     /// Whether non-public addresses are returned too.
     private_addresses: bool,
+    /// Names of proxies, whose addresses need not be public: the operator chose them, and no adapter can.
+    proxies: Arc<[String]>,
 }
 
 impl PublicResolver {
     /// Over a way of resolving names.
     pub fn new(names: Arc<dyn Names>, private_addresses: bool) -> Self {
-        Self { names, private_addresses }
+        Self { names, private_addresses, proxies: Arc::from([]) }
+    }
+
+    /// Returns this resolver without the check for some names: those of the operator's proxies.
+    #[must_use]
+    pub(super) fn except(self, proxies: Vec<String>) -> Self {
+        Self { proxies: proxies.into(), ..self }
     }
 
     /// Returns the addresses of a name that may be connected to, in the given order.
@@ -208,7 +216,8 @@ impl PublicResolver {
 
     fn keep(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
         let first = found.first().map(SocketAddr::ip);
-        let kept: Vec<_> = found.into_iter().filter(|a| self.private_addresses || is_public(a.ip())).collect();
+        let all = self.private_addresses || self.proxies.iter().any(|proxy| proxy == name);
+        let kept: Vec<_> = found.into_iter().filter(|a| all || is_public(a.ip())).collect();
         match (kept.is_empty(), first) {
             (false, _) => Ok(kept),
             (true, Some(refused)) => Err(not_public(name, refused)),

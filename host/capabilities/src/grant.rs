@@ -69,6 +69,43 @@ impl Default for HeaderLimits {
     }
 }
 
+/// The proxies through which the requests of a grant go. None by default.
+///
+/// A proxy resolves the names of the servers itself, so addresses behind a name cannot be checked here: that is the
+/// proxy's to refuse.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// The URL of the proxy for `http:`. It may hold a user and a password, so it never prints.
+    pub http: Option<Secret>,
+    /// The URL of the proxy for `https:`, which tunnels (CONNECT) and sees only host and port.
+    pub https: Option<Secret>,
+    /// Hosts that are connected to directly: names (with everything below), addresses and networks (`10.0.0.0/8`), separated
+    /// by commas; `*` for all.
+    pub no_proxy: String,
+}
+
+impl Proxies {
+    /// This proxy for everything.
+    pub fn all(url: &str) -> Self {
+        Self { http: Some(Secret::new(url)), https: Some(Secret::new(url)), no_proxy: String::new() }
+    }
+
+    /// The host names of the proxies.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        let host = |url: &Secret| url::Url::parse(url.expose()).ok()?.host_str().map(str::to_owned);
+        [&self.http, &self.https].into_iter().flatten().filter_map(host).collect()
+    }
+
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+
+    fn validate(&self) -> Result<()> {
+        [&self.http, &self.https].into_iter().flatten().try_for_each(|url| super::transport::check_proxy(url.expose()))
+    }
+}
+
 /// Permission to send HTTP requests to some origins.
 #[derive(Debug, Clone)]
 pub struct HttpGrant {
@@ -81,6 +118,10 @@ pub struct HttpGrant {
     pub credentials: Option<HeaderCredential>,
     /// The largest headers that are sent and taken.
     pub headers: HeaderLimits,
+    /// The proxies of the requests.
+    pub proxies: Proxies,
+    /// A file of certificates (PEM) that are trusted instead of the operating system's.
+    pub ca_file: Option<PathBuf>,
     /// The most time for making a connection, name resolution and TLS included.
     pub connect_timeout: Duration,
     /// The most time in which the other side neither takes nor gives a byte.
@@ -99,6 +140,8 @@ impl HttpGrant {
             private_addresses: false,
             credentials: None,
             headers: HeaderLimits::default(),
+            proxies: Proxies::default(),
+            ca_file: None,
             connect_timeout: CONNECT_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
         })
@@ -122,6 +165,7 @@ impl HttpGrant {
             http::HeaderValue::try_from(secret.expose())
                 .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         }
+        self.proxies.validate()?;
         timeouts(self.connect_timeout, self.stall_timeout)
     }
 }
@@ -146,7 +190,9 @@ pub struct BucketGrant {
     pub region: String,
     /// The bucket's name.
     pub bucket: String,
-    /// The prefix of every key, invisible to the adapter. Empty for the whole bucket.
+    /// The prefix of every key, invisible to the adapter. Empty for the whole bucket. One that ends in `/` is a folder.
+    /// One that does not is only the beginning of names, so below it an adapter can reach nothing but objects that are
+    /// named by the host's own keys: `vm` does not cover `vm-prod/…`.
     pub prefix: String,
     /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
@@ -158,6 +204,23 @@ pub struct BucketGrant {
     /// Parts of one object in flight at once. `part_size × (concurrency + 1)` bounds the memory of an upload whose size
     /// is known and below 10,000 parts.
     pub concurrency: usize,
+    /// The largest part of an upload whose size is not known in advance. Parts grow up to it as their number does, so it
+    /// bounds both the memory of such an upload (two of these) and its size (some 9,900 of these).
+    pub largest_part: u64,
+    /// Whether the service understands `If-None-Match: *` in a put. `None`: it is asked, and if it answers that it does
+    /// not, the key is looked up before a put instead.
+    pub conditional_writes: Option<bool>,
+    /// Whether the service takes CRC-32C checksums. `None`: they are sent, and left out once it has refused them.
+    pub checksums: Option<bool>,
+    /// Whether the endpoint may be at an address that is not public. The operator names the endpoint, and an adapter
+    /// cannot, so it may unless this is set to false.
+    pub private_addresses: bool,
+    /// The largest headers that are taken.
+    pub headers: HeaderLimits,
+    /// The proxies of the requests.
+    pub proxies: Proxies,
+    /// A file of certificates (PEM) that are trusted instead of the operating system's.
+    pub ca_file: Option<PathBuf>,
     /// Objects up to this size are copied within the bucket in one request, larger ones in parts. No service takes more
     /// than 5 GiB at once, some take less.
     pub copy_limit: u64,
@@ -179,6 +242,13 @@ impl BucketGrant {
             credentials: None,
             part_size: super::bucket::PART_SIZE,
             concurrency: super::bucket::CONCURRENCY,
+            largest_part: super::bucket::LARGEST_UNSIZED_PART,
+            conditional_writes: None,
+            checksums: None,
+            private_addresses: true,
+            headers: HeaderLimits::default(),
+            proxies: Proxies::default(),
+            ca_file: None,
             copy_limit: LARGEST_PART,
             connect_timeout: CONNECT_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
@@ -219,6 +289,9 @@ impl BucketGrant {
         if !(SMALLEST_PART..=LARGEST_PART).contains(&self.part_size) {
             return wrong(format!("part_size: {} is not between 5 MiB and 5 GiB", self.part_size));
         }
+        if !(SMALLEST_PART..=LARGEST_PART).contains(&self.largest_part) {
+            return wrong(format!("largest_part: {} is not between 5 MiB and 5 GiB", self.largest_part));
+        }
         if !(SMALLEST_PART..=LARGEST_PART).contains(&self.copy_limit) {
             return wrong(format!("copy_limit: {} is not between 5 MiB and 5 GiB", self.copy_limit));
         }
@@ -230,6 +303,7 @@ impl BucketGrant {
         {
             return wrong("credentials: access key and secret key must not be empty".to_owned());
         }
+        self.proxies.validate()?;
         timeouts(self.connect_timeout, self.stall_timeout)
     }
 }

@@ -17,7 +17,8 @@
 //! allocation is far below the cost of any request.
 //!
 //! Nothing here knows of WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
-//! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`.
+//! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`; a grant can name
+//! others.
 
 pub mod bucket;
 pub mod digest;
@@ -28,6 +29,7 @@ pub mod http;
 pub mod requested;
 mod stall;
 pub mod tls;
+mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,25 +1,24 @@
-//! TLS for the `http` capability: rustls with ring and the operating system's certificates, configured here and handed
-//! over, so that no process-wide crypto provider is installed or needed (the embedder may have its own).
+//! TLS: rustls with ring and the operating system's certificates (or the grant's own), configured here and handed over, so that no process-wide crypto provider is installed or needed (the embedder may have its own).
 
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use tidelock_types::{Error, Result};
 
-/// A client's configuration that trusts the operating system's certificates.
+/// A client's configuration that trusts the certificates of `ca_file`, or else the operating system's.
 ///
 /// # Errors
-/// `unavailable` if there are none.
-pub fn client_config() -> Result<ClientConfig> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (trusted, _) = roots.add_parsable_certificates(found.certs);
-    if trusted == 0 {
-        let why = found.errors.first().map(ToString::to_string).unwrap_or_else(|| "none were found".to_owned());
-        return Err(Error::unavailable(format!("cannot find trusted certificates: {why}"))
-            .hint("install the package ca-certificates, or point SSL_CERT_FILE at a bundle"));
-    }
+/// `invalid` if `ca_file`, or the file that `SSL_CERT_FILE` names, cannot be read; `unavailable` if there are no trusted
+/// certificates.
+pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig> {
+    let roots = match ca_file {
+        Some(path) => roots_in(path)?,
+        None => roots_of_system()?,
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -27,6 +26,49 @@ pub fn client_config() -> Result<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
+}
+
+fn roots_in(path: &Path) -> Result<RootCertStore> {
+    let wrong = |why: String| {
+        Error::invalid(format!("ca_file: {}: {why}", path.display()))
+            .hint("name a file with one or more certificates in PEM form")
+    };
+    let found: std::result::Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    let mut roots = RootCertStore::empty();
+    for certificate in found.map_err(|error| wrong(plain(&error)))? {
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("it contains no certificate".to_owned())) } else { Ok(roots) }
+}
+
+/// The reason, without a debug form around it.
+fn plain(error: &rustls::pki_types::pem::Error) -> String {
+    match error {
+        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn roots_of_system() -> Result<RootCertStore> {
+    let named = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    if let Some(path) = &named {
+        // With a directory of certificates beside it, a missing file would go unnoticed.
+        std::fs::File::open(path).map_err(|error| {
+            Error::invalid(format!("SSL_CERT_FILE: {}: {error}", Path::new(path).display()))
+                .hint("point SSL_CERT_FILE at a file of trusted certificates, or unset it")
+        })?;
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (trusted, _) = roots.add_parsable_certificates(found.certs);
+    if trusted > 0 {
+        return Ok(roots);
+    }
+    let why = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
+    let of = named.map(|path| format!("SSL_CERT_FILE: {}: ", Path::new(&path).display())).unwrap_or_default();
+    Err(Error::unavailable(format!("{of}cannot find trusted certificates: {why}"))
+        .hint("install the package ca-certificates, or point SSL_CERT_FILE at a bundle"))
 }
 
 /// A client configuration without trusted roots, for grants without an https origin: reading the system's certificates

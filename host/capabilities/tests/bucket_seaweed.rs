@@ -175,17 +175,21 @@ async fn what_fails_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn dead_uploads_are_collected_below_the_prefix_only() {
+async fn dead_uploads_of_stores_are_collected_below_the_prefix_only() {
     let grant = grant("dead_uploads").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     bucket.gc(Duration::ZERO).await.unwrap();
     let begin = |key: String| raw(&grant).create_multipart_upload().bucket(&grant.bucket).key(key).send();
-    begin(format!("{}dead", grant.prefix)).await.unwrap();
+    // An upload of a store that died, and one of another program below the same prefix.
+    begin(format!("{}e4/snap-01abcdefghijklmnopqrstuv01", grant.prefix)).await.unwrap();
+    let foreign = begin(format!("{}backup.img", grant.prefix)).await.unwrap();
     let other = begin("elsewhere/alive".into()).await.unwrap();
     assert_eq!(bucket.gc(Duration::from_secs(3600)).await.unwrap(), 0);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bucket.gc(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(uploads(&grant).await, 0);
+    assert_eq!(uploads(&grant).await, 1);
+    let (key, id) = (format!("{}backup.img", grant.prefix), foreign.upload_id().unwrap());
+    raw(&grant).abort_multipart_upload().bucket(&grant.bucket).key(key).upload_id(id).send().await.unwrap();
     let elsewhere = raw(&grant).list_multipart_uploads().bucket(&grant.bucket).prefix("elsewhere/").send().await;
     assert!(!elsewhere.unwrap().uploads().is_empty());
     let id = other.upload_id().unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use tidelock::Secrets;
-use tidelock::capabilities::grant::{BucketCredentials, Secret};
+use tidelock::capabilities::grant::{BucketCredentials, Proxies, Secret};
 use tidelock::config::CredentialRef;
 use tidelock::types::{Error, Result};
 pub(super) use tidelock_server::secrets::read_private as secret;
@@ -61,6 +61,47 @@ impl Secrets for Credentials {
                 secret => Ok(Secret::new(secret)),
             },
         }
+    }
+
+    /// `https_proxy` for https and `http_proxy` for http, else `all_proxy`, less `no_proxy`; in capitals too, save
+    /// `HTTP_PROXY`, which a web server sets from a header of a request (CVE-2016-5385).
+    fn proxies(&self) -> Result<Proxies> {
+        let no_proxy = self.either(&["no_proxy", "NO_PROXY"])?;
+        let no_proxy = no_proxy.map(|hosts| format!("{},", hosts.as_str())).unwrap_or_default();
+        Ok(Proxies {
+            http: self.proxy(&["http_proxy", "all_proxy", "ALL_PROXY"])?,
+            https: self.proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+            no_proxy: format!("{no_proxy}{NEVER_PROXIED}"),
+        })
+    }
+}
+
+/// This machine is never reached through a proxy that the environment names.
+const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
+
+impl Credentials {
+    /// The first of these variables that is set, in lower or upper case.
+    fn either(&self, names: &[&str]) -> Result<Option<Zeroizing<String>>> {
+        for name in names {
+            if let Some(text) = self.optional(name)? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    fn proxy(&self, names: &[&str]) -> Result<Option<Secret>> {
+        let Some(text) = self.either(names)? else { return Ok(None) };
+        // As curl takes it: a host without a scheme.
+        let url = if text.contains("://") { text } else { Zeroizing::new(format!("http://{}", text.as_str())) };
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            let names = names.join(", ");
+            return Err(Error::invalid(format!(
+                "the environment ({names}) names a proxy that is not http:// or https://"
+            ))
+            .hint("set `proxy` in the grant, to a URL or to \"none\""));
+        }
+        Ok(Some(Secret::new(url.as_str())))
     }
 }
 
@@ -138,6 +179,23 @@ mod tests {
         assert_eq!((found.access_key.as_str(), found.secret_key.expose()), ("AK", "SK"));
         assert!(found.session_token.is_none());
         assert_eq!(env.http(&CredentialRef::Env("TOKEN".into())).unwrap().expose(), "Bearer x");
+    }
+
+    #[test]
+    fn proxies_are_those_of_curl() {
+        let env = with(|name| match name {
+            "HTTPS_PROXY" => Some("proxy.example:3128".into()),
+            "HTTP_PROXY" => Some("http://from-a-header:1".into()),
+            "NO_PROXY" => Some("internal.example".into()),
+            _ => None,
+        });
+        let found = env.proxies().unwrap();
+        assert_eq!(found.https.unwrap().expose(), "http://proxy.example:3128");
+        assert!(found.http.is_none());
+        assert_eq!(found.no_proxy, "internal.example,localhost,127.0.0.0/8,::1");
+        let error = with(|name| (name == "all_proxy").then(|| "socks5://u:hush@p:1".into())).proxies().unwrap_err();
+        assert!(error.to_string().contains("all_proxy") && !format!("{error:?}").contains("hush"), "{error:?}");
+        assert!(with(|_| None).proxies().unwrap().is_none());
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Daemon {
         };
         let base = Url::parse(&base).map_err(|_| wrong("is not a daemon address"))?;
         let roots = match base.scheme() {
-            "https" => tls::client_config()?,
+            "https" => tls::client_config(None)?,
             "http" if base.has_host() => tls::trusting_nobody()?,
             _ => return Err(wrong("is not a daemon address")),
         };

@@ -7,15 +7,17 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use futures::future::BoxFuture;
 
-use super::key::{check_beginning, check_key};
-use super::loopback::{Loopback, is_local};
+use super::connector::Connector;
+use super::habits::Habits;
+use super::key::{check_beginning, check_key, check_within};
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
+use crate::egress::Origin;
 use crate::grant::BucketGrant;
+use crate::transport::{self, LocalNames};
 use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
 
 /// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
@@ -28,7 +30,9 @@ pub(super) struct BucketInner {
     pub(super) prefix: String,
     pub(super) part_size: u64,
     pub(super) concurrency: usize,
+    pub(super) largest_part: u64,
     pub(super) copy_limit: u64,
+    pub(super) habits: Habits,
     pub(super) stall_timeout: Duration,
     pub(super) platform: Platform,
 }
@@ -37,7 +41,8 @@ impl S3Bucket {
     /// A client for a grant. Connects to nothing yet.
     ///
     /// # Errors
-    /// `invalid` for a grant that makes no sense.
+    /// `invalid` for a grant that makes no sense; `denied` for an endpoint at an address that the grant does not allow;
+    /// `unavailable` without trusted certificates.
     pub fn open(grant: &BucketGrant) -> Result<Self> {
         Self::open_with(grant, Platform::system())
     }
@@ -53,7 +58,7 @@ impl S3Bucket {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(grant.region.clone()))
             .force_path_style(grant.path_style)
-            .http_client(http_client(grant))
+            .http_client(connector(grant)?)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Stalls are detected here, in both directions: see `stall`.
@@ -61,7 +66,8 @@ impl S3Bucket {
             // Checksums of uploads are computed here, so that they can stand in a header and not in a trailer.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         if let Some(endpoint) = &grant.endpoint {
-            config = config.endpoint_url(endpoint.trim_end_matches('/'));
+            // The SDK puts the bucket right behind a path, so that has to end in a slash.
+            config = config.endpoint_url(format!("{}/", endpoint.trim_end_matches('/')));
         }
         config = match &grant.credentials {
             None => config.allow_no_auth(),
@@ -79,6 +85,8 @@ impl S3Bucket {
             prefix: grant.prefix.clone(),
             part_size: grant.part_size,
             concurrency: grant.concurrency,
+            largest_part: grant.largest_part,
+            habits: Habits::of(grant),
             copy_limit: grant.copy_limit,
             stall_timeout: grant.stall_timeout,
             platform,
@@ -86,18 +94,27 @@ impl S3Bucket {
     }
 }
 
-/// Without TLS if the endpoint has none: loading the system's certificates takes milliseconds.
-fn http_client(grant: &BucketGrant) -> SharedHttpClient {
-    let builder = aws_smithy_http_client::Builder::new();
-    let tls = tls::Provider::Rustls(CryptoMode::Ring);
-    match grant.endpoint.as_deref() {
-        // The kind without TLS does not accept a resolver.
-        Some(endpoint) if !grant.path_style && is_local(endpoint) => {
-            builder.tls_provider(tls).build_with_resolver(Loopback)
-        }
-        Some(endpoint) if endpoint.starts_with("http://") => builder.build_http(),
-        _ => builder.tls_provider(tls).build_https(),
+fn connector(grant: &BucketGrant) -> Result<Connector> {
+    let endpoint = grant.endpoint.as_deref().and_then(|endpoint| url::Url::parse(endpoint).ok());
+    let origin = endpoint.map(|endpoint| Origin::of(&endpoint)).transpose()?;
+    if let Some(origin) = &origin {
+        origin.check_literal(grant.private_addresses)?;
     }
+    let settings = transport::Settings {
+        // Reading the system's certificates takes milliseconds.
+        encrypted: origin.is_none_or(|origin| origin.is_https()),
+        http1_only: true,
+        private_addresses: grant.private_addresses,
+        headers: grant.headers,
+        connect_timeout: grant.connect_timeout,
+        proxies: &grant.proxies,
+        ca_file: grant.ca_file.as_deref(),
+    };
+    Ok(Connector {
+        client: transport::client(&settings, Arc::new(LocalNames))?,
+        headers: grant.headers,
+        connect_timeout: grant.connect_timeout,
+    })
 }
 
 impl BucketInner {
@@ -107,6 +124,7 @@ impl BucketInner {
     /// `denied` or `invalid` for one that is not taken.
     pub(super) fn full_key(&self, key: &str) -> Result<String> {
         check_key(key)?;
+        check_within(&self.prefix, key)?;
         let full = format!("{}{key}", self.prefix);
         // Together they may be too long, or make a `..` of two dots.
         check_key(&full)?;

@@ -6,32 +6,77 @@
 use std::time::Duration;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::client::BucketInner;
+use super::habits::{Extras, Refused, refused};
+use crate::transport::own;
 use tidelock_types::{ArchiveState, Error, ErrorKind, PaymentDue};
 
 /// The most characters of a server's own words that are passed on.
 const LONGEST_REASON: usize = 300;
 
-/// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
-pub(super) fn explain<E>(doing: &str, error: &SdkError<E, HttpResponse>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error {
-        SdkError::ServiceError(refused) => {
-            let status = refused.raw().status().as_u16();
-            let retry_after = refused.raw().headers().get("retry-after").and_then(|text| text.parse().ok());
-            let (code, message) = (refused.err().code(), refused.err().message());
-            from_reply(doing, status, code, message, retry_after.map(Duration::from_secs))
+impl BucketInner {
+    /// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
+    pub(super) fn explain<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match error {
+            SdkError::ServiceError(refused) => {
+                let status = refused.raw().status().as_u16();
+                let (code, message) = (refused.err().code(), refused.err().message());
+                from_reply(doing, status, code, message, retry_after(error, self.platform.since_epoch()))
+            }
+            SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
+            SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
+            _ => {
+                let status = status(error).filter(|status| *status >= 300);
+                let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+                let own = own(error);
+                let kind = own.as_ref().map_or(ErrorKind::Unavailable, |own| own.kind().clone());
+                let told = Error::new(kind, format!("{doing}: {}{status}", reason(error)));
+                match own.as_ref().and_then(Error::advice) {
+                    Some(advice) => told.hint(advice),
+                    None => told,
+                }
+            }
         }
-        SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            Error::unavailable(format!("{doing}: no connection in time"))
-        }
-        SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
-        _ => Error::unavailable(format!("{doing}: {}", reason(error))),
     }
+
+    /// The same for a request with headers that not every service knows: names the setting that leaves them out.
+    pub(super) fn explain_sent<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>, sent: Extras) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let told = self.explain(doing, error);
+        match refused(error, sent) {
+            Some(Refused::Condition) => told.hint("set `conditional_writes = false` in the grant of this bucket"),
+            Some(Refused::Checksum) => told.hint("set `checksums = false` in the grant of this bucket"),
+            None => told,
+        }
+    }
+}
+
+/// How long the server asks to be left alone: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
+pub(super) fn retry_after<E>(error: &SdkError<E, HttpResponse>, since_epoch: Duration) -> Option<Duration> {
+    let raw = match error {
+        SdkError::ServiceError(refused) => refused.raw(),
+        SdkError::ResponseError(broken) => broken.raw(),
+        _ => return None,
+    };
+    delay(raw.headers().get("retry-after")?, since_epoch)
+}
+
+fn delay(text: &str, since_epoch: Duration) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than fit mean a wait without end, not an error.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = DateTime::from_str(text, DateTimeFormat::HttpDate).ok()?;
+    Some(Duration::from_secs(u64::try_from(date.secs()).unwrap_or(0)).saturating_sub(since_epoch))
 }
 
 /// The code of a refusal, if it was one.
@@ -42,10 +87,11 @@ pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
     }
 }
 
-/// The status of a refusal, if it was one.
+/// The status of a reply, if there was one.
 pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     match error {
         SdkError::ServiceError(refused) => Some(refused.raw().status().as_u16()),
+        SdkError::ResponseError(broken) => Some(broken.raw().status().as_u16()),
         _ => None,
     }
 }
@@ -102,6 +148,7 @@ fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Error
         404 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::Conflict,
         429 => ErrorKind::RateLimited(retry_after),
+        503 if retry_after.is_some() => ErrorKind::RateLimited(retry_after),
         402 | 507 => ErrorKind::InsufficientBalance(PaymentDue::default()),
         501 => ErrorKind::Unsupported,
         408 | 500.. => ErrorKind::Unavailable,
@@ -136,7 +183,9 @@ mod tests {
         assert_eq!(kind(403, Some("InvalidObjectState")), ErrorKind::Archived(ArchiveState::Archived));
         assert_eq!(kind(403, Some("ObjectNotInActiveTierError")), ErrorKind::Archived(ArchiveState::Archived));
         assert_eq!(kind(503, Some("SlowDown")), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
-        assert_eq!(kind(503, None), ErrorKind::Unavailable);
+        assert_eq!(kind(503, None), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
+        assert_eq!(super::kind(503, None, None), ErrorKind::Unavailable);
+        assert_eq!(super::kind(503, Some("ServiceUnavailable"), None), ErrorKind::Unavailable);
         assert_eq!(kind(429, None), ErrorKind::RateLimited(Some(Duration::from_secs(7))));
         assert_eq!(kind(412, None), ErrorKind::Conflict);
         assert_eq!(kind(409, Some("ConditionalRequestConflict")), ErrorKind::Conflict);
@@ -144,6 +193,18 @@ mod tests {
         assert_eq!(kind(507, None), ErrorKind::InsufficientBalance(PaymentDue::default()));
         assert_eq!(kind(400, Some("BadDigest")), ErrorKind::Corrupt);
         assert_eq!(kind(500, Some("InternalError")), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_pause_is_in_seconds_or_a_date() {
+        let now = Duration::from_secs(784_111_777);
+        assert_eq!(delay(" 7 ", now), Some(Duration::from_secs(7)));
+        assert_eq!(delay("99999999999999999999999", now), Some(Duration::from_secs(u32::MAX.into())));
+        assert_eq!(delay("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(delay("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
+        for wrong in ["", "soon", "-1", "1.5"] {
+            assert_eq!(delay(wrong, now), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -38,6 +38,43 @@ pub(super) fn check_beginning(key: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the keys of a host's stores begin with; 26 digits of base 32 follow.
+const HOST_KEY: &str = "snap-";
+const HOST_KEY_DIGITS: usize = 26;
+
+/// Whether a name begins with a key that a host made for a store.
+fn begins_with_host_key(name: &str) -> bool {
+    let digits = name.strip_prefix(HOST_KEY).and_then(|rest| rest.as_bytes().get(..HOST_KEY_DIGITS));
+    digits.is_some_and(|digits| digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v')))
+}
+
+/// Whether an object is one of a store: a component of its key begins with a key of the host's.
+pub(super) fn is_of_a_store(key: &str) -> bool {
+    key.split('/').any(begins_with_host_key)
+}
+
+/// Checks that a key lies below the prefix of a grant. A prefix that does not end in `/` is no folder: what merely goes on
+/// from it (`vm` and `vm-prod/…`) belongs to others, so only names that the host made are taken there, directly or in one
+/// of 256 folders of two digits.
+///
+/// # Errors
+/// `denied`.
+pub(super) fn check_within(prefix: &str, key: &str) -> Result<()> {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        return Ok(());
+    }
+    let name = match key.split_once('/') {
+        Some((fan, rest)) if fan.len() == 2 && fan.bytes().all(|b| b.is_ascii_hexdigit()) => rest,
+        _ => key,
+    };
+    if begins_with_host_key(name) || name.starts_with(".tidelock") {
+        return Ok(());
+    }
+    let shown = key.chars().take(100).collect::<String>().escape_debug().to_string();
+    Err(Error::denied(format!("the key `{shown}` leads out of the grant's prefix `{prefix}`, which is not a folder"))
+        .hint(format!("write `prefix = \"{prefix}/\"` for a folder, or no prefix for the whole bucket")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +96,38 @@ mod tests {
         check_beginning("").unwrap();
     }
 
+    const KEY: &str = "snap-01abcdefghijklmnopqrstuv01";
+
+    #[test]
+    fn a_prefix_without_a_slash_is_not_that_of_others() {
+        for prefix in ["", "vm/", "a/b/"] {
+            check_within(prefix, "-prod/x").unwrap();
+        }
+        for mine in [KEY.to_owned(), format!("e4/{KEY}"), format!("{KEY}.meta")] {
+            check_within("vm", &mine).unwrap();
+        }
+        for others in ["-prod/x", "ware", "", &format!("-prod/{KEY}"), &format!("-prod/e4/{KEY}"), "snap-1", "/x"] {
+            let error = check_within("vm", others).unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Denied, "{others}");
+            assert!(error.advice().unwrap().contains("\"vm/\""), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn objects_of_stores_are_told_from_others() {
+        assert!(is_of_a_store(KEY) && is_of_a_store(&format!("a/b/{KEY}")) && is_of_a_store(&format!("{KEY}.delta")));
+        for other in ["", "backup.img", "snap-1", "snap-", "snap-ü01abcdefghijklmnopqrstuv01", &KEY[..30]] {
+            assert!(!is_of_a_store(other), "{other}");
+        }
+    }
+
     proptest! {
+        /// Whatever a key holds, at its end too, there is an answer.
+        #[test]
+        fn any_key_is_answered(key in "\\PC{0,8}[\\x00-\\x1f\\x7f\\u{80}-\\u{a0}]{0,2}", prefix in "[a/]{0,3}") {
+            let _ = (check_key(&key), check_within(&prefix, &key), is_of_a_store(&key));
+        }
+
         /// A service that resolves dots would find every key that is taken below the prefix still.
         #[test]
         fn what_is_taken_stays_below_the_prefix(key in "[ab./]{1,10}") {

@@ -4,8 +4,8 @@
 //! uploaded in parts, several at once, assembled from the chunks without copying; a failed or abandoned upload
 //! is aborted; statuses and codes become our kinds of errors.
 //!
-//! The SDK's own retries are off, because the connector retries whole operations and two layers of retries multiply. The
-//! one exception is a part of an upload: it is in memory anyway, and repeating it is far cheaper than the whole.
+//! The SDK's own retries are off: `repeat` sends again what can be, within seconds, and looks afterwards whether something
+//! was done after all.
 //!
 //! Each part carries a CRC-32C, which costs next to nothing and which servers that know checksums verify (the newer
 //! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
@@ -13,15 +13,19 @@
 
 mod body;
 mod client;
+mod connector;
 mod errors;
+mod habits;
 mod key;
-mod loopback;
+mod list;
 mod multipart;
 mod objects;
 mod options;
 mod parts;
 mod put;
 mod read;
+mod repeat;
+mod stale;
 
 pub use client::S3Bucket;
 pub use key::check_key;
@@ -37,6 +41,9 @@ use tidelock_types::{ArchiveState, Body, ByteRange, Result};
 pub const PART_SIZE: u64 = 8 << 20;
 /// Parts of one object in flight at once. One would do on loopback; over a distance each waits for its own round trips.
 pub const CONCURRENCY: usize = 4;
+/// The largest part of an object whose size is not known in advance, unless the grant says otherwise. 10,000 parts of this
+/// are 600 GiB.
+pub const LARGEST_UNSIZED_PART: u64 = 64 << 20;
 /// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
 pub const LIST_LIMIT: u32 = 1000;
 
@@ -129,7 +136,7 @@ pub struct Page {
 /// reset, timed out), `invalid`.
 pub trait Bucket: Send + Sync + 'static {
     /// Stores an object and gives its size. Nothing is visible until all is there; an upload that fails, or whose future
-    /// is dropped, is aborted. Holds at most the parts in flight in memory.
+    /// is dropped, is aborted. Holds at most the parts in flight, and the next one, in memory.
     ///
     /// # Errors
     /// Whatever cut the body short; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
@@ -164,10 +171,12 @@ pub trait Bucket: Send + Sync + 'static {
     /// `not-found`; `invalid` for an object that is not in an archive.
     fn restore<'a>(&'a self, key: &'a str, days: u32, tier: &'a str) -> BoxFuture<'a, Result<ArchiveState>>;
 
-    /// Keys that begin with `prefix`, in order.
+    /// Keys that begin with `prefix`, in order. Keys that no request here could name are left out, so a page can have fewer
+    /// entries than there is room for, or none, and yet be followed by another.
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
 
-    /// Aborts uploads below the grant's prefix that began longer ago than `older_than` and were never completed (a
-    /// process that was killed), and gives their number.
+    /// Aborts uploads of a host's stores below the grant's prefix that began longer ago than `older_than` and were never
+    /// completed (a process that was killed), and gives their number. Uploads of other programs are left alone: a key of
+    /// theirs has no part that is a key of a store.
     fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>>;
 }

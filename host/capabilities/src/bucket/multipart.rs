@@ -1,23 +1,18 @@
 //! A multipart upload and its end: completed or aborted, even if its future is dropped.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
 use super::body::Payload;
 use super::client::BucketInner;
-use super::errors::explain;
+use super::errors::status;
+use super::habits::Extras;
 use super::options::{Checked, apply};
+use super::repeat::Pace;
 use crate::stall::Clock;
-use tidelock_types::{Error, ErrorKind, Result};
+use tidelock_types::{Error, Result};
 
-/// How often a part is sent before the upload fails.
-const ATTEMPTS: u32 = 3;
-/// The first pause between two attempts; it doubles.
-const PAUSE: Duration = Duration::from_millis(200);
-/// A server that asks for a longer pause is not waited for here, where parts sit in memory.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Completing and copying move bytes within the server, which is silent meanwhile: this many stall timeouts are allowed.
 pub(super) const PATIENCE: u32 = 10;
 
@@ -26,6 +21,8 @@ pub(super) struct Upload {
     inner: Arc<BucketInner>,
     key: String,
     id: Arc<str>,
+    /// Whether its parts carry checksums.
+    checksums: bool,
     /// Whether nothing is left to be aborted.
     completed: bool,
 }
@@ -33,30 +30,39 @@ pub(super) struct Upload {
 impl Upload {
     /// Begins an upload. Copied parts carry no checksum of ours.
     pub(super) async fn begin(inner: &Arc<BucketInner>, key: &str, options: &Checked, copied: bool) -> Result<Self> {
-        let mut request = apply!(inner.client.create_multipart_upload(), options).bucket(&inner.bucket).key(key);
-        if !copied {
-            request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C);
-        }
-        let begun = Clock::new()
-            .watch(inner.stall_timeout, request.send())
-            .await?
-            .map_err(|error| explain("beginning an upload", &error))?;
+        let (begun, checksums) = loop {
+            let sent = inner.habits.extras(false, !copied);
+            let mut request = apply!(inner.client.create_multipart_upload(), options).bucket(&inner.bucket).key(key);
+            if sent.checksum {
+                request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C);
+            }
+            match inner.ask_plainly(|| request.clone().send()).await? {
+                Ok(begun) => break (begun, sent.checksum),
+                Err(error) if inner.habits.learn(&error, sent) => {}
+                Err(error) => return Err(inner.explain_sent("beginning an upload", &error, sent)),
+            }
+        };
         let id =
             begun.upload_id().ok_or_else(|| Error::unavailable("beginning an upload: the server returned no id"))?;
-        Ok(Self { inner: Arc::clone(inner), key: key.to_owned(), id: Arc::from(id), completed: false })
+        Ok(Self { inner: Arc::clone(inner), key: key.to_owned(), id: Arc::from(id), checksums, completed: false })
     }
 
     /// Everything needed to send one part; owned, so that parts can run concurrently.
     pub(super) fn sender(&self) -> PartSender {
-        PartSender { inner: Arc::clone(&self.inner), key: self.key.clone(), id: Arc::clone(&self.id) }
+        PartSender {
+            inner: Arc::clone(&self.inner),
+            key: self.key.clone(),
+            id: Arc::clone(&self.id),
+            checksums: self.checksums,
+        }
     }
 
-    /// Makes the object of the parts, or aborts.
+    /// Makes an object of this size of the parts, or aborts.
     ///
     /// # Errors
     /// `conflict` if the key must be free and is not.
-    pub(super) async fn complete(mut self, parts: Vec<CompletedPart>, options: &Checked) -> Result<()> {
-        match self.ask_to_complete(parts, options).await {
+    pub(super) async fn complete(mut self, parts: Vec<CompletedPart>, size: u64, options: &Checked) -> Result<()> {
+        match self.ask_to_complete(parts, size, options).await {
             Ok(()) => {
                 self.completed = true;
                 Ok(())
@@ -68,22 +74,43 @@ impl Upload {
         }
     }
 
-    async fn ask_to_complete(&self, mut parts: Vec<CompletedPart>, options: &Checked) -> Result<()> {
+    /// Asks until there is an answer. One that was lost, or says that the upload is not there any more, is not believed
+    /// before the object has been looked for: everything has been sent, and must not be thrown away.
+    async fn ask_to_complete(&self, mut parts: Vec<CompletedPart>, size: u64, options: &Checked) -> Result<()> {
+        let (inner, doing) = (&self.inner, "completing an upload");
         parts.sort_by_key(CompletedPart::part_number);
-        let request = self
-            .inner
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.inner.bucket)
-            .key(&self.key)
-            .upload_id(&*self.id)
-            .set_if_none_match(options.if_none_match())
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
-        Clock::new()
-            .watch(self.inner.stall_timeout * PATIENCE, request.send())
-            .await?
-            .map_err(|error| explain("completing an upload", &error))?;
-        Ok(())
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let mut pace = Pace::new(&inner.platform);
+        let mut unknown_header = false;
+        loop {
+            let sent = inner.habits.extras(options.if_absent, false);
+            inner.check_free(&self.key, options, sent).await?;
+            let request = inner
+                .client
+                .complete_multipart_upload()
+                .bucket(&inner.bucket)
+                .key(&self.key)
+                .upload_id(&*self.id)
+                .set_if_none_match(sent.condition.then(|| "*".to_owned()))
+                .multipart_upload(parts.clone());
+            let asked = inner.ask(&mut pace, inner.stall_timeout * PATIENCE, |_| request.clone().send()).await;
+            let landed = async || inner.holds(&self.key, size, None).await;
+            return match asked {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) if inner.habits.learn(&error, sent) => {
+                    unknown_header = true;
+                    continue;
+                }
+                Ok(Err(_)) | Err(_) if pace.doubtful && landed().await => Ok(()),
+                Ok(Err(error)) if unknown_header && status(&error) == Some(404) => Err(inner
+                    .explain(doing, &error)
+                    .hint("set `conditional_writes = false` in the grant of this bucket")),
+                Ok(Err(error)) => Err(inner.explain_sent(doing, &error, sent)),
+                // Silence for so long: it may have been done.
+                Err(_) if landed().await => Ok(()),
+                Err(silent) => Err(silent),
+            };
+        }
     }
 
     /// Aborts the upload and waits for the server, for callers that can still wait.
@@ -109,9 +136,11 @@ impl Drop for Upload {
 
 async fn abort(inner: &BucketInner, key: &str, id: &str) {
     let request = inner.client.abort_multipart_upload().bucket(&inner.bucket).key(key).upload_id(id);
-    let said = match Clock::new().watch(inner.stall_timeout, request.send()).await {
+    let said = match inner.ask_plainly(|| request.clone().send()).await {
         Ok(Ok(_)) => return,
-        Ok(Err(error)) => explain("aborting an upload", &error),
+        // Completed or aborted already.
+        Ok(Err(error)) if status(&error) == Some(404) => return,
+        Ok(Err(error)) => inner.explain("aborting an upload", &error),
         Err(error) => error,
     };
     tracing::warn!(key, error = %said, "cannot abort an upload; gc removes it later");
@@ -123,46 +152,33 @@ pub(super) struct PartSender {
     inner: Arc<BucketInner>,
     key: String,
     id: Arc<str>,
+    checksums: bool,
 }
 
 impl PartSender {
-    /// Sends one part, up to three times: its bytes are in memory, and the whole would cost far more.
+    /// Sends one part, several times if need be: its bytes are in memory, and the whole would cost far more.
     pub(super) async fn send(self, number: u32, payload: Payload) -> Result<CompletedPart> {
-        let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.attempt(number, &payload).await {
-                Err(error) => match may_help(&error, pause) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(error),
-                },
-                done => return done,
-            }
-            pause *= 2;
-        }
-        self.attempt(number, &payload).await
-    }
-
-    async fn attempt(&self, number: u32, payload: &Payload) -> Result<CompletedPart> {
-        let clock = Clock::new();
+        let inner = &self.inner;
         let part = part_number(number)?;
-        let request = self
-            .inner
-            .client
-            .upload_part()
-            .bucket(&self.inner.bucket)
-            .key(&self.key)
-            .upload_id(&*self.id)
-            .part_number(part)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
-            .checksum_crc32_c(&payload.crc32c)
-            .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
-            .body(payload.stream(&clock))
-            .customize()
-            .disable_payload_signing();
-        let sent = clock
-            .watch(self.inner.stall_timeout, request.send())
-            .await?
-            .map_err(|error| explain(&format!("sending part {number}"), &error))?;
+        let send = |clock: &Clock| {
+            let mut request = inner
+                .client
+                .upload_part()
+                .bucket(&inner.bucket)
+                .key(&self.key)
+                .upload_id(&*self.id)
+                .part_number(part)
+                .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX));
+            if self.checksums {
+                request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).checksum_crc32_c(&payload.crc32c);
+            }
+            request.body(payload.stream(clock)).customize().disable_payload_signing().send()
+        };
+        let sent = inner.ask(&mut Pace::new(&inner.platform), inner.stall_timeout, send).await?.map_err(|error| {
+            let extras = Extras { condition: false, checksum: self.checksums };
+            inner.habits.learn(&error, extras);
+            inner.explain_sent(&format!("sending part {number}"), &error, extras)
+        })?;
         Ok(CompletedPart::builder()
             .part_number(part)
             .set_e_tag(sent.e_tag().map(str::to_owned))
@@ -191,10 +207,11 @@ impl PartSender {
             .copy_source(source)
             .set_copy_source_if_match(etag)
             .copy_source_range(range);
-        let copied = Clock::new()
-            .watch(self.inner.stall_timeout * PATIENCE, request.send())
+        let (inner, mut pace) = (&self.inner, Pace::new(&self.inner.platform));
+        let copied = inner
+            .ask(&mut pace, inner.stall_timeout * PATIENCE, |_| request.clone().send())
             .await?
-            .map_err(|error| explain(&format!("copying part {number}"), &error))?;
+            .map_err(|error| inner.explain(&format!("copying part {number}"), &error))?;
         let etag = copied.copy_part_result().and_then(|result| result.e_tag()).map(str::to_owned);
         Ok(CompletedPart::builder().part_number(part).set_e_tag(etag).build())
     }
@@ -202,14 +219,4 @@ impl PartSender {
 
 fn part_number(number: u32) -> Result<i32> {
     i32::try_from(number).map_err(|_| Error::invalid("the upload has too many parts"))
-}
-
-/// How long to wait before trying again, if that may help.
-fn may_help(error: &Error, pause: Duration) -> Option<Duration> {
-    match error.kind() {
-        // Damaged on its way, or a server that is busy: a moment helps.
-        ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::RateLimited(None) => Some(pause),
-        ErrorKind::RateLimited(Some(asked)) => (*asked <= LONGEST_PAUSE).then(|| pause.max(*asked)),
-        _ => None,
-    }
 }

@@ -1,8 +1,8 @@
-//! Operations on objects without reading them: stat, remove, copy, restore, list; and removing dead uploads.
+//! Operations on objects without reading them: stat, remove, copy, restore.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ArchiveStatus, GlacierJobParameters, MetadataDirective, RestoreRequest, StorageClass, Tier};
@@ -10,24 +10,22 @@ use futures::stream::{StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client::BucketInner;
-use super::errors::{code, explain, status};
-use super::key::check_key;
+use super::errors::{code, status};
 use super::multipart::{PATIENCE, Upload};
 use super::options::{Checked, apply};
-use super::{Entry, LIST_LIMIT, ObjectInfo, Page, PutOptions};
-use crate::stall::Clock;
+use super::read::parse_content_range;
+use super::repeat::Pace;
+use super::{ObjectInfo, PutOptions};
 use tidelock_types::{ArchiveState, Error, Result};
 
 /// The parts of a copy that one request does not take.
 const COPY_PART: u64 = 1 << 30;
-/// The most pages of dead uploads (1,000 each) that one collection looks at.
-const MAX_PAGES: usize = 100;
 /// Everything except RFC 3986's unreserved characters, and `/`.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Returns the metadata from a reply.
 pub(super) struct Known<'a> {
-    pub(super) size: Option<i64>,
+    pub(super) size: u64,
     pub(super) etag: Option<&'a str>,
     pub(super) metadata: Option<&'a HashMap<String, String>>,
     pub(super) storage_class: Option<&'a StorageClass>,
@@ -44,7 +42,7 @@ pub(super) fn info(known: Known<'_>) -> ObjectInfo {
     let cold = matches!(known.storage_class, Some(StorageClass::Glacier | StorageClass::DeepArchive))
         || known.archive_status.is_some();
     ObjectInfo {
-        size: known.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        size: known.size,
         etag: known.etag.map(str::to_owned),
         labels,
         storage_class: known.storage_class.map(|class| class.as_str().to_owned()),
@@ -53,7 +51,7 @@ pub(super) fn info(known: Known<'_>) -> ObjectInfo {
     }
 }
 
-fn seconds(time: Option<&DateTime>) -> Option<u64> {
+pub(super) fn seconds(time: Option<&DateTime>) -> Option<u64> {
     time.and_then(|time| u64::try_from(time.secs()).ok())
 }
 
@@ -73,14 +71,23 @@ fn archive_state(cold: bool, restore: Option<&str>) -> Option<ArchiveState> {
 
 impl BucketInner {
     pub(super) async fn head(&self, key: &str) -> Result<ObjectInfo> {
-        let key = self.full_key(key)?;
+        self.head_full(&self.full_key(key)?).await
+    }
+
+    /// The same by the whole key.
+    pub(super) async fn head_full(&self, key: &str) -> Result<ObjectInfo> {
         let request = self.client.head_object().bucket(&self.bucket).key(key);
-        let output = Clock::new()
-            .watch(self.stall_timeout, request.send())
+        let output = self
+            .ask_plainly(|| request.clone().send())
             .await?
-            .map_err(|error| explain("examining an object", &error))?;
+            .map_err(|error| self.explain("examining an object", &error))?;
+        let size = match output.content_length().and_then(|len| u64::try_from(len).ok()) {
+            Some(size) if size > 0 => size,
+            // Proxies leave the length of a HEAD out, or make it 0. What is not told is not 0.
+            said => self.size_by_range(key, said).await?,
+        };
         Ok(info(Known {
-            size: output.content_length(),
+            size,
             etag: output.e_tag(),
             metadata: output.metadata(),
             storage_class: output.storage_class(),
@@ -90,15 +97,41 @@ impl BucketInner {
         }))
     }
 
+    /// The size of an object, from a reply to a request for its first byte; `said` is what another reply told.
+    ///
+    /// # Errors
+    /// `unavailable` if the server does not tell it.
+    pub(super) async fn size_by_range(&self, key: &str, said: Option<u64>) -> Result<u64> {
+        let doing = "examining an object";
+        let request = self.client.get_object().bucket(&self.bucket).key(key).range("bytes=0-0");
+        match self.ask_plainly(|| request.clone().send()).await? {
+            Ok(output) => {
+                let whole = output.content_length().and_then(|len| u64::try_from(len).ok());
+                let size = match output.content_range() {
+                    Some(range) => parse_content_range(range).map(|(_, size)| size),
+                    None => whole,
+                };
+                size.ok_or_else(|| Error::unavailable(format!("{doing}: the server does not tell its size")))
+            }
+            // No first byte.
+            Err(error) if status(&error) == Some(416) => Ok(0),
+            // Its class is not readable, so that only the HEAD could tell.
+            Err(error) if code(&error) == Some("InvalidObjectState") => said.ok_or_else(|| {
+                Error::unavailable(format!("{doing}: the server does not tell the size of an archived object"))
+            }),
+            Err(error) => Err(self.explain(doing, &error)),
+        }
+    }
+
     pub(super) async fn delete(&self, key: &str) -> Result<()> {
         let key = self.full_key(key)?;
         let request = self.client.delete_object().bucket(&self.bucket).key(key);
-        match Clock::new().watch(self.stall_timeout, request.send()).await? {
+        match self.ask_plainly(|| request.clone().send()).await? {
             Ok(_) => Ok(()),
             // S3 answers 204 for absent objects; not every service does.
             Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
             Err(error) if status(&error) == Some(404) && code(&error) != Some("NoSuchBucket") => Ok(()),
-            Err(error) => Err(explain("removing an object", &error)),
+            Err(error) => Err(self.explain("removing an object", &error)),
         }
     }
 
@@ -116,10 +149,9 @@ impl BucketInner {
             .key(target)
             .copy_source(path)
             .metadata_directive(MetadataDirective::Replace);
-        Clock::new()
-            .watch(self.stall_timeout * PATIENCE, request.send())
+        self.ask(&mut Pace::new(&self.platform), self.stall_timeout * PATIENCE, |_| request.clone().send())
             .await?
-            .map_err(|error| explain("copying an object", &error))?;
+            .map_err(|error| self.explain("copying an object", &error))?;
         Ok(())
     }
 
@@ -141,7 +173,7 @@ impl BucketInner {
         let copied: Result<Vec<_>> =
             futures::stream::iter(ranges).buffer_unordered(self.concurrency).try_collect().await;
         match copied {
-            Ok(parts) => upload.complete(parts, &Checked::new(PutOptions::default())?).await,
+            Ok(parts) => upload.complete(parts, known.size, &Checked::new(PutOptions::default())?).await,
             Err(error) => {
                 upload.abort().await;
                 Err(error)
@@ -166,90 +198,19 @@ impl BucketInner {
         let parameters = GlacierJobParameters::builder().tier(tier.clone()).build().map_err(failed)?;
         let asked = RestoreRequest::builder().days(days).glacier_job_parameters(parameters).build();
         let request = self.client.restore_object().bucket(&self.bucket).key(full).restore_request(asked);
-        match Clock::new().watch(self.stall_timeout, request.send()).await? {
+        match self.ask_plainly(|| request.clone().send()).await? {
             Ok(_) => {}
             Err(error) if code(&error) == Some("RestoreAlreadyInProgress") => {}
             Err(error) if code(&error) == Some("InvalidObjectState") => {
                 return Err(Error::invalid("the object is not archived, so it cannot be restored"));
             }
-            Err(error) => return Err(explain("requesting a restore", &error)),
+            Err(error) => return Err(self.explain("requesting a restore", &error)),
         }
         let known = self.head(key).await?;
         Ok(match known.archive {
             Some(ArchiveState::Readable(until)) => ArchiveState::Readable(until),
             _ => ArchiveState::Restoring(Some(estimate(&tier, known.storage_class.as_deref()))),
         })
-    }
-
-    pub(super) async fn list_objects(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        let beginning = self.full_beginning(prefix)?;
-        // The last key rather than the server's token: a guest holds it, and a key can be checked.
-        let after = cursor.map(|cursor| self.full_key(cursor)).transpose()?;
-        let limit = limit.clamp(1, LIST_LIMIT);
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(beginning)
-            .set_start_after(after)
-            .max_keys(i32::try_from(limit).unwrap_or(i32::MAX));
-        let output = Clock::new()
-            .watch(self.stall_timeout, request.send())
-            .await?
-            .map_err(|error| explain("listing objects", &error))?;
-        let mut page = Page::default();
-        for object in output.contents() {
-            // Keys that a request could not name are hidden.
-            let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.prefix)) else { continue };
-            if check_key(key).is_ok() {
-                let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                page.entries.push(Entry { key: key.to_owned(), size, modified: seconds(object.last_modified()) });
-            }
-        }
-        if output.is_truncated() == Some(true) {
-            page.next = page.entries.last().map(|entry| entry.key.clone());
-        }
-        Ok(page)
-    }
-
-    pub(super) async fn gc(self: &Arc<Self>, older_than: Duration) -> Result<u64> {
-        let before = self.platform.time_of_day().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
-        let before = DateTime::from(before);
-        let mut aborted = 0;
-        let (mut key_marker, mut id_marker) = (None, None);
-        for _ in 0..MAX_PAGES {
-            let request = self
-                .client
-                .list_multipart_uploads()
-                .bucket(&self.bucket)
-                .prefix(&self.prefix)
-                .set_key_marker(key_marker)
-                .set_upload_id_marker(id_marker);
-            let page = Clock::new()
-                .watch(self.stall_timeout, request.send())
-                .await?
-                .map_err(|error| explain("listing uploads", &error))?;
-            for upload in page.uploads() {
-                let (Some(key), Some(id), Some(begun)) = (upload.key(), upload.upload_id(), upload.initiated()) else {
-                    continue;
-                };
-                if *begun < before && key.starts_with(&self.prefix) {
-                    let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
-                    match Clock::new().watch(self.stall_timeout, request.send()).await? {
-                        Ok(_) => aborted += 1,
-                        // Completed or aborted meanwhile.
-                        Err(error) if status(&error) == Some(404) => {}
-                        Err(error) => return Err(explain("aborting an upload", &error)),
-                    }
-                }
-            }
-            if page.is_truncated() != Some(true) {
-                break;
-            }
-            key_marker = page.next_key_marker().map(str::to_owned);
-            id_marker = page.next_upload_id_marker().map(str::to_owned);
-        }
-        Ok(aborted)
     }
 }
 

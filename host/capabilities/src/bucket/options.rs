@@ -85,11 +85,6 @@ impl Checked {
             if_absent: options.if_absent,
         })
     }
-
-    /// The value of `If-None-Match`, if the key must be free.
-    pub(super) fn if_none_match(&self) -> Option<String> {
-        self.if_absent.then(|| "*".to_owned())
-    }
 }
 
 #[cfg(test)]

@@ -6,25 +6,28 @@ use tidelock_types::{Error, Result};
 
 /// The most parts of one upload.
 pub(super) const MAX_PARTS: u32 = 10_000;
-/// If the size is unknown, parts double after this many. So even parts that begin at 5 MiB reach beyond 5 TiB.
-const DOUBLING: u32 = 900;
+/// If the size is unknown, parts double after this many, up to a bound: small streams have small parts, and large ones
+/// do not run out of parts soon.
+const DOUBLING: u32 = 100;
 
 /// The sizes of the parts of one upload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     /// Of the first part; of all, if the size is known.
     first: u64,
-    grows: bool,
+    /// The size up to which parts grow.
+    largest: u64,
     /// Bytes that may be in flight.
     budget: u64,
 }
 
 impl Plan {
-    /// A plan for an object of this size, if it is known.
+    /// A plan for an object of this size, if it is known. If it is not, no part is larger than `largest`, or than
+    /// `part_size` where that is larger.
     ///
     /// # Errors
     /// `invalid` for an object that is larger than all parts together may be.
-    pub(super) fn new(size: Option<u64>, part_size: u64, concurrency: usize) -> Result<Self> {
+    pub(super) fn new(size: Option<u64>, part_size: u64, concurrency: usize, largest: u64) -> Result<Self> {
         let budget = part_size.saturating_mul(concurrency as u64);
         let first = match size {
             None => part_size,
@@ -37,16 +40,14 @@ impl Plan {
                 size.unwrap_or_default()
             )));
         }
-        Ok(Self { first, grows: size.is_none(), budget })
+        Ok(Self { first, largest: if size.is_none() { largest.max(first) } else { first }, budget })
     }
 
     /// The size of a part, counted from 1.
     pub(super) fn size(&self, number: u32) -> u64 {
-        if !self.grows {
-            return self.first;
-        }
         let doublings = number.saturating_sub(1) / DOUBLING;
-        self.first.checked_shl(doublings).unwrap_or(LARGEST_PART).min(LARGEST_PART)
+        let grown = 1u64.checked_shl(doublings).and_then(|factor| self.first.checked_mul(factor));
+        grown.map_or(self.largest, |grown| grown.min(self.largest))
     }
 
     /// How many parts of this size may be in flight: fewer when they grow, so that memory does not.
@@ -58,23 +59,25 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::{LARGEST_UNSIZED_PART, PART_SIZE};
     use crate::grant::SMALLEST_PART;
     use proptest::prelude::*;
 
     #[test]
-    fn unknown_sizes_reach_far() {
-        let plan = Plan::new(None, SMALLEST_PART, 4).unwrap();
-        let most: u128 = (1..=MAX_PARTS).map(|number| u128::from(plan.size(number))).sum();
-        assert!(most >= 5 << 40, "{most}");
-        assert_eq!(plan.size(1), SMALLEST_PART);
-        assert_eq!(plan.size(901), 2 * SMALLEST_PART);
-        assert_eq!((plan.in_flight(1), plan.in_flight(901), plan.in_flight(9999)), (4, 2, 1));
+    fn unknown_sizes_reach_far_in_bounded_memory() {
+        let sum = |plan: Plan| (1..=MAX_PARTS).map(|number| plan.size(number)).sum::<u64>();
+        let plan = Plan::new(None, PART_SIZE, 4, LARGEST_UNSIZED_PART).unwrap();
+        assert_eq!((plan.size(1), plan.size(100), plan.size(101)), (8 << 20, 8 << 20, 16 << 20));
+        assert_eq!((plan.size(9999), plan.size(u32::MAX)), (64 << 20, 64 << 20));
+        assert_eq!((plan.in_flight(1), plan.in_flight(101), plan.in_flight(9999)), (4, 2, 1));
+        assert!(sum(plan) > 600 << 30, "{}", sum(plan));
+        assert!(sum(Plan::new(None, PART_SIZE, 4, 576 << 20).unwrap()) > 5 << 40);
     }
 
     proptest! {
         #[test]
         fn every_known_size_fits(size in 0u64..(48 << 40), part in SMALLEST_PART..(1 << 30), concurrency in 1usize..64) {
-            let plan = Plan::new(Some(size), part, concurrency).unwrap();
+            let plan = Plan::new(Some(size), part, concurrency, SMALLEST_PART).unwrap();
             let each = plan.size(1);
             prop_assert!((part..=LARGEST_PART).contains(&each));
             prop_assert!(size.div_ceil(each) <= u64::from(MAX_PARTS));
@@ -83,10 +86,10 @@ mod tests {
         }
 
         #[test]
-        fn parts_in_flight_stay_within_the_budget(number in 1u32..=MAX_PARTS, part in SMALLEST_PART..(64 << 20)) {
-            let plan = Plan::new(None, part, 4).unwrap();
+        fn parts_in_flight_stay_within_the_budget(number in 1u32..=MAX_PARTS, part in SMALLEST_PART..(64 << 20), largest in SMALLEST_PART..LARGEST_PART) {
+            let plan = Plan::new(None, part, 4, largest).unwrap();
             let size = plan.size(number);
-            prop_assert!((part..=LARGEST_PART).contains(&size));
+            prop_assert!((part..=largest.max(part)).contains(&size));
             prop_assert!(plan.in_flight(number) == 1 || size * plan.in_flight(number) as u64 <= 4 * part);
         }
     }

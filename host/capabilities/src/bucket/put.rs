@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedPart};
 use tokio::task::JoinSet;
 
 use super::PutOptions;
 use super::body::Payload;
 use super::client::{BucketInner, with_size};
-use super::errors::explain;
+use super::habits::Extras;
 use super::multipart::Upload;
 use super::options::{Checked, apply};
 use super::parts::{MAX_PARTS, Plan};
+use super::repeat::Pace;
 use crate::stall::Clock;
 use tidelock_types::gather::{Gathered, Gatherer};
-use tidelock_types::{Body, Error, Result};
+use tidelock_types::{Body, Error, ErrorKind, Result};
 
 impl BucketInner {
     pub(super) async fn put(self: &Arc<Self>, key: &str, data: Body, options: PutOptions) -> Result<u64> {
         let key = self.full_key(key)?;
         let data = with_size(data, options.size)?;
         let options = Checked::new(options)?;
-        let plan = Plan::new(data.remaining(), self.part_size, self.concurrency)?;
+        let plan = Plan::new(data.remaining(), self.part_size, self.concurrency, self.largest_part)?;
         let mut source = Gatherer::new(data);
         let (first, last) = source.next(plan.size(1)).await?;
         if last {
@@ -29,7 +30,7 @@ impl BucketInner {
         }
         let upload = Upload::begin(self, &key, &options, false).await?;
         match send_parts(&upload, &plan, first, source).await {
-            Ok((size, parts)) => upload.complete(parts, &options).await.map(|()| size),
+            Ok((size, parts)) => upload.complete(parts, size, &options).await.map(|()| size),
             Err(error) => {
                 upload.abort().await;
                 Err(error)
@@ -37,23 +38,65 @@ impl BucketInner {
         }
     }
 
-    /// One attempt: with `if_absent` a second one could meet the first one's success and call it a conflict.
+    /// One request, sent again if it fails in passing. A later attempt can meet the success of an earlier one and call it a
+    /// conflict, so after a doubtful one the object is looked at.
     async fn put_whole(&self, key: &str, data: Gathered, options: &Checked) -> Result<u64> {
-        let clock = Clock::new();
         let payload = Payload::new(data);
         let size = payload.len();
-        let request = apply!(self.client.put_object(), options)
-            .bucket(&self.bucket)
-            .key(key)
-            .set_if_none_match(options.if_none_match())
-            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
-            .checksum_crc32_c(&payload.crc32c)
-            .content_length(i64::try_from(size).unwrap_or(i64::MAX))
-            .body(payload.stream(&clock))
-            .customize()
-            .disable_payload_signing();
-        clock.watch(self.stall_timeout, request.send()).await?.map_err(|error| explain("storing an object", &error))?;
-        Ok(size)
+        let mut pace = Pace::new(&self.platform);
+        loop {
+            let sent = self.habits.extras(options.if_absent, true);
+            self.check_free(key, options, sent).await?;
+            let send = |clock: &Clock| {
+                let mut request = apply!(self.client.put_object(), options)
+                    .bucket(&self.bucket)
+                    .key(key)
+                    .set_if_none_match(sent.condition.then(|| "*".to_owned()))
+                    .content_length(i64::try_from(size).unwrap_or(i64::MAX));
+                if sent.checksum {
+                    request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).checksum_crc32_c(&payload.crc32c);
+                }
+                request.body(payload.stream(clock)).customize().disable_payload_signing().send()
+            };
+            let error = match self.ask(&mut pace, self.stall_timeout, send).await? {
+                Ok(_) => return Ok(size),
+                Err(error) => error,
+            };
+            if self.habits.learn(&error, sent) {
+                continue;
+            }
+            if pace.doubtful && self.holds(key, size, Some(&payload.crc32c)).await {
+                return Ok(size);
+            }
+            return Err(self.explain_sent("storing an object", &error, sent));
+        }
+    }
+
+    /// Checks that a key is free, where a put has to be conditional and the service cannot do that. Keys of stores are
+    /// random, so nobody else takes one between this and the put.
+    ///
+    /// # Errors
+    /// `conflict`.
+    pub(super) async fn check_free(&self, key: &str, options: &Checked, sent: Extras) -> Result<()> {
+        if !options.if_absent || sent.condition {
+            return Ok(());
+        }
+        match self.head_full(key).await {
+            Ok(_) => Err(Error::conflict("storing an object: the key exists already")),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is an object of this size, and of this checksum if the service tells it.
+    pub(super) async fn holds(&self, key: &str, size: u64, crc32c: Option<&str>) -> bool {
+        let request = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
+        let Ok(Ok(found)) = self.ask_plainly(|| request.clone().send()).await else { return false };
+        let same = match (found.checksum_crc32_c(), crc32c) {
+            (Some(found), Some(expected)) => found == expected,
+            _ => true,
+        };
+        same && found.content_length().and_then(|len| u64::try_from(len).ok()) == Some(size)
     }
 }
 
@@ -87,7 +130,8 @@ async fn send_parts(
             return Ok((size, parts));
         }
     }
-    Err(Error::invalid(format!("more than {MAX_PARTS} parts")))
+    Err(Error::invalid(format!("{size} bytes are more than {MAX_PARTS} parts of the size that the grant allows"))
+        .hint("store from a file, whose size is known in advance, or raise `largest_part` in the grant of the bucket"))
 }
 
 /// Gathers a part, and notices meanwhile if one in flight fails: a slow source must not hide that.

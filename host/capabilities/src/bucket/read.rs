@@ -10,10 +10,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
 use super::client::BucketInner;
-use super::errors::{explain, reason, status};
+use super::errors::{reason, status};
 use super::objects::{Known, info};
 use super::{Object, ObjectInfo};
-use crate::stall::{self, Clock};
+use crate::stall;
+use crate::transport::own;
 use tidelock_types::{Body, ByteRange, Error, Result};
 
 impl BucketInner {
@@ -32,10 +33,10 @@ impl BucketInner {
         };
         let partial = header.is_some();
         let request = self.client.get_object().bucket(&self.bucket).key(&full).set_range(header);
-        match Clock::new().watch(self.stall_timeout, request.send()).await? {
-            Ok(output) => self.open(output, range, partial),
+        match self.ask_plainly(|| request.clone().send()).await? {
+            Ok(output) => self.open(output, &full, range, partial).await,
             Err(error) if status(&error) == Some(416) => self.get_nothing(key, range).await,
-            Err(error) => Err(explain("reading an object", &error)),
+            Err(error) => Err(self.explain("reading an object", &error)),
         }
     }
 
@@ -48,26 +49,38 @@ impl BucketInner {
         }
     }
 
-    fn open(&self, mut output: GetObjectOutput, range: ByteRange, partial: bool) -> Result<Object> {
+    async fn open(&self, mut output: GetObjectOutput, key: &str, range: ByteRange, partial: bool) -> Result<Object> {
+        // Without a length (a proxy that sends in chunks) the size is what the object is known to have: a body that ends
+        // before or after it is not whole.
         let sent = output.content_length().and_then(|len| u64::try_from(len).ok());
-        let sent = sent.ok_or_else(|| Error::unavailable("reading an object: the server did not report its size"))?;
-        let size = match (partial, output.content_range().and_then(parse_content_range)) {
-            (false, _) => sent,
-            (true, Some((start, size))) if (start, sent) == range.within(size)? => size,
-            (true, _) => {
-                return Err(Error::unsupported(format!("the server did not return the range {range}")));
+        let (size, len) = match (partial, output.content_range().and_then(parse_content_range)) {
+            (false, _) => {
+                let size = match sent {
+                    Some(sent) => sent,
+                    None => self.head_full(key).await?.size,
+                };
+                (size, size)
             }
+            (true, Some((start, size))) => match range.within(size)? {
+                (first, len) if first == start && sent.is_none_or(|sent| sent == len) => (size, len),
+                _ => return Err(not_the_range(range)),
+            },
+            (true, None) => return Err(not_the_range(range)),
         };
         let body = std::mem::take(&mut output.body);
-        let info = ObjectInfo { size, ..known(&output) };
-        let body = stall::watched(Body::new(chunks(body), Some(sent)), self.stall_timeout);
+        let info = known(&output, size);
+        let body = stall::watched(Body::new(chunks(body), Some(len)), self.stall_timeout);
         Ok(Object { info, body })
     }
 }
 
-fn known(output: &GetObjectOutput) -> ObjectInfo {
+fn not_the_range(range: ByteRange) -> Error {
+    Error::unsupported(format!("the server did not return the range {range}"))
+}
+
+fn known(output: &GetObjectOutput, size: u64) -> ObjectInfo {
     info(Known {
-        size: output.content_length(),
+        size,
         etag: output.e_tag(),
         metadata: output.metadata(),
         storage_class: output.storage_class(),
@@ -89,7 +102,7 @@ fn chunks(body: ByteStream) -> impl futures::Stream<Item = Result<Bytes>> + Send
                 let error = if why.contains("checksum mismatch") {
                     Error::corrupt(format!("the object does not match its checksum: {why}"))
                 } else {
-                    Error::unavailable(format!("the reply ended early: {why}"))
+                    own(&error).unwrap_or_else(|| Error::unavailable(format!("the response ended early: {why}")))
                 };
                 Some((Err(error), None))
             }
@@ -98,7 +111,7 @@ fn chunks(body: ByteStream) -> impl futures::Stream<Item = Result<Bytes>> + Send
 }
 
 /// `bytes 10-19/100` as the first byte and the whole size.
-fn parse_content_range(text: &str) -> Option<(u64, u64)> {
+pub(super) fn parse_content_range(text: &str) -> Option<(u64, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     Some((start.parse().ok()?, size.parse().ok()?))

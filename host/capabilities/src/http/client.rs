@@ -14,8 +14,8 @@ use super::{Http, Part, Request, Response};
 use crate::egress::{Names, Origin, PublicResolver, SystemNames};
 use crate::grant::{HeaderLimits, HttpGrant};
 use crate::stall::{self, Clock};
-use crate::tls;
-use tidelock_types::{Body, Error, Result};
+use crate::transport;
+use tidelock_types::{Body, Error, ErrorKind, Result};
 
 /// The largest piece that is passed to the connection at once. Stalls are detected by pieces, so they must be small
 /// compared with the bytes that a slow line moves within the stall timeout.
@@ -24,6 +24,7 @@ const PIECE: usize = 256 << 10;
 /// Sends the requests of one grant, over one pool of connections.
 pub struct HttpClient {
     client: reqwest::Client,
+    behind_proxy: Option<PublicResolver>,
     origins: Vec<Origin>,
     private_addresses: bool,
     credential: Option<Credential>,
@@ -48,23 +49,22 @@ impl HttpClient {
     /// As [`Self::open`].
     pub fn with_names(grant: &HttpGrant, names: Arc<dyn Names>) -> Result<Self> {
         grant.validate()?;
-        let mut tls =
-            if grant.origins.iter().any(Origin::is_https) { tls::client_config()? } else { tls::trusting_nobody()? };
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(PublicResolver::new(names, grant.private_addresses))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(grant.connect_timeout)
-            .http1_max_headers(grant.headers.count)
-            .http2_max_header_list_size(u32::try_from(grant.headers.bytes).unwrap_or(u32::MAX))
-            .build()
-            .map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))?;
+        let settings = transport::Settings {
+            encrypted: grant.origins.iter().any(Origin::is_https),
+            http1_only: false,
+            private_addresses: grant.private_addresses,
+            headers: grant.headers,
+            connect_timeout: grant.connect_timeout,
+            proxies: &grant.proxies,
+            ca_file: grant.ca_file.as_deref(),
+        };
+        let client = transport::client(&settings, Arc::clone(&names))?;
+        // A proxy looks names up for itself. What this machine knows of them is checked even so.
+        let behind_proxy =
+            (!grant.proxies.is_none() && !grant.private_addresses).then(|| PublicResolver::new(names, false));
         Ok(Self {
             client,
+            behind_proxy,
             origins: grant.origins.clone(),
             private_addresses: grant.private_addresses,
             credential: grant.credentials.as_ref().map(Credential::new).transpose()?,
@@ -89,6 +89,13 @@ impl HttpClient {
 
     async fn exchange(&self, request: Request) -> Result<Response> {
         let url = self.check_url(&request.url)?;
+        if let (Some(resolver), Some(url::Host::Domain(name))) = (&self.behind_proxy, url.host()) {
+            match resolver.lookup(name).await {
+                Err(error) if *error.kind() == ErrorKind::Denied => return Err(error),
+                // Names that only the proxy can resolve are the proxy's to refuse.
+                _ => {}
+            }
+        }
         let method = check_method(&request.method)?;
         let headers = headers::of_request(&request.headers, self.headers, self.credential.as_ref())?;
         let clock = Clock::new();
@@ -102,28 +109,16 @@ impl HttpClient {
             builder = builder.body(reqwest::Body::wrap_stream(body));
         }
         let limit = self.stall_timeout.max(self.connect_timeout);
-        let response = clock.watch(limit, builder.send()).await?.map_err(|error| self.explain(&error))?;
+        let response = clock
+            .watch(limit, builder.send())
+            .await?
+            .map_err(|error| transport::explain(&error, self.connect_timeout))?;
         headers::check_framing(response.headers())?;
         let status = response.status().as_u16();
         let headers = headers::of_response(response.headers(), self.headers, self.credential.as_ref())?;
         let size = response.content_length();
-        let body = response.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
+        let body = response.bytes_stream().map(|chunk| chunk.map_err(|error| transport::broken(&error)));
         Ok(Response { status, headers, body: stall::watched(Body::new(body, size), self.stall_timeout) })
-    }
-
-    /// Why a request had no response.
-    fn explain(&self, error: &reqwest::Error) -> Error {
-        if let Some(own) = own(error) {
-            return own;
-        }
-        if error.is_builder() {
-            return Error::invalid(format!("the request is invalid: {}", reason(error)));
-        }
-        if error.is_connect() && error.is_timeout() {
-            let seconds = self.connect_timeout.as_secs_f32();
-            return Error::unavailable(format!("no connection within {seconds} s"));
-        }
-        Error::unavailable(reason(error))
     }
 }
 
@@ -194,31 +189,4 @@ async fn confirmed(mut body: Body) -> Result<Body> {
         }
     });
     Ok(Body::new(stream, size))
-}
-
-/// Returns the error that ended a response early.
-fn broken(error: &reqwest::Error) -> Error {
-    own(error).unwrap_or_else(|| Error::unavailable(format!("the response ended early: {}", reason(error))))
-}
-
-/// Our own error, if it was one of ours (a request's body, the resolver) that made the client fail.
-fn own(error: &reqwest::Error) -> Option<Error> {
-    causes(error).find_map(|cause| cause.downcast_ref::<Error>()).map(Error::duplicate)
-}
-
-/// Returns the innermost causes. Outer ones only say "error sending request", and contain the URL, which may hold a token.
-fn reason(error: &reqwest::Error) -> String {
-    let texts: Vec<String> = causes(error).skip(1).map(ToString::to_string).collect();
-    match texts.as_slice() {
-        [] => "the request failed".to_owned(),
-        [one] => one.clone(),
-        [.., outer, inner] if outer.contains(inner.as_str()) => outer.clone(),
-        [.., outer, inner] => format!("{outer}: {inner}"),
-    }
-}
-
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }

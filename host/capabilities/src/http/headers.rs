@@ -115,12 +115,28 @@ pub(super) fn of_response(
     limits: HeaderLimits,
     credential: Option<&Credential>,
 ) -> Result<Vec<Header>> {
-    let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if let Some(limit) = exceeded(limits, map.len(), bytes) {
-        return Err(Error::unavailable(format!("the response has {} headers of {bytes} bytes ({limit})", map.len())));
-    }
+    check_size(map, limits)?;
     let shown = map.iter().filter(|(name, value)| !credential.is_some_and(|c| c.shows_in(name, value)));
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
+}
+
+/// Checks the head of a response: its size, and that its length is told in one way.
+///
+/// # Errors
+/// `unavailable`: the server's fault.
+pub(crate) fn check_response(map: &HeaderMap, limits: HeaderLimits) -> Result<()> {
+    check_framing(map)?;
+    check_size(map, limits)
+}
+
+fn check_size(map: &HeaderMap, limits: HeaderLimits) -> Result<()> {
+    let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    match exceeded(limits, map.len(), bytes) {
+        Some(limit) => {
+            Err(Error::unavailable(format!("the response has {} headers of {bytes} bytes ({limit})", map.len())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Rejects a response with an ambiguous length: one that has two lengths, or both a length and a coding, or a

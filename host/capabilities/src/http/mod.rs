@@ -3,7 +3,7 @@
 //! [`HttpClient`] implements it with reqwest. The host controls destination and identity: it checks the
 //! origin, resolves the name and connects to the addresses that it checked ([`super::egress`]), frames the body, adds the
 //! credentials, and follows no redirect (a 3xx is returned, for the adapter to send a new request). It uses
-//! no proxy from the environment, keeps no cookies and decodes no `content-encoding`.
+//! no proxy but the grant's, keeps no cookies and decodes no `content-encoding`.
 //!
 //! A status is never an error here: the adapter interprets 404 or 429.
 
@@ -13,6 +13,7 @@ mod headers;
 mod tests;
 
 pub use client::HttpClient;
+pub(crate) use headers::check_response;
 pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS, owned_by_host};
 
 use bytes::Bytes;

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::read::{Item, TomlTable};
 use crate::types::limits::{LIMITS, ReadLimits};
-use crate::types::{LimitOverrides, Result, parse_bytes, parse_duration};
+use crate::types::{LimitOverrides, Result, parse_duration};
 
 pub(super) fn limits(item: &Item<'_>) -> Result<LimitOverrides> {
     LimitOverrides::read(&item.table(LIMITS)?)
@@ -15,11 +13,7 @@ pub(super) fn limits(item: &Item<'_>) -> Result<LimitOverrides> {
 
 impl ReadLimits for TomlTable<'_> {
     fn bytes(&self, key: &str) -> Result<Option<u64>> {
-        let read = |item: Item<'_>| match item.value() {
-            DeValue::Integer(_) => u64::try_from(item.integer()?).map_err(|_| item.wrong("must not be negative")),
-            _ => item.parsed(parse_bytes),
-        };
-        self.get(key).map(read).transpose()
+        self.get(key).map(|item| item.bytes()).transpose()
     }
 
     fn count(&self, key: &str, most: u32) -> Result<Option<u32>> {

@@ -158,6 +158,30 @@ pub struct BucketGrant {
     pub path_style: bool,
     /// The signing keys; `None` sends requests unsigned.
     pub credentials: Option<CredentialRef>,
+    /// Whether the service understands conditional writes; `None` finds out.
+    pub conditional_writes: Option<bool>,
+    /// Whether the service takes CRC-32C checksums; `None` finds out.
+    pub checksums: Option<bool>,
+    /// The largest part of an object whose size is not known in advance; `None` means 64 MiB.
+    pub largest_part: Option<u64>,
+    /// Whether the endpoint may be at an address that is not public; default true.
+    pub private_addresses: bool,
+    /// The proxy.
+    pub proxy: Proxy,
+    /// A file of certificates to trust instead of the operating system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The proxy of a grant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// Whatever the environment of the program names, if it looks there ([`Secrets::proxies`](crate::Secrets::proxies)).
+    #[default]
+    Environment,
+    /// None, whatever the environment says.
+    Direct,
+    /// This URL, for everything.
+    Url(String),
 }
 
 /// Origins that an adapter may send requests to.
@@ -169,6 +193,10 @@ pub struct HttpGrant {
     pub private_addresses: bool,
     /// A header that the host adds to every request.
     pub credentials: Option<HttpCredentials>,
+    /// The proxy.
+    pub proxy: Proxy,
+    /// A file of certificates to trust instead of the operating system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A secret in a request header.

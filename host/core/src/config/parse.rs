@@ -13,7 +13,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, MAX_RESTORE_DAYS, RESTORE_DAYS, Route, Swap, Tier, Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Route, Swap, Tier,
+    Trust,
 };
 use crate::types::{Error, LimitOverrides, Result, SettingValue};
 
@@ -124,7 +125,20 @@ impl Reader<'_> {
     }
 
     fn bucket(&self, item: &Item<'_>) -> Result<BucketGrant> {
-        let table = item.table(&["endpoint", "region", "bucket", "prefix", "path_style", "credentials"])?;
+        let table = item.table(&[
+            "endpoint",
+            "region",
+            "bucket",
+            "prefix",
+            "path_style",
+            "credentials",
+            "conditional_writes",
+            "checksums",
+            "largest_part",
+            "private_addresses",
+            "proxy",
+            "ca_file",
+        ])?;
         let name = table.need("bucket", "`bucket = \"its-name\"`")?;
         if name.text()?.is_empty() || name.text()?.contains('/') {
             return Err(name
@@ -142,11 +156,17 @@ impl Reader<'_> {
                 Some(item) => Some(self.credential(&item, &item.table(&["env", "file"])?)?),
                 None => None,
             },
+            conditional_writes: flag(&table, "conditional_writes")?,
+            checksums: flag(&table, "checksums")?,
+            largest_part: table.get("largest_part").map(|item| part(&item)).transpose()?,
+            private_addresses: flag(&table, "private_addresses")?.unwrap_or(true),
+            proxy: table.get("proxy").map_or(Ok(Proxy::default()), |item| proxy(&item))?,
+            ca_file: table.get("ca_file").map(|item| self.path(&item)).transpose()?,
         })
     }
 
     fn http(&self, item: &Item<'_>) -> Result<HttpGrant> {
-        let table = item.table(&["origins", "private_addresses", "credentials"])?;
+        let table = item.table(&["origins", "private_addresses", "credentials", "proxy", "ca_file"])?;
         let origins = table.need("origins", "`origins = [\"https://api.example\"]`")?.array()?;
         Ok(HttpGrant {
             origins: origins.iter().map(|item| item.parsed(origin)).collect::<Result<_>>()?,
@@ -162,6 +182,8 @@ impl Reader<'_> {
                 }
                 None => None,
             },
+            proxy: table.get("proxy").map_or(Ok(Proxy::default()), |item| proxy(&item))?,
+            ca_file: table.get("ca_file").map(|item| self.path(&item)).transpose()?,
         })
     }
 
@@ -177,6 +199,39 @@ impl Reader<'_> {
 
     fn path(&self, item: &Item<'_>) -> Result<PathBuf> {
         path(item, self.directory)
+    }
+}
+
+fn flag(table: &TomlTable<'_>, key: &'static str) -> Result<Option<bool>> {
+    table.get(key).map(|item| item.boolean()).transpose()
+}
+
+/// The parts that S3 takes.
+fn part(item: &Item<'_>) -> Result<u64> {
+    let bytes = item.bytes()?;
+    match (5 << 20..=5 << 30).contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(item.wrong("must be from 5 MiB to 5 GiB")),
+    }
+}
+
+/// The URL of a proxy, or `none`. Secrets are not written here, so it has neither user nor password.
+fn proxy(item: &Item<'_>) -> Result<Proxy> {
+    let text = item.text()?;
+    if text == "none" {
+        return Ok(Proxy::Direct);
+    }
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+    let wrong = |what: &str| item.wrong(what).hint("write \"http://proxy.example:3128\", or \"none\" for no proxy");
+    match url {
+        None => Err(wrong("must be the URL of a proxy, with http:// or https://")),
+        Some(url) if !url.username().is_empty() || url.password().is_some() => Err(item
+            .wrong("must not contain a user or a password")
+            .hint("put the URL with them into the environment variable HTTPS_PROXY")),
+        Some(url) if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
+            Err(wrong("must have no path"))
+        }
+        Some(_) => Ok(Proxy::Url(text.to_owned())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::types::{Error, Result, position};
+use crate::types::{Error, Result, parse_bytes, position};
 
 /// A value, its path and its place.
 pub(super) struct Item<'a> {
@@ -124,6 +124,14 @@ impl<'a> Item<'a> {
     pub(super) fn count(&self, most: u32) -> Result<u32> {
         let fits = u32::try_from(self.integer()?).ok().filter(|count| (1..=most).contains(count));
         fits.ok_or_else(|| self.wrong(format_args!("must be from 1 to {most}")))
+    }
+
+    /// A number of bytes, also as a text with a unit.
+    pub(super) fn bytes(&self) -> Result<u64> {
+        match self.value() {
+            DeValue::Integer(_) => u64::try_from(self.integer()?).map_err(|_| self.wrong("must not be negative")),
+            _ => self.parsed(parse_bytes),
+        }
     }
 
     /// A number that is not negative.

@@ -23,8 +23,8 @@ adapter = "s3"
 digest = "sha256:00112233445566778899AABBCCDDEEFF00112233445566778899aabbccddeeff"
 signed_by = ["release", "nightly"]
 settings = { layout = "flat", parts = 0x10, "odd key" = true }
-grants.bucket.objects = { endpoint = "http://127.0.0.1:8333", region = "eu-west-1", bucket = "vm", prefix = "agents/", path_style = true, credentials = { env = "CLOUD" } }
-grants.http.api = { origins = ["https://api.example", "HTTP://127.0.0.1:5001/"], private_addresses = true, credentials = { header = "Authorization", file = "token" } }
+grants.bucket.objects = { endpoint = "http://127.0.0.1:8333", region = "eu-west-1", bucket = "vm", prefix = "agents/", path_style = true, credentials = { env = "CLOUD" }, conditional_writes = false, largest_part = "576 MiB", proxy = "none", ca_file = "ca.pem" }
+grants.http.api = { proxy = "http://proxy.example:3128", origins = ["https://api.example", "HTTP://127.0.0.1:5001/"], private_addresses = true, credentials = { header = "Authorization", file = "token" } }
 limits = { memory = "64 MiB", deadline = "10m", idle = "30s", cpu = "250ms", in_flight = 64 }
 cost = { storage_gb_month = 0.023, egress_gb = 1 }
 
@@ -77,6 +77,12 @@ fn everything_is_read() {
         prefix: "agents/".into(),
         path_style: true,
         credentials: Some(CredentialRef::Env("CLOUD".into())),
+        conditional_writes: Some(false),
+        checksums: None,
+        largest_part: Some(576 << 20),
+        private_addresses: true,
+        proxy: Proxy::Direct,
+        ca_file: Some("/etc/tidelock/ca.pem".into()),
     };
     assert_eq!(cloud.grants.bucket["objects"], bucket);
     let http = HttpGrant {
@@ -86,6 +92,8 @@ fn everything_is_read() {
             header: "authorization".into(),
             value: CredentialRef::File("/etc/tidelock/token".into()),
         }),
+        proxy: Proxy::Url("http://proxy.example:3128".into()),
+        ca_file: None,
     };
     assert_eq!(cloud.grants.http["api"], http);
     let limits = LimitOverrides {
@@ -102,6 +110,22 @@ fn everything_is_read() {
     assert_eq!(config.routes["default"], route);
     assert_eq!(config.service.listen, Listen::Tcp("127.0.0.1:7070".parse().unwrap()));
     assert_eq!(config.service.token_file.as_deref(), Some(Path::new("/etc/tidelock/token")));
+}
+
+#[test]
+fn a_proxy_has_no_secrets_in_the_file() {
+    let grant = |keys: &str| {
+        parse(&format!("[backends.a]\nadapter = 's3'\ngrants.bucket.objects = {{ bucket = 'b', {keys} }}"))
+    };
+    let error = grant("proxy = 'http://user:hush@proxy:1'").unwrap_err();
+    assert!(error.to_string().contains("must not contain a user"), "{error}");
+    assert!(!format!("{error:?}").contains("hush") && error.advice().unwrap().contains("HTTPS_PROXY"), "{error:?}");
+    for wrong in ["proxy = 'proxy:3128'", "proxy = 'http://p/x'", "largest_part = '1 MiB'", "checksums = 'no'"] {
+        assert!(grant(wrong).is_err(), "{wrong}");
+    }
+    let other = grant("checksums = false, private_addresses = false").unwrap();
+    let other = &other.backends["a"].grants.bucket["objects"];
+    assert_eq!((other.checksums, other.private_addresses, &other.proxy), (Some(false), false, &Proxy::Environment));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
-    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Secret,
+    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Proxies,
+    Secret,
 };
 use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
@@ -41,6 +42,14 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// If the reference leads nowhere. The message never holds a secret.
     fn http(&self, reference: &CredentialRef) -> Result<Secret>;
+
+    /// The proxies of grants that name none. Without an implementation there are none.
+    ///
+    /// # Errors
+    /// If they are set to something that is not a proxy.
+    fn proxies(&self) -> Result<Proxies> {
+        Ok(Proxies::default())
+    }
 }
 
 /// Has no secrets: a configuration that refers to one is refused.
@@ -166,6 +175,8 @@ async fn capabilities(
         http.connect_timeout = http.connect_timeout.min(limits.idle);
         http.stall_timeout = http.stall_timeout.min(limits.idle);
         http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
+        http.proxies = proxies(&grant.proxy, secrets)?;
+        http.ca_file.clone_from(&grant.ca_file);
         if let Some(credentials) = &grant.credentials {
             let secret = secrets.http(&credentials.value)?;
             http.credentials = Some(HeaderCredential { header: credentials.header.clone(), secret });
@@ -179,8 +190,15 @@ async fn capabilities(
             prefix: grant.prefix.clone(),
             path_style: grant.path_style,
             credentials,
+            conditional_writes: grant.conditional_writes,
+            checksums: grant.checksums,
+            private_addresses: grant.private_addresses,
+            headers: HeaderLimits { count: limits.headers, bytes: limits.header_bytes },
+            proxies: proxies(&grant.proxy, secrets)?,
+            ca_file: grant.ca_file.clone(),
             ..BucketGrant::of(grant.region.clone(), grant.bucket.clone())
         };
+        bucket.largest_part = grant.largest_part.unwrap_or(bucket.largest_part);
         bucket.stall_timeout = bucket.stall_timeout.min(limits.idle);
         granted.grant_bucket(name, &bucket)?;
     }
@@ -207,6 +225,14 @@ async fn capabilities(
         }
     }
     Ok(granted)
+}
+
+fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {
+    match proxy {
+        config::Proxy::Environment => secrets.proxies(),
+        config::Proxy::Direct => Ok(Proxies::default()),
+        config::Proxy::Url(url) => Ok(Proxies::all(url)),
+    }
 }
 
 /// An engine that can hold what the limits of all backends allow.
