@@ -14,6 +14,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::digest::ComponentDigest;
+use super::nesting;
 use tidelock_types::limits::{MEMORIES, TABLES, WASM_STACK};
 use tidelock_types::{Error, LimitExceeded, Platform, Result};
 
@@ -108,6 +109,7 @@ impl Engine {
         if let Some(component) = cached.as_deref().and_then(|file| self.load_cached(file)) {
             return Ok((component, CompiledFrom::Cache));
         }
+        nesting::check(bytes)?;
         let component = Component::new(&self.inner, bytes).map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);

@@ -303,6 +303,11 @@ limits! {
         tables(Tables): count u32 = TABLES 64;
         enforced "when it is compiled"
 
+        /// Taps around one stream of bytes.
+        // Each is a call in the host's own stack when the stream is read and when it is dropped.
+        taps(Taps): count u32 = TAPS 32;
+        enforced "counted when a stream is tapped"
+
         /// The stack of compiled code.
         // wasmtime's default; the same for all backends, since it is part of how code runs.
         stack(Stack): bytes usize = WASM_STACK 512 << 10;

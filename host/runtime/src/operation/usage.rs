@@ -59,6 +59,8 @@ pub(crate) enum Waiting {
     Call,
     /// The guest.
     Guest,
+    /// Nobody yet: the guest keeps bytes that it made to itself. Excuses nothing, and accuses nobody.
+    Nobody,
 }
 
 /// How far an operation has come.
@@ -229,11 +231,12 @@ impl Usage {
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
     }
 
-    fn counter(&self, whom: Waiting) -> &AtomicU32 {
+    fn counter(&self, whom: Waiting) -> Option<&AtomicU32> {
         match whom {
-            Waiting::Outside => &self.outside,
-            Waiting::Call => &self.calls,
-            Waiting::Guest => &self.guest,
+            Waiting::Outside => Some(&self.outside),
+            Waiting::Call => Some(&self.calls),
+            Waiting::Guest => Some(&self.guest),
+            Waiting::Nobody => None,
         }
     }
 }
@@ -288,12 +291,34 @@ impl Wait {
             return;
         }
         self.said = waiting;
-        let counter = self.usage.counter(self.whom);
+        let Some(counter) = self.usage.counter(self.whom) else { return };
         if waiting {
             counter.fetch_add(1, Ordering::Relaxed);
             return;
         }
         counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A wait for whoever reads bytes of the guest: who that is can change while it lasts.
+pub(crate) struct ReaderWait(Mutex<Wait>);
+
+impl ReaderWait {
+    pub(crate) fn new(usage: Arc<Usage>, reader: Waiting) -> Self {
+        Self(Mutex::new(Wait::new(usage, reader)))
+    }
+
+    pub(crate) fn set(&self, waiting: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).set(waiting);
+    }
+
+    /// From now on somebody else reads.
+    pub(crate) fn becomes(&self, reader: Waiting) {
+        let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = wait.said;
+        wait.set(false);
+        wait.whom = reader;
+        wait.set(waiting);
     }
 }
 
