@@ -11,6 +11,7 @@
 //! | `input` | images and components that the user names |
 //! | `sink` | where retrieved images go |
 //! | `remote` | client of a running daemon |
+//! | `resources` | threads and file descriptors |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
@@ -32,6 +33,7 @@ mod inspect;
 mod ls;
 mod output;
 mod remote;
+mod resources;
 mod retrieve;
 mod rm;
 mod serve;
@@ -77,10 +79,8 @@ fn main() -> ExitCode {
 fn perform(arguments: Arguments) -> Result<(), Failure> {
     let console = Console::new(arguments.global.quiet);
     console.log(arguments.global.verbosity());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::io("cannot start threads", error))?;
+    resources::raise_descriptors();
+    let runtime = resources::runtime()?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
         if let Command::Serve(arguments) = arguments.command {
