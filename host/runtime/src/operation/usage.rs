@@ -17,6 +17,10 @@ use tidelock_types::{Error, LimitExceeded, Limits};
 /// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
+/// The nanoseconds of processor time that an operation has for each byte of its object beyond its limit: a second for
+/// 16 MiB. An image may be of any size, and every byte of it has to be moved and may have to be digested.
+const OBJECT_BYTE: u64 = 60;
+
 /// Signs of progress of one operation, and what it has used.
 pub(crate) struct Usage {
     limits: Limits,
@@ -68,6 +72,7 @@ pub(crate) enum Waiting {
 pub(crate) struct Mark {
     pub(crate) steps: u64,
     pub(crate) bytes: u64,
+    pub(crate) object: u64,
 }
 
 impl Usage {
@@ -206,7 +211,12 @@ impl Usage {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let all = self.cpu.fetch_add(time, Ordering::Relaxed).saturating_add(time);
         let limit = self.limits.cpu;
-        if Duration::from_nanos(all) > limit { Err(self.broken(LimitExceeded::Cpu(limit))) } else { Ok(()) }
+        let for_object = self.object.load(Ordering::Relaxed).saturating_mul(OBJECT_BYTE);
+        if Duration::from_nanos(all.saturating_sub(for_object)) > limit {
+            Err(self.broken(LimitExceeded::Cpu(limit)))
+        } else {
+            Ok(())
+        }
     }
 
     fn within(&self, counter: &AtomicU64, bytes: usize, limit: u64) -> Result<(), ()> {
@@ -222,13 +232,19 @@ impl Usage {
 
     /// How far it has come.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Mark { steps: now(&self.steps), bytes: now(&self.bytes), object: now(&self.object) }
     }
 
     /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
     pub(crate) fn excused(&self) -> bool {
         let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
+    }
+
+    /// Whether it waits for the source of a store or the reader of a retrieve.
+    pub(crate) fn waits_for_outside(&self) -> bool {
+        self.outside.load(Ordering::Relaxed) > 0
     }
 
     fn counter(&self, whom: Waiting) -> Option<&AtomicU32> {
@@ -366,6 +382,15 @@ mod tests {
         usage.failed(&refused);
         let own = usage.advised(Error::denied("no such key").hint("the adapter's own"));
         assert_eq!(own.advice(), Some("the adapter's own"));
+    }
+
+    #[test]
+    fn processor_time_grows_with_the_object_and_with_nothing_else() {
+        let usage = Usage::new(&Limits { cpu: Duration::from_secs(1), ..Limits::default() }, Instant::now());
+        usage.carried(1 << 30);
+        usage.of_object(16 << 20);
+        usage.spends(Duration::from_secs(2)).unwrap();
+        assert_eq!(usage.spends(Duration::from_millis(50)), Err(LimitExceeded::Cpu(Duration::from_secs(1))));
     }
 
     #[test]
