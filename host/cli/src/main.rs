@@ -13,6 +13,7 @@
 //! | `sink` | where retrieved images go |
 //! | `unnamed` | files that have no name until they are complete |
 //! | `remote` | client of a running daemon |
+//! | `resources` | threads and file descriptors |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
@@ -34,6 +35,7 @@ mod inspect;
 mod ls;
 mod output;
 mod remote;
+mod resources;
 mod retrieve;
 mod rm;
 mod serve;
@@ -79,10 +81,8 @@ fn main() -> ExitCode {
 fn perform(arguments: Arguments) -> Result<(), Failure> {
     let console = Console::new(arguments.global.quiet);
     console.log(arguments.global.verbosity());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::io("cannot start threads", error))?;
+    resources::raise_descriptors();
+    let runtime = resources::runtime()?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {
         signals::survive_file_size_limit();

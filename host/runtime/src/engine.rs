@@ -1,7 +1,10 @@
 //! The compiler: wasmtime's configuration, the pool's sizes, and the cache of compiled code.
 //!
 //! Instances come from a pool whose size bounds what all adapters together can take; what runs in it is the sandbox's
-//! (`sandbox.rs`). Compiled code checks the engine's epoch at loop heads and calls, so that no guest can hold a thread for
+//! (`sandbox.rs`). The pool reserves address space, not memory. Where there is less of it than was asked for (`ulimit -v`,
+//! processors with 39-bit addresses), the pool is made smaller, and in the end each instance reserves its own: then fewer
+//! operations run at once, and the others wait.
+//! Compiled code checks the engine's epoch at loop heads and calls, so that no guest can hold a thread for
 //! longer than a tick. Fuel would count exactly but costs several times as much.
 //!
 //! Compiled code is kept on disk (`*.cwasm`), keyed by the SHA-256 of the component and by everything about the engine
@@ -14,8 +17,9 @@ use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::digest::ComponentDigest;
+use super::nesting;
 use tidelock_types::limits::{MEMORIES, TABLES, WASM_STACK};
-use tidelock_types::{Error, LimitExceeded, Platform, Result};
+use tidelock_types::{Error, LimitExceeded, Limits, Platform, Result};
 
 /// The most core instances of a component that any backend's limit can allow. Each has its slot in the pool.
 pub(crate) const INSTANCES: usize = 128;
@@ -24,10 +28,17 @@ pub(crate) const INSTANCES: usize = 128;
 /// call itself: not even the largest can take all of them, as long as half of the places are free.
 const STACKS: u32 = 9;
 
+/// A pool with fewer places than this is not worth its address space.
+const SMALLEST_POOL: u32 = 16;
+
+/// The operations that run at once without a pool.
+const WITHOUT_POOL: u32 = 8;
+
 /// Options of an [`Engine`].
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// How many operations may run at once, all backends together. Further ones wait.
+    /// How many operations may run at once, all backends together. Further ones wait. They are fewer where there is no
+    /// address space for so many ([`Engine::operations`]).
     pub operations: u32,
     /// The most linear memory that any backend's limit can allow. Address space is reserved for it, not memory.
     pub largest_memory: u64,
@@ -42,9 +53,9 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            operations: 256,
-            largest_memory: 1 << 30,
-            largest_table: 20_000,
+            operations: 128,
+            largest_memory: Limits::DEFAULT.memory,
+            largest_table: Limits::DEFAULT.table_elements,
             cache: None,
             platform: Platform::system(),
         }
@@ -55,6 +66,7 @@ impl Default for EngineOptions {
 pub struct Engine {
     inner: wasmtime::Engine,
     options: EngineOptions,
+    operations: u32,
 }
 
 /// Source of a component's compiled code.
@@ -68,19 +80,40 @@ pub enum CompiledFrom {
 }
 
 impl Engine {
-    /// Makes an engine.
+    /// Makes an engine, with as many places as there is address space for.
     ///
     /// # Errors
-    /// `unavailable` if the address space for the pool cannot be reserved, or the cache folder cannot be made.
+    /// `unavailable` if there is none even for an engine without a pool; `denied` and others if the cache folder cannot be
+    /// made.
     pub fn new(options: EngineOptions) -> Result<Self> {
         if let Some(cache) = &options.cache {
             make_private_dir(cache)?;
         }
-        let inner = wasmtime::Engine::new(&config(&options)).map_err(|error| {
-            Error::unavailable(format!("cannot set up the sandbox: {error:#}"))
-                .hint("lower `operations`, or allow this process more address space (ulimit -v)")
-        })?;
-        Ok(Self { inner, options })
+        let wanted = options.operations.max(1);
+        let mut pool = Some(wanted);
+        loop {
+            let (error, next) = match (wasmtime::Engine::new(&config(&options, pool)), pool) {
+                (Ok(inner), _) => {
+                    let operations = pool.unwrap_or(WITHOUT_POOL.min(wanted));
+                    if operations < wanted {
+                        tracing::info!(wanted, operations, "little address space: fewer operations run at once");
+                    }
+                    return Ok(Self { inner, options, operations });
+                }
+                (Err(error), Some(places)) if places > SMALLEST_POOL => (error, Some(places / 2)),
+                (Err(error), Some(_)) => (error, None),
+                (Err(error), None) => {
+                    return Err(Error::unavailable(format!("cannot set up the sandbox: {error:#}")).hint(NO_ROOM));
+                }
+            };
+            tracing::debug!(?pool, error = first_line(&error), "a sandbox of this size cannot be set up");
+            pool = next;
+        }
+    }
+
+    /// How many operations can run at once.
+    pub fn operations(&self) -> u32 {
+        self.operations
     }
 
     /// The engine below, for components that are run beside adapters in the same pool, as a benchmark does. They take
@@ -108,6 +141,7 @@ impl Engine {
         if let Some(component) = cached.as_deref().and_then(|file| self.load_cached(file)) {
             return Ok((component, CompiledFrom::Cache));
         }
+        nesting::check(bytes)?;
         let component = Component::new(&self.inner, bytes).map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
@@ -167,8 +201,26 @@ fn exceeded(error: &wasmtime::Error, options: &EngineOptions) -> Option<LimitExc
     }
 }
 
-fn config(options: &EngineOptions) -> Config {
-    let operations = options.operations.max(1);
+/// What helps where address space is short.
+pub(crate) const NO_ROOM: &str = "allow this process more address space (ulimit -v), or lower `in_flight` and `memory` in the `limits` of the backends";
+
+/// The configuration with a pool of so many places, or with none.
+fn config(options: &EngineOptions, pool: Option<u32>) -> Config {
+    let mut config = Config::new();
+    config
+        .memory_reservation(options.largest_memory)
+        .max_wasm_stack(WASM_STACK)
+        .epoch_interruption(true)
+        .wasm_component_model_async(true);
+    if let Some(operations) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self::pool(options, operations)));
+    } else {
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand).memory_may_move(true);
+    }
+    config
+}
+
+fn pool(options: &EngineOptions, operations: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::default();
     // Every operation can have all that any backend's limits can allow, so that no guest's appetite makes another's
     // instantiation fail. The pool is sized in address space, which costs nothing until it is touched.
@@ -189,14 +241,7 @@ fn config(options: &EngineOptions) -> Config {
         // the kernel: most operations touch less.
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .memory_reservation(options.largest_memory)
-        .max_wasm_stack(WASM_STACK)
-        .epoch_interruption(true)
-        .wasm_component_model_async(true);
-    config
+    pool
 }
 
 /// Makes a folder that only this user can enter; one that exists is taken if it is ours alone to write.

@@ -2,8 +2,8 @@
 //! adapter for the next while operations run.
 //!
 //! `component` is what comes in, `signature` what others say of it, and `trust` whether it may; `engine` compiles, and
-//! `sandbox` has what guests run in and keeps the clock; `operation` bounds what one operation takes; `stream` and
-//! `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package; `check` and `needs` refuse what
+//! `sandbox` has what guests run in and keeps the clock; `operation` bounds what one operation takes; `stream`,
+//! `guest_parts` and `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package; `check`, `needs` and `nesting` refuse what
 //! may not run; `adapter` runs operations; `swap` knows which generation serves and replaces it, and is a
 //! `Backend` (`tidelock-backend`) for everything above. Nothing here knows what a
 //! snapshot is. Imports among the modules go one way.
@@ -14,9 +14,11 @@ mod check;
 mod component;
 mod digest;
 mod engine;
+mod guest_parts;
 mod inspect;
 pub mod manifest;
 mod needs;
+mod nesting;
 mod operation;
 mod retrieval;
 mod sandbox;

@@ -6,7 +6,7 @@
 //!
 //! Whichever it is, the operation keeps its turn among those of the backend, and its limits, until the last byte or until
 //! the body is dropped. A limit of time that is exceeded gives the turn back at once, whether or not anything reads.
-//! Time in which the reader does not ask for bytes that are there is the reader's, and no stall.
+//! Time in which the reader does not ask is the reader's: no stall, and not owed by anybody else.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -81,9 +81,7 @@ impl Retrieval {
 
     fn new(body: Body, usage: Arc<Usage>, beside: Beside) -> Self {
         let reader = Arc::new(Reader::new(usage.clone()));
-        if matches!(beside, Beside::Nothing { .. }) {
-            reader.is_waited_for(true);
-        }
+        reader.is_waited_for(true);
         Self { body, usage, beside, over: None, reader }
     }
 
@@ -106,12 +104,12 @@ impl Retrieval {
     }
 
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if !matches!(self.beside, Beside::Nothing { .. }) {
-            return self.body.poll_next_unpin(context);
-        }
-        self.usage.run_by(context.waker());
-        if let Some(exceeded) = self.usage.exceeded() {
-            return Poll::Ready(Some(Err(exceeded.error())));
+        // A guest that runs on is woken by what it exceeds, and says so when it ends.
+        if matches!(self.beside, Beside::Nothing { .. }) {
+            self.usage.run_by(context.waker());
+            if let Some(exceeded) = self.usage.exceeded() {
+                return Poll::Ready(Some(Err(exceeded.error())));
+            }
         }
         self.reader.is_waited_for(false);
         self.reader.waker.register(context.waker());
@@ -151,6 +149,8 @@ impl Stream for Retrieval {
             // It knows whether the bytes are all, and wakes the reader when it ends.
             guest @ Beside::Guest(_) => {
                 this.beside = guest;
+                // All bytes are taken, and it is the guest's turn.
+                this.reader.is_waited_for(false);
                 Poll::Pending
             }
             Beside::Failure(error) => Poll::Ready(Some(Err(error))),
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::operation::watchdog::Watchdog;
-    use tidelock_types::Limits;
+    use tidelock_types::{LimitExceeded, Limits};
 
     fn usage() -> Arc<Usage> {
         let limits = Limits { idle: Duration::from_secs(60), deadline: Duration::from_secs(3600), ..Limits::DEFAULT };
@@ -239,6 +239,8 @@ mod tests {
         let watchdog = Watchdog::default();
         watchdog.begin(&usage);
         watchdog.look(usage.began() + Duration::from_secs(3600));
+        assert_eq!(turns.available_permits(), 0, "the reader does not ask");
+        usage.exceed(LimitExceeded::Deadline(Duration::from_secs(3600)));
         assert_eq!(turns.available_permits(), 1, "the deadline gives it back although nothing reads");
         let error = body.next().await.unwrap().unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::TimedOut);
@@ -267,6 +269,25 @@ mod tests {
         let gone = Body::new(futures::stream::iter([Err(Error::new(ErrorKind::Cancelled, "gone"))]), None);
         let body = Retrieval::without_guest(gone, usage, turn).into_body(|error| error);
         assert_eq!(*body.collect(10).await.unwrap_err().kind(), ErrorKind::Trapped);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_pauses_excuses_a_guest_that_runs_on_and_one_that_asks_does_not() {
+        let (usage, watchdog) = (usage(), Watchdog::default());
+        watchdog.begin(&usage);
+        let guest = Guest::spawn(std::future::pending());
+        let mut body = Retrieval::with_guest(bytes(), usage.clone(), guest).into_body(|error| error);
+        let at = |hours: u64| usage.began() + Duration::from_secs(3600 * hours);
+        watchdog.look(at(1));
+        assert_eq!(body.next().await.unwrap().unwrap(), "ab");
+        watchdog.look(at(2));
+        assert_eq!(body.next().await.unwrap().unwrap(), "cd");
+        watchdog.look(at(3));
+        assert!(usage.exceeded().is_none(), "{:?}", usage.exceeded());
+        // The bytes are all taken: the guest has yet to say that they are.
+        assert!(futures::poll!(body.next()).is_pending());
+        watchdog.look(at(4));
+        assert!(usage.exceeded().is_some());
     }
 
     #[tokio::test]

@@ -35,8 +35,8 @@ impl Sandbox {
     /// # Errors
     /// `unavailable` if the address space for the pool cannot be reserved, or the cache folder cannot be made.
     pub fn new(options: EngineOptions) -> Result<Arc<Self>> {
-        let places = Arc::new(Semaphore::new(options.operations as usize));
         let engine = Engine::new(options)?;
+        let places = Arc::new(Semaphore::new(engine.operations() as usize));
         let watchdog = Arc::new(Watchdog::default());
         start_clock(&engine, watchdog.clone())?;
         let linker = wit::linker(engine.wasmtime())
@@ -79,5 +79,7 @@ fn start_clock(engine: &Engine, watchdog: Arc<Watchdog>) -> Result<()> {
             }
         })
         .map(drop)
-        .map_err(|error| Error::io("cannot start the epoch thread", error))
+        .map_err(|error| {
+            Error::io("cannot start the epoch thread", error).hint("allow this user more threads (ulimit -u)")
+        })
 }

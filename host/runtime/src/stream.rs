@@ -22,8 +22,9 @@ use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, S
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::body_handle::CHUNK;
+use super::guest_parts::GuestParts;
 use super::operation::state::OperationState;
-use super::operation::usage::{Usage, Wait, Waiting};
+use super::operation::usage::{ReaderWait, Usage, Wait, Waiting};
 use tidelock_types::{Body, Error, LimitExceeded, Result};
 
 /// Chunks that wait between a guest and the reader of its bytes.
@@ -38,21 +39,20 @@ pub(super) struct HostBody {
     end: Option<oneshot::Sender<Result<()>>>,
     /// Whether the bytes that the guest reads count as read from a backend.
     reply: bool,
-    /// Resolve when the guest's part of the bytes below is over, where it has one: a body of the host's may stand on bytes
-    /// that the guest makes.
-    needs: Vec<oneshot::Receiver<()>>,
+    /// What the bytes below need of the guest: a body of the host's may stand on bytes that the guest makes.
+    parts: GuestParts,
 }
 
 impl HostBody {
     /// The stream's side and the future's side of a body.
-    pub(super) fn new(body: Body, needs: Vec<oneshot::Receiver<()>>) -> (Self, oneshot::Receiver<Result<()>>) {
+    pub(super) fn new(body: Body, parts: GuestParts) -> (Self, oneshot::Receiver<Result<()>>) {
         let (end, ended) = oneshot::channel();
-        (Self { body, rest: Bytes::new(), end: Some(end), reply: true, needs }, ended)
+        (Self { body, rest: Bytes::new(), end: Some(end), reply: true, parts }, ended)
     }
 
     /// A body whose failure cannot be reported to the guest, because its source is an [`input`].
     pub(super) fn without_end(body: Body) -> Self {
-        Self { body, rest: Bytes::new(), end: None, reply: false, needs: Vec::new() }
+        Self { body, rest: Bytes::new(), end: None, reply: false, parts: GuestParts::default() }
     }
 
     /// The body behind a stream that the host made and a guest handed back, with what it needs of the guest, or the stream
@@ -60,11 +60,11 @@ impl HostBody {
     pub(super) fn recover(
         stream: StreamReader<u8>,
         store: impl wasmtime::AsContextMut,
-    ) -> std::result::Result<(Body, Vec<oneshot::Receiver<()>>), StreamReader<u8>> {
+    ) -> std::result::Result<(Body, GuestParts), StreamReader<u8>> {
         stream.try_into::<HostBody>(store).map(HostBody::into_body)
     }
 
-    fn into_body(self) -> (Body, Vec<oneshot::Receiver<()>>) {
+    fn into_body(self) -> (Body, GuestParts) {
         // From here on errors travel in the body itself.
         if let Some(end) = self.end {
             let _ = end.send(Ok(()));
@@ -73,7 +73,7 @@ impl HostBody {
             true => self.body,
             false => Body::concat(vec![Body::from_bytes(self.rest), self.body]),
         };
-        (body, self.needs)
+        (body, self.parts)
     }
 
     fn finish(&mut self, how: Result<()>) -> Poll<wasmtime::Result<StreamResult>> {
@@ -130,15 +130,21 @@ impl StreamProducer<OperationState> for HostBody {
 /// The host's end of a stream that a guest makes.
 pub(super) struct GuestBytes {
     queue: mpsc::Sender<Result<Bytes>>,
-    reader: Wait,
+    reader: Arc<ReaderWait>,
 }
 
 impl GuestBytes {
     /// Returns the consumer, and its chunks. They end when the stream ends: the stream's future says whether that was the
-    /// end of the bytes. `reader` is the party that is waited for when chunks are not taken.
-    pub(super) fn new(usage: Arc<Usage>, reader: Waiting) -> (Self, mpsc::Receiver<Result<Bytes>>) {
+    /// end of the bytes. `reader` is the wait for the party that takes chunks.
+    pub(super) fn new(reader: Arc<ReaderWait>) -> (Self, mpsc::Receiver<Result<Bytes>>) {
         let (queue, chunks) = mpsc::channel(QUEUE);
-        (Self { queue, reader: Wait::new(usage, reader) }, chunks)
+        (Self { queue, reader }, chunks)
+    }
+}
+
+impl Drop for GuestBytes {
+    fn drop(&mut self) {
+        self.reader.set(false);
     }
 }
 

@@ -233,15 +233,15 @@ limits! {
         instances(Instances): count usize = 64, at most MANY;
         enforced "counted when it is loaded, and when it is instantiated; at most 128 when it is compiled"
 
-        /// Wall time.
+        /// Time that the adapter and its backend owe, beyond a second for each KiB of the object that moves.
         deadline(Deadline): duration Duration = Duration::from_secs(3600);
-        enforced "a timer beside the guest"
+        enforced "a timer beside the guest, which stands while the source of a store or the reader of a retrieve is waited for"
 
         /// Time without progress of the guest (or, up to 30 s, of a server) in which fewer than 1024 bytes move.
         idle(Idle): duration Duration = Duration::from_secs(60);
         enforced "the same timer; answered calls count as progress, and the deadline ends guests that only pretend"
 
-        /// Processor time, including the host's work for the guest.
+        /// Processor time, including the host's work for the guest, beyond a second for each 16 MiB of the object.
         cpu(Cpu): duration Duration = Duration::from_secs(30);
         enforced "code yields its thread every 10 ms; each poll is timed"
 
@@ -302,6 +302,11 @@ limits! {
         // An adapter from Rust has one or two, one from Python 10.
         tables(Tables): count u32 = TABLES 64;
         enforced "when it is compiled"
+
+        /// Taps around one stream of bytes.
+        // Each is a call in the host's own stack when the stream is read and when it is dropped.
+        taps(Taps): count u32 = TAPS 32;
+        enforced "counted when a stream is tapped"
 
         /// The stack of compiled code.
         // wasmtime's default; the same for all backends, since it is part of how code runs.

@@ -11,6 +11,7 @@ mod interop;
 mod killed;
 mod outages;
 mod refusals;
+mod resources;
 mod s3;
 mod snapshots;
 mod trust;

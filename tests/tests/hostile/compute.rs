@@ -30,7 +30,7 @@ pub fn attacks() -> Vec<Attack> {
         Attack::store("a_memory_bomb", "compute-hoard", "memory = '8 MiB'", ("limit", "limit: memory 8 MiB")),
         load("a_memory_bomb_in_start", || with_module(MEMORY_GROWS), "", ("limit", "limit: memory 64 MiB")),
         load("a_memory_that_is_too_large_from_the_start", || with_pages(2000), "", ("limit", "limit: memory 64 MiB")),
-        load("a_memory_that_no_limit_allows", || with_pages(20_000), "", ("limit", "limit: memory 1 GiB")),
+        load("a_memory_that_no_limit_allows", || with_pages(20_000), "", ("limit", "limit: memory 64 MiB")),
         load(
             "a_table_bomb",
             || with_module(TABLE_GROWS),

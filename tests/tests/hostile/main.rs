@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `compute` | processors, memory, tables, instances, stack |
 //! | `calls` | host calls: their number, size, handles, headers, log |
+//! | `depth` | nesting: taps, components, types, manifests |
 //! | `streams` | streams that stall, trickle, lie |
 //! | `sync` | the same by a guest of synchronous functions, over bodies that the host holds for it |
 //! | `reach` | origins, addresses, headers, files and keys that were not granted |
@@ -21,6 +22,7 @@ mod arena;
 mod calls;
 mod components;
 mod compute;
+mod depth;
 mod names;
 mod reach;
 mod replies;
@@ -63,6 +65,7 @@ fn attacks() -> Vec<Attack> {
     [
         compute::attacks(),
         calls::attacks(),
+        depth::attacks(),
         streams::attacks(),
         sync::attacks(),
         reach::attacks(),

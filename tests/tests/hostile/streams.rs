@@ -10,6 +10,14 @@ pub fn attacks() -> Vec<Attack> {
         store("a_stream_never_read", "input-never-read", quick, idle),
         store("a_file_that_never_ends", "input-never-ended", quick, idle).then(|arena| nothing_of(arena, "endless")),
         store("a_file_a_byte_a_minute", "input-trickle", quick, idle).then(|arena| nothing_of(arena, "trickle")),
+        store("a_tapped_stream_never_read", "input-tap-unread", quick, idle),
+        store(
+            "a_tapped_stream_never_read_that_looks_alive",
+            "input-tap-alive",
+            "idle = '400ms', deadline = '1500ms'",
+            ("timed-out", "limit: deadline 1.5s"),
+        )
+        .at("{server}/slow"),
         store("a_file_that_ends_early", "input-ended-early", "", ("unavailable", "ended after 5 of 1000 bytes"))
             .then(|arena| nothing_of(arena, "short")),
         store("a_receipt_for_bytes_that_were_not_read", "input-unread", "", ("corrupt", "read only 0 bytes")),

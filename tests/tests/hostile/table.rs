@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tidelock::types::limits::LIMITS;
+use tidelock::types::limits::{LIMITS, limit_rows};
 
 pub fn is_true(attacks: &[String]) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
@@ -21,7 +21,8 @@ pub fn is_true(attacks: &[String]) -> Result<(), String> {
         keys.extend(quoted(cells[0]));
     }
     let known: BTreeSet<String> = LIMITS.iter().map(|key| (*key).to_owned()).collect();
-    let of_engine: BTreeSet<String> = ["stack", "components", "memories", "tables"].map(String::from).into();
+    let of_engine: BTreeSet<String> =
+        limit_rows().into_iter().filter(|row| row.of_engine).map(|row| row.key.to_owned()).collect();
     if let Some(wrong) = known.union(&of_engine).cloned().collect::<BTreeSet<_>>().symmetric_difference(&keys).next() {
         return Err(format!("`{wrong}` is in the table or in the configuration, not in both"));
     }

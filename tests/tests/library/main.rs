@@ -13,6 +13,7 @@ mod languages;
 mod liar;
 mod nfs;
 mod sandbox;
+mod slow;
 mod splice;
 mod support;
 mod swap;

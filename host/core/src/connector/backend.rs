@@ -13,12 +13,13 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::Secrets;
+use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::setup::open_backend;
 use crate::backend::{Backend, Layer, Metrics, OperationMetrics, Trace, layered};
 use crate::capabilities::Capabilities;
 use crate::config::{self, Cost, Tier};
-use crate::runtime::{Component, HistoryEntry, HistoryRow, Sandbox, Serving, Slot, SwapLog, SwapOptions, SwapReport};
+use crate::runtime::{Component, HistoryEntry, HistoryRow, Serving, Slot, SwapLog, SwapOptions, SwapReport};
 use crate::types::{Error, Platform, Result};
 
 /// A configured backend.
@@ -149,7 +150,7 @@ impl ConfiguredBackend {
     }
 
     /// Opens it unless that has been done.
-    pub(super) async fn open(&self, sandbox: &Arc<Sandbox>, secrets: &dyn Secrets) -> Result<&OpenBackend> {
+    pub(super) async fn open(&self, sandbox: &LazySandbox, secrets: &dyn Secrets) -> Result<&OpenBackend> {
         let open = self.open.get_or_try_init(|| async {
             match &self.given {
                 Some(given) => {
@@ -157,7 +158,8 @@ impl ConfiguredBackend {
                     OpenBackend::layered(given.clone(), None, none, days, self.platform.clone())
                 }
                 None => {
-                    open_backend(sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets).await
+                    let sandbox = sandbox.get().await?;
+                    open_backend(&sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets).await
                 }
             }
         });

@@ -22,6 +22,7 @@ mod gc;
 mod image;
 mod import;
 mod labels;
+mod lazy_sandbox;
 mod lock_file;
 mod options;
 mod owner;
@@ -54,12 +55,13 @@ pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
 
 use backend::{ConfiguredBackend, OpenBackend};
+use lazy_sandbox::LazySandbox;
 use owner::Owner;
 
 use crate::backend::OperationCounts;
 use crate::catalogue::Catalogue;
 use crate::config::{Config, Route};
-use crate::runtime::{Adapter, Component, HistoryEntry, Sandbox, SwapOptions, SwapReport};
+use crate::runtime::{Adapter, Component, HistoryEntry, SwapOptions, SwapReport};
 use crate::types::{Error, Platform, Result};
 
 /// A running host. Cheap to clone; all clones are the same host, and the last one to go ends it. Several hosts in one
@@ -77,7 +79,7 @@ struct HostInner {
     owner: Owner,
     platform: Platform,
     data_dir: std::path::PathBuf,
-    sandbox: Arc<Sandbox>,
+    sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,

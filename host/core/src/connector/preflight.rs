@@ -82,7 +82,8 @@ pub struct NeedPreflight {
 pub async fn inspect(component: impl Into<Component>) -> Result<Inspection> {
     let component = component.into();
     blocking(move || {
-        let engine = Engine::new(EngineOptions { operations: 1, ..Default::default() })?;
+        // Also one that no configured limit allows is described.
+        let engine = Engine::new(EngineOptions { operations: 1, largest_memory: 1 << 30, ..Default::default() })?;
         crate::runtime::inspect(&engine, &component)
     })
     .await

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::HostInner;
 use super::backend::{ConfiguredBackend, OpenBackend};
 use super::data_dir;
+use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
 use super::swap_log::CatalogueSwapLog;
@@ -25,7 +26,7 @@ use crate::runtime::{
 use crate::types::{Error, Platform, Result, blocking};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
-/// takes 4 GiB of address space.
+/// takes 400 MiB of address space with the default limits.
 const MAX_OPERATIONS: u32 = 2048;
 
 /// Resolves references to credentials. The library reads neither environment nor credential files: the embedding
@@ -83,7 +84,7 @@ pub(super) async fn open(
     let catalogue: Arc<dyn Catalogue> =
         Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
     let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
-    let sandbox = Sandbox::new(engine(config, cache(data_dir.join("compiled")), platform.clone()))?;
+    let sandbox = LazySandbox::new(engine(config, cache(data_dir.join("compiled")), platform.clone()));
     let roots = Arc::new(config.trust.clone());
     let swap_log = CatalogueSwapLog::new(catalogue.clone(), data_dir.join("adapters"), platform.clone());
     let swap_log: Arc<dyn SwapLog> = Arc::new(swap_log);
@@ -237,22 +238,20 @@ fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {
 
 /// An engine that can hold what the limits of all backends allow.
 fn engine(config: &Config, cache: Option<PathBuf>, platform: Platform) -> EngineOptions {
-    let otherwise = EngineOptions::default();
     let limits: Vec<Limits> =
         config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
     // A place for every operation that any backend may run, and again while one generation takes over from another: no
     // backend waits for another's places. Places cost address space.
     let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
-    let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(otherwise.operations, MAX_OPERATIONS);
+    let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, MAX_OPERATIONS);
+    // Code is compiled for a size of memory: that a limit is changed a little is no reason to compile again.
+    let largest_memory = limits.iter().map(|limits| limits.memory).max().unwrap_or(Limits::DEFAULT.memory);
+    let largest_memory = largest_memory.checked_next_power_of_two().unwrap_or(u64::MAX);
+    let largest_table = limits.iter().map(|limits| limits.table_elements).max().unwrap_or(0);
     EngineOptions {
         operations,
-        largest_memory: limits.iter().map(|limits| limits.memory).max().unwrap_or(0).max(otherwise.largest_memory),
-        largest_table: limits
-            .iter()
-            .map(|limits| limits.table_elements)
-            .max()
-            .unwrap_or(0)
-            .max(otherwise.largest_table),
+        largest_memory: largest_memory.max(Limits::DEFAULT.memory),
+        largest_table: largest_table.max(Limits::DEFAULT.table_elements),
         cache,
         platform,
     }

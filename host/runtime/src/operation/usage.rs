@@ -17,6 +17,10 @@ use tidelock_types::{Error, LimitExceeded, Limits};
 /// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
 
+/// The nanoseconds of processor time that an operation has for each byte of its object beyond its limit: a second for
+/// 16 MiB. An image may be of any size, and every byte of it has to be moved and may have to be digested.
+const OBJECT_BYTE: u64 = 60;
+
 /// Signs of progress of one operation, and what it has used.
 pub(crate) struct Usage {
     limits: Limits,
@@ -59,6 +63,8 @@ pub(crate) enum Waiting {
     Call,
     /// The guest.
     Guest,
+    /// Nobody yet: the guest keeps bytes that it made to itself. Excuses nothing, and accuses nobody.
+    Nobody,
 }
 
 /// How far an operation has come.
@@ -66,6 +72,7 @@ pub(crate) enum Waiting {
 pub(crate) struct Mark {
     pub(crate) steps: u64,
     pub(crate) bytes: u64,
+    pub(crate) object: u64,
 }
 
 impl Usage {
@@ -204,7 +211,12 @@ impl Usage {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let all = self.cpu.fetch_add(time, Ordering::Relaxed).saturating_add(time);
         let limit = self.limits.cpu;
-        if Duration::from_nanos(all) > limit { Err(self.broken(LimitExceeded::Cpu(limit))) } else { Ok(()) }
+        let for_object = self.object.load(Ordering::Relaxed).saturating_mul(OBJECT_BYTE);
+        if Duration::from_nanos(all.saturating_sub(for_object)) > limit {
+            Err(self.broken(LimitExceeded::Cpu(limit)))
+        } else {
+            Ok(())
+        }
     }
 
     fn within(&self, counter: &AtomicU64, bytes: usize, limit: u64) -> Result<(), ()> {
@@ -220,7 +232,8 @@ impl Usage {
 
     /// How far it has come.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { steps: self.steps.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Mark { steps: now(&self.steps), bytes: now(&self.bytes), object: now(&self.object) }
     }
 
     /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
@@ -229,11 +242,17 @@ impl Usage {
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
     }
 
-    fn counter(&self, whom: Waiting) -> &AtomicU32 {
+    /// Whether it waits for the source of a store or the reader of a retrieve.
+    pub(crate) fn waits_for_outside(&self) -> bool {
+        self.outside.load(Ordering::Relaxed) > 0
+    }
+
+    fn counter(&self, whom: Waiting) -> Option<&AtomicU32> {
         match whom {
-            Waiting::Outside => &self.outside,
-            Waiting::Call => &self.calls,
-            Waiting::Guest => &self.guest,
+            Waiting::Outside => Some(&self.outside),
+            Waiting::Call => Some(&self.calls),
+            Waiting::Guest => Some(&self.guest),
+            Waiting::Nobody => None,
         }
     }
 }
@@ -288,12 +307,34 @@ impl Wait {
             return;
         }
         self.said = waiting;
-        let counter = self.usage.counter(self.whom);
+        let Some(counter) = self.usage.counter(self.whom) else { return };
         if waiting {
             counter.fetch_add(1, Ordering::Relaxed);
             return;
         }
         counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A wait for whoever reads bytes of the guest: who that is can change while it lasts.
+pub(crate) struct ReaderWait(Mutex<Wait>);
+
+impl ReaderWait {
+    pub(crate) fn new(usage: Arc<Usage>, reader: Waiting) -> Self {
+        Self(Mutex::new(Wait::new(usage, reader)))
+    }
+
+    pub(crate) fn set(&self, waiting: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).set(waiting);
+    }
+
+    /// From now on somebody else reads.
+    pub(crate) fn becomes(&self, reader: Waiting) {
+        let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = wait.said;
+        wait.set(false);
+        wait.whom = reader;
+        wait.set(waiting);
     }
 }
 
@@ -341,6 +382,15 @@ mod tests {
         usage.failed(&refused);
         let own = usage.advised(Error::denied("no such key").hint("the adapter's own"));
         assert_eq!(own.advice(), Some("the adapter's own"));
+    }
+
+    #[test]
+    fn processor_time_grows_with_the_object_and_with_nothing_else() {
+        let usage = Usage::new(&Limits { cpu: Duration::from_secs(1), ..Limits::default() }, Instant::now());
+        usage.carried(1 << 30);
+        usage.of_object(16 << 20);
+        usage.spends(Duration::from_secs(2)).unwrap();
+        assert_eq!(usage.spends(Duration::from_millis(50)), Err(LimitExceeded::Cpu(Duration::from_secs(1))));
     }
 
     #[test]

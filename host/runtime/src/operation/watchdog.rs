@@ -5,6 +5,11 @@
 //! of a store, a slow reader of a retrieve, a host call in progress (those have their own timeouts), unless that call
 //! in turn waits for the guest. A guest that keeps making calls does not stall: its deadline ends it.
 //!
+//! The deadline bounds the time that the adapter and its backend *owe*: all but the time in which the operation waits for a
+//! party outside, the source of a store or the reader of a retrieve. Bytes of the object that move pay for it, [`RATE`] of
+//! them for a second, and no more than is owed: there is no credit. So a transfer that moves is never cut, however long it
+//! takes, one that all but stands still is, and an operation without bytes has its deadline and no more.
+//!
 //! CPU time is the duration of each poll of the operation: guest code (which yields its thread at every tick of the
 //! engine) and the host's computations in between. It is wall time, since reading the thread's own
 //! clock is a system call each time; on an overloaded machine it counts somewhat more than was used.
@@ -30,6 +35,9 @@ use tidelock_types::LimitExceeded;
 /// The bytes that must move within each `idle` for an operation to count as going on. A byte a minute is a stall; a
 /// line of 1 KiB in the default minute is slower than any that storage is worth having over.
 pub(crate) const PROGRESS: u64 = 1024;
+
+/// The bytes of an object that pay for a second that is owed.
+const RATE: u64 = 1024;
 
 /// How long an operation that wakes itself is polled on. Little beside a tick of the engine, which is how long a guest can
 /// keep a thread anyway.
@@ -75,6 +83,12 @@ struct Watch {
     usage: Weak<Usage>,
     last: Mark,
     since: Instant,
+    /// When it was last looked at.
+    looked: Instant,
+    /// The time that it owes.
+    owed: Duration,
+    /// The bytes of the object that have paid.
+    object: u64,
 }
 
 impl Watch {
@@ -82,10 +96,17 @@ impl Watch {
     fn look(&mut self, now: Instant) -> Option<(Arc<Usage>, Option<LimitExceeded>)> {
         let usage = self.usage.upgrade()?;
         let (mark, limits) = (usage.mark(), usage.limits());
+        let passed = now.saturating_duration_since(self.looked);
+        let paid = Duration::from_millis((mark.object - self.object).saturating_mul(1000) / RATE);
+        (self.looked, self.object) = (now, mark.object);
+        if !usage.waits_for_outside() {
+            self.owed = self.owed.saturating_add(passed);
+        }
+        self.owed = self.owed.saturating_sub(paid);
         if usage.excused() || mark.steps != self.last.steps || mark.bytes - self.last.bytes >= PROGRESS {
             (self.last, self.since) = (mark, now);
         }
-        let exceeded = if now.saturating_duration_since(usage.began()) >= limits.deadline {
+        let exceeded = if self.owed >= limits.deadline {
             Some(LimitExceeded::Deadline(limits.deadline))
         } else if now.saturating_duration_since(self.since) >= limits.idle {
             Some(LimitExceeded::Idle(limits.idle))
@@ -103,7 +124,15 @@ pub(crate) struct Watchdog(Mutex<Vec<Watch>>);
 impl Watchdog {
     /// Watchdog an operation until it ends.
     pub(crate) fn begin(&self, usage: &Arc<Usage>) {
-        let watch = Watch { usage: Arc::downgrade(usage), last: usage.mark(), since: usage.began() };
+        let (last, since) = (usage.mark(), usage.began());
+        let watch = Watch {
+            usage: Arc::downgrade(usage),
+            object: last.object,
+            last,
+            since,
+            looked: since,
+            owed: Duration::ZERO,
+        };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
     }
 
@@ -131,6 +160,7 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::usage::{Wait, Waiting};
     use tidelock_types::Limits;
 
     fn limits() -> Limits {
@@ -158,8 +188,47 @@ mod tests {
         let idle = Some(LimitExceeded::Idle(limits().idle));
         assert_eq!(moving(60, 1), idle);
         assert_eq!(moving(1, 1), idle);
-        // An operation that is merely slow runs to its deadline.
+        // What only looks alive runs to its deadline.
         assert_eq!(moving(20, 1024), Some(LimitExceeded::Deadline(limits().deadline)));
+    }
+
+    /// Runs an operation for a day, looking each second; `step` gets the second.
+    fn for_a_day(mut step: impl FnMut(&Arc<Usage>, u64)) -> Option<(u64, LimitExceeded)> {
+        let (watchdog, usage) = (Watchdog::default(), Arc::new(Usage::new(&limits(), Instant::now())));
+        watchdog.begin(&usage);
+        (1..=24 * 3600).find_map(|second| {
+            usage.stepped();
+            step(&usage, second);
+            watchdog.look(usage.began() + Duration::from_secs(second));
+            usage.exceeded().map(|exceeded| (second, exceeded.clone()))
+        })
+    }
+
+    #[test]
+    fn a_transfer_that_moves_is_never_cut_and_one_that_trickles_is() {
+        let deadline = LimitExceeded::Deadline(limits().deadline);
+        assert_eq!(for_a_day(|usage, _| usage.of_object(1024)), None);
+        // Half of that pays for half of the time.
+        assert_eq!(for_a_day(|usage, _| usage.of_object(512)), Some((7200, deadline.clone())));
+        assert_eq!(for_a_day(|_, _| ()), Some((3600, deadline.clone())));
+        // What moved before is no credit for what does not move later.
+        let burst = for_a_day(|usage, second| {
+            if second <= 10 {
+                usage.of_object(1 << 40)
+            }
+        });
+        assert_eq!(burst, Some((3610, deadline)));
+    }
+
+    #[test]
+    fn time_in_which_others_are_waited_for_is_not_owed() {
+        let mut outside = None;
+        let ended = for_a_day(|usage, second| {
+            let wait = outside.get_or_insert_with(|| Wait::new(usage.clone(), Waiting::Outside));
+            // Nine seconds of ten.
+            wait.set(second % 10 != 0);
+        });
+        assert_eq!(ended, Some((36_000, LimitExceeded::Deadline(limits().deadline))));
     }
 
     #[tokio::test]

@@ -12,8 +12,9 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift, Source, StreamReader};
 
 use super::bindings::tidelock::storage::types as wit;
+use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
-use crate::operation::usage::{Usage, Waiting};
+use crate::operation::usage::{ReaderWait, Usage, Waiting};
 use crate::stream::{GuestBytes, HostBody, waits_for_guest};
 use tidelock_types::{Body, Error, ErrorKind, Result};
 
@@ -63,7 +64,7 @@ pub(super) fn accept<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: WitBody,
     reader: Waiting,
-) -> wasmtime::Result<(Body, Needs)> {
+) -> wasmtime::Result<(Body, GuestParts)> {
     accessor.with(|access| accept_in(access, body, reader))
 }
 
@@ -72,32 +73,33 @@ pub(super) fn accept_in(
     mut store: impl wasmtime::AsContextMut<Data = OperationState>,
     (stream, ended): WitBody,
     reader: Waiting,
-) -> wasmtime::Result<(Body, Needs)> {
+) -> wasmtime::Result<(Body, GuestParts)> {
     let usage = store.as_context().data().usage.clone();
     let (over, is_over) = oneshot::channel();
     Ok(match HostBody::recover(stream, &mut store) {
-        Ok((body, mut needs)) => {
+        Ok((body, mut parts)) => {
             // The bytes need no guest, unless others that it makes lie below: its part is over when it has said how they ended.
             let (once, how) = Once::new(Some(over));
             ended.pipe(&mut store, once)?;
             let size = body.remaining();
-            needs.push(is_over);
-            (Body::new(body.chain(ending(how, None, usage)), size), needs)
+            parts.read_by(reader);
+            parts.add(is_over, None);
+            (Body::new(body.chain(ending(how, None, usage)), size), parts)
         }
         Err(stream) => {
             // A guest may say how its bytes ended before it has given them all, so that is heard after the last one.
             let (once, how) = Once::new(None);
             ended.pipe(&mut store, once)?;
-            let (bytes, chunks) = GuestBytes::new(usage.clone(), reader);
+            let wait = Arc::new(ReaderWait::new(usage.clone(), reader));
+            let (bytes, chunks) = GuestBytes::new(wait.clone());
             stream.pipe(&mut store, bytes)?;
             let ending = ending(how, Some(over), usage.clone());
-            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), vec![is_over])
+            let mut parts = GuestParts::default();
+            parts.add(is_over, Some(wait));
+            (Body::new(waits_for_guest(chunks, usage).chain(ending), None), parts)
         }
     })
 }
-
-/// What a body needs of the guest: each resolves when that part is over.
-pub(super) type Needs = Vec<oneshot::Receiver<()>>;
 
 /// How a body ended, as a stream behind its bytes: nothing, or an error.
 fn ending(
@@ -123,22 +125,22 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
-/// Gives a body to a guest. `needs` is what it needs of the guest itself.
+/// Gives a body to a guest. `parts` is what it needs of the guest itself.
 pub(super) fn give<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: Body,
-    needs: Needs,
+    parts: GuestParts,
 ) -> wasmtime::Result<WitBody> {
-    accessor.with(|access| give_in(access, body, needs))
+    accessor.with(|access| give_in(access, body, parts))
 }
 
 /// As [`give`], with access to the store.
 pub(super) fn give_in(
     mut store: impl wasmtime::AsContextMut<Data = OperationState>,
     body: Body,
-    needs: Needs,
+    parts: GuestParts,
 ) -> wasmtime::Result<WitBody> {
-    let (host, ended) = HostBody::new(body, needs);
+    let (host, ended) = HostBody::new(body, parts);
     let stream = StreamReader::new(&mut store, host)?;
     let future = FutureReader::new(&mut store, async move {
         Ok::<_, wasmtime::Error>(match ended.await {

@@ -9,9 +9,10 @@ use std::future::Future;
 use bytes::Bytes;
 
 use super::bindings::tidelock::storage as wit;
-use super::body::{Needs, accept, give, outcome};
+use super::body::{accept, give, outcome};
 use super::call::{Caller, HostCallResult, call};
 use super::{Host, WitBody, convert, granted};
+use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
 use crate::operation::usage::Waiting;
 use crate::stream::counted;
@@ -19,10 +20,10 @@ use tidelock_capabilities::{Capabilities, digest, http};
 use tidelock_types::{Body, Result};
 
 /// A body that leaves through a capability, and what it needs of the guest.
-fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<(Body, Needs)> {
-    let (body, needs) = accept(accessor, body, Waiting::Call)?;
+fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<(Body, GuestParts)> {
+    let (body, parts) = accept(accessor, body, Waiting::Call)?;
     let usage = accessor.with(|mut access| access.data_mut().usage.clone());
-    Ok((counted(body, move |bytes| usage.sends(bytes)), needs))
+    Ok((counted(body, move |bytes| usage.sends(bytes)), parts))
 }
 
 /// Outgoing bytes of a capability that are not a body.
@@ -51,7 +52,7 @@ impl wit::http::HostWithStore<OperationState> for Host {
     ) -> HostCallResult<wit::http::Response> {
         let wit::http::Request { method, url, headers, body, size } = request;
         sends(accessor, granted::head_bytes(&url, &headers))?;
-        let (mut parts, mut needs) = (Vec::with_capacity(body.len()), Needs::new());
+        let (mut parts, mut needs) = (Vec::with_capacity(body.len()), GuestParts::default());
         for part in body {
             parts.push(match part {
                 wit::http::Part::Bytes(bytes) => {
@@ -60,7 +61,7 @@ impl wit::http::HostWithStore<OperationState> for Host {
                 }
                 wit::http::Part::Body(body) => {
                     let (body, needed) = sent(accessor, body)?;
-                    needs.extend(needed);
+                    needs.merge(needed);
                     http::Part::Body(body)
                 }
             });
@@ -68,7 +69,7 @@ impl wit::http::HostWithStore<OperationState> for Host {
         let request = http::Request { method, url, headers, body: parts, size };
         Ok(match answered(accessor, |granted| granted::send(granted, grant, request)).await? {
             Ok(http::Response { status, headers, body }) => {
-                Ok(wit::http::Response { status, headers, body: give(accessor, body, needs)? })
+                Ok(wit::http::Response { status, headers, body: give(accessor, body, needs.without_taps())? })
             }
             Err(error) => Err(error),
         })
@@ -94,7 +95,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
         Ok(match answered(accessor, |granted| granted::get(granted, grant, key, range)).await? {
-            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body, Needs::new())? }),
+            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body, GuestParts::default())? }),
             Err(error) => Err(error),
         })
     }
@@ -157,7 +158,7 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::directory::File> {
         Ok(match answered(accessor, |granted| granted::read(granted, grant, path, range)).await? {
-            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body, Needs::new())? }),
+            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body, GuestParts::default())? }),
             Err(error) => Err(error),
         })
     }

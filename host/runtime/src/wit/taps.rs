@@ -7,8 +7,9 @@ use futures::future::BoxFuture;
 use wasmtime::component::{Access, FutureReader};
 
 use super::bindings::tidelock::storage::{digest_stream, piece_digests};
-use super::body::{Needs, accept_in, give_in, outcome};
+use super::body::{accept_in, give_in, outcome};
 use super::{Host, WitBody};
+use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
 use crate::operation::usage::Waiting;
 use tidelock_capabilities::digest::{self, Digests, Plan};
@@ -32,7 +33,7 @@ impl digest_stream::HostWithStore<OperationState> for Host {
             piece_size: plan.piece_size,
             prefix: Bytes::from(plan.prefix),
         };
-        let (data, needs, digests) = tap(&mut access, data, plan)?;
+        let (data, parts, digests) = tap(&mut access, data, plan)?;
         let digests = FutureReader::new(&mut access, async move {
             Ok::<_, wasmtime::Error>(outcome(digests.await).map(|d| digest_stream::Digests {
                 size: d.size,
@@ -40,7 +41,7 @@ impl digest_stream::HostWithStore<OperationState> for Host {
                 pieces: d.pieces,
             }))
         })?;
-        Ok(digest_stream::Tapped { data: give_in(&mut access, data, needs)?, digests })
+        Ok(digest_stream::Tapped { data: give_in(&mut access, data, parts)?, digests })
     }
 }
 
@@ -56,12 +57,12 @@ impl piece_digests::HostWithStore<OperationState> for Host {
             piece_size: Some(plan.piece_size),
             prefix: Bytes::from(plan.prefix),
         };
-        let (data, needs, digests) = tap(&mut access, data, plan)?;
+        let (data, parts, digests) = tap(&mut access, data, plan)?;
         let digests = FutureReader::new(&mut access, async move {
             let digests = outcome(digests.await);
             Ok::<_, wasmtime::Error>(digests.map(|d| piece_digests::Digests { size: d.size, pieces: d.pieces }))
         })?;
-        Ok(piece_digests::Tapped { data: give_in(&mut access, data, needs)?, digests })
+        Ok(piece_digests::Tapped { data: give_in(&mut access, data, parts)?, digests })
     }
 }
 
@@ -69,9 +70,11 @@ fn tap(
     access: &mut Access<'_, OperationState, Host>,
     data: WitBody,
     plan: Plan,
-) -> wasmtime::Result<(Body, Needs, FutureDigests)> {
+) -> wasmtime::Result<(Body, GuestParts, FutureDigests)> {
     access.data_mut().called()?;
-    let (data, needs) = accept_in(&mut *access, data, Waiting::Outside)?;
+    // Who reads the bytes is known when the guest passes them on.
+    let (data, mut parts) = accept_in(&mut *access, data, Waiting::Nobody)?;
+    parts.tap().map_err(|exceeded| access.data_mut().exceed(exceeded))?;
     // Counted against the operation's limit; exceeding it ends the operation.
     let usage = access.data_mut().usage.clone();
     let spent = Arc::new(move |time| drop(usage.spends(time)));
@@ -81,7 +84,7 @@ fn tap(
         let failed: FutureDigests = Box::pin(std::future::ready(Err(again)));
         (Body::new(futures::stream::iter([Err(error)]), None), failed)
     });
-    Ok((data, needs, digests))
+    Ok((data, parts, digests))
 }
 
 fn algorithm(named: digest_stream::Algorithm) -> digest::Algorithm {

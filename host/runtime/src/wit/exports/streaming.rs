@@ -66,12 +66,9 @@ pub(super) async fn retrieve(
                 Ok(body) => body,
                 Err(error) => return Ok(Err(convert::error_in(error))),
             };
-            let (body, over) = accept(accessor, body, Waiting::Outside)?;
+            let (body, parts) = accept(accessor, body, Waiting::Outside)?;
             given(body);
-            // An error here means that the reader has gone, which ends the operation anyway.
-            for part in over {
-                let _ = part.await;
-            }
+            parts.over().await;
             Ok(Ok(()))
         })
         .await?

@@ -1,0 +1,92 @@
+//! What the program needs of the system before it begins: threads and file descriptors.
+//!
+//! A runtime that cannot have its threads panics, or never does the work that it has put aside for them. So it is made only
+//! where the threads are to be had, and those for blocking work are started at once and kept: what comes later may have to
+//! wait for one of them, and always finds one.
+
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+use std::{io, thread};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+
+use tidelock::types::Error;
+
+/// Threads for blocking work that are started with the runtime.
+const BLOCKING: usize = 4;
+
+/// How long they may take to start. No more than a guard against waiting for ever.
+const START: Duration = Duration::from_secs(20);
+
+/// How long threads for blocking work are kept when there is nothing to do: there may be no others to be had.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The stack of a thread that is only to show that it can be had.
+const TRIAL_STACK: usize = 64 << 10;
+
+/// Makes the runtime, with its threads.
+///
+/// # Errors
+/// `unavailable` and others if the system has no threads for it.
+pub(super) fn runtime() -> Result<Runtime, Error> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    try_threads(workers + BLOCKING).map_err(no_threads)?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(KEPT).build().map_err(no_threads)?;
+    if runtime.block_on(start_blocking()) {
+        return Ok(runtime);
+    }
+    // Work that no thread has taken must not be waited for.
+    runtime.shutdown_background();
+    Err(no_threads(io::ErrorKind::WouldBlock.into()))
+}
+
+fn no_threads(error: io::Error) -> Error {
+    Error::io("cannot start threads", error).hint("allow this user more threads (ulimit -u)")
+}
+
+/// Starts so many threads at once, and ends them.
+fn try_threads(count: usize) -> io::Result<()> {
+    let mut started = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (end, ended) = sync_channel::<()>(0);
+        let wait = move || {
+            let _ = ended.recv();
+        };
+        started.push((end, thread::Builder::new().stack_size(TRIAL_STACK).spawn(wait)?));
+    }
+    for (end, thread) in started {
+        drop(end);
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// Starts the threads for blocking work. Returns whether they have started.
+async fn start_blocking() -> bool {
+    let (arrive, arrived) = tokio::sync::watch::channel(0_usize);
+    let waiting = (0..BLOCKING).map(|_| {
+        let (arrive, mut go) = (arrive.clone(), arrived.clone());
+        tokio::task::spawn_blocking(move || {
+            arrive.send_modify(|count| *count += 1);
+            // Each keeps its thread until all have one.
+            let all = async { go.wait_for(|count| *count >= BLOCKING).await.is_ok() };
+            tokio::runtime::Handle::current().block_on(async { tokio::time::timeout(START, all).await == Ok(true) })
+        })
+    });
+    let all = futures::future::join_all(waiting);
+    let Ok(all) = tokio::time::timeout(START, all).await else { return false };
+    all.into_iter().all(|started| started.unwrap_or(false))
+}
+
+/// Raises the number of file descriptors to what the system allows this process. Returns the number.
+pub(super) fn raise_descriptors() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    }
+}

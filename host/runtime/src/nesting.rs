@@ -1,0 +1,134 @@
+//! How deep the types of components in a component are nested.
+//!
+//! The type of a component, or of an instance, can hold others. What reads them for the compiler calls itself for each level
+//! (wasmparser 0.254), so a few hundred thousand bytes of nothing but levels would overflow the host's stack. Here
+//! they are read without recursion, before anything else reads them, and refused beyond [`DEEPEST`].
+
+use wasmparser::{
+    BinaryReader, ComponentImport, ComponentType, InstanceTypeDeclaration, Parser, Payload, Result as ReadResult,
+};
+
+use tidelock_types::{Error, Result};
+
+/// The most levels. A world that imports an instance has two.
+const DEEPEST: usize = 100;
+
+/// The first byte of the type of a component, and of an instance.
+const COMPONENT: u8 = 0x41;
+const INSTANCE: u8 = 0x42;
+
+/// Refuses a component whose types are nested too deeply.
+///
+/// # Errors
+/// `invalid`; also for bytes that are not a component.
+pub(super) fn check(component: &[u8]) -> Result<()> {
+    let wrong =
+        |error: wasmparser::BinaryReaderError| Error::invalid(format!("the component cannot be compiled: {error}"));
+    for payload in Parser::new(0).parse_all(component) {
+        let Payload::ComponentTypeSection(types) = payload.map_err(wrong)? else { continue };
+        let range = types.range();
+        let bytes = component.get(range.clone()).unwrap_or_default();
+        if deepest(BinaryReader::new(bytes, range.start)).map_err(wrong)? > DEEPEST {
+            return Err(Error::invalid(format!("its types are nested more than {DEEPEST} levels deep")));
+        }
+    }
+    Ok(())
+}
+
+/// The type of a component or of an instance that is being read.
+struct Level {
+    of_component: bool,
+    /// Its declarations still to come.
+    left: u32,
+}
+
+/// The number of levels in a section of types; stops at the first one beyond [`DEEPEST`].
+fn deepest(mut reader: BinaryReader<'_>) -> ReadResult<usize> {
+    let (mut levels, mut deepest): (Vec<Level>, usize) = (Vec::new(), 0);
+    for _ in 0..reader.read_var_u32()? {
+        levels.extend(read_type(&mut reader)?);
+        loop {
+            deepest = deepest.max(levels.len());
+            if deepest > DEEPEST {
+                return Ok(deepest);
+            }
+            let Some(level) = levels.last_mut() else { break };
+            if level.left == 0 {
+                levels.pop();
+                continue;
+            }
+            level.left -= 1;
+            let of_component = level.of_component;
+            levels.extend(read_declaration(&mut reader, of_component)?);
+        }
+    }
+    Ok(deepest)
+}
+
+fn next(reader: &BinaryReader<'_>) -> ReadResult<u8> {
+    reader.clone().read_u8()
+}
+
+/// Reads a type; one that holds others only up to them.
+fn read_type(reader: &mut BinaryReader<'_>) -> ReadResult<Option<Level>> {
+    let kind = next(reader)?;
+    if kind != COMPONENT && kind != INSTANCE {
+        reader.read::<ComponentType<'_>>()?;
+        return Ok(None);
+    }
+    reader.read_u8()?;
+    Ok(Some(Level { of_component: kind == COMPONENT, left: reader.read_var_u32()? }))
+}
+
+fn read_declaration(reader: &mut BinaryReader<'_>, of_component: bool) -> ReadResult<Option<Level>> {
+    match next(reader)? {
+        0x01 => {
+            reader.read_u8()?;
+            return read_type(reader);
+        }
+        0x03 if of_component => {
+            reader.read_u8()?;
+            reader.read::<ComponentImport<'_>>()?;
+        }
+        _ => drop(reader.read::<InstanceTypeDeclaration<'_>>()?),
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> Result<()> {
+        let text = format!("(component {}{})", "(type (component ".repeat(depth), "))".repeat(depth));
+        check(&wat::parse_str(text).unwrap())
+    }
+
+    #[test]
+    fn levels_are_counted_and_their_neighbours_are_not() {
+        nested(40).unwrap();
+        let wide =
+            "(type (component (import \"a\" (func)) (type (instance (export \"b\" (func)))) (export \"c\" (func))
+            (core type (module (import \"m\" \"n\" (func)))) (type (record (field \"x\" u8)))))"
+                .repeat(200);
+        check(&wat::parse_str(format!("(component {wide})")).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn too_many_levels_are_refused_and_do_not_overflow_the_stack() {
+        for depth in [DEEPEST + 1, 1_000_000] {
+            let mut section = vec![1];
+            (0..depth).for_each(|level| section.extend([if level % 2 == 0 { COMPONENT } else { INSTANCE }, 1, 1]));
+            section.extend([COMPONENT, 0]);
+            let mut component = b"\0asm\x0d\0\x01\0\x07".to_vec();
+            let mut length = section.len();
+            while length >= 0x80 {
+                component.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            component.push(length as u8);
+            component.extend(section);
+            assert!(check(&component).unwrap_err().to_string().contains("nested more than 100"), "{depth}");
+        }
+    }
+}
