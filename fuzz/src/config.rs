@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidelock::ErrorKind;
 use tidelock::capabilities::grant;
-use tidelock::config::{Ack, BackendConfig, Config, DEFAULT_ROUTE, Listen};
+use tidelock::config::{BackendConfig, Config, DEFAULT_ROUTE, Listen};
 
 use crate::one_line;
 

@@ -57,7 +57,6 @@ use clap::Parser;
 use console::Console;
 use failure::Failure;
 use session::Session;
-use tidelock::types::Error;
 
 /// How long a command that was interrupted has to clean up: threads that wait for a slow disk, or for a terminal.
 const CLEANUP: Duration = Duration::from_millis(500);

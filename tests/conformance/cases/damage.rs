@@ -11,7 +11,7 @@ use tidelock::{ByteRange, SnapshotId};
 use tidelock_tests::data::{MIB, assert_same};
 
 use super::Case;
-use crate::bench::{BACKEND, Bench, Ground, Options, SPARE};
+use crate::bench::{BACKEND, Bench, Ground, Options};
 use crate::place::{Damage, Need};
 
 /// What is done to a snapshot one of whose copies is damaged.

@@ -18,6 +18,8 @@
 //! | `secrets` | credentials, wherever they could leak |
 //! | `table` | that the documentation matches all this |
 
+#![recursion_limit = "256"]
+
 mod arena;
 mod calls;
 mod components;

@@ -164,18 +164,9 @@ async fn a_source_that_fails_half_way_is_no_snapshot() {
 #[tokio::test]
 async fn a_configuration_that_refers_to_secrets_needs_them() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = config(dir.path(), "fs", "");
-    config.backends.get_mut("mine").unwrap().grants.bucket.insert(
-        "objects".into(),
-        tidelock::config::BucketGrant {
-            endpoint: None,
-            region: "us-east-1".into(),
-            bucket: "vm-images".into(),
-            prefix: String::new(),
-            path_style: false,
-            credentials: Some(tidelock::config::CredentialRef::Env("X".into())),
-        },
-    );
+    let bucket =
+        "grants.bucket.objects = { bucket = \"vm-images\", region = \"us-east-1\", credentials = { env = \"X\" } }";
+    let config = config(dir.path(), "fs", bucket);
     let error = Host::start(&config, &NoSecrets).await.err().unwrap();
     assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.advice().is_some());

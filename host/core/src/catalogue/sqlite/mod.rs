@@ -15,8 +15,8 @@
 mod adopt;
 mod import_queue;
 mod owners;
-mod placements;
 mod place;
+mod placements;
 mod query;
 mod removals;
 mod schema;
