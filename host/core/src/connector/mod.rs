@@ -21,6 +21,8 @@ mod encoding;
 mod gc;
 mod image;
 mod import;
+#[cfg(test)]
+mod interleaving;
 mod labels;
 mod lazy_sandbox;
 mod lock_file;

@@ -47,6 +47,9 @@ pub struct SqliteCatalogue {
     path: Arc<Path>,
     place: Arc<Place>,
     platform: Platform,
+    /// In memory, for tests: calls run where they are polled.
+    #[cfg(test)]
+    inline: bool,
 }
 
 impl SqliteCatalogue {
@@ -60,8 +63,24 @@ impl SqliteCatalogue {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
         let (place, connection) = blocking(move || Place::open(&shown)).await?;
-        let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { connection, leases: Arc::default(), path, place: Arc::new(place), platform })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            leases: Arc::default(),
+            path,
+            place: Arc::new(place),
+            platform,
+            #[cfg(test)]
+            inline: false,
+        })
+    }
+
+    /// An empty one in memory, whose calls are ready when they are polled.
+    #[cfg(test)]
+    pub(crate) fn in_memory(platform: Platform) -> Self {
+        let connection = schema::in_memory().expect("memory");
+        let (connection, path) = (Arc::new(Mutex::new(connection)), Path::new(":memory:").into());
+        let place = Arc::new(Place::in_memory());
+        Self { connection, leases: Arc::default(), path, place, platform, inline: true }
     }
 
     /// Where the file is.
@@ -74,6 +93,10 @@ impl SqliteCatalogue {
         &self,
         call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        #[cfg(test)]
+        if self.inline {
+            return call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let (connection, place) = (self.connection.clone(), self.place.clone());
         let result = blocking(move || {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
@@ -89,6 +112,10 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        #[cfg(test)]
+        if self.inline {
+            return self.with(move |db| transact(db, change)).await;
+        }
         let place = self.place.clone();
         self.with(move |db| {
             place.before_change(db)?;
@@ -102,6 +129,10 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        #[cfg(test)]
+        if self.inline {
+            return self.change(change).await;
+        }
         let (leases, path) = (self.leases.clone(), self.path.clone());
         let (main, place) = (self.connection.clone(), self.place.clone());
         let (tell, told) = tokio::sync::oneshot::channel();

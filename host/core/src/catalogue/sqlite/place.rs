@@ -79,6 +79,12 @@ impl Place {
         }
     }
 
+    /// That of a catalogue without a file.
+    #[cfg(test)]
+    pub(super) fn in_memory() -> Self {
+        Self { path: PathBuf::new(), reserve: PathBuf::new(), access: AtomicU8::new(0) }
+    }
+
     /// Opens the file as usual, once there is room for that.
     pub(super) fn relieve(&self, connection: &mut Connection) {
         if self.access() != Access::Tight || self.is_short() {
