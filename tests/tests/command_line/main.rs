@@ -4,6 +4,7 @@
 
 mod components;
 mod configuration;
+mod damage;
 mod deltas;
 mod glacier;
 mod import;

@@ -12,18 +12,23 @@ use tidelock::snapshot::SEGMENT;
 use tidelock::types::{ArchiveState, PaymentDue};
 use tidelock::{ByteRange, ErrorKind, Host, HostOptions, Image, NoSecrets, Result, Source, StoreOptions, Stored};
 use tidelock_tests::data::{assert_same, noise};
-use tidelock_tests::program::files;
+use tidelock_tests::program::{files, guest};
 
 /// A route of two backends in folders, `first` and `second`, and as many copies.
-pub fn two(copies: usize, more: &str) -> String {
-    let backend = |name| {
-        format!(
-            "[backends.{name}]\nadapter = \"fs\"\nsettings = {{ layout = \"flat\" }}\n\
-             grants.directory.objects = {{ path = \"{name}\" }}\n"
-        )
-    };
+fn two(copies: usize) -> String {
+    routed(copies, "adapter = \"fs\"\nsettings = { layout = \"flat\" }")
+}
+
+/// The same over an adapter that reads no ranges: the host cuts them out of whole objects.
+fn two_without_ranges() -> String {
+    let adapter = guest("copying");
+    routed(2, &format!("adapter = \"{}\"\nsettings = {{ ranges = false }}", adapter.display()))
+}
+
+fn routed(copies: usize, adapter: &str) -> String {
+    let backend = |name| format!("[backends.{name}]\n{adapter}\ngrants.directory.objects = {{ path = \"{name}\" }}\n");
     let route = format!("[routes.default]\nbackends = [\"first\", \"second\"]\ncopies = {copies}\n");
-    format!("data_dir = \"data\"\n{}{}{route}{more}", backend("first"), backend("second"))
+    format!("data_dir = \"data\"\n{}{}{route}", backend("first"), backend("second"))
 }
 
 /// A host with that route over two models.
@@ -31,7 +36,7 @@ async fn models(dir: &Path, copies: usize) -> (Host, [Arc<MemoryBackend>; 2]) {
     let memory = ["first", "second"].map(|name| Arc::new(MemoryBackend::new(name)));
     let named = |memory: &Arc<MemoryBackend>| (memory.name().to_owned(), memory.clone() as Arc<dyn Backend>);
     let options = HostOptions { backends: memory.iter().map(named).collect(), ..HostOptions::default() };
-    let config = Config::parse(&two(copies, ""), dir).unwrap();
+    let config = Config::parse(&two(copies), dir).unwrap();
     (Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap(), memory)
 }
 
@@ -153,8 +158,12 @@ struct TwoFolders {
 
 impl TwoFolders {
     async fn start(bytes: Vec<u8>) -> Self {
+        Self::with(&two(2), bytes).await
+    }
+
+    async fn with(config: &str, bytes: Vec<u8>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let host = Host::start(&Config::parse(&two(2, ""), dir.path()).unwrap(), &NoSecrets).await.unwrap();
+        let host = Host::start(&Config::parse(config, dir.path()).unwrap(), &NoSecrets).await.unwrap();
         let stored = store_file(&host, &dir.path().join("image"), &bytes, StoreOptions::default()).await.unwrap();
         Self { dir, host, bytes, stored }
     }
@@ -203,12 +212,21 @@ impl Harm {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reader_notices_a_damaged_copy() {
+    damaged_copies(&two(2), &["whole", "start", "middle", "end", "read_at", "read_range"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reader_notices_a_damaged_copy_behind_an_adapter_without_ranges() {
+    damaged_copies(&two_without_ranges(), &["whole", "middle", "end"]).await;
+}
+
+async fn damaged_copies(config: &str, ways: &[&str]) {
     let len = 2 * SEGMENT + 77;
     for harm in Harm::all(len) {
-        for way in ["whole", "start", "middle", "end", "read_at", "read_range"] {
-            let two = TwoFolders::start(noise(len, 3)).await;
+        for way in ways.iter().copied() {
+            let two = TwoFolders::with(config, noise(len, 3)).await;
             harm.strike(&two.object("first"));
             let image = two.open().await;
             let range = match way {
@@ -252,7 +270,7 @@ async fn no_reader_notices_a_damaged_copy() {
 async fn a_damaged_copy_is_not_counted_and_a_good_one_takes_its_place() {
     for harm in Harm::all(SEGMENT + 5) {
         let dir = tempfile::tempdir().unwrap();
-        let host = Host::start(&Config::parse(&two(1, ""), dir.path()).unwrap(), &NoSecrets).await.unwrap();
+        let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
         let (image, bytes) = (dir.path().join("image"), noise(SEGMENT + 5, 4));
         let stored = store_file(&host, &image, &bytes, StoreOptions::default()).await.unwrap();
         let object = stored.placements[0].object.clone();
@@ -282,7 +300,7 @@ async fn a_damaged_copy_is_not_counted_and_a_good_one_takes_its_place() {
 async fn a_stream_is_kept_unless_what_is_there_already_is_whole() {
     for damaged in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let host = Host::start(&Config::parse(&two(1, ""), dir.path()).unwrap(), &NoSecrets).await.unwrap();
+        let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
         let bytes = noise(SEGMENT + 5, 5);
         let stream = || {
             let source = tidelock::snapshot::StreamSource::new(std::io::Cursor::new(bytes.clone()), "a pipe");
@@ -329,7 +347,7 @@ async fn a_copy_that_reads_whole_is_live_again() {
 #[tokio::test]
 async fn a_damaged_side_file_costs_the_labels_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let host = Host::start(&Config::parse(&two(1, ""), dir.path()).unwrap(), &NoSecrets).await.unwrap();
+    let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let (image, bytes) = (dir.path().join("image"), noise(5000, 7));
     let stored = store_file(&host, &image, &bytes, named("web")).await.unwrap();
     let side = dir.path().join("first").join(format!("{}.base", stored.placements[0].object));

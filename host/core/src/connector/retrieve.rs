@@ -20,7 +20,7 @@ pub struct Retrieved {
     pub id: SnapshotId,
     /// The bytes to come.
     pub size: u64,
-    /// The backend that they come from.
+    /// The backend that the first of them comes from.
     pub source: String,
     /// The bytes, each checked before it comes out. Ends in an error if they cannot all be had.
     pub body: Body,

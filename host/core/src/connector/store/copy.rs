@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 
-use crate::backend::Upload;
+use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::options::StoreOptions;
 use crate::connector::report::PlacementInfo;
@@ -100,7 +100,16 @@ impl Host {
         }
         let objects = &self.backend(backend).await?.objects;
         let upload = StoreUpload::new(self, backend, source, base, options);
-        let receipt = objects.put(Upload::new(upload.clone())).await?;
+        let mut put = objects.put(Upload::new(upload.clone())).await;
+        if let (Err(error), Some(base)) = (&put, base)
+            && *error.kind() == ErrorKind::NotFound
+            && self.base_is_missing(backend, base, error).await?
+            && upload.is_replayable()
+        {
+            // Lineage is information: without its base, an image is stored all the same.
+            put = objects.put(Upload::new(upload.clone())).await;
+        }
+        let receipt = put?;
         let mut copy = self.settle(backend, receipt, upload.take_stored()).await?;
         copy.upload = Some(upload);
         match identity {
@@ -115,6 +124,13 @@ impl Host {
                 Ok(copy)
             }
         }
+    }
+
+    /// Takes note that a backend has no base. Returns whether there was one to be noted.
+    async fn base_is_missing(&self, backend: &str, base: SnapshotId, error: &Error) -> Result<bool> {
+        let Some(placement) = self.placements_on(backend, base).await?.into_iter().next() else { return Ok(false) };
+        let error = self.note_missing(&placement, error.duplicate()).await?;
+        if *error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) }
     }
 
     /// What a put has stored. Of several attempts that succeeded, the one with the receipt counts.
