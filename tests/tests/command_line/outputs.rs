@@ -130,7 +130,7 @@ fn a_retrieve_that_is_killed_leaves_nothing() {
 }
 
 /// Whether it has a file open that has no name.
-fn writes(running: &Running) -> bool {
+pub(super) fn writes(running: &Running) -> bool {
     let Ok(open) = fs::read_dir(format!("/proc/{}/fd", running.pid())) else { return false };
     open.flatten().any(|entry| {
         let path = fs::read_link(entry.path()).unwrap_or_default();

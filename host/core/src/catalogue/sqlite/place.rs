@@ -15,7 +15,6 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -186,7 +185,7 @@ impl Place {
     fn make_private(&self) {
         let parent = directory_of(&self.path);
         // A failure shows when the file is opened.
-        let _ = make_dir(parent);
+        let _ = schema::make_dir(parent);
         // Without opening it: to close a file takes away all locks that this process has on it, SQLite's too.
         let _ = mknodat(CWD, &self.path, FileType::RegularFile, Mode::from_raw_mode(0o600), 0);
         for end in ["", "-wal", "-shm", "-journal"] {
@@ -230,12 +229,6 @@ impl Place {
     }
 }
 
-/// Makes a directory for its owner alone.
-pub(super) fn make_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -269,20 +262,6 @@ fn is_denied(path: &Path) -> bool {
 /// Whether SQLite has left a log with changes.
 fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-}
-
-/// The path as a URI of SQLite, for a file that does not change.
-pub(super) fn immutable_uri(path: &Path) -> Result<String> {
-    let whole = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
-    let mut uri = "file://".to_owned();
-    for byte in whole.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri.push_str("?mode=ro&immutable=1");
-    Ok(uri)
 }
 
 #[cfg(test)]
