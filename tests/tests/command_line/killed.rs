@@ -149,9 +149,10 @@ fn a_retrieve_that_is_killed_leaves_the_old_file() {
     let id = home.line_with(&["store", "-"], &bytes);
     home.file("copy", b"old");
     let before = fs::read_dir(home.path(".")).unwrap().count();
-    let retrieve = Running::start(home.command(&["retrieve", &id, "-o", "copy"]));
-    until("the beginning of a copy", || fs::read_dir(home.path(".")).unwrap().count() > before);
+    let mut retrieve = Running::start(home.command(&["retrieve", &id, "-o", "copy"]));
+    until("the beginning of a copy", || !retrieve.runs() || super::outputs::writes(&retrieve));
     retrieve.kill();
+    assert_eq!(fs::read_dir(home.path(".")).unwrap().count(), before, "nothing is left");
     let now = home.read("copy");
     assert!(now == b"old" || now == bytes, "{} bytes of {}", now.len(), bytes.len());
 }

@@ -92,14 +92,14 @@ fn ranges_that_lie_outside_or_are_none() {
 
 /// A file system of a few megabytes, in a mount namespace whose only process is a shell that waits for us. Its files are
 /// reached through `/proc`.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     shell: Running,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl SmallDisk {
     /// `None` where nobody may mount.
-    fn new(home: &Home, size: &str) -> Option<Self> {
+    pub(super) fn new(home: &Home, size: &str) -> Option<Self> {
         fs::create_dir(home.path("disk")).unwrap();
         let mount = format!("mount -t tmpfs -o size={size},mode=0777 none disk && touch disk/ready && exec cat");
         let mut command = Command::new("unshare");
@@ -115,7 +115,7 @@ impl SmallDisk {
     }
 
     /// The program in that namespace.
-    fn run(&self, home: &Home, arguments: &[&str]) -> tidelock_tests::program::ProgramOutput {
+    pub(super) fn run(&self, home: &Home, arguments: &[&str]) -> tidelock_tests::program::ProgramOutput {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.shell.pid()));
         // Whoever enters stands at the root.

@@ -18,7 +18,7 @@ fn what_is_stored_comes_back_and_has_one_name() {
         assert!(id.len() == 55 && id.starts_with("tl1"), "{id}");
         assert_eq!(home.line_with(&["id", "-"], &bytes), id, "{size} bytes through a pipe");
         assert_eq!(home.line(&["store", &file]), id, "{size} bytes");
-        assert_eq!(home.line_with(&["store", "-"], &bytes), id, "{size} bytes through a pipe");
+        assert_eq!(home.line_with(&["store", "-", "--allow-empty"], &bytes), id, "{size} bytes through a pipe");
         assert_same(&home.bytes(&["retrieve", &id]), &bytes, "on stdout");
         assert_same(&home.bytes(&["retrieve", &id, "-o", "-"]), &bytes, "on stdout by name");
         assert!(home.bytes(&["retrieve", &id, "-o", "copy"]).is_empty());

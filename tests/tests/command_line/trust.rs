@@ -125,7 +125,7 @@ fn a_secret_key_stays_where_it_is() {
     let everything = home.run(&["adapter", "sign", "--key", "secret.key", "a.wasm", "--json", "-vvv"]);
     let shown = format!("{}{}", String::from_utf8_lossy(&everything.stdout), everything.stderr);
     assert!(everything.status.success() && !shown.contains(&secret["ed25519-secret:".len()..]), "{shown}");
-    std::fs::set_permissions(home.path("secret.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(home.path("secret.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let said = home.refused(2, &["adapter", "sign", "--key", "secret.key", "a.wasm"]);
     assert!(said.contains("chmod 600") && !said.contains(secret), "{said}");
     home.file("public.key", &public);

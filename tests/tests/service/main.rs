@@ -6,6 +6,7 @@ mod cold;
 mod document;
 mod snapshots;
 mod stopping;
+mod strangers;
 
 use tidelock_tests::program::{Home, guest};
 

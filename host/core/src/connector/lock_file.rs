@@ -47,7 +47,12 @@ impl LockFile {
             platform.fill(&mut random)?;
             let name = data_encoding::HEXLOWER.encode(&random);
             let path = file_of(directory, &name);
-            let fail = |error| Error::io(path.display(), error);
+            let fail = |error: std::io::Error| match error.kind() {
+                std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Error::io(path.display(), error).hint("use a data directory on writable media")
+                }
+                _ => Error::io(path.display(), error),
+            };
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
             file.lock().map_err(fail)?;
             // A sweep may have taken the file between its making and its locking; then the lock protects nothing.

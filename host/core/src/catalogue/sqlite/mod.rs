@@ -137,16 +137,13 @@ impl SqliteCatalogue {
         let (main, place) = (self.connection.clone(), self.place.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = move || {
-            place.before_lease()?;
-            if place.is_tight() {
-                place.relieve(&mut main.lock().unwrap_or_else(PoisonError::into_inner));
-            }
+            place.before_lease(&main)?;
             let mut connection = leases.lock().unwrap_or_else(PoisonError::into_inner);
             let open = match &mut *connection {
                 Some(open) => open,
                 none => none.insert(schema::connect_for_leases(&path)?),
             };
-            transact(open, change).inspect_err(|error| place.after_failure(error))
+            transact(open, change)
         };
         std::thread::Builder::new()
             .name("tidelock-lease".to_owned())

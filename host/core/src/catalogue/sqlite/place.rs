@@ -8,19 +8,23 @@
 //!   while there is plenty, and is given back by the first change that finds too little. Once there is room, the file is
 //!   opened as usual, and a reserve is made again.
 //! - **Read-only media.** Nobody can write to the file, so it is opened as one that does not change. Where a log was left
-//!   beside it, SQLite reads that too, if the `-shm` file is there.
+//!   beside it, SQLite reads that too, if the `-shm` file is there. A user who may not write reads beside those who may, if
+//!   they have the file open.
 //!
 //! The file and those beside it are for their owner alone, whatever the umask.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
-use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, Mode, StatVfsMountFlags, accessat, fallocate, mknodat, statvfs,
+};
+use rustix::io::Errno;
 
 use super::schema;
 use crate::types::{Error, Result};
@@ -58,9 +62,9 @@ impl Place {
     pub(super) fn open(path: &Path) -> Result<(Self, Connection)> {
         let place = Self { path: path.to_owned(), reserve: beside(path, ".reserve"), access: AtomicU8::new(0) };
         place.check_length()?;
-        let read_only = is_read_only(path);
-        if read_only && path.exists() {
-            let connection = schema::open_read_only(path, !has_log(path))?;
+        let on_media = is_on_read_only_media(path);
+        if path.exists() && (on_media || is_denied(path)) {
+            let connection = schema::open_read_only(path, on_media && !has_log(path))?;
             place.set(Access::ReadOnly);
             return Ok((place, connection));
         }
@@ -112,29 +116,37 @@ impl Place {
     /// # Errors
     /// `denied` where nothing can be changed.
     pub(super) fn before_change(&self, connection: &mut Connection) -> Result<()> {
-        self.before_lease()?;
+        self.check_writable()?;
+        if self.is_short() {
+            self.give_back();
+        }
         self.relieve(connection);
         Ok(())
     }
 
-    /// Makes room for a change of a lease.
+    /// Makes sure that leases can have a connection of their own. The reserve is not for them: who takes a lease wants to
+    /// store, and a full disk has no room for that.
     ///
     /// # Errors
-    /// As [`Self::before_change`].
-    pub(super) fn before_lease(&self) -> Result<()> {
-        if self.access() == Access::ReadOnly {
-            return Err(Error::denied(format!("the catalogue {} cannot be written to", self.path.display()))
-                .hint("use a data directory on writable media; this one can be listed, verified and read from"));
+    /// `denied` where nothing can be changed, `unavailable` without any room.
+    pub(super) fn before_lease(&self, main: &Mutex<Connection>) -> Result<()> {
+        self.check_writable()?;
+        if self.access() == Access::Tight {
+            self.relieve(&mut main.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        if self.is_short() {
-            self.give_back();
+        if self.access() == Access::Tight {
+            let what = format!("there is no space left for the catalogue {}", self.path.display());
+            return Err(Error::unavailable(what).hint("free some space in the data directory"));
         }
         Ok(())
     }
 
-    /// Whether no other connection can be opened for now.
-    pub(super) fn is_tight(&self) -> bool {
-        self.access() == Access::Tight
+    fn check_writable(&self) -> Result<()> {
+        if self.access() != Access::ReadOnly {
+            return Ok(());
+        }
+        Err(Error::denied(format!("the catalogue {} cannot be written to", self.path.display()))
+            .hint("use a data directory on writable media; this one can be listed, verified and read from"))
     }
 
     /// Gives the reserve back for the next change, if this one has met a full disk: a quota does not show beforehand.
@@ -179,8 +191,9 @@ impl Place {
     fn make_private(&self) {
         let parent = directory_of(&self.path);
         // A failure shows when the file is opened.
-        let _ = make_dir(parent);
-        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        let _ = schema::make_dir(parent);
+        // Without opening it: to close a file takes away all locks that this process has on it, SQLite's too.
+        let _ = mknodat(CWD, &self.path, FileType::RegularFile, Mode::from_raw_mode(0o600), 0);
         for end in ["", "-wal", "-shm", "-journal"] {
             let path = beside(&self.path, end);
             if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.mode() & 0o077 != 0) {
@@ -222,12 +235,6 @@ impl Place {
     }
 }
 
-/// Makes a directory for its owner alone.
-pub(super) fn make_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -248,33 +255,19 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether nobody can write there, or this user cannot.
-fn is_read_only(path: &Path) -> bool {
-    let media = statvfs(directory_of(path)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
-    let denied = || match OpenOptions::new().write(true).open(path) {
-        Err(error) => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem),
-        Ok(_) => false,
-    };
-    media || denied()
+/// Whether nobody can write there.
+fn is_on_read_only_media(path: &Path) -> bool {
+    statvfs(directory_of(path)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Whether this user may not write to a file that is there; others may.
+fn is_denied(path: &Path) -> bool {
+    accessat(CWD, path, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
 }
 
 /// Whether SQLite has left a log with changes.
 fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-}
-
-/// The path as a URI of SQLite, for a file that does not change.
-pub(super) fn immutable_uri(path: &Path) -> Result<String> {
-    let whole = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
-    let mut uri = "file://".to_owned();
-    for byte in whole.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri.push_str("?mode=ro&immutable=1");
-    Ok(uri)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! `PRAGMA application_id` identifies the file and `PRAGMA user_version` its schema. Each step of
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use super::place::{immutable_uri, make_dir};
 use super::{damaged, sql};
 use crate::types::{Error, ErrorKind, Result};
 
@@ -190,6 +191,25 @@ pub(super) fn open_exclusive(path: &Path) -> Result<Connection> {
         current(connection)
     };
     open().map_err(|error| at(path, error))
+}
+
+/// The path as a URI of SQLite, for a file that does not change.
+fn immutable_uri(path: &Path) -> Result<String> {
+    let whole = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
+    let mut uri = "file://".to_owned();
+    for byte in whole.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    Ok(uri)
+}
+
+/// Makes a directory, with its parents, for its owner alone; one that is there is success.
+pub(super) fn make_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A file that cannot be brought up to date has to be.

@@ -1,0 +1,129 @@
+//! Clients without the token: they keep nobody away who has it. And the bytes of uploads have a bound.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+
+use tidelock_tests::daemon::{Daemon, Server, Stream, read};
+use tidelock_tests::data::{MIB, noise};
+use tidelock_tests::program::{Home, until};
+
+const TOKEN: &str = "0123456789abcdef-token";
+
+fn serve(service: &str) -> (Home, Daemon) {
+    let home = Home::with(&format!(
+        "[backends.local]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"tidelock-data/objects\" }}\n\
+         [service]\n{service}\n",
+    ));
+    let file = home.file("token", format!("{TOKEN}\n"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = Daemon::with(&home, &["--listen", "127.0.0.1:0", "--token-file", "token"], Some(TOKEN));
+    (home, daemon)
+}
+
+/// Whether a connection was closed by the other side.
+fn ended(stream: &mut Box<dyn Stream>) -> bool {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).is_ok()
+}
+
+#[test]
+fn idle_strangers_keep_nobody_away() {
+    let (_home, daemon) = serve("connections = 8");
+    let server = &daemon.server;
+    let id = server.store(b"x");
+    let stranger = Server { address: server.address.clone(), token: None };
+    // Some say nothing, some half a head, and some a whole head with a body that they never send.
+    let head = stranger.head("PUT", "/v1/snapshots", &[("content-length", "1000000")]);
+    let mut crowd: Vec<Box<dyn Stream>> = Vec::new();
+    for number in 0..300 {
+        let mut stream = stranger.connect();
+        let _ = match number % 3 {
+            0 => Ok(()),
+            1 => stream.write_all(&head.as_bytes()[..20]),
+            _ => stream.write_all(head.as_bytes()),
+        };
+        crowd.push(stream);
+    }
+    for _ in 0..3 {
+        assert_eq!(server.get(&format!("/v1/snapshots/{id}")).body, b"x");
+        assert_eq!(server.get("/healthz").status, 200);
+    }
+    // The first of them is cut off for the last, and the last is when its time is over.
+    assert!(ended(&mut crowd[0]));
+    assert!(ended(&mut crowd[298]), "nobody stays for ever");
+    assert_eq!(server.get(&format!("/v1/snapshots/{id}")).body, b"x");
+    drop(crowd);
+    daemon.stop();
+}
+
+#[test]
+fn the_known_wait_for_a_place_and_are_told_when_there_is_none() {
+    let (_home, daemon) = serve("connections = 1\nidle = \"2s\"");
+    let server = &daemon.server;
+    let mut first = server.connect();
+    first.write_all(server.head("PUT", "/v1/snapshots", &[("content-length", "2000000")]).as_bytes()).unwrap();
+    first.write_all(&[7; 1000]).unwrap();
+    // It is the only one: strangers are answered, and whoever is known waits, or hears that it may not.
+    let stranger = Server { address: server.address.clone(), token: None };
+    until("the first has the place", || stranger.get("/healthz").status == 200);
+    let problem = server.get("/v1/snapshots").status;
+    assert!([200, 429].contains(&problem), "{problem}");
+    drop(first);
+    until("there is a place again", || server.get("/v1/snapshots").status == 200);
+    daemon.stop();
+}
+
+#[test]
+fn the_bytes_of_uploads_are_bounded() {
+    let (home, daemon) = serve("uploads = \"2 MiB\"");
+    let server = &daemon.server;
+    let image = noise(MIB, 1);
+    let id = server.store(&image);
+    let problem = server.send("PUT", "/v1/snapshots", &[], &noise(3 * MIB, 2)).problem(413, "invalid");
+    assert!(problem["hint"].as_str().unwrap().contains("uploads"), "{problem}");
+    // Without a length it is told when it has come to too much.
+    let mut stream = server.connect();
+    stream.write_all(server.head("PUT", "/v1/snapshots", &[("transfer-encoding", "chunked")]).as_bytes()).unwrap();
+    for number in 0..12 {
+        let chunk = noise(MIB / 4, number);
+        let sent =
+            stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).and_then(|()| stream.write_all(&chunk));
+        if sent.and_then(|()| stream.write_all(b"\r\n")).is_err() {
+            break;
+        }
+    }
+    read(&mut *stream, false).problem(413, "invalid");
+    // The copies of a delta count too.
+    server.send("POST", &format!("/v1/snapshots/{id}/apply"), &[], b"not a delta").problem(413, "invalid");
+    // While one is under way, another has to come later.
+    let mut slow = server.connect();
+    slow.write_all(server.head("PUT", "/v1/snapshots", &[("content-length", "1500000")]).as_bytes()).unwrap();
+    slow.write_all(&[7; 1000]).unwrap();
+    until("it is told to come later", || {
+        let answer = server.send("PUT", "/v1/snapshots", &[], &image);
+        answer.status == 429 && answer.header("retry-after").is_some()
+    });
+    drop(slow);
+    until("there is room again", || server.send("PUT", "/v1/snapshots", &[], &image).status == 200);
+    assert_eq!(home.objects().len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn a_body_of_nothing_has_to_be_meant() {
+    let (_home, daemon) = serve("");
+    let server = &daemon.server;
+    let send = |path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let mut stream = server.connect();
+        stream.write_all(server.head("PUT", path, headers).as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        read(&mut *stream, false)
+    };
+    let chunked = [("transfer-encoding", "chunked")];
+    send("/v1/snapshots?name=vm", &chunked, b"0\r\n\r\n").problem(400, "invalid");
+    send("/v1/snapshots?name=vm", &[], b"").problem(400, "invalid");
+    assert_eq!(server.get("/v1/snapshots").json(200)["snapshots"].as_array().unwrap().len(), 0);
+    send("/v1/snapshots?allow-empty", &chunked, b"0\r\n\r\n").json(201);
+    send("/v1/snapshots", &[("content-length", "0")], b"").json(201);
+    daemon.stop();
+}
