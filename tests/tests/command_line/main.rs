@@ -12,5 +12,6 @@ mod killed;
 mod outages;
 mod refusals;
 mod s3;
+mod s3_world;
 mod snapshots;
 mod trust;

@@ -174,6 +174,12 @@ async fn a_configuration_that_refers_to_secrets_needs_them() {
             prefix: String::new(),
             path_style: false,
             credentials: Some(tidelock::config::CredentialRef::Env("X".into())),
+            conditional_writes: None,
+            checksums: None,
+            largest_part: None,
+            private_addresses: true,
+            proxy: tidelock::config::Proxy::Direct,
+            ca_file: None,
         },
     );
     let error = Host::start(&config, &NoSecrets).await.err().unwrap();
