@@ -31,7 +31,7 @@ pub async fn success(service: Service, response: Response) -> Result<Response, E
     }
     // Only a rate limit needs the time.
     let retry_after = match (status, response.header("retry-after")) {
-        (429, Some(value)) => retry_after_ms(value, clock::now()),
+        (429 | 503, Some(value)) => retry_after_ms(value, clock::now()),
         _ => None,
     };
     let body = response.body.read_at_most(MAX_REASON).await;
@@ -48,12 +48,14 @@ pub fn refusal(service: Service, status: u16, retry_after_ms: Option<u64>, body:
         (Service::Rpc, 404 | 405) => Error::other(
             ["HTTP status ", &status.to_string(), ": this is not the RPC of a Kubo daemon: ", &said].concat(),
         ),
-        (Service::Gateway, 404) => Error::unavailable(["the gateway did not find it: ", &said].concat()),
-        // Blocked by the operator of the gateway.
-        (Service::Gateway, 410 | 451) => Error::denied(said),
-        (Service::Gateway, 300..400) => {
-            Error::other("the gateway redirects: set `gateway` to the host that it redirects to, or to an address")
+        (Service::Gateway, 404) => {
+            Error::unavailable(["the gateway did not find it (HTTP status 404): ", &said].concat())
         }
+        // Blocked by the operator of the gateway.
+        (Service::Gateway, 410 | 451) => Error::denied(["HTTP status ", &status.to_string(), ": ", &said].concat()),
+        (Service::Gateway, 300..400) => Error::other(
+            "the gateway redirects (a status of 3xx): set `gateway` to the host that it redirects to, or to an address",
+        ),
         _ => Error::from_http_status(status, retry_after_ms, said),
     }
 }
@@ -111,7 +113,15 @@ mod tests {
         assert!(matches!(of(Service::Rpc, 405, b""), Error::Other(_)));
         assert!(matches!(of(Service::Rpc, 429, b""), Error::RateLimited(limit) if limit.retry_after_ms == Some(5)));
         assert!(matches!(of(Service::Rpc, 507, b""), Error::InsufficientBalance(_)));
-        assert!(matches!(of(Service::Rpc, 503, b""), Error::Unavailable(_)));
+        assert!(matches!(of(Service::Rpc, 503, b""), Error::RateLimited(_)));
+        assert!(matches!(refusal(Service::Rpc, 503, None, b""), Error::Unavailable(_)));
+        // The page of a proxy does not say which status it has.
+        for (service, status) in
+            [(Service::Rpc, 502), (Service::Rpc, 413), (Service::Gateway, 404), (Service::Gateway, 451)]
+        {
+            let told = format!("{:?}", of(service, status, b"<html>oops</html>"));
+            assert!(told.contains(&status.to_string()) && told.contains("oops"), "{told}");
+        }
         assert!(matches!(of(Service::Gateway, 404, b""), Error::Unavailable(_)));
         assert!(matches!(of(Service::Gateway, 410, b""), Error::Denied(_)));
         assert!(matches!(of(Service::Gateway, 301, b""), Error::Other(_)));

@@ -40,10 +40,10 @@ mod unixfs;
 mod varint;
 mod walk;
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use tidelock_sdk::piece_digests::{Algorithm, Plan, tap};
+use tidelock_sdk::upcoming::Place;
 use tidelock_sdk::*;
 
 use blocks::{Source, probe_gateway};
@@ -141,31 +141,33 @@ impl Inventory for Ipfs {
     async fn list_objects(cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error> {
         let settings = settings()?;
         let rpc = Rpc::of(&settings);
-        // Each call reads all pins, in any order, and keeps those that are next in the order of CIDs.
-        let (mut next, mut more) = (BTreeSet::new(), false);
-        rpc.pins(|pin| {
-            let codec = Cid::parse(&pin.cid).map(|cid| cid.codec());
-            let ours = settings.is_ours(&pin.name) || codec == Ok(Codec::DagCbor);
-            if codec.is_ok() && ours && cursor.as_ref().is_none_or(|cursor| pin.cid > *cursor) {
-                next.insert(pin.cid);
-                if next.len() > limit.min(MAX_LISTED) as usize {
-                    next.pop_last();
-                    more = true;
-                }
+        // The daemon gives all its pins at once, in any order.
+        let upcoming = match Place::of(cursor)? {
+            Place::Known(upcoming) => upcoming,
+            Place::Unread(mut upcoming) => {
+                rpc.pins(|pin| {
+                    let codec = Cid::parse(&pin.cid).map(|cid| cid.codec());
+                    let ours = settings.is_ours(&pin.name) || codec == Ok(Codec::DagCbor);
+                    if codec.is_ok() && ours {
+                        upcoming.offer(pin.cid, 0);
+                    }
+                })
+                .await?;
+                upcoming
             }
-        })
-        .await?;
+        };
+        let (page, next) = upcoming.page(limit.min(MAX_LISTED) as usize);
         let mut entries = Vec::new();
-        for id in &next {
-            let cid = Cid::parse(id).map_err(Error::corrupt)?;
+        for (id, _) in page {
+            let cid = Cid::parse(&id).map_err(Error::invalid)?;
             match describe(&rpc, &cid).await? {
                 Some(Ok((_, Some(node)))) if !settings.is_ours(&node.name) => {}
-                Some(Ok((size, _))) => entries.push(InventoryEntry { id: id.clone(), size, modified: None }),
+                Some(Ok((size, _))) => entries.push(InventoryEntry { id, size, modified: None }),
                 Some(Err(_)) => {}
-                None => log::warn(&["the daemon has pinned ", id, " and lost its block"].concat()),
+                None => log::warn(&["the daemon has pinned ", &id, " and lost its block"].concat()),
             }
         }
-        Ok(InventoryPage { entries, next: next.pop_last().filter(|_| more) })
+        Ok(InventoryPage { entries, next })
     }
 }
 

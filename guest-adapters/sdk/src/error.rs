@@ -75,7 +75,7 @@ impl Error {
         let status = response.status;
         // Only a rate limit needs the time, and an adapter should not import a clock for nothing.
         let retry_after = match (status, response.header("retry-after")) {
-            (429, Some(value)) => retry_after_ms(value, clock::now()),
+            (429 | 503, Some(value)) => retry_after_ms(value, clock::now()),
             _ => None,
         };
         let reason = printable(&response.body.read_at_most(MAX_REASON_BYTES).await);
@@ -83,16 +83,18 @@ impl Error {
     }
 
     /// Returns the error for an HTTP status: 404 and 410 `not-found`; 401 and 403 `denied`; 409 and 412 `conflict`; 400 and 416
-    /// `invalid`; 429 `rate-limited`; 507 `insufficient-balance`; every other 5xx `unavailable`; all else `other`.
-    /// An empty reason becomes the status itself.
+    /// `invalid`; 429, and 503 with a time to wait, `rate-limited`; 507 `insufficient-balance`; every other 5xx `unavailable`;
+    /// all else `other`. The reason begins with the status: what follows may be a page of a proxy that does not tell it.
     pub fn from_http_status(status: u16, retry_after_ms: Option<u64>, reason: String) -> Self {
-        let reason = if reason.is_empty() { ["HTTP status ", &status.to_string()].concat() } else { reason };
+        let said = ["HTTP status ", &status.to_string()].concat();
+        let reason = if reason.is_empty() { said } else { [&said, ": ", &reason].concat() };
         match status {
             404 | 410 => Self::NotFound(reason),
             401 | 403 => Self::Denied(reason),
             409 | 412 => Self::Conflict(reason),
             400 | 416 => Self::Invalid(reason),
             429 => Self::rate_limited(retry_after_ms, reason),
+            503 if retry_after_ms.is_some() => Self::rate_limited(retry_after_ms, reason),
             507 => Self::insufficient_balance(reason),
             500..=599 => Self::Unavailable(reason),
             _ => Self::Other(reason),
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn statuses_have_one_meaning_each() {
         let case = |status| Error::from_http_status(status, Some(5), "why".into());
-        assert!(matches!(case(404), Error::NotFound(r) if r == "why"));
+        assert!(matches!(case(404), Error::NotFound(r) if r == "HTTP status 404: why"));
         assert!(matches!(case(410), Error::NotFound(_)));
         assert!(matches!(case(401), Error::Denied(_)));
         assert!(matches!(case(403), Error::Denied(_)));
@@ -152,9 +154,11 @@ mod tests {
         assert!(matches!(case(416), Error::Invalid(_)));
         assert!(matches!(case(429), Error::RateLimited(RateLimit { retry_after_ms: Some(5), .. })));
         assert!(matches!(case(507), Error::InsufficientBalance(PaymentDue { amount: None, .. })));
-        for status in [500, 502, 503, 504, 542, 599] {
+        for status in [500, 502, 504, 542, 599] {
             assert!(matches!(case(status), Error::Unavailable(_)), "{status}");
         }
+        assert!(matches!(case(503), Error::RateLimited(RateLimit { retry_after_ms: Some(5), .. })));
+        assert!(matches!(Error::from_http_status(503, None, "why".into()), Error::Unavailable(_)));
         for status in [200, 302, 402, 405, 418, 600] {
             assert!(matches!(case(status), Error::Other(_)), "{status}");
         }

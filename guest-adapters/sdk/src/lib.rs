@@ -67,6 +67,7 @@ pub mod error;
 pub mod ids;
 pub mod metadata;
 pub mod settings;
+pub mod upcoming;
 
 pub use adapter::{Account, Adapter, Archive, Exported, Inventory};
 pub use bindings::accounting::exports::tidelock::storage::account::AccountState;

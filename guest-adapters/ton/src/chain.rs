@@ -191,7 +191,7 @@ mod tests {
         assert!(matches!(plain(422), Error::Invalid(why) if why.contains("why")));
         assert!(matches!(plain(507), Error::InsufficientBalance(_)));
         for code in [500, 504, 542] {
-            assert!(matches!(plain(code), Error::Unavailable(why) if why == "why"), "{code}");
+            assert!(matches!(plain(code), Error::Unavailable(why) if why.ends_with("why")), "{code}");
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let limited = r#"{"ok":false,"result":"Ratelimit exceed","code":429}"#;
         for status in [200, 429] {
             assert!(
-                matches!(refused(status, limited), Error::RateLimited(limit) if limit.reason == "Ratelimit exceed")
+                matches!(refused(status, limited), Error::RateLimited(limit) if limit.reason.ends_with("Ratelimit exceed"))
             );
         }
         assert!(matches!(refused(502, "<html>bad gateway</html>"), Error::Unavailable(why) if why.contains("gateway")));

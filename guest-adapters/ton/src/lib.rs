@@ -113,7 +113,8 @@ impl Adapter for Ton {
 impl Inventory for Ton {
     async fn list_objects(cursor: Option<String>, limit: u32) -> Result<InventoryPage, Error> {
         let settings = Settings::read()?.checked()?;
-        list::page(Daemon::of(&settings).list().await?, cursor, limit).await
+        let daemon = Daemon::of(&settings);
+        list::page(|| daemon.list(), cursor, limit).await
     }
 }
 

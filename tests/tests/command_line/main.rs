@@ -16,6 +16,7 @@ mod outputs;
 mod refusals;
 mod resources;
 mod s3;
+mod s3_world;
 mod snapshots;
 mod space;
 mod trust;

@@ -1,6 +1,8 @@
 //! The host embedded in this process: behaviour that is not visible from outside.
 
 mod bucket;
+mod bucket_bounds;
+mod bucket_odd;
 mod damage;
 mod damage_s3;
 mod glacier;

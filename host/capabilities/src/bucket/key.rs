@@ -11,7 +11,8 @@ const LONGEST_KEY: usize = 1024;
 /// # Errors
 /// `denied` for one that leads out; `invalid` for the rest.
 pub fn check_key(key: &str) -> Result<()> {
-    if key.is_empty() {
+    // One of blanks only is empty to the SDK.
+    if key.chars().all(char::is_whitespace) {
         return Err(Error::invalid("the key is empty"));
     }
     check_beginning(key)
@@ -89,7 +90,7 @@ mod tests {
         for out in ["..", "/a", "a/../b", "../a", "a/..", "a\\..\\b"] {
             assert_eq!(*check_key(out).unwrap_err().kind(), ErrorKind::Denied, "{out}");
         }
-        for wrong in ["", ".", "a/./b", "a\nb", "a\0b"] {
+        for wrong in ["", " ", "\u{a0}", ".", "a/./b", "a\nb", "a\0b"] {
             assert_eq!(*check_key(wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
         }
         assert!(check_key(&"a".repeat(1025)).is_err());

@@ -5,6 +5,11 @@
 //! last key that was looked at, also if no request could name it: it is text in a query that cannot lead out of the prefix,
 //! and unlike a server's token it means something on every server.
 
+use std::borrow::Cow;
+
+use aws_sdk_s3::types::EncodingType;
+use percent_encoding::percent_decode_str;
+
 use super::client::BucketInner;
 use super::key::{check_key, check_within};
 use super::objects::seconds;
@@ -15,6 +20,13 @@ use tidelock_types::{Error, Result};
 const BARREN_PAGES: usize = 16;
 /// The longest cursor: the longest key of a service.
 const LONGEST_CURSOR: usize = 1024;
+
+/// A key as `encoding-type=url` writes it: as in a form, with `+` for a blank. Bytes that are no UTF-8 are replaced, so such a
+/// key is none that is listed.
+fn decoded(key: &str) -> Cow<'_, str> {
+    let blanks = key.replace('+', " ");
+    Cow::Owned(percent_decode_str(&blanks).decode_utf8_lossy().into_owned())
+}
 
 /// Where the next page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +55,8 @@ impl BucketInner {
                 .list_objects_v2()
                 .bucket(&self.bucket)
                 .prefix(&beginning)
+                // Not every character of a key can be written in XML.
+                .encoding_type(EncodingType::Url)
                 .max_keys(i32::try_from(limit).unwrap_or(i32::MAX));
             request = match &position {
                 Position::After(after) => request.set_start_after(after.clone()),
@@ -55,6 +69,10 @@ impl BucketInner {
             let before = seen.clone();
             for object in output.contents() {
                 let Some(full) = object.key() else { continue };
+                let full = &*match output.encoding_type() {
+                    Some(EncodingType::Url) => decoded(full),
+                    _ => Cow::Borrowed(full),
+                };
                 // A server that ignores where the page was to begin sends what has been seen.
                 if seen.as_deref().is_some_and(|seen| full <= seen) {
                     continue;

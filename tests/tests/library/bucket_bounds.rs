@@ -1,0 +1,101 @@
+//! What of a bucket is another's: neighbours of the prefix, uploads of other programs, other hosts and addresses.
+
+use std::time::Duration;
+
+use tidelock::capabilities::bucket::{Bucket as _, PutOptions, S3Bucket};
+use tidelock::capabilities::grant::BucketGrant;
+use tidelock::types::ErrorKind;
+use tidelock_tests::data::{assert_same, noise};
+use tidelock_tests::odd::{Odd, Then, on};
+
+use crate::bucket_odd::{ALWAYS, KEY, SIZES, bucket, get, grant, put, walk};
+
+#[tokio::test]
+async fn uploads_of_other_programs_are_left_alone() {
+    let server = Odd::start(vec![]);
+    let others = ["backup.img", "vm-prod/backup.img", &format!("vm-prod/{KEY}"), "vm/part-1", "snap-2024"];
+    let ours = [format!("vm/{KEY}"), format!("vm/e4/{KEY}"), format!("vm/{KEY}.delta")];
+    others.iter().copied().chain(ours.iter().map(String::as_str)).for_each(|key| server.begin(key));
+    let below = |prefix: &str| S3Bucket::open(&BucketGrant { prefix: prefix.into(), ..grant(&server) }).unwrap();
+    assert_eq!(below("vm").gc(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(below("vm/").gc(Duration::ZERO).await.unwrap(), 3);
+    let mut left = server.uploads();
+    left.sort();
+    let mut expected = others.map(str::to_owned);
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn a_prefix_covers_nothing_of_its_neighbours() {
+    let server = Odd::start(vec![]);
+    for key in
+        [format!("vm{KEY}"), format!("vme4/{KEY}"), "vm-prod/secret".into(), format!("vm-prod/{KEY}"), "vmware".into()]
+    {
+        server.put(&key, "x");
+    }
+    let bucket = S3Bucket::open(&BucketGrant { prefix: "vm".into(), ..grant(&server) }).unwrap();
+    // What has been stored below such a prefix stays readable, and is all that is listed.
+    let mine = [format!("e4/{KEY}"), KEY.to_owned()];
+    assert_eq!(walk(&bucket, 10).await.unwrap().0, mine);
+    for key in &mine {
+        assert_eq!(get(&bucket, key, None).await.unwrap(), b"x");
+    }
+    let asked = server.requests().len();
+    for key in ["-prod/secret", &format!("-prod/{KEY}"), "ware"] {
+        let error = get(&bucket, key, None).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Denied, "{key}");
+        assert_eq!(*put(&bucket, key, b"x").await.unwrap_err().kind(), ErrorKind::Denied, "{key}");
+        assert_eq!(*bucket.delete(key).await.unwrap_err().kind(), ErrorKind::Denied, "{key}");
+        assert_eq!(*bucket.copy(key, KEY, PutOptions::default()).await.unwrap_err().kind(), ErrorKind::Denied, "{key}");
+        assert!(error.advice().unwrap().contains("vm/"), "{error:?}");
+    }
+    assert_eq!(server.requests().len(), asked, "nothing was asked for");
+}
+
+#[tokio::test]
+async fn an_endpoint_may_have_a_path() {
+    for slash in ["", "/"] {
+        let server = Odd::below("/s3/v2", vec![]);
+        let endpoint = Some(format!("{}{slash}", server.endpoint));
+        let bucket = S3Bucket::open(&BucketGrant { endpoint, ..grant(&server) }).unwrap();
+        for size in SIZES {
+            put(&bucket, &format!("k{size}"), &noise(size, 7)).await.unwrap();
+            assert_same(&get(&bucket, &format!("k{size}"), None).await.unwrap(), &noise(size, 7), "read");
+        }
+        assert_eq!(walk(&bucket, 1).await.unwrap().0.len(), 2);
+        assert!(server.requests().iter().all(|request| request.target.starts_with("/s3/v2/b")));
+    }
+}
+
+#[tokio::test]
+async fn heads_are_bounded_and_redirects_are_not_followed() {
+    let headers: String = (0..300).map(|n| format!("x-{n}: y\r\n")).collect();
+    let large: String = (0..100).map(|n| format!("x-{n}: {}\r\n", "y".repeat(1000))).collect();
+    for headers in [headers, large] {
+        let server = Odd::start(vec![on("Get", ALWAYS, Then::Answer { status: 200, headers, body: "x".into() })]);
+        assert_eq!(*get(&bucket(&server), "k", None).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    let elsewhere = Odd::start(vec![]);
+    elsewhere.put("k", "planted");
+    for status in [301, 302, 307, 308] {
+        let headers = format!("location: {}/b/k\r\n", elsewhere.endpoint);
+        let server = Odd::start(vec![on("Get", ALWAYS, Then::Answer { status, headers, body: String::new() })]);
+        get(&bucket(&server), "k", None).await.unwrap_err();
+    }
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_can_be_confined_to_public_addresses() {
+    let server = Odd::start(vec![]);
+    let confined = |endpoint: &str| {
+        S3Bucket::open(&BucketGrant { private_addresses: false, endpoint: Some(endpoint.into()), ..grant(&server) })
+    };
+    assert_eq!(*confined(&server.endpoint).unwrap_err().kind(), ErrorKind::Denied);
+    let named = confined(&server.endpoint.replace("127.0.0.1", "localhost")).unwrap();
+    let error = get(&named, "k", None).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.advice().unwrap().contains("private_addresses"), "{error:?}");
+    assert!(server.requests().is_empty());
+}
