@@ -37,6 +37,8 @@ use tidelock_types::{ArchiveState, Body, ByteRange, Result};
 pub const PART_SIZE: u64 = 8 << 20;
 /// Parts of one object in flight at once. One would do on loopback; over a distance each waits for its own round trips.
 pub const CONCURRENCY: usize = 4;
+/// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
+pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
 /// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
 pub const LIST_LIMIT: u32 = 1000;
 

@@ -27,6 +27,7 @@ mod preflight;
 mod report;
 mod retrieve;
 mod setup;
+mod shares;
 mod snapshots;
 mod store;
 mod swap_log;

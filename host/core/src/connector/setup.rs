@@ -8,6 +8,7 @@ use super::backend::{ConfiguredBackend, OpenBackend};
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
+use super::shares;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
@@ -67,6 +68,7 @@ pub(super) async fn open(
     secrets: Option<Arc<dyn Secrets>>,
     options: HostOptions,
 ) -> Result<HostInner> {
+    let config = &shares::divided(config);
     let data_dir = config.data_dir.clone();
     make_dir(&data_dir)?;
     let platform = options.platform.clone();

@@ -10,6 +10,7 @@ use crate::component::Component;
 use crate::engine::first_line;
 use crate::manifest::Manifest;
 use crate::operation::state::Environment;
+use crate::operation::usage::BackendUsage;
 use crate::sandbox::Sandbox;
 use crate::stage::{Stage, Stages};
 use crate::{check, needs, wit};
@@ -75,6 +76,7 @@ impl Adapter {
             backend: spec.name.as_str().into(),
             settings: spec.settings.clone(),
             capabilities,
+            usage: BackendUsage::new(&limits),
             limits,
             platform: sandbox.engine().options().platform.clone(),
             through_guest: AtomicU64::new(0),
