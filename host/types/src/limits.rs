@@ -311,7 +311,7 @@ limits! {
         // Each can hold a stack, whatever its number of core instances, and stacks cost more than address space: each has
         // a guard page, and the number of mappings of a process is limited.
         components(Components): count u64 = COMPONENTS 16;
-        enforced "counted when it is loaded"
+        enforced "counted when it is loaded; a component whose parts cannot be counted is refused"
 
         /// Linear memories of a component.
         // An adapter has one; a composed one has one per component.

@@ -37,11 +37,13 @@ const MEMORY: u64 = 384 << 20;
 const DESCRIPTORS: u64 = 200;
 const THREADS: u64 = 64;
 
-/// What may be left of it all some time after any number of attacks: connections that are kept, memory that the allocator
-/// keeps.
-const LEFT_MEMORY: u64 = 512 << 20;
-const LEFT_DESCRIPTORS: u64 = 150;
+/// What may be left of it all some time after the attacks: memory that the allocator keeps, connections that are kept; and
+/// for each backend that was opened its code, its folder and its connections.
+const LEFT_MEMORY: u64 = 192 << 20;
+const LEFT_DESCRIPTORS: u64 = 40;
 const LEFT_THREADS: u64 = 24;
+const BACKEND_MEMORY: u64 = 4 << 20;
+const BACKEND_DESCRIPTORS: u64 = 6;
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// What comes after a failure.
@@ -182,6 +184,8 @@ pub struct Arena {
     notes: Mutex<Vec<Note>>,
     /// What the host takes when nothing attacks it.
     rest: Figures,
+    /// Backends that were attacked from.
+    opened: AtomicU64,
     seeds: AtomicU64,
 }
 
@@ -276,6 +280,7 @@ impl Arena {
             turn: Mutex::new(()),
             notes: Mutex::default(),
             rest: Figures::now(),
+            opened: AtomicU64::new(0),
             seeds: AtomicU64::new(1 << 32),
         };
         for worker in 0..2 {
@@ -336,12 +341,15 @@ impl Arena {
         within("bytes of memory", most.memory, before.memory, MEMORY)?;
         within("descriptors", most.descriptors, before.descriptors, DESCRIPTORS)?;
         within("threads", most.threads, before.threads, THREADS)?;
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let (memory, descriptors) =
+            (LEFT_MEMORY + opened * BACKEND_MEMORY, LEFT_DESCRIPTORS + opened * BACKEND_DESCRIPTORS);
         let ended = Instant::now();
         loop {
             let now = Figures::now();
-            let settled = within("descriptors afterwards", now.descriptors, self.rest.descriptors, LEFT_DESCRIPTORS)
+            let settled = within("descriptors afterwards", now.descriptors, self.rest.descriptors, descriptors)
                 .and_then(|()| within("threads afterwards", now.threads, self.rest.threads, LEFT_THREADS))
-                .and_then(|()| within("bytes of memory afterwards", now.memory, self.rest.memory, LEFT_MEMORY));
+                .and_then(|()| within("bytes of memory afterwards", now.memory, self.rest.memory, memory));
             if settled.is_ok() || ended.elapsed() > SETTLE {
                 return settled;
             }

@@ -61,9 +61,8 @@ impl Adapter {
             }
             None => (spec.capabilities.clone(), spec.limits.clone()),
         };
-        if let Some(needs) = needs::of_component(&bytes.bytes).map_err(place)? {
-            needs::check(&needs, &limits).map_err(place)?;
-        }
+        let needs = needs::of_component(&bytes.bytes).map_err(place)?;
+        needs::check(needs.as_ref(), &limits).map_err(place)?;
         let link = || -> wasmtime::Result<_> {
             let pre = sandbox.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;
