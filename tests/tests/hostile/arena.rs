@@ -61,7 +61,8 @@ pub enum Ask {
 
 /// Where a hostile component comes from.
 pub enum Component {
-    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address.
+    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address, and
+    /// `{outside}` that of one that is not granted.
     Attacker(&'static str, &'static str, &'static str),
     /// A component that is made for this attack.
     Made(fn() -> Vec<u8>),
@@ -176,6 +177,8 @@ struct Note {
 pub struct Arena {
     pub host: Host,
     pub server: Server,
+    /// Of an origin that is granted to nobody.
+    pub outside: Server,
     pub dir: tempfile::TempDir,
     pub calm: Mutex<Vec<Duration>>,
     runtime: Runtime,
@@ -244,7 +247,7 @@ impl Arena {
             .build()
             .unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let server = runtime.block_on(Server::start());
+        let (server, outside) = runtime.block_on(async { (Server::start().await, Server::start().await) });
         let mut text = "data_dir = \"data\"\n[backends.good]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"objects/good\" }\n[routes.default]\nbackends = [\"good\"]\n".to_owned();
         std::fs::write(dir.path().join("kept"), "a file outside of every grant").unwrap();
         for attack in attacks {
@@ -257,7 +260,11 @@ impl Arena {
             }
             let (adapter, settings) = match &attack.component {
                 Component::Attacker(name, act, target) => {
-                    let target = target.replace("{server}", &server.origin);
+                    let target = target
+                        .replace("{server}", &server.origin)
+                        .replace("{port}", &server.port.to_string())
+                        .replace("{outside}", &outside.origin)
+                        .replace("{outside_host}", outside.origin.trim_start_matches("http://"));
                     (guest(name), format!("act = '{act}', target = '{target}'"))
                 }
                 Component::Made(make) => {
@@ -273,6 +280,7 @@ impl Arena {
         let mut arena = Self {
             host,
             server,
+            outside,
             dir,
             calm: Mutex::default(),
             runtime,
