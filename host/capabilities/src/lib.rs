@@ -36,14 +36,18 @@ use std::sync::Arc;
 
 use self::grant::{BucketGrant, DirectoryGrant, HttpGrant, NfsGrant};
 use self::requested::{Narrowed, RequestedGrants};
-use tidelock_types::{Error, Platform, Result};
+use tidelock_types::{Account, Error, Platform, Result};
 
 /// Kind (`http`, `bucket`, `directory`) and name of each grant that a backend has.
 pub type GrantNames = BTreeSet<(&'static str, String)>;
 
 /// The capabilities of one backend, by the names of its grants. Cheap to clone: every host call does it.
 #[derive(Clone, Default)]
-pub struct Capabilities(Arc<Granted>);
+pub struct Capabilities {
+    granted: Arc<Granted>,
+    /// Of the operation that uses them.
+    account: Option<Arc<dyn Account>>,
+}
 
 #[derive(Clone, Default)]
 struct Granted {
@@ -57,6 +61,16 @@ struct Granted {
 }
 
 impl Capabilities {
+    fn of(granted: Granted) -> Self {
+        Self { granted: Arc::new(granted), account: None }
+    }
+
+    /// The same capabilities for one operation: what they hold and work is charged to its account.
+    #[must_use]
+    pub fn for_operation(&self, account: Arc<dyn Account>) -> Self {
+        Self { granted: self.granted.clone(), account: Some(account) }
+    }
+
     /// Nothing at all: every use is `denied`.
     pub fn none() -> Self {
         Self::default()
@@ -64,7 +78,7 @@ impl Capabilities {
 
     /// Nothing at all yet; what is granted later takes the time and random numbers from here.
     pub fn with_platform(platform: Platform) -> Self {
-        Self(Arc::new(Granted { platform, ..Granted::default() }))
+        Self::of(Granted { platform, ..Granted::default() })
     }
 
     /// Grants HTTP requests under a name, in place of what had the name.
@@ -82,7 +96,7 @@ impl Capabilities {
     /// # Errors
     /// `invalid` for a grant that makes no sense.
     pub fn grant_bucket(&mut self, name: &str, grant: &BucketGrant) -> Result<()> {
-        let opened = bucket::S3Bucket::open_with(grant, self.0.platform.clone())?;
+        let opened = bucket::S3Bucket::open_with(grant, self.granted.platform.clone())?;
         self.provide_bucket(name, Arc::new(opened));
         Ok(())
     }
@@ -93,54 +107,57 @@ impl Capabilities {
     /// # Errors
     /// Why the directory could not be opened.
     pub fn grant_directory(&mut self, name: &str, grant: &DirectoryGrant) -> Result<()> {
-        let opened = directory::LocalDirectory::open_with(grant, self.0.platform.clone())?;
+        let opened = directory::LocalDirectory::open_with(grant, self.granted.platform.clone())?;
         self.provide_directory(name, Arc::new(opened));
         Ok(())
     }
 
     /// Grants files of an NFSv3 export under a name, replacing an earlier grant of that name. Connects to nothing yet.
     pub fn grant_nfs(&mut self, name: &str, grant: NfsGrant) {
-        self.provide_directory(name, Arc::new(directory::NfsDirectory::open_with(grant, self.0.platform.clone())));
+        self.provide_directory(
+            name,
+            Arc::new(directory::NfsDirectory::open_with(grant, self.granted.platform.clone())),
+        );
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_http(&mut self, name: &str, http: Arc<dyn http::Http>) {
-        Arc::make_mut(&mut self.0).http.insert(name.to_owned(), http);
+        Arc::make_mut(&mut self.granted).http.insert(name.to_owned(), http);
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_bucket(&mut self, name: &str, bucket: Arc<dyn bucket::Bucket>) {
-        Arc::make_mut(&mut self.0).bucket.insert(name.to_owned(), bucket);
+        Arc::make_mut(&mut self.granted).bucket.insert(name.to_owned(), bucket);
     }
 
     /// Puts an own implementation in the place of a grant.
     pub fn provide_directory(&mut self, name: &str, directory: Arc<dyn directory::Directory>) {
-        Arc::make_mut(&mut self.0).directory.insert(name.to_owned(), directory);
+        Arc::make_mut(&mut self.granted).directory.insert(name.to_owned(), directory);
     }
 
     /// Returns the requested part of these capabilities. Everything else is denied, whether or not it was granted.
     #[must_use]
     pub fn only(&self, asked: &RequestedGrants) -> Self {
-        let http = self.0.http.iter().filter_map(|(name, granted)| {
+        let http = self.granted.http.iter().filter_map(|(name, granted)| {
             let narrowed = Narrowed::new(name, granted.clone(), asked.http.get(name)?);
             Some((name.clone(), Arc::new(narrowed) as Arc<dyn http::Http>))
         });
-        let bucket = self.0.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
-        let directory = self.0.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
-        Self(Arc::new(Granted {
+        let bucket = self.granted.bucket.iter().filter(|(name, _)| asked.bucket.contains(*name));
+        let directory = self.granted.directory.iter().filter(|(name, _)| asked.directory.contains(*name));
+        Self::of(Granted {
             http: http.collect(),
             bucket: bucket.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             directory: directory.map(|(name, granted)| (name.clone(), granted.clone())).collect(),
             asked: Some(Arc::new(asked.clone())),
-            platform: self.0.platform.clone(),
-        }))
+            platform: self.granted.platform.clone(),
+        })
     }
 
     /// The grants that there are: kind (`http`, `bucket`, `directory`) and name.
     pub fn names(&self) -> GrantNames {
-        let http = self.0.http.keys().map(|name| ("http", name.clone()));
-        let bucket = self.0.bucket.keys().map(|name| ("bucket", name.clone()));
-        http.chain(bucket).chain(self.0.directory.keys().map(|name| ("directory", name.clone()))).collect()
+        let http = self.granted.http.keys().map(|name| ("http", name.clone()));
+        let bucket = self.granted.bucket.keys().map(|name| ("bucket", name.clone()));
+        http.chain(bucket).chain(self.granted.directory.keys().map(|name| ("directory", name.clone()))).collect()
     }
 
     /// The HTTP grant of this name.
@@ -148,7 +165,7 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn http(&self, name: &str) -> Result<Arc<dyn http::Http>> {
-        self.0.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
+        self.granted.http.get(name).cloned().ok_or_else(|| self.refusal("http", name))
     }
 
     /// The bucket grant of this name.
@@ -156,7 +173,7 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
-        self.0.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
+        self.granted.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
     }
 
     /// The directory grant of this name.
@@ -164,13 +181,15 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn directory(&self, name: &str) -> Result<Arc<dyn directory::Directory>> {
-        self.0.directory.get(name).cloned().ok_or_else(|| self.refusal("directory", name))
+        let directory = self.granted.directory.get(name).ok_or_else(|| self.refusal("directory", name))?;
+        let bound = self.account.as_ref().and_then(|account| directory.for_operation(account));
+        Ok(bound.unwrap_or_else(|| directory.clone()))
     }
 
     fn refusal(&self, kind: &str, name: &str) -> Error {
         // The name is the guest's: it is quoted and cut.
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        if self.0.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
+        if self.granted.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(
                 "the adapter uses the {kind} grant `{shown}`, which its manifest does not request"
             ))
@@ -187,10 +206,10 @@ impl Capabilities {
     /// The error of the first grant that fails.
     pub async fn gc(&self, older_than: std::time::Duration) -> Result<u64> {
         let mut removed = 0;
-        for directory in self.0.directory.values() {
+        for directory in self.granted.directory.values() {
             removed += directory.gc().await?;
         }
-        for bucket in self.0.bucket.values() {
+        for bucket in self.granted.bucket.values() {
             removed += bucket.gc(older_than).await?;
         }
         Ok(removed)
@@ -200,9 +219,9 @@ impl Capabilities {
 impl std::fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Capabilities")
-            .field("http", &self.0.http.keys())
-            .field("bucket", &self.0.bucket.keys())
-            .field("directory", &self.0.directory.keys())
+            .field("http", &self.granted.http.keys())
+            .field("bucket", &self.granted.bucket.keys())
+            .field("directory", &self.granted.directory.keys())
             .finish()
     }
 }

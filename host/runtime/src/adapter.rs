@@ -219,7 +219,11 @@ impl Adapter {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
         let permit = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.sandbox.place().await?;
-        let usage = Arc::new(Usage::new(&self.environment.limits, self.environment.platform.now()));
+        let usage = Arc::new(Usage::of(
+            self.environment.usage.clone(),
+            &self.environment.limits,
+            self.environment.platform.now(),
+        ));
         let turn = usage.take_turn(permit);
         self.sandbox.watch(&usage);
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());

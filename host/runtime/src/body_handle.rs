@@ -43,12 +43,12 @@ impl BodyCharges {
 }
 
 /// The charge of one piece; refunded when it is dropped.
-pub(super) struct Charge {
+pub(super) struct BodyPiece {
     charges: Arc<BodyCharges>,
     bytes: u64,
 }
 
-impl Charge {
+impl BodyPiece {
     /// A piece with the guest's own bytes.
     pub(super) fn new(charges: &Arc<BodyCharges>, bytes: u64) -> Self {
         charges.pieces.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl Charge {
     }
 }
 
-impl Drop for Charge {
+impl Drop for BodyPiece {
     fn drop(&mut self) {
         self.charges.pieces.fetch_sub(1, Ordering::Relaxed);
         self.charges.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -80,7 +80,7 @@ struct Piece {
     /// The rest of a chunk that was larger than the requested length.
     rest: Bytes,
     origin: Origin,
-    _charge: Charge,
+    _charge: BodyPiece,
 }
 
 impl Piece {
@@ -102,7 +102,7 @@ pub struct BodyHandle {
 
 impl BodyHandle {
     /// A body of the host's, or one of bytes that a guest gave.
-    pub(super) fn new(body: Body, origin: Origin, charge: Charge) -> Self {
+    pub(super) fn new(body: Body, origin: Origin, charge: BodyPiece) -> Self {
         Self { pieces: [Piece { body, rest: Bytes::new(), origin, _charge: charge }].into(), broken: None }
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     fn bodies(charges: &Arc<BodyCharges>, chunks: Vec<Result<Bytes>>, size: Option<u64>) -> BodyHandle {
         let body = Body::new(futures::stream::iter(chunks), size);
-        BodyHandle::new(body, Origin::Reply, Charge::new(charges, 0))
+        BodyHandle::new(body, Origin::Reply, BodyPiece::new(charges, 0))
     }
 
     fn bytes(text: &'static str) -> Result<Bytes> {

@@ -91,7 +91,7 @@ pub fn refusals(
         trust.check_manifest(manifest),
         check::surface(&found.imports, &found.exports, granted, manifest),
         manifest.map_or(Ok(()), |manifest| check::asked(manifest, granted)),
-        found.needs.map_or(Ok(()), |needs| needs::check(&needs, &limits)),
+        needs::check(found.needs.as_ref(), &limits),
     ];
     checks.into_iter().filter_map(Result::err).collect()
 }

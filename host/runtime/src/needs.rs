@@ -3,8 +3,9 @@
 //!
 //! They are read from the component's sections, in time proportional to its size, without compiling or running anything.
 //! Parts of a component that is itself instantiated several times count as often; a component that consists of
-//! millions of parts in this way is not unrolled. The needs of a component that instantiates one from outside cannot be
-//! determined: the engine's limits apply when it runs.
+//! millions of parts in this way is not unrolled. The needs of a component that instantiates one from outside, or one that
+//! an instance exports, cannot be determined this way, nor can those of one with a section that is not known here: such
+//! components are refused.
 //!
 //! [`check`] compares needs with limits, so that an adapter that could never start is rejected with the numbers and the
 //! key to raise, before its first operation.
@@ -61,11 +62,17 @@ impl Needs {
     }
 }
 
-/// Compares the needs of a component at the start with the limits.
+/// Compares the needs of a component at the start with the limits. What cannot be determined is refused.
 ///
 /// # Errors
-/// `limit`, with both numbers and the key.
-pub(super) fn check(needs: &Needs, limits: &Limits) -> Result<()> {
+/// `limit`, with both numbers and the key; `invalid` for what cannot be determined.
+pub(super) fn check(needs: Option<&Needs>, limits: &Limits) -> Result<()> {
+    let Some(needs) = needs else {
+        let what = "the adapter instantiates a component or a module that it does not define there, so what it needs cannot be determined";
+        return Err(
+            Error::invalid(what).hint("compose it so that each part is defined in it, or in a component around it")
+        );
+    };
     let refuse = |exceeded: LimitExceeded, what: String, key: &str, value: String| {
         let text = format!("{exceeded}: the adapter {what} from the start");
         let hint = format!("set limits.{key} of the backend to {value} or more if you trust the adapter with it");
@@ -239,7 +246,13 @@ fn component_section(scope: &mut Scope, payload: Payload<'_>) -> wasmparser::Res
                 scope.define(export.kind, scope.of(export.kind, export.index));
             }
         }
-        _ => {}
+        // These define neither modules nor components, and instantiate none. Aliases are looked at elsewhere.
+        Payload::Version { .. }
+        | Payload::CoreTypeSection(_)
+        | Payload::ComponentTypeSection(_)
+        | Payload::ComponentCanonicalSection(_)
+        | Payload::CustomSection(_) => {}
+        _ => scope.unknown = true,
     }
     Ok(())
 }
@@ -322,7 +335,7 @@ mod tests {
         }
         let found = needs(&format!("(component {text})")).unwrap();
         assert_eq!(found.core_instances, 1 << 40);
-        assert!(check(&found, &Limits::default()).is_err());
+        assert!(check(Some(&found), &Limits::default()).is_err());
     }
 
     #[test]
@@ -331,16 +344,46 @@ mod tests {
         assert!(of_component(b"\0asm\x01\0\0\0").is_err() && of_component(b"").is_err());
     }
 
+    /// An instance can export components and modules: their number would not be counted.
+    #[test]
+    fn what_an_instance_exports_cannot_be_told_once_it_is_instantiated() {
+        let exported = |kind: &str, used: &str| {
+            needs(&format!(
+                "(component
+                    (component $holder
+                        (core module $m (memory 1))
+                        (component $c (core module $n) (core instance (instantiate $n)))
+                        (export \"m\" (core module $m)) (export \"c\" (component $c)))
+                    (instance $held (instantiate $holder))
+                    {kind} {used})"
+            ))
+        };
+        let component = "(alias export $held \"c\" (component $taken))";
+        let module = "(alias export $held \"m\" (core module $taken))";
+        assert!(exported(component, "").is_some() && exported(module, "").is_some(), "it is only named");
+        assert_eq!(exported(component, "(instance (instantiate $taken))"), None);
+        assert_eq!(exported(module, "(core instance (instantiate $taken))"), None);
+        // Also where the alias is passed on from further in.
+        assert_eq!(
+            exported(
+                component,
+                "(component $inner (alias outer 1 $taken (component $i)) (instance (instantiate $i))) (instance (instantiate $inner))"
+            ),
+            None
+        );
+    }
+
     #[test]
     fn a_refusal_has_both_numbers_and_the_key() {
         let limits = Limits { memory: 1 << 20, ..Limits::default() };
-        let told = |needs: Needs| check(&needs, &limits).unwrap_err();
+        let told = |needs: Needs| check(Some(&needs), &limits).unwrap_err();
         let many = told(Needs { core_instances: 100, ..Needs::default() });
         assert_eq!(many.message(), "limit: instances 64: the adapter has 100 core instances from the start");
         assert!(many.advice().unwrap().contains("limits.instances of the backend to 100"));
         assert!(told(Needs { all_memory_bytes: 2 << 20, ..Needs::default() }).message().contains("memory 1 MiB"));
         assert!(told(Needs { all_table_elements: 30_000, ..Needs::default() }).advice().unwrap().contains("30000"));
         assert!(told(Needs { components: 17, ..Needs::default() }).message().starts_with("limit: components 16"));
-        check(&Needs { components: 16, core_instances: 64, ..Needs::default() }, &limits).unwrap();
+        check(Some(&Needs { components: 16, core_instances: 64, ..Needs::default() }), &limits).unwrap();
+        assert!(check(None, &limits).is_err());
     }
 }

@@ -25,7 +25,7 @@ use super::body_handle::CHUNK;
 use super::guest_parts::GuestParts;
 use super::operation::state::OperationState;
 use super::operation::usage::{ReaderWait, Usage, Wait, Waiting};
-use tidelock_types::{Body, Error, LimitExceeded, Result};
+use tidelock_types::{Body, Charge, Error, LimitExceeded, Result};
 
 /// Chunks that wait between a guest and the reader of its bytes.
 const QUEUE: usize = 1;
@@ -129,16 +129,17 @@ impl StreamProducer<OperationState> for HostBody {
 
 /// The host's end of a stream that a guest makes.
 pub(super) struct GuestBytes {
-    queue: mpsc::Sender<Result<Bytes>>,
+    queue: mpsc::Sender<(Bytes, Charge)>,
     reader: Arc<ReaderWait>,
 }
 
 impl GuestBytes {
     /// Returns the consumer, and its chunks. They end when the stream ends: the stream's future says whether that was the
     /// end of the bytes. `reader` is the wait for the party that takes chunks.
-    pub(super) fn new(reader: Arc<ReaderWait>) -> (Self, mpsc::Receiver<Result<Bytes>>) {
+    pub(super) fn new(reader: Arc<ReaderWait>) -> (Self, impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>) {
         let (queue, chunks) = mpsc::channel(QUEUE);
-        (Self { queue, reader }, chunks)
+        // What was taken is the reader's.
+        (Self { queue, reader }, chunks.map(|(bytes, _)| Ok(bytes)))
     }
 }
 
@@ -174,7 +175,8 @@ impl StreamConsumer<OperationState> for GuestBytes {
         let chunk = Bytes::copy_from_slice(&ready[..count]);
         direct.mark_read(count);
         store.data().crossed(count);
-        if count > 0 && self.queue.start_send(Ok(chunk)).is_err() {
+        let held = Charge::bytes(&store.data().account(), count as u64)?;
+        if count > 0 && self.queue.start_send((chunk, held)).is_err() {
             return Poll::Ready(Ok(StreamResult::Dropped));
         }
         Poll::Ready(Ok(StreamResult::Completed))

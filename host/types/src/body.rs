@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, Stream, StreamExt};
 
-use super::{Error, Result};
+use super::{Charge, Error, Result};
 
 /// A stream of bytes with an honest end. Yields no empty chunks; after an error or the end it yields nothing more.
 pub struct Body {
@@ -18,12 +18,14 @@ pub struct Body {
     size: Option<u64>,
     seen: u64,
     done: bool,
+    /// What is held for it.
+    held: Option<Charge>,
 }
 
 impl Body {
     /// Bytes from a stream of chunks, with their exact number if it is known.
     pub fn new(stream: impl Stream<Item = Result<Bytes>> + Send + 'static, size: Option<u64>) -> Self {
-        Self { inner: stream.boxed(), size, seen: 0, done: false }
+        Self { inner: stream.boxed(), size, seen: 0, done: false, held: None }
     }
 
     /// Bytes that are in memory already.
@@ -36,6 +38,17 @@ impl Body {
     /// The bytes still to come, if their number is known.
     pub fn remaining(&self) -> Option<u64> {
         self.size.map(|size| size.saturating_sub(self.seen))
+    }
+
+    /// A body for which this is held until it is dropped.
+    #[must_use]
+    pub fn holding(mut self, charge: Charge) -> Self {
+        if self.held.is_none() {
+            self.held = Some(charge);
+            return self;
+        }
+        let size = self.remaining();
+        Self { held: Some(charge), ..Self::new(self, size) }
     }
 
     /// Several bodies one after the other.

@@ -3,6 +3,7 @@
 //! These are plain values. Nothing here opens a file or a socket or depends on WebAssembly: the bindings of an interface
 //! version convert between these types and their own (`wit` of the runtime).
 
+mod account;
 mod blocking;
 mod body;
 mod encoding;
@@ -19,7 +20,8 @@ mod platform;
 mod range;
 mod units;
 
-pub use blocking::blocking;
+pub use account::{Account, Charge, Unlimited};
+pub use blocking::{Job, Stop, blocking, job, start_job};
 pub use body::Body;
 pub use encoding::Encoding;
 pub use error::{ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject};

@@ -265,6 +265,26 @@ limits! {
         handles(Handles): count usize = 1000, at most MANY;
         enforced "the engine's tables are bounded; pieces are counted, also in concatenated bodies"
 
+        /// Bytes that the host holds for an operation: arguments and parts of requests, chunks that wait, prefixes and digests of taps, what is read ahead and gathered.
+        held_bytes(HeldBytes): bytes u64 = 128 << 20;
+        enforced "charged before they are held, refunded when they go"
+
+        /// The same of all operations of the backend together.
+        backend_held_bytes(BackendHeldBytes): bytes u64 = 4 << 30;
+        enforced "the same"
+
+        /// Replies and files that are open, and host calls under way: each can be a file descriptor.
+        open_bodies(OpenBodies): count usize = 256, at most MANY;
+        enforced "the same"
+
+        /// The same of all operations of the backend together, at most its share of the process's file descriptors.
+        backend_open_bodies(BackendOpenBodies): count usize = 4096, at most MANY;
+        enforced "the same; file descriptors are divided among the backends, and where there are few, fewer operations run at once"
+
+        /// Concurrent jobs of the backend on threads for blocking work (files, names, digests); further ones wait.
+        blocking_jobs(BlockingJobs): count usize = 32, at most 512;
+        enforced "a queue; a job counts until it has ended, its processor time as `cpu`, and one that nothing waits for is told to stop"
+
         /// Bytes sent (URLs, headers, bodies, files, objects) beyond the input of `store`.
         request_bytes(RequestBytes): bytes u64 = 1 << 30;
         enforced "counted as they leave"
@@ -291,7 +311,7 @@ limits! {
         // Each can hold a stack, whatever its number of core instances, and stacks cost more than address space: each has
         // a guard page, and the number of mappings of a process is limited.
         components(Components): count u64 = COMPONENTS 16;
-        enforced "counted when it is loaded"
+        enforced "counted when it is loaded; a component whose parts cannot be counted is refused"
 
         /// Linear memories of a component.
         // An adapter has one; a composed one has one per component.

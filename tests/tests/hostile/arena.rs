@@ -20,6 +20,7 @@ use tidelock_tests::program::guest;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::host::{Figures, Watch};
 use crate::server::Server;
 
 /// A guard against hanging, not a measure.
@@ -30,6 +31,20 @@ pub const CUE: usize = 13;
 
 /// Operations of the well-behaved backend that an attack has to go on for.
 const OPERATIONS: usize = 50;
+
+/// What the host may take for an attack: the guest's memory and what is held for it, and the compiler's for a component.
+const MEMORY: u64 = 384 << 20;
+const DESCRIPTORS: u64 = 200;
+const THREADS: u64 = 64;
+
+/// What may be left of it all some time after the attacks: memory that the allocator keeps, connections that are kept; and
+/// for each backend that was opened its code, its folder and its connections.
+const LEFT_MEMORY: u64 = 192 << 20;
+const LEFT_DESCRIPTORS: u64 = 40;
+const LEFT_THREADS: u64 = 24;
+const BACKEND_MEMORY: u64 = 4 << 20;
+const BACKEND_DESCRIPTORS: u64 = 6;
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// What comes after a failure.
 type AttackResult = std::result::Result<(), String>;
@@ -46,7 +61,8 @@ pub enum Ask {
 
 /// Where a hostile component comes from.
 pub enum Component {
-    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address.
+    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address, and
+    /// `{outside}` that of one that is not granted.
     Attacker(&'static str, &'static str, &'static str),
     /// A component that is made for this attack.
     Made(fn() -> Vec<u8>),
@@ -63,6 +79,8 @@ pub struct Attack {
     pub kind: &'static str,
     /// What the error has to say.
     pub says: &'static str,
+    /// What is put into the backend's folder before.
+    pub prepare: Option<fn(&Path)>,
     /// What has to hold afterwards.
     pub after: Option<fn(&Arena) -> AttackResult>,
 }
@@ -82,6 +100,7 @@ impl Attack {
             ask: Ask::Store,
             kind: ends.0,
             says: ends.1,
+            prepare: None,
             after: None,
         }
     }
@@ -109,6 +128,12 @@ impl Attack {
         if let Component::Attacker(guest, _, _) = &mut self.component {
             *guest = "sync";
         }
+        self
+    }
+
+    /// With something in its folder.
+    pub fn prepared(mut self, prepare: fn(&Path)) -> Self {
+        self.prepare = Some(prepare);
         self
     }
 
@@ -152,12 +177,18 @@ struct Note {
 pub struct Arena {
     pub host: Host,
     pub server: Server,
+    /// Of an origin that is granted to nobody.
+    pub outside: Server,
     pub dir: tempfile::TempDir,
     pub calm: Mutex<Vec<Duration>>,
     runtime: Runtime,
     seen: Arc<Mutex<Seen>>,
     turn: Mutex<()>,
     notes: Mutex<Vec<Note>>,
+    /// What the host takes when nothing attacks it.
+    rest: Figures,
+    /// Backends that were attacked from.
+    opened: AtomicU64,
     seeds: AtomicU64,
 }
 
@@ -204,9 +235,19 @@ backends = ["{name}"]
 impl Arena {
     /// Opens the host. The hostile backends open when they are first asked.
     pub fn open(attacks: &[Attack]) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        // There are far more backends here than anywhere else, and each has its share.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let all = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            // So that the threads of an attack are gone soon after it.
+            .thread_keep_alive(Duration::from_millis(100))
+            .build()
+            .unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let server = runtime.block_on(Server::start());
+        let (server, outside) = runtime.block_on(async { (Server::start().await, Server::start().await) });
         let mut text = "data_dir = \"data\"\n[backends.good]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"objects/good\" }\n[routes.default]\nbackends = [\"good\"]\n".to_owned();
         std::fs::write(dir.path().join("kept"), "a file outside of every grant").unwrap();
         for attack in attacks {
@@ -214,9 +255,16 @@ impl Arena {
             std::fs::create_dir_all(&folder).unwrap();
             symlink("../../kept", folder.join("way-out")).unwrap();
             symlink("../..", folder.join("way-up")).unwrap();
+            if let Some(prepare) = attack.prepare {
+                prepare(&folder);
+            }
             let (adapter, settings) = match &attack.component {
                 Component::Attacker(name, act, target) => {
-                    let target = target.replace("{server}", &server.origin);
+                    let target = target
+                        .replace("{server}", &server.origin)
+                        .replace("{port}", &server.port.to_string())
+                        .replace("{outside}", &outside.origin)
+                        .replace("{outside_host}", outside.origin.trim_start_matches("http://"));
                     (guest(name), format!("act = '{act}', target = '{target}'"))
                 }
                 Component::Made(make) => {
@@ -229,15 +277,18 @@ impl Arena {
         }
         let config = Config::parse(&text, dir.path()).unwrap();
         let host = runtime.block_on(Host::start_lazily(&config, Arc::new(Planted))).unwrap();
-        let arena = Self {
+        let mut arena = Self {
             host,
             server,
+            outside,
             dir,
             calm: Mutex::default(),
             runtime,
             seen: Arc::default(),
             turn: Mutex::new(()),
             notes: Mutex::default(),
+            rest: Figures::now(),
+            opened: AtomicU64::new(0),
             seeds: AtomicU64::new(1 << 32),
         };
         for worker in 0..2 {
@@ -248,12 +299,15 @@ impl Arena {
         let began = Instant::now();
         arena.wait_for(began, 2 * OPERATIONS);
         *arena.calm.lock().unwrap() = arena.taken_since(began);
+        arena.rest = Figures::now();
         arena
     }
 
     /// Attacks until the well-behaved backend has gone on for a while, at least twice.
     pub fn run(&self, attack: &Attack) -> AttackResult {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Figures::now();
+        let watch = Watch::start();
         let began = Instant::now();
         let (mut rounds, mut said) = (0, String::new());
         while rounds < 2 || (self.taken_since(began).len() < OPERATIONS && began.elapsed() < PATIENCE) {
@@ -277,8 +331,38 @@ impl Arena {
         if !failures.is_empty() {
             return Err(format!("the well-behaved backend failed: {failures:?}"));
         }
-        self.note(attack.name, rounds, &said, began);
-        Ok(())
+        let progress = self.taken_since(began).len();
+        if progress < OPERATIONS {
+            return Err(format!("the well-behaved backend did only {progress} operations in {:?}", began.elapsed()));
+        }
+        let most = watch.stop();
+        self.note(attack.name, rounds, &said, began, before, most);
+        self.is_unmoved(before, most)
+    }
+
+    /// The host took little for the attack, and gives it back.
+    fn is_unmoved(&self, before: Figures, most: Figures) -> AttackResult {
+        let within = |what: &str, now: u64, before: u64, more: u64| match now > before + more {
+            true => Err(format!("the host had {now} {what}, {before} before")),
+            false => Ok(()),
+        };
+        within("bytes of memory", most.memory, before.memory, MEMORY)?;
+        within("descriptors", most.descriptors, before.descriptors, DESCRIPTORS)?;
+        within("threads", most.threads, before.threads, THREADS)?;
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let (memory, descriptors) =
+            (LEFT_MEMORY + opened * BACKEND_MEMORY, LEFT_DESCRIPTORS + opened * BACKEND_DESCRIPTORS);
+        let ended = Instant::now();
+        loop {
+            let now = Figures::now();
+            let settled = within("descriptors afterwards", now.descriptors, self.rest.descriptors, descriptors)
+                .and_then(|()| within("threads afterwards", now.threads, self.rest.threads, LEFT_THREADS))
+                .and_then(|()| within("bytes of memory afterwards", now.memory, self.rest.memory, memory));
+            if settled.is_ok() || ended.elapsed() > SETTLE {
+                return settled;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     async fn round(&self, attack: &Attack) -> Result<()> {
@@ -318,14 +402,21 @@ impl Arena {
         }
     }
 
-    fn note(&self, name: &str, rounds: usize, said: &str, began: Instant) {
+    fn note(&self, name: &str, rounds: usize, said: &str, began: Instant, before: Figures, most: Figures) {
         let taken = self.taken_since(began);
         let p99 = percentile(&taken, 99);
         let line = format!(
-            "hostile: {name}: {rounds} times `{said}`; fs meanwhile: {} operations, p50 {:.1} ms, p99 {:.1} ms",
+            "hostile: {name}: {rounds} times `{said}`; fs meanwhile: {} operations, p50 {:.1} ms, p99 {:.1} ms; \
+             the host: {} MiB of {}, {} descriptors of {}, {} threads of {}",
             taken.len(),
             ms(percentile(&taken, 50)),
-            ms(p99)
+            ms(p99),
+            most.memory.saturating_sub(before.memory) >> 20,
+            most.memory >> 20,
+            most.descriptors.saturating_sub(before.descriptors),
+            most.descriptors,
+            most.threads.saturating_sub(before.threads),
+            most.threads
         );
         self.notes.lock().unwrap().push(Note { name: name.to_owned(), line, p99 });
     }

@@ -53,6 +53,17 @@ pub fn with_components(count: usize) -> Vec<u8> {
     wat::parse_str(before_the_end(&text, &format!("{one}\n{instances}"))).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The attacker, with so many instances of a component that another one exports.
+pub fn with_exported_components(count: usize) -> Vec<u8> {
+    let component = std::fs::read(guest("attacker")).expect("the guest is there");
+    let text = wasmprinter::print_bytes(component).expect("the component can be printed");
+    let holder = "(component $holder (component $one (core module $m) (core instance (instantiate $m)))
+        (export \"one\" (component $one)))
+        (instance $held (instantiate $holder)) (alias export $held \"one\" (component $taken))";
+    let instances = "(instance (instantiate $taken))\n".repeat(count);
+    wat::parse_str(before_the_end(&text, &format!("{holder}\n{instances}"))).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn before_the_end(text: &str, more: &str) -> String {
     let body = text.trim_end().strip_suffix(')').expect("a module ends in a bracket");
     format!("{body}\n{more}\n)")

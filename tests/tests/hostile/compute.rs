@@ -1,7 +1,7 @@
 //! Processors, memory, tables, instances, stack.
 
 use crate::arena::Attack;
-use crate::components::{with_components, with_instances, with_module, with_pages};
+use crate::components::{with_components, with_exported_components, with_instances, with_module, with_pages};
 
 pub fn attacks() -> Vec<Attack> {
     let load = Attack::load;
@@ -52,6 +52,7 @@ pub fn attacks() -> Vec<Attack> {
         load("an_instance_bomb", || with_instances(100, ""), "", ("limit", "limit: instances 64")),
         load("instances_that_no_limit_allows", || with_instances(300, ""), "", ("limit", "limit: instances 128")),
         load("a_bomb_of_components", || with_components(16), "", ("limit", "limit: components 16")),
+        load("a_bomb_of_exported_components", || with_exported_components(40), "", ("invalid", "cannot be determined")),
         load("a_bomb_of_memories", || with_instances(5, "(memory 1)"), "", ("limit", "limit: memories 4")),
         load("a_bomb_of_tables", || with_instances(70, "(table 1 funcref)"), "", ("limit", "limit: tables 64")),
         load("a_deep_recursion", || with_module(RECURSION), "", ("limit", "limit: stack 512 KiB")),

@@ -10,6 +10,7 @@
 //! | `compute` | processors, memory, tables, instances, stack |
 //! | `calls` | host calls: their number, size, handles, headers, log |
 //! | `depth` | nesting: taps, components, types, manifests |
+//! | `hold` | what the host holds and works for a guest |
 //! | `streams` | streams that stall, trickle, lie |
 //! | `sync` | the same by a guest of synchronous functions, over bodies that the host holds for it |
 //! | `reach` | origins, addresses, headers, files and keys that were not granted |
@@ -25,6 +26,8 @@ mod calls;
 mod components;
 mod compute;
 mod depth;
+mod hold;
+mod host;
 mod names;
 mod reach;
 mod replies;
@@ -68,6 +71,7 @@ fn attacks() -> Vec<Attack> {
         compute::attacks(),
         calls::attacks(),
         depth::attacks(),
+        hold::attacks(),
         streams::attacks(),
         sync::attacks(),
         reach::attacks(),

@@ -11,20 +11,26 @@ pub fn attacks() -> Vec<Attack> {
     let header = |name, target, ends| Attack::store(name, "reach-header", "", ends).at(target).then(unreached);
     let read = |name, target, ends| Attack::store(name, "reach-read", "", ends).at(target);
     vec![
-        get("an_origin_that_was_not_granted", "https://example.com/", denied("not among the grant's origins")),
-        get("another_port_of_a_granted_host", "http://127.0.0.1:2/", denied("not among the grant's origins")),
+        // The granted server by another name, and another server of the granted host.
+        get(
+            "an_origin_that_was_not_granted",
+            "http://localhost:{port}/unsent",
+            denied("not among the grant's origins"),
+        ),
+        get("another_port_of_a_granted_host", "{outside}/unsent", denied("not among the grant's origins")),
         get("a_metadata_address", "http://169.254.169.254/latest/", denied("not among the grant's origins")),
-        get("a_granted_host_as_user_name", "http://nowhere.invalid@169.254.169.254/", invalid("credentials")),
+        get("a_granted_host_as_user_name", "http://nowhere.invalid@{outside_host}/unsent", invalid("credentials")),
         get("a_file_as_url", "file:///etc/passwd", invalid("neither http: nor https:")),
         Attack::store("a_redirect_out_of_the_grant", "reach-redirect", "", denied("not among the grant's origins"))
-            .at("{server}/redirect"),
-        header("a_smuggled_host", "Host=metadata", invalid("is reserved")),
-        header("a_smuggled_length", "content-length=0", invalid("is reserved")),
-        header("a_smuggled_encoding", "Transfer-Encoding=chunked", invalid("is reserved")),
-        header("a_smuggled_credential", "Authorization=Bearer mine", invalid("is reserved")),
-        header("a_line_break_in_a_header", "x=aCRLFx-smuggled: b", invalid("control characters")),
-        header("a_line_break_in_a_name", "xCRLFx-smuggled=b", invalid("not the name of a header")),
-        header("a_zero_in_a_header", "x=aNULb", invalid("control characters")),
+            .at("{server}/redirect?{outside}/unsent")
+            .then(unreached),
+        header("a_smuggled_host", "{server}/unsent Host=metadata", invalid("is reserved")),
+        header("a_smuggled_length", "{server}/unsent content-length=0", invalid("is reserved")),
+        header("a_smuggled_encoding", "{server}/unsent Transfer-Encoding=chunked", invalid("is reserved")),
+        header("a_smuggled_credential", "{server}/unsent Authorization=Bearer mine", invalid("is reserved")),
+        header("a_line_break_in_a_header", "{server}/unsent x=aCRLFx-smuggled: b", invalid("control characters")),
+        header("a_line_break_in_a_name", "{server}/unsent xCRLFx-smuggled=b", invalid("not the name of a header")),
+        header("a_zero_in_a_header", "{server}/unsent x=aNULb", invalid("control characters")),
         read("a_path_that_climbs", "../good/x", denied("leads out of the directory")),
         read("a_path_that_climbs_from_below", "a/../../good/x", denied("leads out of the directory")),
         read("an_absolute_path", "/etc/passwd", denied("leads out of the directory")),
@@ -59,10 +65,17 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// The server was not asked for anything that only these attacks ask for.
+/// The server that is granted was not asked for anything that only these attacks ask for, and the one that is not for
+/// nothing at all.
 fn unreached(arena: &Arena) -> Result<(), String> {
-    match arena.server.requests().iter().find(|request| request.contains("smuggled") || request.contains("good/x")) {
-        Some(request) => Err(format!("the server got {request}")),
+    let unsent = |head: &&String| {
+        ["unsent", "smuggled", "good/x"]
+            .iter()
+            .any(|what| head.lines().any(|line| !line.starts_with("GET /redirect?") && line.contains(what)))
+    };
+    let (granted, outside) = (arena.server.requests(), arena.outside.requests());
+    match granted.iter().find(unsent).or(outside.first()) {
+        Some(request) => Err(format!("a server got {request}")),
         None => Ok(()),
     }
 }

@@ -51,18 +51,17 @@ async fn serve(mut socket: TcpStream, seen: &Mutex<Vec<String>>) -> io::Result<(
     let head = String::from_utf8_lossy(&request).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     seen.lock().unwrap().push(head.clone());
-    let last = path.rsplit('/').next().unwrap_or_default();
-    answer(&mut socket, last.split('?').next().unwrap_or_default(), &head).await
+    let (route, query) = path.split_once('?').unwrap_or((&path, ""));
+    answer(&mut socket, route.rsplit('/').next().unwrap_or_default(), query, &head).await
 }
 
 const LARGE: usize = 10 << 20;
 
-async fn answer(socket: &mut TcpStream, what: &str, head: &str) -> io::Result<()> {
+async fn answer(socket: &mut TcpStream, what: &str, query: &str, head: &str) -> io::Result<()> {
     let ok = "HTTP/1.1 200 OK\r\n";
     match what {
         "redirect" => {
-            let to = "http://169.254.169.254/latest/meta-data";
-            put(socket, &format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")).await
+            put(socket, &format!("HTTP/1.1 302 Found\r\nlocation: {query}\r\ncontent-length: 0\r\n\r\n")).await
         }
         "sink" => {
             let mut sunk = vec![0; 64 << 10];

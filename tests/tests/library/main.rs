@@ -24,6 +24,7 @@ mod swap_folder;
 mod swap_restart;
 mod swap_stages;
 mod swap_trial;
+mod swap_verdict;
 mod ton;
 mod ton_chain;
 mod ton_faults;

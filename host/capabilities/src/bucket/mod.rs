@@ -44,6 +44,8 @@ pub const CONCURRENCY: usize = 4;
 /// The largest part of an object whose size is not known in advance, unless the grant says otherwise. 10,000 parts of this
 /// are 600 GiB.
 pub const LARGEST_UNSIZED_PART: u64 = 64 << 20;
+/// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
+pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
 /// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
 pub const LIST_LIMIT: u32 = 1000;
 

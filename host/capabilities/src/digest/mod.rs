@@ -7,7 +7,6 @@
 mod pieces;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -17,7 +16,7 @@ use sha2::Digest as _;
 use tokio::sync::oneshot;
 
 use pieces::Pieces;
-use tidelock_types::{Body, Error, Result};
+use tidelock_types::{Account, Body, Charge, Error, Result};
 
 /// The most bytes that the digests of all pieces together may take: 64 MiB, which is 2,097,152 SHA-256 digests (256 GiB in
 /// pieces of 128 KiB).
@@ -68,9 +67,6 @@ pub struct Digests {
     pub pieces: Vec<u8>,
 }
 
-/// A callback for CPU time on threads other than those that poll a body.
-pub type Spent = Arc<dyn Fn(Duration) + Send + Sync>;
-
 /// SHA-256 of a value.
 pub fn sha256(data: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(data).into()
@@ -96,44 +92,57 @@ pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
 ///
 /// # Errors
 /// `invalid` for a piece size of 0, or one so small that the digests of a body of known size exceed
-/// [`MAX_PIECE_BYTES`]. A body of unknown size that exceeds them ends in the same error.
-pub fn tap(data: Body, plan: Plan, spent: Spent) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
+/// [`MAX_PIECE_BYTES`]. A body of unknown size that exceeds them ends in the same error. `limit` if the account does not
+/// have the bytes that are held.
+pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
     let size = data.remaining();
-    let state = Tap::new(&plan, size, spent)?;
+    let state = Tap::new(&plan, size, account)?;
+    let held = Charge::bytes(account, plan.prefix.len() as u64).map_err(|exceeded| exceeded.error())?;
     let (sender, receiver) = oneshot::channel();
-    let passing = futures::stream::unfold(Some((data, state, Some(plan.prefix), sender)), |running| async move {
-        let (mut data, mut state, prefix, sender) = running?;
-        let passed = async {
-            if let Some(prefix) = prefix {
-                state.update(prefix).await?;
-            }
-            match data.next().await.transpose()? {
-                Some(chunk) => state.pass(chunk.clone()).await.map(|()| Some(chunk)),
-                None => Ok(None),
-            }
-        };
-        match passed.await {
-            Ok(Some(chunk)) => Some((Ok(chunk), Some((data, state, None, sender)))),
-            Ok(None) => match state.finish().await {
-                Ok(digests) => {
-                    let _ = sender.send(Ok(digests));
-                    None
+    let passing =
+        futures::stream::unfold(Some((data, state, Some((plan.prefix, held)), sender)), |running| async move {
+            let (mut data, mut state, prefix, sender) = running?;
+            let passed = async {
+                if let Some((prefix, _held)) = prefix {
+                    state.update(prefix).await?;
                 }
+                match data.next().await.transpose()? {
+                    Some(chunk) => state.pass(chunk.clone()).await.map(|()| Some(chunk)),
+                    None => Ok(None),
+                }
+            };
+            match passed.await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some((data, state, None, sender)))),
+                Ok(None) => match state.finish().await {
+                    Ok(found) => {
+                        let _ = sender.send(Ok(found));
+                        None
+                    }
+                    Err(error) => Some((Err(told(sender, error)), None)),
+                },
                 Err(error) => Some((Err(told(sender, error)), None)),
-            },
-            Err(error) => Some((Err(told(sender, error)), None)),
-        }
-    });
+            }
+        });
     let digests = async move {
-        receiver.await.unwrap_or_else(|_| {
+        let found = receiver.await.unwrap_or_else(|_| {
             Err(Error::new(tidelock_types::ErrorKind::Cancelled, "the stream was dropped before its digest was known"))
+        });
+        found.map(|Found { digests, held }| {
+            drop(held);
+            digests
         })
     };
     Ok((Body::new(passing, size), Box::pin(digests)))
 }
 
+/// Digests that nobody has taken yet, which are held for the operation.
+struct Found {
+    digests: Digests,
+    held: Option<Charge>,
+}
+
 /// Sends the result to the other end of a tap.
-fn told(other: oneshot::Sender<Result<Digests>>, error: Error) -> Error {
+fn told(other: oneshot::Sender<Result<Found>>, error: Error) -> Error {
     let _ = other.send(Err(error.duplicate()));
     error
 }
@@ -183,9 +192,9 @@ struct Tap {
 }
 
 impl Tap {
-    fn new(plan: &Plan, size: Option<u64>, spent: Spent) -> Result<Self> {
+    fn new(plan: &Plan, size: Option<u64>, account: &Arc<dyn Account>) -> Result<Self> {
         let total = size.unwrap_or(0).saturating_add(plan.prefix.len() as u64);
-        let pieces = plan.piece_size.map(|piece| Pieces::new(plan.algorithm, piece, total, spent)).transpose()?;
+        let pieces = plan.piece_size.map(|piece| Pieces::new(plan.algorithm, piece, total, account)).transpose()?;
         Ok(Self { whole: plan.whole.then(|| Hasher::new(plan.algorithm)), pieces, size: 0 })
     }
 
@@ -205,16 +214,16 @@ impl Tap {
         self.update(bytes).await
     }
 
-    async fn finish(self) -> Result<Digests> {
+    async fn finish(self) -> Result<Found> {
         let mut whole = Vec::new();
         if let Some(mut hasher) = self.whole {
             hasher.finish_into(&mut whole);
         }
-        let pieces = match self.pieces {
-            Some(pieces) => pieces.finish().await?,
-            None => Vec::new(),
+        let (pieces, held) = match self.pieces {
+            Some(pieces) => pieces.finish().await.map(|(pieces, held)| (pieces, Some(held)))?,
+            None => (Vec::new(), None),
         };
-        Ok(Digests { size: self.size, whole, pieces })
+        Ok(Found { digests: Digests { size: self.size, whole, pieces }, held })
     }
 }
 
@@ -223,10 +232,11 @@ mod tests {
     use super::*;
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
-    use tidelock_types::ErrorKind;
+    use tidelock_types::{ErrorKind, Unlimited};
 
     fn tap(data: Body, plan: Plan) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
-        super::tap(data, plan, Arc::new(|_| {}))
+        let account: Arc<dyn Account> = Arc::new(Unlimited::default());
+        super::tap(data, plan, &account)
     }
 
     fn plan(algorithm: Algorithm, piece_size: Option<u64>, prefix: &'static str) -> Plan {
@@ -284,20 +294,6 @@ mod tests {
             let expected: Vec<u8> = all.chunks(size).flat_map(|piece| *blake3::hash(piece).as_bytes()).collect();
             assert!(digests.await.unwrap().pieces == expected, "pieces of {size}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_time_on_other_threads_is_told() {
-        let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let counter = Arc::clone(&told);
-        let spent: Spent = Arc::new(move |time| {
-            counter.fetch_add(time.as_nanos() as u64, std::sync::atomic::Ordering::Relaxed);
-        });
-        let plan = Plan { whole: false, ..plan(Algorithm::Sha256, Some(1024), "") };
-        let (body, digests) = super::tap(Body::from_bytes(vec![1; 4 << 20]), plan, spent).unwrap();
-        body.collect(4 << 20).await.unwrap();
-        digests.await.unwrap();
-        assert!(told.load(std::sync::atomic::Ordering::Relaxed) > 0);
     }
 
     proptest! {

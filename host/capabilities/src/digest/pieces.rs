@@ -2,18 +2,18 @@
 //!
 //! Pieces are independent. So each MiB of them is a task on the blocking threads: a stream is digested on as many
 //! processors as are free, while it passes, and does not block the runtime's threads. A few such tasks run at once;
-//! then the stream waits for the first. Larger pieces are digested as their bytes pass. The CPU time of tasks is
-//! reported through a callback, since it is not visible on the polling thread.
+//! then the stream waits for the first. Larger pieces are digested as their bytes pass. The tasks are jobs of the
+//! operation's account, and the digests and the bytes of the tasks are charged to it.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use tokio::task::JoinHandle;
 
-use super::{Algorithm, Hasher, MAX_PIECE_BYTES, Spent};
+use super::{Algorithm, Hasher, MAX_PIECE_BYTES};
 use tidelock_types::gather::{Collector, Gathered};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Account, Charge, Error, Result, start_job};
 
 /// The most bytes of a task.
 const TASK: u64 = 1 << 20;
@@ -29,15 +29,17 @@ pub(super) struct Pieces {
     /// Of pieces that are larger than a task: all of them, as they come.
     large: Option<Sequence>,
     waiting: Collector,
-    running: FuturesOrdered<JoinHandle<(Vec<u8>, Duration)>>,
-    spent: Spent,
+    running: FuturesOrdered<BoxFuture<'static, Result<Vec<u8>>>>,
+    account: Arc<dyn Account>,
     /// Those of all tasks that have ended.
     digests: Vec<u8>,
+    /// The bytes of all digests so far.
+    held: Charge,
 }
 
 impl Pieces {
     /// Creates digests of pieces of the given size. `invalid` for 0, and if the digests of `total` bytes would be too many.
-    pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, spent: Spent) -> Result<Self> {
+    pub(super) fn new(algorithm: Algorithm, size: u64, total: u64, account: &Arc<dyn Account>) -> Result<Self> {
         if size == 0 {
             return Err(Error::invalid("the piece size is 0"));
         }
@@ -48,8 +50,9 @@ impl Pieces {
             large: (size > TASK).then(|| Sequence::new(algorithm, size)),
             waiting: Collector::default(),
             running: FuturesOrdered::new(),
-            spent,
+            account: account.clone(),
             digests: Vec::new(),
+            held: Charge::bytes(account, 0).map_err(|exceeded| exceeded.error())?,
         };
         pieces.check(total.div_ceil(size))?;
         Ok(pieces)
@@ -57,8 +60,14 @@ impl Pieces {
 
     /// Takes the next bytes.
     pub(super) async fn update(&mut self, mut bytes: Bytes) -> Result<()> {
+        let before = self.passed / self.size;
         self.passed = self.passed.saturating_add(bytes.len() as u64);
-        self.check(self.passed / self.size)?;
+        let pieces = self.passed / self.size;
+        self.check(pieces)?;
+        if pieces > before {
+            let more = (pieces - before).saturating_mul(self.algorithm.digest_len() as u64);
+            self.held.grow(more).map_err(|exceeded| exceeded.error())?;
+        }
         if let Some(large) = &mut self.large {
             large.update(&bytes);
             return Ok(());
@@ -74,16 +83,16 @@ impl Pieces {
         Ok(())
     }
 
-    /// The digests of all pieces, the last one of which may be shorter.
-    pub(super) async fn finish(mut self) -> Result<Vec<u8>> {
+    /// The digests of all pieces, the last one of which may be shorter, and what is held for them.
+    pub(super) async fn finish(mut self) -> Result<(Vec<u8>, Charge)> {
         if let Some(large) = self.large {
-            return Ok(large.finish());
+            return Ok((large.finish(), self.held));
         }
         while !self.running.is_empty() {
             self.take().await?;
         }
         self.digests.extend(digests(self.algorithm, self.size, &self.waiting.finish()));
-        Ok(self.digests)
+        Ok((self.digests, self.held))
     }
 
     /// Starts a task with the gathered pieces.
@@ -93,21 +102,19 @@ impl Pieces {
         }
         let (algorithm, size) = (self.algorithm, self.size);
         let bytes = std::mem::take(&mut self.waiting).finish();
-        self.running.push_back(tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
-            (digests(algorithm, size, &bytes), began.elapsed())
-        }));
+        let held = Charge::bytes(&self.account, bytes.len).map_err(|exceeded| exceeded.error())?;
+        let job = start_job(&self.account, move |_| {
+            let _held = held;
+            Ok(digests(algorithm, size, &bytes))
+        });
+        self.running.push_back(Box::pin(job.await?.done()));
         Ok(())
     }
 
     /// Waits for the first running task.
     async fn take(&mut self) -> Result<()> {
         match self.running.next().await {
-            Some(Ok((digests, time))) => {
-                self.digests.extend(digests);
-                (self.spent)(time);
-            }
-            Some(Err(error)) => return Err(Error::other(format!("a digest failed: {error}"))),
+            Some(digests) => self.digests.extend(digests?),
             None => {}
         }
         Ok(())

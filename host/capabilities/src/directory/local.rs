@@ -13,11 +13,15 @@ use super::names::Names;
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::{check_path, parents, split};
-use tidelock_types::{Body, ByteRange, Error, ErrorKind, Platform, Result, blocking};
+use tidelock_types::{Account, Body, ByteRange, Error, ErrorKind, Platform, Result, Stop, Unlimited, blocking, job};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
-pub struct LocalDirectory(Arc<DirectoryInner>);
+pub struct LocalDirectory {
+    inner: Arc<DirectoryInner>,
+    /// Of the operation that uses it.
+    account: Arc<dyn Account>,
+}
 
 pub(super) struct DirectoryInner {
     pub(super) root: Dir,
@@ -68,7 +72,7 @@ impl LocalDirectory {
             // Readers need none, and a writer is told.
             Err(error) => tracing::debug!(%error, "no temporary files can be made"),
         }
-        Ok(Self(Arc::new(inner)))
+        Ok(Self { inner: Arc::new(inner), account: Arc::new(Unlimited::default()) })
     }
 }
 
@@ -83,7 +87,7 @@ impl DirectoryInner {
     }
 
     /// Opens the directory of a checked path to put something into it, and makes it if need be. Blocks.
-    pub(super) fn open_parent(&self, path: &str) -> Result<Dir> {
+    pub(super) fn open_parent(&self, path: &str, stop: &Stop) -> Result<Dir> {
         let (parent, _) = split(path);
         let opened = {
             let _making = self.making.read().unwrap_or_else(PoisonError::into_inner);
@@ -91,16 +95,17 @@ impl DirectoryInner {
         };
         match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_parents(path)?;
+                self.make_parents(path, stop)?;
                 self.open_dir(parent).map_err(|error| Error::io(format!("opening `{parent}`"), error))
             }
             other => other.map_err(|error| Error::io(format!("opening `{parent}`"), error)),
         }
     }
 
-    fn make_parents(&self, path: &str) -> Result<()> {
+    fn make_parents(&self, path: &str, stop: &Stop) -> Result<()> {
         let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
         for directory in parents(path) {
+            stop.check()?;
             match self.modes.make(&self.root, directory) {
                 Ok(()) => {
                     let (above, _) = split(directory);
@@ -158,13 +163,16 @@ impl DirectoryInner {
             .map_err(|error| Error::io(format!("making the removal of `{path}` durable"), error))
     }
 
-    fn list(&self, path: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
+    fn list(&self, path: &str, cursor: Option<&str>, limit: u32, stop: &Stop) -> Result<Page> {
         let failed = |error| Error::io(format!("listing `{path}`"), error);
         let directory = self.open_dir(path).map_err(failed)?;
         let limit = limit.clamp(1, LIST_LIMIT) as usize;
-        let (names, more) = self.names.page(&directory, path, cursor, limit).map_err(failed)?;
+        let (names, more) = self.names.page(&directory, path, cursor, limit, &|| stop.is_asked()).map_err(failed)?;
         let next = if more { names.last().cloned() } else { None };
-        Ok(Page { entries: names.into_iter().filter_map(|name| entry(&directory, name)).collect(), next })
+        let wanted = names.into_iter().take_while(|_| !stop.is_asked());
+        let entries = wanted.filter_map(|name| entry(&directory, name)).collect();
+        stop.check()?;
+        Ok(Page { entries, next })
     }
 }
 
@@ -216,31 +224,34 @@ impl Directory for LocalDirectory {
     fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             check_path(path)?;
-            self.0.present(write::write(Arc::clone(&self.0), path.to_owned(), data, options).await)
+            self.inner.present(write::write(&self.inner, &self.account, path.to_owned(), data, options).await)
         })
     }
 
     fn read<'a>(&'a self, path: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<File>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
-            blocking(move || inner.present(read::open(&inner.root, &path, range.unwrap_or_default()))).await
+            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
+            let account = Arc::clone(&self.account);
+            let open =
+                move |_: &Stop| inner.present(read::open(&inner.root, &path, range.unwrap_or_default(), account));
+            job(&self.account, open).await
         })
     }
 
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileInfo>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
-            blocking(move || inner.present(inner.stat(&path))).await
+            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
+            job(&self.account, move |_| inner.present(inner.stat(&path))).await
         })
     }
 
     fn remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.0), path.to_owned());
-            blocking(move || inner.remove(&path)).await
+            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
+            job(&self.account, move |_| inner.remove(&path)).await
         })
     }
 
@@ -249,9 +260,9 @@ impl Directory for LocalDirectory {
             if !path.is_empty() {
                 check_path(path)?;
             }
-            let (inner, path, cursor) = (Arc::clone(&self.0), path.to_owned(), cursor.map(str::to_owned));
-            blocking(move || {
-                let page = inner.present(inner.list(&path, cursor.as_deref(), limit))?;
+            let (inner, path, cursor) = (Arc::clone(&self.inner), path.to_owned(), cursor.map(str::to_owned));
+            job(&self.account, move |stop| {
+                let page = inner.present(inner.list(&path, cursor.as_deref(), limit, stop))?;
                 // The kernel lists nothing in a directory that was removed.
                 if page.entries.is_empty() && inner.is_gone() { Err(gone()) } else { Ok(page) }
             })
@@ -259,14 +270,18 @@ impl Directory for LocalDirectory {
         })
     }
 
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Directory>> {
+        Some(Arc::new(Self { inner: Arc::clone(&self.inner), account: Arc::clone(account) }))
+    }
+
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         Box::pin(blocking(move || temporary::gc(&*inner.home()?)))
     }
 }
 
 impl std::fmt::Debug for LocalDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LocalDirectory").field(&self.0.root).finish()
+        f.debug_tuple("LocalDirectory").field(&self.inner.root).finish()
     }
 }

@@ -24,9 +24,17 @@ use tidelock_types::files::sized;
 pub use tidelock_types::files::{Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions};
 pub use tidelock_types::path::check_path;
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 
-use tidelock_types::{Body, ByteRange, Result};
+use tidelock_types::{Account, Body, ByteRange, Result};
+
+/// The most bytes that are held for a file that is read: those that are read ahead, and those that are looked at.
+pub const READ_HOLDS: u64 = 5 << 20;
+
+/// The most bytes that are held for a file that is written: a batch on its way to the disk, and one that is gathered.
+pub const WRITE_HOLDS: u64 = 2 << 20;
 
 /// Files below one directory. Paths are relative and `/`-separated; [`check_path`] defines valid ones.
 ///
@@ -64,6 +72,12 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// `not-found`; `invalid` for a file.
     fn list_entries<'a>(&'a self, path: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// The same directory for one operation, if it does blocking work: that is charged to this account.
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Directory>> {
+        let _ = account;
+        None
+    }
 
     /// Removes leftovers of dead writers (killed processes), and returns their number. Never touches
     /// files of a living writer, here or in another process.

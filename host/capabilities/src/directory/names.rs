@@ -41,11 +41,12 @@ impl Names {
         path: &str,
         cursor: Option<&str>,
         limit: usize,
+        stop: &dyn Fn() -> bool,
     ) -> std::io::Result<(Vec<String>, bool)> {
         let kept = cursor.and_then(|cursor| self.take(path, cursor, limit));
         let mut rest = match kept {
             Some(rest) => rest,
-            None => read(directory, path, cursor, limit)?,
+            None => read(directory, path, cursor, limit, stop)?,
         };
         let page = rest.names.split_off(rest.names.len().saturating_sub(limit));
         let page: Vec<String> = page.into_iter().rev().collect();
@@ -65,11 +66,20 @@ impl Names {
     }
 }
 
-fn read(directory: &Dir, path: &str, cursor: Option<&str>, limit: usize) -> std::io::Result<Rest> {
+fn read(
+    directory: &Dir,
+    path: &str,
+    cursor: Option<&str>,
+    limit: usize,
+    stop: &dyn Fn() -> bool,
+) -> std::io::Result<Rest> {
     let most = limit.saturating_add(AHEAD);
     let mut least = BinaryHeap::new();
     let mut more = false;
     for entry in directory.entries()? {
+        if stop() {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
         let Ok(name) = entry?.file_name().into_string() else { continue };
         if name.starts_with(TEMPORARY) || cursor.is_some_and(|cursor| name.as_str() <= cursor) {
             continue;
@@ -102,7 +112,7 @@ mod tests {
     fn all(names: &Names, dir: &Dir, limit: usize) -> Vec<String> {
         let (mut seen, mut cursor) = (Vec::new(), None);
         loop {
-            let (page, more) = names.page(dir, "d", cursor.as_deref(), limit).unwrap();
+            let (page, more) = names.page(dir, "d", cursor.as_deref(), limit, &|| false).unwrap();
             assert!(page.len() <= limit);
             cursor = page.last().cloned();
             seen.extend(page);
@@ -136,14 +146,14 @@ mod tests {
     fn what_comes_meanwhile_is_seen_by_who_begins_and_others_go_their_own_way() {
         let (keep, dir) = folder((0..10).map(|n| format!("{n}")));
         let names = Names::default();
-        let page = |cursor: Option<&str>, limit| names.page(&dir, "d", cursor, limit).unwrap().0;
+        let page = |cursor: Option<&str>, limit| names.page(&dir, "d", cursor, limit, &|| false).unwrap().0;
         assert_eq!(page(None, 3), ["0", "1", "2"]);
         std::fs::File::create(keep.path().join("10")).unwrap();
         assert_eq!(page(None, 3), ["0", "1", "10"], "whoever begins sees it");
         assert_eq!(page(Some("2"), 2), ["3", "4"], "a cursor that nothing was kept for");
         assert_eq!(page(Some("4"), 2), ["5", "6"]);
         assert_eq!(page(Some("4"), 2), ["5", "6"], "the same page once more");
-        assert_eq!(names.page(&dir, "other", Some("6"), 2).unwrap(), (vec!["7".into(), "8".into()], true));
-        assert_eq!(names.page(&dir, "d", Some("8"), 2).unwrap(), (vec!["9".into()], false));
+        assert_eq!(names.page(&dir, "other", Some("6"), 2, &|| false).unwrap(), (vec!["7".into(), "8".into()], true));
+        assert_eq!(names.page(&dir, "d", Some("8"), 2, &|| false).unwrap(), (vec!["9".into()], false));
     }
 }

@@ -1,6 +1,6 @@
 //! Reading: chunks of a MiB at their offsets, four ahead.
 //!
-//! Each chunk is a separate task on the blocking threads, so that a slow or abandoned reader holds a
+//! Each chunk is a separate job of the operation's account on the blocking threads, so that a slow or abandoned reader holds a
 //! file handle and at most four chunks, but no thread. The memory of dropped chunks is reused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use futures::stream::StreamExt;
 
 use super::File;
 use super::local::info_of_file;
-use tidelock_types::{Body, ByteRange, Error, Result, blocking};
+use tidelock_types::{Account, Body, ByteRange, Error, Result, Stop, job};
 
 /// Bytes of one read.
 const CHUNK: u64 = 1 << 20;
@@ -19,7 +19,7 @@ const CHUNK: u64 = 1 << 20;
 const AHEAD: usize = 4;
 
 /// Opens a file at a checked path. Blocks for a moment.
-pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
+pub(super) fn open(root: &Dir, path: &str, range: ByteRange, account: Arc<dyn Account>) -> Result<File> {
     // A FIFO would block until its other end is opened; O_NONBLOCK has no effect on a file.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = root
@@ -31,9 +31,10 @@ pub(super) fn open(root: &Dir, path: &str, range: ByteRange) -> Result<File> {
     let file = Arc::new(file.into_std());
     let buffers = Arc::new(Buffers::default());
     let chunks = (0..len.div_ceil(CHUNK)).map(move |index| {
-        let (file, buffers) = (Arc::clone(&file), Arc::clone(&buffers));
+        let (file, buffers, account) = (Arc::clone(&file), Arc::clone(&buffers), Arc::clone(&account));
         let from = index * CHUNK;
-        blocking(move || read_at(&file, buffers.take(), start + from, CHUNK.min(len - from)))
+        let read = move |_: &Stop| read_at(&file, buffers.take(), start + from, CHUNK.min(len - from));
+        async move { job(&account, read).await }
     });
     let stream = futures::stream::iter(chunks).buffered(AHEAD);
     Ok(File { info, body: Body::new(stream, Some(len)) })

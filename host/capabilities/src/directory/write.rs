@@ -12,7 +12,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 
 use super::WriteOptions;
 use super::local::{DirectoryInner, sync};
@@ -20,7 +19,7 @@ use super::temporary::Temporary;
 use tidelock_types::gather::Gatherer;
 use tidelock_types::holes::data_runs;
 use tidelock_types::path::split;
-use tidelock_types::{Body, Error, Result, blocking};
+use tidelock_types::{Account, Body, Error, Job, Result, Stop, job, start_job};
 
 /// Bytes of one write to the disk.
 const BATCH: u64 = 1 << 20;
@@ -28,21 +27,28 @@ const BATCH: u64 = 1 << 20;
 const BEHIND: u64 = 8 << 20;
 
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
-pub(super) async fn write(inner: Arc<DirectoryInner>, path: String, data: Body, options: WriteOptions) -> Result<u64> {
+pub(super) async fn write(
+    inner: &Arc<DirectoryInner>,
+    account: &Arc<dyn Account>,
+    path: String,
+    data: Body,
+    options: WriteOptions,
+) -> Result<u64> {
     let data = super::sized(data, options)?;
-    let opening = Arc::clone(&inner);
-    let (path, temporary) = blocking(move || {
+    let opening = Arc::clone(inner);
+    let (path, temporary) = job(account, move |_| {
         refuse_early(&opening, &path, options)?;
         let made = Temporary::create(&opening.home()?, opening.modes.file, &opening.platform)?;
         Ok((path, made))
     })
     .await?;
-    let size = fill(&temporary, data).await?;
-    blocking(move || {
+    let size = fill(&temporary, account, data).await?;
+    let inner = Arc::clone(inner);
+    job(account, move |stop| {
         // The last bytes may be a hole.
         temporary.file().set_len(size).map_err(|error| Error::io("writing a temporary file", error))?;
         temporary.file().sync_all().map_err(|error| Error::io(format!("making `{path}` durable"), error))?;
-        let parent = inner.open_parent(&path)?;
+        let parent = inner.open_parent(&path, stop)?;
         let (_, name) = split(&path);
         temporary.place(&parent, name, options.if_absent)?;
         sync(&parent).map_err(|error| Error::io(format!("making the name `{path}` durable"), error))
@@ -62,17 +68,20 @@ fn refuse_early(inner: &DirectoryInner, path: &str, options: WriteOptions) -> Re
     }
 }
 
-async fn fill(temporary: &Temporary, data: Body) -> Result<u64> {
+async fn fill(temporary: &Temporary, account: &Arc<dyn Account>, data: Body) -> Result<u64> {
     let mut source = Gatherer::new(data);
     let mut offset = 0;
-    let mut running: Option<JoinHandle<io::Result<()>>> = None;
+    let mut running: Option<Job<()>> = None;
     loop {
         let (batch, last) = source.next(BATCH).await?;
         finish(running.take()).await?;
         if batch.len > 0 {
             let file = Arc::clone(temporary.file());
             let len = batch.len;
-            running = Some(tokio::task::spawn_blocking(move || write_all_at(&file, &batch.chunks, offset)));
+            let write = move |_: &Stop| {
+                write_all_at(&file, &batch.chunks, offset).map_err(|error| Error::io("writing a temporary file", error))
+            };
+            running = Some(start_job(account, write).await?);
             offset += len;
         }
         if last {
@@ -102,12 +111,9 @@ fn write_behind(file: &std::fs::File, from: u64) {
     let _ = rustix::fs::fadvise(file, from, NonZeroU64::new(BEHIND), rustix::fs::Advice::DontNeed);
 }
 
-async fn finish(running: Option<JoinHandle<io::Result<()>>>) -> Result<()> {
+async fn finish(running: Option<Job<()>>) -> Result<()> {
     match running {
         None => Ok(()),
-        Some(running) => match running.await {
-            Ok(result) => result.map_err(|error| Error::io("writing a temporary file", error)),
-            Err(error) => Err(Error::other(format!("a write failed: {error}"))),
-        },
+        Some(running) => running.done().await,
     }
 }

@@ -34,6 +34,7 @@ mod removal;
 mod report;
 mod retrieve;
 mod setup;
+mod shares;
 mod snapshots;
 mod store;
 mod swap_log;

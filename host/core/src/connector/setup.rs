@@ -10,6 +10,7 @@ use super::data_dir;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
+use super::shares;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
@@ -78,6 +79,7 @@ pub(super) async fn open(
     secrets: Option<Arc<dyn Secrets>>,
     options: HostOptions,
 ) -> Result<HostInner> {
+    let config = &shares::divided(config);
     let data_dir = config.data_dir.clone();
     data_dir::open(&config.data_dir)?;
     let platform = options.platform.clone();

@@ -10,6 +10,7 @@ use crate::component::Component;
 use crate::engine::first_line;
 use crate::manifest::Manifest;
 use crate::operation::state::Environment;
+use crate::operation::usage::BackendUsage;
 use crate::sandbox::Sandbox;
 use crate::stage::{Stage, Stages};
 use crate::{check, needs, wit};
@@ -60,9 +61,8 @@ impl Adapter {
             }
             None => (spec.capabilities.clone(), spec.limits.clone()),
         };
-        if let Some(needs) = needs::of_component(&bytes.bytes).map_err(place)? {
-            needs::check(&needs, &limits).map_err(place)?;
-        }
+        let needs = needs::of_component(&bytes.bytes).map_err(place)?;
+        needs::check(needs.as_ref(), &limits).map_err(place)?;
         let link = || -> wasmtime::Result<_> {
             let pre = sandbox.linker().instantiate_pre(&component)?;
             let exports = wit::Exports::new(&pre)?;
@@ -75,6 +75,7 @@ impl Adapter {
             backend: spec.name.as_str().into(),
             settings: spec.settings.clone(),
             capabilities,
+            usage: BackendUsage::new(&limits),
             limits,
             platform: sandbox.engine().options().platform.clone(),
             through_guest: AtomicU64::new(0),

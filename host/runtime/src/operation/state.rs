@@ -11,10 +11,10 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::usage::Usage;
-use crate::body_handle::{BodyCharges, BodyHandle, Charge, Origin};
+use super::usage::{BackendUsage, Usage};
+use crate::body_handle::{BodyCharges, BodyHandle, BodyPiece, Origin};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Body, LimitExceeded, Limits, Platform, SettingValue};
+use tidelock_types::{Account, Body, Charge, LimitExceeded, Limits, Platform, SettingValue};
 
 /// What all operations of one backend share.
 pub(crate) struct Environment {
@@ -24,6 +24,8 @@ pub(crate) struct Environment {
     pub(crate) capabilities: Capabilities,
     pub(crate) limits: Limits,
     pub(crate) platform: Platform,
+    /// What all of its operations use together.
+    pub(crate) usage: Arc<BackendUsage>,
     /// Bytes that were copied into or out of guest memory, all operations together.
     pub(crate) through_guest: AtomicU64,
 }
@@ -116,6 +118,18 @@ impl OperationState {
         Ok(())
     }
 
+    /// Who keeps count of what the host holds for this operation.
+    pub(crate) fn account(&self) -> Arc<dyn Account> {
+        self.usage.clone()
+    }
+
+    /// A body that a capability opened, for which at most so many bytes are held.
+    pub(crate) fn opened(&mut self, body: Body, holds: u64) -> wasmtime::Result<Body> {
+        let holds = body.remaining().map_or(holds, |size| size.min(holds));
+        let charge = Charge::open(&self.account(), holds).map_err(|exceeded| self.exceed(exceeded))?;
+        Ok(body.holding(charge))
+    }
+
     pub(crate) fn crossed(&self, bytes: usize) {
         self.environment.through_guest.fetch_add(bytes as u64, Ordering::Relaxed);
         self.usage.carried(bytes);
@@ -147,7 +161,7 @@ impl OperationState {
     }
 
     /// Counts a piece of a body, and its bytes that are the guest's own: bytes held by the host are its memory.
-    fn keep(&mut self, bytes: u64) -> wasmtime::Result<Charge> {
+    fn keep(&mut self, bytes: u64) -> wasmtime::Result<BodyPiece> {
         let Limits { handles, memory, .. } = self.environment.limits;
         if self.charges.pieces() >= handles {
             return Err(self.exceed(LimitExceeded::Handles(handles)));
@@ -155,7 +169,7 @@ impl OperationState {
         if self.memory.saturating_add(self.charges.bytes()).saturating_add(bytes) > memory {
             return Err(self.exceed(LimitExceeded::Memory(memory)));
         }
-        Ok(Charge::new(&self.charges, bytes))
+        Ok(BodyPiece::new(&self.charges, bytes))
     }
 }
 

@@ -4,15 +4,15 @@
 //! Bytes move in streams that outlive access to the store, so their counters are here, shared. An exceeded
 //! limit is recorded once, and wakes the watchdog, which ends the operation.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use tidelock_types::{Error, LimitExceeded, Limits};
+use tidelock_types::{Account, Error, LimitExceeded, Limits};
 
 /// The maximum length of a hint that is kept, in bytes: ours are shorter, but some contain text of a guest.
 const ADVICE: usize = 512;
@@ -50,8 +50,59 @@ pub(crate) struct Usage {
     read: AtomicU64,
     /// Nanoseconds on a thread.
     cpu: AtomicU64,
+    /// What is held for it now, and for all operations of its backend.
+    held: Held,
+    backend: Arc<BackendUsage>,
     /// The message of the last host call that failed with something that helps, and that.
     advice: Mutex<Option<(String, String)>>,
+}
+
+/// What the host holds: bytes, and things that are open.
+#[derive(Default)]
+struct Held {
+    bytes: AtomicU64,
+    open: AtomicUsize,
+}
+
+/// How much was held when something was taken. What was not taken is not looked at.
+#[derive(Default)]
+struct HeldThen {
+    bytes: u64,
+    open: usize,
+}
+
+impl Held {
+    fn take(&self, bytes: u64, open: usize) -> HeldThen {
+        let mut then = HeldThen::default();
+        if bytes > 0 {
+            then.bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        }
+        if open > 0 {
+            then.open = self.open.fetch_add(open, Ordering::Relaxed).saturating_add(open);
+        }
+        then
+    }
+
+    fn give_back(&self, bytes: u64, open: usize) {
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        if open > 0 {
+            self.open.fetch_sub(open, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all operations of one backend use together.
+pub(crate) struct BackendUsage {
+    held: Held,
+    jobs: Arc<Semaphore>,
+}
+
+impl BackendUsage {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self { held: Held::default(), jobs: Arc::new(Semaphore::new(limits.blocking_jobs.max(1))) })
+    }
 }
 
 /// The party that is waited for.
@@ -76,7 +127,14 @@ pub(crate) struct Mark {
 }
 
 impl Usage {
+    /// The usage of an operation of a backend of its own.
+    #[cfg(test)]
     pub(crate) fn new(limits: &Limits, began: Instant) -> Self {
+        Self::of(BackendUsage::new(limits), limits, began)
+    }
+
+    /// The usage of an operation of this backend.
+    pub(crate) fn of(backend: Arc<BackendUsage>, limits: &Limits, began: Instant) -> Self {
         let none = || AtomicU64::new(0);
         Self {
             limits: limits.clone(),
@@ -94,6 +152,8 @@ impl Usage {
             sent: none(),
             read: none(),
             cpu: none(),
+            held: Held::default(),
+            backend,
             advice: Mutex::default(),
         }
     }
@@ -257,6 +317,45 @@ impl Usage {
     }
 }
 
+impl Account for Usage {
+    fn spends(&self, time: Duration) {
+        // Whether it was too long shows in the limit that is recorded as exceeded.
+        let _ = self.spends(time);
+    }
+
+    fn is_over(&self) -> bool {
+        self.exceeded().is_some()
+    }
+
+    fn take(&self, bytes: u64, open: usize) -> Result<(), LimitExceeded> {
+        let limits = &self.limits;
+        let own = self.held.take(bytes, open);
+        let all = self.backend.held.take(bytes, open);
+        let exceeded = if own.bytes > limits.held_bytes {
+            LimitExceeded::HeldBytes(limits.held_bytes)
+        } else if all.bytes > limits.backend_held_bytes {
+            LimitExceeded::BackendHeldBytes(limits.backend_held_bytes)
+        } else if own.open > limits.open_bodies {
+            LimitExceeded::OpenBodies(limits.open_bodies)
+        } else if all.open > limits.backend_open_bodies {
+            LimitExceeded::BackendOpenBodies(limits.backend_open_bodies)
+        } else {
+            return Ok(());
+        };
+        self.give_back(bytes, open);
+        Err(self.broken(exceeded))
+    }
+
+    fn give_back(&self, bytes: u64, open: usize) {
+        self.held.give_back(bytes, open);
+        self.backend.held.give_back(bytes, open);
+    }
+
+    fn jobs(&self) -> &Arc<Semaphore> {
+        &self.backend.jobs
+    }
+}
+
 /// What [`Usage::polling`] can be.
 mod polling {
     /// It waits to be woken.
@@ -347,6 +446,7 @@ impl Drop for Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidelock_types::Charge;
 
     #[test]
     fn a_guest_that_lets_a_call_wait_has_no_excuse() {
@@ -391,6 +491,30 @@ mod tests {
         usage.of_object(16 << 20);
         usage.spends(Duration::from_secs(2)).unwrap();
         assert_eq!(usage.spends(Duration::from_millis(50)), Err(LimitExceeded::Cpu(Duration::from_secs(1))));
+    }
+
+    /// The smallest limit counts, what is refused is not held, and what is given back can be taken again.
+    #[test]
+    fn what_is_held_is_bounded_for_the_operation_and_for_its_backend() {
+        let limits = Limits { held_bytes: 60, backend_held_bytes: 100, open_bodies: 2, ..Limits::default() };
+        let limits = Limits { backend_open_bodies: 3, ..limits };
+        let backend = BackendUsage::new(&limits);
+        let operation = || -> Arc<dyn Account> { Arc::new(Usage::of(backend.clone(), &limits, Instant::now())) };
+        let (one, other) = (operation(), operation());
+        let mut held = Charge::bytes(&one, 50).unwrap();
+        assert_eq!(held.grow(20), Err(LimitExceeded::HeldBytes(60)));
+        assert!(one.is_over() && !other.is_over());
+        assert_eq!(Charge::bytes(&other, 51).err(), Some(LimitExceeded::BackendHeldBytes(100)));
+        drop(held);
+        drop(Charge::bytes(&operation(), 60).unwrap());
+        let third = operation();
+        let opened = [Charge::open(&third, 0).unwrap(), Charge::open(&third, 0).unwrap()];
+        assert_eq!(Charge::open(&third, 0).err(), Some(LimitExceeded::OpenBodies(2)));
+        let fourth = operation();
+        let _one_more = Charge::open(&fourth, 1).unwrap();
+        assert_eq!(Charge::open(&fourth, 0).err(), Some(LimitExceeded::BackendOpenBodies(3)));
+        drop(opened);
+        drop(Charge::open(&operation(), 1).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Swaps and rollbacks.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -8,6 +9,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::history::{Event, HistoryRow};
 use super::open::kept;
+use super::publication::Candidate;
 use super::trial::Trial;
 use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock};
 use crate::{Adapter, Component};
@@ -31,18 +33,6 @@ impl Default for SwapOptions {
     fn default() -> Self {
         Self { by: "library".to_owned(), why: None, on_stage: None }
     }
-}
-
-/// A generation that is about to take over.
-struct Candidate {
-    generation: Arc<Generation>,
-    /// Where the swap_log does not have it yet.
-    component: Option<Arc<Component>>,
-    event: Event,
-    /// Whether it is on trial beside its predecessor.
-    on_trial: bool,
-    by: String,
-    why: Option<String>,
 }
 
 impl Slot {
@@ -170,11 +160,20 @@ impl Slot {
     /// Counts a failure that is a generation's own, and rolls it back if that was one too many.
     pub(super) fn failed(&self, generation: &Arc<Generation>, trial: &Arc<Trial>) {
         generation.tally.add(true);
-        if trial.exceeds_threshold(generation) && Arc::ptr_eq(generation, &self.current()) {
-            let (slot, bad, trial) = (self.clone(), generation.clone(), trial.clone());
-            if let Ok(runtime) = Handle::try_current() {
-                runtime.spawn(async move { slot.roll_back_by_itself(&bad, &trial).await });
-            }
+        if !trial.exceeds_threshold(generation) {
+            return;
+        }
+        // The other half of the fence in [`Slot::take_over`].
+        fence(Ordering::SeqCst);
+        if Arc::ptr_eq(generation, &self.current()) {
+            self.roll_back_soon(generation, trial);
+        }
+    }
+
+    pub(super) fn roll_back_soon(&self, bad: &Arc<Generation>, trial: &Arc<Trial>) {
+        let (slot, bad, trial) = (self.clone(), bad.clone(), trial.clone());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { slot.roll_back_by_itself(&bad, &trial).await });
         }
     }
 
@@ -211,7 +210,12 @@ impl Slot {
         let published = tokio::spawn(async move {
             let _in_flight = attempt;
             stages.enter(Stage::Publish);
-            let (old, new) = slot.take_over(candidate).await.map_err(|error| stages.place(error, slot.backend()))?;
+            let generation = candidate.generation.clone();
+            let taken = slot.take_over(candidate).await;
+            if taken.is_err() {
+                slot.withdraw(&generation);
+            }
+            let (old, new) = taken.map_err(|error| stages.place(error, slot.backend()))?;
             let times = stages.take();
             let gone = slot.drain_old(old.clone(), stages);
             Ok::<_, Error>((old, new, times, gone))
@@ -238,52 +242,15 @@ impl Slot {
         Ok(report)
     }
 
-    async fn take_over(&self, candidate: Candidate) -> Result<(Arc<Generation>, Arc<Generation>)> {
-        let Candidate { generation, component, event, on_trial, by, why } = candidate;
-        let old = self.current();
-        let adapter = generation.adapter();
-        let row = HistoryRow {
-            generation: Some(old.number() + 1),
-            from: Some(old.adapter().digest().to_string()),
-            why,
-            ..HistoryRow::new(
-                event,
-                adapter.digest().to_string(),
-                Some(adapter),
-                self.now(),
-                by,
-                self.0.configured.clone(),
-            )
-        };
-        let component = component.map(Arc::unwrap_or_clone);
-        let row = match self.0.options.swap_log.add(self.backend(), row.clone(), component).await {
-            Ok(row) => row,
-            // A failing generation must go, even if the disk is full. A restart would bring it and its failures back.
-            Err(error) if event == Event::AutomaticRollback => {
-                tracing::error!(backend = self.backend(), %error, "cannot record the rollback");
-                row
-            }
-            Err(error) => return Err(error),
-        };
-        generation.named(row.generation.unwrap_or_default(), row.since);
-        let trial = self.0.options.policy.trial.filter(|_| on_trial);
-        match trial {
-            None => generation.trial.store(None),
-            Some(_) if generation.trial.load().is_some() => {}
-            Some(_) => generation.trial.store(Some(Trial::beside(old.clone()))),
-        }
-        lock(&self.0.draining).push(old.number());
-        lock(&self.0.history).add(row);
-        generation.takes_over();
-        self.0.current.store(generation.clone());
+    /// Has a generation that was to take over, and may be a canary, get no more operations.
+    fn withdraw(&self, generation: &Arc<Generation>) {
         self.0.canary.store(None);
-        old.trial.store(None);
-        self.end_trial_after(trial, &generation);
-        Ok((old, generation))
+        // The task is detached.
+        drop(self.drain_old(generation.clone(), Stages::default()));
     }
 
     /// Lets the predecessor go when the trial is over.
-    fn end_trial_after(&self, trial: Option<Duration>, generation: &Arc<Generation>) {
+    pub(super) fn end_trial_after(&self, trial: Option<Duration>, generation: &Arc<Generation>) {
         let end = trial.map(|duration| {
             let generation = Arc::downgrade(generation);
             let end = tokio::spawn(async move {
@@ -298,7 +265,7 @@ impl Slot {
     }
 
     /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
-    fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
+    pub(super) fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
         // A future can be dropped outside of a runtime; then nothing runs any more either.
         let Ok(runtime) = Handle::try_current() else { return wait };
@@ -347,7 +314,7 @@ impl Slot {
 }
 
 /// The result of draining an old generation.
-struct Gone {
+pub(super) struct Gone {
     times: Vec<StageTime>,
     cut: u64,
 }
@@ -364,8 +331,6 @@ impl Drop for Withdraw<'_> {
         if self.stays {
             return;
         }
-        self.slot.0.canary.store(None);
-        // The task is detached.
-        drop(self.slot.drain_old(self.generation.clone(), Stages::default()));
+        self.slot.withdraw(self.generation);
     }
 }

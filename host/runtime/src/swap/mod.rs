@@ -18,6 +18,7 @@ mod generation;
 mod history;
 mod open;
 mod part;
+mod publication;
 mod read;
 mod rollback_policy;
 mod swap_log;
@@ -43,8 +44,8 @@ use tidelock_types::Platform;
 /// How a backend changes its adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwapPolicy {
-    /// How long operations may go on on a generation that was replaced; `None` is as long as one operation may take
-    /// (`limits.deadline`), so that a swap preempts nothing.
+    /// How long operations may go on on a generation that was replaced; `None` is as long as they do: their
+    /// own limits end them, and a swap preempts nothing.
     pub drain: Option<Duration>,
     /// Whether a new generation first gets a share of real operations.
     pub canary: Option<Canary>,
@@ -191,7 +192,7 @@ impl Slot {
 
     /// How long an operation may go on on a generation that was replaced.
     fn drain_deadline(&self) -> Duration {
-        self.0.options.policy.drain.unwrap_or(self.0.spec.limits.deadline)
+        self.0.options.policy.drain.unwrap_or(Duration::MAX)
     }
 }
 

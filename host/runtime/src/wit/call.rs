@@ -13,7 +13,7 @@ use super::bindings::tidelock::storage::types as wit;
 use crate::operation::state::OperationState;
 use crate::operation::usage::{Wait, Waiting};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Error, ErrorKind, LimitExceeded, Result};
+use tidelock_types::{Charge, Error, ErrorKind, LimitExceeded, Result};
 
 /// The result of a host call: the end of the guest (outer), or an answer.
 pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit::Error>>;
@@ -21,8 +21,14 @@ pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit:
 /// The caller of an asynchronous call.
 pub(super) type Caller = Accessor<OperationState, Host>;
 
-/// Counts the start of a call, and returns its capabilities: none during `describe`.
-fn begins(state: &mut OperationState) -> wasmtime::Result<Option<(Capabilities, Wait)>> {
+/// A call under way.
+struct InFlight {
+    _wait: Wait,
+    _held: Charge,
+}
+
+/// Counts the start of a call for which so many bytes are held, and returns its capabilities: none during `describe`.
+fn begins(state: &mut OperationState, holds: u64) -> wasmtime::Result<Option<(Capabilities, InFlight)>> {
     state.usage.stepped();
     state.called()?;
     if !state.capable {
@@ -33,14 +39,16 @@ fn begins(state: &mut OperationState) -> wasmtime::Result<Option<(Capabilities, 
         return Err(state.exceed(LimitExceeded::CallsInFlight(limit)));
     }
     state.calls_in_flight += 1;
+    let account = state.account();
+    let held = Charge::open(&account, holds).map_err(|exceeded| state.exceed(exceeded))?;
     let mut wait = Wait::new(state.usage.clone(), Waiting::Call);
     wait.set(true);
-    Ok(Some((state.environment.capabilities.clone(), wait)))
+    Ok(Some((state.environment.capabilities.for_operation(account), InFlight { _wait: wait, _held: held })))
 }
 
 /// Counts a call that is answered. A limit that the capability itself keeps ends the operation too.
-fn ends<T>(state: &mut OperationState, wait: Wait, result: &Result<T>) -> wasmtime::Result<()> {
-    drop(wait);
+fn ends<T>(state: &mut OperationState, call: InFlight, result: &Result<T>) -> wasmtime::Result<()> {
+    drop(call);
     state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
     state.usage.stepped();
     match result {
@@ -59,32 +67,34 @@ fn incapable() -> Error {
     Error::unsupported("capabilities are not available in `describe`")
 }
 
-/// Runs an asynchronous host call within the operation's limits.
+/// Runs an asynchronous host call within the operation's limits. So many bytes are held for it until it is answered.
 pub(super) async fn call<T, F: Future<Output = Result<T>>>(
     accessor: &Caller,
+    holds: u64,
     work: impl FnOnce(Capabilities) -> Result<F>,
 ) -> wasmtime::Result<Result<T>> {
-    let Some((capabilities, wait)) = accessor.with(|mut access| begins(access.data_mut()))? else {
+    let Some((capabilities, in_flight)) = accessor.with(|mut access| begins(access.data_mut(), holds))? else {
         return Ok(Err(incapable()));
     };
     let result = match work(capabilities) {
         Ok(future) => future.await,
         Err(error) => Err(error),
     };
-    accessor.with(|mut access| ends(access.data_mut(), wait, &result))?;
+    accessor.with(|mut access| ends(access.data_mut(), in_flight, &result))?;
     Ok(result)
 }
 
 /// The same for a synchronous functions.
 pub(super) async fn call_sync<T, F: Future<Output = Result<T>>>(
     state: &mut OperationState,
+    holds: u64,
     work: impl FnOnce(Capabilities) -> Result<F>,
 ) -> wasmtime::Result<Result<T>> {
-    let Some((capabilities, wait)) = begins(state)? else { return Ok(Err(incapable())) };
+    let Some((capabilities, in_flight)) = begins(state, holds)? else { return Ok(Err(incapable())) };
     let result = match work(capabilities) {
         Ok(future) => future.await,
         Err(error) => Err(error),
     };
-    ends(state, wait, &result)?;
+    ends(state, in_flight, &result)?;
     Ok(result)
 }

@@ -34,9 +34,16 @@ fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
 /// Makes a call whose answer has no body.
 async fn answered<T, F: Future<Output = Result<T>>>(
     accessor: &Caller,
+    holds: u64,
     work: impl FnOnce(Capabilities) -> F,
 ) -> HostCallResult<T> {
-    Ok(outcome(call(accessor, |granted| Ok(work(granted))).await?))
+    Ok(outcome(call(accessor, holds, |granted| Ok(work(granted))).await?))
+}
+
+/// Gives a body that a capability opened, for which at most so many bytes are held.
+fn opened(accessor: &Caller, body: Body, holds: u64, parts: GuestParts) -> wasmtime::Result<WitBody> {
+    let body = accessor.with(|mut access| access.data_mut().opened(body, holds))?;
+    give(accessor, body, parts)
 }
 
 impl wit::types::Host for OperationState {}
@@ -51,7 +58,8 @@ impl wit::http::HostWithStore<OperationState> for Host {
         request: wit::http::Request,
     ) -> HostCallResult<wit::http::Response> {
         let wit::http::Request { method, url, headers, body, size } = request;
-        sends(accessor, granted::head_bytes(&url, &headers))?;
+        let head = granted::head_bytes(&url, &headers);
+        sends(accessor, head)?;
         let (mut parts, mut needs) = (Vec::with_capacity(body.len()), GuestParts::default());
         for part in body {
             parts.push(match part {
@@ -66,11 +74,14 @@ impl wit::http::HostWithStore<OperationState> for Host {
                 }
             });
         }
+        let holds = granted::request_holds(head, &parts);
         let request = http::Request { method, url, headers, body: parts, size };
-        Ok(match answered(accessor, |granted| granted::send(granted, grant, request)).await? {
-            Ok(http::Response { status, headers, body }) => {
-                Ok(wit::http::Response { status, headers, body: give(accessor, body, needs.without_taps())? })
-            }
+        Ok(match answered(accessor, holds, |granted| granted::send(granted, grant, request)).await? {
+            Ok(http::Response { status, headers, body }) => Ok(wit::http::Response {
+                status,
+                headers,
+                body: opened(accessor, body, granted::REPLY_HOLDS, needs.without_taps())?,
+            }),
             Err(error) => Err(error),
         })
     }
@@ -85,7 +96,8 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
         let data = sent(accessor, data)?.0;
-        answered(accessor, |granted| granted::put(granted, grant, key, data, options)).await
+        let holds = granted::put_holds(&key, &data, &options);
+        answered(accessor, holds, |granted| granted::put(granted, grant, key, data, options)).await
     }
 
     async fn get(
@@ -94,18 +106,25 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
-        Ok(match answered(accessor, |granted| granted::get(granted, grant, key, range)).await? {
-            Ok((info, body)) => Ok(wit::bucket::Object { info, body: give(accessor, body, GuestParts::default())? }),
-            Err(error) => Err(error),
-        })
+        Ok(
+            match answered(accessor, granted::texts(&[&key]), |granted| granted::get(granted, grant, key, range))
+                .await?
+            {
+                Ok((info, body)) => Ok(wit::bucket::Object {
+                    info,
+                    body: opened(accessor, body, granted::REPLY_HOLDS, GuestParts::default())?,
+                }),
+                Err(error) => Err(error),
+            },
+        )
     }
 
     async fn head(accessor: &Caller, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        answered(accessor, |granted| granted::head(granted, grant, key)).await
+        answered(accessor, granted::texts(&[&key]), |granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(accessor: &Caller, grant: String, key: String) -> HostCallResult<()> {
-        answered(accessor, |granted| granted::delete(granted, grant, key)).await
+        answered(accessor, granted::texts(&[&key]), |granted| granted::delete(granted, grant, key)).await
     }
 
     async fn copy(
@@ -115,7 +134,12 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         target: String,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<()> {
-        answered(accessor, |granted| granted::copy(granted, grant, source, target, options)).await
+        let holds = granted::texts(&[&source]).saturating_add(granted::put_holds(
+            &target,
+            &Body::from_bytes(Bytes::new()),
+            &options,
+        ));
+        answered(accessor, holds, |granted| granted::copy(granted, grant, source, target, options)).await
     }
 
     async fn restore(
@@ -125,7 +149,8 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         days: u32,
         tier: String,
     ) -> HostCallResult<wit::types::ArchiveState> {
-        answered(accessor, |granted| granted::restore(granted, grant, key, days, tier)).await
+        answered(accessor, granted::texts(&[&key, &tier]), |granted| granted::restore(granted, grant, key, days, tier))
+            .await
     }
 
     async fn list_objects(
@@ -135,7 +160,10 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        answered(accessor, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
+        answered(accessor, granted::texts(&[&prefix, cursor.as_deref().unwrap_or_default()]), |granted| {
+            granted::list_objects(granted, grant, prefix, cursor, limit)
+        })
+        .await
     }
 }
 
@@ -148,7 +176,8 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
         let data = sent(accessor, data)?.0;
-        answered(accessor, |granted| granted::write(granted, grant, path, data, options)).await
+        let holds = granted::write_holds(&path, &data, &options);
+        answered(accessor, holds, |granted| granted::write(granted, grant, path, data, options)).await
     }
 
     async fn read(
@@ -157,18 +186,25 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::directory::File> {
-        Ok(match answered(accessor, |granted| granted::read(granted, grant, path, range)).await? {
-            Ok((info, body)) => Ok(wit::directory::File { info, body: give(accessor, body, GuestParts::default())? }),
-            Err(error) => Err(error),
-        })
+        Ok(
+            match answered(accessor, granted::texts(&[&path]), |granted| granted::read(granted, grant, path, range))
+                .await?
+            {
+                Ok((info, body)) => Ok(wit::directory::File {
+                    info,
+                    body: opened(accessor, body, granted::READ_HOLDS, GuestParts::default())?,
+                }),
+                Err(error) => Err(error),
+            },
+        )
     }
 
     async fn stat(accessor: &Caller, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        answered(accessor, |granted| granted::stat(granted, grant, path)).await
+        answered(accessor, granted::texts(&[&path]), |granted| granted::stat(granted, grant, path)).await
     }
 
     async fn remove(accessor: &Caller, grant: String, path: String) -> HostCallResult<()> {
-        answered(accessor, |granted| granted::remove(granted, grant, path)).await
+        answered(accessor, granted::texts(&[&path]), |granted| granted::remove(granted, grant, path)).await
     }
 
     async fn list_entries(
@@ -178,7 +214,10 @@ impl wit::directory::HostWithStore<OperationState> for Host {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        answered(accessor, |granted| granted::list_entries(granted, grant, path, cursor, limit)).await
+        answered(accessor, granted::texts(&[&path, cursor.as_deref().unwrap_or_default()]), |granted| {
+            granted::list_entries(granted, grant, path, cursor, limit)
+        })
+        .await
     }
 }
 

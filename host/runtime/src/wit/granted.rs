@@ -14,6 +14,42 @@ pub(super) fn head_bytes(url: &str, headers: &[(String, String)]) -> usize {
     headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>().saturating_add(url.len())
 }
 
+/// The bytes that are held while a request with this head and these parts is sent.
+pub(super) fn request_holds(head: usize, parts: &[http::Part]) -> u64 {
+    let of_part = |part: &http::Part| match part {
+        http::Part::Bytes(bytes) => bytes.len() as u64,
+        http::Part::Body(_) => SENT_HOLDS,
+    };
+    parts.iter().map(of_part).fold(head as u64, u64::saturating_add)
+}
+
+/// The bytes that are held while an object is put: its parts, and the options.
+pub(super) fn put_holds(key: &str, data: &Body, options: &wit::bucket::PutOptions) -> u64 {
+    let labels: usize = options.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
+    let texts = [&options.content_type, &options.storage_class].into_iter().flatten().map(String::len).sum::<usize>();
+    let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
+    size.min(bucket::PUT_HOLDS).saturating_add((key.len() + labels + texts) as u64)
+}
+
+/// The bytes that are held while a file is written.
+pub(super) fn write_holds(path: &str, data: &Body, options: &wit::directory::WriteOptions) -> u64 {
+    let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
+    size.min(directory::WRITE_HOLDS).saturating_add(path.len() as u64)
+}
+
+/// The bytes that are held for texts.
+pub(super) fn texts(texts: &[&str]) -> u64 {
+    texts.iter().map(|text| text.len() as u64).sum()
+}
+
+/// The most bytes that are held of a body on its way into a connection.
+const SENT_HOLDS: u64 = 1 << 20;
+
+/// The most bytes that are held of a reply: what the connection takes in before anything reads them.
+pub(super) const REPLY_HOLDS: u64 = 2 << 20;
+
+pub(super) use directory::READ_HOLDS;
+
 pub(super) async fn send(granted: Capabilities, grant: String, request: http::Request) -> Result<http::Response> {
     granted.http(&grant)?.send(request).await
 }

@@ -31,18 +31,23 @@ impl OperationState {
     /// Makes a call whose answer has no body.
     async fn answered<T, F: Future<Output = Result<T>>>(
         &mut self,
+        holds: u64,
         work: impl FnOnce(Capabilities) -> F,
     ) -> HostCallResult<T> {
-        Ok(outcome(call_sync(self, |granted| Ok(work(granted))).await?))
+        Ok(outcome(call_sync(self, holds, |granted| Ok(work(granted))).await?))
     }
 
     /// Makes a call whose answer has a body.
     async fn answered_with_body<T, F: Future<Output = Result<(T, Body)>>>(
         &mut self,
+        (argument, holds): (u64, u64),
         work: impl FnOnce(Capabilities) -> F,
     ) -> HostCallResult<(T, Resource<BodyHandle>)> {
-        Ok(match self.answered(work).await? {
-            Ok((info, body)) => Ok((info, self.hold(body, Origin::Reply)?)),
+        Ok(match self.answered(argument, work).await? {
+            Ok((info, body)) => {
+                let body = self.opened(body, holds)?;
+                Ok((info, self.hold(body, Origin::Reply)?))
+            }
             Err(error) => Err(error),
         })
     }
@@ -54,10 +59,13 @@ impl OperationState {
         body: Vec<http::Part>,
     ) -> HostCallResult<wit::http_sync::Response> {
         let wit::http_sync::Request { method, url, headers, size } = request;
-        self.usage.sends(granted::head_bytes(&url, &headers))?;
+        let head = granted::head_bytes(&url, &headers);
+        self.usage.sends(head)?;
+        let holds = granted::request_holds(head, &body);
         let request = http::Request { method, url, headers, body, size };
-        Ok(match self.answered(|granted| granted::send(granted, grant, request)).await? {
+        Ok(match self.answered(holds, |granted| granted::send(granted, grant, request)).await? {
             Ok(http::Response { status, headers, body }) => {
+                let body = self.opened(body, granted::REPLY_HOLDS)?;
                 Ok(wit::http_sync::Response { status, headers, body: self.hold(body, Origin::Reply)? })
             }
             Err(error) => Err(error),
@@ -136,7 +144,8 @@ impl wit::bucket_sync::Host for OperationState {
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
         let data = self.sent(data)?;
-        self.answered(|granted| granted::put(granted, grant, key, data, options)).await
+        let holds = granted::put_holds(&key, &data, &options);
+        self.answered(holds, |granted| granted::put(granted, grant, key, data, options)).await
     }
 
     async fn get(
@@ -145,15 +154,18 @@ impl wit::bucket_sync::Host for OperationState {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::bucket::ObjectInfo, Resource<BodyHandle>)> {
-        self.answered_with_body(|granted| granted::get(granted, grant, key, range)).await
+        self.answered_with_body((granted::texts(&[&key]), granted::REPLY_HOLDS), |granted| {
+            granted::get(granted, grant, key, range)
+        })
+        .await
     }
 
     async fn head(&mut self, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        self.answered(|granted| granted::head(granted, grant, key)).await
+        self.answered(granted::texts(&[&key]), |granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(&mut self, grant: String, key: String) -> HostCallResult<()> {
-        self.answered(|granted| granted::delete(granted, grant, key)).await
+        self.answered(granted::texts(&[&key]), |granted| granted::delete(granted, grant, key)).await
     }
 
     async fn list_objects(
@@ -163,7 +175,10 @@ impl wit::bucket_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        self.answered(|granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
+        self.answered(granted::texts(&[&prefix, cursor.as_deref().unwrap_or_default()]), |granted| {
+            granted::list_objects(granted, grant, prefix, cursor, limit)
+        })
+        .await
     }
 }
 
@@ -176,7 +191,8 @@ impl wit::directory_sync::Host for OperationState {
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
         let data = self.sent(data)?;
-        self.answered(|granted| granted::write(granted, grant, path, data, options)).await
+        let holds = granted::write_holds(&path, &data, &options);
+        self.answered(holds, |granted| granted::write(granted, grant, path, data, options)).await
     }
 
     async fn read(
@@ -185,15 +201,18 @@ impl wit::directory_sync::Host for OperationState {
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::directory::FileInfo, Resource<BodyHandle>)> {
-        self.answered_with_body(|granted| granted::read(granted, grant, path, range)).await
+        self.answered_with_body((granted::texts(&[&path]), granted::READ_HOLDS), |granted| {
+            granted::read(granted, grant, path, range)
+        })
+        .await
     }
 
     async fn stat(&mut self, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        self.answered(|granted| granted::stat(granted, grant, path)).await
+        self.answered(granted::texts(&[&path]), |granted| granted::stat(granted, grant, path)).await
     }
 
     async fn remove(&mut self, grant: String, path: String) -> HostCallResult<()> {
-        self.answered(|granted| granted::remove(granted, grant, path)).await
+        self.answered(granted::texts(&[&path]), |granted| granted::remove(granted, grant, path)).await
     }
 
     async fn list_entries(
@@ -203,6 +222,9 @@ impl wit::directory_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        self.answered(|granted| granted::list_entries(granted, grant, path, cursor, limit)).await
+        self.answered(granted::texts(&[&path, cursor.as_deref().unwrap_or_default()]), |granted| {
+            granted::list_entries(granted, grant, path, cursor, limit)
+        })
+        .await
     }
 }

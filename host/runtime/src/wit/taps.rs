@@ -1,7 +1,5 @@
 //! Digests of bytes that pass: `tidelock:storage/digest-stream`, and `piece-digests` since 0.1.1.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use wasmtime::component::{Access, FutureReader};
@@ -76,9 +74,8 @@ fn tap(
     let (data, mut parts) = accept_in(&mut *access, data, Waiting::Nobody)?;
     parts.tap().map_err(|exceeded| access.data_mut().exceed(exceeded))?;
     // Counted against the operation's limit; exceeding it ends the operation.
-    let usage = access.data_mut().usage.clone();
-    let spent = Arc::new(move |time| drop(usage.spends(time)));
-    let (data, digests) = digest::tap(data, plan, spent).unwrap_or_else(|error| {
+    let account = access.data_mut().account();
+    let (data, digests) = digest::tap(data, plan, &account).unwrap_or_else(|error| {
         // The interfaces have no place for an error here: both ends of the tap return it.
         let again = error.duplicate();
         let failed: FutureDigests = Box::pin(std::future::ready(Err(again)));

@@ -23,6 +23,6 @@ impl wit::HostWithStore<OperationState> for Host {
             Ok(())
         };
         // Where capabilities do not work, there is nothing to wait for either.
-        call(accessor, |_| Ok(sleep)).await.map(|_| ())
+        call(accessor, 0, |_| Ok(sleep)).await.map(|_| ())
     }
 }

@@ -14,10 +14,11 @@ use crate::catalogue::{Catalogue, PlacementState, SqliteCatalogue};
 use crate::config::Config;
 use crate::connector::backend::ConfiguredBackend;
 use crate::connector::labels::is_identity_name;
+use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
 use crate::connector::swap_log::CatalogueSwapLog;
 use crate::connector::{Host, HostInner, HostOptions, ImportOptions, StoreOptions};
-use crate::runtime::{EngineOptions, Sandbox, SwapLog};
+use crate::runtime::{EngineOptions, SwapLog};
 use crate::snapshot::{FileSource, Identity, SegmentDigests, Source, StreamSource, segment_digest};
 use crate::types::{Clock, Entropy, ErrorKind, Platform, Result, SnapshotId};
 
@@ -90,7 +91,6 @@ impl Entropy for Counting {
 /// Everything that all runs share.
 pub(super) struct Stage {
     config: Config,
-    sandbox: Arc<Sandbox>,
     swap_log: Arc<dyn SwapLog>,
     dir: tempfile::TempDir,
 }
@@ -99,13 +99,8 @@ impl Stage {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let nowhere: Arc<dyn Catalogue> = Arc::new(SqliteCatalogue::in_memory(Platform::system()));
-        let swap_log = CatalogueSwapLog::open(nowhere, dir.path().join("adapters"), Platform::system()).unwrap();
-        Self {
-            config: Config::parse(CONFIG, Path::new("")).unwrap(),
-            sandbox: Sandbox::new(EngineOptions { operations: 1, ..EngineOptions::default() }).unwrap(),
-            swap_log: Arc::new(swap_log),
-            dir,
-        }
+        let swap_log = CatalogueSwapLog::new(nowhere, dir.path().join("adapters"), Platform::system());
+        Self { config: Config::parse(CONFIG, Path::new("")).unwrap(), swap_log: Arc::new(swap_log), dir }
     }
 
     fn host(&self, number: u8, catalogue: &Arc<WatchedCatalogue>, backends: &[Arc<WatchedBackend>; 2]) -> Host {
@@ -123,7 +118,8 @@ impl Stage {
             catalogue,
             platform,
             data_dir: self.dir.path().to_owned(),
-            sandbox: self.sandbox.clone(),
+            // Never made: all backends are models.
+            sandbox: LazySandbox::new(EngineOptions::default()),
             backends: self.config.backends.iter().map(configured).collect(),
             routes: self.config.routes.clone(),
             recent_digests: Default::default(),
