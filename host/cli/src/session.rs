@@ -1,8 +1,9 @@
 //! The common start of all commands: the configuration and the global options.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use super::arguments::Global;
 use super::console::Console;
@@ -14,6 +15,9 @@ use tidelock::types::Error;
 
 /// The configuration that is used if it is there and no other is named.
 pub(super) const DEFAULT_FILE: &str = "tidelock.toml";
+
+/// The largest configuration file. One with a thousand backends has a tenth of this.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// One run of the program.
 pub(super) struct Session {
@@ -40,7 +44,11 @@ impl Session {
         let file = self.config_file();
         let shown = file.display();
         let here = std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
-        let text = match fs::read(file) {
+        let text = match read_bounded(file) {
+            Ok(bytes) if bytes.len() as u64 > LARGEST_FILE => {
+                let error = Error::invalid(format!("{shown} has more than 1 MiB and cannot be a configuration"));
+                return Err(error.hint("name a configuration file with --config").into());
+            }
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{shown} is not valid UTF-8")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return Ok(Config::embedded_default(here.join(DEFAULT_DATA_DIR)));
@@ -80,4 +88,11 @@ impl Session {
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
+}
+
+/// The bytes of a file, and at most one more than a configuration may have.
+fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

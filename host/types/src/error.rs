@@ -15,6 +15,10 @@ use super::{ObjectId, SnapshotId};
 
 pub use reaction::{Effect, Fault, Retry, Subject};
 
+/// Linux: too many open files, on the machine and in this process.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -199,6 +203,10 @@ impl Error {
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
                 Some("free some space, or configure another location".to_owned())
             }
+            _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Some(
+                "allow more open files (`ulimit -n`), or lower `open_bodies` and `in_flight` of the backends"
+                    .to_owned(),
+            ),
             _ => None,
         };
         let mut made = Self::new(kind, format!("{what}: {}", io_reason(&error)));
@@ -380,5 +388,7 @@ mod tests {
         let full = Error::io("writing x", std::io::Error::from_raw_os_error(28));
         assert_eq!(full.to_string(), "writing x: no space left on device");
         assert!(full.advice().is_some());
+        let many = Error::io("x", std::io::Error::from_raw_os_error(EMFILE));
+        assert!(many.advice().is_some_and(|hint| hint.contains("ulimit -n")));
     }
 }

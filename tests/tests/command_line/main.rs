@@ -20,3 +20,4 @@ mod s3_world;
 mod snapshots;
 mod space;
 mod trust;
+mod world;

@@ -1,6 +1,6 @@
 //! Conversion of the tree to [`Config`], with the checks across its parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
@@ -283,8 +283,43 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
     let copies = table.get("copies").map_or(Ok(1), |item| {
         item.count(most).map_err(|error| error.hint("cannot be more than the route's backends"))
     })?;
+    if copies > 1
+        && let Some((one, other)) = same_container(&backends, known)
+    {
+        return Err(item
+            .wrong(format_args!("has {copies} copies, but `{one}` and `{other}` store into the same place"))
+            .hint("give each backend of the route a place of its own"));
+    }
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies))?;
     Ok(Route { backends, copies, ack })
+}
+
+/// Two backends whose grants lead to one place: what is lost there is lost to both, so that two copies would be one.
+fn same_container<'a>(
+    backends: &'a [String],
+    known: &BTreeMap<String, BackendConfig>,
+) -> Option<(&'a String, &'a String)> {
+    let places = |name: &String| known.get(name).map(|backend| places(&backend.grants)).unwrap_or_default();
+    let pairs =
+        backends.iter().enumerate().flat_map(|(at, one)| backends[at + 1..].iter().map(move |other| (one, other)));
+    pairs.into_iter().find(|(one, other)| places(one).intersection(&places(other)).next().is_some())
+}
+
+/// The folders, exports and parts of buckets that grants lead to. An origin is none: several stores lie behind one.
+fn places(grants: &Grants) -> BTreeSet<String> {
+    let directories = grants.directory.values().map(|directory| match directory {
+        // Where it is not there yet, it is compared as it is written.
+        DirectoryGrant::Path(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
+            format!("directory {}", path.display())
+        }
+        DirectoryGrant::Nfs { url, .. } => format!("export {}", url.trim_end_matches('/')),
+    });
+    let buckets = grants.bucket.values().map(|BucketGrant { endpoint, bucket, prefix, .. }| {
+        let endpoint = endpoint.as_deref().unwrap_or_default().trim_end_matches('/');
+        format!("bucket {endpoint} {bucket} {}", prefix.trim_end_matches('/'))
+    });
+    directories.chain(buckets).collect()
 }
 
 /// When a store is done. What would answer before every copy is durable is refused: nothing would make the other copies.

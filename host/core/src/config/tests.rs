@@ -300,6 +300,11 @@ fn errors_say_where_and_what() {
             "line 8, column 7: `routes.default.ack` is 1, but a store cannot answer before all 2 copies are durable yet",
         ),
         (
+            "[backends.a]\nadapter = 'fs'\ngrants.directory.objects = { path = 'x' }\n[backends.b]\nadapter = 'fs'\n\
+             grants.directory.objects = { path = './x/' }\n[routes.default]\nbackends = ['a', 'b']\ncopies = 2",
+            "line 7, column 1: `routes.default` has 2 copies, but `a` and `b` store into the same place",
+        ),
+        (
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 'soon'"),
             "line 5, column 7: `routes.default.ack` must be \"local\", \"remote\" or a number of copies",
         ),
