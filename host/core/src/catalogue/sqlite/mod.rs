@@ -381,4 +381,6 @@ fn sql(error: rusqlite::Error) -> Error {
 }
 
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod tests;

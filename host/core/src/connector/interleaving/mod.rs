@@ -11,6 +11,7 @@
 //! A seed that fails is made smaller (fewer operations, fewer changes between them) and printed with its steps.
 //! `TIDELOCK_INTERLEAVINGS=FROM..TO` runs other seeds.
 
+mod backend;
 mod scheduler;
 mod watched;
 mod world;

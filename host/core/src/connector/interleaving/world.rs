@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::backend::{WatchedBackend, shared};
 use super::scheduler::{self, Task};
-use super::watched::{Event, Happened, WatchedBackend, WatchedCatalogue, Without, shared};
+use super::watched::{Event, Happened, WatchedCatalogue, Without};
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, PlacementState, SqliteCatalogue};
