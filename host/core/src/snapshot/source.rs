@@ -12,6 +12,7 @@
 //! yielded; a change makes the body fail with `conflict`. Writes through a memory map that are not yet reflected
 //! in the times pass unseen, as do writes to a block device: pause the machine first.
 
+mod checked;
 mod file;
 mod stream;
 
@@ -28,6 +29,7 @@ use super::identity::{Identity, identity_of};
 use super::segment::SegmentDigest;
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
 
+pub use checked::CheckedSource;
 pub use file::FileSource;
 pub use stream::StreamSource;
 
@@ -40,6 +42,8 @@ pub enum Source {
     File(FileSource),
     /// Can be read once.
     Stream(StreamSource),
+    /// Known already, and read from where it is kept. Can be read again.
+    Checked(CheckedSource),
 }
 
 impl Source {
@@ -72,6 +76,7 @@ impl Source {
         match self {
             Self::File(file) => Some(file.size()),
             Self::Stream(stream) => stream.size(),
+            Self::Checked(checked) => Some(checked.size()),
         }
     }
 
@@ -80,6 +85,7 @@ impl Source {
         match self {
             Self::File(file) => file.read(progress),
             Self::Stream(stream) => stream.read(progress),
+            Self::Checked(checked) => checked.read(progress),
         }
     }
 
@@ -90,6 +96,7 @@ impl Source {
     pub async fn identify(self, progress: Option<Progress>) -> Result<Identity> {
         match self {
             Self::File(file) => file.identify(progress).await,
+            Self::Checked(checked) => Ok((**checked.identity()).clone()),
             Self::Stream(stream) => {
                 let (mut body, reading) = stream.read(progress);
                 while let Some(chunk) = body.next().await {
