@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use crate::{Backend, BackendInfo, Operation, Upload, UploadAttempt, UploadSource
 /// The most bytes of an object.
 const MAX_OBJECT: usize = 64 << 20;
 
-/// A backend that keeps its objects in memory. Their names are the keys of their attempts.
+/// A backend that keeps its objects in memory. Their names are the keys of their attempts, or follow from their bytes.
 #[derive(Default)]
 pub struct MemoryBackend {
     name: String,
     info: BackendInfo,
+    named_by_content: bool,
     objects: Mutex<BTreeMap<String, Object>>,
     faults: Mutex<VecDeque<Fault>>,
     after_put: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -47,12 +49,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A name that follows from bytes, long enough to be taken for a digest.
+fn content_name(bytes: &[u8]) -> String {
+    let [first, second] = [0u8, 1].map(|salt| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (salt, bytes).hash(&mut hasher);
+        hasher.finish()
+    });
+    format!("content{first:016x}{second:016x}")
+}
+
 impl MemoryBackend {
     /// An empty one that can do everything but archive and pay.
     pub fn new(name: &str) -> Self {
         let features = Features { ranges: true, lineage: true, unsized_input: true, labels: true };
         let info = BackendInfo { features, inventory: true, ..BackendInfo::default() };
         Self { name: name.to_owned(), info, ..Self::default() }
+    }
+
+    /// An empty one that names objects after their bytes, as IPFS does: equal bytes are one object.
+    pub fn named_by_content(name: &str) -> Self {
+        Self { named_by_content: true, ..Self::new(name) }
     }
 
     /// Lets the next operation of this kind fail. One that `takes_effect` does its work all the same. Faults of one
@@ -62,7 +79,7 @@ impl MemoryBackend {
     }
 
     /// Forgets the faults that have not struck.
-    pub fn forgive(&self) {
+    pub fn fail_no_more(&self) {
         lock(&self.faults).clear();
     }
 
@@ -132,8 +149,9 @@ impl Backend for MemoryBackend {
         let store = move |UploadAttempt { body, hint, base }| {
             self.run(Operation::Put, async move {
                 let bytes = body.collect(MAX_OBJECT).await?;
-                let receipt = Receipt { id: ObjectId::new(hint.key.as_str())?, size: bytes.len() as u64 };
-                lock(&self.objects).insert(hint.key, Object { bytes, base, labels: hint.labels });
+                let name = if self.named_by_content { content_name(&bytes) } else { hint.key };
+                let receipt = Receipt { id: ObjectId::new(name.as_str())?, size: bytes.len() as u64 };
+                lock(&self.objects).insert(name, Object { bytes, base, labels: hint.labels });
                 if let Some(then) = lock(&self.after_put).take() {
                     then();
                 }

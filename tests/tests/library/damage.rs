@@ -98,7 +98,7 @@ async fn a_read_goes_on_to_the_secondary_whatever_the_primary_says() {
             assert_same(&read.unwrap_or_else(|error| panic!("{kind:?}: {error}")), &bytes, "whole");
             let part = host.retrieve(stored.id, Some(range)).await.unwrap().body.collect(100).await;
             assert_same(&part.unwrap(), &bytes[SEGMENT - 9..SEGMENT + 91], "a part");
-            memory.forgive();
+            memory.fail_no_more();
         }
     }
 }

@@ -112,15 +112,19 @@ impl Host {
         // In another container there are none, which says nothing about this one.
         self.check_container(backend).await?;
         let keys: HashSet<&str> = intents.iter().map(|stale| stale.intent.key.as_str()).collect();
-        let (mut cursor, mut barren) = (None, 0);
+        let (mut cursor, mut barren, mut kept) = (None, 0, HashSet::new());
         loop {
             let page = objects.list(cursor.clone(), PAGE).await?;
             barren = if page.entries.is_empty() { barren + 1 } else { 0 };
             for entry in page.entries {
                 let name = entry.id.as_str();
-                let ours = keys_in(name).chain(container_keys_in(name)).any(|key| keys.contains(key));
-                if ours && self.delete_object(backend, &entry.id).await? {
+                let key = keys_in(name).chain(container_keys_in(name)).find_map(|key| keys.get(key).copied());
+                let Some(key) = key else { continue };
+                if self.delete_object(backend, &entry.id).await? {
                     removed.objects += u64::from(!is_identity_name(name));
+                } else if !self.is_known(backend, &entry.id).await? {
+                    // Another is about to delete it, and may fail.
+                    kept.insert(key);
                 }
             }
             let circles = page.next == cursor || barren > MAX_BARREN;
@@ -136,10 +140,18 @@ impl Host {
         for stale in intents {
             // That of an owner that may go on stays: its object may come yet, and the next collection looks again.
             let old = now.saturating_sub(stale.intent.started) >= older_than.as_secs();
-            if !stale.owner_may_go_on || (stale.intent.is_given_up() && old) {
+            let over = !stale.owner_may_go_on || (stale.intent.is_given_up() && old);
+            if over && !kept.contains(stale.intent.key.as_str()) {
                 self.inner.catalogue.end_intent(&stale.intent.key).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether an object is a placement, or identifies the container.
+    async fn is_known(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+        let catalogue = &self.inner.catalogue;
+        Ok(catalogue.placement_of(backend, object).await?.is_some()
+            || catalogue.container(backend).await?.is_some_and(|container| container.object == *object))
     }
 }

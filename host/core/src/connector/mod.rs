@@ -20,6 +20,8 @@ mod encoding;
 mod gc;
 mod image;
 mod import;
+#[cfg(test)]
+mod interleaving;
 mod labels;
 mod lock_file;
 mod options;

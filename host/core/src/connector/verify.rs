@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use super::encoding::expected_size;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
-use crate::catalogue::{Placement, PlacementState, Snapshot};
+use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::Progress;
 use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
@@ -23,18 +23,19 @@ impl Host {
     pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
         let mut found = Verification::default();
         if let Some(id) = id {
-            let snapshot = self.known(id).await?;
-            self.verify_snapshot(&snapshot, deep, progress.as_ref(), &mut found).await?;
+            let image = self.open(id).await?;
+            self.verify_snapshot(&image, deep, progress.as_ref(), &mut found).await?;
             return Ok(found);
         }
         let mut after = None;
         loop {
             let page = self.inner.catalogue.list(after, PAGE).await?;
             for snapshot in &page.snapshots {
-                match self.verify_snapshot(snapshot, deep, progress.as_ref(), &mut found).await {
+                match self.open(snapshot.id).await {
+                    Ok(image) => self.verify_snapshot(&image, deep, progress.as_ref(), &mut found).await?,
                     // It was removed since it was listed.
-                    Err(error) if *error.kind() == ErrorKind::NotFound && self.is_gone(snapshot.id).await? => {}
-                    verified => verified?,
+                    Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
                 }
             }
             match page.next {
@@ -46,18 +47,17 @@ impl Host {
 
     async fn verify_snapshot(
         &self,
-        snapshot: &Snapshot,
+        image: &Image,
         deep: bool,
         progress: Option<&Progress>,
         found: &mut Verification,
     ) -> Result<()> {
-        let image = self.open(snapshot.id).await?;
-        for placement in self.inner.catalogue.placements(snapshot.id).await? {
+        for placement in self.inner.catalogue.placements(image.id()).await? {
             if placement.state == PlacementState::Removing {
                 continue;
             }
             let (backend, object) = (&placement.backend, &placement.object);
-            let outcome = self.verify_placement(&placement, &image, deep, progress, &mut found.bytes).await;
+            let outcome = self.verify_placement(&placement, image, deep, progress, &mut found.bytes).await;
             let Err(error) = outcome else {
                 found.checked += 1;
                 self.heal(&placement, deep).await?;
@@ -78,7 +78,7 @@ impl Host {
                 _ => error,
             };
             let bad = BadPlacement {
-                id: snapshot.id,
+                id: image.id(),
                 backend: backend.clone(),
                 object: object.clone(),
                 why: error.message().to_owned(),
@@ -90,10 +90,6 @@ impl Host {
             }
         }
         Ok(())
-    }
-
-    async fn is_gone(&self, id: SnapshotId) -> Result<bool> {
-        Ok(self.inner.catalogue.get(id).await?.is_none())
     }
 
     /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its

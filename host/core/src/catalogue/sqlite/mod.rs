@@ -44,6 +44,9 @@ pub struct SqliteCatalogue {
     leases: Arc<Mutex<Option<Connection>>>,
     path: Arc<Path>,
     platform: Platform,
+    /// In memory, for tests: calls run where they are polled.
+    #[cfg(test)]
+    inline: bool,
 }
 
 impl SqliteCatalogue {
@@ -57,7 +60,22 @@ impl SqliteCatalogue {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
         let connection = blocking(move || schema::open(&shown)).await?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), leases: Arc::default(), path, platform })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            leases: Arc::default(),
+            path,
+            platform,
+            #[cfg(test)]
+            inline: false,
+        })
+    }
+
+    /// An empty one in memory, whose calls are ready when they are polled.
+    #[cfg(test)]
+    pub(crate) fn in_memory(platform: Platform) -> Self {
+        let connection = schema::in_memory().expect("memory");
+        let (connection, path) = (Arc::new(Mutex::new(connection)), Path::new(":memory:").into());
+        Self { connection, leases: Arc::default(), path, platform, inline: true }
     }
 
     /// Where the file is.
@@ -70,6 +88,10 @@ impl SqliteCatalogue {
         &self,
         call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        #[cfg(test)]
+        if self.inline {
+            return call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let connection = self.connection.clone();
         let result = blocking(move || {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
@@ -92,6 +114,10 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        #[cfg(test)]
+        if self.inline {
+            return self.change(change).await;
+        }
         let (leases, path) = (self.leases.clone(), self.path.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = move || {

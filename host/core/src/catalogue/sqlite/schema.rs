@@ -192,6 +192,16 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// An empty database in memory.
+#[cfg(test)]
+pub(super) fn in_memory() -> Result<Connection> {
+    let mut connection = Connection::open_in_memory().map_err(sql)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
 /// Switches to a write-ahead log, which a file remembers.
 fn write_ahead(connection: &Connection) -> Result<()> {
     let began = Instant::now();

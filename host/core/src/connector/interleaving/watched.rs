@@ -1,0 +1,440 @@
+//! A catalogue and backends whose calls are points of the scheduler. The catalogue also notes what was recorded and what was
+//! removed, in the order in which it happened, and can be made to skip one of its checks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::scheduler::{point, task};
+use crate::backend::testing::MemoryBackend;
+use crate::backend::{Backend, BackendInfo, Upload};
+use crate::catalogue::{
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
+    OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
+    SwapRow,
+};
+use crate::types::{
+    AccountState, ArchiveState, Body, ByteRange, Error, Health, InventoryPage, ObjectId, ObjectStat, Receipt, Result,
+    SnapshotId,
+};
+
+/// A check that is left out, to see that the test finds what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Without {
+    /// Nothing.
+    Nothing,
+    /// Stores rely on what they have found, whatever has become of it.
+    Reliance,
+    /// Objects are deleted whoever else is deleting them.
+    Claims,
+    /// States are changed whatever they are by now.
+    Versions,
+}
+
+/// What has happened to a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Event {
+    pub(super) id: SnapshotId,
+    pub(super) what: Happened,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Happened {
+    /// This task recorded it.
+    Recorded(usize),
+    /// Its removal has begun.
+    Removed,
+}
+
+/// The catalogue of all hosts of a run.
+pub(super) struct WatchedCatalogue {
+    pub(super) inner: SqliteCatalogue,
+    pub(super) without: Without,
+    pub(super) events: Mutex<Vec<Event>>,
+}
+
+impl WatchedCatalogue {
+    fn note(&self, id: SnapshotId, what: Happened) {
+        self.events.lock().unwrap().push(Event { id, what });
+    }
+
+    async fn commit_watched(&self, mut store: Commit) -> Result<Committed> {
+        point("commit").await;
+        if self.without == Without::Reliance {
+            store.relies_on.clear();
+        }
+        let id = store.snapshot.id;
+        let committed = Catalogue::commit(&self.inner, store).await?;
+        self.note(id, Happened::Recorded(task()));
+        Ok(committed)
+    }
+
+    async fn begin_removal_watched(&self, id: SnapshotId, scope: RemovalScope) -> Result<BegunRemoval> {
+        point("begin_removal").await;
+        let begun = Catalogue::begin_removal(&self.inner, id, scope).await?;
+        if let BegunRemoval::Objects(_) = begun {
+            self.note(id, Happened::Removed);
+        }
+        Ok(begun)
+    }
+
+    async fn claim_watched(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        token: OwnerToken,
+        instead_of: Option<OwnerToken>,
+    ) -> Result<bool> {
+        point("claim").await;
+        if self.without == Without::Claims {
+            let mut others = Catalogue::claims(&self.inner).await?;
+            others.retain(|claim| claim.backend == backend && claim.object == *object);
+            Catalogue::release_claims(&self.inner, others).await?;
+        }
+        Catalogue::claim(&self.inner, backend, object, token, instead_of).await
+    }
+
+    async fn transition_watched(&self, seen: &Placement, to: PlacementState, reason: Option<&str>) -> Result<bool> {
+        point("transition").await;
+        if self.without == Without::Versions {
+            let Some(now) = Catalogue::placement_of(&self.inner, &seen.backend, &seen.object).await? else {
+                return Ok(false);
+            };
+            if now.state == PlacementState::Removing {
+                return Ok(false);
+            }
+            return Catalogue::transition(&self.inner, &now, to, reason).await;
+        }
+        Catalogue::transition(&self.inner, seen, to, reason).await
+    }
+}
+
+impl Catalogue for WatchedCatalogue {
+    fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
+        Box::pin(async move {
+            point("get").await;
+            Catalogue::get(&self.inner, id).await
+        })
+    }
+
+    fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>> {
+        Box::pin(async move {
+            point("segments").await;
+            Catalogue::segments(&self.inner, id).await
+        })
+    }
+
+    fn find<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
+            point("find").await;
+            Catalogue::find(&self.inner, text).await
+        })
+    }
+
+    fn list(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<SnapshotPage>> {
+        Box::pin(async move {
+            point("list").await;
+            Catalogue::list(&self.inner, after, limit).await
+        })
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
+        Box::pin(async move {
+            point("named").await;
+            Catalogue::named(&self.inner, name).await
+        })
+    }
+
+    fn has_size(&self, size: u64) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            point("has_size").await;
+            Catalogue::has_size(&self.inner, size).await
+        })
+    }
+
+    fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            point("placements").await;
+            Catalogue::placements(&self.inner, id).await
+        })
+    }
+
+    fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            point("placements_in").await;
+            Catalogue::placements_in(&self.inner, state).await
+        })
+    }
+
+    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            point("some_placements").await;
+            Catalogue::some_placements(&self.inner, backend, limit).await
+        })
+    }
+
+    fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>> {
+        Box::pin(async move {
+            point("placement_of").await;
+            Catalogue::placement_of(&self.inner, backend, object).await
+        })
+    }
+
+    fn transition<'a>(
+        &'a self,
+        seen: &'a Placement,
+        to: PlacementState,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.transition_watched(seen, to, reason))
+    }
+
+    fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>> {
+        Box::pin(self.begin_removal_watched(id, scope))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        token: OwnerToken,
+        instead_of: Option<OwnerToken>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.claim_watched(backend, object, token, instead_of))
+    }
+
+    fn end_claim<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            point("end_claim").await;
+            Catalogue::end_claim(&self.inner, backend, object, token).await
+        })
+    }
+
+    fn release_claims(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            point("release_claims").await;
+            Catalogue::release_claims(&self.inner, claims).await
+        })
+    }
+
+    fn claims(&self) -> BoxFuture<'_, Result<Vec<Claim>>> {
+        Box::pin(async move {
+            point("claims").await;
+            Catalogue::claims(&self.inner).await
+        })
+    }
+
+    fn container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        Box::pin(async move {
+            point("container").await;
+            Catalogue::container(&self.inner, backend).await
+        })
+    }
+
+    fn record_container<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        expected: Option<&'a ObjectId>,
+        intent: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Container>> {
+        Box::pin(async move {
+            point("record_container").await;
+            Catalogue::record_container(&self.inner, backend, object, expected, intent).await
+        })
+    }
+
+    fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>> {
+        Box::pin(async move {
+            point("acquire_owner").await;
+            Catalogue::acquire_owner(&self.inner, name, lease).await
+        })
+    }
+
+    fn renew_owner(&self, token: OwnerToken, lease: Duration) -> BoxFuture<'_, Result<()>> {
+        Catalogue::renew_owner(&self.inner, token, lease)
+    }
+
+    fn release_owner(&self, token: OwnerToken) -> BoxFuture<'_, Result<()>> {
+        Catalogue::release_owner(&self.inner, token)
+    }
+
+    fn end_owners(&self, names: Vec<String>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            point("end_owners").await;
+            Catalogue::end_owners(&self.inner, names).await
+        })
+    }
+
+    fn begin_intent<'a>(&'a self, key: &'a str, backend: &'a str, owner: OwnerToken) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            point("begin_intent").await;
+            Catalogue::begin_intent(&self.inner, key, backend, owner).await
+        })
+    }
+
+    fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            point("end_intent").await;
+            Catalogue::end_intent(&self.inner, key).await
+        })
+    }
+
+    fn abandon_intents(&self, keys: Vec<String>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            point("abandon_intents").await;
+            Catalogue::abandon_intents(&self.inner, keys).await
+        })
+    }
+
+    fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>> {
+        Box::pin(async move {
+            point("expired_owners").await;
+            Catalogue::expired_owners(&self.inner).await
+        })
+    }
+
+    fn stale_intents(&self, expired: Vec<ExpiredOwner>) -> BoxFuture<'_, Result<Vec<Intent>>> {
+        Box::pin(async move {
+            point("stale_intents").await;
+            Catalogue::stale_intents(&self.inner, expired).await
+        })
+    }
+
+    fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>> {
+        Box::pin(self.commit_watched(store))
+    }
+
+    fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {
+        Box::pin(async move {
+            point("standing").await;
+            Catalogue::standing(&self.inner, backend, objects).await
+        })
+    }
+
+    fn adopt(&self, objects: Vec<Adopted>) -> BoxFuture<'_, Result<Vec<bool>>> {
+        Box::pin(async move {
+            point("adopt").await;
+            Catalogue::adopt(&self.inner, objects).await
+        })
+    }
+
+    fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            point("link").await;
+            Catalogue::link(&self.inner, backend, pairs).await
+        })
+    }
+
+    fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {
+        Box::pin(async move {
+            point("import_queue").await;
+            Catalogue::import_queue(&self.inner).await
+        })
+    }
+
+    fn swaps<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Vec<SwapRow>>> {
+        Box::pin(async move {
+            point("swaps").await;
+            Catalogue::swaps(&self.inner, backend).await
+        })
+    }
+
+    fn all_swaps(&self) -> BoxFuture<'_, Result<Vec<(String, SwapRow)>>> {
+        Box::pin(async move {
+            point("all_swaps").await;
+            Catalogue::all_swaps(&self.inner).await
+        })
+    }
+
+    fn add_swap<'a>(&'a self, backend: &'a str, row: SwapRow, keep: usize) -> BoxFuture<'a, Result<SwapRow>> {
+        Box::pin(async move {
+            point("add_swap").await;
+            Catalogue::add_swap(&self.inner, backend, row, keep).await
+        })
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<Stats>> {
+        Box::pin(async move {
+            point("stats").await;
+            Catalogue::stats(&self.inner).await
+        })
+    }
+}
+
+/// A backend in memory whose calls are points.
+pub(super) struct WatchedBackend {
+    pub(super) inner: MemoryBackend,
+}
+
+impl WatchedBackend {
+    fn around<'a, T: Send + 'a>(
+        &'a self,
+        what: &'static str,
+        call: BoxFuture<'a, Result<T>>,
+    ) -> BoxFuture<'a, Result<T>> {
+        async move {
+            point(what).await;
+            let answer = call.await;
+            point(what).await;
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Backend for WatchedBackend {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    fn put(&self, upload: Upload) -> BoxFuture<'_, Result<Receipt>> {
+        self.around("put", self.inner.put(upload))
+    }
+
+    fn get<'a>(&'a self, id: &'a ObjectId, range: Option<ByteRange>) -> BoxFuture<'a, Result<Body>> {
+        self.around("get", self.inner.get(id, range))
+    }
+
+    fn stat<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<ObjectStat>> {
+        self.around("stat", self.inner.stat(id))
+    }
+
+    fn delete<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<()>> {
+        self.around("delete", self.inner.delete(id))
+    }
+
+    fn list(&self, cursor: Option<String>, limit: u32) -> BoxFuture<'_, Result<InventoryPage>> {
+        self.around("inventory", self.inner.list(cursor, limit))
+    }
+
+    fn restore<'a>(&'a self, id: &'a ObjectId, days: u32) -> BoxFuture<'a, Result<ArchiveState>> {
+        self.inner.restore(id, days)
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health>> {
+        self.inner.health()
+    }
+
+    fn balance(&self) -> BoxFuture<'_, Result<AccountState>> {
+        self.inner.balance()
+    }
+
+    fn report(&self, _: &ObjectId, _: &Error) {}
+}
+
+/// A backend that several hosts share.
+pub(super) fn shared(inner: MemoryBackend) -> Arc<WatchedBackend> {
+    Arc::new(WatchedBackend { inner })
+}

@@ -1,0 +1,353 @@
+//! A run: two hosts on one catalogue and two backends, the operations of its tasks, and what has to hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::scheduler::{self, Task};
+use super::watched::{Event, Happened, WatchedBackend, WatchedCatalogue, Without, shared};
+use crate::backend::testing::MemoryBackend;
+use crate::backend::{Backend, Operation};
+use crate::catalogue::{Catalogue, PlacementState, SqliteCatalogue};
+use crate::config::Config;
+use crate::connector::backend::ConfiguredBackend;
+use crate::connector::labels::is_identity_name;
+use crate::connector::owner::Owner;
+use crate::connector::swap_log::CatalogueSwapLog;
+use crate::connector::{Host, HostInner, HostOptions, ImportOptions, StoreOptions};
+use crate::runtime::{EngineOptions, Sandbox, SwapLog};
+use crate::snapshot::{FileSource, Identity, SegmentDigests, Source, StreamSource, segment_digest};
+use crate::types::{Clock, Entropy, ErrorKind, Platform, Result, SnapshotId};
+
+/// The images that there are: two of one size, and one of none.
+const IMAGES: [&[u8]; 4] = [b"one", b"two", b"longer", b""];
+const NAMES: [Option<&str>; 3] = [None, Some("web"), Some("db")];
+const ROUTES: [&str; 3] = ["keyed", "hashed", "both"];
+const CONFIG: &str = "
+[backends.keyed]
+adapter = 'fs'
+[backends.hashed]
+adapter = 'fs'
+[routes.default]
+backends = ['keyed', 'hashed']
+[routes.keyed]
+backends = ['keyed']
+[routes.hashed]
+backends = ['hashed']
+[routes.both]
+backends = ['keyed', 'hashed']
+copies = 2
+";
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Store { image: usize, name: usize, route: usize, stream: bool },
+    RemoveName { name: usize },
+    RemoveId { image: usize },
+    Gc,
+    Verify { deep: bool },
+    Import { backend: usize },
+    Retrieve { image: usize },
+}
+
+/// An act, on one of the hosts, perhaps given up on the way, perhaps with a failure of a backend before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Op {
+    pub(super) act: Act,
+    pub(super) host: usize,
+    pub(super) given_up_after: Option<u32>,
+    /// The next put or deletion of a backend fails, with or without an effect.
+    pub(super) fault: Option<(usize, bool, bool)>,
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Instant {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *START
+    }
+
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+}
+
+struct Counting(u8, AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        let number = self.1.fetch_add(1, Ordering::Relaxed);
+        let random = blake3::hash(&[&[self.0][..], &number.to_le_bytes()].concat());
+        bytes.iter_mut().zip(random.as_bytes().iter().cycle()).for_each(|(byte, random)| *byte = *random);
+        Ok(())
+    }
+}
+
+/// Everything that all runs share.
+pub(super) struct Stage {
+    config: Config,
+    sandbox: Arc<Sandbox>,
+    swap_log: Arc<dyn SwapLog>,
+    dir: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere: Arc<dyn Catalogue> = Arc::new(SqliteCatalogue::in_memory(Platform::system()));
+        let swap_log = CatalogueSwapLog::open(nowhere, dir.path().join("adapters"), Platform::system()).unwrap();
+        Self {
+            config: Config::parse(CONFIG, Path::new("")).unwrap(),
+            sandbox: Sandbox::new(EngineOptions { operations: 1, ..EngineOptions::default() }).unwrap(),
+            swap_log: Arc::new(swap_log),
+            dir,
+        }
+    }
+
+    fn host(&self, number: u8, catalogue: &Arc<WatchedCatalogue>, backends: &[Arc<WatchedBackend>; 2]) -> Host {
+        let platform = Platform::new(Still, Counting(number, AtomicU64::new(0)));
+        let given = |backend: &Arc<WatchedBackend>| (backend.name().to_owned(), backend.clone() as Arc<dyn Backend>);
+        let options = HostOptions { platform: platform.clone(), backends: backends.iter().map(given).collect() };
+        let roots = Arc::new(self.config.trust.clone());
+        let configured = |(name, backend): (&String, _)| {
+            let log = self.swap_log.clone();
+            (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), log, &options))
+        };
+        let catalogue: Arc<dyn Catalogue> = catalogue.clone();
+        let inner = HostInner {
+            owner: Owner::new(catalogue.clone(), self.dir.path().join("run"), platform.clone()),
+            catalogue,
+            platform,
+            data_dir: self.dir.path().to_owned(),
+            sandbox: self.sandbox.clone(),
+            backends: self.config.backends.iter().map(configured).collect(),
+            routes: self.config.routes.clone(),
+            recent_digests: Default::default(),
+            deletions: Default::default(),
+            secrets: None,
+        };
+        Host { inner: Arc::new(inner) }
+    }
+}
+
+fn source(image: usize, stream: bool) -> Source {
+    if stream {
+        return Source::Stream(StreamSource::new(IMAGES[image], "stream"));
+    }
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, IMAGES[image]).unwrap();
+    Source::File(FileSource::new(file, "image").unwrap())
+}
+
+fn id_of(image: usize) -> SnapshotId {
+    static IDS: LazyLock<Vec<SnapshotId>> = LazyLock::new(|| {
+        let id = |bytes: &&[u8]| {
+            let digests = if bytes.is_empty() { Vec::new() } else { vec![segment_digest(bytes)] };
+            Identity::new(bytes.len() as u64, SegmentDigests::new(digests)).unwrap().id()
+        };
+        IMAGES.iter().map(id).collect()
+    });
+    IDS[image]
+}
+
+fn options(name: usize, route: usize) -> StoreOptions {
+    let (route, name) = (Some(ROUTES[route].to_owned()), NAMES[name].map(str::to_owned));
+    StoreOptions { route, name, ..StoreOptions::default() }
+}
+
+async fn read(host: &Host, image: usize) -> Result<Vec<u8>> {
+    Ok(host.retrieve(id_of(image), None).await?.body.collect(1 << 20).await?.to_vec())
+}
+
+/// What the tasks report.
+#[derive(Default)]
+struct Report {
+    acknowledged: BTreeSet<usize>,
+    wrong: Vec<String>,
+}
+
+async fn act(number: usize, op: Op, host: Host, catalogue: Arc<WatchedCatalogue>, report: Arc<Mutex<Report>>) {
+    let wrong = |what: String| report.lock().unwrap().wrong.push(format!("{op:?}: {what}"));
+    match op.act {
+        Act::Store { image, name, route, stream } => {
+            let stream = stream && ROUTES[route] != "both";
+            if let Ok(stored) = host.store(source(image, stream), options(name, route)).await {
+                if stored.id != id_of(image) {
+                    wrong(format!("it is {}", stored.id));
+                }
+                report.lock().unwrap().acknowledged.insert(number);
+            }
+        }
+        Act::RemoveName { name } => drop(host.remove_by(NAMES[name].unwrap_or("nobody"), false).await),
+        Act::RemoveId { image } => drop(host.remove_by(&id_of(image).to_string(), true).await),
+        Act::Gc => match host.gc(Duration::ZERO).await {
+            Err(error) => wrong(format!("{error:?}")),
+            Ok(_) => {}
+        },
+        Act::Verify { deep } => {
+            let steady = Steady::begin(&catalogue, &report);
+            match host.verify(None, deep, None).await {
+                Err(error) => wrong(format!("{error:?}")),
+                Ok(found) => {
+                    if let Some(bad) = found.bad.iter().find(|bad| steady.is_still(bad.id)) {
+                        wrong(format!("{bad:?}"));
+                    }
+                }
+            }
+        }
+        Act::Import { backend } => {
+            if let Err(error) = host.import(ROUTES[backend], ImportOptions::default()).await {
+                wrong(format!("{error:?}"));
+            }
+        }
+        Act::Retrieve { image } => {
+            let steady = Steady::begin(&catalogue, &report);
+            let got = read(&host, image).await;
+            match got {
+                Ok(bytes) if bytes == IMAGES[image] => {}
+                Ok(bytes) => wrong(format!("{bytes:?} came out")),
+                Err(error) if steady.is_still(id_of(image)) => {
+                    wrong(format!("it was stored and not removed: {error:?}"))
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What is stored while an operation runs: acknowledged before it began, and not removed until it is asked.
+struct Steady<'a> {
+    catalogue: &'a WatchedCatalogue,
+    acknowledged: BTreeSet<usize>,
+    began: usize,
+}
+
+impl<'a> Steady<'a> {
+    fn begin(catalogue: &'a WatchedCatalogue, report: &Mutex<Report>) -> Self {
+        let began = catalogue.events.lock().unwrap().len();
+        Self { catalogue, acknowledged: report.lock().unwrap().acknowledged.clone(), began }
+    }
+
+    fn is_still(&self, id: SnapshotId) -> bool {
+        let events = self.catalogue.events.lock().unwrap();
+        let (before, since) = events.split_at(self.began);
+        before.iter().rfind(|event| event.id == id).is_some_and(|event| stays(event, &self.acknowledged))
+            && !since.iter().any(|event| event.id == id && event.what == Happened::Removed)
+    }
+}
+
+fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
+    matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
+}
+
+/// Runs the operations, the first `before` of them one after the other, the others as the choices say. Says what is wrong, and
+/// what the steps were.
+pub(super) fn run(
+    stage: &Stage,
+    ops: &[Op],
+    before: usize,
+    choices: &[u8],
+    without: Without,
+) -> std::result::Result<(), (String, Vec<(usize, &'static str)>)> {
+    let runtime = tokio::runtime::Handle::current();
+    let catalogue = Arc::new(WatchedCatalogue {
+        inner: SqliteCatalogue::in_memory(Platform::new(Still, Counting(9, AtomicU64::new(0)))),
+        without,
+        events: Mutex::default(),
+    });
+    let backends = [shared(MemoryBackend::new("keyed")), shared(MemoryBackend::named_by_content("hashed"))];
+    let hosts = [0, 1].map(|number| stage.host(number, &catalogue, &backends));
+    let report = Arc::new(Mutex::new(Report::default()));
+    runtime.block_on(async {
+        for host in &hosts {
+            host.inner.owner.current().await.unwrap();
+            for backend in ["keyed", "hashed"] {
+                host.ensure_container(backend).await.unwrap();
+            }
+        }
+    });
+    let task = |(number, op): (usize, &Op)| Task {
+        number,
+        future: {
+            let (op, host, catalogue) = (*op, hosts[op.host].clone(), catalogue.clone());
+            let (report, backends) = (report.clone(), backends.clone());
+            Box::pin(async move {
+                if let Some((backend, deletion, takes_effect)) = op.fault {
+                    let operation = if deletion { Operation::Delete } else { Operation::Put };
+                    backends[backend].inner.fail_next(operation, ErrorKind::Unavailable, takes_effect);
+                }
+                act(number, op, host, catalogue, report).await;
+            })
+        },
+        given_up_after: op.given_up_after,
+    };
+    scheduler::begin();
+    let mut tasks: Vec<Task> = ops.iter().enumerate().map(task).collect();
+    let rest = tasks.split_off(before.min(tasks.len()));
+    tasks.into_iter().for_each(|one| scheduler::run(vec![one], &[]));
+    scheduler::run(rest, choices);
+    let [host, other] = hosts;
+    drop(other);
+    let report = std::mem::take(&mut *report.lock().unwrap());
+    let outcome = runtime.block_on(judge(host, &catalogue, &backends, report));
+    outcome.map_err(|what| (what, scheduler::steps()))
+}
+
+/// What has to hold once all is over, and one more collection has run.
+async fn judge(
+    host: Host,
+    catalogue: &WatchedCatalogue,
+    backends: &[Arc<WatchedBackend>; 2],
+    report: Report,
+) -> std::result::Result<(), String> {
+    if let Some(wrong) = report.wrong.into_iter().next() {
+        return Err(wrong);
+    }
+    backends.iter().for_each(|backend| backend.inner.fail_no_more());
+    let collected = host.gc(Duration::ZERO).await.map_err(|error| format!("the last gc: {error:?}"))?;
+    if !collected.failed.is_empty() {
+        return Err(format!("the last gc: {:?}", collected.failed));
+    }
+    let events = catalogue.events.lock().unwrap().clone();
+    for (image, bytes) in IMAGES.iter().enumerate() {
+        let last = events.iter().rfind(|event| event.id == id_of(image));
+        if last.is_some_and(|last| stays(last, &report.acknowledged)) {
+            match read(&host, image).await {
+                Ok(read) if read == *bytes => {}
+                other => return Err(format!("image {image} was acknowledged and not removed: {other:?}")),
+            }
+        }
+    }
+    let mut known: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (image, _) in IMAGES.iter().enumerate() {
+        for placement in Catalogue::placements(&catalogue.inner, id_of(image)).await.unwrap() {
+            if placement.state == PlacementState::Removing {
+                return Err(format!("a removal has not ended: {placement:?}"));
+            }
+            let backend = backends.iter().find(|backend| backend.name() == placement.backend).unwrap();
+            // A store that was given up just after its record has not looked whether its object outlived a removal.
+            let last = events.iter().rfind(|event| event.id == id_of(image));
+            let live =
+                placement.state == PlacementState::Live && last.is_some_and(|last| stays(last, &report.acknowledged));
+            if live && !backend.inner.objects().contains(&placement.object.as_str().to_owned()) {
+                return Err(format!("an object is missing: {placement:?}"));
+            }
+            known.entry(backend.name()).or_default().insert(placement.object.as_str().to_owned());
+        }
+    }
+    // Where names follow from bytes, they hold no key that would lead to what a store has left.
+    let keyed = backends[0].inner.objects().into_iter();
+    let unknown: Vec<_> = keyed
+        .filter(|name| !is_identity_name(name) && !known.get("keyed").is_some_and(|known| known.contains(name)))
+        .collect();
+    let claims = Catalogue::claims(&catalogue.inner).await.unwrap();
+    let intents = Catalogue::stats(&catalogue.inner).await.unwrap().intents;
+    match (unknown.is_empty(), claims.is_empty(), intents) {
+        (true, true, 0) => Ok(()),
+        _ => Err(format!("gc has left {unknown:?}, {claims:?}, {intents} intents")),
+    }
+}
