@@ -98,6 +98,11 @@ impl MemoryBackend {
         true
     }
 
+    /// The bytes of an object, if it is there.
+    pub fn bytes(&self, name: &str) -> Option<Bytes> {
+        lock(&self.objects).get(name).map(|object| object.bytes.clone())
+    }
+
     /// The names of its objects, in order.
     pub fn objects(&self) -> Vec<String> {
         lock(&self.objects).keys().cloned().collect()

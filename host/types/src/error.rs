@@ -11,8 +11,6 @@ mod reaction;
 use std::fmt;
 use std::time::Duration;
 
-use super::{ObjectId, SnapshotId};
-
 pub use reaction::{Effect, Fault, Retry, Subject};
 
 /// Linux: too many open files, on the machine and in this process.
@@ -140,10 +138,10 @@ struct ErrorInner {
 /// What a store that failed has left: copies of a snapshot that has no name by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
-    /// The snapshot.
-    pub snapshot: SnapshotId,
+    /// The id of the snapshot.
+    pub snapshot: String,
     /// The backends that hold it, each with its name for the object.
-    pub placements: Vec<(String, ObjectId)>,
+    pub placements: Vec<(String, String)>,
 }
 
 macro_rules! constructors {

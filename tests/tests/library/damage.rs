@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidelock::backend::testing::MemoryBackend;
 use tidelock::backend::{Backend, Operation};
 use tidelock::config::Config;
-use tidelock::snapshot::SEGMENT;
+use tidelock::snapshot::{SEGMENT, StreamSource};
 use tidelock::types::{ArchiveState, PaymentDue};
 use tidelock::{ByteRange, ErrorKind, Host, HostOptions, Image, NoSecrets, Result, Source, StoreOptions, Stored};
 use tidelock_tests::data::{assert_same, noise};
@@ -114,18 +114,19 @@ async fn a_store_that_fails_moves_no_name_and_says_what_it_has_left() {
     let error = store_file(&host, &image, &bytes, named("web")).await.unwrap_err();
     assert_eq!((error.kind(), error.backend()), (&ErrorKind::Unavailable, Some("second")));
     let left = error.left().expect("it says what is left").clone();
-    assert!(error.message().contains(&left.snapshot.to_string()), "{error}");
+    let kept: tidelock::SnapshotId = left.snapshot.parse().unwrap();
+    assert!(error.message().contains(&left.snapshot), "{error}");
     assert!(error.message().contains("kept on `first`, without a name"), "{error}");
     assert_eq!(left.placements.iter().map(|(backend, _)| backend.as_str()).collect::<Vec<_>>(), ["first"]);
     // The name is where it was; the rest is a snapshot without one, and it is whole.
     assert_eq!(host.find("web").await.unwrap(), old.id);
-    assert_eq!(host.stat(left.snapshot).await.unwrap().name, None);
-    let read = host.retrieve(left.snapshot, None).await.unwrap().body.collect(bytes.len()).await.unwrap();
+    assert_eq!(host.stat(kept).await.unwrap().name, None);
+    let read = host.retrieve(kept, None).await.unwrap().body.collect(bytes.len()).await.unwrap();
     assert_same(&read, &bytes, "what is kept");
     // The second time only what is missing is sent, and the name goes with it.
     let objects = first.objects();
     let done = store_file(&host, &image, &bytes, named("web")).await.unwrap();
-    assert_eq!((done.id, done.placements.len(), done.stored_bytes), (left.snapshot, 2, bytes.len() as u64));
+    assert_eq!((done.id, done.placements.len(), done.stored_bytes), (kept, 2, bytes.len() as u64));
     assert_eq!((host.find("web").await.unwrap(), first.objects()), (done.id, objects));
 }
 
@@ -148,6 +149,42 @@ async fn an_image_that_changes_between_its_copies_is_no_snapshot() {
     assert_eq!((images(&first), images(&second)), (0, 0), "what was made is removed");
 }
 
+fn stream(bytes: &[u8]) -> Source {
+    Source::Stream(StreamSource::new(std::io::Cursor::new(bytes.to_vec()), "a pipe"))
+}
+
+#[tokio::test]
+async fn a_stream_gets_as_many_copies_as_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, [first, second]) = models(dir.path(), 2).await;
+    for (number, len) in [0, 5000, 3 * SEGMENT, 3 * SEGMENT + 1].into_iter().enumerate() {
+        let bytes = noise(len, number as u64);
+        let stored = host.store(stream(&bytes), named("web")).await.unwrap();
+        assert_eq!(stored.placements.len(), 2, "{len}");
+        for (memory, placement) in [&first, &second].into_iter().zip(&stored.placements) {
+            assert_eq!(memory.name(), placement.backend);
+            assert_same(&memory.bytes(placement.object.as_str()).unwrap(), &bytes, &placement.backend);
+        }
+        assert_eq!(host.store(stream(&bytes), named("web")).await.unwrap().stored_bytes, 0, "{len}");
+    }
+    // A second backend that fails leaves the first copy, without a name; one that was damaged on its way leaves nothing.
+    let old = host.find("web").await.unwrap();
+    second.fail_next(Operation::Put, ErrorKind::Unavailable, false);
+    let error = host.store(stream(&noise(7000, 8)), named("web")).await.unwrap_err();
+    assert_eq!(error.left().map(|left| left.placements.len()), Some(1), "{error}");
+    let (kept, others) = (first.objects(), second.objects());
+    let (damaging, before_first) = (first.clone(), kept.clone());
+    first.after_next_put(move || {
+        let new = damaging.objects().into_iter().find(|name| !before_first.contains(name)).unwrap();
+        assert!(damaging.damage(&new, |bytes| bytes[9] ^= 1));
+    });
+    let count = host.list(None, 100).await.unwrap().snapshots.len();
+    let error = host.store(stream(&noise(8000, 9)), named("web")).await.unwrap_err();
+    assert_eq!((error.kind(), error.backend()), (&ErrorKind::Corrupt, Some("first")), "{error:?}");
+    assert_eq!((first.objects(), second.objects()), (kept, others));
+    assert_eq!((host.find("web").await.unwrap(), host.list(None, 100).await.unwrap().snapshots.len()), (old, count));
+}
+
 /// A host over two folders, and a snapshot with a copy in each.
 struct TwoFolders {
     dir: tempfile::TempDir,
@@ -166,6 +203,13 @@ impl TwoFolders {
         let host = Host::start(&Config::parse(config, dir.path()).unwrap(), &NoSecrets).await.unwrap();
         let stored = store_file(&host, &dir.path().join("image"), &bytes, StoreOptions::default()).await.unwrap();
         Self { dir, host, bytes, stored }
+    }
+
+    /// Goes on with another image.
+    async fn store(&mut self, bytes: Vec<u8>) {
+        let image = self.dir.path().join("image");
+        self.stored = store_file(&self.host, &image, &bytes, StoreOptions::default()).await.unwrap();
+        self.bytes = bytes;
     }
 
     fn object(&self, backend: &str) -> PathBuf {
@@ -224,9 +268,10 @@ async fn no_reader_notices_a_damaged_copy_behind_an_adapter_without_ranges() {
 
 async fn damaged_copies(config: &str, ways: &[&str]) {
     let len = 2 * SEGMENT + 77;
-    for harm in Harm::all(len) {
-        for way in ways.iter().copied() {
-            let two = TwoFolders::with(config, noise(len, 3)).await;
+    let mut two = TwoFolders::with(config, noise(len, 3)).await;
+    for (number, harm) in Harm::all(len).into_iter().enumerate() {
+        for (way, seed) in ways.iter().copied().zip(10 * (number as u64 + 1)..) {
+            two.store(noise(len, seed)).await;
             harm.strike(&two.object("first"));
             let image = two.open().await;
             let range = match way {
@@ -302,17 +347,13 @@ async fn a_stream_is_kept_unless_what_is_there_already_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
         let bytes = noise(SEGMENT + 5, 5);
-        let stream = || {
-            let source = tidelock::snapshot::StreamSource::new(std::io::Cursor::new(bytes.clone()), "a pipe");
-            host.store(Source::Stream(source), StoreOptions::default())
-        };
-        let first = stream().await.unwrap();
+        let first = host.store(stream(&bytes), StoreOptions::default()).await.unwrap();
         let object = dir.path().join("first").join(first.placements[0].object.as_str());
         if damaged {
             // Of the right size: a look at it alone would find nothing.
             Harm::Flip(SEGMENT + 1).strike(&object);
         }
-        let second = stream().await.unwrap();
+        let second = host.store(stream(&bytes), StoreOptions::default()).await.unwrap();
         assert_eq!(second.placements[0].object == first.placements[0].object, !damaged);
         assert_eq!(second.stored_bytes, if damaged { bytes.len() as u64 } else { 0 });
         let objects = files(&dir.path().join("first"));

@@ -133,9 +133,11 @@ impl LeftBehind {
     /// Returns what is left from an error; `None` if nothing is.
     pub fn of(error: &Error) -> Option<Self> {
         let left = error.left()?;
-        let placement =
-            |(backend, object): &(String, ObjectId)| PlacementInfo { backend: backend.clone(), object: object.clone() };
-        Some(Self { id: left.snapshot, placements: left.placements.iter().map(placement).collect() })
+        let placement = |(backend, object): &(String, String)| {
+            Some(PlacementInfo { backend: backend.clone(), object: ObjectId::new(object.as_str()).ok()? })
+        };
+        let placements = left.placements.iter().filter_map(placement).collect();
+        Some(Self { id: left.snapshot.parse().ok()?, placements })
     }
 }
 

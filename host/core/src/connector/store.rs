@@ -4,7 +4,8 @@
 //! placements and the end of the intents in one transaction. `upload.rs` has the attempts of one backend, and
 //! `store/copy.rs` what comes of them. A file that may be known already (the catalogue has a snapshot of its size) is
 //! hashed first: where it is there, nothing is sent. If a backend cannot take an image, the next one of the route does;
-//! that needs a source that can be read again, so a stream fails with its first backend.
+//! that needs a source that can be read again, so a stream fails with its first backend. Further copies of a stream are
+//! made from the first one, checked like any read.
 //!
 //! **One snapshot has one content.** Each copy is hashed as it is sent. If one is not what the first was, because the file
 //! changed meanwhile, the store fails with `conflict` and all that it has made is removed.
@@ -24,7 +25,7 @@ use super::report::{PlacementInfo, Stored};
 use super::upload::again;
 use crate::catalogue::{Commit, NewSnapshot};
 use crate::snapshot::{Identity, Source};
-use crate::types::{Error, ErrorKind, Left, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
 
 pub(super) use copy::StoredCopy;
 
@@ -86,12 +87,6 @@ impl Host {
         let began = self.inner.platform.now();
         let route = self.route(options.route.as_deref())?.clone();
         let wanted = (route.copies.max(1) as usize).min(route.backends.len());
-        if wanted > 1 && matches!(source, Source::Stream(_)) {
-            return Err(Error::invalid(format!(
-                "the route requires {wanted} copies, but a stream can be read only once"
-            ))
-            .hint("store a file, or use a route with one copy"));
-        }
         let (mut source, mut last) = (Some(source), None);
         let mut copies: Vec<StoredCopy> = Vec::new();
         let mut identity: Option<Arc<Identity>> = None;
@@ -100,6 +95,10 @@ impl Host {
             let again = again(&this);
             match self.copy_to(backend, this, base, options, &mut identity).await {
                 Ok(copy) => copies.push(copy),
+                Err(error) if is_of_first_copy(&error) => {
+                    self.discard(copies).await;
+                    return Err(error);
+                }
                 Err(error) if error.another_may_serve() => {
                     if again.is_some() && route.backends.last() != Some(backend) {
                         tracing::warn!(backend, %error, "the backend failed to store the image, trying the next");
@@ -117,7 +116,8 @@ impl Host {
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
             }
-            source = again;
+            // What can be read only once has been: further copies are made from the first one.
+            source = again.or_else(|| copies.first().and_then(|first| self.source_of(first)));
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
         Err(self.keep_nameless(copies, base, options, wanted, error).await)
@@ -197,12 +197,18 @@ impl Host {
         };
         let there: Vec<_> = kept.placements.iter().map(|copy| format!("`{}`", copy.backend)).collect();
         let (id, there, made) = (kept.id, there.join(", "), kept.placements.len());
-        let placements = kept.placements.into_iter().map(|PlacementInfo { backend, object }| (backend, object));
+        let placements =
+            kept.placements.into_iter().map(|PlacementInfo { backend, object }| (backend, object.as_str().to_owned()));
         error
             .and(format!("{made} of {wanted} copies are there: snapshot {id} is kept on {there}, without a name"))
             .hint(format!("store the image again to complete it, or remove it with `tidelock rm {id}`"))
-            .leaving(Left { snapshot: id, placements: placements.collect() })
+            .leaving(Left { snapshot: id.to_string(), placements: placements.collect() })
     }
+}
+
+/// Whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
+fn is_of_first_copy(error: &Error) -> bool {
+    error.operation() == Some("retrieve") && error.subject() == Subject::Object
 }
 
 /// The record of copies. An object that was made although one was there already is not part of it.

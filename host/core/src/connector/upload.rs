@@ -65,7 +65,7 @@ impl StoreUpload {
         Arc::new(Self {
             host: host.clone(),
             backend: backend.to_owned(),
-            replayable: matches!(source, Source::File(_)),
+            replayable: again(&source).is_some(),
             source: Mutex::new(Some(source)),
             base,
             options: options.clone(),
@@ -160,6 +160,7 @@ impl UploadSource for StoreUpload {
 pub(super) fn again(source: &Source) -> Option<Source> {
     match source {
         Source::File(file) => Some(Source::File(file.clone())),
+        Source::Checked(checked) => Some(Source::Checked(checked.clone())),
         Source::Stream(_) => None,
     }
 }

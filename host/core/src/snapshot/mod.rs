@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use identity::{Identifier, Identity, SegmentDigests};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
 pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
-pub use source::{FileSource, Reading, Source, StreamSource, identify_file};
+pub use source::{CheckedSource, FileSource, Reading, Source, StreamSource, identify_file};
 pub use verify::{aligned, identify, verify, verify_known, verify_range};
 pub(crate) use zeros::ReadPart;
 pub use zeros::{Extent, ExtentKind};

@@ -18,6 +18,7 @@
 //! they end. A stream of no bytes is an error unless its reader allows it: nobody stores the output of a program that failed
 //! as an image of nothing, by mistake, under the name of a good one.
 
+mod checked;
 mod file;
 mod stream;
 
@@ -34,6 +35,7 @@ use super::identity::{Identity, identity_of};
 use super::segment::SegmentDigest;
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
 
+pub use checked::CheckedSource;
 pub use file::FileSource;
 pub use stream::StreamSource;
 
@@ -46,6 +48,8 @@ pub enum Source {
     File(FileSource),
     /// Can be read once.
     Stream(StreamSource),
+    /// Known already, and read from where it is kept. Can be read again.
+    Checked(CheckedSource),
 }
 
 impl Source {
@@ -90,6 +94,7 @@ impl Source {
         match self {
             Self::File(file) => Some(file.size()),
             Self::Stream(stream) => stream.size(),
+            Self::Checked(checked) => Some(checked.size()),
         }
     }
 
@@ -98,6 +103,7 @@ impl Source {
         match self {
             Self::File(file) => file.read(progress),
             Self::Stream(stream) => stream.read(progress),
+            Self::Checked(checked) => checked.read(progress),
         }
     }
 
@@ -108,6 +114,7 @@ impl Source {
     pub async fn identify(self, progress: Option<Progress>) -> Result<Identity> {
         match self {
             Self::File(file) => file.identify(progress).await,
+            Self::Checked(checked) => Ok((**checked.identity()).clone()),
             Self::Stream(stream) => {
                 let (mut body, reading) = stream.allow_empty().read(progress);
                 while let Some(chunk) = body.next().await {

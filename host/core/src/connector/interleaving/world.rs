@@ -171,7 +171,6 @@ async fn act(number: usize, op: Op, host: Host, catalogue: Arc<WatchedCatalogue>
     let wrong = |what: String| report.lock().unwrap().wrong.push(format!("{op:?}: {what}"));
     match op.act {
         Act::Store { image, name, route, stream } => {
-            let stream = stream && ROUTES[route] != "both";
             if let Ok(stored) = host.store(source(image, stream), options(name, route)).await {
                 if stored.id != id_of(image) {
                     wrong(format!("it is {}", stored.id));
@@ -313,6 +312,13 @@ async fn judge(
     for (image, bytes) in IMAGES.iter().enumerate() {
         let last = events.iter().rfind(|event| event.id == id_of(image));
         if last.is_some_and(|last| stays(last, &report.acknowledged)) {
+            // A read tries those that are bad, too, and heals them: so this is looked at before.
+            let placements = Catalogue::placements(&catalogue.inner, id_of(image)).await.unwrap();
+            if !placements.iter().any(|placement| placement.state == PlacementState::Live) {
+                return Err(format!(
+                    "image {image} was acknowledged and not removed, and is live nowhere: {placements:?}"
+                ));
+            }
             match read(&host, image).await {
                 Ok(read) if read == *bytes => {}
                 other => return Err(format!("image {image} was acknowledged and not removed: {other:?}")),
