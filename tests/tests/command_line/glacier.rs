@@ -21,7 +21,7 @@ fn what_is_read_without_a_restore_comes_back() {
     let home = cold::home(cold::shared(), "instant", "storage-class = \"GLACIER_IR\"");
     for size in [0, 1, 4 * KIB - 1, 4 * KIB, 4 * KIB + 1, MIB - 1, MIB + 1] {
         let bytes = noise(size, size as u64);
-        let id = home.line_with(&["store", "-"], &bytes);
+        let id = home.line_with(&["store", "-", "--allow-empty"], &bytes);
         assert_same(&home.bytes(&["retrieve", &id]), &bytes, "on stdout");
     }
     let bytes = noise(64 * MIB + 1, 7);

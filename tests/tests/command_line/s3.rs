@@ -12,7 +12,7 @@ fn what_is_stored_comes_back() {
         let file = home.file("image", &bytes);
         let id = home.line(&["store", &file]);
         assert_eq!(home.line(&["id", &file]), id);
-        assert_eq!(home.line_with(&["store", "-"], &bytes), id, "through a pipe");
+        assert_eq!(home.line_with(&["store", "-", "--allow-empty"], &bytes), id, "through a pipe");
         assert_same(&home.bytes(&["retrieve", &id]), &bytes, "on stdout");
         home.bytes(&["retrieve", &id, "-o", "copy"]);
         assert_same(&home.read("copy"), &bytes, "in a file");
