@@ -250,4 +250,6 @@ pub enum Ack {
 }
 
 #[cfg(test)]
+mod grant_tests;
+#[cfg(test)]
 mod tests;
