@@ -90,10 +90,9 @@ impl Proxies {
         Self { http: Some(Secret::new(url)), https: Some(Secret::new(url)), no_proxy: String::new() }
     }
 
-    /// The host names of the proxies.
-    pub(super) fn hosts(&self) -> Vec<String> {
-        let host = |url: &Secret| url::Url::parse(url.expose()).ok()?.host_str().map(str::to_owned);
-        [&self.http, &self.https].into_iter().flatten().filter_map(host).collect()
+    /// The URLs for http and https.
+    pub(super) fn urls(&self) -> (Option<&str>, Option<&str>) {
+        (self.http.as_ref().map(Secret::expose), self.https.as_ref().map(Secret::expose))
     }
 
     /// Whether there is none.

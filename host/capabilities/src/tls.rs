@@ -51,23 +51,25 @@ fn plain(error: &rustls::pki_types::pem::Error) -> String {
 }
 
 fn roots_of_system() -> Result<RootCertStore> {
-    let named = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
-    if let Some(path) = &named {
-        // With a directory of certificates beside it, a missing file would go unnoticed.
-        std::fs::File::open(path).map_err(|error| {
-            Error::invalid(format!("SSL_CERT_FILE: {}: {error}", Path::new(path).display()))
-                .hint("point SSL_CERT_FILE at a file of trusted certificates, or unset it")
-        })?;
-    }
     let found = rustls_native_certs::load_native_certs();
+    // Only what the environment names can be missing; with a folder of certificates beside it, it would go unnoticed.
+    let missing = found.errors.iter().find_map(|error| match &error.kind {
+        rustls_native_certs::ErrorKind::Io { inner, path } if inner.kind() == std::io::ErrorKind::NotFound => {
+            Some(path)
+        }
+        _ => None,
+    });
+    if let Some(path) = missing {
+        return Err(Error::invalid(format!("cannot find the trusted certificates at {}", path.display()))
+            .hint("point SSL_CERT_FILE or SSL_CERT_DIR at trusted certificates, or unset it"));
+    }
     let mut roots = RootCertStore::empty();
     let (trusted, _) = roots.add_parsable_certificates(found.certs);
     if trusted > 0 {
         return Ok(roots);
     }
     let why = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
-    let of = named.map(|path| format!("SSL_CERT_FILE: {}: ", Path::new(&path).display())).unwrap_or_default();
-    Err(Error::unavailable(format!("{of}cannot find trusted certificates: {why}"))
+    Err(Error::unavailable(format!("cannot find trusted certificates: {why}"))
         .hint("install the package ca-certificates, or point SSL_CERT_FILE at a bundle"))
 }
 

@@ -13,7 +13,6 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use crate::egress::{Names, PublicResolver, SystemNames};
-use crate::grant::{HeaderLimits, Proxies};
 use crate::tls;
 use tidelock_types::{Error, Result};
 
@@ -25,9 +24,15 @@ pub(super) struct Settings<'a> {
     pub(super) http1_only: bool,
     /// Whether names may resolve to addresses that are not public.
     pub(super) private_addresses: bool,
-    pub(super) headers: HeaderLimits,
+    /// The most headers of a response.
+    pub(super) headers: usize,
+    /// The most bytes of their names and values, where the protocol can tell the server.
+    pub(super) header_bytes: usize,
     pub(super) connect_timeout: Duration,
-    pub(super) proxies: &'a Proxies,
+    /// URLs for http and https, which may hold passwords.
+    pub(super) proxies: (Option<&'a str>, Option<&'a str>),
+    /// Hosts that are connected to directly.
+    pub(super) no_proxy: &'a str,
     /// Trusted instead of the operating system's certificates.
     pub(super) ca_file: Option<&'a Path>,
 }
@@ -43,7 +48,7 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
         true => vec![b"http/1.1".to_vec()],
         false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    let resolver = PublicResolver::new(names, settings.private_addresses).except(settings.proxies.hosts());
+    let resolver = PublicResolver::new(names, settings.private_addresses).except(proxy_hosts(settings.proxies));
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .dns_resolver(resolver)
@@ -52,20 +57,20 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
         .no_proxy()
         .referer(false)
         .connect_timeout(settings.connect_timeout)
-        .http1_max_headers(settings.headers.count)
-        .http2_max_header_list_size(u32::try_from(settings.headers.bytes).unwrap_or(u32::MAX));
+        .http1_max_headers(settings.headers)
+        .http2_max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX));
     if settings.http1_only {
         builder = builder.http1_only();
     }
-    let no_proxy = reqwest::NoProxy::from_string(&settings.proxies.no_proxy);
+    let no_proxy = reqwest::NoProxy::from_string(settings.no_proxy);
     // The error of the parser shows the URL, which may hold a password.
     let wrong = |_| Error::invalid("the proxy is not a URL");
-    if let Some(url) = &settings.proxies.http {
-        let proxy = reqwest::Proxy::http(url.expose()).map_err(wrong)?;
+    if let Some(url) = settings.proxies.0 {
+        let proxy = reqwest::Proxy::http(url).map_err(wrong)?;
         builder = builder.proxy(proxy.no_proxy(no_proxy.clone()));
     }
-    if let Some(url) = &settings.proxies.https {
-        let proxy = reqwest::Proxy::https(url.expose()).map_err(wrong)?;
+    if let Some(url) = settings.proxies.1 {
+        let proxy = reqwest::Proxy::https(url).map_err(wrong)?;
         builder = builder.proxy(proxy.no_proxy(no_proxy));
     }
     builder.build().map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))
@@ -143,6 +148,11 @@ fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |error| error.source())
+}
+
+fn proxy_hosts(proxies: (Option<&str>, Option<&str>)) -> Vec<String> {
+    let host = |url: &str| Url::parse(url).ok()?.host_str().map(str::to_owned);
+    [proxies.0, proxies.1].into_iter().flatten().filter_map(host).collect()
 }
 
 /// Checks that a text is the URL of a proxy.

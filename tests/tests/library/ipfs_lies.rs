@@ -2,6 +2,9 @@
 //!
 //! Each is a proxy before a real node that passes everything on except the test's changes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tidelock::Body;
 use tidelock::types::{ErrorKind, SettingValue};
 use tidelock_tests::data::{MIB, assert_same, noise};
@@ -320,4 +323,39 @@ async fn a_store_that_breaks_off_leaves_nothing() {
     }
     let pins = first.ask("pin/ls?type=recursive&names=true&name=half").unwrap();
     assert!(!pins.contains("half"), "{pins}");
+}
+
+/// The daemon gives all its pins at once. One reading of them serves all pages.
+#[tokio::test]
+async fn the_pins_are_read_once_for_many_pages() {
+    let Some((first, _)) = shared("ipfs: the_pins_are_read_once_for_many_pages") else { return };
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = readings.clone();
+    let count = Replies(move |path: &str, _: &mut Reply| {
+        counted.fetch_add(usize::from(path.contains("pin/ls") && path.contains("names=true")), Ordering::Relaxed);
+    });
+    let port = first.rpc.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok()).unwrap();
+    let namespace = ("namespace", SettingValue::Text("read-once".into()));
+    let node = adapter(&before(port, count), None, &[namespace]).await;
+    let mut expected = Vec::new();
+    for number in 0..10 {
+        let stored = node.store(Body::from_bytes(noise(90, 300 + number)), hint(&format!("o-{number}"), None)).await;
+        expected.push(stored.unwrap().id);
+    }
+    let before = readings.load(Ordering::Relaxed);
+    let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = node.list_objects(cursor, 2).await.unwrap();
+        assert!(page.entries.len() <= 2);
+        found.extend(page.entries.into_iter().map(|entry| entry.id));
+        (cursor, pages) = (page.next, pages + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(pages >= 5, "{pages}");
+    assert_eq!(readings.load(Ordering::Relaxed) - before, 1);
 }

@@ -1,6 +1,8 @@
 //! The adapter `ton` with malicious daemons, damaged bytes, and servers that die or refuse.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidelock::Body;
 use tidelock::types::ErrorKind;
@@ -176,4 +178,33 @@ async fn refusals_of_the_daemon_are_typed() {
     let id = store(&*honest.load().await, "not-astray", b"x").await;
     let error = read(&bags, &id, None).await.unwrap_err();
     assert!(error.to_string().contains("is that the same directory"), "{error}");
+}
+
+/// The daemon gives all its bags at once. One reading of them serves all pages.
+#[tokio::test]
+async fn the_bags_are_read_once_for_many_pages() {
+    let Some(world) = world("ton: the_bags_are_read_once_for_many_pages") else { return };
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = readings.clone();
+    let counting = before(world.first.port, move |first| {
+        counted.fetch_add(usize::from(first.starts_with("GET /api/v1/list ")), Ordering::Relaxed);
+        Answer::Its
+    });
+    let bags = Setup::of(&world.first).through(counting.await).load().await;
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        expected.push(store(&bags, &format!("read-once-{number}"), &noise(90, 400 + number)).await);
+    }
+    // Other tests store to the same daemon, so there may be more.
+    let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = bags.list_objects(cursor, 2).await.unwrap();
+        found.extend(page.entries.into_iter().map(|entry| entry.id));
+        (cursor, pages) = (page.next, pages + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(pages >= 3 && expected.iter().all(|id| found.contains(id)), "{pages}: {found:?}");
+    assert_eq!(readings.load(Ordering::Relaxed), 1);
 }

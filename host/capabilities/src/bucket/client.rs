@@ -9,10 +9,13 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures::future::BoxFuture;
 
 use super::connector::Connector;
-use super::habits::Habits;
+use super::errors;
+use super::habits::{Extras, Habits, Refused, refused};
 use super::key::{check_beginning, check_key, check_within};
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
 use crate::egress::Origin;
@@ -105,9 +108,11 @@ fn connector(grant: &BucketGrant) -> Result<Connector> {
         encrypted: origin.is_none_or(|origin| origin.is_https()),
         http1_only: true,
         private_addresses: grant.private_addresses,
-        headers: grant.headers,
+        headers: grant.headers.count,
+        header_bytes: grant.headers.bytes,
         connect_timeout: grant.connect_timeout,
-        proxies: &grant.proxies,
+        proxies: grant.proxies.urls(),
+        no_proxy: &grant.proxies.no_proxy,
         ca_file: grant.ca_file.as_deref(),
     };
     Ok(Connector {
@@ -118,6 +123,27 @@ fn connector(grant: &BucketGrant) -> Result<Connector> {
 }
 
 impl BucketInner {
+    /// Our error for one of the SDK's, during something in words (`"sending part 3"`).
+    pub(super) fn explain<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        errors::explain(doing, error, self.platform.since_epoch())
+    }
+
+    /// The same for a request with headers that not every service knows: names the setting that leaves them out.
+    pub(super) fn explain_sent<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>, sent: Extras) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let told = self.explain(doing, error);
+        match refused(error, sent) {
+            Some(Refused::Condition) => told.hint("set `conditional_writes = false` in the grant of this bucket"),
+            Some(Refused::Checksum) => told.hint("set `checksums = false` in the grant of this bucket"),
+            None => told,
+        }
+    }
+
     /// The whole key of a checked relative one.
     ///
     /// # Errors

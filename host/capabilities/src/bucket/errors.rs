@@ -9,52 +9,35 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::client::BucketInner;
-use super::habits::{Extras, Refused, refused};
 use crate::transport::own;
 use tidelock_types::{ArchiveState, Error, ErrorKind, PaymentDue};
 
 /// The most characters of a server's own words that are passed on.
 const LONGEST_REASON: usize = 300;
 
-impl BucketInner {
-    /// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
-    pub(super) fn explain<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        match error {
-            SdkError::ServiceError(refused) => {
-                let status = refused.raw().status().as_u16();
-                let (code, message) = (refused.err().code(), refused.err().message());
-                from_reply(doing, status, code, message, retry_after(error, self.platform.since_epoch()))
-            }
-            SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
-            SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
-            _ => {
-                let status = status(error).filter(|status| *status >= 300);
-                let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
-                let own = own(error);
-                let kind = own.as_ref().map_or(ErrorKind::Unavailable, |own| own.kind().clone());
-                let told = Error::new(kind, format!("{doing}: {}{status}", reason(error)));
-                match own.as_ref().and_then(Error::advice) {
-                    Some(advice) => told.hint(advice),
-                    None => told,
-                }
-            }
+/// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
+pub(super) fn explain<E>(doing: &str, error: &SdkError<E, HttpResponse>, since_epoch: Duration) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(refused) => {
+            let status = refused.raw().status().as_u16();
+            let (code, message) = (refused.err().code(), refused.err().message());
+            from_reply(doing, status, code, message, retry_after(error, since_epoch))
         }
-    }
-
-    /// The same for a request with headers that not every service knows: names the setting that leaves them out.
-    pub(super) fn explain_sent<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>, sent: Extras) -> Error
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let told = self.explain(doing, error);
-        match refused(error, sent) {
-            Some(Refused::Condition) => told.hint("set `conditional_writes = false` in the grant of this bucket"),
-            Some(Refused::Checksum) => told.hint("set `checksums = false` in the grant of this bucket"),
-            None => told,
+        SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
+        SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
+        _ => {
+            let status = status(error).filter(|status| *status >= 300);
+            let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+            let own = own(error);
+            let kind = own.as_ref().map_or(ErrorKind::Unavailable, |own| own.kind().clone());
+            let told = Error::new(kind, format!("{doing}: {}{status}", reason(error)));
+            match own.as_ref().and_then(Error::advice) {
+                Some(advice) => told.hint(advice),
+                None => told,
+            }
         }
     }
 }

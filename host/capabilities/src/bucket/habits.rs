@@ -2,7 +2,8 @@
 //!
 //! Both are used until the service says that it does not know them, unless the grant says so first. That costs one refused
 //! request for each process, and never more than a small one: the header that asks for checksums is in the request that
-//! begins an upload, and completing an upload without a condition needs none of its bytes again.
+//! begins an upload; and before the first large upload a put of one byte, which no service that checks it accepts, shows
+//! what becomes of a condition. For some services drop an upload with the request that completes it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,13 +23,20 @@ struct Habit {
     on: AtomicBool,
     /// Whether the grant decided, so that nothing is to be learned.
     fixed: bool,
+    /// Whether a request has shown it.
+    shown: AtomicBool,
     /// The key of the grant.
     key: &'static str,
 }
 
 impl Habit {
     fn new(key: &'static str, said: Option<bool>) -> Self {
-        Self { on: AtomicBool::new(said.unwrap_or(true)), fixed: said.is_some(), key }
+        Self {
+            on: AtomicBool::new(said.unwrap_or(true)),
+            fixed: said.is_some(),
+            shown: AtomicBool::new(said.is_some()),
+            key,
+        }
     }
 
     fn on(&self) -> bool {
@@ -40,6 +48,7 @@ impl Habit {
         if self.fixed {
             return false;
         }
+        self.shown.store(true, Ordering::Relaxed);
         if self.on.swap(false, Ordering::Relaxed) {
             let key = self.key;
             tracing::warn!(key, "the service refuses a header of S3, and gets requests without it from now on");
@@ -68,6 +77,18 @@ impl Habits {
     /// What a request may have that has use for these.
     pub(super) fn extras(&self, condition: bool, checksum: bool) -> Extras {
         Extras { condition: condition && self.conditions.on(), checksum: checksum && self.checksums.on() }
+    }
+
+    /// Whether it is still open what the service makes of a condition.
+    pub(super) fn conditions_are_open(&self) -> bool {
+        !self.conditions.shown.load(Ordering::Relaxed)
+    }
+
+    /// A request with these headers was not refused for them.
+    pub(super) fn accepted(&self, sent: Extras) {
+        if sent.condition {
+            self.conditions.shown.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes a lesson from a refusal. Returns whether the request may be sent again with fewer headers.

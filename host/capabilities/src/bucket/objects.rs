@@ -13,7 +13,6 @@ use super::client::BucketInner;
 use super::errors::{code, status};
 use super::multipart::{PATIENCE, Upload};
 use super::options::{Checked, apply};
-use super::read::parse_content_range;
 use super::repeat::Pace;
 use super::{ObjectInfo, PutOptions};
 use tidelock_types::{ArchiveState, Error, Result};
@@ -214,6 +213,13 @@ impl BucketInner {
     }
 }
 
+/// `bytes 10-19/100` as the first byte and the whole size.
+pub(super) fn parse_content_range(text: &str) -> Option<(u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.parse().ok()?, size.parse().ok()?))
+}
+
 /// How long a restore takes, as Amazon describes it.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
 fn estimate(tier: &Tier, storage_class: Option<&str>) -> Duration {
@@ -243,5 +249,13 @@ mod tests {
     #[test]
     fn paths_are_encoded() {
         assert_eq!(utf8_percent_encode("b/a b+ü/c-d_e.f~", IN_PATH).to_string(), "b/a%20b%2B%C3%BC/c-d_e.f~");
+    }
+
+    #[test]
+    fn content_ranges() {
+        assert_eq!(parse_content_range("bytes 10-19/100"), Some((10, 100)));
+        for wrong in ["", "bytes */100", "bytes 10-19/*", "10-19/100", "bytes -/", "bytes 1-2"] {
+            assert_eq!(parse_content_range(wrong), None, "{wrong}");
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedPart};
 use tokio::task::JoinSet;
 
 use super::PutOptions;
 use super::body::Payload;
 use super::client::{BucketInner, with_size};
+use super::errors::status;
 use super::habits::Extras;
 use super::multipart::Upload;
 use super::options::{Checked, apply};
@@ -16,6 +18,11 @@ use super::repeat::Pace;
 use crate::stall::Clock;
 use tidelock_types::gather::{Gathered, Gatherer};
 use tidelock_types::{Body, Error, ErrorKind, Result};
+
+/// The name of the object that is not stored when conditional writes are tried.
+const PROBE: &str = ".tidelock-probe";
+/// The MD5 of nothing that anybody has found.
+const WRONG_MD5: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 
 impl BucketInner {
     pub(super) async fn put(self: &Arc<Self>, key: &str, data: Body, options: PutOptions) -> Result<u64> {
@@ -27,6 +34,9 @@ impl BucketInner {
         let (first, last) = source.next(plan.size(1)).await?;
         if last {
             return self.put_whole(&key, first, &options).await;
+        }
+        if options.if_absent && self.habits.conditions_are_open() {
+            self.try_condition().await;
         }
         let upload = Upload::begin(self, &key, &options, false).await?;
         match send_parts(&upload, &plan, first, source).await {
@@ -59,7 +69,10 @@ impl BucketInner {
                 request.body(payload.stream(clock)).customize().disable_payload_signing().send()
             };
             let error = match self.ask(&mut pace, self.stall_timeout, send).await? {
-                Ok(_) => return Ok(size),
+                Ok(_) => {
+                    self.habits.accepted(sent);
+                    return Ok(size);
+                }
                 Err(error) => error,
             };
             if self.habits.learn(&error, sent) {
@@ -69,6 +82,35 @@ impl BucketInner {
                 return Ok(size);
             }
             return Err(self.explain_sent("storing an object", &error, sent));
+        }
+    }
+
+    /// Learns whether the service understands conditional writes, before a large object goes up: with a put of one byte whose
+    /// MD5 is wrong, so that it is refused for the one reason or for the other. What comes of it is the upload's to meet.
+    async fn try_condition(&self) {
+        let key = format!("{}{PROBE}", self.prefix);
+        let sent = self.habits.extras(true, false);
+        let request =
+            || self.client.put_object().bucket(&self.bucket).key(&key).if_none_match("*").content_md5(WRONG_MD5);
+        let send = || request().body(ByteStream::from_static(b"x")).customize().disable_payload_signing().send();
+        match self.ask_plainly(send).await {
+            Ok(Ok(_)) => {
+                // A service that does not check what it gets.
+                self.habits.accepted(sent);
+                let request = self.client.delete_object().bucket(&self.bucket).key(&key);
+                if !matches!(self.ask_plainly(|| request.clone().send()).await, Ok(Ok(_))) {
+                    tracing::warn!(
+                        key,
+                        "an object of one byte was stored to learn what the service can do, and is left"
+                    );
+                }
+            }
+            Ok(Err(error)) => {
+                if !self.habits.learn(&error, sent) && matches!(status(&error), Some(400 | 412)) {
+                    self.habits.accepted(sent);
+                }
+            }
+            Err(_) => {}
         }
     }
 
@@ -96,7 +138,11 @@ impl BucketInner {
             (Some(found), Some(expected)) => found == expected,
             _ => true,
         };
-        same && found.content_length().and_then(|len| u64::try_from(len).ok()) == Some(size)
+        let found = match found.content_length().and_then(|len| u64::try_from(len).ok()) {
+            Some(found) if found > 0 => Ok(found),
+            said => self.size_by_range(key, said).await,
+        };
+        same && found.is_ok_and(|found| found == size)
     }
 }
 

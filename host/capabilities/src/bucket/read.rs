@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::client::BucketInner;
 use super::errors::{reason, status};
-use super::objects::{Known, info};
+use super::objects::{Known, info, parse_content_range};
 use super::{Object, ObjectInfo};
 use crate::stall;
 use crate::transport::own;
@@ -108,24 +108,4 @@ fn chunks(body: ByteStream) -> impl futures::Stream<Item = Result<Bytes>> + Send
             }
         }
     })
-}
-
-/// `bytes 10-19/100` as the first byte and the whole size.
-pub(super) fn parse_content_range(text: &str) -> Option<(u64, u64)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    Some((start.parse().ok()?, size.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges() {
-        assert_eq!(parse_content_range("bytes 10-19/100"), Some((10, 100)));
-        for wrong in ["", "bytes */100", "bytes 10-19/*", "10-19/100", "bytes -/", "bytes 1-2"] {
-            assert_eq!(parse_content_range(wrong), None, "{wrong}");
-        }
-    }
 }

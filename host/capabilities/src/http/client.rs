@@ -53,9 +53,11 @@ impl HttpClient {
             encrypted: grant.origins.iter().any(Origin::is_https),
             http1_only: false,
             private_addresses: grant.private_addresses,
-            headers: grant.headers,
+            headers: grant.headers.count,
+            header_bytes: grant.headers.bytes,
             connect_timeout: grant.connect_timeout,
-            proxies: &grant.proxies,
+            proxies: grant.proxies.urls(),
+            no_proxy: &grant.proxies.no_proxy,
             ca_file: grant.ca_file.as_deref(),
         };
         let client = transport::client(&settings, Arc::clone(&names))?;

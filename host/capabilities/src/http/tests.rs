@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::grant::{HeaderCredential, HttpGrant, Secret};
+use crate::grant::{HeaderCredential, HttpGrant, Proxies, Secret};
 use tidelock_types::{Error, ErrorKind};
 
 /// A server that answers every connection with these bytes once a whole request has come, and closes it.
@@ -297,4 +297,26 @@ async fn only_granted_origins_and_public_addresses() {
     let origin = format!("http://localhost:{port}");
     let client = server.client_with(|grant| grant.origins = vec![origin.parse().unwrap()]);
     assert_eq!(send(&client, Request { url: origin, ..server.get() }).await.unwrap().0.status, 200);
+}
+
+#[tokio::test]
+async fn a_proxy_gets_whole_urls_and_nothing_for_names_of_private_addresses() {
+    let proxy = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let grant = |origin: &str, no_proxy: &str| {
+        let mut grant = HttpGrant::to([origin]).unwrap();
+        grant.proxies = Proxies { no_proxy: no_proxy.into(), ..Proxies::all(&proxy.origin) };
+        HttpClient::open(&grant).unwrap()
+    };
+    let get = |origin: &str| Request { method: "GET".into(), url: format!("{origin}/x"), ..Request::default() };
+    // A name that only the proxy can resolve.
+    let origin = "http://name.invalid";
+    assert_eq!(send(&grant(origin, ""), get(origin)).await.unwrap().0.status, 200);
+    assert!(proxy.request().starts_with("GET http://name.invalid/x HTTP/1.1\r\n"), "{}", proxy.request());
+    for origin in ["http://localhost:1", "http://127.0.0.1:1", "http://169.254.169.254"] {
+        let error = send(&grant(origin, ""), get(origin)).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Denied, "{origin}: {error}");
+    }
+    let error = send(&grant(origin, "other.example, .invalid"), get(origin)).await.unwrap_err();
+    assert!(error.to_string().contains("does not resolve"), "{error}");
+    assert_eq!(proxy.requests.lock().unwrap().len(), 1);
 }

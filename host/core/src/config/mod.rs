@@ -268,4 +268,6 @@ impl Ack {
 }
 
 #[cfg(test)]
+mod grant_tests;
+#[cfg(test)]
 mod tests;
