@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, ErrorKind, Result};
 
 /// Scheme, host and port, as in a grant. Two are equal only if all three are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -192,12 +193,17 @@ pub struct PublicResolver {
     private_addresses: bool,
     /// Names of proxies, whose addresses need not be public: the operator chose them, and no adapter can.
     proxies: Arc<[String]>,
+    places: Arc<Semaphore>,
 }
+
+/// Names that are resolved at the same time for one grant; further ones wait. Each takes a thread for blocking work, and
+/// keeps it until a name server has answered, whether or not anything waits for it.
+const LOOKUPS: usize = 8;
 
 impl PublicResolver {
     /// Over a way of resolving names.
     pub fn new(names: Arc<dyn Names>, private_addresses: bool) -> Self {
-        Self { names, private_addresses, proxies: Arc::from([]) }
+        Self { names, private_addresses, proxies: Arc::from([]), places: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 
     /// Returns this resolver without the check for some names: those of the operator's proxies.
@@ -211,7 +217,15 @@ impl PublicResolver {
     /// # Errors
     /// `unavailable` if the name does not resolve; `denied` if no address is allowed.
     pub async fn lookup(&self, name: &str) -> Result<Vec<SocketAddr>> {
-        self.keep(name, self.names.lookup(name).await?)
+        let gone = || Error::new(ErrorKind::Cancelled, "the host has stopped");
+        let place = self.places.clone().acquire_owned().await.map_err(|_| gone())?;
+        let (names, wanted) = (self.names.clone(), name.to_owned());
+        let found = tokio::spawn(async move {
+            // Kept to the end, also by a look-up that nothing waits for any more.
+            let _place = place;
+            names.lookup(&wanted).await
+        });
+        self.keep(name, found.await.map_err(|_| gone())??)
     }
 
     fn keep(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
@@ -238,9 +252,31 @@ impl Resolve for PublicResolver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use proptest::prelude::*;
-    use tidelock_types::ErrorKind;
+
+    /// Never answers, and counts who asks.
+    struct Silent(AtomicUsize);
+
+    impl Names for Silent {
+        fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn look_ups_that_nothing_waits_for_keep_their_places() {
+        let names = Arc::new(Silent(AtomicUsize::new(0)));
+        let resolver = PublicResolver::new(names.clone(), false);
+        for _ in 0..100 {
+            let given_up = tokio::time::timeout(std::time::Duration::from_millis(1), resolver.lookup("a.test")).await;
+            assert!(given_up.is_err());
+        }
+        assert_eq!(names.0.load(Ordering::Relaxed), LOOKUPS);
+    }
 
     #[test]
     fn origins_are_compared_whole() {

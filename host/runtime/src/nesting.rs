@@ -1,6 +1,6 @@
-//! How deep the types of components in a component are nested.
+//! How deep components, and the types of components, are nested in a component.
 //!
-//! The type of a component, or of an instance, can hold others. What reads them for the compiler calls itself for each level
+//! The compiler keeps the state of each component that it is inside of: ten thousand of them, in 100 KB, took 2 GB. The type of a component, or of an instance, can hold others. What reads them for the compiler calls itself for each level
 //! (wasmparser 0.254), so a few hundred thousand bytes of nothing but levels would overflow the host's stack. Here
 //! they are read without recursion, before anything else reads them, and refused beyond [`DEEPEST`].
 
@@ -10,26 +10,42 @@ use wasmparser::{
 
 use tidelock_types::{Error, Result};
 
-/// The most levels. A world that imports an instance has two.
+/// The most levels of either. A world that imports an instance has two; a component that is composed of others has two.
 const DEEPEST: usize = 100;
 
 /// The first byte of the type of a component, and of an instance.
 const COMPONENT: u8 = 0x41;
 const INSTANCE: u8 = 0x42;
 
-/// Refuses a component whose types are nested too deeply.
+/// Refuses a component whose parts or types are nested too deeply.
 ///
 /// # Errors
 /// `invalid`; also for bytes that are not a component.
 pub(super) fn check(component: &[u8]) -> Result<()> {
     let wrong =
         |error: wasmparser::BinaryReaderError| Error::invalid(format!("the component cannot be compiled: {error}"));
+    let too_deep = |what: &str| Err(Error::invalid(format!("its {what} are nested more than {DEEPEST} levels deep")));
+    let mut inside: usize = 0;
     for payload in Parser::new(0).parse_all(component) {
-        let Payload::ComponentTypeSection(types) = payload.map_err(wrong)? else { continue };
+        let types = match payload.map_err(wrong)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                inside += 1;
+                if inside > DEEPEST {
+                    return too_deep("components");
+                }
+                continue;
+            }
+            Payload::End(_) => {
+                inside = inside.saturating_sub(1);
+                continue;
+            }
+            Payload::ComponentTypeSection(types) => types,
+            _ => continue,
+        };
         let range = types.range();
         let bytes = component.get(range.clone()).unwrap_or_default();
         if deepest(BinaryReader::new(bytes, range.start)).map_err(wrong)? > DEEPEST {
-            return Err(Error::invalid(format!("its types are nested more than {DEEPEST} levels deep")));
+            return too_deep("types");
         }
     }
     Ok(())
@@ -112,6 +128,26 @@ mod tests {
             (core type (module (import \"m\" \"n\" (func)))) (type (record (field \"x\" u8)))))"
                 .repeat(200);
         check(&wat::parse_str(format!("(component {wide})")).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn components_in_components_are_counted_and_those_side_by_side_are_not() {
+        let deep = |depth: usize| {
+            (0..depth).fold(b"\0asm\x0d\0\x01\0".to_vec(), |inner, _| {
+                let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+                let mut length = inner.len();
+                while length >= 0x80 {
+                    outer.push(length as u8 | 0x80);
+                    length >>= 7;
+                }
+                outer.push(length as u8);
+                [outer, inner].concat()
+            })
+        };
+        check(&deep(DEEPEST)).unwrap();
+        assert!(check(&deep(DEEPEST + 1)).unwrap_err().to_string().contains("components are nested"));
+        let beside = "(component) (core module)".repeat(500);
+        check(&wat::parse_str(format!("(component {beside})")).unwrap()).unwrap();
     }
 
     #[test]

@@ -14,9 +14,9 @@ pub fn attacks() -> Vec<Attack> {
         Attack::store("ten_thousand_taps_read", "compute-deep-read", handles, taps),
         Attack::store("ten_thousand_taps_dropped", "compute-deep-drop", handles, taps),
         Attack::store("ten_thousand_taps_sent", "compute-deep-send", handles, taps),
-        Attack::load("components_ten_thousand_deep", components, "", ("invalid", "")),
+        Attack::load("components_ten_thousand_deep", components, "", ("invalid", "components are nested")),
         Attack::load("types_ten_thousand_deep", types, "", ("invalid", "")),
-        Attack::load("component_types_a_hundred_thousand_deep", component_types, "", ("invalid", "")),
+        Attack::load("component_types_a_hundred_thousand_deep", component_types, "", ("invalid", "types are nested")),
         Attack::load("a_manifest_ten_thousand_deep", manifest, "", ("invalid", "")),
     ]
 }

@@ -113,9 +113,8 @@ impl Pieces {
 
     /// Waits for the first running task.
     async fn take(&mut self) -> Result<()> {
-        match self.running.next().await {
-            Some(digests) => self.digests.extend(digests?),
-            None => {}
+        if let Some(digests) = self.running.next().await {
+            self.digests.extend(digests?);
         }
         Ok(())
     }
