@@ -3,9 +3,9 @@
 //! The host is opened from a configuration's text, as a user's is, so grants, limits and manifests apply as usual.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub struct Ground {
     /// This case's own.
     pub seed: u64,
     count: AtomicU64,
+    /// The catalogues of its hosts.
+    catalogues: Mutex<Vec<PathBuf>>,
 }
 
 /// A host on a place.
@@ -94,7 +96,7 @@ impl Ground {
         let prefix: String = case.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let prefix = prefix.to_ascii_lowercase();
         let seed = case.bytes().chain(entry.name.bytes()).fold(seed, |seed, byte| mix(seed, u64::from(byte)));
-        Self { entry, place, prefix, seed, count: AtomicU64::new(1) }
+        Self { entry, place, prefix, seed, count: AtomicU64::new(1), catalogues: Mutex::default() }
     }
 
     /// A host that talks to the server itself.
@@ -121,6 +123,7 @@ impl Ground {
         let config = self.config(dir.path(), &want, options);
         let host = Host::start(&config, &self.place.keys(options.stranger)).await?;
         let adapter = host.adapter(BACKEND).await?;
+        self.catalogues.lock().unwrap().push(dir.path().join("catalogue.sqlite"));
         Ok(Bench { proxy, host, adapter, dir })
     }
 
@@ -157,9 +160,17 @@ impl Ground {
         StoreHint { key: self.key(), size, labels: Vec::new() }
     }
 
-    /// What others see of this case's objects.
+    /// What others see of this case's objects, without those by which hosts know the container.
     pub async fn visible(&self) -> BTreeMap<String, u64> {
-        self.place.visible(&self.prefix).await
+        let mut seen = self.place.visible(&self.prefix).await;
+        let catalogues = self.catalogues.lock().unwrap().clone();
+        for catalogue in catalogues.iter().filter(|catalogue| catalogue.exists()) {
+            let file = rusqlite::Connection::open(catalogue).unwrap();
+            let mut query = file.prepare("SELECT object FROM containers").unwrap();
+            let identities = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            identities.for_each(|identity| drop(seen.remove(&identity.unwrap())));
+        }
+        seen
     }
 
     /// Insists that others see just these objects, and soon: what was given up is cleared away behind the scenes.
