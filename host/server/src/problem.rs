@@ -11,8 +11,10 @@
 //! | `corrupt`, `trapped`, `limit` | 502: the fault is behind the daemon |
 //! | `unavailable`, `cancelled` | 503 |
 //! | `timed-out` | 504; 408 if the client stalled |
-//! | `insufficient-balance` | 507 |
+//! | `insufficient-balance`; `unavailable` for want of space on this machine | 507 |
 //! | `other` | 500 |
+
+use std::io;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -160,6 +162,7 @@ fn status_of(error: &Error) -> StatusCode {
         ErrorKind::Denied => StatusCode::FORBIDDEN,
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::Conflict | ErrorKind::Archived(_) => StatusCode::CONFLICT,
+        ErrorKind::Unavailable if is_full(error) => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Unavailable | ErrorKind::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Corrupt | ErrorKind::Trapped | ErrorKind::Limit => StatusCode::BAD_GATEWAY,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
@@ -167,6 +170,18 @@ fn status_of(error: &Error) -> StatusCode {
         ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// Whether a disk of this machine was full.
+fn is_full(error: &Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(found) = cause {
+        if let Some(found) = found.downcast_ref::<io::Error>() {
+            return matches!(found.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        }
+        cause = found.source();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -197,6 +212,8 @@ mod tests {
         assert_eq!(status(Error::denied("expired keys").on_backend("b").during("retrieve")), 502);
         assert_eq!(status(Error::invalid("past the end").on_backend("b").during("retrieve")), 502);
         assert_eq!(status(Error::new(ErrorKind::Trapped, "x")), 502);
+        assert_eq!(status(Error::io("x", io::ErrorKind::StorageFull.into())), 507);
+        assert_eq!(status(Error::unavailable("x")), 503);
         let due = PaymentDue { amount: Some("5".into()), unit: Some("nanoton".into()), account: None };
         let (status, _, body) = answer(Error::new(ErrorKind::InsufficientBalance(due), "x"));
         assert_eq!((status, &body["payment_due"]["amount"]), (507, &serde_json::json!("5")));

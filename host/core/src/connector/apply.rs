@@ -48,8 +48,13 @@ impl Host {
 
     async fn fetch_to_file(&self, id: SnapshotId) -> Result<File> {
         let file = self.temporary_file()?;
-        let body = self.retrieve(id, None).await?.body;
-        write_out(body, file).await
+        let retrieved = self.retrieve(id, None).await?;
+        // Before the bytes are fetched, and before this copy takes the room of everything else.
+        let room = rustix::fs::fstatvfs(&file).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+        if room.is_ok_and(|room| room < retrieved.size) {
+            return Err(Error::io("a temporary copy of the base", std::io::ErrorKind::StorageFull.into()));
+        }
+        write_out(retrieved.body, file).await
     }
 
     /// A file without a name: it is gone when it is closed, however the process ends.
