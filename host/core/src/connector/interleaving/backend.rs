@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::scheduler::point;
+use super::scheduler::Points;
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, BackendInfo, Upload};
 use crate::types::{
@@ -15,6 +15,7 @@ use crate::types::{
 /// A backend in memory whose calls are points.
 pub(super) struct WatchedBackend {
     pub(super) inner: MemoryBackend,
+    points: Arc<Points>,
 }
 
 impl WatchedBackend {
@@ -24,9 +25,9 @@ impl WatchedBackend {
         call: BoxFuture<'a, Result<T>>,
     ) -> BoxFuture<'a, Result<T>> {
         async move {
-            point(what).await;
+            self.points.point(what).await;
             let answer = call.await;
-            point(what).await;
+            self.points.point(what).await;
             answer
         }
         .boxed()
@@ -78,6 +79,6 @@ impl Backend for WatchedBackend {
 }
 
 /// A backend that several hosts share.
-pub(super) fn shared(inner: MemoryBackend) -> Arc<WatchedBackend> {
-    Arc::new(WatchedBackend { inner })
+pub(super) fn shared(inner: MemoryBackend, points: &Arc<Points>) -> Arc<WatchedBackend> {
+    Arc::new(WatchedBackend { inner, points: points.clone() })
 }

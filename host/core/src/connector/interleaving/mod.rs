@@ -9,7 +9,7 @@
 //! - after the end, one collection leaves no object that nothing knows of, no removal, no claim and no intent.
 //!
 //! A seed that fails is made smaller (fewer operations, fewer changes between them) and printed with its steps.
-//! `TIDELOCK_INTERLEAVINGS=FROM..TO` runs other seeds.
+//! `TIDELOCK_INTERLEAVINGS=FROM..TO`, when this is compiled, runs other seeds.
 
 mod backend;
 mod scheduler;
@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use watched::Without;
-use world::{Act, Op, Stage};
+use world::{Act, Failed, Op, Stage};
 
 /// A run: what is done, and in which order.
 #[derive(Debug, Clone)]
@@ -79,13 +79,13 @@ impl Script {
         Self { before, ..self }
     }
 
-    fn run(&self, stage: &Stage, without: Without) -> Result<(), (String, Vec<(usize, &'static str)>)> {
+    fn run(&self, stage: &Stage, without: Without) -> Result<(), Failed> {
         world::run(stage, &self.ops, self.before, &self.choices, without)
     }
 
     /// The same with fewer operations and fewer changes, as long as it fails.
     fn shrink(mut self, stage: &Stage, without: Without) -> Self {
-        let patience = Instant::now() + Duration::from_secs(30);
+        let patience = Instant::now() + Duration::from_secs(15);
         let fails = |script: &Self| Instant::now() < patience && script.run(stage, without).is_err();
         loop {
             let len = self.ops.len();
@@ -163,7 +163,7 @@ fn search(seeds: Range<u64>, script: impl Fn(u64) -> Script, without: Without) -
         let counts = || without == Without::Nothing || script.run(&stage, Without::Nothing).is_ok();
         if script.run(&stage, without).is_err() && counts() {
             let small = script.shrink(&stage, without);
-            let (what, steps) = small.run(&stage, without).err().unwrap_or_default();
+            let Failed { what, steps } = small.run(&stage, without).err().unwrap_or_default();
             let steps = steps.iter().map(|(task, point)| format!("{task} {point}")).collect::<Vec<_>>();
             return Some(format!(
                 "seed {seed}: {what}\n{:#?}, the first {} before the others\n{}",
@@ -178,8 +178,7 @@ fn search(seeds: Range<u64>, script: impl Fn(u64) -> Script, without: Without) -
 
 #[test]
 fn what_was_acknowledged_stays_in_every_order_of_operations() {
-    let given = std::env::var("TIDELOCK_INTERLEAVINGS").ok();
-    let range = given.as_deref().and_then(|text| text.split_once(".."));
+    let range = option_env!("TIDELOCK_INTERLEAVINGS").and_then(|text| text.split_once(".."));
     let (from, to) = range.map_or((0, 10_000), |(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
     let half = from + (to - from) / 2;
     let found = std::thread::scope(|scope| {

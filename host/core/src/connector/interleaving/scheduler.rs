@@ -3,11 +3,10 @@
 //! A step goes from one *point* to the next: points are before and after every call of a backend, and before every call of
 //! the catalogue. Work on blocking threads in between is waited for, so that the same choices give the same run.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,36 +14,59 @@ use futures::future::BoxFuture;
 /// How long a task may wait without a point before it counts as waiting for another task.
 const BLOCKED: Duration = Duration::from_millis(200);
 
-thread_local! {
-    /// Whether a task is polled on this thread.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-    static AT_POINT: Cell<bool> = const { Cell::new(false) };
-    static TASK: Cell<usize> = const { Cell::new(0) };
-    static STEPS: RefCell<Vec<(usize, &'static str)>> = const { RefCell::new(Vec::new()) };
+/// Where tasks are, shared by all whose calls are points.
+#[derive(Default)]
+pub(super) struct Points(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// The thread that polls a task, while it does.
+    inside: Option<ThreadId>,
+    at_point: bool,
+    task: usize,
+    steps: Vec<Step>,
 }
 
-/// Lets other tasks go first, if the scheduler decides so. Outside of tasks, nothing.
-pub(super) async fn point(what: &'static str) {
-    if !INSIDE.get() {
-        return;
+/// The number of a task, and the point that it had come to.
+pub(super) type Step = (usize, &'static str);
+
+impl Points {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
     }
-    STEPS.with_borrow_mut(|steps| steps.push((TASK.get(), what)));
-    let mut passed = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut passed, true) {
-            return Poll::Ready(());
-        }
-        AT_POINT.set(true);
-        // For those in between that poll only who has called.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
 
-/// The task that runs.
-pub(super) fn task() -> usize {
-    TASK.get()
+    /// Lets other tasks go first, if the scheduler decides so. Outside of tasks, nothing.
+    pub(super) async fn point(&self, what: &'static str) {
+        {
+            let mut state = self.state();
+            if state.inside != Some(std::thread::current().id()) {
+                return;
+            }
+            let task = state.task;
+            state.steps.push((task, what));
+        }
+        let mut passed = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut passed, true) {
+                return Poll::Ready(());
+            }
+            self.state().at_point = true;
+            // For those in between that poll only who has called.
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The task that runs.
+    pub(super) fn task(&self) -> usize {
+        self.state().task
+    }
+
+    /// The steps so far.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.state().steps.clone()
+    }
 }
 
 #[derive(Default)]
@@ -77,7 +99,7 @@ pub(super) struct Task {
 
 /// Runs the tasks to their ends. Each choice is how many of the other tasks that can go on are passed over: 0 stays with the
 /// task. Past the end of the choices it is always 0.
-pub(super) fn run(tasks: Vec<Task>, choices: &[u8]) {
+pub(super) fn run(points: &Points, tasks: Vec<Task>, choices: &[u8]) {
     let mut tasks: Vec<Option<Task>> = tasks.into_iter().map(Some).collect();
     let bells: Vec<Arc<Bell>> = tasks.iter().map(|_| Arc::default()).collect();
     let mut taken = vec![0u32; tasks.len()];
@@ -94,7 +116,7 @@ pub(super) fn run(tasks: Vec<Task>, choices: &[u8]) {
             tasks[current] = None;
             continue;
         }
-        match step(task, &bells[current]) {
+        match step(points, task, &bells[current]) {
             Stepped::ToPoint => {
                 taken[current] += 1;
                 blocked = 0;
@@ -105,20 +127,10 @@ pub(super) fn run(tasks: Vec<Task>, choices: &[u8]) {
             }
             Stepped::Waits => {
                 blocked += 1;
-                assert!(blocked < 10 * left, "all tasks wait for each other: {:?}", steps());
+                assert!(blocked < 10 * left, "all tasks wait for each other: {:?}", points.steps());
             }
         }
     }
-}
-
-/// The steps since [`begin`]: the number of the task, and the point that it had come to.
-pub(super) fn steps() -> Vec<(usize, &'static str)> {
-    STEPS.with_borrow(Clone::clone)
-}
-
-/// Forgets all steps.
-pub(super) fn begin() {
-    STEPS.with_borrow_mut(Vec::clear);
 }
 
 enum Stepped {
@@ -127,21 +139,24 @@ enum Stepped {
     Waits,
 }
 
-fn step(task: &mut Task, bell: &Arc<Bell>) -> Stepped {
+fn step(points: &Points, task: &mut Task, bell: &Arc<Bell>) -> Stepped {
     let waker = Waker::from(bell.clone());
     loop {
-        AT_POINT.set(false);
-        TASK.set(task.number);
-        INSIDE.set(true);
-        let polled =
-            std::panic::catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut Context::from_waker(&waker))));
-        INSIDE.set(false);
+        {
+            let mut state = points.state();
+            (state.at_point, state.task) = (false, task.number);
+            state.inside = Some(std::thread::current().id());
+        }
+        let polled = task.future.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut state = points.state();
+        state.inside = None;
+        let at_point = state.at_point;
+        drop(state);
         match polled {
-            Ok(Poll::Ready(())) => return Stepped::ToEnd,
-            Ok(Poll::Pending) if AT_POINT.get() => return Stepped::ToPoint,
-            Ok(Poll::Pending) if bell.wait() => {}
-            Ok(Poll::Pending) => return Stepped::Waits,
-            Err(panic) => std::panic::resume_unwind(panic),
+            Poll::Ready(()) => return Stepped::ToEnd,
+            Poll::Pending if at_point => return Stepped::ToPoint,
+            Poll::Pending if bell.wait() => {}
+            Poll::Pending => return Stepped::Waits,
         }
     }
 }

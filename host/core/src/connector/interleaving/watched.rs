@@ -1,12 +1,12 @@
 //! A catalogue whose calls are points of the scheduler. It also notes what was recorded and what was
 //! removed, in the order in which it happened, and can be made to skip one of its checks.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::scheduler::{point, task};
+use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
     OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
@@ -45,6 +45,7 @@ pub(super) enum Happened {
 /// The catalogue of all hosts of a run.
 pub(super) struct WatchedCatalogue {
     pub(super) inner: SqliteCatalogue,
+    pub(super) points: Arc<Points>,
     pub(super) without: Without,
     pub(super) events: Mutex<Vec<Event>>,
 }
@@ -55,18 +56,18 @@ impl WatchedCatalogue {
     }
 
     async fn commit_watched(&self, mut store: Commit) -> Result<Committed> {
-        point("commit").await;
+        self.points.point("commit").await;
         if self.without == Without::Reliance {
             store.relies_on.clear();
         }
         let id = store.snapshot.id;
         let committed = Catalogue::commit(&self.inner, store).await?;
-        self.note(id, Happened::Recorded(task()));
+        self.note(id, Happened::Recorded(self.points.task()));
         Ok(committed)
     }
 
     async fn begin_removal_watched(&self, id: SnapshotId, scope: RemovalScope) -> Result<BegunRemoval> {
-        point("begin_removal").await;
+        self.points.point("begin_removal").await;
         let begun = Catalogue::begin_removal(&self.inner, id, scope).await?;
         if let BegunRemoval::Objects(_) = begun {
             self.note(id, Happened::Removed);
@@ -81,7 +82,7 @@ impl WatchedCatalogue {
         token: OwnerToken,
         instead_of: Option<OwnerToken>,
     ) -> Result<bool> {
-        point("claim").await;
+        self.points.point("claim").await;
         if self.without == Without::Claims {
             let mut others = Catalogue::claims(&self.inner).await?;
             others.retain(|claim| claim.backend == backend && claim.object == *object);
@@ -91,7 +92,7 @@ impl WatchedCatalogue {
     }
 
     async fn transition_watched(&self, seen: &Placement, to: PlacementState, reason: Option<&str>) -> Result<bool> {
-        point("transition").await;
+        self.points.point("transition").await;
         if self.without == Without::Versions {
             let Some(now) = Catalogue::placement_of(&self.inner, &seen.backend, &seen.object).await? else {
                 return Ok(false);
@@ -108,70 +109,70 @@ impl WatchedCatalogue {
 impl Catalogue for WatchedCatalogue {
     fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
         Box::pin(async move {
-            point("get").await;
+            self.points.point("get").await;
             Catalogue::get(&self.inner, id).await
         })
     }
 
     fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>> {
         Box::pin(async move {
-            point("segments").await;
+            self.points.point("segments").await;
             Catalogue::segments(&self.inner, id).await
         })
     }
 
     fn find<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-            point("find").await;
+            self.points.point("find").await;
             Catalogue::find(&self.inner, text).await
         })
     }
 
     fn list(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<SnapshotPage>> {
         Box::pin(async move {
-            point("list").await;
+            self.points.point("list").await;
             Catalogue::list(&self.inner, after, limit).await
         })
     }
 
     fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
         Box::pin(async move {
-            point("named").await;
+            self.points.point("named").await;
             Catalogue::named(&self.inner, name).await
         })
     }
 
     fn has_size(&self, size: u64) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async move {
-            point("has_size").await;
+            self.points.point("has_size").await;
             Catalogue::has_size(&self.inner, size).await
         })
     }
 
     fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>> {
         Box::pin(async move {
-            point("placements").await;
+            self.points.point("placements").await;
             Catalogue::placements(&self.inner, id).await
         })
     }
 
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {
         Box::pin(async move {
-            point("placements_in").await;
+            self.points.point("placements_in").await;
             Catalogue::placements_in(&self.inner, state).await
         })
     }
 
     fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
         Box::pin(async move {
-            point("some_placements").await;
+            self.points.point("some_placements").await;
             Catalogue::some_placements(&self.inner, backend, limit).await
         })
     }
 
     fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>> {
         Box::pin(async move {
-            point("placement_of").await;
+            self.points.point("placement_of").await;
             Catalogue::placement_of(&self.inner, backend, object).await
         })
     }
@@ -206,28 +207,28 @@ impl Catalogue for WatchedCatalogue {
         token: OwnerToken,
     ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            point("end_claim").await;
+            self.points.point("end_claim").await;
             Catalogue::end_claim(&self.inner, backend, object, token).await
         })
     }
 
     fn release_claims(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            point("release_claims").await;
+            self.points.point("release_claims").await;
             Catalogue::release_claims(&self.inner, claims).await
         })
     }
 
     fn claims(&self) -> BoxFuture<'_, Result<Vec<Claim>>> {
         Box::pin(async move {
-            point("claims").await;
+            self.points.point("claims").await;
             Catalogue::claims(&self.inner).await
         })
     }
 
     fn container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
         Box::pin(async move {
-            point("container").await;
+            self.points.point("container").await;
             Catalogue::container(&self.inner, backend).await
         })
     }
@@ -240,14 +241,14 @@ impl Catalogue for WatchedCatalogue {
         intent: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Container>> {
         Box::pin(async move {
-            point("record_container").await;
+            self.points.point("record_container").await;
             Catalogue::record_container(&self.inner, backend, object, expected, intent).await
         })
     }
 
     fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>> {
         Box::pin(async move {
-            point("acquire_owner").await;
+            self.points.point("acquire_owner").await;
             Catalogue::acquire_owner(&self.inner, name, lease).await
         })
     }
@@ -262,42 +263,42 @@ impl Catalogue for WatchedCatalogue {
 
     fn end_owners(&self, names: Vec<String>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            point("end_owners").await;
+            self.points.point("end_owners").await;
             Catalogue::end_owners(&self.inner, names).await
         })
     }
 
     fn begin_intent<'a>(&'a self, key: &'a str, backend: &'a str, owner: OwnerToken) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            point("begin_intent").await;
+            self.points.point("begin_intent").await;
             Catalogue::begin_intent(&self.inner, key, backend, owner).await
         })
     }
 
     fn end_intent<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            point("end_intent").await;
+            self.points.point("end_intent").await;
             Catalogue::end_intent(&self.inner, key).await
         })
     }
 
     fn abandon_intents(&self, keys: Vec<String>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            point("abandon_intents").await;
+            self.points.point("abandon_intents").await;
             Catalogue::abandon_intents(&self.inner, keys).await
         })
     }
 
     fn expired_owners(&self) -> BoxFuture<'_, Result<Vec<ExpiredOwner>>> {
         Box::pin(async move {
-            point("expired_owners").await;
+            self.points.point("expired_owners").await;
             Catalogue::expired_owners(&self.inner).await
         })
     }
 
     fn stale_intents(&self, expired: Vec<ExpiredOwner>) -> BoxFuture<'_, Result<Vec<Intent>>> {
         Box::pin(async move {
-            point("stale_intents").await;
+            self.points.point("stale_intents").await;
             Catalogue::stale_intents(&self.inner, expired).await
         })
     }
@@ -308,56 +309,56 @@ impl Catalogue for WatchedCatalogue {
 
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {
         Box::pin(async move {
-            point("standing").await;
+            self.points.point("standing").await;
             Catalogue::standing(&self.inner, backend, objects).await
         })
     }
 
     fn adopt(&self, objects: Vec<Adopted>) -> BoxFuture<'_, Result<Vec<bool>>> {
         Box::pin(async move {
-            point("adopt").await;
+            self.points.point("adopt").await;
             Catalogue::adopt(&self.inner, objects).await
         })
     }
 
     fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            point("link").await;
+            self.points.point("link").await;
             Catalogue::link(&self.inner, backend, pairs).await
         })
     }
 
     fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {
         Box::pin(async move {
-            point("import_queue").await;
+            self.points.point("import_queue").await;
             Catalogue::import_queue(&self.inner).await
         })
     }
 
     fn swaps<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Vec<SwapRow>>> {
         Box::pin(async move {
-            point("swaps").await;
+            self.points.point("swaps").await;
             Catalogue::swaps(&self.inner, backend).await
         })
     }
 
     fn all_swaps(&self) -> BoxFuture<'_, Result<Vec<(String, SwapRow)>>> {
         Box::pin(async move {
-            point("all_swaps").await;
+            self.points.point("all_swaps").await;
             Catalogue::all_swaps(&self.inner).await
         })
     }
 
     fn add_swap<'a>(&'a self, backend: &'a str, row: SwapRow, keep: usize) -> BoxFuture<'a, Result<SwapRow>> {
         Box::pin(async move {
-            point("add_swap").await;
+            self.points.point("add_swap").await;
             Catalogue::add_swap(&self.inner, backend, row, keep).await
         })
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats>> {
         Box::pin(async move {
-            point("stats").await;
+            self.points.point("stats").await;
             Catalogue::stats(&self.inner).await
         })
     }

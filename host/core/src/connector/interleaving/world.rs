@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backend::{WatchedBackend, shared};
-use super::scheduler::{self, Task};
+use super::scheduler::{self, Points, Step, Task};
 use super::watched::{Event, Happened, WatchedCatalogue, Without};
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
@@ -65,12 +65,11 @@ pub(super) struct Op {
     pub(super) fault: Option<(usize, bool, bool)>,
 }
 
-struct Still;
+struct Still(Instant);
 
 impl Clock for Still {
     fn now(&self) -> Instant {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        *START
+        self.0
     }
 
     fn time_of_day(&self) -> SystemTime {
@@ -105,7 +104,7 @@ impl Stage {
     }
 
     fn host(&self, number: u8, catalogue: &Arc<WatchedCatalogue>, backends: &[Arc<WatchedBackend>; 2]) -> Host {
-        let platform = Platform::new(Still, Counting(number, AtomicU64::new(0)));
+        let platform = Platform::new(Still(Instant::now()), Counting(number, AtomicU64::new(0)));
         let given = |backend: &Arc<WatchedBackend>| (backend.name().to_owned(), backend.clone() as Arc<dyn Backend>);
         let options = HostOptions { platform: platform.clone(), backends: backends.iter().map(given).collect() };
         let roots = Arc::new(self.config.trust.clone());
@@ -141,14 +140,9 @@ fn source(image: usize, stream: bool) -> Source {
 }
 
 fn id_of(image: usize) -> SnapshotId {
-    static IDS: LazyLock<Vec<SnapshotId>> = LazyLock::new(|| {
-        let id = |bytes: &&[u8]| {
-            let digests = if bytes.is_empty() { Vec::new() } else { vec![segment_digest(bytes)] };
-            Identity::new(bytes.len() as u64, SegmentDigests::new(digests)).unwrap().id()
-        };
-        IMAGES.iter().map(id).collect()
-    });
-    IDS[image]
+    let bytes = IMAGES[image];
+    let digests = if bytes.is_empty() { Vec::new() } else { vec![segment_digest(bytes)] };
+    Identity::new(bytes.len() as u64, SegmentDigests::new(digests)).unwrap().id()
 }
 
 fn options(name: usize, route: usize) -> StoreOptions {
@@ -180,10 +174,11 @@ async fn act(number: usize, op: Op, host: Host, catalogue: Arc<WatchedCatalogue>
         }
         Act::RemoveName { name } => drop(host.remove_by(NAMES[name].unwrap_or("nobody"), false).await),
         Act::RemoveId { image } => drop(host.remove_by(&id_of(image).to_string(), true).await),
-        Act::Gc => match host.gc(Duration::ZERO).await {
-            Err(error) => wrong(format!("{error:?}")),
-            Ok(_) => {}
-        },
+        Act::Gc => {
+            if let Err(error) = host.gc(Duration::ZERO).await {
+                wrong(format!("{error:?}"));
+            }
+        }
         Act::Verify { deep } => {
             let steady = Steady::begin(&catalogue, &report);
             match host.verify(None, deep, None).await {
@@ -240,22 +235,31 @@ fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
     matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
 }
 
-/// Runs the operations, the first `before` of them one after the other, the others as the choices say. Says what is wrong, and
-/// what the steps were.
+/// What is wrong, and what the steps were.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    pub(super) what: String,
+    pub(super) steps: Vec<Step>,
+}
+
+/// Runs the operations, the first `before` of them one after the other, the others as the choices say.
 pub(super) fn run(
     stage: &Stage,
     ops: &[Op],
     before: usize,
     choices: &[u8],
     without: Without,
-) -> std::result::Result<(), (String, Vec<(usize, &'static str)>)> {
+) -> std::result::Result<(), Failed> {
     let runtime = tokio::runtime::Handle::current();
+    let points = Arc::new(Points::default());
     let catalogue = Arc::new(WatchedCatalogue {
-        inner: SqliteCatalogue::in_memory(Platform::new(Still, Counting(9, AtomicU64::new(0)))),
+        points: points.clone(),
+        inner: SqliteCatalogue::in_memory(Platform::new(Still(Instant::now()), Counting(9, AtomicU64::new(0)))),
         without,
         events: Mutex::default(),
     });
-    let backends = [shared(MemoryBackend::new("keyed")), shared(MemoryBackend::named_by_content("hashed"))];
+    let backends =
+        [shared(MemoryBackend::new("keyed"), &points), shared(MemoryBackend::named_by_content("hashed"), &points)];
     let hosts = [0, 1].map(|number| stage.host(number, &catalogue, &backends));
     let report = Arc::new(Mutex::new(Report::default()));
     runtime.block_on(async {
@@ -281,16 +285,15 @@ pub(super) fn run(
         },
         given_up_after: op.given_up_after,
     };
-    scheduler::begin();
     let mut tasks: Vec<Task> = ops.iter().enumerate().map(task).collect();
     let rest = tasks.split_off(before.min(tasks.len()));
-    tasks.into_iter().for_each(|one| scheduler::run(vec![one], &[]));
-    scheduler::run(rest, choices);
+    tasks.into_iter().for_each(|one| scheduler::run(&points, vec![one], &[]));
+    scheduler::run(&points, rest, choices);
     let [host, other] = hosts;
     drop(other);
     let report = std::mem::take(&mut *report.lock().unwrap());
     let outcome = runtime.block_on(judge(host, &catalogue, &backends, report));
-    outcome.map_err(|what| (what, scheduler::steps()))
+    outcome.map_err(|what| Failed { what, steps: points.steps() })
 }
 
 /// What has to hold once all is over, and one more collection has run.
