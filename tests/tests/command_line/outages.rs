@@ -112,3 +112,27 @@ fn a_backend_that_says_nothing_is_given_up() {
     failed(outcome);
     until("it answers again", || home.run(&["retrieve", &known]).status.success());
 }
+
+#[test]
+fn a_collection_goes_on_past_a_backend_that_is_down() {
+    let server = server::start();
+    let home = server::home(&server, "collected");
+    let config = String::from_utf8(home.read("tidelock.toml")).unwrap();
+    let local = "[backends.zlocal]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"objects\" }\n";
+    let routes = "[routes.default]\nbackends = [\"zlocal\"]\n";
+    home.file("tidelock.toml", format!("{config}\n{local}{routes}"));
+    let mut store = Running::start(home.command(&["store", "-"]));
+    store.feed(&noise(8 * MIB, 1)).unwrap();
+    let unfinished = |least: u64| {
+        let files = std::fs::read_dir(home.path("objects/.tmp")).into_iter().flatten().flatten();
+        files.filter(|file| file.metadata().is_ok_and(|file| file.len() >= least)).count()
+    };
+    until("bytes in a temporary file", || unfinished(MIB as u64) > 0);
+    store.kill();
+    drop(server);
+    let collected = home.run(&["gc", "--older-than", "1ms", "--json"]);
+    assert_eq!(collected.status.code(), Some(1), "{}", collected.stderr);
+    let report = collected.json();
+    assert_eq!(report["failed"][0]["backend"], "cloud", "{report}");
+    assert_eq!((&report["error"]["kind"], unfinished(0)), (&"unavailable".into(), 0), "{report}");
+}

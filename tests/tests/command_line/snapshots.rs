@@ -28,6 +28,76 @@ fn what_is_stored_comes_back_and_has_one_name() {
 }
 
 #[test]
+fn a_snapshot_keeps_every_name_that_it_was_given() {
+    let home = Home::new();
+    home.file("image", noise(5000, 1));
+    let id = home.line(&["store", "image", "--name", "web-26"]);
+    let again = home.run(&["store", "image", "--name", "web-27"]).success(&["store"]);
+    assert_eq!(again.stderr, "", "nothing was taken from anybody");
+    assert_eq!(home.json(&["stat", "web-26"])["names"], serde_json::json!(["web-27", "web-26"]));
+    assert_eq!(home.json(&["ls"])["snapshots"][0]["name"], "web-27");
+    assert!(String::from_utf8(home.bytes(&["ls"])).unwrap().contains("web-27, web-26"));
+    // A name that moves says from where, and scripts still get the id alone.
+    home.file("newer", noise(5000, 2));
+    let moved = home.run(&["store", "newer", "--name", "web-26"]).success(&["store"]);
+    let newer = String::from_utf8(moved.stdout).unwrap();
+    assert!(moved.stderr.contains(&id) && newer.trim_end().len() == 55, "{} {newer}", moved.stderr);
+    home.line(&["store", "image", "--name", "web-28"]);
+    // The id of two names is refused; the names go one by one, and the bytes with the last.
+    let said = home.refused(1, &["rm", &id]);
+    assert!(said.contains("web-27") && said.contains("web-28") && said.contains("--all-names"), "{said}");
+    assert!(home.line(&["rm", "web-27"]).contains("still stored as web-28"));
+    assert_same(&home.bytes(&["retrieve", "web-28"]), &noise(5000, 1), "under the name that is left");
+    assert!(home.line(&["rm", "web-28"]).contains("(1 object)"));
+    home.refused(2, &["retrieve", &id]);
+    // What was stored without a name too stays until it is removed by its id.
+    home.line(&["store", "image"]);
+    home.line(&["store", "image", "--name", "x"]);
+    assert!(home.line(&["rm", "x"]).contains("also stored without a name"));
+    assert_same(&home.bytes(&["retrieve", &id]), &noise(5000, 1), "by its id");
+    home.line(&["rm", &id]);
+    for name in ["a", "b"] {
+        home.line(&["store", "image", "--name", name]);
+    }
+    home.line(&["rm", &id, "--all-names"]);
+    assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 1);
+}
+
+/// A disk that is not mounted: nothing is concluded, nothing is stored, and afterwards all is as it was.
+#[test]
+fn a_folder_that_is_away_and_comes_back_changes_nothing() {
+    let home = Home::new();
+    let bytes = noise(5000, 1);
+    let id = home.line_with(&["store", "-", "--name", "kept"], &bytes);
+    let (objects, away) = (home.path("tidelock-data/objects"), home.path("away"));
+    for empty in [true, false] {
+        fs::rename(&objects, &away).unwrap();
+        if empty {
+            fs::create_dir(&objects).unwrap();
+        }
+        let said = home.refused(1, &["retrieve", "kept", "-o", "copy"]);
+        assert!(said.contains("not the one that snapshots were stored into"), "{said}");
+        let verified = home.run(&["verify", "--json"]);
+        assert_eq!(verified.status.code(), Some(1));
+        assert!(verified.json()["bad"].as_array().unwrap().is_empty(), "{}", verified.json());
+        home.run_with(&["store", "-"], b"other").refused(1, &["store"]);
+        home.refused(1, &["rm", "kept"]);
+        home.refused(1, &["import", "local"]);
+        assert!(home.objects().is_empty(), "{:?}", home.objects());
+        fs::remove_dir_all(&objects).unwrap();
+        fs::rename(&away, &objects).unwrap();
+        assert_same(&home.bytes(&["retrieve", &id]), &bytes, "once it is back");
+        home.json(&["verify"]);
+    }
+    fs::remove_dir_all(&objects).unwrap();
+    home.line(&["import", "local", "--new-container"]);
+    assert_eq!(home.run(&["verify"]).status.code(), Some(1));
+    assert_eq!(home.json(&["stat", &id])["placements"][0]["reason"], "the backend has no such object");
+    assert_eq!(home.line_with(&["store", "-"], &bytes), id);
+    assert_same(&home.bytes(&["retrieve", "kept"]), &bytes, "in the new container");
+}
+
+#[test]
 fn the_same_file_twice_is_kept_once() {
     let home = Home::new();
     home.file("image", noise(3 * MIB, 1));

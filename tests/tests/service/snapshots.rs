@@ -44,10 +44,43 @@ fn what_is_stored_comes_back_with_the_answers_of_the_command_line() {
     let listed = server.get("/v1/snapshots").json(200);
     assert_eq!(listed["snapshots"], home.json(&["ls"])["snapshots"]);
     let removed = server.send("DELETE", "/v1/snapshots/first", &[], &[]).json(200);
-    assert_eq!(removed, json!({"id": id, "placements": 1}));
+    // It was also stored without a name, and whoever did that has its id.
+    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": []}));
     server.get("/v1/snapshots/first").problem(404, "not-found");
+    let removed = server.send("DELETE", &format!("/v1/snapshots/{id}"), &[], &[]).json(200);
+    assert_eq!(removed, json!({"id": id, "placements": 1, "kept": false, "names": []}));
     server.send("DELETE", "/v1/snapshots/first", &[], &[]).problem(404, "not-found");
     assert_same(&server.get("/v1/snapshots/second").body, &newer, "a change outlives its base");
+    daemon.stop();
+}
+
+/// Two tenants who store the same image do not take anything from each other.
+#[test]
+fn one_name_is_removed_and_the_other_keeps_the_bytes() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home);
+    let server = &daemon.server;
+    let image = noise(MIB, 4);
+    let id = server.send("PUT", "/v1/snapshots?name=ours", &[], &image).json(201)["id"].clone();
+    server.send("PUT", "/v1/snapshots?name=theirs", &[], &image).json(200);
+    let stat = server.get("/v1/snapshots/ours/stat").json(200);
+    assert_eq!((&stat["name"], &stat["names"]), (&json!("theirs"), &json!(["theirs", "ours"])));
+    let by_id = format!("/v1/snapshots/{}", id.as_str().unwrap());
+    server.send("DELETE", &by_id, &[], &[]).problem(409, "conflict");
+    let removed = server.send("DELETE", "/v1/snapshots/theirs", &[], &[]).json(200);
+    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": ["ours"]}));
+    server.get("/v1/snapshots/theirs").problem(404, "not-found");
+    assert_same(&server.get("/v1/snapshots/ours").body, &image, "under the name that is left");
+    // A name that moves says from where.
+    let moved = server.send("PUT", "/v1/snapshots?name=ours", &[], &noise(MIB, 5)).json(201);
+    assert_eq!(moved["name_taken_from"], id);
+    assert_same(&server.get(&by_id).body, &image, "what had the name before");
+    for name in ["a", "b"] {
+        server.send("PUT", &format!("/v1/snapshots?name={name}"), &[], &image).json(200);
+    }
+    let removed = server.send("DELETE", &format!("{by_id}?all_names"), &[], &[]).json(200);
+    assert_eq!((&removed["placements"], &removed["kept"]), (&json!(1), &json!(false)));
+    server.get(&by_id).problem(404, "not-found");
     daemon.stop();
 }
 

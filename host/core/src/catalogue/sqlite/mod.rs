@@ -364,4 +364,6 @@ fn sql(error: rusqlite::Error) -> Error {
 }
 
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod tests;

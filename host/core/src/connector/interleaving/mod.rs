@@ -11,6 +11,7 @@
 //! A seed that fails is made smaller (fewer operations, fewer changes between them) and printed with its steps.
 //! `TIDELOCK_INTERLEAVINGS=FROM..TO` runs other seeds.
 
+mod backend;
 mod scheduler;
 mod watched;
 mod world;
@@ -19,7 +20,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use watched::Without;
-use world::{Act, Op, Stage};
+use world::{Act, Failed, Op, Stage};
 
 /// A run: what is done, and in which order.
 #[derive(Debug, Clone)]
@@ -78,7 +79,7 @@ impl Script {
         Self { before, ..self }
     }
 
-    fn run(&self, stage: &Stage, without: Without) -> Result<(), (String, Vec<(usize, &'static str)>)> {
+    fn run(&self, stage: &Stage, without: Without) -> Result<(), Failed> {
         world::run(stage, &self.ops, self.before, &self.choices, without)
     }
 
@@ -162,7 +163,7 @@ fn search(seeds: Range<u64>, script: impl Fn(u64) -> Script, without: Without) -
         let counts = || without == Without::Nothing || script.run(&stage, Without::Nothing).is_ok();
         if script.run(&stage, without).is_err() && counts() {
             let small = script.shrink(&stage, without);
-            let (what, steps) = small.run(&stage, without).err().unwrap_or_default();
+            let Failed { what, steps } = small.run(&stage, without).err().unwrap_or_default();
             let steps = steps.iter().map(|(task, point)| format!("{task} {point}")).collect::<Vec<_>>();
             return Some(format!(
                 "seed {seed}: {what}\n{:#?}, the first {} before the others\n{}",

@@ -1,24 +1,18 @@
-//! A catalogue and backends whose calls are points of the scheduler. The catalogue also notes what was recorded and what was
+//! A catalogue whose calls are points of the scheduler. It also notes what was recorded and what was
 //! removed, in the order in which it happened, and can be made to skip one of its checks.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::scheduler::{point, task};
-use crate::backend::testing::MemoryBackend;
-use crate::backend::{Backend, BackendInfo, Upload};
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
     OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
     SwapRow,
 };
-use crate::types::{
-    AccountState, ArchiveState, Body, ByteRange, Error, Health, InventoryPage, ObjectId, ObjectStat, Receipt, Result,
-    SnapshotId,
-};
+use crate::types::{ObjectId, Result, SnapshotId};
 
 /// A check that is left out, to see that the test finds what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -367,74 +361,4 @@ impl Catalogue for WatchedCatalogue {
             Catalogue::stats(&self.inner).await
         })
     }
-}
-
-/// A backend in memory whose calls are points.
-pub(super) struct WatchedBackend {
-    pub(super) inner: MemoryBackend,
-}
-
-impl WatchedBackend {
-    fn around<'a, T: Send + 'a>(
-        &'a self,
-        what: &'static str,
-        call: BoxFuture<'a, Result<T>>,
-    ) -> BoxFuture<'a, Result<T>> {
-        async move {
-            point(what).await;
-            let answer = call.await;
-            point(what).await;
-            answer
-        }
-        .boxed()
-    }
-}
-
-impl Backend for WatchedBackend {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn info(&self) -> BackendInfo {
-        self.inner.info()
-    }
-
-    fn put(&self, upload: Upload) -> BoxFuture<'_, Result<Receipt>> {
-        self.around("put", self.inner.put(upload))
-    }
-
-    fn get<'a>(&'a self, id: &'a ObjectId, range: Option<ByteRange>) -> BoxFuture<'a, Result<Body>> {
-        self.around("get", self.inner.get(id, range))
-    }
-
-    fn stat<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<ObjectStat>> {
-        self.around("stat", self.inner.stat(id))
-    }
-
-    fn delete<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<()>> {
-        self.around("delete", self.inner.delete(id))
-    }
-
-    fn list(&self, cursor: Option<String>, limit: u32) -> BoxFuture<'_, Result<InventoryPage>> {
-        self.around("inventory", self.inner.list(cursor, limit))
-    }
-
-    fn restore<'a>(&'a self, id: &'a ObjectId, days: u32) -> BoxFuture<'a, Result<ArchiveState>> {
-        self.inner.restore(id, days)
-    }
-
-    fn health(&self) -> BoxFuture<'_, Result<Health>> {
-        self.inner.health()
-    }
-
-    fn balance(&self) -> BoxFuture<'_, Result<AccountState>> {
-        self.inner.balance()
-    }
-
-    fn report(&self, _: &ObjectId, _: &Error) {}
-}
-
-/// A backend that several hosts share.
-pub(super) fn shared(inner: MemoryBackend) -> Arc<WatchedBackend> {
-    Arc::new(WatchedBackend { inner })
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::backend::{WatchedBackend, shared};
 use super::scheduler::{self, Task};
-use super::watched::{Event, Happened, WatchedBackend, WatchedCatalogue, Without, shared};
+use super::watched::{Event, Happened, WatchedCatalogue, Without};
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, PlacementState, SqliteCatalogue};
@@ -183,10 +184,11 @@ async fn act(number: usize, op: Op, host: Host, catalogue: Arc<WatchedCatalogue>
         }
         Act::RemoveName { name } => drop(host.remove_by(NAMES[name].unwrap_or("nobody"), false).await),
         Act::RemoveId { image } => drop(host.remove_by(&id_of(image).to_string(), true).await),
-        Act::Gc => match host.gc(Duration::ZERO).await {
-            Err(error) => wrong(format!("{error:?}")),
-            Ok(_) => {}
-        },
+        Act::Gc => {
+            if let Err(error) = host.gc(Duration::ZERO).await {
+                wrong(format!("{error:?}"));
+            }
+        }
         Act::Verify { deep } => {
             let steady = Steady::begin(&catalogue, &report);
             match host.verify(None, deep, None).await {
@@ -243,15 +245,21 @@ fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
     matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
 }
 
-/// Runs the operations, the first `before` of them one after the other, the others as the choices say. Says what is wrong, and
-/// what the steps were.
+/// What is wrong, and what the steps were.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    pub(super) what: String,
+    pub(super) steps: Vec<(usize, &'static str)>,
+}
+
+/// Runs the operations, the first `before` of them one after the other, the others as the choices say.
 pub(super) fn run(
     stage: &Stage,
     ops: &[Op],
     before: usize,
     choices: &[u8],
     without: Without,
-) -> std::result::Result<(), (String, Vec<(usize, &'static str)>)> {
+) -> std::result::Result<(), Failed> {
     let runtime = tokio::runtime::Handle::current();
     let catalogue = Arc::new(WatchedCatalogue {
         inner: SqliteCatalogue::in_memory(Platform::new(Still, Counting(9, AtomicU64::new(0)))),
@@ -293,7 +301,7 @@ pub(super) fn run(
     drop(other);
     let report = std::mem::take(&mut *report.lock().unwrap());
     let outcome = runtime.block_on(judge(host, &catalogue, &backends, report));
-    outcome.map_err(|what| (what, scheduler::steps()))
+    outcome.map_err(|what| Failed { what, steps: scheduler::steps() })
 }
 
 /// What has to hold once all is over, and one more collection has run.

@@ -1,0 +1,75 @@
+//! No statement reads a whole table that grows with the number of snapshots.
+//!
+//! The statements are taken from the sources beside this file. Plans do not depend on what is in the tables: no statistics
+//! are kept (`ANALYZE` is never run), so that a catalogue of a million snapshots has the plans that are looked at here.
+
+use rusqlite::Connection;
+
+use super::schema;
+
+const SOURCES: [&str; 8] = [
+    include_str!("adopt.rs"),
+    include_str!("owners.rs"),
+    include_str!("placements.rs"),
+    include_str!("query.rs"),
+    include_str!("removals.rs"),
+    include_str!("swaps.rs"),
+    include_str!("write.rs"),
+    include_str!("mod.rs"),
+];
+
+/// The tables with a row for each snapshot, object or name.
+const LARGE: [&str; 3] = ["snapshots", "placements", "names"];
+
+/// Statements that count everything, which is what they are for.
+const COUNTING: [&str; 2] = ["SELECT count(*), coalesce(sum(size), 0) FROM snapshots", "SELECT backend, count(*)"];
+
+/// The texts between quotation marks.
+fn literals(source: &str) -> Vec<String> {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    code.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn statements(db: &Connection) -> Vec<String> {
+    let mut found = Vec::new();
+    for literal in SOURCES.iter().flat_map(|source| literals(source)) {
+        let text = literal.trim();
+        if text.starts_with("WHERE ") {
+            // Of the two that are put together, where it fits.
+            let whole =
+                ["SELECT seq FROM snapshots", "SELECT seq FROM placements"].map(|head| format!("{head} {text}"));
+            found.extend(whole.into_iter().filter(|whole| db.prepare(whole).is_ok()));
+        } else if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb))
+            && !text.contains('{')
+        {
+            found.push(text.to_owned());
+        }
+    }
+    found
+}
+
+fn plan(db: &Connection, statement: &str) -> Vec<String> {
+    let mut explained = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect(statement);
+    let nulls = vec![rusqlite::types::Null; explained.parameter_count()];
+    let details = explained.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3)).expect(statement);
+    details.collect::<rusqlite::Result<_>>().expect(statement)
+}
+
+fn scans(db: &Connection, statement: &str) -> Vec<String> {
+    let large = |detail: &String| LARGE.iter().any(|table| detail.starts_with(&format!("SCAN {table}")));
+    plan(db, statement).into_iter().filter(large).collect()
+}
+
+#[test]
+fn no_statement_reads_a_whole_table() {
+    let db = schema::in_memory().unwrap();
+    let statements = statements(&db);
+    assert!(statements.len() > 50, "only {} were found", statements.len());
+    for statement in &statements {
+        let found = scans(&db, statement);
+        let counts = COUNTING.iter().any(|counting| statement.starts_with(counting));
+        assert!(found.is_empty() || counts, "{statement}: {found:?}");
+    }
+    // It would be noticed.
+    assert!(!scans(&db, "SELECT id FROM snapshots WHERE created = ?1").is_empty());
+}
