@@ -10,8 +10,9 @@
 //! it there. So the estimate is always that of a whole restore; the caller has to know the time since the first
 //! request.
 //!
-//! A restore costs money, so only a retrieve asks for one, and only when no other backend has the bytes at hand; a
-//! verification does not.
+//! A restore costs money, so only a retrieve asks for one, and only when every other placement is known to be lost: one on
+//! a backend that is away may come back. Of several cold placements, the one that costs least to read is restored. A
+//! verification asks for none.
 
 use std::time::Duration;
 

@@ -148,7 +148,7 @@ impl Reading {
                     return Some(Ok(chunk));
                 }
                 Some(Err(error)) => {
-                    let Some(Current { placement, from, .. }) = self.current.take() else { return None };
+                    let Current { placement, from, .. } = self.current.take()?;
                     let further = self.at > from;
                     if let Err(error) = self.failed(&placement, error, further).await {
                         self.over = true;
