@@ -222,7 +222,10 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                 write(&mut out, head, Reply { status, headers, body: body.into() })?;
             }
             Some(Then::Flood { status, bytes }) => return flood(&mut out, status, bytes),
-            Some(Then::Vanish) => return Ok(drop(done())),
+            Some(Then::Vanish) => {
+                done();
+                return Ok(());
+            }
             Some(Then::NoLength) => write_chunked(&mut out, head, &done())?,
             Some(Then::ZeroLength) => {
                 let Reply { status, headers, .. } = done();
