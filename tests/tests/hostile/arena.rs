@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
-use tidelock::capabilities::grant::{BucketCredentials, Secret};
-use tidelock::config::{Config, CredentialRef};
-use tidelock::{Error, Host, Result, Secrets, Source, StoreOptions, Stored};
+use tidelock::config::Config;
+use tidelock::{Error, Host, Result, Source, StoreOptions, Stored};
 use tidelock_tests::data::noise;
 use tidelock_tests::program::guest;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::host::{Figures, Watch};
+use crate::host::{Figures, Rest, Watch};
+use crate::planted::{Planted, backend};
 use crate::server::Server;
 
 /// A guard against hanging, not a measure.
@@ -31,20 +31,6 @@ pub const CUE: usize = 13;
 
 /// Operations of the well-behaved backend that an attack has to go on for.
 const OPERATIONS: usize = 50;
-
-/// What the host may take for an attack: the guest's memory and what is held for it, and the compiler's for a component.
-const MEMORY: u64 = 384 << 20;
-const DESCRIPTORS: u64 = 200;
-const THREADS: u64 = 64;
-
-/// What may be left of it all some time after the attacks: memory that the allocator keeps, connections that are kept; and
-/// for each backend that was opened its code, its folder and its connections.
-const LEFT_MEMORY: u64 = 192 << 20;
-const LEFT_DESCRIPTORS: u64 = 40;
-const LEFT_THREADS: u64 = 24;
-const BACKEND_MEMORY: u64 = 4 << 20;
-const BACKEND_DESCRIPTORS: u64 = 6;
-const SETTLE: Duration = Duration::from_secs(20);
 
 /// What comes after a failure.
 type AttackResult = std::result::Result<(), String>;
@@ -185,51 +171,8 @@ pub struct Arena {
     seen: Arc<Mutex<Seen>>,
     turn: Mutex<()>,
     notes: Mutex<Vec<Note>>,
-    /// What the host takes when nothing attacks it.
-    rest: Figures,
-    /// Backends that were attacked from.
-    opened: AtomicU64,
+    rest: Rest,
     seeds: AtomicU64,
-}
-
-/// Credentials that nothing may show.
-pub struct Planted;
-
-pub const ACCESS_KEY: &str = "AKPLANTEDACCESSKEY00";
-pub const SECRET_KEY: &str = "planted/secret+key/0123456789abcdefghijkl";
-pub const SESSION_TOKEN: &str = "planted-session-token-ZYXWVUTSRQPONMLK";
-pub const HEADER: &str = "Bearer planted-header-credential-9876543210";
-
-impl Secrets for Planted {
-    fn bucket(&self, _: &CredentialRef) -> Result<BucketCredentials> {
-        Ok(BucketCredentials {
-            access_key: ACCESS_KEY.into(),
-            secret_key: Secret::new(SECRET_KEY),
-            session_token: Some(Secret::new(SESSION_TOKEN)),
-        })
-    }
-
-    fn http(&self, _: &CredentialRef) -> Result<Secret> {
-        Ok(Secret::new(HEADER))
-    }
-}
-
-/// A hostile backend's part of the configuration.
-pub fn backend(name: &str, adapter: &Path, origin: &str, settings: &str, limits: &str) -> String {
-    format!(
-        r#"
-[backends.{name}]
-adapter = "{}"
-settings = {{ {settings} }}
-limits = {{ {limits} }}
-grants.directory.objects = {{ path = "objects/{name}" }}
-grants.http.api = {{ origins = ["{origin}", "http://nowhere.invalid", "http://127.0.0.1:1"], private_addresses = true, credentials = {{ header = "authorization", file = "x" }} }}
-grants.bucket.objects = {{ endpoint = "{origin}", bucket = "shared", prefix = "{name}/", path_style = true, credentials = {{ file = "x" }} }}
-[routes.{name}]
-backends = ["{name}"]
-"#,
-        adapter.display()
-    )
 }
 
 impl Arena {
@@ -287,8 +230,7 @@ impl Arena {
             seen: Arc::default(),
             turn: Mutex::new(()),
             notes: Mutex::default(),
-            rest: Figures::now(),
-            opened: AtomicU64::new(0),
+            rest: Rest::now(),
             seeds: AtomicU64::new(1 << 32),
         };
         for worker in 0..2 {
@@ -299,7 +241,7 @@ impl Arena {
         let began = Instant::now();
         arena.wait_for(began, 2 * OPERATIONS);
         *arena.calm.lock().unwrap() = arena.taken_since(began);
-        arena.rest = Figures::now();
+        arena.rest = Rest::now();
         arena
     }
 
@@ -337,32 +279,7 @@ impl Arena {
         }
         let most = watch.stop();
         self.note(attack.name, rounds, &said, began, before, most);
-        self.is_unmoved(before, most)
-    }
-
-    /// The host took little for the attack, and gives it back.
-    fn is_unmoved(&self, before: Figures, most: Figures) -> AttackResult {
-        let within = |what: &str, now: u64, before: u64, more: u64| match now > before + more {
-            true => Err(format!("the host had {now} {what}, {before} before")),
-            false => Ok(()),
-        };
-        within("bytes of memory", most.memory, before.memory, MEMORY)?;
-        within("descriptors", most.descriptors, before.descriptors, DESCRIPTORS)?;
-        within("threads", most.threads, before.threads, THREADS)?;
-        let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let (memory, descriptors) =
-            (LEFT_MEMORY + opened * BACKEND_MEMORY, LEFT_DESCRIPTORS + opened * BACKEND_DESCRIPTORS);
-        let ended = Instant::now();
-        loop {
-            let now = Figures::now();
-            let settled = within("descriptors afterwards", now.descriptors, self.rest.descriptors, descriptors)
-                .and_then(|()| within("threads afterwards", now.threads, self.rest.threads, LEFT_THREADS))
-                .and_then(|()| within("bytes of memory afterwards", now.memory, self.rest.memory, memory));
-            if settled.is_ok() || ended.elapsed() > SETTLE {
-                return settled;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.rest.is_back(before, most)
     }
 
     async fn round(&self, attack: &Attack) -> Result<()> {

@@ -17,6 +17,7 @@
 //! | `names` | names that resolve to forbidden addresses |
 //! | `replies` | servers that answer with garbage, floods and silence |
 //! | `secrets` | credentials, wherever they could leak |
+//! | `host`, `planted` | what the host takes meanwhile; credentials and configuration |
 //! | `table` | that the documentation matches all this |
 
 #![recursion_limit = "256"]
@@ -29,6 +30,7 @@ mod depth;
 mod hold;
 mod host;
 mod names;
+mod planted;
 mod reach;
 mod replies;
 mod secrets;

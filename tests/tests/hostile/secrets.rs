@@ -12,7 +12,8 @@ use tidelock::config::Config;
 use tidelock_tests::program::{files, guest};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::arena::{HEADER, Planted, SECRET_KEY, SESSION_TOKEN, backend, store};
+use crate::arena::store;
+use crate::planted::{HEADER, Planted, SECRET_KEY, SESSION_TOKEN, backend};
 use crate::server::Server;
 
 /// Something that the search has to find: a setting, which a guest may know.

@@ -11,7 +11,8 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::usage::{BackendUsage, Usage};
+use super::held::BackendUsage;
+use super::usage::Usage;
 use crate::body_handle::{BodyCharges, BodyHandle, BodyPiece, Origin};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{Account, Body, Charge, LimitExceeded, Limits, Platform, SettingValue};
