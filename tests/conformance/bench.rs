@@ -169,7 +169,9 @@ impl Ground {
             let file = rusqlite::Connection::open(catalogue).unwrap();
             let mut query = file.prepare("SELECT object FROM containers").unwrap();
             let identities = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
-            identities.for_each(|identity| drop(seen.remove(&identity.unwrap())));
+            for identity in identities {
+                seen.remove(&identity.unwrap());
+            }
         }
         seen
     }
