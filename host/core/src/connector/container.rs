@@ -80,9 +80,8 @@ impl Host {
     ///
     /// # Errors
     /// `unavailable` if it is another one, and what the backend says. The next store looks again.
-    pub(super) async fn ensure_container(&self, backend: &str) -> Result<()> {
-        let checked = &self.configured(backend)?.container_checked;
-        let check = || async {
+    pub(super) fn ensure_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
+        let check = move || async move {
             match self.inner.catalogue.container(backend).await? {
                 Some(container) => self.look_for(backend, &container).await,
                 None => {
@@ -91,7 +90,8 @@ impl Host {
                 }
             }
         };
-        checked.get_or_try_init(check).await.copied()
+        // Boxed, as all that is seldom awaited in the path of every store.
+        async move { self.configured(backend)?.container_checked.get_or_try_init(check).await.copied() }.boxed()
     }
 
     /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.

@@ -17,7 +17,7 @@ impl Host {
     /// # Errors
     /// What the catalogue meets.
     pub(super) async fn note_missing(&self, placement: &Placement, error: Error) -> Result<Error> {
-        let (state, reason) = match self.absence(&placement.backend).await? {
+        let (state, reason) = match Box::pin(self.absence(&placement.backend)).await? {
             Absence::Container(away) => return Ok(away),
             Absence::Object => (PlacementState::Bad, ABSENT),
             Absence::Unknown => (PlacementState::Suspect, "the backend did not have it, and may have been another one"),

@@ -62,7 +62,7 @@ impl Host {
     /// `unavailable` if the backend talks to another container than the one that is recorded; errors of the backend and of
     /// the catalogue.
     pub(super) async fn delete_object(&self, backend: &str, object: &ObjectId) -> Result<bool> {
-        self.delete_object_as(backend, object, Claiming::default()).await
+        Box::pin(self.delete_object_as(backend, object, Claiming::default())).await
     }
 
     /// As [`Self::delete_object`], claimed so.
