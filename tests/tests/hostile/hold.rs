@@ -38,11 +38,11 @@ pub fn attacks() -> Vec<Attack> {
             "limit: backend open bodies 20",
         ),
         // Listing is work on other threads, and counts as the guest's: its calls alone would not take that long.
-        store("a_storm_of_long_lists", "hold-lists", "cpu = '300ms', calls = 400", "limit: cpu 300ms").prepared(many),
+        store("a_storm_of_long_lists", "hold-lists", "cpu = '300ms', calls = 60", "limit: cpu 300ms").prepared(many),
         store(
             "a_crowd_of_long_lists",
             "hold-crowd",
-            "cpu = '300ms', calls = 600, blocking_jobs = 2",
+            "cpu = '300ms', calls = 200, blocking_jobs = 2",
             "limit: cpu 300ms",
         )
         .prepared(many),
