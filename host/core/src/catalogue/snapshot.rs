@@ -30,6 +30,8 @@ pub struct NewSnapshot {
     pub base: Option<SnapshotId>,
     /// A name to be given to it, beside those that it has.
     pub name: Option<String>,
+    /// Whether it stays when its last name goes, since somebody knows it by its id. Never taken back.
+    pub by_id: bool,
     /// Its segment digests, one after the other (`SegmentDigests::to_bytes`). Opaque here.
     pub segments: Vec<u8>,
 }

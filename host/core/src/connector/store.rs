@@ -112,7 +112,7 @@ impl Host {
             }
             if copies.len() == wanted {
                 *relied = copies.iter().any(|copy| copy.made.is_none());
-                let mut stored = self.record(copies, base, options).await?;
+                let mut stored = self.record(copies, base, options, true).await?;
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
             }
@@ -123,7 +123,8 @@ impl Host {
         Err(self.keep_nameless(copies, base, options, wanted, error).await)
     }
 
-    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction.
+    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has left that
+    /// is not `complete` goes with the last name that it is ever given.
     ///
     /// # Errors
     /// `conflict` if the store was given up for dead, or if what it relies on was removed: then what it has made is removed
@@ -133,12 +134,14 @@ impl Host {
         mut copies: Vec<StoredCopy>,
         base: Option<SnapshotId>,
         options: &StoreOptions,
+        complete: bool,
     ) -> Result<Stored> {
         let Some(first) = copies.first() else {
             return Err(Error::unavailable("no backend of the route stored the image"));
         };
         let identity = first.identity.clone();
-        let snapshot = snapshot(&identity, base, options.name.clone());
+        let name = options.name.clone();
+        let snapshot = snapshot(&identity, base, name.clone(), complete && name.is_none());
         let mut committed = self.inner.catalogue.commit(commit(snapshot.clone(), &copies)).await;
         let twice = |copy: &StoredCopy| copy.there.is_some() && copy.made.is_some();
         if committed.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Conflict) && copies.iter().any(twice) {
@@ -188,7 +191,7 @@ impl Host {
             return error;
         }
         let nameless = StoreOptions { name: None, ..options.clone() };
-        let kept = match self.record(copies, base, &nameless).await {
+        let kept = match self.record(copies, base, &nameless, false).await {
             Ok(kept) => kept,
             Err(other) => {
                 tracing::warn!(error = %other, "cannot record what a failed store has made");
@@ -222,13 +225,14 @@ fn commit(snapshot: NewSnapshot, copies: &[StoredCopy]) -> Commit {
 }
 
 /// The record of a snapshot.
-fn snapshot(identity: &Identity, base: Option<SnapshotId>, name: Option<String>) -> NewSnapshot {
+fn snapshot(identity: &Identity, base: Option<SnapshotId>, name: Option<String>, by_id: bool) -> NewSnapshot {
     NewSnapshot {
         id: identity.id(),
         size: identity.size(),
         // An image is not a change of itself.
         base: base.filter(|base| *base != identity.id()),
         name,
+        by_id,
         segments: identity.segments().to_bytes(),
     }
 }

@@ -215,7 +215,7 @@ mod tests {
         let stored = source.take_stored();
         assert!(stored.len() == 1 && stored[0].receipt == receipt);
         let copy = host.settle("memory", receipt.clone(), stored).await.unwrap();
-        host.record(vec![copy], None, &StoreOptions::default()).await.unwrap();
+        host.record(vec![copy], None, &StoreOptions::default(), true).await.unwrap();
         let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
         assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
         let (left, objects) = (intents(&host).await, memory.objects());

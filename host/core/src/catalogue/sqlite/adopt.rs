@@ -98,7 +98,7 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     let id = snapshot.id.as_bytes().as_slice();
     let recorded = db
         .prepare_cached(
-            "INSERT INTO snapshots (id, size, base, base_from, created, segments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO snapshots (id, size, base, base_from, created, segments, unnamed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET
                  base = coalesce(excluded.base, base), base_from = coalesce(excluded.base_from, base_from)
              WHERE size = excluded.size AND (base IS NULL OR base_from = excluded.base_from)",
@@ -106,7 +106,7 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
         .and_then(|mut insert| {
             let base = found.as_ref().map(|base| base.as_bytes().as_slice());
             let from = found.map(|_| &placement.backend);
-            insert.execute((id, snapshot.size, base, from, stored, &snapshot.segments))
+            insert.execute((id, snapshot.size, base, from, stored, &snapshot.segments, snapshot.by_id))
         })
         .map_err(sql)?;
     if recorded == 0 && !has_size(db, snapshot.id, snapshot.size)? {

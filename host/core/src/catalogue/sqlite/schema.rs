@@ -102,7 +102,8 @@ CREATE INDEX names_by_snapshot ON names (snapshot, seq);
 INSERT OR REPLACE INTO names (name, snapshot, created)
     SELECT name, id, created FROM snapshots WHERE name IS NOT NULL ORDER BY seq;
 DROP INDEX snapshots_by_name;
-ALTER TABLE snapshots ADD COLUMN unnamed INTEGER NOT NULL DEFAULT 0;  -- 1: was also stored without a name
+ALTER TABLE snapshots ADD COLUMN unnamed INTEGER NOT NULL DEFAULT 0;  -- 1: somebody knows it by its id alone
+UPDATE snapshots SET unnamed = 1 WHERE id NOT IN (SELECT snapshot FROM names);
 ALTER TABLE snapshots ADD COLUMN base_from TEXT;                      -- whose import gave the base; NULL: a store did
 
 CREATE TABLE placements_of_4 (

@@ -91,8 +91,6 @@ fn rely(db: &Transaction<'_>, id: SnapshotId, backend: &str, object: &str) -> Re
 
 fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     let base = new.base.as_ref().map(|base| base.as_bytes().as_slice());
-    // Who stored it without a name, or before it had one, knows it by its id: see `removals.rs`.
-    let unnamed = new.name.is_none();
     // The digests follow from the id, so those of a known snapshot need no replacing; a different length cannot be.
     let changed = db
         .prepare_cached(
@@ -100,11 +98,11 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
              ON CONFLICT (id) DO UPDATE SET
                  base = coalesce(excluded.base, base),
                  base_from = CASE WHEN excluded.base IS NULL THEN base_from END,
-                 unnamed = excluded.unnamed OR unnamed OR NOT EXISTS (SELECT 1 FROM names WHERE snapshot = id)
+                 unnamed = excluded.unnamed OR unnamed
              WHERE size = excluded.size",
         )
         .and_then(|mut insert| {
-            insert.execute((new.id.as_bytes().as_slice(), new.size, base, now, &new.segments, unnamed))
+            insert.execute((new.id.as_bytes().as_slice(), new.size, base, now, &new.segments, new.by_id))
         })
         .map_err(sql)?;
     match changed {

@@ -8,7 +8,14 @@ use crate::types::{Encoding, InventoryEntry, ObjectId};
 
 fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adopted {
     let name = name.map(str::to_owned);
-    let snapshot = NewSnapshot { id: id(seed), size: seed, base: None, name, segments: vec![seed as u8; 32] };
+    let snapshot = NewSnapshot {
+        id: id(seed),
+        size: seed,
+        base: None,
+        by_id: name.is_none(),
+        name,
+        segments: vec![seed as u8; 32],
+    };
     let placement = NewPlacement {
         backend: "cloud".into(),
         object: object(&format!("o{seed}")),
@@ -67,7 +74,7 @@ pub(crate) async fn a_backend_takes_no_name_from_another(place: Place) {
     catalogue.adopt(vec![on("good", found(1, None, Some("web"), 10))]).await.unwrap();
     catalogue.adopt(vec![on("evil", found(2, Some("o3"), Some("web"), u64::MAX))]).await.unwrap();
     assert_eq!(holder("web").await, Some(id(1)));
-    let named = NewSnapshot { name: Some("db".into()), ..snapshot(4, 4) };
+    let named = NewSnapshot { name: Some("db".into()), by_id: false, ..snapshot(4, 4) };
     catalogue.commit(stored(named, vec![], vec![])).await.unwrap();
     catalogue.adopt(vec![on("evil", found(2, None, Some("db"), u64::MAX))]).await.unwrap();
     assert_eq!(holder("db").await, Some(id(4)), "a store gave it");
@@ -77,7 +84,7 @@ pub(crate) async fn a_backend_takes_no_name_from_another(place: Place) {
         .await
         .unwrap();
     assert_eq!(holder("log").await, Some(id(6)));
-    let log = NewSnapshot { name: Some("log".into()), ..snapshot(7, 7) };
+    let log = NewSnapshot { name: Some("log".into()), by_id: false, ..snapshot(7, 7) };
     let committed = catalogue.commit(stored(log, vec![], vec![])).await.unwrap();
     assert_eq!(committed.name_taken_from, Some(id(6)));
     catalogue.adopt(vec![on("evil", found(6, None, Some("log"), u64::MAX))]).await.unwrap();

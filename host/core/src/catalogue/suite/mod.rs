@@ -88,7 +88,7 @@ pub(super) fn id(seed: u64) -> SnapshotId {
 }
 
 pub(super) fn snapshot(seed: u64, size: u64) -> NewSnapshot {
-    NewSnapshot { id: id(seed), size, base: None, name: None, segments: vec![seed as u8; 64] }
+    NewSnapshot { id: id(seed), size, base: None, name: None, by_id: true, segments: vec![seed as u8; 64] }
 }
 
 pub(super) fn stored(snapshot: NewSnapshot, placements: Vec<NewPlacement>, intents: Vec<String>) -> Commit {

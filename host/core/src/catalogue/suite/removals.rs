@@ -4,7 +4,7 @@ use super::{Place, id, kind, lease, object, on, snapshot, stored};
 use crate::catalogue::{BegunRemoval, Catalogue, Claim, NewSnapshot, OwnerToken, PlacementState, RemovalScope};
 
 async fn store(catalogue: &dyn Catalogue, seed: u64, name: Option<&str>) {
-    let new = NewSnapshot { name: name.map(str::to_owned), ..snapshot(seed, 10) };
+    let new = NewSnapshot { name: name.map(str::to_owned), by_id: name.is_none(), ..snapshot(seed, 10) };
     catalogue.commit(stored(new, vec![on("local", &format!("o{seed}"))], vec![])).await.unwrap();
 }
 
@@ -50,6 +50,11 @@ pub(crate) async fn removal_goes_step_by_step(place: Place) {
 
 pub(crate) async fn a_name_goes_alone_and_the_bytes_with_the_last_one(place: Place) {
     let catalogue = place.open().await;
+    // What a failed store has left is nobody's: it goes with the name of the store that completes it.
+    let left = NewSnapshot { by_id: false, ..snapshot(9, 10) };
+    catalogue.commit(stored(left, vec![on("local", "o9")], vec![])).await.unwrap();
+    store(&*catalogue, 9, Some("late")).await;
+    assert_eq!(objects(remove_name(&*catalogue, 9, "late").await), ["o9"]);
     let several = async |seed| kind(catalogue.begin_removal(id(seed), RemovalScope::Snapshot).await);
     for name in ["first", "second"] {
         store(&*catalogue, 1, Some(name)).await;

@@ -38,7 +38,7 @@ pub(crate) async fn a_store_is_recorded_and_survives(place: Place) {
 pub(crate) async fn a_name_passes_on(place: Place) {
     let catalogue = place.open().await;
     for (seed, name) in [(1, Some("first")), (1, None), (2, Some("first")), (1, Some("second"))] {
-        let new = NewSnapshot { name: name.map(str::to_owned), ..snapshot(seed, seed) };
+        let new = NewSnapshot { name: name.map(str::to_owned), by_id: name.is_none(), ..snapshot(seed, seed) };
         catalogue.commit(stored(new, vec![], vec![])).await.unwrap();
     }
     assert_eq!(catalogue.find("first").await.unwrap().id, id(2));
@@ -48,7 +48,7 @@ pub(crate) async fn a_name_passes_on(place: Place) {
 pub(crate) async fn a_snapshot_has_as_many_names_as_it_was_given(place: Place) {
     let catalogue = place.open().await;
     let store = async |seed, name: &str| {
-        let new = NewSnapshot { name: Some(name.into()), ..snapshot(seed, seed) };
+        let new = NewSnapshot { name: Some(name.into()), by_id: false, ..snapshot(seed, seed) };
         catalogue.commit(stored(new, vec![], vec![])).await.unwrap().name_taken_from
     };
     for name in ["web-26", "web-27", "web-26"] {

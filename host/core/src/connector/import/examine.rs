@@ -44,6 +44,7 @@ impl Found {
             id: self.identity.id(),
             size: self.identity.size(),
             base,
+            by_id: name.is_none(),
             name,
             segments: self.identity.segments().to_bytes(),
         };

@@ -40,7 +40,7 @@ async fn a_host_that_lost_its_lease_goes_on_under_another() {
     let (_dir, catalogue, owner) = fresh().await;
     let commit = async |key: &str| {
         let id = SnapshotId::from_bytes([1; 32]);
-        let new = NewSnapshot { id, size: 1, base: None, name: None, segments: vec![] };
+        let new = NewSnapshot { id, size: 1, base: None, name: None, by_id: true, segments: vec![] };
         let intents = vec![key.into()];
         catalogue.commit(Commit { snapshot: new, placements: vec![], relies_on: vec![], intents }).await
     };
