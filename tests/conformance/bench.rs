@@ -15,7 +15,6 @@ use tidelock::types::{ObjectId, Receipt, StoreHint};
 use tidelock::{Body, ByteRange, Host, Result, SnapshotId, Source, StoreOptions, Stored};
 use tidelock_tests::data::{assert_same, noise};
 use tidelock_tests::faults::{Proxy, mix};
-use tidelock_tests::program::is_identity;
 
 use crate::place::{Entry, Place, Want};
 
@@ -176,18 +175,14 @@ impl Ground {
         seen
     }
 
-    /// Insists that others see just these objects, and soon: what was given up is cleared away behind the scenes. The one by
-    /// which a host identifies its container is not counted.
+    /// Insists that others see just these objects, and soon: what was given up is cleared away behind the scenes.
     pub fn sees_only<'a>(&'a self, what: &'a str, expected: &'a [&'a ObjectId]) -> impl Future<Output = ()> + 'a {
         let mut expected: Vec<&str> = expected.iter().map(|id| id.as_str()).collect();
         expected.sort_unstable();
         async move {
             let mut seen: Vec<String> = Vec::new();
             for _ in 0..400 {
-                let identity = |name: &String, size: u64| is_identity(name) || size == IDENTITY_SIZE;
-                let visible = self.visible().await.into_iter();
-                let others = visible.filter(|(name, size)| expected.contains(&&**name) || !identity(name, *size));
-                seen = others.map(|(name, _)| name).collect();
+                seen = self.visible().await.into_keys().collect();
                 if seen == expected {
                     return;
                 }
@@ -197,9 +192,6 @@ impl Ground {
         }
     }
 }
-
-/// The bytes of an object that identifies a container.
-const IDENTITY_SIZE: u64 = 54;
 
 impl Bench {
     /// The proxy.

@@ -165,6 +165,12 @@ pub trait Place: Send + Sync {
         false
     }
 
+    /// Whether an object that was damaged is whole again once the same bytes are stored. Where the name follows from the bytes,
+    /// the server may keep what it has.
+    fn mends(&self) -> bool {
+        true
+    }
+
     /// Whether the adapter also lists what other cases have stored.
     fn lists_more(&self) -> bool {
         false

@@ -196,8 +196,7 @@ pub struct PublicResolver {
     places: Arc<Semaphore>,
 }
 
-/// Names that are resolved at the same time for one grant; further ones wait. Each takes a thread for blocking work, and
-/// keeps it until a name server has answered, whether or not anything waits for it.
+/// Names that are resolved at once for one grant; further ones wait. Each keeps a blocking thread until it is answered.
 const LOOKUPS: usize = 8;
 
 impl PublicResolver {

@@ -115,6 +115,10 @@ impl Place for Ipfs {
         guest("ipfs")
     }
 
+    fn mends(&self) -> bool {
+        false
+    }
+
     fn table(&self, want: &Want<'_>) -> String {
         let rpc = match want.through {
             Some(port) => format!("http://127.0.0.1:{port}"),

@@ -13,7 +13,8 @@ const OFTEN: Duration = Duration::from_millis(5);
 /// What the host may take for an attack: the guest's memory and what is held for it, and the compiler's for a component.
 const MEMORY: u64 = 160 << 20;
 const DESCRIPTORS: u64 = 120;
-const THREADS: u64 = 40;
+/// Those that do blocking work of the attacked backend and of the good one, as many as `blocking_jobs` lets each have, and some.
+const THREADS: u64 = 2 * 32 + 8;
 
 /// What may be left of it all some time after the attacks: memory that the allocator keeps, connections that are kept; and
 /// for each backend that was opened its code, its folder and its connections.

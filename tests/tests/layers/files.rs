@@ -29,3 +29,33 @@ fn every_file_says_what_it_is_for_and_fits_the_eye() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// The page of guarantees names tests, and each of them exists.
+#[test]
+fn every_guarantee_has_its_test() {
+    let root = root();
+    let page = fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let named: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| {
+            word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(named.len() > 30, "the page names only {}", named.len());
+    let sources: Vec<String> = ["host", "tests"]
+        .iter()
+        .flat_map(|folder| files(&root.join(folder)))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let missing: Vec<&&str> =
+        named.iter().filter(|name| !sources.iter().any(|source| source.contains(&format!("fn {name}(")))).collect();
+    assert!(missing.is_empty(), "no test has the name {missing:?}");
+    // Each row of the tables of promises names at least one.
+    let rows =
+        page.lines().filter(|line| line.starts_with("| ") && !line.contains("---") && !line.contains("shown by"));
+    for row in rows {
+        assert!(row.rsplit('|').nth(1).is_some_and(|tests| tests.contains('`')), "no test in: {row}");
+    }
+}

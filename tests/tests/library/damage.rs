@@ -150,7 +150,7 @@ async fn an_image_that_changes_between_its_copies_is_no_snapshot() {
 }
 
 fn stream(bytes: &[u8]) -> Source {
-    Source::Stream(StreamSource::new(std::io::Cursor::new(bytes.to_vec()), "a pipe"))
+    Source::Stream(StreamSource::new(std::io::Cursor::new(bytes.to_vec()), "a pipe").allow_empty())
 }
 
 #[tokio::test]

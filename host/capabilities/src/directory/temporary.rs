@@ -17,7 +17,7 @@ use tidelock_types::path::TEMPORARY;
 use tidelock_types::{Error, Platform, Result};
 
 /// Number of times that a writer starts over before it fails. gc runs rarely: twice is unlikely.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 128;
 
 /// The modes of what is made below a root, before the umask. The image of a machine's memory has its secrets in it: what is
 /// made is for its owner alone, and for the group of a root whose set-group-ID bit says that a group shares it.

@@ -270,6 +270,10 @@ fn policy(given: &config::Swap) -> SwapPolicy {
 
 /// The directory of compiled code, unless it cannot be made: where nothing can be written, code is compiled anew.
 fn cache(dir: PathBuf) -> Option<PathBuf> {
+    if dir.exists() && !dir.is_dir() {
+        tracing::warn!(path = %dir.display(), "compiled code is not kept: there is no directory for it");
+        return None;
+    }
     match data_dir::make(&dir) {
         Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
         // Whatever else is wrong, the engine tells.

@@ -19,8 +19,9 @@ const TEXT: usize = 2048;
 /// Maximum number of entries of a list of labels or settings.
 const LIST: usize = 256;
 
-/// The most bytes of the cursor of a listing.
-const CURSOR: usize = 4096;
+/// The most bytes of the cursor of a listing. An adapter whose backend gives its list only whole keeps what comes next in it:
+/// 20,000 entries, for `ipfs` and `ton`.
+const CURSOR: usize = 2 << 20;
 
 /// A text for people from a guest: cut, and without the control characters that could forge a log line or drive a
 /// terminal.
@@ -274,8 +275,8 @@ mod tests {
         assert_eq!(account("15").unwrap().wallet.as_deref(), Some("15"));
         assert!(account("-15").is_err() && account("").is_err());
         let page = |bytes: usize| wit_inventory::Page { entries: Vec::new(), next: Some("x".repeat(bytes)) };
-        assert!(inventory_in(page(4096), 1).is_ok());
-        assert!(inventory_in(page(4097), 1).is_err());
+        assert!(inventory_in(page(CURSOR), 1).is_ok());
+        assert!(inventory_in(page(CURSOR + 1), 1).is_err());
     }
 
     #[test]

@@ -349,7 +349,7 @@ fn transact<T>(db: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> Res
 fn damaged(path: &Path) -> String {
     format!(
         "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \
-         `sqlite3 … .recover` may save what is readable",
+         `sqlite3 … .recover` may save what is readable, and `tidelock import BACKEND` makes a new one from what a backend holds",
         path.display()
     )
 }

@@ -193,8 +193,41 @@ impl Host {
         };
         // A stream may turn out to be there already, and so may one of two stores of an image at once.
         let there = self.proven_object_on(backend, &identity, &receipt.id).await;
-        let made = Some(Made { object: receipt.id, key, encoding, size: receipt.size });
-        Ok(StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None })
+        let made = Some(Made { object: receipt.id.clone(), key, encoding, size: receipt.size });
+        let copy = StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None };
+        match self.is_mended(&copy, &receipt.id).await {
+            Ok(()) => Ok(copy),
+            Err(error) => {
+                self.discard(vec![copy]).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure of a new object that has the name of one that is known to be bad, since it follows from the bytes: a backend
+    /// that knows the name may have kept what it had. Reads every byte.
+    ///
+    /// # Errors
+    /// `corrupt` if it is as bad as before.
+    async fn is_mended(&self, copy: &StoredCopy, object: &ObjectId) -> Result<()> {
+        let known = self.inner.catalogue.placement_of(&copy.backend, object).await?;
+        let Some(placement) = known.filter(|known| known.state != PlacementState::Live) else { return Ok(()) };
+        let read = async {
+            let mut body = self.open_placement(&placement, &copy.identity, None).await?;
+            while let Some(chunk) = body.next().await {
+                chunk?;
+            }
+            Ok(())
+        };
+        read.await.map_err(|error: Error| {
+            Error::corrupt(format!(
+                "the backend keeps a damaged object of the same bytes and took no other: {}",
+                error.message()
+            ))
+            .on_backend(&copy.backend)
+            .hint("remove the damaged data on the backend itself, then store the image again")
+            .with_source(error)
+        })
     }
 
     /// Removes what was made of copies and is not recorded. What cannot be removed keeps its intent, for a garbage
