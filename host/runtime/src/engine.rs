@@ -142,7 +142,10 @@ impl Engine {
             return Ok((component, CompiledFrom::Cache));
         }
         nesting::check(bytes)?;
-        let component = Component::new(&self.inner, bytes).map_err(|error| {
+        // A parser that a component brings to its knees must not bring down more than the component.
+        let read = std::panic::AssertUnwindSafe(|| Component::new(&self.inner, bytes));
+        let read = std::panic::catch_unwind(read).map_err(|_| Error::invalid("the component cannot be parsed"))?;
+        let component = read.map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
             }

@@ -298,18 +298,20 @@ impl Error {
     }
 }
 
+/// Whether a character drives the terminal or the log that shows it, or changes the direction of writing there.
+pub fn drives_terminal(c: char) -> bool {
+    // Unicode's directional marks and line separators (UAX #9 and #14), which are not control characters.
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A text with all written out that would drive the terminal or the log it is shown on.
 fn visible(text: String) -> String {
-    let drives = |c: char| {
-        // Unicode's directional marks and line separators (UAX #9 and #14), which are not control characters.
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(drives) {
+    if !text.contains(drives_terminal) {
         return text;
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if drives(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
+        if drives_terminal(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
     }
     shown
 }

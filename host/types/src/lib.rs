@@ -24,7 +24,9 @@ pub use account::{Account, Charge, Unlimited};
 pub use blocking::{Job, Stop, blocking, job, start_job};
 pub use body::Body;
 pub use encoding::Encoding;
-pub use error::{ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject};
+pub use error::{
+    ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject, drives_terminal,
+};
 pub use ids::{InvalidId, ObjectId, SnapshotId};
 pub use key::PublicKey;
 pub use limits::{LimitExceeded, LimitOverrides, Limits};

@@ -317,7 +317,7 @@ fn odd_names() {
     let id = home.line(&["store", "--name", "ü 名 --json", "./-image"]);
     assert_eq!(home.line(&["store", "--", "-image"]), id);
     assert_same(&home.bytes(&["retrieve", "ü 名 --json"]), &bytes, "by its name");
-    for name in ["", "a\nb", "\u{1b}[2J", "tl1yyyyyyyyy", &"x".repeat(256)] {
+    for name in ["", "a\nb", "\u{1b}[2J", "a\u{202e}b", "tl1yyyyyyyyy", &"x".repeat(256)] {
         let said = home.refused(2, &["store", "./-image", "--name", name]);
         assert!(!said.contains('\u{1b}'), "{said}");
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Host;
 use super::labels::{container_keys_in, is_identity_name, keys_in};
+use super::listing::Listing;
 use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
@@ -18,8 +19,6 @@ use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
-/// Pages of a listing that bring nothing, after which it counts as endless.
-const MAX_BARREN: u32 = 100_000;
 
 impl Host {
     /// Clears away leftovers. Uploads to a bucket count as left over when they are older than `older_than`: an upload
@@ -112,10 +111,11 @@ impl Host {
         // In another container there are none, which says nothing about this one.
         self.check_container(backend).await?;
         let keys: HashSet<&str> = intents.iter().map(|stale| stale.intent.key.as_str()).collect();
-        let (mut cursor, mut barren, mut kept) = (None, 0, HashSet::new());
+        let (mut cursor, mut listing, mut kept) = (None, Listing::default(), HashSet::new());
         loop {
             let page = objects.list(cursor.clone(), PAGE).await?;
-            barren = if page.entries.is_empty() { barren + 1 } else { 0 };
+            listing.page(&page.entries, page.entries.len());
+            listing.goes_on(backend, "gc")?;
             for entry in page.entries {
                 let name = entry.id.as_str();
                 let key = keys_in(name).chain(container_keys_in(name)).find_map(|key| keys.get(key).copied());
@@ -127,10 +127,9 @@ impl Host {
                     kept.insert(key);
                 }
             }
-            let circles = page.next == cursor || barren > MAX_BARREN;
             cursor = match page.next {
                 None => break,
-                Some(_) if circles => {
+                next if next == cursor => {
                     return Err(Error::corrupt("the adapter's listing does not end").on_backend(backend).during("gc"));
                 }
                 next => next,

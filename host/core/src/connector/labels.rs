@@ -10,7 +10,7 @@
 //! names the snapshot if its object is on another backend, or gone. Only its bytes identify an image; labels do
 //! not.
 
-use crate::types::{Error, Platform, Result, SnapshotId};
+use crate::types::{Error, Platform, Result, SnapshotId, drives_terminal};
 
 /// The label that holds the name.
 const NAME: &str = "tidelock-name";
@@ -46,7 +46,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 255 {
         return wrong("it must have 1 to 255 bytes");
     }
-    if name.chars().any(char::is_control) {
+    if name.chars().any(drives_terminal) {
         return wrong("it has control characters");
     }
     if name.starts_with("tl1") {

@@ -25,6 +25,7 @@ mod import;
 mod interleaving;
 mod labels;
 mod lazy_sandbox;
+mod listing;
 mod lock_file;
 mod options;
 mod owner;

@@ -36,6 +36,7 @@ pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlo
 
 use super::Host;
 use super::labels::{is_identity_name, keys_in, may_be_ours};
+use super::listing::Listing;
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
@@ -50,10 +51,6 @@ const BATCH: u32 = 256;
 const AT_ONCE: usize = 8;
 /// Objects that are recorded at once, at the most.
 const RECORDED: usize = 64;
-/// The maximum number of objects: an endless listing would fill the disk.
-const MAX_OBJECTS: u64 = 100_000_000;
-/// The maximum number of pages in a row without an object: an adapter may have to skip foreign ones.
-const MAX_BARREN: u32 = 100_000;
 /// Number of unreadable objects in a row after which the backend counts as down.
 const PATIENCE: u32 = 32;
 
@@ -143,7 +140,7 @@ impl Run<'_> {
                 .during("import")
                 .hint(format!("name the objects: `tidelock import {} OBJECT…`", self.backend)));
         }
-        let (mut cursor, mut barren) = (None, 0);
+        let (mut cursor, mut listing) = (None, Listing::default());
         loop {
             let mut page = self.objects.list(cursor.clone(), PAGE).await?;
             let listed = page.entries.len();
@@ -151,16 +148,15 @@ impl Run<'_> {
                 self.identified(&identity.id).await?;
             }
             let only_identities = page.entries.is_empty();
+            // Before they are kept, which takes room.
+            listing.page(&page.entries, page.entries.len());
+            listing.goes_on(self.backend, "import")?;
             let new = self.queue.add(page.entries).await?;
             self.meter.found(new as u64);
-            barren = if new == 0 { barren + 1 } else { 0 };
-            let circles = (listed > 0 && new == 0 && !only_identities) || page.next == cursor || barren > MAX_BARREN;
+            let circles = (listed > 0 && new == 0 && !only_identities) || page.next == cursor;
             match page.next {
                 None => break,
                 Some(_) if circles => return Err(self.endless("is cyclic")),
-                Some(_) if self.meter.step().objects > MAX_OBJECTS => {
-                    return Err(self.endless(&format!("has more than {MAX_OBJECTS} objects")));
-                }
                 Some(next) => cursor = Some(next),
             }
         }
