@@ -6,6 +6,7 @@ mod components;
 mod configuration;
 mod damage;
 mod deltas;
+mod evidence;
 mod glacier;
 mod import;
 mod inputs;

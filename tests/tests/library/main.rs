@@ -3,6 +3,7 @@
 mod bucket;
 mod bucket_bounds;
 mod bucket_odd;
+mod container;
 mod damage;
 mod damage_s3;
 mod glacier;

@@ -8,7 +8,8 @@
 //! Operations on objects go through [`OpenBackend::objects`], a [`Backend`] with its layers around it. That a swap slot is
 //! at the bottom of it is known here alone, where adapters are replaced and looked at.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
@@ -34,6 +35,8 @@ pub(super) struct ConfiguredBackend {
     open: OnceCell<OpenBackend>,
     /// Set once its container was found to be the one that is recorded (`container.rs`).
     pub(super) container_checked: OnceCell<()>,
+    /// When that was last made sure of.
+    pub(super) container_seen: Mutex<Option<Instant>>,
 }
 
 /// Everything that an operation needs of a backend.
@@ -126,6 +129,7 @@ impl ConfiguredBackend {
             platform: options.platform.clone(),
             open: OnceCell::new(),
             container_checked: OnceCell::new(),
+            container_seen: Mutex::default(),
         }
     }
 

@@ -13,6 +13,7 @@
 //! Several catalogues may share a container, each with an identity object of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -30,6 +31,8 @@ const MAGIC: &str = "tidelock container 1\n";
 pub(super) const IDENTITY_SIZE: u64 = MAGIC.len() as u64 + 33;
 /// How many recorded objects are looked for in a container that is not recorded.
 const SAMPLE: u32 = 5;
+/// A container that was seen within this time is not looked for again before a store is recorded.
+const RECENTLY: Duration = Duration::from_millis(500);
 
 /// What it means that a backend does not have an object.
 pub(super) enum Absence {
@@ -90,8 +93,36 @@ impl Host {
                 }
             }
         };
+        let check = move || async move {
+            let checked = check().await;
+            checked.map(|()| self.container_was_seen(backend))
+        };
         // Boxed, as all that is seldom awaited in the path of every store.
         async move { self.configured(backend)?.container_checked.get_or_try_init(check).await.copied() }.boxed()
+    }
+
+    /// Makes sure that a backend still talks to its container, if that was not seen within the last moments.
+    ///
+    /// # Errors
+    /// As [`Self::ensure_container`].
+    pub(super) fn confirm_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let seen = *self.configured(backend)?.container_seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.is_some_and(|seen| self.inner.platform.since(seen) < RECENTLY) {
+                return Ok(());
+            }
+            self.check_container(backend).await?;
+            self.container_was_seen(backend);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn container_was_seen(&self, backend: &str) {
+        if let Ok(configured) = self.configured(backend) {
+            let now = self.inner.platform.now();
+            *configured.container_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
     }
 
     /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.

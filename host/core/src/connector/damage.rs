@@ -17,6 +17,14 @@ use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::Identity;
 use crate::types::{ByteRange, Error, ErrorKind, Result, Subject};
 
+/// How the reason of an object begins that has given wrong bytes and then the right ones.
+const WRONG_ONCE: &str = "it gave wrong bytes once";
+
+/// Whether a placement is suspect since it has given wrong bytes.
+pub(super) fn gave_wrong_bytes(placement: &Placement) -> bool {
+    placement.reason.as_deref().is_some_and(|reason| reason.starts_with(WRONG_ONCE))
+}
+
 /// What a failure turned out to be.
 pub(super) struct Finding {
     /// The failure to go on with.
@@ -56,7 +64,7 @@ impl Host {
             ErrorKind::Corrupt | ErrorKind::Invalid if error.subject() == Subject::Object => {
                 let Some(reason) = self.proof_of_damage(placement, identity, at, &error).await else {
                     if *error.kind() == ErrorKind::Corrupt && placement.state == PlacementState::Live {
-                        let reason = format!("it gave wrong bytes once: {}", error.message());
+                        let reason = format!("{WRONG_ONCE}: {}", error.message());
                         self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await?;
                     }
                     return Ok(Finding { error, lost: false });

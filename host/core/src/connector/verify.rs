@@ -2,6 +2,7 @@
 
 use futures::StreamExt as _;
 
+use super::damage::gave_wrong_bytes;
 use super::encoding::expected_size;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
@@ -35,6 +36,9 @@ impl Host {
                     Ok(image) => self.verify_snapshot(&image, deep, progress.as_ref(), &mut found).await?,
                     // It was removed since it was listed.
                     Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                    Err(error) if *error.kind() == ErrorKind::Corrupt => {
+                        self.note_unverifiable(snapshot.id, &error, &mut found).await?;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -60,7 +64,15 @@ impl Host {
             let outcome = self.verify_placement(&placement, image, deep, progress, &mut found.bytes).await;
             let Err(error) = outcome else {
                 found.checked += 1;
-                self.heal(&placement, deep).await?;
+                if !self.heal(&placement, deep).await? && placement.state == PlacementState::Bad {
+                    // It is there and has its size, and yet its bytes were seen to be wrong.
+                    found.bad.push(BadPlacement {
+                        id: image.id(),
+                        backend: backend.clone(),
+                        object: object.clone(),
+                        why: placement.reason.clone().unwrap_or_else(|| "it was found damaged".to_owned()),
+                    });
+                }
                 continue;
             };
             let now = self.inner.catalogue.placement_of(backend, object).await?;
@@ -93,15 +105,26 @@ impl Host {
     }
 
     /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its
-    /// bytes have proved themselves.
-    async fn heal(&self, placement: &Placement, deep: bool) -> Result<()> {
+    /// bytes have proved themselves. Returns whether it is.
+    async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
         let heals = match placement.state {
             PlacementState::Live | PlacementState::Removing => false,
-            PlacementState::Suspect => true,
+            // Whether wrong bytes were its own is known when it is read.
+            PlacementState::Suspect => deep || !gave_wrong_bytes(placement),
             PlacementState::Bad => deep || placement.is_absent(),
         };
         if heals {
             self.inner.catalogue.transition(placement, PlacementState::Live, None).await?;
+        }
+        Ok(heals)
+    }
+
+    /// Takes note of all placements of a snapshot whose record is damaged: without its digests, nothing can be compared.
+    async fn note_unverifiable(&self, id: SnapshotId, error: &Error, found: &mut Verification) -> Result<()> {
+        for placement in self.inner.catalogue.placements(id).await? {
+            found.checked += 1;
+            let (backend, object) = (placement.backend, placement.object);
+            found.unreachable.push(BadPlacement { id, backend, object, why: error.message().to_owned() });
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ CREATE TABLE placements_of_4 (
 ) STRICT;
 INSERT INTO placements_of_4 (snapshot, backend, object, encoding, state, reason, since, stored_bytes, created)
     SELECT snapshot, backend, object, encoding,
-           CASE state WHEN 'bad' THEN 'suspect' ELSE state END,
+           state,
            CASE state WHEN 'bad' THEN 'an earlier version found it missing or damaged' END,
            CASE state WHEN 'live' THEN created ELSE CAST(strftime('%s', 'now') AS INTEGER) END,
            stored_bytes, created
@@ -131,6 +131,12 @@ DROP TABLE placements;
 ALTER TABLE placements_of_4 RENAME TO placements;
 CREATE INDEX placements_by_snapshot ON placements (snapshot, seq);
 CREATE INDEX placements_to_mend ON placements (state, seq) WHERE state <> 'live';
+
+-- Names are in a table of their own: a program of an earlier version that still has the file open must not lose them.
+CREATE TRIGGER names_of_earlier_versions BEFORE INSERT ON snapshots WHEN NEW.name IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
+CREATE TRIGGER renames_of_earlier_versions BEFORE UPDATE OF name ON snapshots WHEN NEW.name IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
 
 CREATE TABLE claims (
     backend TEXT    NOT NULL,

@@ -83,7 +83,7 @@ async fn a_file_of_schema_3_keeps_its_names_and_placements() {
     let placements = catalogue.placements(ids[0]).await.unwrap();
     let told: Vec<_> = placements.iter().map(|one| (one.object.as_str(), one.state.name(), one.since > 9)).collect();
     // What was bad may have been so on bad evidence.
-    assert_eq!(told, [("z", "live", false), ("b", "suspect", true), ("r", "removing", true)]);
+    assert_eq!(told, [("z", "live", false), ("b", "bad", true), ("r", "removing", true)]);
     assert!(placements[1].reason.is_some() && placements[0].reason.is_none());
     assert!(catalogue.transition(&placements[1], PlacementState::Live, None).await.unwrap());
     assert!(catalogue.transition(&placements[0], PlacementState::Bad, None).await.unwrap());

@@ -51,6 +51,7 @@ impl SqliteCatalogue {
                 None => None,
             };
             placements.iter().try_for_each(|placement| place(db, snapshot.id, placement, now))?;
+            placements.iter().try_for_each(|placement| replace_bad(db, snapshot.id, placement, now))?;
             intents.iter().try_for_each(|key| forget(db, key))?;
             Ok(Committed { name_taken_from })
         })
@@ -62,6 +63,18 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     db.prepare_cached("DELETE FROM intents WHERE key = ?1")
         .and_then(|mut delete| delete.execute([key]))
         .map_err(sql)?;
+    Ok(())
+}
+
+/// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad.
+fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64) -> Result<()> {
+    let version = next_version(db)?;
+    db.prepare_cached(
+        "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
+         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'",
+    )
+    .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
+    .map_err(sql)?;
     Ok(())
 }
 
@@ -91,14 +104,15 @@ fn rely(db: &Transaction<'_>, id: SnapshotId, backend: &str, object: &str) -> Re
 
 fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
     let base = new.base.as_ref().map(|base| base.as_bytes().as_slice());
-    // The digests follow from the id, so those of a known snapshot need no replacing; a different length cannot be.
+    // The digests follow from the id, so those of a known snapshot change only if they were damaged; a different length cannot be.
     let changed = db
         .prepare_cached(
             "INSERT INTO snapshots (id, size, base, created, segments, unnamed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (id) DO UPDATE SET
                  base = coalesce(excluded.base, base),
                  base_from = CASE WHEN excluded.base IS NULL THEN base_from END,
-                 unnamed = excluded.unnamed OR unnamed
+                 unnamed = excluded.unnamed OR unnamed,
+                 segments = excluded.segments
              WHERE size = excluded.size",
         )
         .and_then(|mut insert| {

@@ -11,7 +11,7 @@ use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::connector::{Host, encoding};
 use crate::snapshot::{CheckedSource, Identity, Source};
-use crate::types::{Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
@@ -72,6 +72,32 @@ impl StoredCopy {
     }
 }
 
+/// The bytes of a copy, read in a task of their own: whoever polls them may be within a call of a guest, and no guest's call
+/// can go on within another one's.
+fn apart(host: Host, placement: Arc<Placement>, identity: Arc<Identity>) -> Body {
+    let size = identity.size();
+    let (tell, told) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let forward = async {
+            let mut body = match host.open_placement(&placement, &identity, None).await {
+                Ok(body) => body,
+                Err(error) => return drop(tell.send(Err(error)).await),
+            };
+            while let Some(chunk) = body.next().await {
+                if tell.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = tell.closed() => {}
+        }
+    });
+    let chunks = futures::stream::unfold(told, |mut told| async { told.recv().await.map(|chunk| (chunk, told)) });
+    Body::new(chunks, Some(size))
+}
+
 impl Host {
     /// Brings an image to a backend, unless it is there already. `identity` is that of the image as it was read before,
     /// and is set by the first reading.
@@ -112,6 +138,11 @@ impl Host {
         let receipt = put?;
         let mut copy = self.settle(backend, receipt, upload.take_stored()).await?;
         copy.upload = Some(upload);
+        // It may have gone to another container that took its place meanwhile.
+        if let Err(error) = self.confirm_container(backend).await {
+            self.discard(vec![copy]).await;
+            return Err(error);
+        }
         match identity {
             Some(before) if before.id() != copy.identity.id() => {
                 self.discard(vec![copy]).await;
@@ -146,7 +177,7 @@ impl Host {
         });
         let open = move || {
             let (host, placement, identity) = (host.clone(), placement.clone(), identity.clone());
-            async move { host.open_placement(&placement, &identity, None).await }.boxed()
+            async move { Ok(apart(host, placement, identity)) }.boxed()
         };
         Some(Source::Checked(CheckedSource::new(copy.identity.clone(), open)))
     }
@@ -313,10 +344,28 @@ impl Host {
                         return Err(error);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => self.pass_over(&placement, error).await?,
             }
         }
         Ok(None)
+    }
+
+    /// Goes on without an object that cannot be examined although its container can: the image is sent again.
+    ///
+    /// # Errors
+    /// The error of the object if it may be that of the backend.
+    async fn pass_over(&self, placement: &Placement, error: Error) -> Result<()> {
+        let backend = &placement.backend;
+        let of_object = match self.check_container(backend).await {
+            Ok(()) => self.backend(backend).await?.objects.stat(&placement.object).await.is_err(),
+            Err(_) => false,
+        };
+        if !of_object {
+            return Err(error);
+        }
+        tracing::warn!(backend, object = %placement.object, %error, "the object cannot be examined");
+        let reason = format!("it cannot be examined: {}", error.message());
+        self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await.map(drop)
     }
 
     /// Returns the object of a snapshot on a backend that makes a new one unnecessary: every byte of it has been read and

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Progress, Reading};
 use crate::snapshot::identity::Identity;
-use crate::types::{Body, Result};
+use crate::types::{Body, Error, Result};
 
 /// Opens an image at its first byte. Its body is checked: it ends in an error unless it is the image.
 type Open = dyn Fn() -> BoxFuture<'static, Result<Body>> + Send + Sync;
@@ -81,9 +81,17 @@ impl Checked {
                 }
                 Some(Ok(bytes))
             }
-            Ok(None) => {
+            Ok(None) if self.len == self.source.size() => {
                 self.conclude();
                 None
+            }
+            Ok(None) => {
+                let what = format!("the image ended after {} of {} bytes", self.len, self.source.size());
+                let error = Error::corrupt(what).during("retrieve");
+                if let Some(tell) = self.tell.take() {
+                    let _ = tell.send(Err(error.duplicate()));
+                }
+                Some(Err(error))
             }
             Err(error) => {
                 if let Some(tell) = self.tell.take() {
