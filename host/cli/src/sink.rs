@@ -2,7 +2,7 @@
 //!
 //! A file appears whole or not at all, and is what its target was: owner, group, mode and attributes of a file that is
 //! replaced stay, and a new one is for its owner alone, since the image of a machine's memory has its secrets in it. The
-//! bytes have no name until all are there ([`Unnamed`](super::unnamed::Unnamed)), so that nothing is left however the
+//! bytes have no name until all are there ([`Unnamed`]), so that nothing is left however the
 //! process ends.
 //!
 //! A device is written to in place, so one that is too small is refused before its first byte changes.

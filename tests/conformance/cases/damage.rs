@@ -163,7 +163,7 @@ impl Damaged {
         self.bench.host.remove(self.id).await.unwrap();
         let seen = self.ground.visible().await;
         assert!(!seen.contains_key(object.as_str()), "{seen:?}");
-        assert!(!self.bench.spare_objects().iter().any(|len| *len == SIZE as u64), "the whole copy is gone as well");
+        assert!(!self.bench.spare_objects().contains(&(SIZE as u64)), "the whole copy is gone as well");
         let error = self.bench.read_image(self.id, None).await.unwrap_err();
         assert_eq!(error.kind().name(), "not-found", "{error:?}");
         // The same bytes can be stored at once.

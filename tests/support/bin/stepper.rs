@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     // The shell waits for a line before it becomes the program: by then it is traced.
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "read go && exec \"$@\" </dev/null", "sh"]).args(arguments).stdin(Stdio::piped());
+    #[expect(clippy::zombie_processes, reason = "the tracer waits for it, and for all of its threads")]
     let mut child = shell.spawn().expect("a shell");
     let first = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     let options = Options::PTRACE_O_TRACESYSGOOD

@@ -37,7 +37,8 @@ fn state(home: &Home, id: &str, backend: &str) -> serde_json::Value {
 #[test]
 fn a_damaged_primary_is_not_noticed_and_is_stored_again() {
     let bytes = noise(5 * MIB + 7, 1);
-    let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 3] = [
+    type Harm<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(&str, Harm<'_>); 3] = [
         ("one bit", &|bytes| bytes[0] ^= 1),
         ("truncated", &|bytes| bytes.truncate(3 * MIB)),
         ("empty", &|bytes| bytes.clear()),

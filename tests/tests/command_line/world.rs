@@ -382,7 +382,8 @@ fn the_same_image_many_times_at_once() {
     let bytes = noise(5 * MIB, 17);
     home.file("image", &bytes);
     let start = |number: usize| {
-        let mut running = Running::start(home.command(&["store", if number % 2 == 0 { "image" } else { "-" }]));
+        let mut running =
+            Running::start(home.command(&["store", if number.is_multiple_of(2) { "image" } else { "-" }]));
         if number % 2 == 1 {
             running.feed(&bytes).unwrap();
         }
