@@ -34,13 +34,17 @@ async fn a_prefix_covers_nothing_of_its_neighbours() {
     {
         server.put(&key, "x");
     }
-    let bucket = S3Bucket::open(&BucketGrant { prefix: "vm".into(), ..grant(&server) }).unwrap();
+    let plain = BucketGrant { prefix: "vm".into(), ..grant(&server) };
     // What has been stored below such a prefix stays readable, and is all that is listed.
     let mine = [format!("e4/{KEY}"), KEY.to_owned()];
-    assert_eq!(walk(&bucket, 10).await.unwrap().0, mine);
+    let fanned = S3Bucket::open(&BucketGrant { prefix_without_slash: true, ..plain.clone() }).unwrap();
+    assert_eq!(walk(&fanned, 10).await.unwrap().0, mine);
     for key in &mine {
-        assert_eq!(get(&bucket, key, None).await.unwrap(), b"x");
+        assert_eq!(get(&fanned, key, None).await.unwrap(), b"x");
     }
+    let bucket = S3Bucket::open(&plain).unwrap();
+    assert_eq!(walk(&bucket, 10).await.unwrap().0, [KEY]);
+    assert_eq!(get(&bucket, KEY, None).await.unwrap(), b"x");
     let asked = server.requests().len();
     for key in ["-prod/secret", &format!("-prod/{KEY}"), "ware"] {
         let error = get(&bucket, key, None).await.unwrap_err();
@@ -51,6 +55,27 @@ async fn a_prefix_covers_nothing_of_its_neighbours() {
         assert!(error.advice().unwrap().contains("vm/"), "{error:?}");
     }
     assert_eq!(server.requests().len(), asked, "nothing was asked for");
+}
+
+/// The folder of another grant may be called like one of the layout `fan-out`, and hold keys of the same form.
+#[tokio::test]
+async fn a_prefix_covers_no_folder_of_two_digits_of_its_neighbours() {
+    let server = Odd::start(vec![]);
+    let below = |prefix: &str| S3Bucket::open(&BucketGrant { prefix: prefix.into(), ..grant(&server) }).unwrap();
+    let (theirs, thief) = (below("vme4/"), below("vm"));
+    put(&theirs, KEY, b"secret").await.unwrap();
+    server.begin(&format!("vme4/{KEY}"));
+    let key = format!("e4/{KEY}");
+    let denied = |result: tidelock::types::Result<()>| assert_eq!(*result.unwrap_err().kind(), ErrorKind::Denied);
+    denied(get(&thief, &key, None).await.map(drop));
+    denied(thief.head(&key).await.map(drop));
+    denied(thief.delete(&key).await);
+    denied(thief.copy(&key, KEY, PutOptions::default()).await);
+    denied(thief.copy(KEY, &key, PutOptions::default()).await);
+    denied(put(&thief, &key, b"x").await.map(drop));
+    assert_eq!(walk(&thief, 10).await.unwrap().0, [""; 0]);
+    assert_eq!(thief.gc(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(get(&theirs, KEY, None).await.unwrap(), b"secret");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ pub(super) struct BucketInner {
     pub(super) client: Client,
     pub(super) bucket: String,
     pub(super) prefix: String,
+    pub(super) without_slash: bool,
     pub(super) part_size: u64,
     pub(super) concurrency: usize,
     pub(super) largest_part: u64,
@@ -86,6 +87,7 @@ impl S3Bucket {
             client: Client::from_conf(config.build()),
             bucket: grant.bucket.clone(),
             prefix: grant.prefix.clone(),
+            without_slash: grant.prefix_without_slash,
             part_size: grant.part_size,
             concurrency: grant.concurrency,
             largest_part: grant.largest_part,
@@ -150,7 +152,7 @@ impl BucketInner {
     /// `denied` or `invalid` for one that is not taken.
     pub(super) fn full_key(&self, key: &str) -> Result<String> {
         check_key(key)?;
-        check_within(&self.prefix, key)?;
+        check_within(&self.prefix, self.without_slash, key)?;
         let full = format!("{}{key}", self.prefix);
         // Together they may be too long, or make a `..` of two dots.
         check_key(&full)?;

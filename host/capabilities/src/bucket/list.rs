@@ -118,7 +118,7 @@ impl BucketInner {
 
     /// Whether a request could name this key.
     fn names(&self, key: &str) -> bool {
-        check_key(key).is_ok() && check_within(&self.prefix, key).is_ok()
+        check_key(key).is_ok() && check_within(&self.prefix, self.without_slash, key).is_ok()
     }
 
     fn report(&self, hidden: u64) {
