@@ -193,6 +193,9 @@ pub struct BucketGrant {
     /// One that does not is only the beginning of names, so below it an adapter can reach nothing but objects that are
     /// named by the host's own keys: `vm` does not cover `vm-prod/…`.
     pub prefix: String,
+    /// Whether objects in folders of two digits (the layout `fan-out`) belong to a prefix that does not end in `/`. Below
+    /// `vm` these are those of a grant with the prefix `vm01/` too, which the operator knows not to exist.
+    pub prefix_without_slash: bool,
     /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
     /// Without them requests are not signed.
@@ -237,6 +240,7 @@ impl BucketGrant {
             region: region.into(),
             bucket: bucket.into(),
             prefix: String::new(),
+            prefix_without_slash: false,
             path_style: false,
             credentials: None,
             part_size: super::bucket::PART_SIZE,
@@ -284,6 +288,11 @@ impl BucketGrant {
         if !self.prefix.is_empty() {
             super::bucket::check_key(self.prefix.trim_end_matches('/'))
                 .map_err(|error| Error::invalid(format!("prefix: {}", error.message())))?;
+        }
+        if self.prefix_without_slash && (self.prefix.is_empty() || self.prefix.ends_with('/')) {
+            return wrong(
+                "prefix_without_slash: it has no effect without a prefix that does not end in `/`".to_owned(),
+            );
         }
         if !(SMALLEST_PART..=LARGEST_PART).contains(&self.part_size) {
             return wrong(format!("part_size: {} is not between 5 MiB and 5 GiB", self.part_size));
@@ -364,6 +373,7 @@ mod tests {
         assert!(says(BucketGrant { bucket: "a/b".into(), ..good.clone() }).starts_with("bucket:"));
         assert!(says(BucketGrant { bucket: "..".into(), ..good.clone() }).starts_with("bucket:"));
         assert!(says(BucketGrant { prefix: "a/../b".into(), ..good.clone() }).starts_with("prefix:"));
+        assert!(says(BucketGrant { prefix_without_slash: true, ..good.clone() }).starts_with("prefix_without_slash:"));
         assert!(says(BucketGrant { part_size: 1, ..good.clone() }).starts_with("part_size:"));
         assert!(says(BucketGrant { copy_limit: 1, ..good.clone() }).starts_with("copy_limit:"));
         assert!(says(BucketGrant { concurrency: 0, ..good.clone() }).starts_with("concurrency:"));

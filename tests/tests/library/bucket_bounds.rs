@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tidelock::capabilities::bucket::{Bucket as _, PutOptions, S3Bucket};
-use tidelock::capabilities::grant::BucketGrant;
+use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, Proxies, Secret};
 use tidelock::types::ErrorKind;
+use tidelock_tests::between::Proxy;
 use tidelock_tests::data::{assert_same, noise};
-use tidelock_tests::odd::{Odd, Then, on};
+use tidelock_tests::odd::{Odd, Then, on, refuse};
 
 use crate::bucket_odd::{ALWAYS, KEY, SIZES, bucket, get, grant, put, walk};
 
@@ -34,13 +35,17 @@ async fn a_prefix_covers_nothing_of_its_neighbours() {
     {
         server.put(&key, "x");
     }
-    let bucket = S3Bucket::open(&BucketGrant { prefix: "vm".into(), ..grant(&server) }).unwrap();
+    let plain = BucketGrant { prefix: "vm".into(), ..grant(&server) };
     // What has been stored below such a prefix stays readable, and is all that is listed.
     let mine = [format!("e4/{KEY}"), KEY.to_owned()];
-    assert_eq!(walk(&bucket, 10).await.unwrap().0, mine);
+    let fanned = S3Bucket::open(&BucketGrant { prefix_without_slash: true, ..plain.clone() }).unwrap();
+    assert_eq!(walk(&fanned, 10).await.unwrap().0, mine);
     for key in &mine {
-        assert_eq!(get(&bucket, key, None).await.unwrap(), b"x");
+        assert_eq!(get(&fanned, key, None).await.unwrap(), b"x");
     }
+    let bucket = S3Bucket::open(&plain).unwrap();
+    assert_eq!(walk(&bucket, 10).await.unwrap().0, [KEY]);
+    assert_eq!(get(&bucket, KEY, None).await.unwrap(), b"x");
     let asked = server.requests().len();
     for key in ["-prod/secret", &format!("-prod/{KEY}"), "ware"] {
         let error = get(&bucket, key, None).await.unwrap_err();
@@ -51,6 +56,27 @@ async fn a_prefix_covers_nothing_of_its_neighbours() {
         assert!(error.advice().unwrap().contains("vm/"), "{error:?}");
     }
     assert_eq!(server.requests().len(), asked, "nothing was asked for");
+}
+
+/// The folder of another grant may be called like one of the layout `fan-out`, and hold keys of the same form.
+#[tokio::test]
+async fn a_prefix_covers_no_folder_of_two_digits_of_its_neighbours() {
+    let server = Odd::start(vec![]);
+    let below = |prefix: &str| S3Bucket::open(&BucketGrant { prefix: prefix.into(), ..grant(&server) }).unwrap();
+    let (theirs, thief) = (below("vme4/"), below("vm"));
+    put(&theirs, KEY, b"secret").await.unwrap();
+    server.begin(&format!("vme4/{KEY}"));
+    let key = format!("e4/{KEY}");
+    let denied = |result: tidelock::types::Result<()>| assert_eq!(*result.unwrap_err().kind(), ErrorKind::Denied);
+    denied(get(&thief, &key, None).await.map(drop));
+    denied(thief.head(&key).await.map(drop));
+    denied(thief.delete(&key).await);
+    denied(thief.copy(&key, KEY, PutOptions::default()).await);
+    denied(thief.copy(KEY, &key, PutOptions::default()).await);
+    denied(put(&thief, &key, b"x").await.map(drop));
+    assert_eq!(walk(&thief, 10).await.unwrap().0, [""; 0]);
+    assert_eq!(thief.gc(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(get(&theirs, KEY, None).await.unwrap(), b"secret");
 }
 
 #[tokio::test]
@@ -98,4 +124,66 @@ async fn an_endpoint_can_be_confined_to_public_addresses() {
     assert_eq!(*error.kind(), ErrorKind::Denied, "{error:?}");
     assert!(error.advice().unwrap().contains("private_addresses"), "{error:?}");
     assert!(server.requests().is_empty());
+}
+
+/// A proxy connects to whatever a name means to it, so the names are looked at here.
+#[tokio::test]
+async fn a_proxy_does_not_lead_to_private_addresses() {
+    let (server, proxy) = (Odd::start(vec![]), Proxy::start());
+    server.put("k", "x");
+    let proxied = |private_addresses: bool, endpoint: String| {
+        let proxies = Proxies::all(&format!("http://127.0.0.1:{}", proxy.port));
+        S3Bucket::open(&BucketGrant { private_addresses, proxies, endpoint: Some(endpoint), ..grant(&server) }).unwrap()
+    };
+    let named = server.endpoint.replace("127.0.0.1", "localhost");
+    let error = get(&proxied(false, named.clone()), "k", None).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.advice().unwrap().contains("private_addresses"), "{error:?}");
+    assert!(proxy.heads().is_empty() && server.requests().is_empty());
+    assert_eq!(get(&proxied(true, named), "k", None).await.unwrap(), b"x");
+    assert_eq!(proxy.heads().len(), 1);
+}
+
+/// A server that knows the secrets gives them back wherever it has a say.
+#[tokio::test]
+async fn nothing_that_a_server_says_holds_the_credentials() {
+    const KEY: &str = "hush-secret/+key";
+    const TOKEN: &str = "HUSH-session-token-HUSH";
+    let signed = |rules| {
+        let server = Odd::start(rules);
+        let session_token = Some(Secret::new(TOKEN));
+        let credentials = BucketCredentials { access_key: "AK".into(), secret_key: Secret::new(KEY), session_token };
+        S3Bucket::open(&BucketGrant { credentials: Some(credentials), ..grant(&server) }).unwrap()
+    };
+    let quiet = |told: String| assert!(!told.to_lowercase().contains("hush"), "{told}");
+    let headers = format!(
+        "etag: \"{TOKEN}\"\r\nx-amz-meta-a: my {TOKEN}.\r\nx-amz-meta-b: {KEY}\r\nx-amz-meta-{TOKEN}: c\r\n\
+         x-amz-meta-name: kept\r\nx-amz-storage-class: {KEY}\r\nx-amz-restore: {TOKEN}\r\n"
+    );
+    let answer = |headers: &str, body: String| Then::Answer { status: 200, headers: headers.into(), body };
+    let bucket =
+        signed(vec![on("Get", ALWAYS, answer(&headers, "x".into())), on("Head", ALWAYS, answer(&headers, "x".into()))]);
+    for info in [bucket.head("k").await.unwrap(), bucket.get("k", None).await.unwrap().info] {
+        assert_eq!(info.labels, [("name".to_owned(), "kept".to_owned())]);
+        quiet(format!("{info:?}"));
+    }
+    // Whole, in pieces that become whole, at the place where messages are cut, and as the code.
+    let long: &'static str = format!("{}{TOKEN}", "x".repeat(280)).leak();
+    for (code, says) in [("AccessDenied", TOKEN), (TOKEN, KEY), ("X", "HUSH-session\u{85}-token-HUSH"), ("X", long)] {
+        for status in [400, 403] {
+            let all = ["Get", "Put", "List", "Delete", "ListUploads"];
+            let bucket = signed(all.map(|operation| on(operation, ALWAYS, refuse(status, code, says))).into());
+            quiet(format!("{:?}", get(&bucket, "k", None).await.unwrap_err()));
+            quiet(format!("{:?}", put(&bucket, "k", b"x").await.unwrap_err()));
+            quiet(format!("{:?}", bucket.list_objects("", None, 10).await.unwrap_err()));
+            quiet(format!("{:?}", bucket.delete("k").await.unwrap_err()));
+            quiet(format!("{:?}", bucket.gc(Duration::ZERO).await.unwrap_err()));
+        }
+    }
+    let entry = format!("<Contents><Key>{TOKEN}</Key><Size>1</Size></Contents>");
+    for truncated in [true, false] {
+        let page = format!("<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{entry}</ListBucketResult>");
+        let bucket = signed(vec![on("List", ALWAYS, answer("", page))]);
+        quiet(format!("{:?}", bucket.list_objects("", None, 10).await.unwrap_err()));
+    }
 }

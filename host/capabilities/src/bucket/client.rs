@@ -17,8 +17,9 @@ use super::connector::Connector;
 use super::errors;
 use super::habits::{Extras, Habits, Refused, refused};
 use super::key::{check_beginning, check_key, check_within};
+use super::secrets::Secrets;
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
-use crate::egress::Origin;
+use crate::egress::{Origin, PublicResolver, SystemNames};
 use crate::grant::BucketGrant;
 use crate::transport::{self, LocalNames};
 use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
@@ -31,12 +32,14 @@ pub(super) struct BucketInner {
     pub(super) client: Client,
     pub(super) bucket: String,
     pub(super) prefix: String,
+    pub(super) without_slash: bool,
     pub(super) part_size: u64,
     pub(super) concurrency: usize,
     pub(super) largest_part: u64,
     pub(super) copy_limit: u64,
     pub(super) habits: Habits,
     pub(super) stall_timeout: Duration,
+    pub(super) secrets: Secrets,
     pub(super) platform: Platform,
 }
 
@@ -56,12 +59,13 @@ impl S3Bucket {
     /// As [`Self::open`].
     pub fn open_with(grant: &BucketGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
+        let secrets = Secrets::of(grant.credentials.as_ref());
         let timeouts = TimeoutConfig::builder().connect_timeout(grant.connect_timeout).build();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(grant.region.clone()))
             .force_path_style(grant.path_style)
-            .http_client(connector(grant)?)
+            .http_client(connector(grant, secrets.clone())?)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Stalls are detected here, in both directions: see `stall`.
@@ -86,18 +90,20 @@ impl S3Bucket {
             client: Client::from_conf(config.build()),
             bucket: grant.bucket.clone(),
             prefix: grant.prefix.clone(),
+            without_slash: grant.prefix_without_slash,
             part_size: grant.part_size,
             concurrency: grant.concurrency,
             largest_part: grant.largest_part,
             habits: Habits::of(grant),
             copy_limit: grant.copy_limit,
             stall_timeout: grant.stall_timeout,
+            secrets,
             platform,
         })))
     }
 }
 
-fn connector(grant: &BucketGrant) -> Result<Connector> {
+fn connector(grant: &BucketGrant, secrets: Secrets) -> Result<Connector> {
     let endpoint = grant.endpoint.as_deref().and_then(|endpoint| url::Url::parse(endpoint).ok());
     let origin = endpoint.map(|endpoint| Origin::of(&endpoint)).transpose()?;
     if let Some(origin) = &origin {
@@ -119,6 +125,9 @@ fn connector(grant: &BucketGrant) -> Result<Connector> {
         client: transport::client(&settings, Arc::new(LocalNames))?,
         headers: grant.headers,
         connect_timeout: grant.connect_timeout,
+        secrets,
+        behind_proxy: (!grant.proxies.is_none() && !grant.private_addresses)
+            .then(|| Arc::new(PublicResolver::new(Arc::new(SystemNames), false))),
     })
 }
 
@@ -128,7 +137,7 @@ impl BucketInner {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        errors::explain(doing, error, self.platform.since_epoch())
+        errors::explain(doing, error, self.platform.since_epoch(), &self.secrets)
     }
 
     /// The same for a request with headers that not every service knows: names the setting that leaves them out.
@@ -150,7 +159,7 @@ impl BucketInner {
     /// `denied` or `invalid` for one that is not taken.
     pub(super) fn full_key(&self, key: &str) -> Result<String> {
         check_key(key)?;
-        check_within(&self.prefix, key)?;
+        check_within(&self.prefix, self.without_slash, key)?;
         let full = format!("{}{key}", self.prefix);
         // Together they may be too long, or make a `..` of two dots.
         check_key(&full)?;

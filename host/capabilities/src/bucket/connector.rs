@@ -5,6 +5,7 @@
 //! are bounded as those of the `http` capability are.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,10 +21,12 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use url::Url;
 
+use super::secrets::Secrets;
+use crate::egress::PublicResolver;
 use crate::grant::HeaderLimits;
 use crate::http::check_response;
 use crate::transport;
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, ErrorKind, Result};
 
 /// The most bytes of a page of a listing: 1,000 keys of 1,024 bytes, each of which may be escaped.
 const LARGEST_LISTING: u64 = 8 << 20;
@@ -67,11 +70,21 @@ impl Reply {
 }
 
 /// Sends the SDK's requests.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Connector {
     pub(super) client: reqwest::Client,
     pub(super) headers: HeaderLimits,
     pub(super) connect_timeout: Duration,
+    pub(super) secrets: Secrets,
+    /// Looks up the names of a service that only public addresses may have, where a proxy connects to it and looks them up
+    /// for itself.
+    pub(super) behind_proxy: Option<Arc<PublicResolver>>,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
 }
 
 impl Connector {
@@ -80,6 +93,13 @@ impl Connector {
         let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string()).map_err(|error| ConnectorError::user(error.into()))?;
+        if let (Some(resolver), Some(url::Host::Domain(name))) = (&self.behind_proxy, url.host()) {
+            match resolver.lookup(name).await {
+                Err(error) if *error.kind() == ErrorKind::Denied => return Err(ConnectorError::io(error.into())),
+                // Names that only the proxy can resolve are the proxy's to refuse.
+                _ => {}
+            }
+        }
         let request = self.client.request(head.method, url).headers(head.headers);
         let response = request.body(reqwest::Body::wrap(body)).send().await.map_err(|error| {
             let told = transport::explain(&error, self.connect_timeout);
@@ -89,6 +109,7 @@ impl Connector {
         let failed = |error: Error| ConnectorError::other(error.into(), None);
         check_response(response.headers(), self.headers).map_err(failed)?;
         let (mut head, body) = http::Response::from(response).into_parts();
+        self.secrets.remove_from(&mut head.headers);
         let body = Bounded { body, left: reply.bound(head.status.is_success()) };
         let body = match reply {
             Reply::Late if head.status.is_success() => {

@@ -9,14 +9,21 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::secrets::Secrets;
 use crate::transport::own;
 use tidelock_types::{ArchiveState, Error, ErrorKind, PaymentDue};
 
 /// The most characters of a server's own words that are passed on.
 const LONGEST_REASON: usize = 300;
 
-/// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request.
-pub(super) fn explain<E>(doing: &str, error: &SdkError<E, HttpResponse>, since_epoch: Duration) -> Error
+/// Our error for one of the SDK's, during something in words (`"sending part 3"`). Holds nothing of the request,
+/// and none of the secrets if the server says one.
+pub(super) fn explain<E>(
+    doing: &str,
+    error: &SdkError<E, HttpResponse>,
+    since_epoch: Duration,
+    secrets: &Secrets,
+) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -24,19 +31,19 @@ where
         SdkError::ServiceError(refused) => {
             let status = refused.raw().status().as_u16();
             let (code, message) = (refused.err().code(), refused.err().message());
-            from_reply(doing, status, code, message, retry_after(error, since_epoch))
+            from_reply(doing, status, (code, message), retry_after(error, since_epoch), secrets)
         }
         SdkError::TimeoutError(_) => Error::unavailable(format!("{doing}: no answer in time")),
-        SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", reason(error))),
+        SdkError::ConstructionFailure(_) => Error::invalid(format!("{doing}: {}", told(cause(error), secrets))),
         _ => {
             let status = status(error).filter(|status| *status >= 300);
             let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
             let own = own(error);
             let kind = own.as_ref().map_or(ErrorKind::Unavailable, |own| own.kind().clone());
-            let told = Error::new(kind, format!("{doing}: {}{status}", reason(error)));
+            let failed = Error::new(kind, format!("{doing}: {}{status}", told(cause(error), secrets)));
             match own.as_ref().and_then(Error::advice) {
-                Some(advice) => told.hint(advice),
-                None => told,
+                Some(advice) => failed.hint(advice),
+                None => failed,
             }
         }
     }
@@ -82,9 +89,9 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
 fn from_reply(
     doing: &str,
     status: u16,
-    code: Option<&str>,
-    message: Option<&str>,
+    (code, message): (Option<&str>, Option<&str>),
     retry_after: Option<Duration>,
+    secrets: &Secrets,
 ) -> Error {
     let kind = kind(status, code, retry_after);
     let said: String = match (code, message) {
@@ -92,8 +99,7 @@ fn from_reply(
         (Some(code), _) => format!("{code} (HTTP {status})"),
         (None, _) => format!("HTTP {status}"),
     };
-    let said: String = said.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect();
-    let error = Error::new(kind, format!("{doing}: {said}"));
+    let error = Error::new(kind, format!("{doing}: {}", told(said, secrets)));
     match code {
         Some("NoSuchBucket") => error.hint("create the bucket, or correct its name in the grant"),
         Some("RequestTimeTooSkewed") => error.hint("set this machine's clock"),
@@ -142,13 +148,23 @@ fn kind(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Error
 
 /// Returns the innermost cause of a failure that was not a reply ("connection refused"); outer ones say "dispatch failure".
 pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    told(cause(error), &Secrets::default())
+}
+
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     let text = innermost.to_string();
-    let text = text.find(" (os error ").map_or(text.as_str(), |at| &text[..at]);
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
+    text.find(" (os error ").map_or(text.as_str(), |at| &text[..at]).to_owned()
+}
+
+/// A text of a server's as it is passed on: without control characters, which could be amid a secret, then without
+/// secrets, then cut, which could leave a part of one.
+fn told(text: String, secrets: &Secrets) -> String {
+    let plain = text.chars().filter(|c| !c.is_control()).collect();
+    secrets.hidden_in(plain).chars().take(LONGEST_REASON).collect()
 }
 
 #[cfg(test)]
@@ -193,10 +209,10 @@ mod tests {
     #[test]
     fn the_servers_words_are_passed_on_cut() {
         let long = "x".repeat(5000);
-        let error = from_reply("sending part 3", 403, Some("AccessDenied"), Some(&long), None);
+        let error = from_reply("sending part 3", 403, (Some("AccessDenied"), Some(&long)), None, &Secrets::default());
         assert!(error.to_string().starts_with("sending part 3: xxx"));
         assert!(error.to_string().len() < 400);
-        let error = from_reply("reading", 403, Some("SignatureDoesNotMatch"), None, None);
+        let error = from_reply("reading", 403, (Some("SignatureDoesNotMatch"), None), None, &Secrets::default());
         assert_eq!(error.to_string(), "reading: SignatureDoesNotMatch (HTTP 403)");
         assert!(error.advice().is_some());
     }

@@ -55,25 +55,35 @@ pub(super) fn is_of_a_store(key: &str) -> bool {
 }
 
 /// Checks that a key lies below the prefix of a grant. A prefix that does not end in `/` is no folder: what merely goes on
-/// from it (`vm` and `vm-prod/…`) belongs to others, so only names that the host made are taken there, directly or in one
-/// of 256 folders of two digits.
+/// from it (`vm` and `vm-prod/…`) belongs to others. So only names that the host made are taken there, and no folder: a
+/// `/` behind the prefix is one of a folder of another grant, of which nobody can tell whether it is `vm01/` or one of the
+/// 256 folders of the layout `fan-out` below `vm`. `without_slash` says that no other grant has such a folder, and takes
+/// these too.
 ///
 /// # Errors
 /// `denied`.
-pub(super) fn check_within(prefix: &str, key: &str) -> Result<()> {
+pub(super) fn check_within(prefix: &str, without_slash: bool, key: &str) -> Result<()> {
     if prefix.is_empty() || prefix.ends_with('/') {
         return Ok(());
     }
-    let name = match key.split_once('/') {
-        Some((fan, rest)) if fan.len() == 2 && fan.bytes().all(|b| b.is_ascii_hexdigit()) => rest,
+    let fanned = key.split_once('/').filter(|(fan, _)| fan.len() == 2 && fan.bytes().all(|b| b.is_ascii_hexdigit()));
+    let name = match fanned {
+        Some((_, name)) if without_slash => name,
         _ => key,
     };
-    if begins_with_host_key(name) || name.starts_with(".tidelock") {
+    if begins_with_host_key(name) && !name.contains('/') {
         return Ok(());
     }
     let shown = key.chars().take(100).collect::<String>().escape_debug().to_string();
-    Err(Error::denied(format!("the key `{shown}` leads out of the grant's prefix `{prefix}`, which is not a folder"))
-        .hint(format!("write `prefix = \"{prefix}/\"` for a folder, or no prefix for the whole bucket")))
+    let hint = match fanned {
+        Some((_, name)) if begins_with_host_key(name) => format!(
+            "set `prefix_without_slash = true` if no other grant has the folder of a prefix like `{prefix}01/`; \
+             write `prefix = \"{prefix}/\"` for a folder"
+        ),
+        _ => format!("write `prefix = \"{prefix}/\"` for a folder, or no prefix for the whole bucket"),
+    };
+    let told = format!("the key `{shown}` leads out of the grant's prefix `{prefix}`, which is not a folder");
+    Err(Error::denied(told).hint(hint))
 }
 
 #[cfg(test)]
@@ -102,16 +112,25 @@ mod tests {
     #[test]
     fn a_prefix_without_a_slash_is_not_that_of_others() {
         for prefix in ["", "vm/", "a/b/"] {
-            check_within(prefix, "-prod/x").unwrap();
+            check_within(prefix, false, "-prod/x").unwrap();
         }
-        for mine in [KEY.to_owned(), format!("e4/{KEY}"), format!("{KEY}.meta")] {
-            check_within("vm", &mine).unwrap();
+        for mine in [KEY.to_owned(), format!("{KEY}.meta")] {
+            check_within("vm", false, &mine).unwrap();
+            check_within("vm", true, &mine).unwrap();
         }
-        for others in ["-prod/x", "ware", "", &format!("-prod/{KEY}"), &format!("-prod/e4/{KEY}"), "snap-1", "/x"] {
-            let error = check_within("vm", others).unwrap_err();
-            assert_eq!(*error.kind(), ErrorKind::Denied, "{others}");
-            assert!(error.advice().unwrap().contains("\"vm/\""), "{error:?}");
+        let others = ["-prod/x", "ware", "", "snap-1", "/x", ".tidelock-prod", ".tidelock/x"].map(str::to_owned);
+        let folders = ["-prod/", "-prod/e4/", "e4/e4/"].map(|folder| format!("{folder}{KEY}"));
+        for key in others.into_iter().chain(folders).chain([format!("{KEY}/x"), format!("e4/{KEY}/x")]) {
+            for without_slash in [false, true] {
+                let error = check_within("vm", without_slash, &key).unwrap_err();
+                assert_eq!(*error.kind(), ErrorKind::Denied, "{key}");
+                assert!(error.advice().unwrap().contains("\"vm/\""), "{error:?}");
+            }
         }
+        let fanned = format!("e4/{KEY}");
+        check_within("vm", true, &fanned).unwrap();
+        let error = check_within("vm", false, &fanned).unwrap_err();
+        assert!(error.advice().unwrap().contains("prefix_without_slash"), "{error:?}");
     }
 
     #[test]
@@ -126,7 +145,7 @@ mod tests {
         /// Whatever a key holds, at its end too, there is an answer.
         #[test]
         fn any_key_is_answered(key in "\\PC{0,8}[\\x00-\\x1f\\x7f\\u{80}-\\u{a0}]{0,2}", prefix in "[a/]{0,3}") {
-            let _ = (check_key(&key), check_within(&prefix, &key), is_of_a_store(&key));
+            let _ = (check_key(&key), check_within(&prefix, key.len() > 4, &key), is_of_a_store(&key));
         }
 
         /// A service that resolves dots would find every key that is taken below the prefix still.

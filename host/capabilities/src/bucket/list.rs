@@ -77,6 +77,10 @@ impl BucketInner {
                 if seen.as_deref().is_some_and(|seen| full <= seen) {
                     continue;
                 }
+                // Keys are names for the guest, and the last one is its cursor.
+                if self.secrets.are_in(full.as_bytes()) {
+                    return Err(Error::unavailable("listing objects: a key contains the credentials of the grant"));
+                }
                 seen = Some(full.to_owned());
                 let key = full.strip_prefix(&self.prefix).filter(|key| full.starts_with(&beginning) && self.names(key));
                 let Some(key) = key else {
@@ -118,7 +122,7 @@ impl BucketInner {
 
     /// Whether a request could name this key.
     fn names(&self, key: &str) -> bool {
-        check_key(key).is_ok() && check_within(&self.prefix, key).is_ok()
+        check_key(key).is_ok() && check_within(&self.prefix, self.without_slash, key).is_ok()
     }
 
     fn report(&self, hidden: u64) {

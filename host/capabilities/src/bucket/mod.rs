@@ -25,6 +25,7 @@ mod parts;
 mod put;
 mod read;
 mod repeat;
+mod secrets;
 mod stale;
 
 pub use client::S3Bucket;

@@ -20,5 +20,8 @@ fn a_proxy_has_no_secrets_in_the_file() {
     }
     let a =
         grant("checksums = false, private_addresses = false").unwrap().backends["a"].grants.bucket["objects"].clone();
+    assert!(!a.prefix_without_slash);
+    let fanned = grant("prefix = 'vm', prefix_without_slash = true").unwrap();
+    assert!(fanned.backends["a"].grants.bucket["objects"].prefix_without_slash);
     assert_eq!((a.checksums, a.private_addresses, a.proxy), (Some(false), false, Proxy::Environment));
 }

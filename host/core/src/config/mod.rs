@@ -154,6 +154,8 @@ pub struct BucketGrant {
     pub bucket: String,
     /// The prefix of all keys; may be empty.
     pub prefix: String,
+    /// Whether objects in folders of two digits belong to a prefix that does not end in `/`; default false.
+    pub prefix_without_slash: bool,
     /// Whether the bucket is named in the path rather than in the host name.
     pub path_style: bool,
     /// The signing keys; `None` sends requests unsigned.

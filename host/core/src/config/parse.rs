@@ -130,6 +130,7 @@ impl Reader<'_> {
             "region",
             "bucket",
             "prefix",
+            "prefix_without_slash",
             "path_style",
             "credentials",
             "conditional_writes",
@@ -151,6 +152,7 @@ impl Reader<'_> {
             region: text("region")?.unwrap_or_else(|| "us-east-1".to_owned()),
             bucket: name.text()?.to_owned(),
             prefix: text("prefix")?.unwrap_or_default(),
+            prefix_without_slash: switch(&table, "prefix_without_slash")?,
             path_style: switch(&table, "path_style")?,
             credentials: match table.get("credentials") {
                 Some(item) => Some(self.credential(&item, &item.table(&["env", "file"])?)?),

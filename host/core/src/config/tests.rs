@@ -75,6 +75,7 @@ fn everything_is_read() {
         region: "eu-west-1".into(),
         bucket: "vm".into(),
         prefix: "agents/".into(),
+        prefix_without_slash: false,
         path_style: true,
         credentials: Some(CredentialRef::Env("CLOUD".into())),
         conditional_writes: Some(false),

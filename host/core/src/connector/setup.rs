@@ -191,6 +191,7 @@ async fn capabilities(
         let mut bucket = BucketGrant {
             endpoint: grant.endpoint.clone(),
             prefix: grant.prefix.clone(),
+            prefix_without_slash: grant.prefix_without_slash,
             path_style: grant.path_style,
             credentials,
             conditional_writes: grant.conditional_writes,
