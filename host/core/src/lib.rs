@@ -46,7 +46,7 @@ pub use connector::{
     AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Delta,
     FailedBackend, GcReport, GrantPreflight, Host, HostOptions, Image, ImportOptions, ImportProgress, ImportStep,
     Imported, ImportedSnapshot, LeftAlone, LeftBehind, LeftState, LimitPreflight, NeedPreflight, NoSecrets,
-    PlacementInfo, PlacementStat, Preflight, Removed, Retrieved, Secrets, SnapshotStat, StoreOptions, Stored,
+    PlacementInfo, PlacementStat, Preflight, Removed, Retrieved, Room, Secrets, SnapshotStat, StoreOptions, Stored,
     Verification, inspect, preflights,
 };
 pub use snapshot::{Extent, ExtentKind, Source};

@@ -51,6 +51,15 @@ impl Share {
         false
     }
 
+    /// Returns whether there would be so many bytes if nobody else had any. Otherwise [`Self::refusal`] is the answer.
+    pub(super) fn could_take(&self, bytes: u64) -> bool {
+        let could = bytes <= self.room.total;
+        if !could {
+            self.refused.store(bytes, Ordering::Relaxed);
+        }
+        could
+    }
+
     /// The answer to a client for whom there was no room: 413 if there never is, 429 if others have it now.
     pub(super) fn refusal(&self) -> Option<Problem> {
         let (wanted, total) = (self.refused.load(Ordering::Relaxed), self.room.total);
@@ -92,5 +101,10 @@ mod tests {
         assert!(!other.take(u64::MAX));
         drop(other);
         assert!(room.share().take(10));
+        // What is announced takes nothing.
+        let announced = room.share();
+        assert!(announced.could_take(10) && room.share().take(10) && announced.refusal().is_none());
+        assert!(!announced.could_take(11));
+        assert_eq!(announced.refusal().unwrap().into_response().status(), 413);
     }
 }

@@ -1,5 +1,7 @@
 //! Storing, changing, describing, listing and removing snapshots.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -164,11 +166,12 @@ pub(super) async fn apply(
     let staged = share.clone();
     let work = async move {
         let base = host.find(&base).await?;
-        // A copy of the base, and the new image: both are files of the host's own until all is stored.
-        if !staged.take(host.stat(base).await?.size.saturating_mul(2)) {
-            return Err(Error::unavailable("there is no room for the images of a delta"));
-        }
-        host.apply(base, delta, options).await
+        // The copy of the base, the memory of the window and the new image are what the client makes them: they count too.
+        let room = Arc::new(move |bytes| match staged.take(bytes) {
+            true => Ok(()),
+            false => Err(Error::unavailable("there is no room for the images of a delta")),
+        });
+        host.apply_within(base, delta, options, room).await
     };
     answer(shared.run("apply", work).await, &share)
 }

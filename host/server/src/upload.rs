@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt as _, unfold};
 use http_body::Body as _;
 use tokio::time::Instant;
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::io::StreamReader;
 
 use super::problem::Problem;
 use super::room::Share;
@@ -42,8 +42,8 @@ pub(super) fn image(
     plain(headers)?;
     let announced = headers.contains_key(CONTENT_LENGTH);
     let size = body.size_hint().exact().filter(|_| announced);
-    let (reader, share) = reader(shared, body, size)?;
-    let source = StreamSource::new(reader, NAME);
+    let (pieces, share) = counted(shared, body, size)?;
+    let source = StreamSource::new(StreamReader::new(pieces), NAME);
     let source = match size {
         Some(size) => source.of_size(size),
         None if allow_empty => source.allow_empty(),
@@ -52,13 +52,13 @@ pub(super) fn image(
     Ok((Source::Stream(source), share))
 }
 
-/// Returns a body as the output of `zstd --patch-from`, and its share of the bytes of uploads. Needs the caller's runtime
-/// while it is read.
+/// Returns a body as the output of `zstd --patch-from`, and its share of the bytes of uploads.
 pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<(Delta, Arc<Share>), Problem> {
     plain(headers)?;
     let size = body.size_hint().exact();
-    let (reader, share) = reader(shared, body, size)?;
-    Ok((Delta::Zstd(Box::new(SyncIoBridge::new(reader))), share))
+    let (pieces, share) = counted(shared, body, size)?;
+    let pieces = pieces.map(|piece| piece.map_err(|error| Error::io(format_args!("reading {NAME}"), error)));
+    Ok((Delta::ZstdBody(tidelock::Body::new(pieces, None)), share))
 }
 
 /// Reads a component into memory, up to its maximum size. Waits while too many others are in memory.
@@ -97,12 +97,15 @@ fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-type Reader = StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>;
-
-/// The bytes of a body. An announced size is taken of the room at once, others as they come.
-fn reader(shared: &Shared, body: Body, size: Option<u64>) -> Result<(Reader, Arc<Share>), Problem> {
+/// The bytes of a body. They are taken of the room as they come: who announces many has none of it yet. Only what can
+/// never fit is refused at once.
+fn counted(
+    shared: &Shared,
+    body: Body,
+    size: Option<u64>,
+) -> Result<(BoxStream<'static, io::Result<Bytes>>, Arc<Share>), Problem> {
     let share = shared.uploads.share();
-    if !share.take(size.unwrap_or(0))
+    if !share.could_take(size.unwrap_or(0))
         && let Some(problem) = share.refusal()
     {
         return Err(problem);
@@ -111,12 +114,12 @@ fn reader(shared: &Shared, body: Body, size: Option<u64>) -> Result<(Reader, Arc
     let counted = pieces(body, shared.idle).map(move |piece| {
         let piece = piece?;
         received.inc_by(piece.len() as u64);
-        if size.is_none() && !held.take(piece.len() as u64) {
+        if !held.take(piece.len() as u64) {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there is no room for further bytes"));
         }
         Ok(piece)
     });
-    Ok((StreamReader::new(counted.boxed()), share))
+    Ok((counted.boxed(), share))
 }
 
 /// A body and the client's patience account: how long it may still be waited for until it has sent [`PACE`] more.

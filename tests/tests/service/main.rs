@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod bounds;
 mod cold;
 mod document;
 mod snapshots;

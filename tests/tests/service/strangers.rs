@@ -1,15 +1,14 @@
-//! Clients without the token: they keep nobody away who has it. And the bytes of uploads have a bound.
+//! Clients without the token: they keep nobody away who has it.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use tidelock_tests::daemon::{Daemon, Server, Stream, read};
-use tidelock_tests::data::{MIB, noise};
 use tidelock_tests::program::{Home, until};
 
-const TOKEN: &str = "0123456789abcdef-token";
+pub const TOKEN: &str = "0123456789abcdef-token";
 
-fn serve(service: &str) -> (Home, Daemon) {
+pub fn serve(service: &str) -> (Home, Daemon) {
     let home = Home::with(&format!(
         "[backends.local]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"tidelock-data/objects\" }}\n\
          [service]\n{service}\n",
@@ -78,42 +77,6 @@ fn the_known_wait_for_a_place_and_are_told_when_there_is_none() {
     assert!([200, 429].contains(&problem), "{problem}");
     drop(first);
     until("there is a place again", || server.get("/v1/snapshots").status == 200);
-    daemon.stop();
-}
-
-#[test]
-fn the_bytes_of_uploads_are_bounded() {
-    let (home, daemon) = serve("uploads = \"2 MiB\"");
-    let server = &daemon.server;
-    let image = noise(MIB, 1);
-    let id = server.store(&image);
-    let problem = server.send("PUT", "/v1/snapshots", &[], &noise(3 * MIB, 2)).problem(413, "invalid");
-    assert!(problem["hint"].as_str().unwrap().contains("uploads"), "{problem}");
-    // Without a length it is told when it has come to too much.
-    let mut stream = server.connect();
-    stream.write_all(server.head("PUT", "/v1/snapshots", &[("transfer-encoding", "chunked")]).as_bytes()).unwrap();
-    for number in 0..12 {
-        let chunk = noise(MIB / 4, number);
-        let sent =
-            stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).and_then(|()| stream.write_all(&chunk));
-        if sent.and_then(|()| stream.write_all(b"\r\n")).is_err() {
-            break;
-        }
-    }
-    read(&mut *stream, false).problem(413, "invalid");
-    // The copies of a delta count too.
-    server.send("POST", &format!("/v1/snapshots/{id}/apply"), &[], b"not a delta").problem(413, "invalid");
-    // While one is under way, another has to come later.
-    let mut slow = server.connect();
-    slow.write_all(server.head("PUT", "/v1/snapshots", &[("content-length", "1500000")]).as_bytes()).unwrap();
-    slow.write_all(&[7; 1000]).unwrap();
-    until("it is told to come later", || {
-        let answer = server.send("PUT", "/v1/snapshots", &[], &image);
-        answer.status == 429 && answer.header("retry-after").is_some()
-    });
-    drop(slow);
-    until("there is room again", || server.send("PUT", "/v1/snapshots", &[], &image).status == 200);
-    assert_eq!(home.objects().len(), 1);
     daemon.stop();
 }
 

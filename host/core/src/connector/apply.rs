@@ -2,27 +2,61 @@
 //!
 //! The base is fetched and checked into a temporary file of the host's own, the change is applied to it, and the new
 //! image is stored like any other, with its lineage.
+//!
+//! A delta that comes as a body is received into such a file first: while its sender is slow, it holds neither a thread
+//! nor a place. Memory for windows is bounded for all such deltas of a host together.
 
 use std::fs::File;
-use std::io::{Read, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
 use super::{Host, StoreOptions, data_dir};
-use crate::snapshot::{FileSource, PatchLimits, Source, apply_sparse, apply_zstd};
-use crate::types::{Body, Error, Result, SnapshotId, blocking};
+use crate::snapshot::{FileSource, HEAD, PatchLimits, Source, apply_sparse, apply_zstd, window_of};
+use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
+
+/// The windows of all deltas that are applied at once out of bodies: as much as the largest one may have.
+const WINDOWS: u64 = 2 << 30;
+
+/// The unit in which windows are counted; each delta takes at least one, so that at most 16 are applied at once.
+const WINDOW_UNIT: u64 = 128 << 20;
 
 /// A change against a base.
 pub enum Delta {
-    /// Output of `zstd --patch-from=BASE NEW`.
+    /// Output of `zstd --patch-from=BASE NEW`. It is read on a thread for blocking work, which waits for it.
     Zstd(Box<dyn Read + Send>),
+    /// The same as a body, which is received before it is applied.
+    ZstdBody(Body),
     /// A file of the new image's length with data where it changed and holes elsewhere, as Firecracker writes
     /// differences of guest memory. A copy that has lost its holes is not valid.
     Sparse(PathBuf),
+}
+
+/// Asked for bytes before an apply takes them, on disk or in memory. An error ends the apply.
+pub type Room = Arc<dyn Fn(u64) -> Result<()> + Send + Sync>;
+
+/// Places for applies, counted in units of window.
+pub(super) struct ApplyPlaces(Arc<Semaphore>);
+
+impl Default for ApplyPlaces {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new((WINDOWS / WINDOW_UNIT) as usize)))
+    }
+}
+
+impl ApplyPlaces {
+    /// Waits until there is memory for the window.
+    async fn take(&self, window: u64) -> Result<OwnedSemaphorePermit> {
+        let units = window.clamp(1, WINDOWS).div_ceil(WINDOW_UNIT) as u32;
+        let permit = self.0.clone().acquire_many_owned(units).await;
+        permit.map_err(|_| Error::new(ErrorKind::Cancelled, "the host is stopping"))
+    }
 }
 
 impl Host {
@@ -31,13 +65,43 @@ impl Host {
     /// # Errors
     /// `not-found` for an unknown base; `invalid` for a change that does not fit it; otherwise as [`Self::store`].
     pub async fn apply(&self, base: SnapshotId, delta: Delta, options: StoreOptions) -> Result<Stored> {
-        let old = self.fetch_to_file(base).await?;
-        let new = self.temporary_file()?;
+        self.apply_within(base, delta, options, Arc::new(|_| Ok(()))).await
+    }
+
+    /// Applies a delta as [`Self::apply`] does, and asks `room` for the bytes that this takes beside those of the delta,
+    /// before it takes them: those of the copy of the base, of the window of a delta that comes as a body, and of the new
+    /// image as it is written.
+    ///
+    /// # Errors
+    /// As [`Self::apply`], and those of `room`.
+    pub async fn apply_within(
+        &self,
+        base: SnapshotId,
+        delta: Delta,
+        options: StoreOptions,
+        room: Room,
+    ) -> Result<Stored> {
+        let (delta, window) = match delta {
+            Delta::ZstdBody(body) => {
+                let file = write_out(body, self.temporary_file()?, "a temporary copy of the delta").await?;
+                let window = window_of_file(&file)?;
+                room(window)?;
+                (Delta::Zstd(Box::new(file)), Some(window))
+            }
+            other => (other, None),
+        };
+        let old = self.fetch_to_file(base, &room).await?;
+        let new = Staged { file: self.temporary_file()?, len: 0, room };
+        let place = match window {
+            Some(window) => Some(self.inner.apply_places.take(window).await?),
+            None => None,
+        };
         let (new, delta_bytes) = blocking(move || {
+            // For as long as the work runs, also when nothing waits for it.
+            let _place = place;
             let mut new = new;
             let bytes = patch(&old, delta, &mut new)?;
-            new.rewind().map_err(|error| Error::io("the patched image", error))?;
-            Ok((new, bytes))
+            Ok((new.finish()?, bytes))
         })
         .await?;
         let source = Source::File(FileSource::new(new, "the patched image")?);
@@ -46,15 +110,16 @@ impl Host {
         Ok(stored)
     }
 
-    async fn fetch_to_file(&self, id: SnapshotId) -> Result<File> {
+    async fn fetch_to_file(&self, id: SnapshotId, room: &Room) -> Result<File> {
         let file = self.temporary_file()?;
         let retrieved = self.retrieve(id, None).await?;
+        room(retrieved.size)?;
         // Before the bytes are fetched, and before this copy takes the room of everything else.
         let room = rustix::fs::fstatvfs(&file).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
         if room.is_ok_and(|room| room < retrieved.size) {
-            return Err(Error::io("a temporary copy of the base", std::io::ErrorKind::StorageFull.into()));
+            return Err(Error::io("a temporary copy of the base", io::ErrorKind::StorageFull.into()));
         }
-        write_out(retrieved.body, file).await
+        write_out(retrieved.body, file, "a temporary copy of the base").await
     }
 
     /// A file without a name: it is gone when it is closed, however the process ends.
@@ -66,23 +131,75 @@ impl Host {
     }
 }
 
-async fn write_out(mut body: Body, file: File) -> Result<File> {
+async fn write_out(mut body: Body, file: File, what: &'static str) -> Result<File> {
     let mut file = file;
     while let Some(chunk) = body.next().await {
         let chunk = chunk?;
         file = blocking(move || {
-            file.write_all(&chunk).map_err(|error| Error::io("a temporary copy of the base", error))?;
+            file.write_all(&chunk).map_err(|error| Error::io(what, error))?;
             Ok(file)
         })
         .await?;
     }
-    file.rewind().map_err(|error| Error::io("a temporary copy of the base", error))?;
+    file.rewind().map_err(|error| Error::io(what, error))?;
     Ok(file)
 }
 
+/// Returns the window of a delta; 0 if it is none, which the decoder tells.
+fn window_of_file(delta: &File) -> Result<u64> {
+    let mut head = [0; HEAD];
+    let mut len = 0;
+    while len < HEAD {
+        match delta.read_at(&mut head[len..], len as u64) {
+            Ok(0) => break,
+            Ok(some) => len += some,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("a temporary copy of the delta", error)),
+        }
+    }
+    Ok(window_of(&head[..len]).unwrap_or(0))
+}
+
+/// The new image while it is written. Takes room before it grows, and leaves holes where whole pieces are zeros.
+struct Staged {
+    file: File,
+    len: u64,
+    room: Room,
+}
+
+impl Staged {
+    fn finish(mut self) -> Result<File> {
+        let fail = |error| Error::io("the patched image", error);
+        if self.len > 0 {
+            // What ends in a hole.
+            self.file.set_len(self.len).map_err(fail)?;
+        }
+        self.file.rewind().map_err(fail)?;
+        Ok(self.file)
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.room)(bytes.len() as u64).map_err(io::Error::other)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            self.file.seek(SeekFrom::Current(bytes.len() as i64))?;
+        } else {
+            self.file.write_all(bytes)?;
+        }
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Gives the bytes of the change.
-fn patch(old: &File, delta: Delta, new: &mut File) -> Result<u64> {
+fn patch(old: &File, delta: Delta, new: &mut Staged) -> Result<u64> {
     match delta {
+        Delta::ZstdBody(_) => Err(Error::other("a delta has to be received before it is applied")),
         Delta::Zstd(reader) => {
             let count = Arc::new(AtomicU64::new(0));
             let counting = Counting { reader, count: count.clone() };
@@ -95,7 +212,8 @@ fn patch(old: &File, delta: Delta, new: &mut File) -> Result<u64> {
             if !delta.metadata().map_err(fail)?.is_file() {
                 return Err(Error::invalid(format!("{} is not a file, so it cannot be sparse", path.display())));
             }
-            Ok(apply_sparse(old, &delta, new)?.changed)
+            (new.room)(old.metadata().map_err(fail)?.len())?;
+            Ok(apply_sparse(old, &delta, &mut new.file)?.changed)
         }
     }
 }
@@ -106,7 +224,7 @@ struct Counting {
 }
 
 impl Read for Counting {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         self.count.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)

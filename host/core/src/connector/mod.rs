@@ -46,7 +46,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
-pub use apply::Delta;
+pub use apply::{Delta, Room};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use options::{HostOptions, StoreOptions};
@@ -87,6 +87,7 @@ struct HostInner {
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
+    apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,

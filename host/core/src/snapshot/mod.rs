@@ -24,6 +24,7 @@ mod zeros;
 use std::sync::Arc;
 
 pub use identity::{Identifier, Identity, SegmentDigests};
+pub(crate) use patch::{HEAD, window_of};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
 pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
 pub use source::{CheckedSource, FileSource, Reading, Source, StreamSource, identify_file};

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use zstd::stream::read::Decoder;
-use zstd::zstd_safe::get_frame_content_size;
+use zstd::zstd_safe::{MAGICNUMBER, get_frame_content_size};
 
 use super::extents::next_data;
 use crate::types::{Error, Result, format_bytes};
@@ -103,7 +103,26 @@ fn map(base: &File) -> Result<Option<memmap2::Mmap>> {
 }
 
 /// The longest header of a zstd frame (RFC 8878, section 3.1.1): magic number, descriptor, window, dictionary, size.
-const HEAD: usize = 4 + 1 + 1 + 4 + 8;
+pub(crate) const HEAD: usize = 4 + 1 + 1 + 4 + 8;
+
+/// Returns the bytes of memory that the decoder takes for the window of a frame with this head, as far as it says so.
+/// `None` for what is not the head of a frame, which the decoder refuses.
+pub(crate) fn window_of(head: &[u8]) -> Option<u64> {
+    let (magic, rest) = head.split_first_chunk::<4>()?;
+    let (descriptor, rest) = rest.split_first()?;
+    if u32::from_le_bytes(*magic) != MAGICNUMBER {
+        return None;
+    }
+    let whole = get_frame_content_size(head).ok().flatten();
+    // A single segment: the window is the whole image.
+    if descriptor & 0x20 != 0 {
+        return whole;
+    }
+    let window = u64::from(*rest.first()?);
+    let base = 1 << (10 + (window >> 3));
+    let window = base + base / 8 * (window & 7);
+    Some(whole.map_or(window, |whole| whole.min(window)))
+}
 
 /// A reader that keeps its own error apart from those of the decoder on top of it, and the head of its input.
 ///

@@ -258,3 +258,20 @@ fn copying_by_hand_does_the_same() {
     assert!(all[..4097].iter().chain(&all[(2 << 20) + 5..]).all(|byte| *byte == 0));
     assert!(copy_by_hand(&from, &to, 0, (3 << 20) + 1, "it").is_err());
 }
+
+#[test]
+fn the_head_of_a_frame_tells_its_window() {
+    let frame = |descriptor: u8, rest: &[u8]| [&[0x28, 0xB5, 0x2F, 0xFD, descriptor], rest].concat();
+    // A window of 2^(10 + 20), and one of one eighth more.
+    assert_eq!(window_of(&frame(0, &[20 << 3])), Some(1 << 30));
+    assert_eq!(window_of(&frame(0, &[20 << 3 | 1])), Some((1 << 30) + (1 << 27)));
+    // The largest that can be written, in 41 bits and seven eighths more.
+    assert_eq!(window_of(&frame(0, &[0xFF])), Some((1 << 41) / 8 * 15));
+    // A length that is less, and one segment of it: that is all that the decoder takes.
+    assert_eq!(window_of(&frame(0x80, &[20 << 3, 0, 1, 0, 0])), Some(256));
+    assert_eq!(window_of(&frame(0xA0, &[0, 1, 0, 0])), Some(256));
+    for none in [&b""[..], b"not a frame at all", &frame(0, &[]), &frame(0, &[])[..4], &[0x50, 0x2A, 0x4D, 0x18, 0, 0]]
+    {
+        assert_eq!(window_of(none), None, "{none:?}");
+    }
+}
