@@ -48,13 +48,13 @@ impl Scan {
             if byte == b'<' {
                 self.marks_left = self.marks_left.checked_sub(1)?;
                 self.tag = Some(Tag::default());
-            } else if let Some(tag) = &mut self.tag {
-                if !tag.takes(byte)? {
-                    if ENTRIES.contains(&tag.name.as_slice()) {
-                        self.entries_left = self.entries_left.checked_sub(1)?;
-                    }
-                    self.tag = None;
+            } else if let Some(tag) = &mut self.tag
+                && !tag.takes(byte)?
+            {
+                if ENTRIES.contains(&tag.name.as_slice()) {
+                    self.entries_left = self.entries_left.checked_sub(1)?;
                 }
+                self.tag = None;
             }
         }
         Some(())
