@@ -199,3 +199,66 @@ fn an_import_finds_what_is_between_the_keys_of_others() {
         assert_eq!(second.bytes(&["retrieve", &id]).len(), 1000);
     }
 }
+
+/// Pages that are small on the wire and large in memory.
+#[test]
+fn a_page_of_many_small_elements_does_not_fill_the_memory() {
+    let peak = |body: String, uploads: bool| {
+        let operation = if uploads { "ListUploads" } else { "List" };
+        let answer = Then::Answer { status: 200, headers: String::new(), body };
+        let server = Odd::start(vec![on(operation, usize::MAX, answer)]);
+        let home = home(&server.endpoint, "");
+        home.line(&["store", &home.file("image", b"x")]);
+        let (ended, peak) = measured(&home, if uploads { &["gc"] } else { &["import", "cloud"] });
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        (ended.status.success(), peak)
+    };
+    let (_, calm) = peak("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".into(), false);
+    let fill = |unit: &str| unit.repeat((4 * MIB - 1000) / unit.len());
+    for inner in [
+        fill("<Contents/>"),
+        fill("<CommonPrefixes/>"),
+        fill("<Upload/>"),
+        fill("<x/>"),
+        format!("<Contents><Key>a</Key><Size>1</Size>{}</Contents>", fill("<ChecksumAlgorithm/>")),
+        format!("<x {}/>", fill("a='' ")),
+    ] {
+        for (uploads, name) in [(false, "ListBucketResult"), (true, "ListMultipartUploadsResult")] {
+            let page = format!("<{name}><IsTruncated>false</IsTruncated>{inner}</{name}>");
+            let (succeeded, peak) = peak(page, uploads);
+            assert!(!succeeded && peak < calm + (24 << 10), "{} {peak} KiB, and {calm} KiB in peace", &inner[..30]);
+        }
+    }
+}
+
+/// What is held for a listing is charged before it is asked for, so an operation that may hold little has short pages.
+#[test]
+fn a_listing_is_held_for_by_its_operation() {
+    let server = Odd::start(vec![]);
+    let host = |held: &str| {
+        let home = home(&server.endpoint, "");
+        let config = std::fs::read_to_string(home.path("tidelock.toml")).unwrap();
+        let config = config.replace("idle = \"15s\"", &format!("idle = \"15s\", held_bytes = \"{held}\""));
+        std::fs::write(home.path("tidelock.toml"), config).unwrap();
+        home
+    };
+    let ids: Vec<String> = {
+        let home = host("128 MiB");
+        (0..3).map(|n| home.line(&["store", &home.file("image", noise(1000, n))])).collect()
+    };
+    let pages = |home: &Home| {
+        let seen = server.requests().len();
+        let imported = home.json(&["import", "cloud"]);
+        assert_eq!(imported["imported"], ids.len(), "{imported}");
+        let asked = server.requests().split_off(seen).into_iter().filter(|request| request.operation() == "List");
+        asked.map(|request| request.target).collect::<Vec<_>>()
+    };
+    assert!(pages(&host("128 MiB")).iter().all(|target| target.contains("max-keys=1000")));
+    let short = pages(&host("8 MiB"));
+    assert!(!short.is_empty() && short.iter().all(|target| target.contains("max-keys=240&")), "{short:?}");
+    // Nor is one asked for, or anything else, for which there is no room.
+    let seen = server.requests().len();
+    let said = host("512 KiB").run(&["import", "cloud"]).stderr;
+    assert!(said.contains("held bytes 512 KiB"), "{said}");
+    assert_eq!(server.requests().len(), seen);
+}

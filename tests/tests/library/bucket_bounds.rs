@@ -187,3 +187,23 @@ async fn nothing_that_a_server_says_holds_the_credentials() {
         quiet(format!("{:?}", bucket.list_objects("", None, 10).await.unwrap_err()));
     }
 }
+
+/// A server that does not count: a few entries too many wait for the next page, and many are refused unread.
+#[tokio::test]
+async fn a_listing_has_no_more_entries_than_were_asked_for() {
+    let page = |entries: usize| {
+        let entry = |n| format!("<Contents><Key>{n:04}</Key><Size>1</Size></Contents>");
+        let entries: String = (0..entries).map(entry).collect();
+        let body = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>");
+        Odd::start(vec![on("List", ALWAYS, Then::Answer { status: 200, headers: String::new(), body })])
+    };
+    let (keys, pages) = walk(&bucket(&page(13)), 5).await.unwrap();
+    assert_eq!((keys.len(), pages), (13, 3));
+    let first = bucket(&page(13)).list_objects("", None, 5).await.unwrap();
+    assert_eq!((first.entries.len(), first.next.as_deref()), (5, Some("0004")));
+    for (entries, limit) in [(14, 5), (1009, 1000), (1009, 100_000)] {
+        let error = bucket(&page(entries)).list_objects("", None, limit).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+    assert_eq!(bucket(&page(1000)).list_objects("", None, 1000).await.unwrap().entries.len(), 1000);
+}

@@ -21,6 +21,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use url::Url;
 
+use super::LIST_LIMIT;
+use super::scan::Scan;
 use super::secrets::Secrets;
 use crate::egress::PublicResolver;
 use crate::grant::HeaderLimits;
@@ -28,18 +30,27 @@ use crate::http::check_response;
 use crate::transport;
 use tidelock_types::{Error, ErrorKind, Result};
 
-/// The most bytes of a page of a listing: 1,000 keys of 1,024 bytes, each of which may be escaped.
-const LARGEST_LISTING: u64 = 8 << 20;
+/// The most bytes of an entry of a listing: a key of 1,024 bytes, each of which may be escaped as three, and the rest.
+const LARGEST_ENTRY: u64 = 4 << 10;
+/// The most bytes of a listing beside its entries.
+const LISTING_FRAME: u64 = 64 << 10;
+/// Entries that a server may give beyond those that were asked for. They are not passed on.
+const SPARE_ENTRIES: u32 = 8;
 /// The most bytes of any other reply that is not an object. Some have white space in front, to keep the connection.
-const LARGEST_REPLY: u64 = 256 << 10;
+pub(super) const LARGEST_REPLY: u64 = 256 << 10;
+
+/// The most bytes of a page of a listing of so many entries: 4 MiB for 1,000.
+pub(super) fn largest_listing(entries: u32) -> u64 {
+    LISTING_FRAME + LARGEST_ENTRY * u64::from(entries)
+}
 
 /// What a reply may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     /// The bytes of an object.
     Object,
-    /// A page of a listing.
-    Listing,
+    /// A page of a listing, of so many entries.
+    Listing(u32),
     /// The result of what the server does while the head of its reply, with status 200, has been sent.
     Late,
     /// Anything else.
@@ -52,7 +63,10 @@ impl Reply {
         let asks = |name: &str| query.split('&').any(|pair| pair == name || pair.split('=').next() == Some(name));
         match request.method() {
             "GET" if asks("x-id=GetObject") => Self::Object,
-            "GET" => Self::Listing,
+            "GET" => {
+                let most = query.split('&').find_map(|pair| pair.strip_prefix("max-keys=")?.parse().ok());
+                Self::Listing(most.unwrap_or(LIST_LIMIT).min(LIST_LIMIT))
+            }
             "POST" if asks("uploadId") => Self::Late,
             "PUT" if request.headers().get("x-amz-copy-source").is_some() => Self::Late,
             _ => Self::Small,
@@ -63,8 +77,17 @@ impl Reply {
     fn bound(self, success: bool) -> Option<u64> {
         match self {
             Self::Object if success => None,
-            Self::Listing if success => Some(LARGEST_LISTING),
+            Self::Listing(entries) if success => Some(largest_listing(entries)),
             _ => Some(LARGEST_REPLY),
+        }
+    }
+
+    /// What its document may hold; `None` for bytes that are no document.
+    fn scan(self, success: bool) -> Option<Scan> {
+        match self {
+            Self::Object if success => None,
+            Self::Listing(entries) if success => Some(Scan::of(u64::from(entries.saturating_add(SPARE_ENTRIES)))),
+            _ => Some(Scan::of(0)),
         }
     }
 }
@@ -110,9 +133,10 @@ impl Connector {
         check_response(response.headers(), self.headers).map_err(failed)?;
         let (mut head, body) = http::Response::from(response).into_parts();
         self.secrets.remove_from(&mut head.headers);
-        let body = Bounded { body, left: reply.bound(head.status.is_success()) };
+        let success = head.status.is_success();
+        let body = Bounded { body, left: reply.bound(success), scan: reply.scan(success) };
         let body = match reply {
-            Reply::Late if head.status.is_success() => {
+            Reply::Late if success => {
                 let whole = body.collect().await.map_err(failed)?.to_bytes();
                 if is_error(&whole) {
                     head.status = http::StatusCode::INTERNAL_SERVER_ERROR;
@@ -149,24 +173,30 @@ fn is_error(document: &[u8]) -> bool {
     rest.strip_prefix(b"<Error").is_some_and(|rest| rest.first().is_none_or(|b| !b.is_ascii_alphanumeric()))
 }
 
-/// A reply of at most so many bytes.
+/// A reply of at most so many bytes, entries and tags.
 struct Bounded {
     body: reqwest::Body,
     left: Option<u64>,
+    scan: Option<Scan>,
 }
 
 impl http_body::Body for Bounded {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let polled = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
         Poll::Ready(polled.map(|frame| {
             let frame = frame.map_err(|error| transport::broken(&error))?;
-            if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
+            if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
                 *left = left
                     .checked_sub(data.len() as u64)
                     .ok_or_else(|| Error::unavailable("the server's reply is longer than any of its kind"))?;
+            }
+            if let (Some(scan), Some(data)) = (&mut this.scan, frame.data_ref()) {
+                scan.pass(data)
+                    .ok_or_else(|| Error::unavailable("the server's reply has more in it than was asked for"))?;
             }
             Ok(frame)
         }))
@@ -194,14 +224,16 @@ mod tests {
         };
         assert_eq!(reply("GET", "http://h/b/k?x-id=GetObject"), Reply::Object);
         assert_eq!(reply("GET", "http://h/b/k?partNumber=1&x-id=GetObject"), Reply::Object);
-        assert_eq!(reply("GET", "http://h/b?list-type=2&prefix=x-id%3DGetObject"), Reply::Listing);
+        assert_eq!(reply("GET", "http://h/b?list-type=2&prefix=x-id%3DGetObject"), Reply::Listing(1000));
+        assert_eq!(reply("GET", "http://h/b?list-type=2&max-keys=7&prefix=max-keys%3D9"), Reply::Listing(7));
+        assert_eq!(reply("GET", "http://h/b?uploads&max-keys=99999999"), Reply::Listing(1000));
         assert_eq!(reply("POST", "http://h/b/k?x-id=CompleteMultipartUpload&uploadId=u"), Reply::Late);
         assert_eq!(reply("POST", "http://h/b/k?uploads"), Reply::Small);
         assert_eq!(reply("PUT", "http://h/b/k?x-id=PutObject"), Reply::Small);
         assert_eq!((Reply::Object.bound(true), Reply::Object.bound(false)), (None, Some(LARGEST_REPLY)));
         assert_eq!(
-            (Reply::Listing.bound(true), Reply::Listing.bound(false)),
-            (Some(LARGEST_LISTING), Some(LARGEST_REPLY))
+            (Reply::Listing(1000).bound(true), Reply::Listing(1).bound(true), Reply::Listing(1).bound(false)),
+            (Some(4_161_536), Some(69_632), Some(LARGEST_REPLY))
         );
     }
 

@@ -67,6 +67,7 @@ impl BucketInner {
                 .await?
                 .map_err(|error| self.explain("listing objects", &error))?;
             let before = seen.clone();
+            let mut more = output.is_truncated() == Some(true);
             for object in output.contents() {
                 let Some(full) = object.key() else { continue };
                 let full = &*match output.encoding_type() {
@@ -76,6 +77,11 @@ impl BucketInner {
                 // A server that ignores where the page was to begin sends what has been seen.
                 if seen.as_deref().is_some_and(|seen| full <= seen) {
                     continue;
+                }
+                // Neither does every server count; the rest is of the next page.
+                if page.entries.len() >= limit as usize {
+                    more = true;
+                    break;
                 }
                 // Keys are names for the guest, and the last one is its cursor.
                 if self.secrets.are_in(full.as_bytes()) {
@@ -92,7 +98,7 @@ impl BucketInner {
                 };
                 page.entries.push(Entry { key: key.to_owned(), size, modified: seconds(object.last_modified()) });
             }
-            if output.is_truncated() != Some(true) {
+            if !more {
                 self.report(hidden);
                 return Ok(page);
             }

@@ -25,6 +25,7 @@ mod parts;
 mod put;
 mod read;
 mod repeat;
+mod scan;
 mod secrets;
 mod stale;
 
@@ -49,6 +50,20 @@ pub const LARGEST_UNSIZED_PART: u64 = 64 << 20;
 pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
 /// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
 pub const LIST_LIMIT: u32 = 1000;
+/// The most bytes that are held of a reply that is neither an object nor a listing, and of what is made of it.
+pub const SMALL_HOLDS: u64 = 4 * connector::LARGEST_REPLY;
+
+/// The most bytes that are held during a listing of so many entries: the document twice (as it came, and in one piece), the
+/// SDK's objects, and the page.
+pub fn listing_holds(limit: u32) -> u64 {
+    connector::largest_listing(limit.clamp(1, LIST_LIMIT)).saturating_mul(4).max(SMALL_HOLDS)
+}
+
+/// The most entries of a listing, up to `limit`, for which at most so many bytes are held. At least one.
+pub fn listing_limit(limit: u32, bytes: u64) -> u32 {
+    let all = limit.clamp(1, LIST_LIMIT);
+    (1..=all).rev().find(|limit| listing_holds(*limit) <= bytes).unwrap_or(1)
+}
 
 /// Server-side encryption.
 #[derive(Debug, Clone, PartialEq, Eq)]

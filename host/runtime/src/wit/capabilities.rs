@@ -107,7 +107,7 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
         Ok(
-            match answered(accessor, granted::texts(&[&key]), |granted| granted::get(granted, grant, key, range))
+            match answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::get(granted, grant, key, range))
                 .await?
             {
                 Ok((info, body)) => Ok(wit::bucket::Object {
@@ -120,11 +120,11 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
     }
 
     async fn head(accessor: &Caller, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        answered(accessor, granted::texts(&[&key]), |granted| granted::head(granted, grant, key)).await
+        answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(accessor: &Caller, grant: String, key: String) -> HostCallResult<()> {
-        answered(accessor, granted::texts(&[&key]), |granted| granted::delete(granted, grant, key)).await
+        answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::delete(granted, grant, key)).await
     }
 
     async fn copy(
@@ -149,8 +149,10 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         days: u32,
         tier: String,
     ) -> HostCallResult<wit::types::ArchiveState> {
-        answered(accessor, granted::texts(&[&key, &tier]), |granted| granted::restore(granted, grant, key, days, tier))
-            .await
+        answered(accessor, granted::bucket_holds(&[&key, &tier]), |granted| {
+            granted::restore(granted, grant, key, days, tier)
+        })
+        .await
     }
 
     async fn list_objects(
@@ -160,10 +162,10 @@ impl wit::bucket::HostWithStore<OperationState> for Host {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        answered(accessor, granted::texts(&[&prefix, cursor.as_deref().unwrap_or_default()]), |granted| {
-            granted::list_objects(granted, grant, prefix, cursor, limit)
-        })
-        .await
+        let (limit, holds) = accessor.with(|mut access| {
+            granted::listing(&access.data_mut().environment.limits, limit, &prefix, cursor.as_deref())
+        });
+        answered(accessor, holds, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
     }
 }
 

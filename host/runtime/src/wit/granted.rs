@@ -7,7 +7,7 @@
 use super::bindings::tidelock::storage as wit;
 use super::convert;
 use tidelock_capabilities::{Capabilities, bucket, directory, http};
-use tidelock_types::{Body, Result};
+use tidelock_types::{Body, Limits, Result};
 
 /// What of a request counts as sent beside its body.
 pub(super) fn head_bytes(url: &str, headers: &[(String, String)]) -> usize {
@@ -28,7 +28,23 @@ pub(super) fn put_holds(key: &str, data: &Body, options: &wit::bucket::PutOption
     let labels: usize = options.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
     let texts = [&options.content_type, &options.storage_class].into_iter().flatten().map(String::len).sum::<usize>();
     let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
-    size.min(bucket::PUT_HOLDS).saturating_add((key.len() + labels + texts) as u64)
+    let replies = if size > bucket::PART_SIZE { bucket::CONCURRENCY as u64 } else { 1 };
+    let held = size.min(bucket::PUT_HOLDS).saturating_add(bucket::SMALL_HOLDS * replies);
+    held.saturating_add((key.len() + labels + texts) as u64)
+}
+
+/// The bytes that are held of the arguments and of the reply of a call to a bucket that has no body.
+pub(super) fn bucket_holds(arguments: &[&str]) -> u64 {
+    texts(arguments).saturating_add(bucket::SMALL_HOLDS)
+}
+
+/// How many entries a listing has, of those that a guest asks for, and the bytes that are held for it. An operation that
+/// may hold little gets shorter pages.
+pub(super) fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<&str>) -> (u32, u64) {
+    let most = limits.held_bytes.min(limits.backend_held_bytes) / 2;
+    let limit = bucket::listing_limit(limit, most);
+    let arguments = texts(&[prefix, cursor.unwrap_or_default()]);
+    (limit, arguments.saturating_add(bucket::listing_holds(limit)))
 }
 
 /// The bytes that are held while a file is written.

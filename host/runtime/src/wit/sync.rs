@@ -154,18 +154,18 @@ impl wit::bucket_sync::Host for OperationState {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::bucket::ObjectInfo, Resource<BodyHandle>)> {
-        self.answered_with_body((granted::texts(&[&key]), granted::REPLY_HOLDS), |granted| {
+        self.answered_with_body((granted::bucket_holds(&[&key]), granted::REPLY_HOLDS), |granted| {
             granted::get(granted, grant, key, range)
         })
         .await
     }
 
     async fn head(&mut self, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        self.answered(granted::texts(&[&key]), |granted| granted::head(granted, grant, key)).await
+        self.answered(granted::bucket_holds(&[&key]), |granted| granted::head(granted, grant, key)).await
     }
 
     async fn delete(&mut self, grant: String, key: String) -> HostCallResult<()> {
-        self.answered(granted::texts(&[&key]), |granted| granted::delete(granted, grant, key)).await
+        self.answered(granted::bucket_holds(&[&key]), |granted| granted::delete(granted, grant, key)).await
     }
 
     async fn list_objects(
@@ -175,10 +175,8 @@ impl wit::bucket_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        self.answered(granted::texts(&[&prefix, cursor.as_deref().unwrap_or_default()]), |granted| {
-            granted::list_objects(granted, grant, prefix, cursor, limit)
-        })
-        .await
+        let (limit, holds) = granted::listing(&self.environment.limits, limit, &prefix, cursor.as_deref());
+        self.answered(holds, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
     }
 }
 
