@@ -24,6 +24,9 @@ use world::World;
 
 /// The most bytes of a text that the host keeps of a guest's, with what it says about it.
 const TEXT: usize = 2048;
+
+/// The most bytes of the cursor of a listing.
+const CURSOR: usize = 2 << 20;
 /// What is given to be stored.
 const DATA: [&str; 3] = ["abc", "def", "ghi"];
 /// How many objects a listing may have.
@@ -157,7 +160,7 @@ fn check_stat(stat: &ObjectStat, script: &[u8]) {
 fn check_page(page: &InventoryPage) {
     assert!(page.entries.len() <= LISTED as usize, "{} objects where {LISTED} were asked for", page.entries.len());
     page.entries.iter().for_each(|entry| check_id(&entry.id));
-    assert!(page.next.as_ref().is_none_or(|next| next.len() <= 4096), "a cursor without an end");
+    assert!(page.next.as_ref().is_none_or(|next| next.len() <= CURSOR), "a cursor without an end");
 }
 
 fn check_description(said: &Description) {

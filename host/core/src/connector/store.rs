@@ -15,6 +15,7 @@
 //! says so ([`Error::left`]). A store that fails for another reason removes what it has made.
 
 mod copy;
+mod present;
 
 use std::sync::Arc;
 

@@ -6,10 +6,10 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
+use crate::connector::Host;
 use crate::connector::options::StoreOptions;
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
-use crate::connector::{Host, encoding};
 use crate::snapshot::{CheckedSource, Identity, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
@@ -316,100 +316,6 @@ impl Host {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Returns the object of a snapshot on a backend, if it is not known to be bad, lies as the store would lay it out, and
-    /// the backend confirms its size. One that is missing or has another size is marked bad.
-    async fn sound_object_on(
-        &self,
-        backend: &str,
-        identity: &Identity,
-        options: &StoreOptions,
-    ) -> Result<Option<ObjectId>> {
-        for placement in self.placements_on(backend, identity.id()).await? {
-            if !encoding::suits(placement.encoding, options) {
-                continue;
-            }
-            let expected = encoding::expected_size(&placement, identity.size());
-            match self.backend(backend).await?.objects.stat(&placement.object).await {
-                Ok(stat) if stat.size == expected => return Ok(Some(placement.object)),
-                Ok(stat) => {
-                    let reason = format!("it has {} bytes where {expected} were stored", stat.size);
-                    self.note_damage(&placement, &reason).await?;
-                }
-                Err(error) if *error.kind() == ErrorKind::NotFound => {
-                    let error = self.note_missing(&placement, error).await?;
-                    if *error.kind() != ErrorKind::NotFound {
-                        // The container is away, and another one must not take the image in its place.
-                        return Err(error);
-                    }
-                }
-                Err(error) => self.pass_over(&placement, error).await?,
-            }
-        }
-        Ok(None)
-    }
-
-    /// Goes on without an object that cannot be examined although its container can: the image is sent again.
-    ///
-    /// # Errors
-    /// The error of the object if it may be that of the backend.
-    async fn pass_over(&self, placement: &Placement, error: Error) -> Result<()> {
-        let backend = &placement.backend;
-        let of_object = match self.check_container(backend).await {
-            Ok(()) => self.backend(backend).await?.objects.stat(&placement.object).await.is_err(),
-            Err(_) => false,
-        };
-        if !of_object {
-            return Err(error);
-        }
-        tracing::warn!(backend, object = %placement.object, %error, "the object cannot be examined");
-        let reason = format!("it cannot be examined: {}", error.message());
-        self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await.map(drop)
-    }
-
-    /// Returns the object of a snapshot on a backend that makes a new one unnecessary: every byte of it has been read and
-    /// was right. A new object is never given up for one that the catalogue alone vouches for.
-    async fn proven_object_on(&self, backend: &str, identity: &Identity, new: &ObjectId) -> Option<ObjectId> {
-        let placements = self.placements_on(backend, identity.id()).await.unwrap_or_default();
-        if placements.iter().any(|placement| placement.object == *new) {
-            // The same object: it was stored once more, under the name that follows from its bytes.
-            return None;
-        }
-        for placement in placements {
-            let read = async {
-                let image = self.open(identity.id()).await?;
-                let mut body = image.stream_placement(&placement).await?;
-                while let Some(chunk) = body.next().await {
-                    chunk?;
-                }
-                Ok::<_, Error>(())
-            };
-            match read.await {
-                Ok(()) => return Some(placement.object),
-                Err(error) => {
-                    let (backend, object) = (&placement.backend, &placement.object);
-                    tracing::warn!(backend, %object, %error, "what is stored already cannot be relied on");
-                    if *error.kind() == ErrorKind::Corrupt {
-                        // Should it not be recorded: it is not counted on here, and the next read finds it again.
-                        let _ = self.note_damage(&placement, error.message()).await;
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// The object that holds a snapshot on a backend, if there is a live one.
-    pub(in crate::connector) async fn object_on(&self, backend: &str, id: SnapshotId) -> Result<Option<ObjectId>> {
-        Ok(self.placements_on(backend, id).await?.into_iter().next().map(|placement| placement.object))
-    }
-
-    /// The live placements of a snapshot on a backend.
-    async fn placements_on(&self, backend: &str, id: SnapshotId) -> Result<Vec<Placement>> {
-        let mut placements = self.inner.catalogue.placements(id).await?;
-        placements.retain(|p| p.backend == backend && p.state == PlacementState::Live);
-        Ok(placements)
     }
 }
 
