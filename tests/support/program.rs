@@ -50,6 +50,15 @@ impl Home {
         home
     }
 
+    /// With two backends, `first` and `second`, in the folders `one` and `two`, that each get a copy.
+    pub fn with_two_copies() -> Self {
+        Self::with(
+            "[backends.first]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"one\" }\n\
+             [backends.second]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"two\" }\n\
+             [routes.default]\nbackends = [\"first\", \"second\"]\ncopies = 2\n",
+        )
+    }
+
     /// Sets a variable for every run.
     pub fn env(&mut self, name: &str, value: &str) {
         self.environment.push((name.into(), value.into()));
@@ -132,7 +141,12 @@ impl Home {
 
     /// The objects that are visible to readers of the default backend's folder, but for the one that identifies it.
     pub fn objects(&self) -> Vec<PathBuf> {
-        let root = self.path("tidelock-data/objects");
+        self.objects_below("tidelock-data/objects")
+    }
+
+    /// The same of a folder of this one.
+    pub fn objects_below(&self, folder: &str) -> Vec<PathBuf> {
+        let root = self.path(folder);
         let all = files(&root).into_iter();
         let snapshots = |path: &PathBuf| path.file_name().is_none_or(|name| !is_identity(&name.to_string_lossy()));
         let visible = |path: &PathBuf| !path.starts_with(root.join(".tmp")) && path.extension().is_none();

@@ -13,8 +13,9 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use crate::egress::{Names, PublicResolver, SystemNames};
+use crate::grant::Proxies;
 use crate::tls;
-use tidelock_types::{Error, Result};
+use tidelock_types::{Error, ErrorKind, Result};
 
 /// What a client needs to know of its grant.
 pub(super) struct Settings<'a> {
@@ -35,6 +36,34 @@ pub(super) struct Settings<'a> {
     pub(super) no_proxy: &'a str,
     /// Trusted instead of the operating system's certificates.
     pub(super) ca_file: Option<&'a Path>,
+}
+
+/// The check of names that a proxy looks up for itself, of a grant for public addresses alone: what this machine knows of them
+/// counts even so.
+#[derive(Clone)]
+pub(super) struct BehindProxy(Option<Arc<PublicResolver>>);
+
+impl BehindProxy {
+    /// That of a grant; none without a proxy, or where any address will do.
+    pub(super) fn of(proxies: &Proxies, private_addresses: bool, names: Arc<dyn Names>) -> Self {
+        let needed = !proxies.is_none() && !private_addresses;
+        Self(needed.then(|| Arc::new(PublicResolver::new(names, false))))
+    }
+
+    /// Checks the name in a URL.
+    ///
+    /// # Errors
+    /// `denied` for one that leads to an address that is not public. One that only the proxy can resolve is the proxy's to
+    /// refuse.
+    pub(super) async fn check(&self, url: &Url) -> Result<()> {
+        if let (Some(resolver), Some(url::Host::Domain(name))) = (&self.0, url.host())
+            && let Err(error) = resolver.lookup(name).await
+            && *error.kind() == ErrorKind::Denied
+        {
+            return Err(error);
+        }
+        Ok(())
+    }
 }
 
 /// Returns a client. Connects to nothing yet.

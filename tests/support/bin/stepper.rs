@@ -19,7 +19,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// What counts.
-const STEPS: [(libc::c_long, &str); 25] = [
+const STEPS: [(libc::c_long, &str); 20] = [
     (libc::SYS_write, "write"),
     (libc::SYS_writev, "writev"),
     (libc::SYS_pwrite64, "pwrite"),
@@ -31,21 +31,28 @@ const STEPS: [(libc::c_long, &str); 25] = [
     (libc::SYS_fdatasync, "fdatasync"),
     (libc::SYS_ftruncate, "ftruncate"),
     (libc::SYS_fallocate, "fallocate"),
-    (libc::SYS_rename, "rename"),
     (libc::SYS_renameat, "renameat"),
     (libc::SYS_renameat2, "renameat2"),
-    (libc::SYS_link, "link"),
     (libc::SYS_linkat, "linkat"),
     (libc::SYS_symlinkat, "symlinkat"),
-    (libc::SYS_unlink, "unlink"),
     (libc::SYS_unlinkat, "unlinkat"),
-    (libc::SYS_rmdir, "rmdir"),
-    (libc::SYS_mkdir, "mkdir"),
     (libc::SYS_mkdirat, "mkdirat"),
     (libc::SYS_fchmod, "fchmod"),
     (libc::SYS_fchown, "fchown"),
     (libc::SYS_flock, "flock"),
 ];
+
+/// Those that the kernel has on this processor for the sake of old programs.
+#[cfg(target_arch = "x86_64")]
+const OLDER_STEPS: [(libc::c_long, &str); 5] = [
+    (libc::SYS_rename, "rename"),
+    (libc::SYS_link, "link"),
+    (libc::SYS_unlink, "unlink"),
+    (libc::SYS_rmdir, "rmdir"),
+    (libc::SYS_mkdir, "mkdir"),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER_STEPS: [(libc::c_long, &str); 0] = [];
 
 const KILLED: u8 = 9;
 
@@ -137,5 +144,5 @@ fn step_of(pid: Pid) -> Option<&'static str> {
     let call = registers.orig_rax as libc::c_long;
     #[cfg(target_arch = "aarch64")]
     let call = registers.regs[8] as libc::c_long;
-    STEPS.iter().find(|(number, _)| *number == call).map(|(_, name)| *name)
+    STEPS.iter().chain(&OLDER_STEPS).find(|(number, _)| *number == call).map(|(_, name)| *name)
 }

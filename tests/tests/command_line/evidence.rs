@@ -2,37 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 
 use tidelock_tests::daemon::Daemon;
 use tidelock_tests::data::{MIB, assert_same, noise};
-use tidelock_tests::program::{Home, files};
-
-fn two_copies() -> Home {
-    Home::with(
-        "[backends.first]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"one\" }\n\
-         [backends.second]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"two\" }\n\
-         [routes.default]\nbackends = [\"first\", \"second\"]\ncopies = 2\n",
-    )
-}
-
-fn objects(home: &Home, folder: &str) -> Vec<PathBuf> {
-    let is_object = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("snap-") && path.extension().is_none()
-    };
-    files(&home.path(folder)).into_iter().filter(is_object).collect()
-}
+use tidelock_tests::program::Home;
 
 /// Further copies of a stream are read from the first one, by another guest than the one that takes them.
 #[test]
 fn an_image_from_a_pipe_gets_two_copies() {
-    let home = two_copies();
+    let home = Home::with_two_copies();
     for (number, len) in [100, 5000, 2 * MIB, 9 * MIB + 1].into_iter().enumerate() {
         let bytes = noise(len, number as u64);
         let id = home.line_with(&["store", "-"], &bytes);
         for folder in ["one", "two"] {
-            let found = objects(&home, folder);
+            let found = home.objects_below(folder);
             assert_eq!(found.len(), number + 1, "{folder}");
             assert!(found.iter().any(|path| fs::read(path).unwrap() == bytes), "{folder}");
         }
@@ -42,17 +25,17 @@ fn an_image_from_a_pipe_gets_two_copies() {
     let bytes = noise(3 * MIB, 9);
     let stored = daemon.server.send("PUT", "/v1/snapshots", &[], &bytes);
     assert!([200, 201].contains(&stored.status), "{}: {}", stored.status, String::from_utf8_lossy(&stored.body));
-    assert_eq!(objects(&home, "two").len(), 5);
+    assert_eq!(home.objects_below("two").len(), 5);
     daemon.stop();
 }
 
 #[test]
 fn known_damage_is_told_until_it_is_mended() {
-    let home = two_copies();
+    let home = Home::with_two_copies();
     let bytes = noise(3 * MIB, 1);
     home.file("image", &bytes);
     let id = home.line(&["store", "image"]);
-    let damaged = objects(&home, "one").remove(0);
+    let damaged = home.objects_below("one").remove(0);
     let file = fs::OpenOptions::new().write(true).open(&damaged).unwrap();
     file.write_all_at(&[bytes[MIB] ^ 1], MIB as u64).unwrap();
     assert_eq!(home.run(&["verify"]).status.code(), Some(0), "nobody has seen it yet");
@@ -72,7 +55,7 @@ fn known_damage_is_told_until_it_is_mended() {
 /// image writes them anew.
 #[test]
 fn damaged_digests_are_written_anew_by_a_store() {
-    let home = two_copies();
+    let home = Home::with_two_copies();
     let bytes = noise(5 * MIB, 2);
     home.file("image", &bytes);
     home.file("other", noise(5000, 3));
@@ -95,14 +78,14 @@ fn damaged_digests_are_written_anew_by_a_store() {
 /// An object that cannot be examined does not keep its image from being stored once more.
 #[test]
 fn an_object_that_cannot_be_examined_is_passed_over() {
-    let home = two_copies();
+    let home = Home::with_two_copies();
     let bytes = noise(MIB, 4);
     home.file("image", &bytes);
     let id = home.line(&["store", "image"]);
-    let object = objects(&home, "one").remove(0);
+    let object = home.objects_below("one").remove(0);
     fs::remove_file(&object).unwrap();
     std::os::unix::fs::symlink("/dev/null", &object).unwrap();
     assert_eq!(home.json(&["store", "image"])["stored_bytes"], bytes.len());
-    fs::remove_file(objects(&home, "two").remove(0)).unwrap();
+    fs::remove_file(home.objects_below("two").remove(0)).unwrap();
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "from the new copy");
 }

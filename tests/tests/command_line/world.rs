@@ -26,24 +26,6 @@ fn only_object(home: &Home) -> PathBuf {
     objects[0].clone()
 }
 
-/// A home with two folders that each have a copy.
-fn two_copies() -> Home {
-    Home::with(
-        "[backends.first]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"one\" }\n\
-         [backends.second]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"two\" }\n\
-         [routes.default]\nbackends = [\"first\", \"second\"]\ncopies = 2\n",
-    )
-}
-
-/// The file of the object that a backend holds.
-fn object_below(home: &Home, folder: &str) -> PathBuf {
-    let is_object = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("snap-") && path.extension().is_none()
-    };
-    files(&home.path(folder)).into_iter().find(is_object).expect("an object")
-}
-
 /// Output that goes nowhere is an error, and what was stored is stored.
 #[test]
 fn output_to_a_full_device() {
@@ -176,11 +158,11 @@ fn two_copies_in_one_place_are_refused() {
 /// What stands where an object was is no object: the other copy is read, and `verify` tells.
 #[test]
 fn something_else_in_the_place_of_an_object() {
-    let home = two_copies();
+    let home = Home::with_two_copies();
     let bytes = noise(3 * MIB, 6);
     home.file("image", &bytes);
     let id = home.line(&["store", "image"]);
-    let object = object_below(&home, "one");
+    let object = home.objects_below("one").remove(0);
     let kept = home.path("kept");
     fs::rename(&object, &kept).unwrap();
     type Put = fn(&Path, &Path);

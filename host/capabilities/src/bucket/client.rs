@@ -19,9 +19,9 @@ use super::habits::{Extras, Habits, Refused, refused};
 use super::key::{check_beginning, check_key, check_within};
 use super::secrets::Secrets;
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
-use crate::egress::{Origin, PublicResolver, SystemNames};
+use crate::egress::{Origin, SystemNames};
 use crate::grant::BucketGrant;
-use crate::transport::{self, LocalNames};
+use crate::transport::{self, BehindProxy, LocalNames};
 use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
 
 /// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
@@ -126,8 +126,7 @@ fn connector(grant: &BucketGrant, secrets: Secrets) -> Result<Connector> {
         headers: grant.headers,
         connect_timeout: grant.connect_timeout,
         secrets,
-        behind_proxy: (!grant.proxies.is_none() && !grant.private_addresses)
-            .then(|| Arc::new(PublicResolver::new(Arc::new(SystemNames), false))),
+        behind_proxy: BehindProxy::of(&grant.proxies, grant.private_addresses, Arc::new(SystemNames)),
     })
 }
 

@@ -5,7 +5,6 @@
 //! are bounded as those of the `http` capability are.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,11 +23,10 @@ use url::Url;
 use super::LIST_LIMIT;
 use super::scan::Scan;
 use super::secrets::Secrets;
-use crate::egress::PublicResolver;
 use crate::grant::HeaderLimits;
 use crate::http::check_response;
-use crate::transport;
-use tidelock_types::{Error, ErrorKind, Result};
+use crate::transport::{self, BehindProxy};
+use tidelock_types::{Error, Result};
 
 /// The most bytes of an entry of a listing: a key of 1,024 bytes, each of which may be escaped as three, and the rest.
 const LARGEST_ENTRY: u64 = 4 << 10;
@@ -99,9 +97,7 @@ pub(super) struct Connector {
     pub(super) headers: HeaderLimits,
     pub(super) connect_timeout: Duration,
     pub(super) secrets: Secrets,
-    /// Looks up the names of a service that only public addresses may have, where a proxy connects to it and looks them up
-    /// for itself.
-    pub(super) behind_proxy: Option<Arc<PublicResolver>>,
+    pub(super) behind_proxy: BehindProxy,
 }
 
 impl std::fmt::Debug for Connector {
@@ -116,13 +112,7 @@ impl Connector {
         let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string()).map_err(|error| ConnectorError::user(error.into()))?;
-        if let (Some(resolver), Some(url::Host::Domain(name))) = (&self.behind_proxy, url.host()) {
-            match resolver.lookup(name).await {
-                Err(error) if *error.kind() == ErrorKind::Denied => return Err(ConnectorError::io(error.into())),
-                // Names that only the proxy can resolve are the proxy's to refuse.
-                _ => {}
-            }
-        }
+        self.behind_proxy.check(&url).await.map_err(|error| ConnectorError::io(error.into()))?;
         let request = self.client.request(head.method, url).headers(head.headers);
         let response = request.body(reqwest::Body::wrap(body)).send().await.map_err(|error| {
             let told = transport::explain(&error, self.connect_timeout);

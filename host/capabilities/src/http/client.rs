@@ -11,11 +11,11 @@ use url::Url;
 
 use super::headers::{self, Credential};
 use super::{Http, Part, Request, Response};
-use crate::egress::{Names, Origin, PublicResolver, SystemNames};
+use crate::egress::{Names, Origin, SystemNames};
 use crate::grant::{HeaderLimits, HttpGrant};
 use crate::stall::{self, Clock};
-use crate::transport;
-use tidelock_types::{Body, Error, ErrorKind, Result};
+use crate::transport::{self, BehindProxy};
+use tidelock_types::{Body, Error, Result};
 
 /// The largest piece that is passed to the connection at once. Stalls are detected by pieces, so they must be small
 /// compared with the bytes that a slow line moves within the stall timeout.
@@ -24,7 +24,7 @@ const PIECE: usize = 256 << 10;
 /// Sends the requests of one grant, over one pool of connections.
 pub struct HttpClient {
     client: reqwest::Client,
-    behind_proxy: Option<PublicResolver>,
+    behind_proxy: BehindProxy,
     origins: Vec<Origin>,
     private_addresses: bool,
     credential: Option<Credential>,
@@ -61,12 +61,9 @@ impl HttpClient {
             ca_file: grant.ca_file.as_deref(),
         };
         let client = transport::client(&settings, Arc::clone(&names))?;
-        // A proxy looks names up for itself. What this machine knows of them is checked even so.
-        let behind_proxy =
-            (!grant.proxies.is_none() && !grant.private_addresses).then(|| PublicResolver::new(names, false));
         Ok(Self {
             client,
-            behind_proxy,
+            behind_proxy: BehindProxy::of(&grant.proxies, grant.private_addresses, names),
             origins: grant.origins.clone(),
             private_addresses: grant.private_addresses,
             credential: grant.credentials.as_ref().map(Credential::new).transpose()?,
@@ -91,13 +88,7 @@ impl HttpClient {
 
     async fn exchange(&self, request: Request) -> Result<Response> {
         let url = self.check_url(&request.url)?;
-        if let (Some(resolver), Some(url::Host::Domain(name))) = (&self.behind_proxy, url.host()) {
-            match resolver.lookup(name).await {
-                Err(error) if *error.kind() == ErrorKind::Denied => return Err(error),
-                // Names that only the proxy can resolve are the proxy's to refuse.
-                _ => {}
-            }
-        }
+        self.behind_proxy.check(&url).await?;
         let method = check_method(&request.method)?;
         let headers = headers::of_request(&request.headers, self.headers, self.credential.as_ref())?;
         let clock = Clock::new();

@@ -33,10 +33,8 @@ pub(super) struct ConfiguredBackend {
     given: Option<Arc<dyn Backend>>,
     platform: Platform,
     open: OnceCell<OpenBackend>,
-    /// Set once its container was found to be the one that is recorded (`container.rs`).
-    pub(super) container_checked: OnceCell<()>,
-    /// When that was last made sure of.
-    pub(super) container_seen: Mutex<Option<Instant>>,
+    /// Set once its container was found to be the one that is recorded (`container.rs`): when that was last made sure of.
+    pub(super) container_seen: OnceCell<Mutex<Instant>>,
 }
 
 /// Everything that an operation needs of a backend.
@@ -128,8 +126,7 @@ impl ConfiguredBackend {
             given: options.backends.get(name).cloned(),
             platform: options.platform.clone(),
             open: OnceCell::new(),
-            container_checked: OnceCell::new(),
-            container_seen: Mutex::default(),
+            container_seen: OnceCell::new(),
         }
     }
 

@@ -86,19 +86,16 @@ impl Host {
     pub(super) fn ensure_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
         let check = move || async move {
             match self.inner.catalogue.container(backend).await? {
-                Some(container) => self.look_for(backend, &container).await,
+                Some(container) => self.look_for(backend, &container).await?,
                 None => {
                     self.look_for_some(backend).await?;
-                    self.identify_container(backend, None).await
+                    self.identify_container(backend, None).await?;
                 }
             }
-        };
-        let check = move || async move {
-            let checked = check().await;
-            checked.map(|()| self.container_was_seen(backend))
+            Ok(Mutex::new(self.inner.platform.now()))
         };
         // Boxed, as all that is seldom awaited in the path of every store.
-        async move { self.configured(backend)?.container_checked.get_or_try_init(check).await.copied() }.boxed()
+        async move { self.configured(backend)?.container_seen.get_or_try_init(check).await.map(drop) }.boxed()
     }
 
     /// Makes sure that a backend still talks to its container, if that was not seen within the last moments.
@@ -107,22 +104,17 @@ impl Host {
     /// As [`Self::ensure_container`].
     pub(super) fn confirm_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
         async move {
-            let seen = *self.configured(backend)?.container_seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.is_some_and(|seen| self.inner.platform.since(seen) < RECENTLY) {
-                return Ok(());
+            let Some(seen) = self.configured(backend)?.container_seen.get() else {
+                return self.ensure_container(backend).await;
+            };
+            let last = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.inner.platform.since(last) >= RECENTLY {
+                self.check_container(backend).await?;
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.platform.now();
             }
-            self.check_container(backend).await?;
-            self.container_was_seen(backend);
             Ok(())
         }
         .boxed()
-    }
-
-    fn container_was_seen(&self, backend: &str) {
-        if let Ok(configured) = self.configured(backend) {
-            let now = self.inner.platform.now();
-            *configured.container_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        }
     }
 
     /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.

@@ -114,8 +114,7 @@ impl Host {
         let (mut cursor, mut listing, mut kept) = (None, Listing::default(), HashSet::new());
         loop {
             let page = objects.list(cursor.clone(), PAGE).await?;
-            listing.page(&page.entries, page.entries.len());
-            listing.goes_on(backend, "gc")?;
+            listing.page(&page.entries, backend, "gc")?;
             for entry in page.entries {
                 let name = entry.id.as_str();
                 let key = keys_in(name).chain(container_keys_in(name)).find_map(|key| keys.get(key).copied());

@@ -20,18 +20,14 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Takes note of the entries of a page, of which so many are `new`.
-    pub(super) fn page(&mut self, entries: &[InventoryEntry], new: usize) {
-        self.objects += entries.len() as u64;
-        self.name_bytes += entries.iter().map(|entry| entry.id.as_str().len() as u64).sum::<u64>();
-        self.barren = if new == 0 { self.barren + 1 } else { 0 };
-    }
-
-    /// Fails if the listing should have ended by now.
+    /// Takes note of the entries of a page, and fails if the listing should have ended by now.
     ///
     /// # Errors
     /// `corrupt`, on the backend and during the operation.
-    pub(super) fn goes_on(&self, backend: &str, operation: &'static str) -> Result<()> {
+    pub(super) fn page(&mut self, entries: &[InventoryEntry], backend: &str, operation: &'static str) -> Result<()> {
+        self.objects += entries.len() as u64;
+        self.name_bytes += entries.iter().map(|entry| entry.id.as_str().len() as u64).sum::<u64>();
+        self.barren = if entries.is_empty() { self.barren + 1 } else { 0 };
         let why = if self.barren > MAX_BARREN {
             "is cyclic".to_owned()
         } else if self.objects > MAX_OBJECTS {
@@ -59,8 +55,7 @@ mod tests {
     fn a_listing_is_bounded_in_objects_names_and_empty_pages() {
         let goes_on = |objects, name_bytes, barren, entries: &[InventoryEntry]| {
             let mut listing = Listing { objects, name_bytes, barren };
-            listing.page(entries, entries.len());
-            listing.goes_on("b", "gc").is_ok()
+            listing.page(entries, "b", "gc").is_ok()
         };
         let page = entries(10, 1000);
         assert!(goes_on(MAX_OBJECTS - 10, 0, 0, &page) && !goes_on(MAX_OBJECTS - 9, 0, 0, &page));

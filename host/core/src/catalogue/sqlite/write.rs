@@ -51,7 +51,6 @@ impl SqliteCatalogue {
                 None => None,
             };
             placements.iter().try_for_each(|placement| place(db, snapshot.id, placement, now))?;
-            placements.iter().try_for_each(|placement| replace_bad(db, snapshot.id, placement, now))?;
             intents.iter().try_for_each(|key| forget(db, key))?;
             Ok(Committed { name_taken_from })
         })
@@ -67,8 +66,7 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 }
 
 /// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad.
-fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64) -> Result<()> {
-    let version = next_version(db)?;
+fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
     db.prepare_cached(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
          WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'",
@@ -167,6 +165,6 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
     match changed {
         0 => Err(Error::conflict(format!("object `{}` holds another snapshot than {snapshot}", new.object))
             .on_backend(&new.backend)),
-        _ => Ok(()),
+        _ => replace_bad(db, snapshot, new, now, version),
     }
 }

@@ -149,8 +149,7 @@ impl Run<'_> {
             }
             let only_identities = page.entries.is_empty();
             // Before they are kept, which takes room.
-            listing.page(&page.entries, page.entries.len());
-            listing.goes_on(self.backend, "import")?;
+            listing.page(&page.entries, self.backend, "import")?;
             let new = self.queue.add(page.entries).await?;
             self.meter.found(new as u64);
             let circles = (listed > 0 && new == 0 && !only_identities) || page.next == cursor;

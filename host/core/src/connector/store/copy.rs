@@ -243,14 +243,7 @@ impl Host {
     async fn is_mended(&self, copy: &StoredCopy, object: &ObjectId) -> Result<()> {
         let known = self.inner.catalogue.placement_of(&copy.backend, object).await?;
         let Some(placement) = known.filter(|known| known.state != PlacementState::Live) else { return Ok(()) };
-        let read = async {
-            let mut body = self.open_placement(&placement, &copy.identity, None).await?;
-            while let Some(chunk) = body.next().await {
-                chunk?;
-            }
-            Ok(())
-        };
-        read.await.map_err(|error: Error| {
+        self.prove(&placement, &copy.identity).await.map_err(|error| {
             Error::corrupt(format!(
                 "the backend keeps a damaged object of the same bytes and took no other: {}",
                 error.message()

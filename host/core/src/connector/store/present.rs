@@ -1,5 +1,7 @@
 //! What a backend has of an image already, and what of that a store may count on.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 
 use crate::catalogue::{Placement, PlacementState};
@@ -64,7 +66,7 @@ impl Host {
     pub(super) async fn proven_object_on(
         &self,
         backend: &str,
-        identity: &Identity,
+        identity: &Arc<Identity>,
         new: &ObjectId,
     ) -> Option<ObjectId> {
         let placements = self.placements_on(backend, identity.id()).await.unwrap_or_default();
@@ -73,15 +75,7 @@ impl Host {
             return None;
         }
         for placement in placements {
-            let read = async {
-                let image = self.open(identity.id()).await?;
-                let mut body = image.stream_placement(&placement).await?;
-                while let Some(chunk) = body.next().await {
-                    chunk?;
-                }
-                Ok::<_, Error>(())
-            };
-            match read.await {
+            match self.prove(&placement, identity).await {
                 Ok(()) => return Some(placement.object),
                 Err(error) => {
                     let (backend, object) = (&placement.backend, &placement.object);
@@ -94,6 +88,18 @@ impl Host {
             }
         }
         None
+    }
+
+    /// Reads every byte of a copy.
+    ///
+    /// # Errors
+    /// What the read meets; `corrupt` unless the bytes are those of the image.
+    pub(super) async fn prove(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
+        let mut body = self.open_placement(placement, identity, None).await?;
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        Ok(())
     }
 
     /// The object that holds a snapshot on a backend, if there is a live one.
