@@ -27,7 +27,7 @@ pub use encoding::Encoding;
 pub use error::{
     ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject, drives_terminal,
 };
-pub use ids::{InvalidId, ObjectId, SnapshotId};
+pub use ids::{InvalidId, ObjectId, PackId, SnapshotId};
 pub use key::PublicKey;
 pub use limits::{LimitExceeded, LimitOverrides, Limits};
 pub use object::{

@@ -25,14 +25,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::types::{ObjectId, Result, SnapshotId};
+use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
 pub use adopted::{Adopted, Known, Standing};
 pub use commit::{Commit, Committed};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
-pub use placement::{ABSENT, NewPlacement, Placement, PlacementState};
+pub use placement::{ABSENT, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
@@ -53,10 +53,13 @@ pub use swap_row::SwapRow;
 /// for too long, `corrupt` if it is damaged, `denied` for what its permissions refuse, and `invalid` for a number that it
 /// cannot hold (2^63 and above).
 pub trait Catalogue: Send + Sync {
-    /// The snapshot of this id, if it is known.
+    /// The snapshot of this id, if it is known: not if it was removed and is kept for others.
     fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>>;
 
-    /// The segment digests of a snapshot as they were recorded, one after the other.
+    /// The same, and also one that was removed and of which objects are kept because others need them.
+    fn get_kept(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>>;
+
+    /// The segment digests of a snapshot as they were recorded, one after the other; also of one that is kept for others.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot.
@@ -81,6 +84,9 @@ pub trait Catalogue: Send + Sync {
 
     /// Where a snapshot is, in any state, in the order in which it was placed.
     fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>>;
+
+    /// Where a pack is, in any state, in the order in which it was placed.
+    fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>>;
 
     /// Every placement in a state that is not `live`, for example the removals that a crash cut short.
     ///
@@ -108,9 +114,9 @@ pub trait Catalogue: Send + Sync {
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<bool>>;
 
-    /// Begins to remove a name or a snapshot, in one transaction. Its placements are `removing` from then on. Other
-    /// snapshots may name it as their base and go on doing so: as long as each is stored whole, lineage is information and
-    /// nothing depends on it.
+    /// Begins to remove a name or a snapshot, in one transaction. Its placements are `removing` from then on, save those
+    /// that a pack on the same backend needs: these stay until the last such pack is gone. Other snapshots may name it as
+    /// their base and go on doing so.
     ///
     /// # Errors
     /// `not-found` if it is not known or does not have the name any more; `conflict` if it has several names and the scope
@@ -132,13 +138,14 @@ pub trait Catalogue: Send + Sync {
     ) -> BoxFuture<'a, Result<bool>>;
 
     /// Ends a claim: the object is gone from its backend. Forgets its placement, and the snapshot with the last one.
-    /// Returns whether it did: not if it is not claimed under this lease any more.
+    /// Returns the placements whose removal this has begun, of removed snapshots that nothing needs any more; `None` if the
+    /// object is not claimed under this lease any more.
     fn end_claim<'a>(
         &'a self,
         backend: &'a str,
         object: &'a ObjectId,
         token: OwnerToken,
-    ) -> BoxFuture<'a, Result<bool>>;
+    ) -> BoxFuture<'a, Result<Option<Vec<Placement>>>>;
 
     /// Gives up claims: the deletions have ended, and may have had no effect. Those that are not there are no error.
     ///
@@ -209,12 +216,14 @@ pub trait Catalogue: Send + Sync {
     /// Records a snapshot and where it is, and ends the intents.
     ///
     /// A snapshot that is known already keeps its first time and its names; the base is replaced where a new one is given. A
-    /// placement that is known already becomes live again. A name passes from the snapshot that had it, which stays.
+    /// placement that is known already becomes live again. A name passes from the snapshot that had it, which stays. One that
+    /// was kept for others alone is there again.
     ///
     /// # Errors
     /// `conflict` if an intent is gone or its owner's lease was ended, if one of the objects is known to hold another
     /// snapshot or is being removed, if an object that it relies on is not a live placement of the snapshot (store it anew
-    /// then), or if the snapshot is known with another size.
+    /// then), if a pack needs a snapshot that has no live placement on the pack's backend, or if the snapshot is known with
+    /// another size.
     fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>>;
 
     /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is

@@ -1,6 +1,6 @@
 //! Placements: which object of which backend holds a snapshot.
 
-use crate::types::{Encoding, ObjectId, SnapshotId};
+use crate::types::{Encoding, ObjectId, PackId, SnapshotId};
 
 /// The most bytes of a reason.
 const MAX_REASON: usize = 300;
@@ -51,6 +51,8 @@ pub struct Placement {
     pub object: ObjectId,
     /// How the bytes are laid out: `raw` is the logical bytes as they are.
     pub encoding: Encoding,
+    /// The pack that the object is, if its encoding is `pages`.
+    pub pack: Option<PackId>,
     /// Whether it can be relied on.
     pub state: PlacementState,
     /// Why it is in this state, if that was said: at most 300 bytes of visible characters.
@@ -98,8 +100,20 @@ pub struct NewPlacement {
     pub object: ObjectId,
     /// How the bytes are laid out: `raw` is the logical bytes as they are.
     pub encoding: Encoding,
+    /// What the object is and needs, if it is a pack.
+    pub pack: Option<NewPack>,
     /// The bytes of the object.
     pub stored_bytes: u64,
+}
+
+/// An object that is a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPack {
+    /// Its identity.
+    pub id: PackId,
+    /// The snapshots whose objects it takes pages from. Those objects have to be on the same backend, so that no copy depends
+    /// on another backend than its own.
+    pub needs: Vec<SnapshotId>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! lease ([`OwnerToken`]). One whose host has ended is taken over by the next garbage collection.
 
 use super::{OwnerToken, Placement};
-use crate::types::ObjectId;
+use crate::types::{ObjectId, SnapshotId};
 
 /// What to remove of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,16 @@ pub enum RemovalScope {
 pub enum BegunRemoval {
     /// Only the name is gone: the snapshot has these names left, none if it stays because it was also stored without one.
     NameOnly(Vec<String>),
-    /// The snapshot is gone once these objects are; at once if there are none.
+    /// The snapshot is gone once these objects are; at once if there are none, unless others need it.
     Objects(Vec<Placement>),
+    /// The snapshot is gone for its users. Objects of others take pages from objects of it, which stay as long as they do; the
+    /// ones here are not needed.
+    Needed {
+        /// What can be deleted.
+        spare: Vec<Placement>,
+        /// Some of the snapshots that need the rest.
+        by: Vec<SnapshotId>,
+    },
 }
 
 /// A claim to delete an object.

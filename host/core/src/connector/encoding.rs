@@ -21,14 +21,15 @@ pub(super) fn to_write(options: &StoreOptions) -> Encoding {
 /// other.
 pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
     match (found, options.raw) {
-        (Encoding::Raw, true | false) => true,
+        (Encoding::Raw, true | false) | (Encoding::Pages, false) => true,
+        (Encoding::Pages, true) => false,
     }
 }
 
 /// The bytes of an object to be stored, with their number if it is known.
 pub(super) fn encode(encoding: Encoding, source: Source, progress: Option<Progress>) -> (Body, Reading, Option<u64>) {
     match encoding {
-        Encoding::Raw => {
+        Encoding::Pages | Encoding::Raw => {
             let size = source.size();
             let (body, reading) = source.read(progress);
             (body, reading, size)

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Host;
 use super::labels::is_identity_name;
-use crate::catalogue::{Claim, OwnerToken};
+use crate::catalogue::{Claim, OwnerToken, Placement};
 use crate::types::{Error, ObjectId, Result};
 
 /// What this host is deleting.
@@ -65,9 +65,26 @@ impl Host {
         Box::pin(self.delete_object_as(backend, object, Claiming::default())).await
     }
 
-    /// As [`Self::delete_object`], claimed so.
+    /// As [`Self::delete_object`], claimed so. Deletes also what was kept for this object alone; what of that cannot be deleted
+    /// now is left to the next garbage collection.
     pub(super) async fn delete_object_as(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<bool> {
-        let Some(mut deletion) = Deletion::begin(self, backend, object) else { return Ok(false) };
+        let Some(mut unneeded) = self.delete_one(backend, object, how).await? else { return Ok(false) };
+        while let Some(placement) = unneeded.pop() {
+            let deleted = self.delete_one(&placement.backend, &placement.object, Claiming::default()).await;
+            match deleted {
+                Ok(more) => unneeded.extend(more.into_iter().flatten()),
+                Err(error) => {
+                    tracing::warn!(backend, object = %placement.object, %error, "an object that nothing needs any more stays");
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deletes one object. Returns what nothing needs any more; `None` if it was not deleted.
+    async fn delete_one(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<Option<Vec<Placement>>> {
+        let Some(mut deletion) = Deletion::begin(self, backend, object) else { return Ok(None) };
         let objects = &self.backend(backend).await?.objects;
         // A deletion succeeds where there is nothing, so nothing else would notice another container.
         if !is_identity_name(object.as_str()) {
@@ -76,16 +93,16 @@ impl Host {
         let catalogue = &self.inner.catalogue;
         let token = self.inner.owner.current().await?;
         if !catalogue.claim(backend, object, token, how.instead_of).await? {
-            return Ok(false);
+            return Ok(None);
         }
         deletion.claimed = Some(token);
         objects.delete(object).await?;
         match catalogue.end_claim(backend, object, token).await? {
-            true => {
+            Some(unneeded) => {
                 deletion.claimed = None;
-                Ok(true)
+                Ok(Some(unneeded))
             }
-            false => Err(Error::conflict(format!("this host lost its claim on object `{object}` while it deleted it"))
+            None => Err(Error::conflict(format!("this host lost its claim on object `{object}` while it deleted it"))
                 .on_backend(backend)),
         }
     }

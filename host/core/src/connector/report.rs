@@ -94,6 +94,9 @@ pub struct Removed {
     pub kept: bool,
     /// The names that it has left, the latest first, at most 100 of them.
     pub names: Vec<String>,
+    /// Some of the snapshots that take pages from it. It cannot be read any more, but its objects stay until these are
+    /// removed too.
+    pub needed_by: Vec<SnapshotId>,
 }
 
 /// A placement with a problem.

@@ -45,6 +45,7 @@ impl Host {
     ) -> Result<Body> {
         match placement.encoding {
             Encoding::Raw => self.open_raw(placement, identity, range).await,
+            Encoding::Pages => Err(Error::unsupported("packs")),
         }
     }
 

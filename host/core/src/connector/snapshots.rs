@@ -74,7 +74,8 @@ impl Host {
         self.remove_scope(id, scope).await
     }
 
-    /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete.
+    /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete: objects that they
+    /// take pages from stay until they are removed.
     /// It stops being readable at once; leftovers of a failure are removed by `gc`.
     ///
     /// # Errors
@@ -100,14 +101,17 @@ impl Host {
             self.open_backend(&placement.backend).await?;
             self.check_container(&placement.backend).await?;
         }
-        let objects = match catalogue.begin_removal(id, scope).await? {
-            BegunRemoval::NameOnly(names) => return Ok(Removed { id, placements: 0, kept: true, names }),
-            BegunRemoval::Objects(objects) => objects,
+        let (objects, needed_by) = match catalogue.begin_removal(id, scope).await? {
+            BegunRemoval::NameOnly(names) => {
+                return Ok(Removed { id, placements: 0, kept: true, names, needed_by: Vec::new() });
+            }
+            BegunRemoval::Objects(objects) => (objects, Vec::new()),
+            BegunRemoval::Needed { spare, by } => (spare, by),
         };
         let mut removed = 0;
         for placement in &objects {
             removed += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
         }
-        Ok(Removed { id, placements: removed, kept: false, names: Vec::new() })
+        Ok(Removed { id, placements: removed, kept: false, names: Vec::new(), needed_by })
     }
 }

@@ -117,12 +117,13 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     }
     let version = next_version(db)?;
     db.prepare_cached(
-        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version)
-         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8) ON CONFLICT (backend, object) DO NOTHING",
+        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack)
+         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8, ?9) ON CONFLICT (backend, object) DO NOTHING",
     )
     .and_then(|mut insert| {
-        let NewPlacement { backend, object, encoding, stored_bytes } = placement;
-        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored, now, version))
+        let NewPlacement { backend, object, encoding, stored_bytes, pack } = placement;
+        let pack = pack.as_ref().map(|pack| pack.id.as_bytes().as_slice());
+        insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored, now, version, pack))
     })
     .map_err(sql)?;
     Ok(base.is_some() && there.is_none() && found.is_none())

@@ -36,7 +36,7 @@ use super::{
     NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
     Stats, SwapRow,
 };
-use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, SnapshotId, blocking};
+use crate::types::{Error, ErrorKind, ObjectId, PackId, Platform, Result, SnapshotId, blocking};
 
 /// The catalogue of one data directory. Cheap to clone.
 #[derive(Clone)]
@@ -174,6 +174,10 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::get(self, id))
     }
 
+    fn get_kept(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
+        Box::pin(Self::get_kept(self, id))
+    }
+
     fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>> {
         Box::pin(Self::segments(self, id))
     }
@@ -196,6 +200,10 @@ impl Catalogue for SqliteCatalogue {
 
     fn placements(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Placement>>> {
         Box::pin(Self::placements(self, id))
+    }
+
+    fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(Self::placements_of_pack(self, pack))
     }
 
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {
@@ -238,7 +246,7 @@ impl Catalogue for SqliteCatalogue {
         backend: &'a str,
         object: &'a ObjectId,
         token: OwnerToken,
-    ) -> BoxFuture<'a, Result<bool>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<Placement>>>> {
         Box::pin(Self::end_claim(self, backend, object, token))
     }
 

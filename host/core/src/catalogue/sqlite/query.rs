@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::{Placement, PlacementState, Snapshot, SnapshotPage, SqliteCatalogue, Stats, sql};
 use crate::catalogue::BackendStats;
-use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
+use crate::types::{Encoding, Error, ObjectId, PackId, Result, SnapshotId};
 
 /// The most names of a snapshot that are told.
 const NAMES: u32 = 100;
@@ -14,6 +14,14 @@ const PREFIX_DIGITS: usize = 4;
 
 impl SqliteCatalogue {
     pub(super) async fn get(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+        self.with(move |db| {
+            let found = snapshots(db, "WHERE id = ?1 AND removed = 0", [id.as_bytes().as_slice()])?;
+            Ok(found.into_iter().next().map(|(_, snapshot)| snapshot))
+        })
+        .await
+    }
+
+    pub(super) async fn get_kept(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
         self.with(move |db| {
             let found = snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?;
             Ok(found.into_iter().next().map(|(_, snapshot)| snapshot))
@@ -35,14 +43,15 @@ impl SqliteCatalogue {
         let text = text.to_owned();
         self.with(move |db| {
             if let Ok(id) = text.parse::<SnapshotId>() {
-                return one(snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?, &text);
+                return one(snapshots(db, "WHERE id = ?1 AND removed = 0", [id.as_bytes().as_slice()])?, &text);
             }
             if let Some(id) = named(db, &text)? {
-                return one(snapshots(db, "WHERE id = ?1", [id.as_bytes().as_slice()])?, &text);
+                return one(snapshots(db, "WHERE id = ?1 AND removed = 0", [id.as_bytes().as_slice()])?, &text);
             }
             let Some((low, high)) = bounds(&text) else { return Err(unknown(&text)) };
             let (low, high) = (low.as_bytes().as_slice(), high.as_bytes().as_slice());
-            one(snapshots(db, "WHERE id BETWEEN ?1 AND ?2 ORDER BY seq DESC LIMIT 4", [low, high])?, &text)
+            let clause = "WHERE id BETWEEN ?1 AND ?2 AND removed = 0 ORDER BY seq DESC LIMIT 4";
+            one(snapshots(db, clause, [low, high])?, &text)
         })
         .await
     }
@@ -52,7 +61,8 @@ impl SqliteCatalogue {
         self.with(move |db| {
             let after = after.unwrap_or(0);
             // One more than requested shows whether there is a next page.
-            let mut found = snapshots(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;
+            let mut found =
+                snapshots(db, "WHERE seq > ?1 AND removed = 0 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;
             let more = found.len() > limit;
             found.truncate(limit);
             let next = found.last().filter(|_| more).map(|(seq, _)| *seq);
@@ -77,6 +87,10 @@ impl SqliteCatalogue {
 
     pub(super) async fn placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE snapshot = ?1 ORDER BY seq", [id.as_bytes().as_slice()])).await
+    }
+
+    pub(super) async fn placements_of_pack(&self, pack: PackId) -> Result<Vec<Placement>> {
+        self.with(move |db| placements(db, "WHERE pack = ?1 ORDER BY seq", [pack.as_bytes().as_slice()])).await
     }
 
     pub(super) async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {
@@ -220,7 +234,7 @@ pub(super) fn placement_of(db: &Connection, backend: &str, object: &str) -> Resu
 pub(super) fn placements(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Placement>> {
     let mut query = db
         .prepare_cached(&format!(
-            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version
+            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack
              FROM placements {clause}"
         ))
         .map_err(sql)?;
@@ -237,9 +251,10 @@ fn placement(row: &Row<'_>) -> Result<Placement> {
         let (snapshot, backend): ([u8; 32], String) = (row.get(0)?, row.get(1)?);
         let (object, encoding, state): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);
         let (stored_bytes, created, reason): (u64, u64, Option<String>) = (row.get(5)?, row.get(6)?, row.get(7)?);
-        Ok((snapshot, backend, object, encoding, state, stored_bytes, created, reason, row.get(8)?, row.get(9)?))
+        let (since, version, pack): (u64, u64, Option<[u8; 32]>) = (row.get(8)?, row.get(9)?, row.get(10)?);
+        Ok((snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack))
     };
-    let (snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version) =
+    let (snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack) =
         read().map_err(sql)?;
     let damaged = || Error::corrupt(format!("the catalogue has an invalid placement on `{backend}`"));
     Ok(Placement {
@@ -251,6 +266,7 @@ fn placement(row: &Row<'_>) -> Result<Placement> {
         version,
         backend,
         encoding: Encoding::from_name(&encoding)?,
+        pack: pack.map(PackId::from_bytes),
         stored_bytes,
         created,
     })

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
 use super::write::next_version;
-use super::{BegunRemoval, Claim, OwnerToken, PlacementState, RemovalScope, SqliteCatalogue, sql};
+use super::{BegunRemoval, Claim, OwnerToken, Placement, PlacementState, RemovalScope, SqliteCatalogue, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
 impl SqliteCatalogue {
@@ -14,7 +14,7 @@ impl SqliteCatalogue {
         self.change(move |db| {
             let bytes = id.as_bytes().as_slice();
             let unnamed: Option<bool> = db
-                .prepare_cached("SELECT unnamed FROM snapshots WHERE id = ?1")
+                .prepare_cached("SELECT unnamed FROM snapshots WHERE id = ?1 AND removed = 0")
                 .and_then(|mut query| query.query_row([bytes], |row| row.get(0)).optional())
                 .map_err(sql)?;
             let Some(unnamed) = unnamed else { return Err(Error::not_found(format!("no snapshot {id}"))) };
@@ -44,15 +44,22 @@ impl SqliteCatalogue {
             let version = next_version(db)?;
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                 WHERE snapshot = ?1 AND state <> 'removing'",
+                 WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
+                     (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)",
             )
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
-            let objects = placements(db, "WHERE snapshot = ?1 ORDER BY seq", [bytes])?;
-            if objects.is_empty() {
+            let (spare, needed): (Vec<_>, Vec<_>) = placements(db, "WHERE snapshot = ?1 ORDER BY seq", [bytes])?
+                .into_iter()
+                .partition(|placement| placement.state == PlacementState::Removing);
+            if !needed.is_empty() {
+                db.execute("UPDATE snapshots SET removed = 1, unnamed = 0 WHERE id = ?1", [bytes]).map_err(sql)?;
+                return Ok(BegunRemoval::Needed { spare, by: needed_by(db, id)? });
+            }
+            if spare.is_empty() {
                 forget_snapshot(db, id)?;
             }
-            Ok(BegunRemoval::Objects(objects))
+            Ok(BegunRemoval::Objects(spare))
         })
         .await
     }
@@ -92,15 +99,20 @@ impl SqliteCatalogue {
         .await
     }
 
-    pub(super) async fn end_claim(&self, backend: &str, object: &ObjectId, token: OwnerToken) -> Result<bool> {
-        let (backend, object) = (backend.to_owned(), object.clone());
+    pub(super) async fn end_claim(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        token: OwnerToken,
+    ) -> Result<Option<Vec<Placement>>> {
+        let (backend, object, now) = (backend.to_owned(), object.clone(), self.platform.unix_seconds());
         self.change(move |db| {
             let ended = db
                 .prepare_cached("DELETE FROM claims WHERE backend = ?1 AND object = ?2 AND token = ?3")
                 .and_then(|mut delete| delete.execute((&backend, object.as_str(), token.0)))
                 .map_err(sql)?;
             if ended == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             let snapshot: Option<[u8; 32]> = db
                 .prepare_cached(
@@ -118,7 +130,7 @@ impl SqliteCatalogue {
                     forget_snapshot(db, SnapshotId::from_bytes(snapshot))?;
                 }
             }
-            Ok(true)
+            no_longer_needed(db, &backend, &object, now).map(Some)
         })
         .await
     }
@@ -154,6 +166,46 @@ impl SqliteCatalogue {
         })
         .await
     }
+}
+
+/// Forgets what an object has needed, and begins the removal of what was kept for it alone.
+fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now: u64) -> Result<Vec<Placement>> {
+    let mut query =
+        db.prepare_cached("DELETE FROM needs WHERE backend = ?1 AND object = ?2 RETURNING needed").map_err(sql)?;
+    let needed = query.query_map((backend, object.as_str()), |row| row.get::<_, [u8; 32]>(0));
+    let needed: Vec<[u8; 32]> = needed.and_then(Iterator::collect).map_err(sql)?;
+    let mut begun = Vec::new();
+    for id in needed {
+        let version = next_version(db)?;
+        let changed = db
+            .prepare_cached(
+                "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
+                 WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
+                     AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
+                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)",
+            )
+            .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
+            .map_err(sql)?;
+        if changed > 0 {
+            let clause = "WHERE snapshot = ?1 AND backend = ?2 AND state = 'removing' ORDER BY seq";
+            begun.extend(placements(db, clause, (id.as_slice(), backend))?);
+        }
+    }
+    Ok(begun)
+}
+
+/// Some of the snapshots whose objects need one.
+fn needed_by(db: &Transaction<'_>, id: SnapshotId) -> Result<Vec<SnapshotId>> {
+    const SHOWN: u32 = 10;
+    let mut query = db
+        .prepare_cached(
+            "SELECT DISTINCT placements.snapshot FROM needs
+             JOIN placements ON placements.backend = needs.backend AND placements.object = needs.object
+             WHERE needs.needed = ?1 LIMIT ?2",
+        )
+        .map_err(sql)?;
+    let found = query.query_map((id.as_bytes().as_slice(), SHOWN), |row| row.get(0).map(SnapshotId::from_bytes));
+    found.and_then(Iterator::collect).map_err(sql)
 }
 
 fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {

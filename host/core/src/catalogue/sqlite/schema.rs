@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -157,6 +157,28 @@ CREATE TABLE counters (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('version', 0);
+",
+    "
+ALTER TABLE placements ADD COLUMN pack BLOB CHECK (length(pack) = 32); -- what the object is, if its encoding is 'pages'
+CREATE INDEX placements_by_pack ON placements (pack) WHERE pack IS NOT NULL;
+ALTER TABLE snapshots ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;   -- 1: kept for those that need it, and for nobody else
+
+CREATE TABLE needs (
+    backend TEXT NOT NULL,                                  -- the object of this backend
+    object  TEXT NOT NULL,
+    needed  BLOB NOT NULL REFERENCES snapshots (id),        -- takes pages from an object of this snapshot, on the same backend
+    PRIMARY KEY (backend, object, needed)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX needs_by_needed ON needs (needed, backend);
+
+-- A program of an earlier version that still has the file open does not know that an object may be needed.
+CREATE TRIGGER removals_of_earlier_versions BEFORE UPDATE OF state ON placements
+WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
+    AND EXISTS (SELECT 1 FROM needs WHERE needed = NEW.snapshot AND backend = NEW.backend)
+    AND NOT EXISTS (SELECT 1 FROM placements AS other
+                    WHERE other.snapshot = NEW.snapshot AND other.backend = NEW.backend AND other.object <> NEW.object
+                      AND other.state = 'live' AND other.pack IS NEW.pack)
+BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
 ",
 ];
 

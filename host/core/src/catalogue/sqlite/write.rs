@@ -65,11 +65,14 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad.
+/// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad. Where
+/// packs need the snapshot, only one of the same bytes takes the place of another.
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
     db.prepare_cached(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
-         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'",
+         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'
+             AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
+                 OR NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2))",
     )
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;
@@ -109,7 +112,8 @@ fn record(db: &Transaction<'_>, new: &NewSnapshot, now: u64) -> Result<()> {
              ON CONFLICT (id) DO UPDATE SET
                  base = coalesce(excluded.base, base),
                  base_from = CASE WHEN excluded.base IS NULL THEN base_from END,
-                 unnamed = excluded.unnamed OR unnamed,
+                 unnamed = excluded.unnamed OR (unnamed AND NOT removed),
+                 removed = 0,
                  segments = excluded.segments
              WHERE size = excluded.size",
         )
@@ -149,22 +153,48 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
     let version = next_version(db)?;
     let changed = db
         .prepare_cached(
-            "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version)
-             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7)
+            "INSERT INTO placements
+                 (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack)
+             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7, ?8)
              ON CONFLICT (backend, object) DO UPDATE SET
-                 encoding = excluded.encoding, state = 'live', reason = NULL, stored_bytes = excluded.stored_bytes,
+                 encoding = excluded.encoding, pack = excluded.pack, state = 'live', reason = NULL, stored_bytes = excluded.stored_bytes,
                  since = excluded.since, version = excluded.version
              WHERE snapshot = excluded.snapshot",
         )
         .and_then(|mut insert| {
             let id = snapshot.as_bytes().as_slice();
             let (object, encoding) = (new.object.as_str(), new.encoding.name());
-            insert.execute((id, &new.backend, object, encoding, new.stored_bytes, now, version))
+            let pack = new.pack.as_ref().map(|pack| pack.id.as_bytes().as_slice());
+            insert.execute((id, &new.backend, object, encoding, new.stored_bytes, now, version, pack))
         })
         .map_err(sql)?;
+    needs(db, new)?;
     match changed {
         0 => Err(Error::conflict(format!("object `{}` holds another snapshot than {snapshot}", new.object))
             .on_backend(&new.backend)),
         _ => replace_bad(db, snapshot, new, now, version),
     }
+}
+
+/// Records what a pack needs, which has to be live on its backend.
+pub(super) fn needs(db: &Transaction<'_>, new: &NewPlacement) -> Result<()> {
+    let Some(pack) = &new.pack else { return Ok(()) };
+    for needed in &pack.needs {
+        let made = db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO needs (backend, object, needed)
+                 SELECT ?1, ?2, ?3 WHERE EXISTS
+                     (SELECT 1 FROM placements WHERE snapshot = ?3 AND backend = ?1 AND state = 'live')",
+            )
+            .and_then(|mut insert| insert.execute((&new.backend, new.object.as_str(), needed.as_bytes().as_slice())))
+            .map_err(sql)?;
+        if made == 0 {
+            return Err(Error::conflict(format!(
+                "snapshot {needed}, which the image is a change of, was removed or damaged"
+            ))
+            .on_backend(&new.backend)
+            .hint("store the image again"));
+        }
+    }
+    Ok(())
 }

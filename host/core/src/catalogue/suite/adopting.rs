@@ -20,6 +20,7 @@ fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adop
         backend: "cloud".into(),
         object: object(&format!("o{seed}")),
         encoding: Encoding::Raw,
+        pack: None,
         stored_bytes: seed,
     };
     Adopted { snapshot, placement, base: base.map(object), stored: Some(stored) }

@@ -6,6 +6,7 @@
 
 pub(super) mod adopting;
 pub(super) mod owners;
+pub(super) mod packs;
 pub(super) mod placements;
 pub(super) mod removals;
 pub(super) mod snapshots;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{Catalogue, Commit, NewPlacement, NewSnapshot};
-use crate::types::{Clock, Encoding, Entropy, ObjectId, Platform, Result, SnapshotId};
+use super::{Catalogue, Commit, NewPack, NewPlacement, NewSnapshot};
+use crate::types::{Clock, Encoding, Entropy, ObjectId, PackId, Platform, Result, SnapshotId};
 
 /// One empty database of an engine. Every call of `open` is another handle on it.
 pub(crate) struct Place {
@@ -100,7 +101,19 @@ pub(super) fn object(name: &str) -> ObjectId {
 }
 
 pub(super) fn on(backend: &str, name: &str) -> NewPlacement {
-    NewPlacement { backend: backend.into(), object: object(name), encoding: Encoding::Raw, stored_bytes: 100 }
+    NewPlacement {
+        backend: backend.into(),
+        object: object(name),
+        encoding: Encoding::Raw,
+        pack: None,
+        stored_bytes: 100,
+    }
+}
+
+/// A pack that needs objects of these snapshots on its backend.
+pub(super) fn pack_on(backend: &str, name: &str, pack: u8, needs: &[u64]) -> NewPlacement {
+    let pack = NewPack { id: PackId::from_bytes([pack; 32]), needs: needs.iter().map(|seed| id(*seed)).collect() };
+    NewPlacement { encoding: Encoding::Pages, pack: Some(pack), ..on(backend, name) }
 }
 
 pub(super) fn kind<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
@@ -125,6 +138,8 @@ macro_rules! suite {
                 the_numbers_add_up, several_handles_write_at_once, a_call_that_is_dropped_is_whole_or_not_at_all;
             placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, a_state_changes_only_as_it_was_seen,
                 a_store_relies_only_on_what_is_live, containers_are_recorded_once;
+            packs: what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
+                what_is_needed_is_replaced_by_the_same_alone;
             removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
                 an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;
             owners: an_intent_belongs_to_a_lease, only_the_dead_leave_stale_intents, a_fenced_owner_records_nothing,

@@ -12,10 +12,10 @@ async fn remove_name(catalogue: &dyn Catalogue, seed: u64, name: &str) -> BegunR
     catalogue.begin_removal(id(seed), RemovalScope::Name(name.into())).await.unwrap()
 }
 
-fn objects(begun: BegunRemoval) -> Vec<String> {
+pub(super) fn objects(begun: BegunRemoval) -> Vec<String> {
     match begun {
         BegunRemoval::Objects(objects) => objects.into_iter().map(|one| one.object.as_str().to_owned()).collect(),
-        BegunRemoval::NameOnly(names) => panic!("only the name was removed, left are {names:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -34,9 +34,9 @@ pub(crate) async fn removal_goes_step_by_step(place: Place) {
     assert_eq!(objects(catalogue.begin_removal(id(1), RemovalScope::Snapshot).await.unwrap()), ["a", "b"]);
     for (backend, name) in [("local", "a"), ("cloud", "b")] {
         assert!(catalogue.get(id(1)).await.unwrap().is_some());
-        assert!(!catalogue.end_claim(backend, &object(name), owner).await.unwrap(), "it is not claimed");
+        assert_eq!(catalogue.end_claim(backend, &object(name), owner).await.unwrap(), None, "it is not claimed");
         assert!(catalogue.claim(backend, &object(name), owner, None).await.unwrap());
-        assert!(catalogue.end_claim(backend, &object(name), owner).await.unwrap());
+        assert_eq!(catalogue.end_claim(backend, &object(name), owner).await.unwrap(), Some(vec![]));
     }
     assert_eq!(catalogue.get(id(1)).await.unwrap(), None);
     assert_eq!(kind(catalogue.begin_removal(id(1), RemovalScope::Snapshot).await), "not-found");
@@ -108,8 +108,8 @@ pub(crate) async fn an_object_is_deleted_by_one_host_at_a_time(place: Place) {
     };
     assert_eq!(other.claims().await.unwrap(), [claim("cloud", "theirs", theirs), claim("local", "mine", mine)]);
     assert!(other.claim("local", &orphan, theirs, Some(mine)).await.unwrap());
-    assert!(!catalogue.end_claim("local", &orphan, mine).await.unwrap());
-    assert!(other.end_claim("local", &orphan, theirs).await.unwrap());
+    assert_eq!(catalogue.end_claim("local", &orphan, mine).await.unwrap(), None);
+    assert_eq!(other.end_claim("local", &orphan, theirs).await.unwrap(), Some(vec![]));
     other.release_claims(vec![claim("cloud", "theirs", theirs), claim("local", "mine", mine)]).await.unwrap();
     assert_eq!(catalogue.claims().await.unwrap(), []);
     catalogue.commit(stored(snapshot(1, 1), vec![on("local", "orphan")], vec![])).await.unwrap();

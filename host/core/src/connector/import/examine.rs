@@ -52,6 +52,7 @@ impl Found {
             backend: backend.to_owned(),
             object: item.object,
             encoding: self.encoding,
+            pack: None,
             stored_bytes: self.stat.size,
         };
         Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
@@ -83,6 +84,7 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     let encoding = of_unknown(&stat);
     let identity = match encoding {
         Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
+        Encoding::Pages => return Err(Error::unsupported("packs")),
     };
     if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);

@@ -12,7 +12,7 @@ use crate::catalogue::{
     OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
     SwapRow,
 };
-use crate::types::{ObjectId, Result, SnapshotId};
+use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
 /// A check that is left out, to see that the test finds what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl WatchedCatalogue {
     async fn begin_removal_watched(&self, id: SnapshotId, scope: RemovalScope) -> Result<BegunRemoval> {
         self.points.point("begin_removal").await;
         let begun = Catalogue::begin_removal(&self.inner, id, scope).await?;
-        if let BegunRemoval::Objects(_) = begun {
+        if let BegunRemoval::Objects(_) | BegunRemoval::Needed { .. } = begun {
             self.note(id, Happened::Removed);
         }
         Ok(begun)
@@ -114,6 +114,13 @@ impl Catalogue for WatchedCatalogue {
         })
     }
 
+    fn get_kept(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>> {
+        Box::pin(async move {
+            self.points.point("get_kept").await;
+            Catalogue::get_kept(&self.inner, id).await
+        })
+    }
+
     fn segments(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<u8>>> {
         Box::pin(async move {
             self.points.point("segments").await;
@@ -153,6 +160,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("placements").await;
             Catalogue::placements(&self.inner, id).await
+        })
+    }
+
+    fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            self.points.point("placements_of_pack").await;
+            Catalogue::placements_of_pack(&self.inner, pack).await
         })
     }
 
@@ -205,7 +219,7 @@ impl Catalogue for WatchedCatalogue {
         backend: &'a str,
         object: &'a ObjectId,
         token: OwnerToken,
-    ) -> BoxFuture<'a, Result<bool>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<Placement>>>> {
         Box::pin(async move {
             self.points.point("end_claim").await;
             Catalogue::end_claim(&self.inner, backend, object, token).await

@@ -57,6 +57,7 @@ impl StoredCopy {
             backend: self.backend.clone(),
             object: made.object.clone(),
             encoding: made.encoding,
+            pack: None,
             stored_bytes: made.size,
         })
     }
@@ -168,6 +169,7 @@ impl Host {
             backend: copy.backend.clone(),
             object,
             encoding,
+            pack: None,
             state: PlacementState::Live,
             reason: None,
             since: 0,

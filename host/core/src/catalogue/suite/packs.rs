@@ -1,0 +1,108 @@
+//! Packs, and the objects that they take pages from.
+
+use super::removals::objects;
+use super::{Place, id, kind, lease, object, on, pack_on, snapshot, stored};
+use crate::catalogue::{BegunRemoval, Catalogue, NewPlacement, OwnerToken, PlacementState, RemovalScope};
+use crate::types::PackId;
+
+async fn store(catalogue: &dyn Catalogue, seed: u64, placements: Vec<NewPlacement>) {
+    catalogue.commit(stored(snapshot(seed, 10), placements, vec![])).await.unwrap();
+}
+
+async fn remove(catalogue: &dyn Catalogue, seed: u64) -> BegunRemoval {
+    catalogue.begin_removal(id(seed), RemovalScope::Snapshot).await.unwrap()
+}
+
+/// Deletes an object. Returns those whose removal this has begun.
+async fn delete(catalogue: &dyn Catalogue, backend: &str, name: &str, owner: OwnerToken) -> Vec<String> {
+    assert!(catalogue.claim(backend, &object(name), owner, None).await.unwrap(), "{name}");
+    let begun = catalogue.end_claim(backend, &object(name), owner).await.unwrap().unwrap();
+    begun.into_iter().map(|placement| placement.object.as_str().to_owned()).collect()
+}
+
+pub(crate) async fn what_a_pack_needs_stays_until_it_is_gone(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    store(catalogue, 1, vec![on("local", "base"), on("cloud", "copy")]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[1])]).await;
+    store(catalogue, 3, vec![pack_on("local", "grandchild", 3, &[1, 2])]).await;
+    let by_pack = catalogue.placements_of_pack(PackId::from_bytes([2; 32])).await.unwrap();
+    assert!(by_pack.len() == 1 && by_pack[0].snapshot == id(2) && by_pack[0].object == object("delta"));
+    // The base goes for its users. Its copy elsewhere, which nothing needs, can be deleted.
+    let BegunRemoval::Needed { spare, mut by } = remove(catalogue, 1).await else { panic!("it is needed") };
+    by.sort();
+    let mut both = vec![id(2), id(3)];
+    both.sort();
+    assert_eq!((spare.len(), spare[0].object.clone(), by), (1, object("copy"), both));
+    assert_eq!(catalogue.get(id(1)).await.unwrap(), None);
+    assert_eq!(kind(catalogue.find(&id(1).to_string()).await), "not-found");
+    assert_eq!(kind(catalogue.begin_removal(id(1), RemovalScope::Snapshot).await), "not-found", "again");
+    assert!(catalogue.list(None, 10).await.unwrap().snapshots.iter().all(|snapshot| snapshot.id != id(1)));
+    assert_eq!(catalogue.get_kept(id(1)).await.unwrap().unwrap().size, 10);
+    assert_eq!(catalogue.segments(id(1)).await.unwrap(), [1; 64]);
+    assert!(!catalogue.claim("local", &object("base"), owner, None).await.unwrap(), "it is needed");
+    assert_eq!(delete(catalogue, "cloud", "copy", owner).await, [""; 0]);
+    assert!(catalogue.get_kept(id(1)).await.unwrap().is_some());
+    // The middle of the chain goes, and is still needed; the last one takes all with it.
+    let BegunRemoval::Needed { spare, by } = remove(catalogue, 2).await else { panic!("it is needed") };
+    assert!(spare.is_empty() && by == [id(3)]);
+    assert_eq!(objects(remove(catalogue, 3).await), ["grandchild"]);
+    let mut begun = delete(catalogue, "local", "grandchild", owner).await;
+    begun.sort();
+    assert_eq!(begun, ["delta"], "the delta still needs the base");
+    assert_eq!(catalogue.placements_in(PlacementState::Removing).await.unwrap().len(), 1);
+    assert_eq!(delete(catalogue, "local", "delta", owner).await, ["base"]);
+    assert_eq!(delete(catalogue, "local", "base", owner).await, [""; 0]);
+    for seed in [1, 2, 3] {
+        assert_eq!(catalogue.get_kept(id(seed)).await.unwrap(), None);
+    }
+}
+
+pub(crate) async fn a_pack_needs_what_is_live_on_its_backend(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    let delta = |backend| stored(snapshot(2, 10), vec![pack_on(backend, "delta", 2, &[1])], vec![]);
+    assert_eq!(kind(catalogue.commit(delta("local")).await), "conflict", "there is none");
+    store(catalogue, 1, vec![on("local", "base")]).await;
+    assert_eq!(kind(catalogue.commit(delta("cloud")).await), "conflict", "it is elsewhere");
+    catalogue.commit(delta("local")).await.unwrap();
+    // A base that was removed and is kept can be built upon, and stored again.
+    assert!(matches!(remove(catalogue, 1).await, BegunRemoval::Needed { .. }));
+    store(catalogue, 3, vec![pack_on("local", "other", 3, &[1])]).await;
+    store(catalogue, 1, vec![on("local", "base")]).await;
+    assert!(catalogue.get(id(1)).await.unwrap().is_some());
+    // One that is being removed, or is damaged, cannot.
+    store(catalogue, 4, vec![on("local", "going")]).await;
+    assert_eq!(objects(remove(catalogue, 4).await), ["going"]);
+    store(catalogue, 5, vec![on("local", "bad")]).await;
+    let placement = catalogue.placements(id(5)).await.unwrap().remove(0);
+    assert!(catalogue.transition(&placement, PlacementState::Bad, None).await.unwrap());
+    for seed in [4, 5] {
+        let new = stored(snapshot(6, 10), vec![pack_on("local", "new", 6, &[seed])], vec![]);
+        assert_eq!(kind(catalogue.commit(new).await), "conflict", "{seed}");
+    }
+    assert_eq!(catalogue.get(id(6)).await.unwrap(), None, "nothing of it was recorded");
+}
+
+pub(crate) async fn what_is_needed_is_replaced_by_the_same_alone(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    let mark_bad = async |name| {
+        let placement = catalogue.placement_of("local", &object(name)).await.unwrap().unwrap();
+        assert!(catalogue.transition(&placement, PlacementState::Bad, None).await.unwrap());
+    };
+    let state = async |name| catalogue.placement_of("local", &object(name)).await.unwrap().map(|found| found.state);
+    store(catalogue, 1, vec![pack_on("local", "pack", 1, &[])]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[1])]).await;
+    mark_bad("pack").await;
+    store(catalogue, 1, vec![on("local", "as-it-is")]).await;
+    assert_eq!(state("pack").await, Some(PlacementState::Bad), "the delta needs this very pack");
+    store(catalogue, 1, vec![pack_on("local", "same-pack", 1, &[])]).await;
+    assert_eq!(state("pack").await, Some(PlacementState::Removing));
+    mark_bad("as-it-is").await;
+    store(catalogue, 3, vec![on("local", "a")]).await;
+    mark_bad("a").await;
+    store(catalogue, 3, vec![pack_on("local", "b", 3, &[])]).await;
+    assert_eq!(state("a").await, Some(PlacementState::Removing), "nothing needs it");
+}
