@@ -16,11 +16,17 @@ pub(super) async fn run(arguments: &Rm, session: &Session) -> Result<(), Failure
 }
 
 fn describe(text: &str, removed: &Removed) -> String {
-    let Removed { id, placements, kept, names } = removed;
+    let Removed { id, placements, kept, names, needed_by } = removed;
     match (kept, names.first()) {
         (false, _) => {
             let objects = if *placements == 1 { "object" } else { "objects" };
-            format!("removed {id} ({placements} {objects})")
+            let removed = format!("removed {id} ({placements} {objects})");
+            match needed_by.first() {
+                None => removed,
+                Some(by) => {
+                    format!("{removed}; {by} takes pages from it, so objects of it stay until that is removed too")
+                }
+            }
         }
         (true, Some(name)) => format!("removed the name {text}; {id} is still stored as {name}"),
         (true, None) => {

@@ -17,6 +17,7 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
+use super::store::Change;
 use super::{Host, StoreOptions, data_dir};
 use crate::snapshot::{FileSource, HEAD, PatchLimits, Source, apply_sparse, apply_zstd, window_of};
 use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
@@ -105,7 +106,7 @@ impl Host {
         })
         .await?;
         let source = Source::File(FileSource::new(new, "the patched image")?);
-        let mut stored = self.store_on_route(source, Some(base), &options).await?;
+        let mut stored = self.store_on_route(source, Change { base: Some(base), pack: None }, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)
     }

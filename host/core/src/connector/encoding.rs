@@ -1,21 +1,14 @@
-//! What the encoding of an object decides, in one place: which one a store writes, which one an object of unknown origin
-//! has, and how many bytes an object must have.
+//! What the encoding of an object decides, in one place: whether it is what a store asks for, which one an object of unknown
+//! origin has, and how many bytes an object must have. `payload.rs` has what a store writes.
 //!
 //! Reading dispatches in `Host::open_placement`. Each match here and there is exhaustive, so that another encoding does not
 //! compile before all of them say what it means to them.
 
 use crate::catalogue::Placement;
-use crate::snapshot::{Progress, Reading, Source};
-use crate::types::{Body, Encoding, ObjectStat};
+use crate::types::{Encoding, ObjectStat, Result};
 
+use super::labels;
 use super::options::StoreOptions;
-
-/// How a store lays out the bytes.
-pub(super) fn to_write(options: &StoreOptions) -> Encoding {
-    // As they are, whether or not that is asked for: there is no other encoding yet.
-    let StoreOptions { raw: _, .. } = options;
-    Encoding::Raw
-}
 
 /// Whether an object that is there already is what a store asks for: one that asks for the bytes as they are takes no
 /// other.
@@ -26,20 +19,12 @@ pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
     }
 }
 
-/// The bytes of an object to be stored, with their number if it is known.
-pub(super) fn encode(encoding: Encoding, source: Source, progress: Option<Progress>) -> (Body, Reading, Option<u64>) {
-    match encoding {
-        Encoding::Pages | Encoding::Raw => {
-            let size = source.size();
-            let (body, reading) = source.read(progress);
-            (body, reading, size)
-        }
-    }
-}
-
-/// How the bytes of an object lie that no catalogue knows.
-pub(super) fn of_unknown(_: &ObjectStat) -> Encoding {
-    Encoding::Raw
+/// How the bytes of an object lie that no catalogue knows. An image can hold the bytes of a pack, so they say nothing.
+///
+/// # Errors
+/// `unsupported` for an encoding that this version does not know.
+pub(super) fn of_unknown(stat: &ObjectStat) -> Result<Encoding> {
+    labels::encoding_in(&stat.labels)
 }
 
 /// The bytes that the object of a placement must have, if it holds a snapshot of `size` bytes.

@@ -1,21 +1,25 @@
 //! Metadata that a host stores with an object, so that a catalogue can be rebuilt from backends alone: the key in its
-//! name, on backends where the writer chooses names, and two labels.
+//! name, on backends where the writer chooses names, and labels.
 //!
 //! | label | value |
 //! | --- | --- |
 //! | `tidelock-name` | the name of the snapshot when it was stored |
 //! | `tidelock-base-snapshot` | the id of the base snapshot |
+//! | `tidelock-encoding` | `pages` for a pack; objects without it hold the bytes as they are |
 //!
 //! A base is also kept in the backend's own terms (`incremental-update`), which takes precedence over the label: the label
 //! names the snapshot if its object is on another backend, or gone. Only its bytes identify an image; labels do
 //! not.
 
-use crate::types::{Error, Platform, Result, SnapshotId, drives_terminal};
+use crate::types::{Encoding, Error, Platform, Result, SnapshotId, drives_terminal};
 
 /// The label that holds the name.
 const NAME: &str = "tidelock-name";
 /// The label that holds the base.
 const BASE: &str = "tidelock-base-snapshot";
+
+/// The label that holds the encoding, unless it is `raw`.
+const ENCODING: &str = "tidelock-encoding";
 
 /// The prefix of keys.
 const KEY_PREFIX: &str = "snap-";
@@ -28,9 +32,20 @@ pub(super) const CONTAINER_PREFIX: &str = "tidelock-container-";
 const CONTAINER_DIGITS: usize = 32;
 
 /// The labels that an object is stored with.
-pub(super) fn labels(base: Option<SnapshotId>, name: Option<&str>) -> Vec<(String, String)> {
+pub(super) fn labels(base: Option<SnapshotId>, name: Option<&str>, encoding: Encoding) -> Vec<(String, String)> {
     let base = base.map(|id| (BASE.to_owned(), id.to_string()));
-    base.into_iter().chain(name.map(|name| (NAME.to_owned(), name.to_owned()))).collect()
+    let name = name.map(|name| (NAME.to_owned(), name.to_owned()));
+    let encoding = (encoding != Encoding::Raw).then(|| (ENCODING.to_owned(), encoding.name().to_owned()));
+    base.into_iter().chain(name).chain(encoding).collect()
+}
+
+/// Returns the encoding from the labels of an object.
+///
+/// # Errors
+/// `unsupported` for one that this version does not know.
+pub(super) fn encoding_in(labels: &[(String, String)]) -> Result<Encoding> {
+    let label = labels.iter().find(|(name, _)| name == ENCODING);
+    label.map_or(Ok(Encoding::Raw), |(_, name)| Encoding::from_name(name))
 }
 
 /// Returns the base and the name from the labels of an object. Invalid labels are ignored.
@@ -155,7 +170,11 @@ mod tests {
         fn labels_come_back(root: Option<[u8; 32]>, name in prop::option::of("[^\\p{Cc}t][^\\p{Cc}]{0,40}")) {
             prop_assume!(name.as_deref().is_none_or(|name| check_name(name).is_ok()));
             let base = root.map(SnapshotId::from_bytes);
-            prop_assert_eq!(read_labels(&labels(base, name.as_deref())), (base, name));
+            for encoding in [Encoding::Raw, Encoding::Pages] {
+                let labels = labels(base, name.as_deref(), encoding);
+                prop_assert_eq!(read_labels(&labels), (base, name.clone()));
+                prop_assert_eq!(encoding_in(&labels).unwrap(), encoding);
+            }
         }
 
         #[test]

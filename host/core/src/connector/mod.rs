@@ -29,6 +29,7 @@ mod listing;
 mod lock_file;
 mod options;
 mod owner;
+mod payload;
 mod placement;
 mod preflight;
 mod removal;

@@ -22,13 +22,13 @@ use std::sync::Arc;
 use super::Host;
 use super::labels::check_name;
 use super::options::StoreOptions;
+use super::payload::again;
 use super::report::{PlacementInfo, Stored};
-use super::upload::again;
 use crate::catalogue::{Commit, NewSnapshot};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
 
-pub(super) use copy::StoredCopy;
+pub(super) use copy::{Change, StoredCopy};
 
 /// How often a store begins again because what it relies on was removed.
 const ROUNDS: u32 = 3;
@@ -40,18 +40,7 @@ impl Host {
     /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route,
     /// with what is left of the store ([`Error::left`]).
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
-        self.store_on_route(source, None, &options).await
-    }
-
-    /// Stores an image as a change of another one. The backend keeps the lineage where it can.
-    ///
-    /// # Errors
-    /// `not-found` for an unknown base; otherwise as [`Self::store`].
-    pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
-        self.known(base).await?;
-        let mut stored = self.store_on_route(source, Some(base), &options).await?;
-        stored.delta_bytes = Some(stored.stored_bytes);
-        Ok(stored)
+        self.store_on_route(source, Change::default(), &options).await
     }
 
     /// Stores an image on as many backends of the route as it wants copies, in its order. Begins again if a copy that was
@@ -59,7 +48,7 @@ impl Host {
     pub(super) async fn store_on_route(
         &self,
         source: Source,
-        base: Option<SnapshotId>,
+        change: Change<'_>,
         options: &StoreOptions,
     ) -> Result<Stored> {
         options.name.as_deref().map_or(Ok(()), check_name)?;
@@ -67,7 +56,7 @@ impl Host {
         loop {
             let (again, mut relied) = (again(&source), false);
             round += 1;
-            match (self.store_once(source, base, options, &mut relied).await, again) {
+            match (self.store_once(source, change, options, &mut relied).await, again) {
                 (Err(error), Some(again)) if relied && *error.kind() == ErrorKind::Conflict && round < ROUNDS => {
                     tracing::info!(%error, "storing once more: what was there already was removed meanwhile");
                     source = again;
@@ -81,20 +70,21 @@ impl Host {
     async fn store_once(
         &self,
         source: Source,
-        base: Option<SnapshotId>,
+        change: Change<'_>,
         options: &StoreOptions,
         relied: &mut bool,
     ) -> Result<Stored> {
+        let base = change.base;
         let began = self.inner.platform.now();
         let route = self.route(options.route.as_deref())?.clone();
         let wanted = (route.copies.max(1) as usize).min(route.backends.len());
         let (mut source, mut last) = (Some(source), None);
         let mut copies: Vec<StoredCopy> = Vec::new();
-        let mut identity: Option<Arc<Identity>> = None;
+        let mut identity = change.pack.map(|pack| pack.identity.clone());
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
             let again = again(&this);
-            match self.copy_to(backend, this, base, options, &mut identity).await {
+            match self.copy_to(backend, this, change, options, &mut identity).await {
                 Ok(copy) => copies.push(copy),
                 Err(error) if is_of_first_copy(&error) => {
                     self.discard(copies).await;

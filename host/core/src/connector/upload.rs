@@ -10,19 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use super::Host;
 use super::labels::{self, fresh_key};
 use super::options::StoreOptions;
-use super::{Host, encoding};
+use super::payload::{self, Laid, Layout, Payload};
 use crate::backend::{UploadAttempt, UploadSource};
-use crate::snapshot::{Reading, Source};
-use crate::types::{Effect, Encoding, Error, Features, Receipt, Result, SnapshotId, StoreHint};
+use crate::snapshot::Reading;
+use crate::types::{Effect, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
 /// One image on its way to one backend.
 pub(super) struct StoreUpload {
     host: Host,
     backend: String,
-    /// Empty once a source that can be read only once has been read.
-    source: Mutex<Option<Source>>,
+    /// Empty once what can be read only once has been read.
+    payload: Mutex<Option<Payload>>,
     replayable: bool,
     base: Option<SnapshotId>,
     options: StoreOptions,
@@ -33,7 +34,7 @@ pub(super) struct StoreUpload {
 
 struct Attempt {
     key: String,
-    encoding: Encoding,
+    layout: Layout,
     reading: Reading,
     receipt: Option<Receipt>,
 }
@@ -45,7 +46,7 @@ pub(super) struct StoredAttempt {
     /// What was stored.
     pub(super) receipt: Receipt,
     /// How the bytes lie in the object.
-    pub(super) encoding: Encoding,
+    pub(super) layout: Layout,
     /// What its bytes turned out to be.
     pub(super) reading: Reading,
 }
@@ -58,15 +59,15 @@ impl StoreUpload {
     pub(super) fn new(
         host: &Host,
         backend: &str,
-        source: Source,
+        payload: Payload,
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Arc<Self> {
         Arc::new(Self {
             host: host.clone(),
             backend: backend.to_owned(),
-            replayable: again(&source).is_some(),
-            source: Mutex::new(Some(source)),
+            replayable: payload.again().is_some(),
+            payload: Mutex::new(Some(payload)),
             base,
             options: options.clone(),
             attempts: Mutex::default(),
@@ -77,18 +78,11 @@ impl StoreUpload {
     /// Takes the attempts that have succeeded: usually one.
     pub(super) fn take_stored(&self) -> Vec<StoredAttempt> {
         let attempts = std::mem::take(&mut *lock(&self.attempts)).into_iter();
-        let stored = attempts.filter_map(|Attempt { key, encoding, reading, receipt }| {
+        let stored = attempts.filter_map(|Attempt { key, layout, reading, receipt }| {
             let receipt = receipt?;
-            Some(StoredAttempt { key, receipt, encoding, reading })
+            Some(StoredAttempt { key, receipt, layout, reading })
         });
         stored.collect()
-    }
-
-    fn source(&self) -> Result<Source> {
-        let mut source = lock(&self.source);
-        let again = source.as_ref().and_then(again);
-        std::mem::replace(&mut *source, again)
-            .ok_or_else(|| Error::invalid("the image comes from a stream, which can be read only once"))
     }
 
     async fn begin_attempt(&self, features: Features) -> Result<UploadAttempt> {
@@ -96,18 +90,18 @@ impl StoreUpload {
             Some(base) if features.lineage => self.host.object_on(&self.backend, base).await?,
             _ => None,
         };
+        let key = fresh_key(&self.host.inner.platform)?;
+        let Laid { body, reading, size, layout } =
+            payload::take(&mut lock(&self.payload))?.lay_out(self.options.progress.clone());
         let labels = match features.labels {
-            true => labels::labels(self.base, self.options.name.as_deref()),
+            true => labels::labels(self.base, self.options.name.as_deref(), layout.encoding),
             false => Vec::new(),
         };
-        let key = fresh_key(&self.host.inner.platform)?;
-        let encoding = encoding::to_write(&self.options);
-        let (body, reading, size) = encoding::encode(encoding, self.source()?, self.options.progress.clone());
         let hint = StoreHint { key: key.clone(), size, labels };
         let inner = &self.host.inner;
         inner.owner.begin_intent(&key, &self.backend).await?;
         lock(&self.keys).push(key.clone());
-        lock(&self.attempts).push(Attempt { key, encoding, reading, receipt: None });
+        lock(&self.attempts).push(Attempt { key, layout, reading, receipt: None });
         Ok(UploadAttempt { body, hint, base })
     }
 
@@ -156,15 +150,6 @@ impl UploadSource for StoreUpload {
     }
 }
 
-/// The same source once more, if it can be read again.
-pub(super) fn again(source: &Source) -> Option<Source> {
-    match source {
-        Source::File(file) => Some(Source::File(file.clone())),
-        Source::Checked(checked) => Some(Source::Checked(checked.clone())),
-        Source::Stream(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +157,7 @@ mod tests {
     use crate::backend::testing::MemoryBackend;
     use crate::backend::{Backend as _, Operation, Upload};
     use crate::config::Config;
-    use crate::snapshot::{FileSource, StreamSource};
+    use crate::snapshot::{FileSource, Source, StreamSource};
     use crate::types::ErrorKind;
 
     async fn host(dir: &std::path::Path) -> Host {
@@ -186,7 +171,7 @@ mod tests {
     }
 
     fn upload(host: &Host, source: Source) -> Arc<StoreUpload> {
-        StoreUpload::new(host, "memory", source, None, &StoreOptions::default())
+        StoreUpload::new(host, "memory", Payload::Image(source), None, &StoreOptions::default())
     }
 
     async fn intents(host: &Host) -> Vec<String> {

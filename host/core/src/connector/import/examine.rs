@@ -81,7 +81,7 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     {
         return Ok(Finding::Identity);
     }
-    let encoding = of_unknown(&stat);
+    let encoding = of_unknown(&stat)?;
     let identity = match encoding {
         Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
         Encoding::Pages => return Err(Error::unsupported("packs")),

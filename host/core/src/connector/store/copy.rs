@@ -8,6 +8,7 @@ use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::options::StoreOptions;
+use crate::connector::payload::{Layout, PackFile, Payload};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::snapshot::{CheckedSource, Identity, Source};
@@ -28,11 +29,20 @@ pub(in crate::connector) struct StoredCopy {
     upload: Option<Arc<StoreUpload>>,
 }
 
+/// What an image is a change of, if it is one.
+#[derive(Clone, Copy, Default)]
+pub(in crate::connector) struct Change<'a> {
+    /// The base.
+    pub(in crate::connector) base: Option<SnapshotId>,
+    /// What has changed, for backends that have the base.
+    pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
+}
+
 /// An object that a store has made.
 pub(super) struct Made {
     object: ObjectId,
     key: String,
-    encoding: Encoding,
+    layout: Layout,
     size: u64,
 }
 
@@ -56,8 +66,8 @@ impl StoredCopy {
         self.counting().map(|made| NewPlacement {
             backend: self.backend.clone(),
             object: made.object.clone(),
-            encoding: made.encoding,
-            pack: None,
+            encoding: made.layout.encoding,
+            pack: made.layout.pack.clone(),
             stored_bytes: made.size,
         })
     }
@@ -109,10 +119,11 @@ impl Host {
         &self,
         backend: &str,
         source: Source,
-        base: Option<SnapshotId>,
+        change: Change<'_>,
         options: &StoreOptions,
         identity: &mut Option<Arc<Identity>>,
     ) -> Result<StoredCopy> {
+        let base = change.base;
         self.ensure_container(backend).await?;
         if let (Source::File(file), None) = (&source, &identity)
             && self.inner.catalogue.has_size(file.size()).await?
@@ -126,7 +137,11 @@ impl Host {
             return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
         }
         let objects = &self.backend(backend).await?.objects;
-        let upload = StoreUpload::new(self, backend, source, base, options);
+        let payload = match change.pack {
+            Some(pack) if self.takes_pack(backend, pack).await? => Payload::Pack(pack.clone()),
+            _ => Payload::Image(source),
+        };
+        let upload = StoreUpload::new(self, backend, payload, base, options);
         let mut put = objects.put(Upload::new(upload.clone())).await;
         if let (Err(error), Some(base)) = (&put, base)
             && *error.kind() == ErrorKind::NotFound
@@ -162,14 +177,15 @@ impl Host {
     /// has begun to take it.
     pub(super) fn source_of(&self, copy: &StoredCopy) -> Option<Source> {
         let object = copy.there.clone().or(copy.made.as_ref().map(|made| made.object.clone()))?;
-        let encoding = copy.made.as_ref().map_or(Encoding::Raw, |made| made.encoding);
+        let layout = copy.made.as_ref().map(|made| made.layout.clone());
+        let (encoding, pack) = layout.map_or((Encoding::Raw, None), |layout| (layout.encoding, layout.pack));
         let (host, identity) = (self.clone(), copy.identity.clone());
         let placement = Arc::new(Placement {
             snapshot: identity.id(),
             backend: copy.backend.clone(),
             object,
             encoding,
-            pack: None,
+            pack: pack.map(|pack| pack.id),
             state: PlacementState::Live,
             reason: None,
             since: 0,
@@ -182,6 +198,20 @@ impl Host {
             async move { Ok(apart(host, placement, identity)) }.boxed()
         };
         Some(Source::Checked(CheckedSource::new(copy.identity.clone(), open)))
+    }
+
+    /// Returns whether a backend can take a pack: it has all that the pack needs, and keeps labels, which tell a pack from an
+    /// image of the same bytes when a catalogue is rebuilt.
+    async fn takes_pack(&self, backend: &str, pack: &PackFile) -> Result<bool> {
+        if !self.backend(backend).await?.objects.info().features.labels {
+            return Ok(false);
+        }
+        for needed in &pack.pack.needs {
+            if self.placements_on(backend, *needed).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes note that a backend has no base. Returns whether there was one to be noted.
@@ -209,7 +239,7 @@ impl Host {
                 keys.push(attempt.key);
             }
         }
-        let Some(StoredAttempt { key, reading, encoding, .. }) = chosen else {
+        let Some(StoredAttempt { key, reading, layout, .. }) = chosen else {
             return Err(Error::corrupt("no attempt has the receipt that was returned").on_backend(backend));
         };
         let identity = match reading.identity().await {
@@ -226,7 +256,7 @@ impl Host {
         };
         // A stream may turn out to be there already, and so may one of two stores of an image at once.
         let there = self.proven_object_on(backend, &identity, &receipt.id).await;
-        let made = Some(Made { object: receipt.id.clone(), key, encoding, size: receipt.size });
+        let made = Some(Made { object: receipt.id.clone(), key, layout, size: receipt.size });
         let copy = StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None };
         match self.is_mended(&copy, &receipt.id).await {
             Ok(()) => Ok(copy),
@@ -343,7 +373,7 @@ mod tests {
         let before = file(b"before").identify(None).await.unwrap();
         let mut identity = Some(Arc::new(before));
         let source = Source::File(file(b"behind"));
-        let copied = host.copy_to("local", source, None, &StoreOptions::default(), &mut identity).await;
+        let copied = host.copy_to("local", source, Change::default(), &StoreOptions::default(), &mut identity).await;
         assert_eq!(*copied.err().unwrap().kind(), ErrorKind::Conflict);
         let images = memory.objects().into_iter().filter(|name| !is_identity_name(name));
         assert_eq!(images.count(), 0);

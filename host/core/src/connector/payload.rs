@@ -1,0 +1,95 @@
+//! What a store sends to a backend: the image as it is, or a pack that was made of it.
+
+use std::sync::Arc;
+
+use crate::catalogue::NewPack;
+use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
+use crate::types::{Body, Encoding, Error, Result};
+
+/// A pack that was made on this machine, in a file that is gone when it is closed.
+pub(super) struct PackFile {
+    /// Its bytes.
+    pub(super) file: FileSource,
+    /// The snapshot that it holds.
+    pub(super) identity: Arc<Identity>,
+    /// What it is and needs.
+    pub(super) pack: NewPack,
+}
+
+/// What is sent.
+pub(super) enum Payload {
+    /// The image.
+    Image(Source),
+    /// A pack.
+    Pack(Arc<PackFile>),
+}
+
+/// The bytes of one attempt.
+pub(super) struct Laid {
+    /// The bytes of the object.
+    pub(super) body: Body,
+    /// What they turn out to be.
+    pub(super) reading: Reading,
+    /// The number of bytes, if it is known.
+    pub(super) size: Option<u64>,
+    /// How they lie.
+    pub(super) layout: Layout,
+}
+
+/// How the bytes of an object lie.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) encoding: Encoding,
+    /// The pack that the object is.
+    pub(super) pack: Option<NewPack>,
+}
+
+impl Payload {
+    /// The same once more, if it can be read again.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Image(source) => again(source).map(Self::Image),
+            Self::Pack(pack) => Some(Self::Pack(pack.clone())),
+        }
+    }
+
+    /// Begins to read.
+    pub(super) fn lay_out(self, progress: Option<Progress>) -> Laid {
+        match self {
+            Self::Image(source) => {
+                let size = source.size();
+                let (body, reading) = source.read(progress);
+                Laid { body, reading, size, layout: Layout { encoding: Encoding::Raw, pack: None } }
+            }
+            Self::Pack(pack) => {
+                // Its own identity is not asked for: the pack holds another image than its bytes are.
+                let (body, _) = pack.file.read(None);
+                Laid {
+                    body,
+                    reading: Reading::known(&pack.identity),
+                    size: Some(pack.file.size()),
+                    layout: Layout { encoding: Encoding::Pages, pack: Some(pack.pack.clone()) },
+                }
+            }
+        }
+    }
+}
+
+/// Takes a payload to be read, and leaves it if it can be read again.
+///
+/// # Errors
+/// `invalid` for a stream that was read already.
+pub(super) fn take(payload: &mut Option<Payload>) -> Result<Payload> {
+    let again = payload.as_ref().and_then(Payload::again);
+    std::mem::replace(payload, again)
+        .ok_or_else(|| Error::invalid("the image comes from a stream, which can be read only once"))
+}
+
+/// The same source once more, if it can be read again.
+pub(super) fn again(source: &Source) -> Option<Source> {
+    match source {
+        Source::File(file) => Some(Source::File(file.clone())),
+        Source::Checked(checked) => Some(Source::Checked(checked.clone())),
+        Source::Stream(_) => None,
+    }
+}
