@@ -7,12 +7,14 @@
 //! | `source` | files, devices and streams as bodies that are hashed while they are read |
 //! | `zeros` | which parts of a snapshot are zeros, as its digests say |
 //! | `verify` | bodies of which no byte passes unchecked |
+//! | `pages` | the encoding of that name: packs of pages that have changed, and maps of where the others lie |
 //! | `patch` | changes that a caller brings: `zstd --patch-from` output and sparse difference files |
 //!
 //! The formats are in `docs/formats.md`, to the byte.
 
 mod extents;
 mod identity;
+pub mod pages;
 mod patch;
 mod segment;
 mod source;

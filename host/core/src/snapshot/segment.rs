@@ -44,13 +44,15 @@ pub fn segment_digest(bytes: &[u8]) -> SegmentDigest {
 
 /// The digests of the pages of one segment, in order; the last page may be short. None for no bytes.
 pub fn pages_of(segment: &[u8]) -> Vec<SegmentDigest> {
-    if segment.len() <= PAGE {
-        return if segment.is_empty() { Vec::new() } else { vec![segment_digest(segment)] };
+    segment.chunks(PAGE).enumerate().map(|(page, bytes)| page_digest(bytes, page * PAGE, segment.len())).collect()
+}
+
+/// The digest of a page that begins at `offset` in a segment of `segment` bytes.
+pub(super) fn page_digest(page: &[u8], offset: usize, segment: usize) -> SegmentDigest {
+    if segment <= PAGE {
+        return segment_digest(page);
     }
-    let page = |(number, bytes): (usize, &[u8])| {
-        Hasher::new().set_input_offset((number * PAGE) as u64).update(bytes).finalize_non_root()
-    };
-    segment.chunks(PAGE).enumerate().map(page).collect()
+    Hasher::new().set_input_offset(offset as u64).update(page).finalize_non_root()
 }
 
 /// The digest of a segment of `len` bytes from the digests of all its pages: equal to [`segment_digest`] of its bytes.

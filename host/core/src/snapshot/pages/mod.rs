@@ -1,0 +1,87 @@
+//! The encoding `pages`: packs, which hold those pages of a snapshot that no earlier pack holds.
+//!
+//! Images of machines change in place, a page here and there. A pack has a complete map from the pages of its snapshot to its own
+//! frames and those of its sources, so reading costs no walk along a chain. What a changed page used to hold is nearly all that
+//! is worth having as a dictionary for what it holds now, so a `compact` delta compresses changed pages with their former selves
+//! as prefix; a `random` one has no such dependency, and gives any page with one ranged read. The bytes: `docs/formats.md`.
+//!
+//! Everything here is pure and blocking: bytes in, bytes out, no network. Whoever fetches and stores is above.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `layout`, `columns`, `zst` | header and footer; numbers; single zstd frames |
+//! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
+//! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
+//! | `decode` | from stored bytes to pages, of which none passes unchecked |
+//!
+//! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::parts`] for the frames of a range,
+//! [`Chain::prefix`] for what a frame needs, [`decode_frame`].
+
+mod chain;
+mod columns;
+mod decode;
+mod frames;
+mod layout;
+mod map;
+mod pack;
+mod zst;
+
+pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
+pub use decode::{decode_frame, read_pages};
+pub use frames::{Coding, Frame, Frames};
+pub use layout::PackId;
+pub use map::{Map, Place, Run};
+pub use pack::{Limits, Opened, Pack, PackSource};
+
+use super::segment::PAGE;
+
+/// The most pages of a snapshot: 16 TiB, less one.
+pub const MAX_PAGES: u32 = u32::MAX;
+
+/// The most sources of a pack.
+pub const MAX_SOURCES: usize = 255;
+
+/// The most packs, one above the other, through which the prefixes of a frame lead.
+pub const MAX_DEPTH: u8 = 8;
+
+/// What a pack is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Few bytes: frames of up to 16 MiB, which may need pages of the base.
+    Compact,
+    /// Cheap reads anywhere: frames of up to 256 KiB, which need nothing else.
+    Random,
+}
+
+impl Profile {
+    /// The most pages of a frame.
+    pub const fn most_frame_pages(self) -> u32 {
+        match self {
+            Self::Compact => 4096,
+            Self::Random => 64,
+        }
+    }
+
+    /// The bytes that a frame has for the digest of each of its pages.
+    const fn bytes_of_digest(self) -> u64 {
+        match self {
+            Self::Compact => 0,
+            Self::Random => 32,
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Compact => 1,
+            Self::Random => 2,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Compact),
+            2 => Some(Self::Random),
+            _ => None,
+        }
+    }
+}
