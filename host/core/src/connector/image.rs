@@ -46,18 +46,29 @@ impl Host {
     /// # Errors
     /// `not-found` for an unknown snapshot; `corrupt` if the recorded digests do not lead to its id.
     pub async fn open(&self, id: SnapshotId) -> Result<Image> {
-        let size = self.known(id).await?.size;
-        let identity = match self.inner.recent_digests.get(id) {
-            Some(identity) => identity,
-            None => {
-                let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(id).await?)?;
-                let identity = Arc::new(Identity::from_parts(id, size, segments)?);
-                self.inner.recent_digests.put(identity.clone());
-                identity
-            }
-        };
+        self.known(id).await?;
+        let identity = self.identity_of(id).await?;
         let source = ImageSource { host: self.clone(), identity };
         Ok(Image { inner: Arc::new(ImageInner { source, cache: SegmentCache::default() }) })
+    }
+}
+
+impl Host {
+    /// The identity of a snapshot that is known, or is kept for others.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn identity_of(&self, id: SnapshotId) -> Result<Arc<Identity>> {
+        let Some(size) = self.inner.catalogue.get_kept(id).await?.map(|snapshot| snapshot.size) else {
+            return Err(Error::not_found(format!("no snapshot {id}")));
+        };
+        if let Some(identity) = self.inner.recent_digests.get(id) {
+            return Ok(identity);
+        }
+        let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(id).await?)?;
+        let identity = Arc::new(Identity::from_parts(id, size, segments)?);
+        self.inner.recent_digests.put(identity.clone());
+        Ok(identity)
     }
 }
 

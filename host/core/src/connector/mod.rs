@@ -29,6 +29,7 @@ mod listing;
 mod lock_file;
 mod options;
 mod owner;
+mod packs;
 mod payload;
 mod placement;
 mod preflight;
@@ -88,6 +89,7 @@ struct HostInner {
     backends: BTreeMap<String, ConfiguredBackend>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
+    recent_packs: packs::RecentPacks,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.

@@ -45,7 +45,7 @@ impl Host {
     ) -> Result<Body> {
         match placement.encoding {
             Encoding::Raw => self.open_raw(placement, identity, range).await,
-            Encoding::Pages => Err(Error::unsupported("packs")),
+            Encoding::Pages => Box::pin(self.open_pack(placement, identity, range)).await,
         }
     }
 
@@ -71,7 +71,11 @@ impl Host {
     /// The placements that may be read: live ones first, then those that are suspect, then those that are bad; each in the
     /// order of the default route, those of other backends after them, the cheapest to read first.
     pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
-        let mut placements = self.inner.catalogue.placements(id).await?;
+        self.readable_of(self.inner.catalogue.placements(id).await?)
+    }
+
+    /// Those of some placements that may be read, in the order of [`Self::readable`].
+    pub(super) fn readable_of(&self, mut placements: Vec<Placement>) -> Result<Vec<Placement>> {
         placements.retain(|p| p.state != PlacementState::Removing && self.inner.backends.contains_key(&p.backend));
         self.cheapest_first(&mut placements);
         let order = &self.route(None)?.backends;

@@ -103,6 +103,7 @@ pub(super) async fn open(
         backends,
         routes: config.routes.clone(),
         recent_digests: Default::default(),
+        recent_packs: Default::default(),
         apply_places: Default::default(),
         deletions: Default::default(),
         secrets,

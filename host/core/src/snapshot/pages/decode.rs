@@ -29,11 +29,13 @@ pub fn decode_frame(pack: &Pack, number: u32, stored: &[u8], prefix: &[u8]) -> R
     }
     // As long as its digests at least: checked when the metadata was read.
     let (digests, payload) = stored.split_at(frame.pages as usize * pack.profile().bytes_of_digest() as usize);
-    let pages = match frame.coding {
+    let mut pages = match frame.coding {
         Coding::Raw => payload.to_vec(),
         Coding::Zstd => zst::decode(payload, &[], frame.decoded())?,
         Coding::Prefixed => zst::decode(payload, prefix, frame.decoded())?,
     };
+    // The end of an object that holds its snapshot as it is.
+    pages.resize(frame.decoded(), 0);
     check_pages(pack, frame, &pages, digests.as_chunks::<32>().0)?;
     Ok(pages)
 }

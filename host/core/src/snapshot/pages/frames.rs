@@ -3,7 +3,7 @@
 use super::columns::{Columns, put};
 use super::layout::{HEADER, damaged};
 use super::{PAGE, Profile};
-use crate::snapshot::SegmentDigest;
+use crate::snapshot::{SEGMENT, SegmentDigest};
 use crate::types::Result;
 
 /// How the pages of a frame are stored.
@@ -120,6 +120,20 @@ impl Frames {
         for frame in &self.list {
             put(out, frame.coding.number());
         }
+    }
+
+    /// Those of an object that holds a snapshot of `size` bytes as it is: one for each segment.
+    pub(super) fn raw(size: u64, segments: &[SegmentDigest]) -> Self {
+        let mut frames = Self::default();
+        for (number, digest) in (0u64..).zip(segments) {
+            let offset = number * SEGMENT as u64;
+            let stored = size.saturating_sub(offset).min(SEGMENT as u64) as u32;
+            frames.push(stored.div_ceil(PAGE as u32), stored, Coding::Raw, *digest);
+            if let Some(frame) = frames.list.last_mut() {
+                frame.offset = offset;
+            }
+        }
+        frames
     }
 
     /// Reads the columns of at most `pages` stored pages; digests come from elsewhere, one by one.

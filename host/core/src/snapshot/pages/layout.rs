@@ -1,10 +1,9 @@
 //! Header and footer of a pack: fixed sizes, exact values.
 
-use std::fmt;
 use std::ops::Range;
 
 use super::{MAX_PAGES, Profile};
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, PackId, Result, SnapshotId};
 
 /// Bytes of the header.
 pub(super) const HEADER: usize = 32;
@@ -18,34 +17,6 @@ const LAST: &[u8; 8] = b"TdLkLast";
 
 /// The context string of the pack id. It names the format; another layout gets another string.
 const ID_CONTEXT: &str = "tidelock 2026-11 pack v1";
-
-/// The identity of a pack: of every byte of it, and through its sources of every byte of its snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PackId([u8; 32]);
-
-impl PackId {
-    /// From the 32 bytes of the digest.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 32 bytes of the digest.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for PackId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&data_encoding::HEXLOWER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for PackId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// The header of every pack of a profile.
 pub(super) fn header(profile: Profile) -> [u8; HEADER] {
@@ -91,13 +62,13 @@ impl Footer {
         hasher.update(&header(self.profile));
         hasher.update(metadata);
         hasher.update(&self.head());
-        PackId(*hasher.finalize().as_bytes())
+        PackId::from_bytes(*hasher.finalize().as_bytes())
     }
 
     pub(super) fn to_bytes(&self) -> [u8; FOOTER] {
         let mut bytes = [0; FOOTER];
         bytes[..64].copy_from_slice(&self.head());
-        bytes[64..96].copy_from_slice(&self.id.0);
+        bytes[64..96].copy_from_slice(self.id.as_bytes());
         let check = blake3::hash(&bytes[..96]);
         bytes[96..120].copy_from_slice(&check.as_bytes()[..24]);
         bytes[120..].copy_from_slice(LAST);
@@ -132,7 +103,7 @@ impl Footer {
             columns_stored: u32::from_le_bytes(array(bytes, 52)),
             columns_len: u32::from_le_bytes(array(bytes, 56)),
             profile,
-            id: PackId(array(bytes, 64)),
+            id: PackId::from_bytes(array(bytes, 64)),
         };
         let pages = footer.size.div_ceil(super::PAGE as u64);
         if pages > u64::from(MAX_PAGES) {
@@ -188,7 +159,7 @@ mod tests {
             columns_stored: 20,
             columns_len: 70,
             profile: Profile::Random,
-            id: PackId([9; 32]),
+            id: PackId::from_bytes([9; 32]),
         }
     }
 
@@ -227,7 +198,7 @@ mod tests {
         let footer = footer();
         let id = footer.pack_id(b"metadata");
         assert_ne!(id, footer.pack_id(b"metadatb"));
-        assert_eq!(id, Footer { id: PackId([1; 32]), ..footer.clone() }.pack_id(b"metadata"));
+        assert_eq!(id, Footer { id: PackId::from_bytes([1; 32]), ..footer.clone() }.pack_id(b"metadata"));
         assert_ne!(id, Footer { size: 1, ..footer.clone() }.pack_id(b"metadata"));
         assert_ne!(id, Footer { profile: Profile::Compact, ..footer.clone() }.pack_id(b"metadata"));
         assert_ne!(id, Footer { columns_len: 71, ..footer }.pack_id(b"metadata"));

@@ -26,12 +26,12 @@ mod map;
 mod pack;
 mod zst;
 
+pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
 pub use decode::{decode_frame, read_pages};
 pub use frames::{Coding, Frame, Frames};
-pub use layout::PackId;
 pub use map::{Map, Place, Run};
-pub use pack::{Limits, Opened, Pack, PackSource};
+pub use pack::{Limits, Opened, Pack, PackSource, is_raw};
 
 use super::segment::PAGE;
 

@@ -2,11 +2,11 @@
 
 use super::columns::{Columns, put};
 use super::frames::{Coding, Frames};
-use super::layout::{FOOTER, Footer, HEADER, PackId, damaged, header, most_columns};
+use super::layout::{FOOTER, Footer, HEADER, damaged, header, most_columns};
 use super::map::{Map, Place};
 use super::{MAX_DEPTH, MAX_PAGES, MAX_SOURCES, PAGE, Profile, zst};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, SegmentDigests, ZERO_SEGMENT};
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, PackId, Result, SnapshotId};
 
 /// Pages of a segment.
 pub(super) const SEGMENT_PAGES: u32 = (SEGMENT / PAGE) as u32;
@@ -115,6 +115,42 @@ impl Pack {
         Ok(Opened::Pack(Self { contents, id, depth, homes, stored: object }))
     }
 
+    /// An object that holds a snapshot as it is, as the source of packs: a frame for each segment, proven by the segment's
+    /// digest. Its id is the root of the snapshot, and its stored pages are the snapshot's.
+    ///
+    /// # Errors
+    /// `unsupported` for a snapshot of more than [`MAX_PAGES`].
+    pub fn raw(identity: &Identity) -> Result<Self> {
+        let size = identity.size();
+        let Ok(pages) = u32::try_from(size.div_ceil(PAGE as u64)) else {
+            return Err(Error::unsupported(format!("an image of {size} bytes is too large for a pack")));
+        };
+        let mut map = Map::default();
+        for segment in 0..segments_of(size) {
+            let first = segment * SEGMENT_PAGES;
+            let zero = identity.segments().as_slice().get(segment as usize) == Some(&ZERO_SEGMENT);
+            let place = if zero { Place::Nowhere } else { Place::Stored { source: 0, page: first } };
+            map.push(SEGMENT_PAGES.min(pages - first), place);
+        }
+        let contents = Contents {
+            size,
+            snapshot: identity.id(),
+            profile: Profile::Compact,
+            sources: Vec::new(),
+            frames: Frames::raw(size, identity.segments().as_slice()),
+            map,
+            prefixes: Map::default(),
+            listed: Vec::new(),
+        };
+        let id = PackId::from_bytes(*identity.id().as_bytes());
+        Ok(Self { contents, id, depth: 0, homes: vec![(0, 0)], stored: size })
+    }
+
+    /// Returns whether the object holds the snapshot as it is ([`Self::raw`]).
+    pub fn is_raw(&self) -> bool {
+        is_raw(self.id, self.contents.snapshot)
+    }
+
     /// The id.
     pub fn id(&self) -> PackId {
         self.id
@@ -203,6 +239,11 @@ impl Pack {
         }
         Identity::from_parts(contents.snapshot, contents.size, SegmentDigests::new(digests))
     }
+}
+
+/// Returns whether a pack of this id is an object that holds its snapshot as it is.
+pub fn is_raw(id: PackId, snapshot: SnapshotId) -> bool {
+    id.as_bytes() == snapshot.as_bytes()
 }
 
 /// The number of segments of so many bytes, which have at most [`MAX_PAGES`] pages.

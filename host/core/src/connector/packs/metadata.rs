@@ -1,0 +1,192 @@
+//! The metadata of packs: fetched from the end of an object, proven, and kept for those that were read last.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::catalogue::Placement;
+use crate::connector::Host;
+use crate::snapshot::pages::{Chain, Limits, Opened, Pack, PackSource, is_raw};
+use crate::types::{ByteRange, Encoding, Error, ErrorKind, PackId, Result, SnapshotId, blocking};
+
+/// The bytes at the end of a pack that are fetched first: with them comes the whole metadata of most deltas.
+const TAIL: u64 = 64 << 10;
+
+/// The most packs of which the metadata is kept.
+const PACKS: usize = 64;
+/// The most runs and frames of all of these; each takes some 20 to 70 bytes.
+const ITEMS: usize = 1 << 20;
+
+/// Metadata of packs by id. What was used last is last.
+#[derive(Default)]
+pub(crate) struct RecentPacks {
+    kept: Mutex<VecDeque<Arc<Pack>>>,
+}
+
+impl RecentPacks {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Pack>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: PackId) -> Option<Arc<Pack>> {
+        let mut kept = self.kept();
+        let at = kept.iter().position(|pack| pack.id() == id)?;
+        let found = kept.remove(at)?;
+        kept.push_back(found.clone());
+        Some(found)
+    }
+
+    fn put(&self, pack: &Arc<Pack>) {
+        let items =
+            |pack: &Pack| pack.map().runs().len() + pack.prefixes().runs().len() + pack.frames().as_slice().len();
+        let mut kept = self.kept();
+        kept.retain(|other| other.id() != pack.id());
+        kept.push_back(pack.clone());
+        let mut all: usize = kept.iter().map(|pack| items(pack)).sum();
+        while kept.len() > 1 && (all > ITEMS || kept.len() > PACKS) {
+            let Some(oldest) = kept.pop_front() else { break };
+            all -= items(&oldest);
+        }
+    }
+}
+
+impl Host {
+    /// The pack that is the object of a placement; of one that holds its snapshot as it is, that which stands for it.
+    ///
+    /// # Errors
+    /// `corrupt` if the object is not that pack; `not-found` if the snapshot is gone; errors of the backend.
+    pub(in crate::connector) async fn pack_of(&self, placement: &Placement) -> Result<Arc<Pack>> {
+        match (placement.encoding, placement.pack) {
+            (Encoding::Raw, _) => self.raw_pack(placement.snapshot).await,
+            (Encoding::Pages, known) => {
+                if let Some(pack) = known.and_then(|id| self.inner.recent_packs.get(id)) {
+                    return Ok(pack);
+                }
+                let opened = self.open_pack_object(placement, known).await;
+                let pack = Arc::new(opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?);
+                self.inner.recent_packs.put(&pack);
+                Ok(pack)
+            }
+        }
+    }
+
+    /// A pack with its sources.
+    ///
+    /// # Errors
+    /// `unavailable` if a source cannot be had: its own placements are marked, as far as they are at fault.
+    pub(in crate::connector) async fn chain(&self, pack: Arc<Pack>, backend: &str) -> Result<Chain> {
+        let mut sources = Vec::with_capacity(pack.sources().len());
+        for source in pack.sources() {
+            sources.push(self.source_pack(source, backend).await?);
+        }
+        Chain::new(pack, sources)
+    }
+
+    /// Where the bytes of a pack are, those of one backend first.
+    pub(super) async fn placements_for(
+        &self,
+        id: PackId,
+        snapshot: SnapshotId,
+        backend: &str,
+    ) -> Result<Vec<Placement>> {
+        let mut placements = match is_raw(id, snapshot) {
+            true => self.readable(snapshot).await?,
+            false => self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?,
+        };
+        placements.retain(|placement| placement.pack == (!is_raw(id, snapshot)).then_some(id));
+        placements.sort_by_key(|placement| placement.backend != backend);
+        Ok(placements)
+    }
+
+    async fn source_pack(&self, source: &PackSource, backend: &str) -> Result<Arc<Pack>> {
+        if is_raw(source.id, source.snapshot) {
+            return self.raw_pack(source.snapshot).await;
+        }
+        if let Some(pack) = self.inner.recent_packs.get(source.id) {
+            return Ok(pack);
+        }
+        let mut last = None;
+        for placement in self.placements_for(source.id, source.snapshot, backend).await? {
+            match self.pack_of(&placement).await {
+                Ok(pack) => return Ok(pack),
+                Err(error) => last = Some(self.source_failed(&placement, error).await),
+            }
+        }
+        Err(without_source(source.snapshot, last))
+    }
+
+    /// Records what the failure of a source says of its object, and returns the failure.
+    pub(super) async fn source_failed(&self, placement: &Placement, error: Error) -> Error {
+        let noted = match error.kind() {
+            ErrorKind::Corrupt => self.note_damage(placement, error.message()).await,
+            ErrorKind::NotFound => {
+                return match self.note_missing(placement, error.duplicate()).await {
+                    Ok(found) => found,
+                    Err(_) => error,
+                };
+            }
+            _ => Ok(()),
+        };
+        if let Err(other) = noted {
+            tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
+        }
+        error
+    }
+
+    async fn raw_pack(&self, id: SnapshotId) -> Result<Arc<Pack>> {
+        if let Some(pack) = self.inner.recent_packs.get(PackId::from_bytes(*id.as_bytes())) {
+            return Ok(pack);
+        }
+        let identity = self.identity_of(id).await?;
+        let pack = Arc::new(blocking(move || Pack::raw(&identity)).await?);
+        self.inner.recent_packs.put(&pack);
+        Ok(pack)
+    }
+
+    async fn open_pack_object(&self, placement: &Placement, known: Option<PackId>) -> Result<Pack> {
+        let object = placement.stored_bytes;
+        let mut from = object.saturating_sub(TAIL);
+        loop {
+            let tail = self.fetch(placement, from, object - from).await?;
+            match Pack::open(&tail, object, known, Limits::default())? {
+                Opened::Pack(pack) => return Ok(pack),
+                Opened::Longer { from: earlier } if earlier < from => from = earlier,
+                Opened::Longer { .. } => return Err(Error::corrupt("the footer of the pack names no metadata")),
+            }
+        }
+    }
+
+    /// Some bytes of an object, in memory. The caller bounds them.
+    ///
+    /// # Errors
+    /// `corrupt` if there are fewer.
+    pub(super) async fn fetch(&self, placement: &Placement, start: u64, len: u64) -> Result<Bytes> {
+        let objects = &self.backend(&placement.backend).await?.objects;
+        let most = usize::try_from(len).map_err(|_| Error::invalid(format!("{len} bytes do not fit into memory")))?;
+        let fetched = async {
+            let body = objects.get(&placement.object, Some(ByteRange::of(start, len))).await?;
+            body.collect(most).await
+        };
+        let bytes = fetched.await.map_err(|error| error.on_backend(objects.name()).during("retrieve"))?;
+        match bytes.len() == most {
+            true => Ok(bytes),
+            false => Err(Error::corrupt(format!("the object ends {} bytes early", most - bytes.len()))
+                .on_backend(objects.name())
+                .during("retrieve")),
+        }
+    }
+}
+
+/// Why a pack cannot be read although its own object can. It says nothing about that object.
+pub(super) fn without_source(snapshot: SnapshotId, last: Option<Error>) -> Error {
+    let what = format!("snapshot {snapshot}, which this one takes pages from, cannot be read");
+    match last {
+        Some(error) => {
+            let told = Error::unavailable(format!("{what}: {}", error.message()));
+            let told = error.backend().map_or(told.duplicate(), |backend| told.on_backend(backend));
+            told.with_source(error)
+        }
+        None => Error::unavailable(format!("{what}: no configured backend holds it")),
+    }
+}

@@ -1,0 +1,11 @@
+//! Packs as they lie on backends: their metadata, and the bytes of the snapshots that they hold.
+//!
+//! Whatever is fetched is proven before it counts: metadata by the pack's id, which the catalogue knows; frames by the
+//! digests in the metadata; and what is read comes out through the same check as that of any other object, segment by
+//! segment. What a source gives is taken from whichever of its placements has it, so damage in one of them is found,
+//! recorded, and does not show.
+
+mod metadata;
+mod read;
+
+pub(super) use metadata::RecentPacks;

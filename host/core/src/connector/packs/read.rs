@@ -1,0 +1,307 @@
+//! The bytes of a snapshot that is in a pack: window by window, from the frames that each needs.
+//!
+//! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room, since a
+//! frame of a delta has pages of many windows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+
+use super::metadata::without_source;
+use crate::catalogue::Placement;
+use crate::connector::Host;
+use crate::snapshot::pages::{Chain, FramePart, FrameRef, decode_frame};
+use crate::snapshot::{Identity, PAGE, aligned, verify_known, verify_range};
+use crate::types::{Body, ByteRange, Error, Result, blocking};
+
+/// Bytes of a snapshot that are made at once.
+const WINDOW: u64 = 4 << 20;
+/// The most bytes of neighbouring frames that are fetched with one request.
+const RUN: u64 = 8 << 20;
+/// The most bytes of decoded frames that a reader keeps.
+const KEPT: usize = 96 << 20;
+
+impl Host {
+    /// Opens a placement whose object is a pack, with every segment checked.
+    ///
+    /// # Errors
+    /// `corrupt` if the pack is damaged, `unavailable` if something that it takes pages from cannot be had; errors of the
+    /// backend.
+    pub(in crate::connector) async fn open_pack(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        range: Option<ByteRange>,
+    ) -> Result<Body> {
+        let pack = self.pack_of(placement).await?;
+        let (size, id) = (identity.size(), identity.id());
+        if pack.snapshot() != id || pack.size() != size {
+            return Err(Error::corrupt(format!("the object is a pack of snapshot {}", pack.snapshot()))
+                .on_backend(&placement.backend)
+                .during("retrieve"));
+        }
+        let chain = Arc::new(self.chain(pack, &placement.backend).await?);
+        let (start, len) = match range {
+            Some(range) => aligned(range, size)?.within(size)?,
+            None => (0, size),
+        };
+        let reader = PackReader {
+            host: self.clone(),
+            placement: placement.clone(),
+            chain,
+            at: start,
+            end: start + len,
+            kept: Kept::default(),
+        };
+        let windows = stream::unfold(reader, |mut reader| async move {
+            let item = reader.next().await?;
+            Some((item, reader))
+        });
+        let body = Body::new(windows, Some(len));
+        match range {
+            None => Ok(verify_known(body, identity.clone())),
+            Some(range) => verify_range(body, identity.clone(), range),
+        }
+    }
+}
+
+/// Decoded frames. What was used last is last.
+#[derive(Default)]
+struct Kept {
+    frames: BTreeMap<FrameRef, Bytes>,
+    order: VecDeque<FrameRef>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn get(&mut self, at: FrameRef) -> Option<Bytes> {
+        let found = self.frames.get(&at)?.clone();
+        self.order.retain(|other| *other != at);
+        self.order.push_back(at);
+        Some(found)
+    }
+
+    fn put(&mut self, at: FrameRef, bytes: Bytes) {
+        self.bytes += bytes.len();
+        if let Some(before) = self.frames.insert(at, bytes) {
+            self.bytes -= before.len();
+            self.order.retain(|other| *other != at);
+        }
+        self.order.push_back(at);
+        while self.bytes > KEPT && self.order.len() > 1 {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(gone) = self.frames.remove(&oldest) {
+                self.bytes -= gone.len();
+            }
+        }
+    }
+}
+
+struct PackReader {
+    host: Host,
+    placement: Placement,
+    chain: Arc<Chain>,
+    at: u64,
+    end: u64,
+    kept: Kept,
+}
+
+impl PackReader {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let len = WINDOW.min(self.end - self.at);
+        let window = self.window(self.at, len).await;
+        // After an error nothing more is asked.
+        self.at = if window.is_ok() { self.at + len } else { self.end };
+        Some(window)
+    }
+
+    /// The bytes of a window, which begins with a page.
+    async fn window(&mut self, start: u64, len: u64) -> Result<Bytes> {
+        let page = |byte: u64| u32::try_from(byte).map_err(|_| Error::corrupt("a page past the end of all packs"));
+        let (first, end) = (page(start / PAGE as u64)?, page((start + len).div_ceil(PAGE as u64))?);
+        let parts = self.chain.parts(first, end - first);
+        let mut needed: Vec<FrameRef> = parts.iter().filter_map(|part| part.at).map(|at| at.frame).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let frames = self.frames(&needed).await?;
+        let mut bytes = BytesMut::with_capacity((end - first) as usize * PAGE);
+        for part in parts {
+            match part.at {
+                None => bytes.resize(bytes.len() + part.len as usize * PAGE, 0),
+                Some(at) => bytes.extend_from_slice(pages_of(frames.get(&at.frame), at)?),
+            }
+        }
+        bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        Ok(bytes.freeze())
+    }
+
+    /// Some frames, decoded.
+    async fn frames(&mut self, needed: &[FrameRef]) -> Result<BTreeMap<FrameRef, Bytes>> {
+        let mut found: BTreeMap<FrameRef, Bytes> =
+            needed.iter().filter_map(|at| Some((*at, self.kept.get(*at)?))).collect();
+        // What the missing ones need in turn: frames without a prefix first.
+        let mut missing: Vec<FrameRef> = Vec::new();
+        for at in needed.iter().filter(|at| !found.contains_key(at)) {
+            missing.extend(self.chain.closure(*at).into_iter().filter(|at| !self.kept.frames.contains_key(at)));
+        }
+        let (with_prefix, plain): (Vec<_>, Vec<_>) =
+            missing.into_iter().partition(|at| !self.chain.prefix(*at).is_empty());
+        let mut plain: Vec<FrameRef> = plain;
+        plain.sort_unstable();
+        plain.dedup();
+        for run in self.runs(&plain) {
+            for (at, bytes) in self.fetch_run(&run).await? {
+                self.kept.put(at, bytes.clone());
+                found.insert(at, bytes);
+            }
+        }
+        for at in with_prefix {
+            if found.contains_key(&at) {
+                continue;
+            }
+            let mut prefix = BytesMut::new();
+            for part in self.chain.prefix(at) {
+                if !found.contains_key(&part.frame) {
+                    let bytes = self.one(part.frame).await?;
+                    found.insert(part.frame, bytes);
+                }
+                prefix.extend_from_slice(pages_of(found.get(&part.frame), part)?);
+            }
+            let bytes = self.frame(at, prefix.freeze()).await?;
+            self.kept.put(at, bytes.clone());
+            found.insert(at, bytes);
+        }
+        Ok(found)
+    }
+
+    /// A frame that was decoded before and may have had to go since.
+    async fn one(&mut self, at: FrameRef) -> Result<Bytes> {
+        if let Some(bytes) = self.kept.get(at) {
+            return Ok(bytes);
+        }
+        Box::pin(async {
+            let mut prefix = BytesMut::new();
+            for part in self.chain.prefix(at) {
+                let bytes = self.one(part.frame).await?;
+                prefix.extend_from_slice(pages_of(Some(&bytes), part)?);
+            }
+            let bytes = self.frame(at, prefix.freeze()).await?;
+            self.kept.put(at, bytes.clone());
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Frames in order, put together where they lie side by side in one object.
+    fn runs(&self, frames: &[FrameRef]) -> Vec<Vec<FrameRef>> {
+        let mut runs: Vec<(u64, u64, Vec<FrameRef>)> = Vec::new();
+        for at in frames {
+            let Some((_, frame)) = self.chain.frame(*at) else { continue };
+            let end = frame.offset + u64::from(frame.stored);
+            match runs.last_mut() {
+                Some((start, until, run))
+                    if *until == frame.offset
+                        && run.last().is_some_and(|last| last.source == at.source)
+                        && end - *start <= RUN =>
+                {
+                    run.push(*at);
+                    *until = end;
+                }
+                _ => runs.push((frame.offset, end, vec![*at])),
+            }
+        }
+        runs.into_iter().map(|(_, _, run)| run).collect()
+    }
+
+    /// Neighbouring frames without prefix: with one request, or one by one if that fails.
+    async fn fetch_run(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
+        if run.len() > 1
+            && let Ok(frames) = self.fetch_together(run).await
+        {
+            return Ok(frames);
+        }
+        let mut frames = Vec::with_capacity(run.len());
+        for at in run {
+            frames.push((*at, self.frame(*at, Bytes::new()).await?));
+        }
+        Ok(frames)
+    }
+
+    async fn fetch_together(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
+        let bounds: Vec<(u64, u64)> = run
+            .iter()
+            .filter_map(|at| self.chain.frame(*at))
+            .map(|(_, frame)| (frame.offset, u64::from(frame.stored)))
+            .collect();
+        let (Some((start, _)), Some((last, len))) = (bounds.first().copied(), bounds.last().copied()) else {
+            return Ok(Vec::new());
+        };
+        let source = run.first().map_or(0, |at| at.source);
+        let placement = self.candidates(source).await?.into_iter().next();
+        let placement = placement.ok_or_else(|| Error::unavailable("no backend has it"))?;
+        let stored = self.host.fetch(&placement, start, last + len - start).await?;
+        let (chain, run) = (self.chain.clone(), run.to_vec());
+        blocking(move || {
+            let mut frames = Vec::with_capacity(run.len());
+            for (at, (offset, len)) in run.into_iter().zip(bounds) {
+                let Some((pack, _)) = chain.frame(at) else { continue };
+                let from = (offset - start) as usize;
+                let bytes = decode_frame(pack, at.frame, &stored[from..from + len as usize], &[])?;
+                frames.push((at, Bytes::from(bytes)));
+            }
+            Ok(frames)
+        })
+        .await
+    }
+
+    /// One frame, from the first of its pack's placements that has it.
+    ///
+    /// # Errors
+    /// That of this reader's own object; of another one, `unavailable`.
+    async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
+        let mut last = None;
+        for placement in self.candidates(at.source).await? {
+            match self.frame_from(&placement, at, prefix.clone()).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if at.source == 0 => return Err(error),
+                Err(error) => last = Some(self.host.source_failed(&placement, error).await),
+            }
+        }
+        let snapshot = self.chain.packs().get(usize::from(at.source)).map_or(self.placement.snapshot, |p| p.snapshot());
+        Err(without_source(snapshot, last))
+    }
+
+    async fn frame_from(&self, placement: &Placement, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
+        let Some((_, frame)) = self.chain.frame(at) else { return Err(Error::corrupt("the pack has no such frame")) };
+        let stored = self.host.fetch(placement, frame.offset, u64::from(frame.stored)).await?;
+        let chain = self.chain.clone();
+        let decoded = blocking(move || match chain.frame(at) {
+            Some((pack, _)) => decode_frame(pack, at.frame, &stored, &prefix).map(Bytes::from),
+            None => Err(Error::corrupt("the pack has no such frame")),
+        });
+        decoded.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))
+    }
+
+    /// Where a pack of the chain can be fetched from, in the order in which that is tried.
+    async fn candidates(&self, source: u8) -> Result<Vec<Placement>> {
+        match self.chain.packs().get(usize::from(source)) {
+            Some(pack) if source > 0 => {
+                self.host.placements_for(pack.id(), pack.snapshot(), &self.placement.backend).await
+            }
+            _ => Ok(vec![self.placement.clone()]),
+        }
+    }
+}
+
+/// Pages of a decoded frame.
+fn pages_of(frame: Option<&Bytes>, part: FramePart) -> Result<&[u8]> {
+    let pages = (part.first as usize * PAGE)..((part.first + part.len) as usize * PAGE);
+    frame
+        .and_then(|frame| frame.get(pages))
+        .ok_or_else(|| Error::corrupt("a frame of the pack is shorter than its pages"))
+}
