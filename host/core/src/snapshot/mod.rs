@@ -5,6 +5,7 @@
 //! | `segment` | digests of segments and of their pages: the two lower levels of the tree |
 //! | `identity` | the root: from bytes to a `SnapshotId` |
 //! | `source` | files, devices and streams as bodies that are hashed while they are read |
+//! | `dirty` | what a hypervisor says has changed |
 //! | `zeros` | which parts of a snapshot are zeros, as its digests say |
 //! | `verify` | bodies of which no byte passes unchecked |
 //! | `pages` | the encoding of that name: packs of pages that have changed, and maps of where the others lie |
@@ -12,6 +13,7 @@
 //!
 //! The formats are in `docs/formats.md`, to the byte.
 
+mod dirty;
 mod extents;
 mod identity;
 pub mod pages;
@@ -25,6 +27,7 @@ mod zeros;
 
 use std::sync::Arc;
 
+pub use dirty::{DirtyRanges, max_dirty_bytes};
 pub use identity::{Identifier, Identity, SegmentDigests};
 pub(crate) use patch::{HEAD, window_of};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};

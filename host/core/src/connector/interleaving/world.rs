@@ -123,6 +123,7 @@ impl Stage {
             backends: self.config.backends.iter().map(configured).collect(),
             routes: self.config.routes.clone(),
             recent_digests: Default::default(),
+            recent_packs: Default::default(),
             apply_places: Default::default(),
             deletions: Default::default(),
             secrets: None,
