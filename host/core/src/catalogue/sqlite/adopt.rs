@@ -6,7 +6,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::write::next_version;
+use super::write::{needs, next_version};
 use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
 use crate::catalogue::Known;
 use crate::types::{Error, ObjectId, Result, SnapshotId};
@@ -126,6 +126,7 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
         insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored, now, version, pack))
     })
     .map_err(sql)?;
+    needs(db, placement)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
 }
 

@@ -1,7 +1,7 @@
 //! Examining one object: its metadata on the backend, and the identity of its bytes.
 
 use crate::backend::Backend;
-use crate::catalogue::{Adopted, ImportItem, NewPlacement, NewSnapshot};
+use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot};
 use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
 use crate::connector::labels::{keys_in, read_labels};
@@ -21,6 +21,8 @@ pub(super) struct Examined {
 pub(super) enum Finding {
     /// Its snapshot.
     Snapshot(Box<Found>),
+    /// It is a pack, which has to wait for what it takes pages from.
+    Pack,
     /// It identifies a container, and holds no snapshot.
     Identity,
     /// It cannot be imported, and asking again will not help soon.
@@ -31,9 +33,10 @@ pub(super) enum Finding {
 
 /// An object and the identity of its bytes.
 pub(super) struct Found {
-    identity: Identity,
-    encoding: Encoding,
-    stat: ObjectStat,
+    pub(super) identity: Identity,
+    pub(super) encoding: Encoding,
+    pub(super) pack: Option<NewPack>,
+    pub(super) stat: ObjectStat,
 }
 
 impl Found {
@@ -52,7 +55,7 @@ impl Found {
             backend: backend.to_owned(),
             object: item.object,
             encoding: self.encoding,
-            pack: None,
+            pack: self.pack,
             stored_bytes: self.stat.size,
         };
         Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
@@ -84,13 +87,13 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     let encoding = of_unknown(&stat)?;
     let identity = match encoding {
         Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
-        Encoding::Pages => return Err(Error::unsupported("packs")),
+        Encoding::Pages => return Ok(Finding::Pack),
     };
     if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
     }
-    Ok(Finding::Snapshot(Box::new(Found { identity, encoding, stat })))
+    Ok(Finding::Snapshot(Box::new(Found { identity, encoding, pack: None, stat })))
 }
 
 /// What becomes of an object that is cold; nothing if it can be read by now.
@@ -130,7 +133,7 @@ async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter
 }
 
 /// Returns the finding for a failure.
-fn judge(error: Error) -> Finding {
+pub(super) fn judge(error: Error) -> Finding {
     let left = |state| Finding::Left(state, error.message().to_owned());
     match error.kind() {
         ErrorKind::NotFound => left(LeftState::Gone),

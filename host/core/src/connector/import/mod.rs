@@ -24,6 +24,7 @@
 //! and is shorter than a digest counts as foreign.
 
 mod examine;
+mod packs;
 mod report;
 
 use std::sync::Arc;
@@ -97,6 +98,7 @@ impl Host {
             meter: Arc::new(Meter::new(options.progress.clone())),
             answers: Vec::new(),
             silent: 0,
+            packs: Vec::new(),
             options: &options,
         };
         if run.named {
@@ -106,6 +108,7 @@ impl Host {
             run.list().await?;
         }
         run.work().await?;
+        run.packs().await?;
         run.settle_bases().await?;
         Ok(run.finish(began))
     }
@@ -125,6 +128,8 @@ struct Run<'a> {
     answers: Vec<(u64, ImportedSnapshot)>,
     /// Objects in a row that the backend did not return.
     silent: u32,
+    /// The numbers of the packs, which come last.
+    packs: Vec<u64>,
 }
 
 impl Run<'_> {
@@ -262,6 +267,10 @@ impl Run<'_> {
                     self.silent = 0;
                     numbers.push(item.number);
                     adopted.push(found.placed(self.backend, item));
+                }
+                Finding::Pack => {
+                    self.silent = 0;
+                    self.packs.push(item.number);
                 }
                 Finding::Identity if self.named => {
                     self.silent = 0;

@@ -71,6 +71,14 @@ impl Host {
         }
     }
 
+    /// The pack that an object is which no catalogue knows. Nothing proves yet that it holds what it says.
+    ///
+    /// # Errors
+    /// As [`Self::pack_of`].
+    pub(in crate::connector) async fn open_unknown_pack(&self, placement: &Placement) -> Result<Pack> {
+        self.open_pack_object(placement, None).await.map_err(|error| error.on_backend(&placement.backend))
+    }
+
     /// A pack with its sources.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! frame of a delta has pages of many windows.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -47,23 +48,23 @@ impl Host {
             Some(range) => aligned(range, size)?.within(size)?,
             None => (0, size),
         };
-        let reader = PackReader {
-            host: self.clone(),
-            placement: placement.clone(),
-            chain,
-            at: start,
-            end: start + len,
-            kept: Kept::default(),
-        };
-        let windows = stream::unfold(reader, |mut reader| async move {
-            let item = reader.next().await?;
-            Some((item, reader))
-        });
-        let body = Body::new(windows, Some(len));
+        let body = self.pack_body(placement.clone(), chain, start..start + len);
         match range {
             None => Ok(verify_known(body, identity.clone())),
             Some(range) => verify_range(body, identity.clone(), range),
         }
+    }
+
+    /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not.
+    pub(in crate::connector) fn pack_body(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>) -> Body {
+        let len = range.end.saturating_sub(range.start);
+        let (at, end, host) = (range.start, range.end, self.clone());
+        let reader = PackReader { host, placement, chain, at, end, kept: Kept::default() };
+        let windows = stream::unfold(reader, |mut reader| async move {
+            let item = reader.next().await?;
+            Some((item, reader))
+        });
+        Body::new(windows, Some(len))
     }
 }
 
