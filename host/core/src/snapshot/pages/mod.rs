@@ -13,25 +13,48 @@
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
 //! | `decode` | from stored bytes to pages, of which none passes unchecked |
+//! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
+//! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
+//! | `frame`, `assemble`, `full`, `delta`, `settings` | packs being written |
 //!
 //! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::parts`] for the frames of a range,
-//! [`Chain::prefix`] for what a frame needs, [`decode_frame`].
+//! [`Chain::prefix`] for what a frame needs, [`decode_frame`]. Writing: [`encode_full`], [`encode_delta`], into a sink that may block.
 
+mod assemble;
 mod chain;
+mod changes;
 mod columns;
 mod decode;
+mod delta;
+mod digests;
+mod frame;
 mod frames;
+mod full;
+mod hash;
+mod image;
 mod layout;
 mod map;
 mod pack;
+mod pool;
+mod scan;
+mod settings;
 mod zst;
+
+#[cfg(test)]
+mod tests;
 
 pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
+pub use changes::compare;
 pub use decode::{decode_frame, read_pages};
+pub use delta::{Base, encode_delta};
+pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
+pub use full::encode_full;
+pub use image::{FileImage, Image};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource, is_raw};
+pub use settings::{Counts, Encoded, Options, Sink};
 
 use super::segment::PAGE;
 

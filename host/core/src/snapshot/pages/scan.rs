@@ -1,0 +1,310 @@
+//! What has changed in a segment: its pages against those of the base, and its digest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::PAGE;
+use super::decode::digest_at;
+use super::digests::{PageDigests, ZeroPages, block, segment_len};
+use super::hash::content_hash;
+use super::image::Image;
+use super::layout::damaged;
+use super::pack::SEGMENT_PAGES;
+use crate::snapshot::segment::{is_zero, segment_digest, segment_from_pages};
+use crate::snapshot::{Identity, SEGMENT, SegmentDigest};
+use crate::types::{ErrorKind, Result};
+
+/// Bytes that are read and compared in one step: they stay in the processor's cache.
+const STEP: usize = 256 << 10;
+
+/// What a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Zeros, and the base has something else there or there is no base.
+    Zero,
+    /// What the base has there.
+    Same,
+    /// Neither.
+    Dirty,
+}
+
+/// Pages of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClassRun {
+    pub(super) first: u32,
+    pub(super) len: u32,
+    pub(super) class: Class,
+}
+
+/// Appends pages to runs.
+pub(super) fn push(runs: &mut Vec<ClassRun>, first: u32, len: u32, class: Class) {
+    match runs.last_mut() {
+        Some(last) if last.class == class && last.first + last.len == first => last.len += len,
+        _ if len > 0 => runs.push(ClassRun { first, len, class }),
+        _ => {}
+    }
+}
+
+/// A page that is neither zeros nor what the base has there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dirty {
+    /// The hash of its content.
+    pub(super) hash: u64,
+    /// The hash of what the base has there, if it is known and not zeros.
+    pub(super) old: Option<u64>,
+}
+
+/// A segment that was looked at.
+pub(super) struct Scanned {
+    pub(super) runs: Vec<ClassRun>,
+    pub(super) dirty: Vec<Dirty>,
+    /// `None`: that of the base.
+    pub(super) digest: Option<SegmentDigest>,
+    /// Its block of page digests, if it was asked for.
+    pub(super) block: Vec<u8>,
+    /// Its bytes up to whole pages, if they were asked for.
+    pub(super) bytes: Option<Arc<Vec<u8>>>,
+}
+
+/// What a snapshot is compared with.
+#[derive(Clone, Copy)]
+pub(super) struct Old<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) image: Option<&'a dyn Image>,
+    pub(super) digests: Option<&'a PageDigests>,
+}
+
+/// What to look at, the same for all segments.
+#[derive(Clone)]
+pub(super) struct Scan<'a> {
+    pub(super) new: &'a dyn Image,
+    pub(super) old: Option<Old<'a>>,
+    pub(super) zeros: Arc<ZeroPages>,
+    /// Whether the digests of segments are wanted.
+    pub(super) digests: bool,
+    /// Whether blocks of page digests are wanted.
+    pub(super) blocks: bool,
+    /// Whether the bytes are wanted.
+    pub(super) bytes: bool,
+}
+
+/// Buffers that a thread keeps.
+#[derive(Default)]
+pub(super) struct Buffers {
+    new: Vec<u8>,
+    old: Vec<u8>,
+}
+
+impl Scan<'_> {
+    /// Looks at a segment. With `pages`, only at these pages of it, where that is enough: the others are what the base has.
+    pub(super) fn segment(&self, number: u32, pages: Option<&[bool]>, buffers: &mut Buffers) -> Result<Scanned> {
+        let len = segment_len(self.new.size(), number);
+        let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
+        let known = self.known(number)?;
+        let pages = pages.filter(|_| known.is_some() && same_len && !self.bytes);
+        fill(&mut buffers.new, self.new, number, pages)?;
+        let old = match self.old.and_then(|old| old.image) {
+            Some(image) => {
+                fill(&mut buffers.old, image, number, pages)?;
+                Some(&buffers.old[..])
+            }
+            None => None,
+        };
+        let fresh = BTreeMap::new();
+        Segment { scan: self, number, len, same_len, bytes: &buffers.new, old, known, fresh }.scan(pages)
+    }
+
+    /// The page digests that the base has for a segment, if they can be had. Damaged ones are as good as none.
+    fn known(&self, number: u32) -> Result<Option<Vec<SegmentDigest>>> {
+        let Some(digests) = self.old.and_then(|old| old.digests) else { return Ok(None) };
+        if !digests.comparable(number, self.new.size()) {
+            return Ok(None);
+        }
+        match digests.segment(number) {
+            Ok(digests) => Ok(Some(digests)),
+            Err(error) if *error.kind() == ErrorKind::Corrupt => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads a segment, or some of its pages, in steps. What the image does not have is zeros.
+fn fill(buffer: &mut Vec<u8>, image: &dyn Image, number: u32, pages: Option<&[bool]>) -> Result<()> {
+    buffer.resize(SEGMENT, 0);
+    let start = u64::from(number) * SEGMENT as u64;
+    let len = segment_len(image.size(), number);
+    if let Some(pages) = pages {
+        let mut at = 0;
+        while at * PAGE < len {
+            let run = pages[at..].iter().take_while(|wanted| **wanted).count();
+            let end = ((at + run) * PAGE).min(len);
+            if run > 0 {
+                image.read_at(&mut buffer[at * PAGE..end], start + (at * PAGE) as u64)?;
+            }
+            at += run.max(1);
+        }
+    } else {
+        let mut at = 0;
+        while at < len {
+            let next = image.next_data(start + at as u64, start + len as u64)?;
+            let from = next.as_ref().map_or(len, |run| ((run.start - start) as usize).min(len));
+            let to = next.map_or(len, |run| ((run.end - start) as usize).min(len));
+            buffer[at..from].fill(0);
+            for step in (from..to).step_by(STEP) {
+                let end = (step + STEP).min(to);
+                image.read_at(&mut buffer[step..end], start + step as u64)?;
+            }
+            at = to.max(from).max(at + 1);
+        }
+    }
+    buffer[len..].fill(0);
+    Ok(())
+}
+
+/// A segment while it is looked at.
+struct Segment<'s, 'a> {
+    scan: &'s Scan<'a>,
+    number: u32,
+    len: usize,
+    /// Whether the base has a segment of this length here.
+    same_len: bool,
+    bytes: &'s [u8],
+    old: Option<&'s [u8]>,
+    /// The page digests of the base.
+    known: Option<Vec<SegmentDigest>>,
+    /// Page digests of this segment that were computed on the way.
+    fresh: BTreeMap<usize, SegmentDigest>,
+}
+
+impl Segment<'_, '_> {
+    fn scan(mut self, wanted: Option<&[bool]>) -> Result<Scanned> {
+        let first = self.number * SEGMENT_PAGES;
+        let pages = self.len.div_ceil(PAGE);
+        let mut scanned = Scanned { runs: Vec::new(), dirty: Vec::new(), digest: None, block: Vec::new(), bytes: None };
+        if wanted.is_none() && (self.old.is_some_and(|old| old == self.bytes) || self.is_known()) {
+            push(&mut scanned.runs, first, pages as u32, Class::Same);
+        } else {
+            for at in 0..pages {
+                let class = match wanted.is_some_and(|wanted| !wanted[at]) {
+                    true => Class::Same,
+                    false => self.class(at, &mut scanned.dirty)?,
+                };
+                push(&mut scanned.runs, first + at as u32, 1, class);
+            }
+        }
+        let unchanged = scanned.runs.iter().all(|run| run.class == Class::Same) && self.same_len;
+        self.digests(unchanged, &mut scanned)?;
+        if self.scan.bytes {
+            scanned.bytes = Some(Arc::new(self.bytes[..pages * PAGE].to_vec()));
+        }
+        Ok(scanned)
+    }
+
+    /// Whether the digest of the segment, which is all that is known of the base's, says that it is the same.
+    fn is_known(&self) -> bool {
+        let known = self.scan.old.filter(|_| self.same_len && self.old.is_none() && self.known.is_none());
+        known.is_some_and(|old| {
+            let digest = old.identity.segments().as_slice().get(self.number as usize);
+            digest == Some(&segment_digest(&self.bytes[..self.len]))
+        })
+    }
+
+    fn class(&mut self, at: usize, dirty: &mut Vec<Dirty>) -> Result<Class> {
+        let bytes = &self.bytes[at * PAGE..(at + 1) * PAGE];
+        let old = self.old.map(|old| &old[at * PAGE..(at + 1) * PAGE]);
+        if old.is_some_and(|old| old == bytes) {
+            return Ok(Class::Same);
+        }
+        let zero = is_zero(bytes);
+        if let (None, Some(known)) = (old, self.known.as_ref().and_then(|known| known.get(at)).copied()) {
+            let digest = self.digest(at);
+            self.fresh.insert(at, digest);
+            if digest == known {
+                return Ok(Class::Same);
+            }
+        }
+        if zero {
+            return Ok(Class::Zero);
+        }
+        let mut found = Dirty { hash: content_hash(bytes), old: None };
+        if let Some(old) = old.filter(|old| !is_zero(old)) {
+            self.check_old(at, old)?;
+            found.old = Some(content_hash(old));
+        }
+        dirty.push(found);
+        Ok(Class::Dirty)
+    }
+
+    /// The digest of a page as it is now.
+    fn digest(&self, at: usize) -> SegmentDigest {
+        if let Some(digest) = self.fresh.get(&at) {
+            return *digest;
+        }
+        let bytes = &self.bytes[at * PAGE..((at + 1) * PAGE).min(self.len)];
+        if bytes.len() == PAGE && self.len > PAGE && is_zero(bytes) {
+            return self.scan.zeros.at(at);
+        }
+        digest_at(self.scan.new.size(), self.number * SEGMENT_PAGES + at as u32, bytes)
+    }
+
+    /// A page of the base may become part of a prefix: another one in its place would make the pack useless.
+    fn check_old(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        let (Some(known), Some(old)) = (self.known.as_ref().and_then(|known| known.get(at)), self.scan.old) else {
+            return Ok(());
+        };
+        let page = self.number * SEGMENT_PAGES + at as u32;
+        let len = super::decode::page_len(old.identity.size(), page);
+        if digest_at(old.identity.size(), page, &bytes[..len]) == *known {
+            return Ok(());
+        }
+        Err(damaged(format!("the image of the base, {}, is damaged in page {page}", old.identity.id())))
+    }
+
+    /// The digest of the segment, and its block.
+    fn digests(&mut self, unchanged: bool, scanned: &mut Scanned) -> Result<()> {
+        if !self.scan.digests {
+            return Ok(());
+        }
+        let base = self.scan.old.and_then(|old| old.identity.segments().as_slice().get(self.number as usize)).copied();
+        let pages = self.len.div_ceil(PAGE);
+        if !self.scan.blocks && (unchanged || self.known.is_none()) {
+            if !unchanged {
+                let digest = segment_digest(&self.bytes[..self.len]);
+                scanned.digest = Some(digest).filter(|digest| base != Some(*digest));
+            }
+            return Ok(());
+        }
+        let digests = match self.known.take() {
+            Some(known) => self.updated(known, &scanned.runs),
+            None => (0..pages).map(|at| self.digest(at)).collect(),
+        };
+        let digest = segment_from_pages(&digests, self.len)?;
+        if unchanged && base != Some(digest) {
+            return Err(damaged("the image of the base is damaged: it does not have the digests of its snapshot"));
+        }
+        scanned.digest = Some(digest).filter(|digest| base != Some(*digest));
+        if self.scan.blocks {
+            scanned.block = block(&digests, self.len, &self.scan.zeros);
+        }
+        Ok(())
+    }
+
+    /// The page digests of the base, with those of what has changed in their place.
+    fn updated(&self, mut digests: Vec<SegmentDigest>, runs: &[ClassRun]) -> Vec<SegmentDigest> {
+        digests.resize(self.len.div_ceil(PAGE), [0; 32]);
+        let first = self.number * SEGMENT_PAGES;
+        for run in runs.iter().filter(|run| run.class != Class::Same) {
+            for at in run.first - first..run.first - first + run.len {
+                digests[at as usize] = self.digest(at as usize);
+            }
+        }
+        if !self.same_len {
+            // A page at the end of either may have another length, and so another digest although it is padded to the same.
+            let old = self.scan.old.map_or(0, |old| segment_len(old.identity.size(), self.number));
+            for (at, digest) in digests.iter_mut().enumerate().skip(old.min(self.len) / PAGE) {
+                *digest = self.digest(at);
+            }
+        }
+        digests
+    }
+}

@@ -1,0 +1,147 @@
+//! Numbers, by hand: `cargo test --release -p tidelock --lib pages::tests::bench -- --ignored --nocapture`.
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::snapshot::pages::{Base, Chain, FileImage, Image, Options, Profile, encode_delta, encode_full};
+
+const MIB: usize = 1 << 20;
+
+/// Words of a small machine's memory: pointers, counters, text.
+fn compressible(seed: u64, page: &mut [u8]) {
+    let mut state = seed | 1;
+    for (at, word) in page.chunks_mut(8).enumerate() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let value = match state >> 61 {
+            0..3 => 0x0000_7f3a_0000_0000 | (state >> 40) & 0xfff_fff8,
+            3..5 => at as u64,
+            5 => u64::from_le_bytes(*b"kernel: "),
+            _ => (state >> 33) & 0xffff,
+        };
+        word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
+    }
+}
+
+fn ram(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for (number, page) in bytes.chunks_mut(4096).enumerate() {
+        match (number / 16 * 7919) % 10 {
+            0..4 => {}
+            4..7 => compressible(number as u64, page),
+            _ => {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(&number.to_le_bytes()).finalize_xof().fill(page);
+            }
+        }
+    }
+    bytes
+}
+
+/// Every so many pages a run of pages in which some words have changed, or of which the content is new, or another's.
+fn edit(bytes: &mut [u8], percent: usize) {
+    let pages = bytes.len() / 4096;
+    let mut state = 12345u64;
+    for _ in 0..pages * percent / 100 / 4 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (state >> 33) as usize % (pages - 4);
+        for page in at..at + 4 {
+            let bytes = &mut bytes[page * 4096..(page + 1) * 4096];
+            match state >> 30 & 7 {
+                0 => blake3::Hasher::new().update(&state.to_le_bytes()).finalize_xof().fill(bytes),
+                1 => compressible(state + page as u64, bytes),
+                _ => {
+                    (0..40).for_each(|word| bytes[(state as usize >> 7) % 500 * 8 / 40 * 40 + word] ^= (word * 7) as u8)
+                }
+            }
+        }
+    }
+}
+
+fn report(what: &str, image: usize, stored: u64, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{what:44} {stored:>12} bytes {:>8.3} s {:>8.0} MiB/s", seconds, (image / MIB) as f64 / seconds);
+}
+
+#[test]
+#[ignore = "numbers"]
+fn numbers() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    match std::env::var_os("PAGES_BENCH_DIR") {
+        Some(from) => {
+            fs::copy(std::path::Path::new(&from).join("old"), &old).unwrap();
+            fs::copy(std::path::Path::new(&from).join("new"), &new).unwrap();
+        }
+        None => {
+            let mut bytes = ram(512 * MIB);
+            fs::write(&old, &bytes).unwrap();
+            edit(&mut bytes, 2);
+            fs::write(&new, &bytes).unwrap();
+        }
+    }
+    let open = |path: &std::path::Path| {
+        let file = fs::File::open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        FileImage::new(file, len, path.display().to_string())
+    };
+    let (old_image, new_image) = (open(&old), open(&new));
+    let size = old_image.size() as usize;
+    let mut nothing = |_: bytes::Bytes| Ok(());
+
+    let mut full = None;
+    for (profile, frame_pages) in [
+        (Profile::Compact, 512),
+        (Profile::Compact, 2048),
+        (Profile::Random, 16),
+        (Profile::Random, 32),
+        (Profile::Random, 64),
+    ] {
+        let start = Instant::now();
+        let options = Options { frame_pages, ..Options::new(profile) };
+        let encoded = encode_full(&old_image, &options, None, &mut nothing).unwrap();
+        report(&format!("full {profile:?}, {} KiB frames", frame_pages * 4), size, encoded.pack.stored(), start);
+        full = (frame_pages == 2048).then(|| encoded.clone()).or(full);
+    }
+    let start = Instant::now();
+    let mut digests = Vec::new();
+    encode_full(&old_image, &Options::new(Profile::Compact), Some(&mut digests), &mut nothing).unwrap();
+    report("full, with page digests", size, digests.len() as u64, start);
+    let full = full.unwrap();
+    let chain = Chain::new(full.pack.clone(), Vec::new()).unwrap();
+    let known = crate::snapshot::pages::PageDigests::open(Box::new(digests), full.identity.clone().into()).unwrap();
+    let base = Base { chain: &chain, identity: &full.identity, image: Some(&old_image), digests: None };
+    let with_digests = Base { digests: Some(&known), ..base };
+    let start = Instant::now();
+    let ranges = crate::snapshot::pages::compare(&new_image, (&old_image, &full.identity), None, 2).unwrap();
+    report("compare", size, ranges.iter().map(|range| range.end - range.start).sum(), start);
+    for level in [1, 2, 3, 4, 5, 6] {
+        for (what, base) in [("", &base), (", digests", &with_digests)] {
+            let start = Instant::now();
+            let options = Options { level, ..Options::new(Profile::Compact) };
+            let encoded = encode_delta(&new_image, base, None, &options, None, &mut nothing).unwrap();
+            report(&format!("delta compact -{level}{what}"), size, encoded.pack.stored(), start);
+            if level == 3 && what.is_empty() {
+                println!("{:?}, {} runs", encoded.counts, encoded.pack.map().runs().len());
+            }
+        }
+    }
+    let start = Instant::now();
+    let options = Options::new(Profile::Compact);
+    let encoded = encode_delta(&new_image, &with_digests, Some(&ranges), &options, None, &mut nothing).unwrap();
+    report("delta compact, ranges known", size, encoded.pack.stored(), start);
+    let start = Instant::now();
+    let encoded = encode_delta(&new_image, &base, None, &Options::new(Profile::Random), None, &mut nothing).unwrap();
+    report("delta random", size, encoded.pack.stored(), start);
+    for (what, args) in [
+        ("zstd -3", vec![]),
+        ("zstd -3 --patch-from", vec![format!("--patch-from={}", old.display()), "--long=31".into()]),
+    ] {
+        let start = Instant::now();
+        let out = dir.path().join("out");
+        let done =
+            Command::new("zstd").args(["-3", "-q", "-f"]).args(args).arg(&new).arg("-o").arg(&out).status().unwrap();
+        assert!(done.success());
+        report(what, size, fs::metadata(&out).unwrap().len(), start);
+    }
+}

@@ -1,0 +1,5 @@
+//! Packs written and read back.
+
+mod bench;
+mod support;
+mod trips;
