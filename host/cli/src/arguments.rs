@@ -149,6 +149,10 @@ pub(super) struct Update {
     /// Store an image of no bytes that comes from a pipe, instead of refusing it.
     #[arg(long)]
     pub(super) allow_empty: bool,
+    /// Read only what this file says may have changed: a bitmap of pages of 4 KiB, lines `OFFSET LENGTH`, or a JSON array of
+    /// objects with `start` and `length`. Other changes are not stored.
+    #[arg(long, value_name = "FILE")]
+    pub(super) dirty: Option<PathBuf>,
     #[command(flatten)]
     pub(super) how: How,
 }

@@ -84,7 +84,7 @@ impl Host {
     ) -> Result<Stored> {
         let (delta, window) = match delta {
             Delta::ZstdBody(body) => {
-                let file = write_out(body, self.temporary_file()?, "a temporary copy of the delta").await?;
+                let file = self.write_out(body, "a temporary copy of the delta").await?;
                 let window = window_of_file(&file)?;
                 room(window)?;
                 (Delta::Zstd(Box::new(file)), Some(window))
@@ -97,6 +97,7 @@ impl Host {
             Some(window) => Some(self.inner.apply_places.take(window).await?),
             None => None,
         };
+        let kept = old.try_clone().map_err(|error| Error::io("a temporary copy of the base", error))?;
         let (new, delta_bytes) = blocking(move || {
             // For as long as the work runs, also when nothing waits for it.
             let _place = place;
@@ -105,8 +106,13 @@ impl Host {
             Ok((new.finish()?, bytes))
         })
         .await?;
-        let source = Source::File(FileSource::new(new, "the patched image")?);
-        let mut stored = self.store_on_route(source, Change { base: Some(base), pack: None }, &options).await?;
+        let source = FileSource::new(new, "the patched image")?;
+        let pack = match options.raw {
+            true => None,
+            false => self.change_of(base, Some(kept), &source, None, &options).await?,
+        };
+        let change = Change { base: Some(base), pack: pack.as_ref() };
+        let mut stored = self.store_on_route(Source::File(source), change, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)
     }
@@ -120,11 +126,16 @@ impl Host {
         if room.is_ok_and(|room| room < retrieved.size) {
             return Err(Error::io("a temporary copy of the base", io::ErrorKind::StorageFull.into()));
         }
-        write_out(retrieved.body, file, "a temporary copy of the base").await
+        write_to(retrieved.body, file, "a temporary copy of the base").await
+    }
+
+    /// A body in such a file.
+    pub(super) async fn write_out(&self, body: Body, what: &'static str) -> Result<File> {
+        write_to(body, self.temporary_file()?, what).await
     }
 
     /// A file without a name: it is gone when it is closed, however the process ends.
-    fn temporary_file(&self) -> Result<File> {
+    pub(super) fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
         data_dir::make(&dir).map_err(fail)?;
@@ -132,7 +143,7 @@ impl Host {
     }
 }
 
-async fn write_out(mut body: Body, file: File, what: &'static str) -> Result<File> {
+async fn write_to(mut body: Body, file: File, what: &'static str) -> Result<File> {
     let mut file = file;
     while let Some(chunk) = body.next().await {
         let chunk = chunk?;

@@ -41,6 +41,7 @@ mod shares;
 mod snapshots;
 mod store;
 mod swap_log;
+mod update;
 mod upload;
 mod verify;
 

@@ -17,8 +17,6 @@
 mod copy;
 mod present;
 
-use std::sync::Arc;
-
 use super::Host;
 use super::labels::check_name;
 use super::options::StoreOptions;

@@ -200,10 +200,9 @@ impl Host {
         Some(Source::Checked(CheckedSource::new(copy.identity.clone(), open)))
     }
 
-    /// Returns whether a backend can take a pack: it has all that the pack needs, and keeps labels, which tell a pack from an
-    /// image of the same bytes when a catalogue is rebuilt.
+    /// Returns whether a backend can take this pack: it has all that the pack needs.
     async fn takes_pack(&self, backend: &str, pack: &PackFile) -> Result<bool> {
-        if !self.backend(backend).await?.objects.info().features.labels {
+        if !self.takes_packs(backend).await? {
             return Ok(false);
         }
         for needed in &pack.pack.needs {

@@ -58,6 +58,9 @@ pub use settings::{Counts, Encoded, Options, Sink};
 
 use super::segment::PAGE;
 
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = PAGE as u64;
+
 /// The most pages of a snapshot: 16 TiB, less one.
 pub const MAX_PAGES: u32 = u32::MAX;
 

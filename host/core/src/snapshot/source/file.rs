@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::super::extents::next_data;
+use super::super::pages::FileImage;
 use super::super::segment::{SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
 use crate::types::{Body, Error, Result, blocking};
@@ -89,6 +90,15 @@ impl FileSource {
         Ok(Self { file: Arc::new(file), path, stamp })
     }
 
+    /// The same file, to be read in any order.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn image(&self) -> Result<FileImage> {
+        let file = self.file.try_clone().map_err(|error| Error::io(self.name(), error))?;
+        Ok(FileImage::new(file, self.size(), self.name().to_string()))
+    }
+
     /// The number of bytes.
     pub fn size(&self) -> u64 {
         self.stamp.size
@@ -150,7 +160,7 @@ impl FileSource {
     }
 
     /// Fails unless the file still has the bytes that were read, as far as anybody can tell.
-    pub(super) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
+    pub(crate) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
         if self.compare_now().await? == Judgement::Same {
             return Ok(());
         }

@@ -1,0 +1,292 @@
+//! Storing an image as a change of another one: what has changed is found here, and sent as a pack.
+//!
+//! The base is compared page by page, or by the digests of its pages where these are kept on this machine; where the caller
+//! knows which parts can have changed, only those are read. A backend gets the pack if it has what the pack takes pages from,
+//! so that no copy depends on another backend than its own; any other one gets the image as it is. So does every backend if
+//! the pack would save little, or would need too many others.
+
+use std::fs::File;
+use std::io::{Seek as _, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::payload::PackFile;
+use super::report::Stored;
+use super::store::Change;
+use super::{Host, Image, StoreOptions, data_dir};
+use crate::catalogue::{NewPack, Placement, PlacementState};
+use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, encode_delta};
+use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
+use crate::types::{Error, Result, SnapshotId, blocking};
+
+/// The most sources of a pack: beyond it, the image is stored whole.
+const MAX_SOURCES: usize = 64;
+/// The most runs of pages per GiB that a map may have, and at least.
+const RUNS_PER_GIB: u64 = 65_536;
+const RUNS: u64 = 65_536;
+/// A pack that has more than this share of the image's data, in percent, is not worth its base.
+const WORTH: u64 = 80;
+/// The most bytes of page digests that are kept.
+const DIGESTS: u64 = 1 << 30;
+
+/// What an image is compared with.
+struct BaseOf {
+    chain: Chain,
+    identity: Arc<Identity>,
+    image: Arc<dyn pages::Image>,
+    digests: Option<PageDigests>,
+}
+
+impl Host {
+    /// Stores an image as a change of another one: of what both have, nothing is sent. The backend keeps the lineage where it
+    /// can.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown base; otherwise as [`Self::store`].
+    pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
+        self.known(base).await?;
+        self.update_from(base, source, None, &options).await
+    }
+
+    /// As [`Self::update`], where all changes since the base are known to lie in these ranges: nothing else is read. A change
+    /// outside of them is not stored.
+    ///
+    /// # Errors
+    /// As [`Self::update`]; `invalid` for an image that is not a file.
+    pub async fn update_dirty(
+        &self,
+        base: SnapshotId,
+        source: FileSource,
+        dirty: DirtyRanges,
+        options: StoreOptions,
+    ) -> Result<Stored> {
+        self.known(base).await?;
+        self.update_from(base, Source::File(source), Some(dirty), &options).await
+    }
+
+    async fn update_from(
+        &self,
+        base: SnapshotId,
+        source: Source,
+        dirty: Option<DirtyRanges>,
+        options: &StoreOptions,
+    ) -> Result<Stored> {
+        let began = self.inner.platform.now();
+        let source = match source {
+            Source::File(file) => file,
+            // A backend that is sent the image, and not the change, reads it once more.
+            other => self.spooled(other).await?,
+        };
+        let pack = match options.raw {
+            true => None,
+            false => self.change_of(base, None, &source, dirty, options).await?,
+        };
+        let change = Change { base: Some(base), pack: pack.as_ref() };
+        let mut stored = self.store_on_route(Source::File(source), change, options).await?;
+        stored.delta_bytes = Some(pack.map_or(stored.stored_bytes, |pack| pack.file.size()));
+        stored.seconds = self.inner.platform.since(began).as_secs_f64();
+        Ok(stored)
+    }
+
+    /// The change of an image against a base, as a pack; `None` if the image is to be stored whole. `at_hand` has the proven
+    /// bytes of the base, if they are on this machine.
+    ///
+    /// # Errors
+    /// Errors of reading the image.
+    pub(super) async fn change_of(
+        &self,
+        base: SnapshotId,
+        at_hand: Option<File>,
+        new: &FileSource,
+        dirty: Option<DirtyRanges>,
+        options: &StoreOptions,
+    ) -> Result<Option<Arc<PackFile>>> {
+        let base = match self.base_of(base, at_hand, options).await {
+            Ok(Some(base)) => base,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(%base, %error, "the base cannot be compared with: the image is stored whole");
+                return Ok(None);
+            }
+        };
+        let (out, sidecar) = (self.temporary_file()?, self.temporary_file()?);
+        let (image, new_size) = (new.image()?, new.size());
+        let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
+        let identity_of_base = base.identity.clone();
+        let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
+        let (encoded, out, sidecar) = match encoded {
+            Ok(done) => done,
+            // A base that is damaged on every backend, or too many sources: nothing is wrong with the image.
+            Err(error) if is_of_base(&error) => {
+                tracing::warn!(base = %identity_of_base.id(), %error, "the image is stored whole");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        new.check_unchanged(&encoded.identity).await?;
+        if let Err(error) = self.keep_page_digests(&encoded.identity, sidecar).await {
+            tracing::warn!(%error, "cannot keep page digests");
+        }
+        let data = (encoded.counts.unchanged + encoded.counts.stored + encoded.counts.moved) * pages::PAGE_BYTES;
+        let worth = encoded.pack.stored() <= data / 100 * WORTH;
+        if !worth || !is_cheap_to_read(&encoded, new_size) {
+            return Ok(None);
+        }
+        let mut needs: Vec<SnapshotId> = encoded.pack.sources().iter().map(|source| source.snapshot).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        let pack = NewPack { id: encoded.pack.id(), needs };
+        let file = FileSource::new(out, "the delta")?;
+        Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
+    }
+
+    /// What an image is compared with; `None` if no backend of the route could use a pack against it.
+    async fn base_of(&self, id: SnapshotId, at_hand: Option<File>, options: &StoreOptions) -> Result<Option<BaseOf>> {
+        let route = self.route(options.route.as_deref())?.backends.clone();
+        let mut placements = self.inner.catalogue.placements(id).await?;
+        placements.retain(|p| p.state == PlacementState::Live && route.contains(&p.backend));
+        placements.sort_by_key(|p| route.iter().position(|name| *name == p.backend));
+        for placement in placements {
+            if !self.takes_packs(&placement.backend).await? {
+                continue;
+            }
+            return self.base_on(&placement, at_hand).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn base_on(&self, placement: &Placement, at_hand: Option<File>) -> Result<BaseOf> {
+        let id = placement.snapshot;
+        let chain = self.chain(self.pack_of(placement).await?, &placement.backend).await?;
+        let identity = self.identity_of(id).await?;
+        let image: Arc<dyn pages::Image> = match at_hand {
+            Some(file) => Arc::new(FileImage::new(file, identity.size(), "a temporary copy of the base")),
+            None => Arc::new(StoredImage { image: self.open(id).await?, runtime: tokio::runtime::Handle::current() }),
+        };
+        let digests = self.page_digests(&identity).await;
+        Ok(BaseOf { chain, identity, image, digests })
+    }
+
+    /// Whether packs can be stored on a backend: it keeps labels, which tell a pack from an image of the same bytes when a
+    /// catalogue is rebuilt, and gives any part of an object at once.
+    pub(super) async fn takes_packs(&self, backend: &str) -> Result<bool> {
+        let info = self.backend(backend).await?.objects.info();
+        Ok(info.features.labels && info.features.ranges && !info.archive)
+    }
+
+    /// A stream as a file without a name.
+    async fn spooled(&self, source: Source) -> Result<FileSource> {
+        let (body, reading) = source.read(None);
+        let file = self.write_out(body, "a temporary copy of the image").await?;
+        reading.identity().await?;
+        FileSource::new(file, "a temporary copy of the image")
+    }
+
+    fn digests_path(&self, id: SnapshotId) -> PathBuf {
+        self.inner.data_dir.join("page-digests").join(id.to_string())
+    }
+
+    /// The page digests of a snapshot, if they are kept here and are sound.
+    async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
+        let (path, identity) = (self.digests_path(identity.id()), identity.clone());
+        let open = move || {
+            let fail = |error| Error::io(path.display(), error);
+            let file = File::open(&path).map_err(fail)?;
+            let size = file.metadata().map_err(fail)?.len();
+            PageDigests::open(Box::new(FileImage::new(file, size, path.display().to_string())), identity)
+        };
+        blocking(open).await.ok()
+    }
+
+    /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
+    async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
+        let path = self.digests_path(identity.id());
+        blocking(move || {
+            let fail = |error| Error::io(path.display(), error);
+            let Some(dir) = path.parent() else { return Ok(()) };
+            data_dir::make(dir).map_err(fail)?;
+            written.rewind().map_err(fail)?;
+            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
+            let size = std::io::copy(&mut written, &mut file).map_err(fail)?;
+            make_room(dir, DIGESTS.saturating_sub(size)).map_err(fail)?;
+            file.persist(&path).map_err(|error| fail(error.error))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Removes the oldest files until the others have at most so many bytes.
+fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        files.push((about.modified()?, about.len(), entry.path()));
+    }
+    files.sort();
+    let mut all: u64 = files.iter().map(|(_, len, _)| len).sum();
+    for (_, len, path) in files {
+        if all <= most {
+            break;
+        }
+        std::fs::remove_file(path)?;
+        all -= len;
+    }
+    Ok(())
+}
+
+/// Whether what went wrong is the base's fault, or the format's: the image can be stored whole.
+fn is_of_base(error: &Error) -> bool {
+    use crate::types::ErrorKind;
+    error.backend().is_some() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
+}
+
+/// Whether the map is not in too many pieces.
+fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
+    let runs = encoded.pack.map().runs().len() as u64;
+    encoded.pack.sources().len() <= MAX_SOURCES && runs <= RUNS.max((size >> 30).saturating_mul(RUNS_PER_GIB))
+}
+
+fn encode(
+    new: &FileImage,
+    base: &BaseOf,
+    dirty: Option<&[Range<u64>]>,
+    out: File,
+    sidecar: File,
+) -> Result<(Encoded, File, File)> {
+    let fail = |error| Error::io("a temporary copy of the delta", error);
+    let (mut out, mut sidecar) = (std::io::BufWriter::new(out), std::io::BufWriter::new(sidecar));
+    let parts = Base {
+        chain: &base.chain,
+        identity: &base.identity,
+        image: Some(&*base.image),
+        digests: base.digests.as_ref(),
+    };
+    let mut sink = |bytes: bytes::Bytes| out.write_all(&bytes).map_err(fail);
+    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), Some(&mut sidecar), &mut sink)?;
+    let out = out.into_inner().map_err(|error| fail(error.into_error()))?;
+    let sidecar = sidecar.into_inner().map_err(|error| fail(error.into_error()))?;
+    Ok((encoded, out, sidecar))
+}
+
+/// A stored image, for an encoder. Reading blocks, and needs the runtime to go on elsewhere.
+struct StoredImage {
+    image: Image,
+    runtime: tokio::runtime::Handle,
+}
+
+impl pages::Image for StoredImage {
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let wanted = buffer.len();
+        match self.runtime.block_on(self.image.read_at(offset, buffer))? {
+            filled if filled == wanted => Ok(()),
+            filled => Err(Error::corrupt(format!("the base ends {} bytes early", wanted - filled))),
+        }
+    }
+}
