@@ -91,6 +91,7 @@ struct HostInner {
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
     recent_packs: packs::RecentPacks,
+    recent_frames: packs::RecentFrames,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.

@@ -104,6 +104,7 @@ pub(super) async fn open(
         routes: config.routes.clone(),
         recent_digests: Default::default(),
         recent_packs: Default::default(),
+        recent_frames: Default::default(),
         apply_places: Default::default(),
         deletions: Default::default(),
         secrets,

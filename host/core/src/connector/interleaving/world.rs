@@ -124,6 +124,7 @@ impl Stage {
             routes: self.config.routes.clone(),
             recent_digests: Default::default(),
             recent_packs: Default::default(),
+            recent_frames: Default::default(),
             apply_places: Default::default(),
             deletions: Default::default(),
             secrets: None,

@@ -5,7 +5,9 @@
 //! segment. What a source gives is taken from whichever of its placements has it, so damage in one of them is found,
 //! recorded, and does not show.
 
+mod frames;
 mod metadata;
 mod read;
 
+pub(super) use frames::RecentFrames;
 pub(super) use metadata::RecentPacks;

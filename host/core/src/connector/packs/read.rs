@@ -1,9 +1,9 @@
 //! The bytes of a snapshot that is in a pack: window by window, from the frames that each needs.
 //!
-//! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room, since a
-//! frame of a delta has pages of many windows.
+//! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room (`frames.rs`),
+//! since a frame of a delta has pages of many windows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,8 +21,6 @@ use crate::types::{Body, ByteRange, Error, Result, blocking};
 const WINDOW: u64 = 4 << 20;
 /// The most bytes of neighbouring frames that are fetched with one request.
 const RUN: u64 = 8 << 20;
-/// The most bytes of decoded frames that a reader keeps.
-const KEPT: usize = 96 << 20;
 
 impl Host {
     /// Opens a placement whose object is a pack, with every segment checked.
@@ -59,44 +57,12 @@ impl Host {
     pub(in crate::connector) fn pack_body(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>) -> Body {
         let len = range.end.saturating_sub(range.start);
         let (at, end, host) = (range.start, range.end, self.clone());
-        let reader = PackReader { host, placement, chain, at, end, kept: Kept::default() };
+        let reader = PackReader { host, placement, chain, at, end };
         let windows = stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
             Some((item, reader))
         });
         Body::new(windows, Some(len))
-    }
-}
-
-/// Decoded frames. What was used last is last.
-#[derive(Default)]
-struct Kept {
-    frames: BTreeMap<FrameRef, Bytes>,
-    order: VecDeque<FrameRef>,
-    bytes: usize,
-}
-
-impl Kept {
-    fn get(&mut self, at: FrameRef) -> Option<Bytes> {
-        let found = self.frames.get(&at)?.clone();
-        self.order.retain(|other| *other != at);
-        self.order.push_back(at);
-        Some(found)
-    }
-
-    fn put(&mut self, at: FrameRef, bytes: Bytes) {
-        self.bytes += bytes.len();
-        if let Some(before) = self.frames.insert(at, bytes) {
-            self.bytes -= before.len();
-            self.order.retain(|other| *other != at);
-        }
-        self.order.push_back(at);
-        while self.bytes > KEPT && self.order.len() > 1 {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(gone) = self.frames.remove(&oldest) {
-                self.bytes -= gone.len();
-            }
-        }
     }
 }
 
@@ -106,7 +72,6 @@ struct PackReader {
     chain: Arc<Chain>,
     at: u64,
     end: u64,
-    kept: Kept,
 }
 
 impl PackReader {
@@ -122,7 +87,7 @@ impl PackReader {
     }
 
     /// The bytes of a window, which begins with a page.
-    async fn window(&mut self, start: u64, len: u64) -> Result<Bytes> {
+    async fn window(&self, start: u64, len: u64) -> Result<Bytes> {
         let page = |byte: u64| u32::try_from(byte).map_err(|_| Error::corrupt("a page past the end of all packs"));
         let (first, end) = (page(start / PAGE as u64)?, page((start + len).div_ceil(PAGE as u64))?);
         let parts = self.chain.parts(first, end - first);
@@ -142,13 +107,13 @@ impl PackReader {
     }
 
     /// Some frames, decoded.
-    async fn frames(&mut self, needed: &[FrameRef]) -> Result<BTreeMap<FrameRef, Bytes>> {
+    async fn frames(&self, needed: &[FrameRef]) -> Result<BTreeMap<FrameRef, Bytes>> {
         let mut found: BTreeMap<FrameRef, Bytes> =
-            needed.iter().filter_map(|at| Some((*at, self.kept.get(*at)?))).collect();
+            needed.iter().filter_map(|at| Some((*at, self.kept(*at)?))).collect();
         // What the missing ones need in turn: frames without a prefix first.
         let mut missing: Vec<FrameRef> = Vec::new();
         for at in needed.iter().filter(|at| !found.contains_key(at)) {
-            missing.extend(self.chain.closure(*at).into_iter().filter(|at| !self.kept.frames.contains_key(at)));
+            missing.extend(self.chain.closure(*at).into_iter().filter(|at| self.kept(*at).is_none()));
         }
         let (with_prefix, plain): (Vec<_>, Vec<_>) =
             missing.into_iter().partition(|at| !self.chain.prefix(*at).is_empty());
@@ -157,7 +122,7 @@ impl PackReader {
         plain.dedup();
         for run in self.runs(&plain) {
             for (at, bytes) in self.fetch_run(&run).await? {
-                self.kept.put(at, bytes.clone());
+                self.keep(at, &bytes);
                 found.insert(at, bytes);
             }
         }
@@ -174,15 +139,15 @@ impl PackReader {
                 prefix.extend_from_slice(pages_of(found.get(&part.frame), part)?);
             }
             let bytes = self.frame(at, prefix.freeze()).await?;
-            self.kept.put(at, bytes.clone());
+            self.keep(at, &bytes);
             found.insert(at, bytes);
         }
         Ok(found)
     }
 
     /// A frame that was decoded before and may have had to go since.
-    async fn one(&mut self, at: FrameRef) -> Result<Bytes> {
-        if let Some(bytes) = self.kept.get(at) {
+    async fn one(&self, at: FrameRef) -> Result<Bytes> {
+        if let Some(bytes) = self.kept(at) {
             return Ok(bytes);
         }
         Box::pin(async {
@@ -192,10 +157,22 @@ impl PackReader {
                 prefix.extend_from_slice(pages_of(Some(&bytes), part)?);
             }
             let bytes = self.frame(at, prefix.freeze()).await?;
-            self.kept.put(at, bytes.clone());
+            self.keep(at, &bytes);
             Ok(bytes)
         })
         .await
+    }
+
+    /// A decoded frame, if it is kept.
+    fn kept(&self, at: FrameRef) -> Option<Bytes> {
+        let (pack, _) = self.chain.frame(at)?;
+        self.host.inner.recent_frames.get((pack.id(), at.frame))
+    }
+
+    fn keep(&self, at: FrameRef, bytes: &Bytes) {
+        if let Some((pack, _)) = self.chain.frame(at) {
+            self.host.inner.recent_frames.put((pack.id(), at.frame), bytes.clone());
+        }
     }
 
     /// Frames in order, put together where they lie side by side in one object.
