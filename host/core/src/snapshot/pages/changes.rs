@@ -73,7 +73,9 @@ pub(super) fn find<'scope, 'env: 'scope>(
     sidecar: &mut Option<DigestWriter<'_>>,
 ) -> Result<Changes> {
     let size = scan.new.size();
-    let (mut holes, mut wanted) = (Holes::new(scan.new), changed.map(Wanted::new));
+    let mut wanted = changed.map(Wanted::new);
+    let old = scan.old.and_then(|old| old.image).map(Holes::new);
+    let mut holes = (Holes::new(scan.new), old);
     let (mut ahead, mut given) = (VecDeque::new(), 0);
     let mut changes = Changes::default();
     for number in 0..segments_of(size) {
@@ -111,7 +113,7 @@ fn look<'scope, 'env: 'scope>(
     scan: &'env Scan<'env>,
     pool: &Pool<'scope, 'env>,
     number: u32,
-    holes: &mut Holes<'_>,
+    (holes, old_holes): &mut (Holes<'_>, Option<Holes<'_>>),
     wanted: Option<&mut Wanted<'_>>,
 ) -> Result<Looked> {
     let (start, len) = (u64::from(number) * SEGMENT as u64, segment_len(scan.new.size(), number));
@@ -125,7 +127,8 @@ fn look<'scope, 'env: 'scope>(
     if len == SEGMENT && holes.covers(start, start + len as u64)? {
         return Ok(Looked::Hole);
     }
-    let work = move |worker: &mut Worker| scan.segment(number, pages.as_deref(), &mut worker.buffers);
+    let hole = old_holes.as_mut().map_or(Ok(false), |holes| holes.covers(start, start + SEGMENT as u64))?;
+    let work = move |worker: &mut Worker| scan.segment(number, pages.as_deref(), hole, &mut worker.buffers);
     Ok(Looked::Scanned(pool.give(work)))
 }
 

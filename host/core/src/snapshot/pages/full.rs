@@ -88,7 +88,7 @@ impl<'env> Full<'env, '_> {
                 let hole = start + SEGMENT as u64 <= size && holes.covers(start, start + SEGMENT as u64)?;
                 let number = given;
                 ahead.push_back(
-                    (!hole).then(|| pool.give(move |worker| scan.segment(number, None, &mut worker.buffers))),
+                    (!hole).then(|| pool.give(move |worker| scan.segment(number, None, false, &mut worker.buffers))),
                 );
                 given += 1;
             }

@@ -79,9 +79,9 @@ mod tests {
     fn a_table_forgets_and_does_not_invent() {
         let mut table = Table::new(8);
         for page in 0..1000u32 {
-            table.put(u64::from(page) * 0x9e37_79b9_7f4a_7c15, page);
+            table.put(u64::from(page).wrapping_mul(0x9e37_79b9_7f4a_7c15), page);
         }
-        let found = (0..1000u32).filter(|page| match table.get(u64::from(*page) * 0x9e37_79b9_7f4a_7c15) {
+        let found = (0..1000u32).filter(|page| match table.get(u64::from(*page).wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Some(found) => {
                 assert_eq!(found, *page);
                 true

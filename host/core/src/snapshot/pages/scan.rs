@@ -97,13 +97,25 @@ pub(super) struct Buffers {
 
 impl Scan<'_> {
     /// Looks at a segment. With `pages`, only at these pages of it, where that is enough: the others are what the base has.
-    pub(super) fn segment(&self, number: u32, pages: Option<&[bool]>, buffers: &mut Buffers) -> Result<Scanned> {
+    /// With `hole`, the base is known to have zeros there.
+    pub(super) fn segment(
+        &self,
+        number: u32,
+        pages: Option<&[bool]>,
+        hole: bool,
+        buffers: &mut Buffers,
+    ) -> Result<Scanned> {
         let len = segment_len(self.new.size(), number);
         let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
         let known = self.known(number)?;
         let pages = pages.filter(|_| known.is_some() && same_len && !self.bytes);
         fill(&mut buffers.new, self.new, number, pages)?;
         let old = match self.old.and_then(|old| old.image) {
+            Some(_) if hole => {
+                buffers.old.clear();
+                buffers.old.resize(SEGMENT, 0);
+                Some(&buffers.old[..])
+            }
             Some(image) => {
                 fill(&mut buffers.old, image, number, pages)?;
                 Some(&buffers.old[..])
@@ -129,6 +141,8 @@ impl Scan<'_> {
 }
 
 /// Reads a segment, or some of its pages, in steps. What the image does not have is zeros.
+///
+/// Its holes are read too: asking the file system for them costs more, where it looks at every page up to the next one.
 fn fill(buffer: &mut Vec<u8>, image: &dyn Image, number: u32, pages: Option<&[bool]>) -> Result<()> {
     buffer.resize(SEGMENT, 0);
     let start = u64::from(number) * SEGMENT as u64;
@@ -144,17 +158,9 @@ fn fill(buffer: &mut Vec<u8>, image: &dyn Image, number: u32, pages: Option<&[bo
             at += run.max(1);
         }
     } else {
-        let mut at = 0;
-        while at < len {
-            let next = image.next_data(start + at as u64, start + len as u64)?;
-            let from = next.as_ref().map_or(len, |run| ((run.start - start) as usize).min(len));
-            let to = next.map_or(len, |run| ((run.end - start) as usize).min(len));
-            buffer[at..from].fill(0);
-            for step in (from..to).step_by(STEP) {
-                let end = (step + STEP).min(to);
-                image.read_at(&mut buffer[step..end], start + step as u64)?;
-            }
-            at = to.max(from).max(at + 1);
+        for step in (0..len).step_by(STEP) {
+            let end = (step + STEP).min(len);
+            image.read_at(&mut buffer[step..end], start + step as u64)?;
         }
     }
     buffer[len..].fill(0);

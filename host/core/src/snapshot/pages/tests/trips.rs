@@ -112,7 +112,7 @@ fn chains_are_bounded_in_depth() {
     let mut last = store.full(&image(&seeds, 0), &options(Profile::Compact, 8));
     let mut deepest = 0;
     for round in 0..20 {
-        (0..200).step_by(3).for_each(|at| seeds[at] += 256 + round);
+        (0..200).step_by(3).for_each(|at| seeds[at] += 256 * (round + 1));
         let next = store.delta(&last, &image(&seeds, 100), ALL, None, &options(Profile::Compact, 8)).unwrap();
         store.check(&next, Some(&last));
         let depth = next.pack().depth();
