@@ -110,10 +110,13 @@ impl Host {
                 return Ok(None);
             }
         };
-        let (out, sidecar) = (self.temporary_file()?, self.temporary_file()?);
+        let out = self.temporary_file()?;
         let (image, new_size) = (new.image()?, new.size());
         let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
         let identity_of_base = base.identity.clone();
+        // Without those of the base, the image would have to be read whole for them.
+        let with_digests = dirty.is_none() || base.digests.is_some();
+        let sidecar = if with_digests { Some(self.temporary_file()?) } else { None };
         let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
         let (encoded, out, sidecar) = match encoded {
             Ok(done) => done,
@@ -125,7 +128,9 @@ impl Host {
             Err(error) => return Err(error),
         };
         new.check_unchanged(&encoded.identity).await?;
-        if let Err(error) = self.keep_page_digests(&encoded.identity, sidecar).await {
+        if let Some(sidecar) = sidecar
+            && let Err(error) = self.keep_page_digests(&encoded.identity, sidecar).await
+        {
             tracing::warn!(%error, "cannot keep page digests");
         }
         let data = (encoded.counts.unchanged + encoded.counts.stored + encoded.counts.moved) * pages::PAGE_BYTES;
@@ -254,10 +259,10 @@ fn encode(
     base: &BaseOf,
     dirty: Option<&[Range<u64>]>,
     out: File,
-    sidecar: File,
-) -> Result<(Encoded, File, File)> {
+    sidecar: Option<File>,
+) -> Result<(Encoded, File, Option<File>)> {
     let fail = |error| Error::io("a temporary copy of the delta", error);
-    let (mut out, mut sidecar) = (std::io::BufWriter::new(out), std::io::BufWriter::new(sidecar));
+    let (mut out, mut sidecar) = (std::io::BufWriter::new(out), sidecar.map(std::io::BufWriter::new));
     let parts = Base {
         chain: &base.chain,
         identity: &base.identity,
@@ -265,9 +270,10 @@ fn encode(
         digests: base.digests.as_ref(),
     };
     let mut sink = |bytes: bytes::Bytes| out.write_all(&bytes).map_err(fail);
-    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), Some(&mut sidecar), &mut sink)?;
+    let digests = sidecar.as_mut().map(|sidecar| sidecar as &mut dyn Write);
+    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), digests, &mut sink)?;
     let out = out.into_inner().map_err(|error| fail(error.into_error()))?;
-    let sidecar = sidecar.into_inner().map_err(|error| fail(error.into_error()))?;
+    let sidecar = sidecar.map(std::io::BufWriter::into_inner).transpose().map_err(|error| fail(error.into_error()))?;
     Ok((encoded, out, sidecar))
 }
 

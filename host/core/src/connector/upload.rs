@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(intents(&host).await.len(), 3);
         let stored = source.take_stored();
         assert!(stored.len() == 1 && stored[0].receipt == receipt);
-        let copy = host.settle("memory", receipt.clone(), stored).await.unwrap();
+        let copy = host.settle("memory", receipt.clone(), stored, &StoreOptions::default()).await.unwrap();
         host.record(vec![copy], None, &StoreOptions::default(), true).await.unwrap();
         let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
         assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
@@ -226,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = host(dir.path()).await;
         let receipt = Receipt { id: crate::types::ObjectId::new("x").unwrap(), size: 5 };
-        let error = host.settle("memory", receipt, Vec::new()).await.err().unwrap();
+        let error = host.settle("memory", receipt, Vec::new(), &StoreOptions::default()).await.err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Corrupt);
     }
 }

@@ -152,7 +152,7 @@ impl Host {
             put = objects.put(Upload::new(upload.clone())).await;
         }
         let receipt = put?;
-        let mut copy = self.settle(backend, receipt, upload.take_stored()).await?;
+        let mut copy = self.settle(backend, receipt, upload.take_stored(), options).await?;
         copy.upload = Some(upload);
         // It may have gone to another container that took its place meanwhile.
         if let Err(error) = self.confirm_container(backend).await {
@@ -229,6 +229,7 @@ impl Host {
         backend: &str,
         receipt: Receipt,
         stored: Vec<StoredAttempt>,
+        options: &StoreOptions,
     ) -> Result<StoredCopy> {
         let (mut chosen, mut keys) = (None, Vec::new());
         for attempt in stored {
@@ -254,7 +255,7 @@ impl Host {
             }
         };
         // A stream may turn out to be there already, and so may one of two stores of an image at once.
-        let there = self.proven_object_on(backend, &identity, &receipt.id).await;
+        let there = self.proven_object_on(backend, &identity, &receipt.id, options).await;
         let made = Some(Made { object: receipt.id.clone(), key, layout, size: receipt.size });
         let copy = StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None };
         match self.is_mended(&copy, &receipt.id).await {

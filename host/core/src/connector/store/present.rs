@@ -62,19 +62,20 @@ impl Host {
     }
 
     /// Returns the object of a snapshot on a backend that makes a new one unnecessary: every byte of it has been read and
-    /// was right. A new object is never given up for one that the catalogue alone vouches for.
+    /// was right, and they lie as the store asks for. A new object is never given up for one that the catalogue alone vouches for.
     pub(super) async fn proven_object_on(
         &self,
         backend: &str,
         identity: &Arc<Identity>,
         new: &ObjectId,
+        options: &StoreOptions,
     ) -> Option<ObjectId> {
         let placements = self.placements_on(backend, identity.id()).await.unwrap_or_default();
         if placements.iter().any(|placement| placement.object == *new) {
             // The same object: it was stored once more, under the name that follows from its bytes.
             return None;
         }
-        for placement in placements {
+        for placement in placements.into_iter().filter(|found| encoding::suits(found.encoding, options)) {
             match self.prove(&placement, identity).await {
                 Ok(()) => return Some(placement.object),
                 Err(error) => {
