@@ -34,7 +34,9 @@ fn a_life(home: &Home) -> Vec<(String, Vec<u8>)> {
         let (base, bytes) = versions.last().unwrap();
         let bytes = changed(&bytes[..bytes.len() - 5], number);
         let name: &[&str] = if number == 4 { &["--name", "fourth"] } else { &[] };
-        let id = home.line_with(&[&["update", base, "-"], name].concat(), &bytes);
+        // The one that will be removed, and the next, so that nothing needs it: what is kept for others comes back.
+        let whole: &[&str] = if matches!(number, 3 | 4) { &["--raw"] } else { &[] };
+        let id = home.line_with(&[&["update", base, "-"], name, whole].concat(), &bytes);
         versions.push((id, bytes));
     }
     let (gone, _) = versions.remove(2);

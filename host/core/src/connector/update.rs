@@ -25,7 +25,8 @@ const MAX_SOURCES: usize = 64;
 /// The most runs of pages per GiB that a map may have, and at least.
 const RUNS_PER_GIB: u64 = 65_536;
 const RUNS: u64 = 65_536;
-/// A pack that has more than this share of the image's data, in percent, is not worth its base.
+/// A pack that has more than this share of the image's data, in percent, is not worth its base. Nor is one of an image of
+/// less than 100 bytes.
 const WORTH: u64 = 80;
 /// The most bytes of page digests that are kept.
 const DIGESTS: u64 = 1 << 30;
@@ -133,8 +134,9 @@ impl Host {
         {
             tracing::warn!(%error, "cannot keep page digests");
         }
-        let data = (encoded.counts.unchanged + encoded.counts.stored + encoded.counts.moved) * pages::PAGE_BYTES;
-        let worth = encoded.pack.stored() <= data / 100 * WORTH;
+        let counts = &encoded.counts;
+        let data = (counts.unchanged + counts.moved + counts.repeated + counts.stored) * pages::PAGE_BYTES;
+        let worth = encoded.pack.stored() <= data.min(new_size) / 100 * WORTH;
         if !worth || !is_cheap_to_read(&encoded, new_size) {
             return Ok(None);
         }

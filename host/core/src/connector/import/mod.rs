@@ -108,7 +108,7 @@ impl Host {
             run.list().await?;
         }
         run.work().await?;
-        run.packs().await?;
+        run.late_packs().await?;
         run.settle_bases().await?;
         Ok(run.finish(began))
     }
@@ -128,7 +128,7 @@ struct Run<'a> {
     answers: Vec<(u64, ImportedSnapshot)>,
     /// Objects in a row that the backend did not return.
     silent: u32,
-    /// The numbers of the packs, which come last.
+    /// The numbers of the packs that have come before what they take pages from.
     packs: Vec<u64>,
 }
 
@@ -191,7 +191,7 @@ impl Run<'_> {
                 stream::iter(unknown).map(|item| examine::examine(objects, item, restore, &meter)).buffered(AT_ONCE);
             let mut examined = std::pin::pin!(examined.ready_chunks(RECORDED));
             while let Some(some) = examined.next().await {
-                self.record(some).await?;
+                self.record_in_order(some).await?;
                 self.meter.done(self.report.done());
             }
         }
@@ -268,10 +268,8 @@ impl Run<'_> {
                     numbers.push(item.number);
                     adopted.push(found.placed(self.backend, item));
                 }
-                Finding::Pack => {
-                    self.silent = 0;
-                    self.packs.push(item.number);
-                }
+                // Not among those that come here.
+                Finding::Pack => self.packs.push(item.number),
                 Finding::Identity if self.named => {
                     self.silent = 0;
                     self.report.leave(item.object, LeftState::Foreign, IDENTIFIES);

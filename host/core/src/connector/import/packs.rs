@@ -1,5 +1,5 @@
-//! Importing packs, once the objects that hold their images as they are have been recorded: a pack takes pages from earlier
-//! ones. They come one at a time, in the order in which they were stored.
+//! Importing packs. A pack takes pages from objects that were stored before it, so it is read once all that come before it are
+//! recorded, and once more at the end if that was not enough.
 
 use super::examine::{self, Examined, Finding, Found};
 use super::report::Meter;
@@ -9,18 +9,53 @@ use crate::snapshot::identify;
 use crate::types::{Encoding, ObjectStat, Result, SnapshotId};
 
 impl Run<'_> {
-    /// Examines and records the packs that were found.
-    pub(super) async fn packs(&mut self) -> Result<()> {
+    /// Records what was examined, in order: packs once all before them are recorded.
+    pub(super) async fn record_in_order(&mut self, examined: Vec<Examined>) -> Result<()> {
+        let mut ready = Vec::new();
+        for one in examined {
+            if !matches!(one.finding, Finding::Pack) {
+                ready.push(one);
+                continue;
+            }
+            self.record(std::mem::take(&mut ready)).await?;
+            self.silent = 0;
+            match self.examine_pack(&one.item).await {
+                Finding::Pack => self.packs.push(one.item.number),
+                finding => self.record(vec![Examined { item: one.item, finding }]).await?,
+            }
+        }
+        self.record(ready).await
+    }
+
+    /// Examines and records the packs that came before what they take pages from.
+    pub(super) async fn late_packs(&mut self) -> Result<()> {
+        loop {
+            let (mut waiting, before) = (std::mem::take(&mut self.packs), self.report.imported);
+            waiting.sort_unstable();
+            for number in waiting {
+                let Some(item) = self.queue.page(number - 1, 1).await?.pop() else { continue };
+                match self.examine_pack(&item).await {
+                    Finding::Pack => self.packs.push(number),
+                    finding => self.record(vec![Examined { item, finding }]).await?,
+                }
+                self.meter.done(self.report.done());
+            }
+            if self.packs.is_empty() || self.report.imported == before {
+                break;
+            }
+        }
         for number in std::mem::take(&mut self.packs) {
             let Some(item) = self.queue.page(number - 1, 1).await?.pop() else { continue };
-            let finding = match self.pack(&item).await {
-                Ok(finding) => finding,
-                Err(error) => examine::judge(error),
-            };
-            self.record(vec![Examined { item, finding }]).await?;
+            let why = "it takes pages from a snapshot of which this backend has no sound object";
+            self.report.leave(item.object, LeftState::Unreachable, why);
             self.meter.done(self.report.done());
         }
         Ok(())
+    }
+
+    /// Reads a pack. One whose sources are not known yet stays [`Finding::Pack`].
+    async fn examine_pack(&self, item: &ImportItem) -> Finding {
+        self.pack(item).await.unwrap_or_else(examine::judge)
     }
 
     async fn pack(&self, item: &ImportItem) -> Result<Finding> {
@@ -32,8 +67,7 @@ impl Run<'_> {
         needs.dedup();
         for needed in &needs {
             if self.host.object_on(self.backend, *needed).await?.is_none() {
-                let why = format!("it takes pages from snapshot {needed}, of which this backend has no sound object");
-                return Ok(Finding::Left(LeftState::Unreachable, why));
+                return Ok(Finding::Pack);
             }
         }
         let (id, snapshot, size) = (pack.id(), pack.snapshot(), pack.size());
