@@ -48,7 +48,7 @@ fn edit(bytes: &mut [u8], percent: usize) {
         for page in at..at + 4 {
             let bytes = &mut bytes[page * 4096..(page + 1) * 4096];
             match state >> 30 & 7 {
-                0 => blake3::Hasher::new().update(&state.to_le_bytes()).finalize_xof().fill(bytes),
+                0 => blake3::Hasher::new().update(&(state + page as u64).to_le_bytes()).finalize_xof().fill(bytes),
                 1 => compressible(state + page as u64, bytes),
                 _ => {
                     (0..40).for_each(|word| bytes[(state as usize >> 7) % 500 * 8 / 40 * 40 + word] ^= (word * 7) as u8)
@@ -160,5 +160,37 @@ fn numbers() {
             Command::new("zstd").args(["-3", "-q", "-f"]).args(args).arg(&new).arg("-o").arg(&out).status().unwrap();
         assert!(done.success());
         report(what, size, fs::metadata(&out).unwrap().len(), start);
+    }
+}
+
+/// Files beside `zstd -3`: `PAGES_BENCH_FILES=a:b`.
+#[test]
+#[ignore = "numbers"]
+fn files() {
+    let Some(files) = std::env::var_os("PAGES_BENCH_FILES") else { return };
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    for path in std::env::split_paths(&files) {
+        let bytes = fs::read(&path).unwrap();
+        let out = dir.path().join("out");
+        let start = Start::now();
+        assert!(
+            Command::new("zstd").args(["-3", "-q", "-f"]).arg(&path).arg("-o").arg(&out).status().unwrap().success()
+        );
+        let zstd = fs::metadata(&out).unwrap().len();
+        println!("{}: {} bytes", path.display(), bytes.len());
+        report("zstd -3", bytes.len(), zstd, start);
+        for frame_pages in [16, 32, 64, 512, 1024, 2048, 4096] {
+            let profile = if frame_pages <= 64 { Profile::Random } else { Profile::Compact };
+            let start = Start::now();
+            let options = Options { frame_pages, ..Options::new(profile) };
+            let encoded = encode_full(&bytes, &options, None, &mut |_| Ok(())).unwrap();
+            let ratio = encoded.pack.stored() as f64 / zstd as f64;
+            report(
+                &format!("{profile:?} {} KiB: {ratio:.4}", frame_pages * 4),
+                bytes.len(),
+                encoded.pack.stored(),
+                start,
+            );
+        }
     }
 }

@@ -107,6 +107,10 @@ impl Store {
         Chain::new(first, sources).unwrap()
     }
 
+    pub(super) fn object(&self, id: PackId) -> Arc<Vec<u8>> {
+        self.objects[&id].1.clone()
+    }
+
     pub(super) fn open(&self, id: PackId) -> Arc<Pack> {
         Arc::new(open(&self.objects[&id].1, Some(id)).unwrap())
     }
