@@ -15,6 +15,7 @@ mod killed;
 mod languages;
 mod liar;
 mod nfs;
+mod packs;
 mod sandbox;
 mod slow;
 mod splice;

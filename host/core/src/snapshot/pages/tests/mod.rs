@@ -2,6 +2,7 @@
 
 mod bench;
 mod hostile;
+mod images;
 mod support;
 mod trips;
 mod vectors;
