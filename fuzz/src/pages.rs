@@ -59,7 +59,7 @@ fn refused(error: &tidelock::Error) {
     one_line::check_error(error, 1024);
 }
 
-fn open(tail: &[u8], object: u64) -> Option<Pack> {
+fn open(tail: &[u8], object: u64) -> Option<Arc<Pack>> {
     match Pack::open(tail, object, None, LIMITS) {
         Ok(Opened::Pack(pack)) => Some(pack),
         Ok(Opened::Longer { from }) => {
@@ -101,7 +101,7 @@ fn sealed(letter: u8, size: u64, frames: u64, digests: &[u8], columns: &[u8]) ->
 }
 
 /// What must hold of all metadata that is not refused.
-fn consistent(pack: Pack) {
+fn consistent(pack: Arc<Pack>) {
     let pages = pack.size().div_ceil(4096);
     assert_eq!(u64::from(pack.map().pages()), pages);
     assert_eq!(pack.map().runs().iter().map(|run| u64::from(run.len)).sum::<u64>(), pages);
@@ -121,10 +121,9 @@ fn consistent(pack: Pack) {
         assert!(pack.frames().of_page(page).is_some());
     }
     assert!(pack.home(stored).is_none() && pack.frames().of_page(stored).is_none());
-    let base = pack.sources().first().is_some();
+    let base = !pack.sources().is_empty();
     let identity = pack.identity(None).expect_err("digests that lead to a root of sevens");
     assert_eq!(*identity.kind(), if base { ErrorKind::Invalid } else { ErrorKind::Corrupt });
-    let pack = Arc::new(pack);
     match Chain::new(pack.clone(), Vec::new()) {
         Ok(chain) => {
             assert!(!base);
@@ -153,7 +152,7 @@ fn decoded(letter: u8, pages: u32, stored: &[u8]) {
     let size = u64::from(pages) * 4096 - 5;
     let (tail, object) = sealed(letter, size, u64::from(len), &digests, &columns);
     let Some(pack) = open(&tail, object) else { return };
-    let chain = Chain::new(pack.into(), Vec::new()).expect("no sources are needed");
+    let chain = Chain::new(pack, Vec::new()).expect("no sources are needed");
     match read_pages(&chain, 0..u64::MAX, &mut |_, _| Ok(stored.to_vec())) {
         Ok(bytes) => {
             assert_eq!(bytes.len() as u64, size);
@@ -203,7 +202,7 @@ fn round(base: Profile, delta: Profile, frame_pages: u32, uses: u8, old: &Vec<u8
     });
     let full: Encoded = full.expect("an image in memory");
     assert_eq!(full.identity, identify(old));
-    let first = Arc::new(open(&object, object.len() as u64).expect("a pack that was just written"));
+    let first = open(&object, object.len() as u64).expect("a pack that was just written");
     let chain = Chain::new(first.clone(), Vec::new()).expect("a full pack");
     let known = PageDigests::open(Box::new(digests), full.identity.clone().into()).expect("page digests");
     let (image, digests) = (uses & 1 == 0, uses & 2 == 0);
@@ -220,7 +219,7 @@ fn round(base: Profile, delta: Profile, frame_pages: u32, uses: u8, old: &Vec<u8
     });
     let encoded = encoded.expect("an image in memory");
     assert_eq!(encoded.identity, identify(new));
-    let pack = Arc::new(open(&second, second.len() as u64).expect("a pack that was just written"));
+    let pack = open(&second, second.len() as u64).expect("a pack that was just written");
     assert_eq!(pack.identity(Some(&full.identity)).expect("the identity"), encoded.identity);
     let chain = Chain::new(pack, vec![first]).expect("a delta and its base");
     let fetch = |id: PackId, range: Range<u64>| {

@@ -1,7 +1,6 @@
 //! A pack while it is written: frames go out in order as they are ready, and the metadata grows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -115,7 +114,7 @@ impl<'o> Assembly<'o> {
         let object = contents.frames.end() + tail.len() as u64;
         // Read back, so that nothing is stored that could not be.
         let pack = match Pack::open(&tail, object, None, Limits { metadata: u32::MAX })? {
-            Opened::Pack(pack) => Arc::new(pack),
+            Opened::Pack(pack) => pack,
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };
         (self.out)(tail)?;

@@ -102,7 +102,7 @@ fn the_end_of_an_object_is_enough() {
         let all = object.len() as u64;
         for start in [0, from - 1, from] {
             let opened = Pack::open(&object[start..], all, Some(version.pack().id()), Limits::default()).unwrap();
-            assert!(matches!(opened, crate::snapshot::pages::Opened::Pack(pack) if pack == **version.pack()));
+            assert!(matches!(opened, crate::snapshot::pages::Opened::Pack(pack) if pack == *version.pack()));
         }
         for start in [from + 1, object.len() - 128] {
             let opened = Pack::open(&object[start..], all, None, Limits::default()).unwrap();
@@ -143,7 +143,7 @@ fn contents() -> Contents {
 }
 
 /// Opens what these contents make.
-fn opened(contents: &Contents) -> Result<Pack> {
+fn opened(contents: &Contents) -> Result<Arc<Pack>> {
     let mut object = vec![0; contents.frames.end() as usize];
     object[..32].copy_from_slice(&crate::snapshot::pages::layout::header(contents.profile));
     object.extend(seal(contents).unwrap());

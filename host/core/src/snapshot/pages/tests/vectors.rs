@@ -1,7 +1,6 @@
 //! The packs of `docs/formats.md`: read as they are printed there.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::support::{Store, Uses, identify, open};
 use crate::snapshot::pages::{Chain, Options, PackId, PageDigests, Profile, read_pages};
@@ -36,10 +35,8 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
 fn the_documented_packs_are_read() {
     let vectors = vectors();
     assert_eq!(vectors.keys().copied().collect::<Vec<_>>(), ["delta", "digests", "full", "random"]);
-    let packs: BTreeMap<&str, _> = ["full", "random", "delta"]
-        .into_iter()
-        .map(|name| (name, Arc::new(open(&vectors[name], None).unwrap())))
-        .collect();
+    let packs: BTreeMap<&str, _> =
+        ["full", "random", "delta"].into_iter().map(|name| (name, open(&vectors[name], None).unwrap())).collect();
     let objects: BTreeMap<PackId, &Vec<u8>> = packs.iter().map(|(name, pack)| (pack.id(), &vectors[name])).collect();
     let full = identify(&image("full"));
     for (name, sources) in [("full", vec![]), ("random", vec![]), ("delta", vec![packs["full"].clone()])] {
