@@ -10,6 +10,7 @@
 //! | [`manifest`] | an adapter's author | `Manifest::parse`, `find_manifest` |
 //! | [`names`] | ids, ranges, sizes, origins, paths, keys, signatures | their parsers |
 //! | [`apply`] | a delta to an image | `apply_zstd`, `apply_sparse` |
+//! | [`pages`] | an object in the encoding `pages` | `Pack::open`, `read_pages`; `encode_full`, `encode_delta` |
 //! | [`wit_values`] | a guest | every call across the boundary, in both directions, by a real component |
 //! | [`http_reply`] | a server of an adapter | the real client, over a real connection |
 //!
@@ -29,6 +30,7 @@ pub mod http_reply;
 pub mod manifest;
 pub mod names;
 mod one_line;
+pub mod pages;
 pub mod wit_values;
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest::run),
     ("names", names::run),
     ("apply", apply::run),
+    ("pages", pages::run),
     ("wit_values", wit_values::run),
     ("http_reply", http_reply::run),
 ];

@@ -6,6 +6,7 @@ mod bucket_odd;
 mod container;
 mod damage;
 mod damage_s3;
+mod deltas;
 mod glacier;
 mod hosts;
 mod image;

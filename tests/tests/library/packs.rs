@@ -1,263 +1,143 @@
-//! Versions that are stored as what has changed: chains of them, what becomes of their bases, and damage anywhere.
+//! Packs, read by a program that was written from `docs/formats.md` alone.
 
-use std::path::Path;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use tidelock::backend::testing::MemoryBackend;
-use tidelock::backend::{Backend, Operation};
-use tidelock::config::Config;
-use tidelock::snapshot::{DirtyRanges, FileSource, SEGMENT};
-use tidelock::types::Encoding;
-use tidelock::{
-    ByteRange, ErrorKind, Host, HostOptions, ImportOptions, NoSecrets, Result, SnapshotId, Source, StoreOptions, Stored,
+use tidelock::snapshot::SEGMENT;
+use tidelock::snapshot::pages::{
+    Base, Chain, Coding, Encoded, Options, Pack, PageDigests, Profile, encode_delta, encode_full,
 };
-use tidelock_tests::data::{assert_same, changed, noise};
+use xtask::{apt, run};
 
-use crate::support::{read, store};
-
-const PAGE: usize = 4096;
-
-/// A host with a route over two models.
-async fn models(dir: &Path, copies: usize) -> (Host, [Arc<MemoryBackend>; 2]) {
-    let memory = ["first", "second"].map(|name| Arc::new(MemoryBackend::new(name)));
-    (host_on(dir, copies, &memory).await, memory)
+/// A pack in a file, with the page digests of its snapshot beside it.
+struct Written {
+    encoded: Encoded,
+    path: PathBuf,
+    image: Vec<u8>,
 }
 
-async fn host_on(dir: &Path, copies: usize, memory: &[Arc<MemoryBackend>; 2]) -> Host {
-    let backend =
-        |name| format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n");
-    let route = format!("[routes.default]\nbackends = [\"first\", \"second\"]\ncopies = {copies}\n");
-    let text = format!("data_dir = \"data\"\n{}{}{route}", backend("first"), backend("second"));
-    let named = |memory: &Arc<MemoryBackend>| (memory.name().to_owned(), memory.clone() as Arc<dyn Backend>);
-    let options = HostOptions { backends: memory.iter().map(named).collect(), ..HostOptions::default() };
-    let config = Config::parse(&text, dir).unwrap();
-    Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap()
-}
-
-async fn update(host: &Host, base: SnapshotId, bytes: &[u8]) -> Result<Stored> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), bytes).unwrap();
-    host.update(base, Source::open(file.path()).await?, StoreOptions::default()).await
-}
-
-/// A chain: an image as it is, and versions of it. Each with its bytes.
-async fn chain(host: &Host, versions: usize) -> Vec<(SnapshotId, Vec<u8>)> {
-    let mut bytes = noise(3 * SEGMENT + 777, 1);
-    bytes[SEGMENT / 2..SEGMENT].fill(0);
-    let mut all = vec![(store(host, &bytes).await.unwrap().id, bytes.clone())];
-    for version in 0..versions {
-        bytes = changed(&bytes, 10 + version as u64);
-        let base = all.last().unwrap().0;
-        let stored = update(host, base, &bytes).await.unwrap();
-        assert_eq!(stored.base, Some(base));
-        assert!(stored.stored_bytes < bytes.len() as u64, "{stored:?}");
-        all.push((stored.id, bytes.clone()));
-    }
-    all
-}
-
-async fn assert_all_read(host: &Host, versions: &[(SnapshotId, Vec<u8>)]) {
-    for (id, bytes) in versions {
-        assert_same(&read(host, *id).await.unwrap(), bytes, "whole");
-        let image = host.open(*id).await.unwrap();
-        for start in [0, PAGE - 3, SEGMENT - 1, 2 * SEGMENT + 100, bytes.len() - 10] {
-            let len = 9000.min(bytes.len() - start);
-            let part = image.read_range(ByteRange::of(start as u64, len as u64)).await.unwrap();
-            assert_same(&part, &bytes[start..start + len], "a part");
-        }
+impl Written {
+    fn digests(&self) -> PathBuf {
+        self.path.with_extension("digests")
     }
 }
 
-/// The encodings of a snapshot's placements.
-async fn encodings(host: &Host, id: SnapshotId) -> Vec<Encoding> {
-    host.stat(id).await.unwrap().placements.iter().map(|placement| placement.encoding).collect()
+fn full(path: &Path, image: &[u8], options: &Options) -> Written {
+    let (mut object, mut digests, image) = (Vec::new(), Vec::new(), image.to_vec());
+    let encoded = encode_full(&image, options, Some(&mut digests), &mut |piece| {
+        object.extend_from_slice(&piece);
+        Ok(())
+    });
+    written(path, image, encoded.unwrap(), &object, &digests)
 }
 
-/// The object of a snapshot on a backend.
-async fn object(host: &Host, id: SnapshotId, backend: &str) -> String {
-    let stat = host.stat(id).await.unwrap();
-    let placement = stat.placements.iter().find(|placement| placement.backend == backend).unwrap();
-    placement.object.as_str().to_owned()
+fn delta(path: &Path, base: &Written, sources: Vec<Arc<Pack>>, image: &[u8], options: &Options) -> Written {
+    let chain = Chain::new(base.encoded.pack.clone(), sources).unwrap();
+    let known = fs::read(base.digests()).unwrap();
+    let known = PageDigests::open(Box::new(known), base.encoded.identity.clone().into()).unwrap();
+    let identity = &base.encoded.identity;
+    let against = Base { chain: &chain, identity, image: Some(&base.image), digests: Some(&known) };
+    let (mut object, mut digests, image) = (Vec::new(), Vec::new(), image.to_vec());
+    let encoded = encode_delta(&image, &against, None, options, Some(&mut digests), &mut |piece| {
+        object.extend_from_slice(&piece);
+        Ok(())
+    });
+    written(path, image, encoded.unwrap(), &object, &digests)
 }
 
-#[tokio::test]
-async fn an_update_stores_what_has_changed() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, [first, second]) = models(dir.path(), 2).await;
-    let bytes = noise(8 * SEGMENT, 1);
-    let base = store(&host, &bytes).await.unwrap().id;
-    let mut new = bytes.clone();
-    new[5 * PAGE..6 * PAGE].copy_from_slice(&noise(PAGE, 2));
-    new.extend_from_slice(&noise(100, 3));
-    let stored = update(&host, base, &new).await.unwrap();
-    assert_eq!(encodings(&host, stored.id).await, [Encoding::Pages, Encoding::Pages]);
-    assert_eq!(stored.delta_bytes.map(|bytes| 2 * bytes), Some(stored.stored_bytes));
-    assert!(stored.stored_bytes < 2 * 16_384, "two pages, twice: {stored:?}");
-    for memory in [&first, &second] {
-        let object = object(&host, stored.id, memory.name()).await;
-        assert_eq!(memory.bytes(&object).unwrap().len() as u64, stored.stored_bytes / 2);
+fn written(path: &Path, image: Vec<u8>, encoded: Encoded, object: &[u8], digests: &[u8]) -> Written {
+    let written = Written { encoded, path: path.to_owned(), image };
+    fs::write(path, object).unwrap();
+    fs::write(written.digests(), digests).unwrap();
+    written
+}
+
+/// What the program makes of a pack and its sources: the image, and what it says.
+fn read(pack: &Path, sources: &[&Path], digests: Option<&Path>) -> (bool, Vec<u8>, String) {
+    let program = run::root().join("tests/fixtures/read_pack.py");
+    let mut command = Command::new("python3");
+    command.arg(program).arg(pack).args(sources);
+    if let Some(digests) = digests {
+        command.arg("--digests").arg(digests);
     }
-    assert_all_read(&host, &[(stored.id, new.clone())]).await;
-    // The same image again is there already.
-    let again = update(&host, base, &new).await.unwrap();
-    assert_eq!((again.id, again.stored_bytes), (stored.id, 0));
-    // Shorter ones, empty ones, and one that has nothing in common.
-    for other in [&new[..PAGE], &new[..3], &[], &noise(SEGMENT, 9)] {
-        let id = update(&host, stored.id, other).await.unwrap().id;
-        assert_same(&read(&host, id).await.unwrap(), other, "another image");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut image = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut image).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().success(), image, said)
+}
+
+#[track_caller]
+fn is_read(written: &Written, sources: &[&Path]) {
+    let (done, image, said) = read(&written.path, sources, Some(&written.digests()));
+    assert!(done, "{said}");
+    assert!(image == written.image, "other bytes");
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let pack = &written.encoded.pack;
+    assert_eq!(said.trim(), format!("{} {}", pack.id(), hex(pack.snapshot().as_bytes())));
+}
+
+/// Pages that compress, pages that do not, and zeros.
+fn image(pages: usize, tail: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut bytes: Vec<u8> = (0..pages * 4096 + tail)
+        .map(|at| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match at / 4096 % 10 {
+                0 | 1 => 0,
+                2 | 3 => (state >> 24) as u8,
+                page => (at / (page + 3) % 200) as u8,
+            }
+        })
+        .collect();
+    // Most of it is zeros: the program takes seconds for a MiB of anything else.
+    let end = bytes.len().saturating_sub(30 * 4096).max(20 * 4096);
+    bytes[20 * 4096..end].fill(0);
+    bytes
+}
+
+#[test]
+fn packs_are_read_by_a_program_that_knows_only_their_page() {
+    apt::program("python3", "python3", "to read packs independently").unwrap();
+    apt::program("zstd", "zstd", "to read packs independently").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let options = |profile, frame_pages| Options { frame_pages, ..Options::new(profile) };
+    for (name, pages, tail) in [("nothing", 0, 0), ("byte", 0, 1), ("page", 1, 0), ("two", 1, 1)] {
+        is_read(&full(&at(name), &vec![7; pages * 4096 + tail], &options(Profile::Random, 0)), &[]);
     }
-}
+    let compact = options(Profile::Compact, 9);
+    let mut bytes = image(2 * SEGMENT / 4096 + 3, 77);
+    let first = full(&at("first"), &bytes, &compact);
+    is_read(&first, &[]);
+    is_read(&full(&at("random"), &bytes, &options(Profile::Random, 9)), &[]);
+    // Three deltas, each on the one before, of which the second has prefixes in the first.
+    (0..20 * 4096).step_by(7001).for_each(|at| bytes[at] ^= 0x5a);
+    bytes.copy_within(4 * 4096..5 * 4096, 700 * 4096);
+    let second = delta(&at("second"), &first, vec![], &bytes, &compact);
+    (0..20 * 4096).step_by(9001).for_each(|at| bytes[at] ^= 0xa5);
+    bytes.truncate(bytes.len() - 4000);
+    let third = delta(&at("third"), &second, vec![first.encoded.pack.clone()], &bytes, &compact);
+    let pack = &third.encoded.pack;
+    assert!(pack.depth() == 2 && pack.frames().as_slice().iter().any(|frame| frame.coding == Coding::Prefixed));
+    assert!(first.encoded.pack.frames().as_slice().iter().any(|frame| frame.coding == Coding::Raw));
+    bytes[5] ^= 1;
+    let sources = vec![second.encoded.pack.clone(), first.encoded.pack.clone()];
+    let fourth = delta(&at("fourth"), &third, sources, &bytes, &options(Profile::Random, 9));
+    is_read(&second, &[&first.path]);
+    is_read(&third, &[&first.path, &second.path]);
+    is_read(&fourth, &[&first.path, &second.path, &third.path]);
 
-#[tokio::test]
-async fn raw_demands_the_image_itself() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, _) = models(dir.path(), 1).await;
-    let versions = chain(&host, 1).await;
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &versions[1].1).unwrap();
-    let options = StoreOptions { raw: true, ..StoreOptions::default() };
-    let stored = host.update(versions[0].0, Source::open(file.path()).await.unwrap(), options).await.unwrap();
-    assert_eq!(stored.stored_bytes, versions[1].1.len() as u64, "the pack does not count");
-    assert_eq!(encodings(&host, stored.id).await, [Encoding::Pages, Encoding::Raw]);
-}
-
-#[tokio::test]
-async fn a_backend_without_the_base_gets_the_image() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, memory) = models(dir.path(), 1).await;
-    let versions = chain(&host, 1).await;
-    drop(host);
-    let host = host_on(dir.path(), 2, &memory).await;
-    let new = changed(&versions[1].1, 50);
-    let stored = update(&host, versions[1].0, &new).await.unwrap();
-    assert_eq!(encodings(&host, stored.id).await, [Encoding::Pages, Encoding::Raw]);
-    // Each copy is complete on its own backend.
-    for away in &memory {
-        away.fail_next(Operation::Get, ErrorKind::Unavailable, false);
-        assert_same(&read(&host, stored.id).await.unwrap(), &new, "the other one");
-        away.fail_no_more();
-    }
-}
-
-#[tokio::test]
-async fn a_removed_base_stays_as_long_as_it_is_needed() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, [first, _]) = models(dir.path(), 1).await;
-    let versions = chain(&host, 3).await;
-    for (at, needed) in [(0, true), (2, true), (1, true)] {
-        let removed = host.remove(versions[at].0).await.unwrap();
-        assert_eq!((removed.kept, removed.placements, !removed.needed_by.is_empty()), (false, 0, needed));
-        assert_eq!(*host.open(versions[at].0).await.unwrap_err().kind(), ErrorKind::NotFound);
-        host.gc(std::time::Duration::ZERO).await.unwrap();
-        assert_all_read(&host, &versions[3..]).await;
-    }
-    assert_eq!(host.list(None, 10).await.unwrap().snapshots.len(), 1);
-    assert!(host.verify(None, true, None).await.unwrap().bad.is_empty());
-    // One that was removed and is kept can be stored again, and nothing is sent.
-    assert_eq!(store(&host, &versions[0].1).await.unwrap().stored_bytes, 0);
-    assert_all_read(&host, &versions[..1]).await;
-    host.remove(versions[0].0).await.unwrap();
-    host.remove(versions[3].0).await.unwrap();
-    let left: Vec<_> = first.objects().into_iter().filter(|name| !name.contains("container")).collect();
-    assert_eq!(left, [""; 0], "nothing needs any of them");
-}
-
-#[tokio::test]
-async fn a_catalogue_with_packs_is_rebuilt() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, memory) = models(dir.path(), 1).await;
-    let versions = chain(&host, 3).await;
-    drop(host);
-    let other = tempfile::tempdir().unwrap();
-    let host = host_on(other.path(), 1, &memory).await;
-    let imported = host.import("first", ImportOptions::default()).await.unwrap();
-    assert_eq!((imported.imported, imported.left.len()), (4, 0), "{imported:?}");
-    assert_all_read(&host, &versions).await;
-    assert_eq!(host.stat(versions[3].0).await.unwrap().base, Some(versions[2].0));
-    // What is needed is known again.
-    assert!(!host.remove(versions[0].0).await.unwrap().needed_by.is_empty());
-    assert_all_read(&host, &versions[1..]).await;
-    let again = host.import("first", ImportOptions::default()).await.unwrap();
-    assert_eq!((again.imported, again.known), (0, 4));
-    // Without its base, a pack is told and not taken.
-    let third = tempfile::tempdir().unwrap();
-    let base = object(&host, versions[1].0, "first").await;
-    assert!(memory[0].damage(&base, |bytes| bytes.truncate(100)));
-    let host = host_on(third.path(), 1, &memory).await;
-    let imported = host.import("first", ImportOptions::default()).await.unwrap();
-    assert_eq!(imported.imported, 1, "{imported:?}");
-    assert_eq!(imported.left.len(), 3, "{imported:?}");
-    assert_all_read(&host, &versions[..1]).await;
-}
-
-/// A flipped bit anywhere in any object of a chain: the second copy serves every byte, and what is damaged is told.
-#[tokio::test]
-async fn damage_anywhere_in_a_chain_does_not_show() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, memory) = models(dir.path(), 2).await;
-    let first = memory[0].clone();
-    let versions = chain(&host, 2).await;
-    for damaged in 0..versions.len() {
-        let name = object(&host, versions[damaged].0, "first").await;
-        let len = first.bytes(&name).unwrap().len();
-        // Header, frames, digests, columns, footer.
-        let places = match damaged {
-            0 => vec![0, SEGMENT + 5, len - 1],
-            _ => vec![40, len / 2, len - 400, len - 140, len - 100, len - 3],
-        };
-        for at in places {
-            assert!(first.damage(&name, |bytes| bytes[at] ^= 1), "{name}");
-            // A host that knows nothing of the object but what the catalogue has.
-            let host = host_on(dir.path(), 2, &memory).await;
-            assert_all_read(&host, &versions[damaged..]).await;
-            assert!(first.damage(&name, |bytes| bytes[at] ^= 1));
-        }
-    }
-}
-
-#[tokio::test]
-async fn only_dirty_ranges_are_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, _) = models(dir.path(), 1).await;
-    let bytes = noise(4 * SEGMENT + 10, 1);
-    let base = store(&host, &bytes).await.unwrap().id;
-    let path = dir.path().join("image");
-    let mut new = bytes.clone();
-    new[SEGMENT..SEGMENT + 100].fill(7);
-    let expected = new.clone();
-    // Not told, and so not stored.
-    new[3 * SEGMENT] ^= 1;
-    std::fs::write(&path, &new).unwrap();
-    let source = || FileSource::new(std::fs::File::open(&path).unwrap(), &path).unwrap();
-    let size = new.len() as u64;
-    let dirty = DirtyRanges::new([SEGMENT as u64 + 5..SEGMENT as u64 + 9], size).unwrap();
-    let stored = host.update_dirty(base, source(), dirty, StoreOptions::default()).await.unwrap();
-    assert_same(&read(&host, stored.id).await.unwrap(), &expected, "the dirty page alone");
-    let all = DirtyRanges::new([0..size], size).unwrap();
-    let stored = host.update_dirty(base, source(), all, StoreOptions::default()).await.unwrap();
-    assert_same(&read(&host, stored.id).await.unwrap(), &new, "everything may have changed");
-    let none = host.update_dirty(base, source(), DirtyRanges::default(), StoreOptions::default()).await.unwrap();
-    assert_eq!((none.id, none.stored_bytes), (base, 0));
-}
-
-#[tokio::test]
-async fn a_base_that_cannot_be_read_is_no_obstacle() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, [first, _]) = models(dir.path(), 1).await;
-    let versions = chain(&host, 1).await;
-    let name = object(&host, versions[1].0, "first").await;
-    let new = changed(&versions[1].1, 99);
-    drop(host);
-    let memory = [first.clone(), Arc::new(MemoryBackend::new("second"))];
-    // Its pack is damaged, and nothing of it is at hand.
-    assert!(first.damage(&name, |bytes| bytes.truncate(10)));
-    let host = host_on(dir.path(), 1, &memory).await;
-    let stored = update(&host, versions[1].0, &new).await.unwrap();
-    assert_eq!(encodings(&host, stored.id).await, [Encoding::Raw]);
-    assert_same(&read(&host, stored.id).await.unwrap(), &new, "stored whole");
-    // One that is away for a moment.
-    first.fail_next(Operation::Get, ErrorKind::Unavailable, false);
-    let newer = changed(&new, 100);
-    let stored = update(&host, stored.id, &newer).await.unwrap();
-    assert_same(&read(&host, stored.id).await.unwrap(), &newer, "stored");
+    // The program notices what is wrong.
+    let mut damaged = fs::read(&second.path).unwrap();
+    damaged[40] ^= 1;
+    fs::write(at("damaged"), &damaged).unwrap();
+    let (done, _, said) = read(&at("damaged"), &[&first.path], None);
+    assert!(!done && said.contains("digest of a frame"), "{said}");
+    let (done, _, said) = read(&second.path, &[], None);
+    assert!(!done && said.contains("pack"), "{said}");
 }

@@ -1,7 +1,6 @@
 //! A pack while it is written: frames go out in order as they are ready, and the metadata grows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -20,8 +19,8 @@ use crate::snapshot::identity::identity_of;
 use crate::snapshot::{Identity, SegmentDigest};
 use crate::types::{Error, Result};
 
-/// Bytes that frames may hold while they are compressed: pages, prefix and output.
-const IN_FLIGHT: usize = 96 << 20;
+/// Bytes that frames may hold while they are compressed: pages, their prefix or where they come from, and output.
+const IN_FLIGHT: usize = 144 << 20;
 
 /// A frame that is being compressed, and where the prefix pages of its pages lie.
 struct Sent {
@@ -43,10 +42,10 @@ pub(super) struct Assembly<'o> {
 }
 
 impl<'o> Assembly<'o> {
-    /// Writes the header. Frames have at most `bytes` bytes of pages and prefix.
-    pub(super) fn start(out: Sink<'o>, options: Options, bytes: usize) -> Result<Self> {
+    /// Writes the header. Frames have at most so many pages.
+    pub(super) fn start(out: Sink<'o>, options: Options, frame_pages: u32) -> Result<Self> {
         out(Bytes::copy_from_slice(&header(options.profile)))?;
-        let most = (IN_FLIGHT / (bytes * 2)).clamp(1, options.threads() + 1);
+        let most = (IN_FLIGHT / (3 * frame_pages as usize * PAGE)).clamp(1, options.threads() + 1);
         let (frames, prefixes, map) = (Frames::default(), Map::default(), Map::default());
         Ok(Self { out, options, most, sent: VecDeque::new(), frames, prefixes, map, counts: Counts::default() })
     }
@@ -115,7 +114,7 @@ impl<'o> Assembly<'o> {
         let object = contents.frames.end() + tail.len() as u64;
         // Read back, so that nothing is stored that could not be.
         let pack = match Pack::open(&tail, object, None, Limits { metadata: u32::MAX })? {
-            Opened::Pack(pack) => Arc::new(pack),
+            Opened::Pack(pack) => pack,
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };
         (self.out)(tail)?;
@@ -173,9 +172,4 @@ fn used(base: &Chain, map: &Map, prefixes: &Map) -> Result<(Vec<PackSource>, [u8
 pub(super) fn too_many() -> Error {
     Error::unsupported(format!("the pack would need pages of more than {MAX_SOURCES} others"))
         .hint("rebase the snapshot first, or store the image whole")
-}
-
-/// Bytes of so many pages.
-pub(super) fn bytes_of(pages: u32) -> usize {
-    pages as usize * PAGE
 }

@@ -11,7 +11,7 @@ use super::pack::{SEGMENT_PAGES, segments_of};
 use super::pool::{Pending, Pool, Shared, Worker};
 use super::scan::{self, Class, ClassRun, Dirty, Old, Scan, Scanned};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, ZERO_SEGMENT};
-use crate::types::Result;
+use crate::types::{ErrorKind, Result};
 
 /// Changed pages whose hashes are kept: 96 MiB.
 const HASHES: usize = 4 << 20;
@@ -94,19 +94,28 @@ pub(super) fn find<'scope, 'env: 'scope>(
                 (scanned.digest.or(old), scanned.block)
             }
             Some(Looked::Hole) => {
-                scan::push(&mut changes.runs, first, pages, Class::Zero);
+                let class = if old == Some(ZERO_SEGMENT) { Class::Same } else { Class::Zero };
+                scan::push(&mut changes.runs, first, pages, class);
                 (Some(ZERO_SEGMENT), Vec::new())
             }
             _ => {
                 scan::push(&mut changes.runs, first, pages, Class::Same);
-                let digests = scan.old.and_then(|old| old.digests).filter(|_| scan.blocks);
-                (old, digests.map_or(Ok(Vec::new()), |digests| digests.block(number))?)
+                (old, copied_block(scan, number)?)
             }
         };
         changes.digests.extend(digest);
         sidecar.as_mut().map_or(Ok(()), |sidecar| sidecar.push(&block))?;
     }
     Ok(changes)
+}
+
+/// The block of page digests that the base has for a segment. It is not proven: whoever uses it does that.
+fn copied_block(scan: &Scan<'_>, number: u32) -> Result<Vec<u8>> {
+    let Some(digests) = scan.old.and_then(|old| old.digests).filter(|_| scan.blocks) else { return Ok(Vec::new()) };
+    match digests.block(number) {
+        Err(error) if *error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
+        block => block,
+    }
 }
 
 fn look<'scope, 'env: 'scope>(
@@ -119,12 +128,15 @@ fn look<'scope, 'env: 'scope>(
     let (start, len) = (u64::from(number) * SEGMENT as u64, segment_len(scan.new.size(), number));
     let old = scan.old.map_or(0, |old| segment_len(old.identity.size(), number));
     let pages = wanted.filter(|_| old == len).map(|wanted| wanted.pages(start, start + len as u64));
-    let copied =
-        !scan.blocks || scan.old.is_some_and(|old| old.digests.is_some_and(|digests| digests.segment(number).is_ok()));
+    let copied = !scan.blocks || scan.old.is_some_and(|old| old.digests.is_some());
     if pages.as_ref().is_some_and(|pages| !pages.contains(&true)) && copied {
         return Ok(Looked::Same);
     }
-    if len == SEGMENT && holes.covers(start, start + len as u64)? {
+    let hole = len == SEGMENT && holes.covers(start, start + len as u64)?;
+    // A comparison alone wants to know of each page whether the base has zeros there too.
+    let zero =
+        scan.old.is_some_and(|old| old.identity.segments().as_slice().get(number as usize) == Some(&ZERO_SEGMENT));
+    if hole && (scan.digests || zero) {
         return Ok(Looked::Hole);
     }
     let hole = old_holes.as_mut().map_or(Ok(false), |holes| holes.covers(start, start + SEGMENT as u64))?;

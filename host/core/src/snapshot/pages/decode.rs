@@ -64,17 +64,16 @@ pub(super) fn digest_at(size: u64, page: u32, bytes: &[u8]) -> SegmentDigest {
     page_digest(bytes, (offset - start) as usize, segment)
 }
 
-/// The bytes of `range` of a snapshot, as far as it has them. `fetch` gives bytes of an object: those of a pack, in this range.
+/// Gives bytes of an object: those of a pack, in a range of its bytes.
+pub type Fetch<'a> = &'a mut dyn FnMut(&Pack, Range<u64>) -> Result<Vec<u8>>;
+
+/// The bytes of `range` of a snapshot, as far as it has them.
 ///
 /// Everything that is needed is held in memory until it is done, so a caller that reads much keeps frames itself.
 ///
 /// # Errors
 /// Errors of `fetch`; `corrupt` if it gives other bytes than were stored.
-pub fn read_pages(
-    chain: &Chain,
-    range: Range<u64>,
-    fetch: &mut dyn FnMut(&Pack, Range<u64>) -> Result<Vec<u8>>,
-) -> Result<Vec<u8>> {
+pub fn read_pages(chain: &Chain, range: Range<u64>, fetch: Fetch<'_>) -> Result<Vec<u8>> {
     let end = range.end.min(chain.pack().size());
     let start = range.start.min(end);
     // Both are within the snapshot.
@@ -101,12 +100,7 @@ pub fn read_pages(
 type Kept = BTreeMap<FrameRef, Vec<u8>>;
 
 /// Decodes a frame whose prefix is there, unless it has been.
-fn decode(
-    chain: &Chain,
-    at: FrameRef,
-    kept: &mut Kept,
-    fetch: &mut dyn FnMut(&Pack, Range<u64>) -> Result<Vec<u8>>,
-) -> Result<()> {
+fn decode(chain: &Chain, at: FrameRef, kept: &mut Kept, fetch: Fetch<'_>) -> Result<()> {
     if kept.contains_key(&at) {
         return Ok(());
     }

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::assemble::{Assembly, bytes_of, too_many};
+use super::assemble::{Assembly, too_many};
 use super::chain::Chain;
 use super::changes::{Changes, find};
 use super::digests::{DigestWriter, PageDigests, ZeroPages};
@@ -77,7 +77,7 @@ pub fn encode_delta(
         let delta = Delta {
             new,
             base: *base,
-            assembly: Assembly::start(out, *options, 2 * bytes_of(frame_pages))?,
+            assembly: Assembly::start(out, *options, frame_pages)?,
             options: *options,
             frame_pages,
             moved: Table::new(changes.hashes.len() as u64),

@@ -170,8 +170,9 @@ impl PageDigests {
             _ => digests.next().copied(),
         };
         let found: Vec<SegmentDigest> = (0..pages).map_while(digest).collect();
+        let past = (pages..SEGMENT_PAGES as usize).any(|page| bits[page / 8] >> (page % 8) & 1 == 1);
         match segment_from_pages(&found, len) {
-            Ok(digest) if digest == expected && digests.next().is_none() => Ok(found),
+            Ok(digest) if digest == expected && !past && digests.next().is_none() => Ok(found),
             _ => Err(wrong()),
         }
     }

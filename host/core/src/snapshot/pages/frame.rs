@@ -86,11 +86,16 @@ impl Draft<'_> {
             }
         };
         let (coding, payload) = self.payload(worker, &pages)?;
-        let payload = payload.as_deref().unwrap_or(&pages);
-        let mut stored = self.page_digests(&pages);
-        stored.extend_from_slice(payload);
-        let digest = *blake3::hash(&stored).as_bytes();
-        Ok(StoredFrame { pages: (pages.len() / PAGE) as u32, coding, digest, bytes: stored.into() })
+        let count = (pages.len() / PAGE) as u32;
+        let bytes = match self.page_digests(&pages) {
+            None => payload.unwrap_or(pages),
+            Some(mut stored) => {
+                stored.extend_from_slice(payload.as_deref().unwrap_or(&pages));
+                stored
+            }
+        };
+        let digest = *blake3::hash(&bytes).as_bytes();
+        Ok(StoredFrame { pages: count, coding, digest, bytes: bytes.into() })
     }
 
     fn payload(&self, worker: &mut Worker, pages: &[u8]) -> Result<(Coding, Option<Vec<u8>>)> {
@@ -104,12 +109,11 @@ impl Draft<'_> {
         Ok(if compressed.len() < pages.len() { (coding, Some(compressed)) } else { (Coding::Raw, None) })
     }
 
-    fn page_digests(&self, pages: &[u8]) -> Vec<u8> {
-        let Some(size) = self.digests else { return Vec::new() };
+    /// The page digests that come before the payload, if the profile has them.
+    fn page_digests(&self, pages: &[u8]) -> Option<Vec<u8>> {
+        let size = self.digests?;
         let homes = self.homes.iter().flat_map(|(first, len)| *first..first + len);
-        homes
-            .zip(pages.chunks(PAGE))
-            .flat_map(|(home, page)| digest_at(size, home, &page[..page_len(size, home)]))
-            .collect()
+        let digest = |(home, page): (u32, &[u8])| digest_at(size, home, &page[..page_len(size, home)]);
+        Some(homes.zip(pages.chunks(PAGE)).flat_map(digest).collect())
     }
 }

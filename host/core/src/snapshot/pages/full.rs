@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::PAGE;
-use super::assemble::{Assembly, bytes_of};
+use super::assemble::Assembly;
 use super::digests::{DigestWriter, ZeroPages};
 use super::frame::{Draft, PageRun, Pages, push, read};
 use super::hash::Table;
@@ -40,7 +40,7 @@ pub fn encode_full(
     let frame_pages = options.frame_pages(FRAME);
     let full = Full {
         scan: &scan,
-        assembly: Assembly::start(out, *options, bytes_of(frame_pages))?,
+        assembly: Assembly::start(out, *options, frame_pages)?,
         sidecar,
         table: Table::new(new.size().div_ceil(PAGE as u64)),
         frame_pages,

@@ -29,6 +29,11 @@ pub trait Image: Send + Sync {
     fn next_data(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
         Ok((from < end).then_some(from..end))
     }
+
+    /// All bytes, if they are in memory or mapped into it: they are then compared where they are.
+    fn bytes(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// An image in a file; its holes are not read. It must not change meanwhile.
@@ -113,6 +118,10 @@ impl Image for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         copy(self, buffer, offset)
     }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
 }
 
 impl Image for Bytes {
@@ -122,5 +131,9 @@ impl Image for Bytes {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         copy(self, buffer, offset)
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self)
     }
 }

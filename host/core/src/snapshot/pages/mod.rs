@@ -46,7 +46,7 @@ mod tests;
 pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
 pub use changes::compare;
-pub use decode::{decode_frame, read_pages};
+pub use decode::{Fetch, decode_frame, read_pages};
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};

@@ -1,5 +1,7 @@
 //! A pack's metadata: written, read back within bounds, and what it says.
 
+use std::sync::Arc;
+
 use super::columns::{Columns, put};
 use super::frames::{Coding, Frames};
 use super::layout::{FOOTER, Footer, HEADER, damaged, header, most_columns};
@@ -68,7 +70,7 @@ pub struct Pack {
 #[derive(Debug)]
 pub enum Opened {
     /// The pack.
-    Pack(Pack),
+    Pack(Arc<Pack>),
     /// The metadata begins before the bytes that were given: fetch the object from `from` to its end, and open that.
     Longer {
         /// Where the metadata begins in the object.
@@ -112,7 +114,7 @@ impl Pack {
         if contents.frames.end() != footer.digests_at {
             return Err(damaged("the frames of the pack do not end where its metadata begins"));
         }
-        Ok(Opened::Pack(Self { contents, id, depth, homes, stored: object }))
+        Ok(Opened::Pack(Arc::new(Self { contents, id, depth, homes, stored: object })))
     }
 
     /// An object that holds a snapshot as it is, as the source of packs: a frame for each segment, proven by the segment's

@@ -109,21 +109,18 @@ impl Scan<'_> {
         let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
         let known = self.known(number)?;
         let pages = pages.filter(|_| known.is_some() && same_len && !self.bytes);
-        fill(&mut buffers.new, self.new, number, pages)?;
+        let new = bytes_of(&mut buffers.new, self.new, number, pages)?;
         let old = match self.old.and_then(|old| old.image) {
             Some(_) if hole => {
                 buffers.old.clear();
                 buffers.old.resize(SEGMENT, 0);
                 Some(&buffers.old[..])
             }
-            Some(image) => {
-                fill(&mut buffers.old, image, number, pages)?;
-                Some(&buffers.old[..])
-            }
+            Some(image) => Some(bytes_of(&mut buffers.old, image, number, pages)?),
             None => None,
         };
         let fresh = BTreeMap::new();
-        Segment { scan: self, number, len, same_len, bytes: &buffers.new, old, known, fresh }.scan(pages)
+        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh }.scan(pages)
     }
 
     /// The page digests that the base has for a segment, if they can be had. Damaged ones are as good as none.
@@ -138,6 +135,22 @@ impl Scan<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The bytes of a segment, and zeros up to the length of a full one. With `pages`, only these are what they should be.
+fn bytes_of<'b>(
+    buffer: &'b mut Vec<u8>,
+    image: &'b dyn Image,
+    number: u32,
+    pages: Option<&[bool]>,
+) -> Result<&'b [u8]> {
+    let start = usize::try_from(u64::from(number) * SEGMENT as u64).ok();
+    let full = |bytes: &'b [u8]| start.and_then(|start| bytes.get(start..start.checked_add(SEGMENT)?));
+    if let Some(bytes) = image.bytes().and_then(full) {
+        return Ok(bytes);
+    }
+    fill(buffer, image, number, pages)?;
+    Ok(buffer)
 }
 
 /// Reads a segment, or some of its pages, in steps. What the image does not have is zeros.

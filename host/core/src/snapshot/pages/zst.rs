@@ -78,6 +78,8 @@ fn set(context: &mut CCtx<'_>, reach: usize, level: i32) -> Result<()> {
 fn run(context: &mut CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(compress_bound(bytes.len()));
     context.compress2(&mut out, bytes).map_err(failed)?;
+    // It may be kept for a while, and was made for the worst case.
+    out.shrink_to_fit();
     Ok(out)
 }
 

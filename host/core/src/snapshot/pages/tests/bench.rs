@@ -48,7 +48,7 @@ fn edit(bytes: &mut [u8], percent: usize) {
         for page in at..at + 4 {
             let bytes = &mut bytes[page * 4096..(page + 1) * 4096];
             match state >> 30 & 7 {
-                0 => blake3::Hasher::new().update(&state.to_le_bytes()).finalize_xof().fill(bytes),
+                0 => blake3::Hasher::new().update(&(state + page as u64).to_le_bytes()).finalize_xof().fill(bytes),
                 1 => compressible(state + page as u64, bytes),
                 _ => {
                     (0..40).for_each(|word| bytes[(state as usize >> 7) % 500 * 8 / 40 * 40 + word] ^= (word * 7) as u8)
@@ -59,7 +59,7 @@ fn edit(bytes: &mut [u8], percent: usize) {
 }
 
 /// When it began: by the clock, and in seconds of processors.
-struct Start(Instant, f64);
+struct Start(Instant, [f64; 2]);
 
 impl Start {
     fn now() -> Self {
@@ -67,17 +67,62 @@ impl Start {
     }
 }
 
-/// Seconds of processors that this process and the programs that it ran have taken.
-fn processor() -> f64 {
+/// Seconds that this process and the programs that it ran have spent outside of the kernel and in it.
+fn processor() -> [f64; 2] {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(4);
-    fields.map(|field| field.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    let fields: Vec<f64> = fields.map(|field| field.parse::<f64>().unwrap() / 100.0).collect();
+    [fields[0] + fields[2], fields[1] + fields[3]]
 }
 
 fn report(what: &str, image: usize, stored: u64, start: Start) {
-    let (seconds, processor) = (start.0.elapsed().as_secs_f64(), processor() - start.1);
-    let rate = (image / MIB) as f64 / seconds;
-    println!("{what:36} {stored:>11} bytes {seconds:>7.3} s {rate:>6.0} MiB/s, {processor:>6.2} s of processors");
+    let seconds = start.0.elapsed().as_secs_f64();
+    let [user, system] = processor();
+    let (user, system, rate) = (user - start.1[0], system - start.1[1], (image / MIB) as f64 / seconds);
+    println!("{what:36} {stored:>11} bytes {seconds:>7.3} s {rate:>6.0} MiB/s; processors {user:>5.2} + {system:.2} s");
+}
+
+/// An image that takes no memory: zeros, text, noise.
+struct Generated(u64);
+
+impl Image for Generated {
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> crate::types::Result<()> {
+        for (page, bytes) in (offset / 4096..).zip(buffer.chunks_mut(4096)) {
+            match page / 16 % 10 {
+                0..4 => bytes.fill(0),
+                4..7 => compressible(page, bytes),
+                _ => {
+                    let mut state = page | 1;
+                    for word in bytes.as_chunks_mut::<8>().0 {
+                        state ^= state << 13;
+                        state ^= state >> 7;
+                        state ^= state << 17;
+                        *word = state.to_le_bytes();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most memory that an encoder has: the process does nothing else.
+#[test]
+#[ignore = "numbers"]
+fn memory() {
+    for gib in [1, 4] {
+        let image = Generated(gib << 30);
+        let start = Start::now();
+        let encoded = encode_full(&image, &Options::new(Profile::Compact), Some(&mut std::io::sink()), &mut |_| Ok(()));
+        let encoded = encoded.unwrap();
+        report("full, generated", image.0 as usize, encoded.pack.stored(), start);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        println!("{gib} GiB: {}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+    }
 }
 
 #[test]
@@ -160,5 +205,37 @@ fn numbers() {
             Command::new("zstd").args(["-3", "-q", "-f"]).args(args).arg(&new).arg("-o").arg(&out).status().unwrap();
         assert!(done.success());
         report(what, size, fs::metadata(&out).unwrap().len(), start);
+    }
+}
+
+/// Files beside `zstd -3`: `PAGES_BENCH_FILES=a:b`.
+#[test]
+#[ignore = "numbers"]
+fn files() {
+    let Some(files) = std::env::var_os("PAGES_BENCH_FILES") else { return };
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    for path in std::env::split_paths(&files) {
+        let bytes = fs::read(&path).unwrap();
+        let out = dir.path().join("out");
+        let start = Start::now();
+        assert!(
+            Command::new("zstd").args(["-3", "-q", "-f"]).arg(&path).arg("-o").arg(&out).status().unwrap().success()
+        );
+        let zstd = fs::metadata(&out).unwrap().len();
+        println!("{}: {} bytes", path.display(), bytes.len());
+        report("zstd -3", bytes.len(), zstd, start);
+        for frame_pages in [16, 32, 64, 512, 1024, 2048, 4096] {
+            let profile = if frame_pages <= 64 { Profile::Random } else { Profile::Compact };
+            let start = Start::now();
+            let options = Options { frame_pages, ..Options::new(profile) };
+            let encoded = encode_full(&bytes, &options, None, &mut |_| Ok(())).unwrap();
+            let ratio = encoded.pack.stored() as f64 / zstd as f64;
+            report(
+                &format!("{profile:?} {} KiB: {ratio:.4}", frame_pages * 4),
+                bytes.len(),
+                encoded.pack.stored(),
+                start,
+            );
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Packs written and read back.
 
 mod bench;
+mod hostile;
+mod images;
 mod support;
 mod trips;
+mod vectors;

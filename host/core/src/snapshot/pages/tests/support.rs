@@ -107,8 +107,12 @@ impl Store {
         Chain::new(first, sources).unwrap()
     }
 
+    pub(super) fn object(&self, id: PackId) -> Arc<Vec<u8>> {
+        self.objects[&id].1.clone()
+    }
+
     pub(super) fn open(&self, id: PackId) -> Arc<Pack> {
-        Arc::new(open(&self.objects[&id].1, Some(id)).unwrap())
+        open(&self.objects[&id].1, Some(id)).unwrap()
     }
 
     pub(super) fn read(&self, chain: &Chain, range: Range<u64>) -> Result<Vec<u8>> {
@@ -144,7 +148,7 @@ impl Store {
 }
 
 /// The pack of a whole object, if there is one.
-pub(super) fn open(object: &[u8], known: Option<PackId>) -> Result<Pack> {
+pub(super) fn open(object: &[u8], known: Option<PackId>) -> Result<Arc<Pack>> {
     match Pack::open(object, object.len() as u64, known, Limits::default())? {
         Opened::Pack(pack) => {
             let header = object.get(..32).ok_or_else(|| Error::corrupt("no header"))?;
