@@ -137,12 +137,7 @@ impl Adapter {
         let (data, watch, failed) = stream::input(data, running.usage.clone());
         let Running { store, instance, usage, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
-        let work = watched(usage, async {
-            match base {
-                Some(base) => exports.incremental_update(store, instance, base, data, hint).await,
-                None => exports.store(store, instance, data, hint).await,
-            }
-        });
+        let work = watched(usage, exports.store(store, instance, base, data, hint));
         let outcome = tokio::select! {
             biased;
             outcome = work => outcome,
