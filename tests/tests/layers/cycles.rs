@@ -8,11 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Source, TokenTree, follow, sources, word};
 
 /// Modules that import each other for now, as `FOLDER: MODULES`, with the reason.
-const KNOWN: [(&str, &str); 6] = [
-    (
-        "capabilities: bucket, grant, http",
-        "a grant checks the names of headers and keys, and has the defaults of its kind",
-    ),
+const KNOWN: [(&str, &str); 5] = [
     (
         "capabilities/directory: local, read, write",
         "reading and writing are parts of the local directory, in files of their own",

@@ -16,11 +16,11 @@ use futures::future::BoxFuture;
 use super::connector::Connector;
 use super::errors;
 use super::habits::{Extras, Habits, Refused, refused};
-use super::key::{check_beginning, check_key, check_within};
 use super::secrets::Secrets;
 use super::{Bucket, Object, ObjectInfo, Page, PutOptions};
 use crate::egress::{Origin, SystemNames};
 use crate::grant::BucketGrant;
+use crate::key::{check_beginning, check_key, check_within};
 use crate::transport::{self, BehindProxy, LocalNames};
 use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
 

@@ -11,9 +11,9 @@ use aws_sdk_s3::types::EncodingType;
 use percent_encoding::percent_decode_str;
 
 use super::client::BucketInner;
-use super::key::{check_key, check_within};
 use super::objects::seconds;
 use super::{Entry, LIST_LIMIT, Page};
+use crate::key::{check_key, check_within};
 use tidelock_types::{Error, Result};
 
 /// The most pages without an entry that one call reads.

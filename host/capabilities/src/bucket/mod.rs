@@ -16,7 +16,6 @@ mod client;
 mod connector;
 mod errors;
 mod habits;
-mod key;
 mod list;
 mod multipart;
 mod objects;
@@ -29,8 +28,9 @@ mod scan;
 mod secrets;
 mod stale;
 
+pub use crate::grant::{CONCURRENCY, LARGEST_UNSIZED_PART, PART_SIZE};
+pub use crate::key::check_key;
 pub use client::S3Bucket;
-pub use key::check_key;
 
 use std::time::Duration;
 
@@ -38,14 +38,6 @@ use futures::future::BoxFuture;
 
 use tidelock_types::{ArchiveState, Body, ByteRange, Result};
 
-/// Objects up to this size go in one request, larger ones in parts of this size. Against a local SeaweedFS parts of 8 and
-/// of 16 MiB, and 2, 4 and 8 at once, made no difference beyond the noise; so the smaller ones, which need 40 MiB.
-pub const PART_SIZE: u64 = 8 << 20;
-/// Parts of one object in flight at once. One would do on loopback; over a distance each waits for its own round trips.
-pub const CONCURRENCY: usize = 4;
-/// The largest part of an object whose size is not known in advance, unless the grant says otherwise. 10,000 parts of this
-/// are 600 GiB.
-pub const LARGEST_UNSIZED_PART: u64 = 64 << 20;
 /// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
 pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
 /// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.

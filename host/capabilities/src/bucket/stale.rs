@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::DateTime;
 
 use super::client::BucketInner;
 use super::errors::status;
-use super::key::is_of_a_store;
+use crate::key::is_of_a_store;
 use tidelock_types::Result;
 
 /// The most pages of uploads (1,000 each) that one collection looks at.

@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Header;
 use crate::grant::{HeaderCredential, HeaderLimits, Secret};
+use crate::reserved::owned_by_host;
 use tidelock_types::{Error, ErrorKind, LimitExceeded, Limits, Result};
 
 /// The most headers of a request or a response, unless the grant says otherwise.
@@ -11,23 +12,6 @@ pub const MAX_HEADERS: usize = Limits::DEFAULT.headers;
 /// The most bytes of all names and values of a request's or a response's headers together, unless the grant says
 /// otherwise.
 pub const MAX_HEADER_BYTES: usize = Limits::DEFAULT.header_bytes;
-
-/// Returns whether a header is reserved for the host: those that control destination, framing and
-/// connection (RFC 9110 §7.6.1 and §10.1.1).
-pub fn owned_by_host(name: &HeaderName) -> bool {
-    const OWNED: [HeaderName; 9] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-        header::PROXY_AUTHORIZATION,
-    ];
-    OWNED.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-}
 
 /// The header that the host adds to each request of a grant, and removes from each response.
 pub(super) struct Credential {

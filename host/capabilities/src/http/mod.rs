@@ -12,9 +12,10 @@ mod headers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::reserved::owned_by_host;
 pub use client::HttpClient;
 pub(crate) use headers::check_response;
-pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS, owned_by_host};
+pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;

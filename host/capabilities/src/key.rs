@@ -22,7 +22,7 @@ pub fn check_key(key: &str) -> Result<()> {
 ///
 /// # Errors
 /// As for [`check_key`].
-pub(super) fn check_beginning(key: &str) -> Result<()> {
+pub(crate) fn check_beginning(key: &str) -> Result<()> {
     let shown = || key.chars().take(100).collect::<String>().escape_debug().to_string();
     if key.split(['/', '\\']).any(|part| part == "..") || key.starts_with('/') {
         return Err(Error::denied(format!("the key `{}` leads out of the grant's prefix", shown())));
@@ -50,7 +50,7 @@ fn begins_with_host_key(name: &str) -> bool {
 }
 
 /// Whether an object is one of a store: a component of its key begins with a key of the host's.
-pub(super) fn is_of_a_store(key: &str) -> bool {
+pub(crate) fn is_of_a_store(key: &str) -> bool {
     key.split('/').any(begins_with_host_key)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn is_of_a_store(key: &str) -> bool {
 ///
 /// # Errors
 /// `denied`.
-pub(super) fn check_within(prefix: &str, without_slash: bool, key: &str) -> Result<()> {
+pub(crate) fn check_within(prefix: &str, without_slash: bool, key: &str) -> Result<()> {
     if prefix.is_empty() || prefix.ends_with('/') {
         return Ok(());
     }
