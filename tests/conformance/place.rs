@@ -143,7 +143,7 @@ pub trait Place: Send + Sync {
     /// The credentials; those of somebody else for a stranger.
     fn keys(&self, stranger: bool) -> Keys;
 
-    /// Whether strangers may read, and only not write.
+    /// Returns whether strangers may read, and only not write.
     fn strangers_read(&self) -> bool {
         false
     }
@@ -160,23 +160,24 @@ pub trait Place: Send + Sync {
     /// The bytes of an object as somebody else reads them.
     fn bytes<'a>(&'a self, prefix: &'a str, id: &'a ObjectId) -> BoxFuture<'a, Vec<u8>>;
 
-    /// Whether the server itself finds out that an object is damaged, and refuses to give it.
+    /// Returns whether the server itself finds out that an object is damaged, and refuses to give it.
     fn notices_damage(&self) -> bool {
         false
     }
 
-    /// Whether an object that was damaged is whole again once the same bytes are stored. Where the name follows from the bytes,
-    /// the server may keep what it has.
+    /// Returns whether an object that was damaged is whole again once the same bytes are stored. Where the name follows
+    /// from the bytes, the server may keep what it has.
     fn mends(&self) -> bool {
         true
     }
 
-    /// Whether the adapter also lists what other cases have stored.
+    /// Returns whether the adapter also lists what other cases have stored.
     fn lists_more(&self) -> bool {
         false
     }
 
-    /// Whether the bytes of an object are gone once it is removed. Where they are others' too, they may still be read.
+    /// Returns whether the bytes of an object are gone once it is removed. Where they are others' too, they may still
+    /// be read.
     fn forgets(&self) -> bool {
         true
     }
@@ -195,7 +196,7 @@ pub trait Place: Send + Sync {
         unreachable!("nothing can be damaged")
     }
 
-    /// Whether it may be killed. One that would forget everything is taken off the network instead.
+    /// Returns whether it may be killed. One that would forget everything is taken off the network instead.
     fn mortal(&self) -> bool {
         false
     }

@@ -74,7 +74,7 @@ impl Daemon {
         self.running.said()
     }
 
-    /// Whether it has not ended.
+    /// Returns whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.running.runs()
     }

@@ -94,7 +94,7 @@ impl Archive {
         Ok(Self { options: OPTIONS.map(String::from).into(), private: private.to_path_buf() })
     }
 
-    /// Whether the lists know a version of the package that can be had.
+    /// Returns whether the lists know a version of the package that can be had.
     pub fn knows(&self, package: &str) -> bool {
         capture(self.command("apt-cache").args(["policy", package])).is_ok_and(|text| has_candidate(&text))
     }

@@ -35,8 +35,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Whether the program carries it: one of the adapters beside the workspace's manifest. The example and the tests'
-    /// guests lie elsewhere.
+    /// Returns whether the program carries it: one of the adapters beside the workspace's manifest. The example and the
+    /// tests' guests lie elsewhere.
     fn is_embedded(&self) -> bool {
         manifest().parent().is_some_and(|folder| self.declared.starts_with(folder))
     }

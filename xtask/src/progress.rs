@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_takes_no_time() {
+    fn an_existing_file_takes_no_time() {
         assert_eq!(Step::once("one", 60, Path::new("/")), Step::new("one", 0));
         assert_eq!(Step::once("one", 60, Path::new("/no/such/file")), Step::new("one", 60));
     }

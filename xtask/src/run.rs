@@ -58,8 +58,8 @@ pub fn quiet_in_a_pipe(cargo: &mut Command) -> &mut Command {
 pub fn shown(command: &Command) -> String {
     let quote = |part: &OsStr| {
         let part = part.to_string_lossy();
-        let plain = !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "/._-=+:,@%".contains(c));
-        if plain { part.into_owned() } else { format!("'{}'", part.replace('\'', r"'\''")) }
+        let needs_no_quotes = !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "/._-=+:,@%".contains(c));
+        if needs_no_quotes { part.into_owned() } else { format!("'{}'", part.replace('\'', r"'\''")) }
     };
     // The toolchain's own cargo has a long path, and `cargo` is what a user types.
     let program = command.get_program();
@@ -93,7 +93,7 @@ pub fn capture(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }
 
-/// Whether the program can be started and ends with status 0; its output is dropped.
+/// Returns whether the program can be started and ends with status 0; its output is dropped.
 pub fn works(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())

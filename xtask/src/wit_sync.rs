@@ -58,7 +58,7 @@ fn is_plain(resolve: &Resolve, function: &Function) -> bool {
     !function.kind.is_async() && !function.parameter_and_result_types().any(|ty| flows(resolve, ty))
 }
 
-/// Whether a type has a stream or a future in it.
+/// Returns whether a type has a stream or a future in it.
 fn flows(resolve: &Resolve, ty: Type) -> bool {
     let Type::Id(id) = ty else { return false };
     let any = |mut types: &mut dyn Iterator<Item = Type>| (&mut types).any(|ty| flows(resolve, ty));

@@ -64,7 +64,7 @@ impl Error {
         Self::InsufficientBalance(PaymentDue { amount: None, unit: None, account: None, reason: reason.into() })
     }
 
-    /// Whether this is `not-found`.
+    /// Returns whether this is `not-found`.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
     }

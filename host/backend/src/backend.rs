@@ -42,7 +42,7 @@ pub trait Backend: Send + Sync {
     /// notices one that is longer than it should be. An empty range is answered without asking.
     ///
     /// The body gives the bytes as they are stored: the caller checks them, and calls [`report`](Self::report) if they are
-    /// not what was stored. It survives a replacement of the adapter, at the byte where that cut it.
+    /// not what was stored. It survives a replacement of the adapter, at the byte where that interrupted it.
     ///
     /// # Errors
     /// `not-found`; `archived` for an object in cold storage; `invalid` for a range that begins past the end; what the

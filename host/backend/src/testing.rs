@@ -78,7 +78,7 @@ impl MemoryBackend {
         lock(&self.faults).push_back(Fault { operation, kind, takes_effect });
     }
 
-    /// Forgets the faults that have not struck.
+    /// Removes the faults that have not been injected.
     pub fn fail_no_more(&self) {
         lock(&self.faults).clear();
     }

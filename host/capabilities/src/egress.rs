@@ -61,12 +61,12 @@ impl Origin {
         self.port
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.scheme == "https"
     }
 
-    /// Whether an address written in place of a name may be connected to.
+    /// Checks that an address in place of a name may be connected to.
     ///
     /// # Errors
     /// `denied` for one that is not public, unless the grant allows those.
@@ -108,8 +108,8 @@ impl FromStr for Origin {
     }
 }
 
-/// Whether an address is one of the public Internet's: not private, shared (CGNAT), loopback, link-local, unique-local,
-/// multicast, unspecified, broadcast, reserved, for documentation or benchmarks, or a metadata service's.
+/// Returns whether an address is one of the public Internet's: not private, shared (CGNAT), loopback, link-local,
+/// unique-local, multicast, unspecified, broadcast, reserved, for documentation or benchmarks, or a metadata service's.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -189,7 +189,7 @@ impl Capabilities {
     }
 
     fn refusal(&self, kind: &str, name: &str) -> Error {
-        // The name is the guest's: it is quoted and cut.
+        // The name is the guest's: it is quoted and truncated.
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         if self.granted.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_a_component() {
+    fn every_built_in_adapter_is_a_component() {
         // The magic number of WebAssembly, then version 13 and layer 1: a component rather than a module.
         let header = b"\0asm\x0d\0\x01\0";
         assert_eq!(names().collect::<Vec<_>>(), ["fs", "glacier", "ipfs", "nfs", "s3", "ton"]);

@@ -95,7 +95,7 @@ impl Adapter {
         self.digest
     }
 
-    /// Whether the compiler had to run.
+    /// Returns whether the component was compiled or its code read from the cache.
     pub fn compiled_from(&self) -> CompiledFrom {
         self.compiled
     }

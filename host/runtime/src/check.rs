@@ -103,7 +103,7 @@ pub(super) fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 
-/// Whether the engine can hold what the limits allow, and anything could run within them.
+/// Checks that the engine can hold what the limits allow, and that something can run within them.
 pub(super) fn limits(most: &EngineOptions, limits: &Limits) -> Result<()> {
     let wrong = |what: String| Err(Error::invalid(what));
     if limits.memory > most.largest_memory {

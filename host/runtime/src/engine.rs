@@ -134,7 +134,7 @@ impl Engine {
     /// one that needs more than any backend can allow.
     pub fn compile(&self, bytes: &[u8]) -> Result<(Component, CompiledFrom)> {
         if !is_component(bytes) {
-            return Err(Error::invalid(what_it_is_instead(bytes))
+            return Err(Error::invalid(not_a_component(bytes))
                 .hint("build it for wasm32-unknown-unknown and convert it to a component (docs/write-an-adapter.md)"));
         }
         let cached = self.options.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
@@ -274,7 +274,7 @@ fn is_component(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x0d\x00\x01\x00")
 }
 
-fn what_it_is_instead(bytes: &[u8]) -> String {
+fn not_a_component(bytes: &[u8]) -> String {
     if bytes.starts_with(b"\0asm\x01\x00\x00\x00") {
         "this is a core WebAssembly module, not a component".into()
     } else if bytes.is_empty() {

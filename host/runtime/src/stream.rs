@@ -191,7 +191,7 @@ pub(super) struct InputWatch {
 }
 
 impl InputWatch {
-    /// Whether every byte was taken, as far as that can be known.
+    /// Returns whether every byte was taken, as far as that can be known.
     pub(super) fn drained(&self) -> bool {
         self.ended.load(Ordering::Acquire) || self.size == Some(self.seen())
     }

@@ -16,7 +16,7 @@ pub trait Account: Send + Sync + 'static {
     /// Counts processor time on a thread that is not the operation's own.
     fn spends(&self, time: Duration);
 
-    /// Whether the operation was ended by a limit: work that is still under way for it has no purpose.
+    /// Returns whether the operation was ended by a limit: work that is still under way for it has no purpose.
     fn is_over(&self) -> bool;
 
     /// Takes bytes, and things that are open (a file, a connection). Whoever takes them gives them back.
@@ -25,7 +25,7 @@ pub trait Account: Send + Sync + 'static {
     /// The limit, if they are too many. Nothing was taken then, and the operation ends.
     fn take(&self, bytes: u64, open: usize) -> Result<(), LimitExceeded>;
 
-    /// Gives back what was taken.
+    /// Releases what was taken.
     fn give_back(&self, bytes: u64, open: usize);
 
     /// The places for blocking work of the operation's backend.

@@ -37,7 +37,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Whether the job has no purpose any more.
+    /// Returns whether the job has no purpose any more.
     pub fn is_asked(&self) -> bool {
         self.dropped.load(Ordering::Relaxed) || self.account.is_over()
     }

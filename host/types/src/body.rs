@@ -60,7 +60,7 @@ impl Body {
     /// Everything, in memory.
     ///
     /// # Errors
-    /// Whatever cut the body short; `invalid` if there are more than `limit` bytes.
+    /// The error that the body ends with; `invalid` if there are more than `limit` bytes.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.next().await {

@@ -102,7 +102,7 @@ impl ErrorKind {
 
     /// Returns the kind of a name, without the details that only the message has; `other` for an unknown name.
     pub fn from_name(name: &str) -> Self {
-        let plain = [
+        let kinds = [
             Self::RateLimited(None),
             Self::InsufficientBalance(PaymentDue::default()),
             Self::NotFound,
@@ -118,7 +118,7 @@ impl ErrorKind {
             Self::TimedOut,
             Self::Cancelled,
         ];
-        plain.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+        kinds.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
     }
 }
 
@@ -298,7 +298,7 @@ impl Error {
     }
 }
 
-/// Whether a character drives the terminal or the log that shows it, or changes the direction of writing there.
+/// Returns whether a character drives the terminal or the log that shows it, or changes the direction of writing there.
 pub fn drives_terminal(c: char) -> bool {
     // Unicode's directional marks and line separators (UAX #9 and #14), which are not control characters.
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

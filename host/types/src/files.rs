@@ -2,7 +2,7 @@
 
 use super::{Body, Error, Result};
 
-/// The most entries that a listing gives at once; a larger limit is cut to it.
+/// The most entries that a listing returns at once; a larger limit is reduced to it.
 pub const LIST_LIMIT: u32 = 1000;
 
 /// How to write a file.

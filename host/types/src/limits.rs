@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_configured_has_its_default() {
+    fn unset_limits_have_their_defaults() {
         let given = LimitOverrides { memory: Some(1), ..LimitOverrides::default() };
         assert_eq!(given.apply_to(&Limits::DEFAULT), Limits { memory: 1, ..Limits::DEFAULT });
     }

@@ -95,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_cut_lies_within(start in 0u64..100, end in proptest::option::of(0u64..100), size in 0u64..100) {
+        fn a_clipped_range_lies_within_the_size(start in 0u64..100, end in proptest::option::of(0u64..100), size in 0u64..100) {
             let range = ByteRange { start, end };
             match range.within(size) {
                 Ok((from, len)) => {

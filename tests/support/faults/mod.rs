@@ -75,12 +75,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Strikes every request of that kind.
+    /// Injects it into every request of that kind.
     pub fn always(fault: Fault, on: On) -> Self {
         Self { fault, on, after: 0, times: usize::MAX }
     }
 
-    /// Strikes one request of that kind, behind so many others.
+    /// Injects it into one request of that kind, behind so many others.
     pub fn once(fault: Fault, on: On, after: usize) -> Self {
         Self { fault, on, after, times: 1 }
     }
@@ -100,14 +100,14 @@ pub struct Seen {
     /// Bytes from the server.
     pub bytes_down: u64,
     /// Requests that got a fault.
-    pub struck: usize,
+    pub injected: usize,
     /// Connections that found the gate closed.
     pub refused: usize,
 }
 
-/// A fault that strikes now, with the dice of this strike.
+/// A fault that strikes now, with the dice of this injection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Strike {
+pub(crate) struct Injection {
     pub(crate) fault: Fault,
     pub(crate) dice: u64,
 }
@@ -140,7 +140,7 @@ impl Control {
     }
 
     /// A request has come; gives the fault that strikes it.
-    pub(crate) fn request(&self, kind: Option<On>) -> Option<Strike> {
+    pub(crate) fn request(&self, kind: Option<On>) -> Option<Injection> {
         let mut state = self.state();
         state.seen.requests += 1;
         match kind {
@@ -157,8 +157,8 @@ impl Control {
         if number >= plan.times {
             return None;
         }
-        state.seen.struck += 1;
-        Some(Strike { fault: plan.fault, dice: mix(self.seed, state.seen.struck as u64) })
+        state.seen.injected += 1;
+        Some(Injection { fault: plan.fault, dice: mix(self.seed, state.seen.injected as u64) })
     }
 
     pub(crate) fn went_up(&self, bytes: usize) {
@@ -320,10 +320,10 @@ mod tests {
     fn a_plan_strikes_what_it_says_and_nothing_else() {
         let control = control(Plan { fault: Fault::Reset, on: On::Up, after: 1, times: 2 });
         let kinds = [Some(On::Up), Some(On::Down), None, Some(On::Up), Some(On::Up), Some(On::Up)];
-        let struck = kinds.map(|kind| control.request(kind).is_some());
-        assert_eq!(struck, [false, false, false, true, true, false]);
+        let injected = kinds.map(|kind| control.request(kind).is_some());
+        assert_eq!(injected, [false, false, false, true, true, false]);
         let seen = control.state().seen;
-        assert_eq!((seen.requests, seen.up, seen.down, seen.struck), (6, 4, 1, 2));
+        assert_eq!((seen.requests, seen.up, seen.down, seen.injected), (6, 4, 1, 2));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether the query has this name.
+    /// Returns whether the query has this name.
     pub fn asks(&self, name: &str) -> bool {
         self.query.contains_key(name)
     }
@@ -74,7 +74,7 @@ pub enum Then {
 
 type When = Box<dyn Fn(&Request) -> bool + Send + Sync>;
 
-/// Which requests are struck, how often, and how.
+/// Which requests fail, how often, and how.
 pub struct Rule {
     when: When,
     times: usize,

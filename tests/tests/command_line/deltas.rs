@@ -67,12 +67,12 @@ fn zstd_deltas_are_applied() {
     assert_same(&home.bytes(&["retrieve", &id]), &new, "base and delta");
     assert_eq!(home.line_with(&["apply", &base, "-", "--format", "zstd"], &home.read("delta")), id, "through a pipe");
 
-    // One that belongs to another base, one cut short, one that is none.
+    // One that belongs to another base, one that is truncated, one that is not a delta.
     let other = home.line_with(&["store", "-"], &noise(4 * MIB + 17, 5));
     home.refused(2, &["apply", &other, "delta"]);
-    let cut = home.read("delta");
-    home.file("cut", &cut[..cut.len() / 2]);
-    home.refused(2, &["apply", &base, "cut"]);
+    let delta = home.read("delta");
+    home.file("truncated", &delta[..delta.len() / 2]);
+    home.refused(2, &["apply", &base, "truncated"]);
     home.refused(2, &["apply", &base, "new"]);
     home.refused(2, &["apply", &base, "absent"]);
     assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());

@@ -17,7 +17,7 @@ fn pending(home: &Home, id: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_read_without_a_restore_comes_back() {
+fn an_image_that_needs_no_restore_comes_back() {
     let home = cold::home(cold::shared(), "instant", "storage-class = \"GLACIER_IR\"");
     for size in [0, 1, 4 * KIB - 1, 4 * KIB, 4 * KIB + 1, MIB - 1, MIB + 1] {
         let bytes = noise(size, size as u64);
@@ -39,7 +39,7 @@ fn what_is_read_without_a_restore_comes_back() {
 }
 
 #[test]
-fn what_is_cold_is_asked_for_and_then_there() {
+fn a_cold_image_is_restored_and_read() {
     for (class, tier, estimate) in [
         ("GLACIER", "Standard", 5 * 3600),
         ("GLACIER", "Expedited", 300),
@@ -133,7 +133,7 @@ fn an_adapter_that_cannot_ask_says_so() {
 }
 
 #[test]
-fn what_amazon_does_not_have_is_refused() {
+fn an_unknown_restore_tier_is_refused() {
     let settings = "storage-class = \"DEEP_ARCHIVE\", restore-tier = \"Expedited\"";
     let said = cold::home(cold::shared(), "refused", settings).run_with(&["store", "-"], b"x").refused(2, &["store"]);
     assert!(said.contains("restore-tier"), "{said}");

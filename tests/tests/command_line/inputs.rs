@@ -1,4 +1,4 @@
-//! Images that are not what a plain file is: no input at all, sizes that mean nothing, holes, metadata that changes.
+//! Images that are not regular files with bytes: no input at all, sizes that mean nothing, holes, metadata that changes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};

@@ -20,7 +20,7 @@ fn mode(path: &Path) -> u32 {
 
 /// The memory of a machine is for whoever stored it, on the way there and back.
 #[test]
-fn what_was_private_stays_private() {
+fn private_data_stays_private() {
     let home = Home::new();
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; \"$0\" store - --name vm && exec \"$0\" retrieve vm -o copy"]).arg(tidelock());
@@ -129,7 +129,7 @@ fn a_retrieve_that_is_killed_leaves_nothing() {
     }
 }
 
-/// Whether it has a file open that has no name.
+/// Returns whether it has a file open that has no name.
 pub(super) fn writes(running: &Running) -> bool {
     let Ok(open) = fs::read_dir(format!("/proc/{}/fd", running.pid())) else { return false };
     open.flatten().any(|entry| {

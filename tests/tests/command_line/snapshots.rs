@@ -9,7 +9,7 @@ use tidelock_tests::program::{Home, Running, keys, tidelock};
 const SIZES: [usize; 9] = [0, 1, 4095, 4096, 4097, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 9 * MIB + 3];
 
 #[test]
-fn what_is_stored_comes_back_and_has_one_name() {
+fn a_stored_image_comes_back_and_has_one_id() {
     let home = Home::new();
     for size in SIZES {
         let bytes = noise(size, size as u64);
@@ -176,7 +176,7 @@ fn ranges_are_the_bytes_between() {
 }
 
 #[test]
-fn what_is_listed_can_be_looked_at_and_removed() {
+fn a_listed_snapshot_can_be_shown_and_removed() {
     let home = Home::new();
     let listed = |home: &Home| {
         let mut ids: Vec<String> = home.json(&["ls"])["snapshots"]
@@ -194,8 +194,8 @@ fn what_is_listed_can_be_looked_at_and_removed() {
     let mut both = vec![first.clone(), second.clone()];
     both.sort();
     assert_eq!(listed(&home), both);
-    let plain = String::from_utf8(home.bytes(&["ls"])).unwrap();
-    assert!(both.iter().all(|id| plain.contains(id.as_str())), "{plain}");
+    let table = String::from_utf8(home.bytes(&["ls"])).unwrap();
+    assert!(both.iter().all(|id| table.contains(id.as_str())), "{table}");
 
     let stat = home.json(&["stat", &first]);
     assert_eq!((&stat["id"], &stat["size"], &stat["name"]), (&first.clone().into(), &5000.into(), &"first".into()));

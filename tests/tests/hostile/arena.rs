@@ -47,7 +47,7 @@ pub enum Ask {
 
 /// Where a hostile component comes from.
 pub enum Component {
-    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address, and
+    /// This guest (`attacker`, or `sync`), told to do this to that. `{server}` in the target is the server's address, and
     /// `{outside}` that of one that is not granted.
     Attacker(&'static str, &'static str, &'static str),
     /// A component that is made for this attack.
@@ -110,7 +110,7 @@ impl Attack {
     }
 
     /// By the guest of synchronous functions.
-    pub fn plain(mut self) -> Self {
+    pub fn sync(mut self) -> Self {
         if let Component::Attacker(guest, _, _) = &mut self.component {
             *guest = "sync";
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidelock::capabilities::bucket::{Bucket as _, Page, PutOptions, S3Bucket};
-use tidelock::capabilities::grant::BucketGrant;
+use tidelock::capabilities::grant::{BucketGrant, ConnectionSettings};
 use tidelock::types::{Body, ByteRange, ErrorKind, Result};
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::odd::{Odd, Request, Then, on, refuse, when};
@@ -17,7 +17,7 @@ pub(crate) fn grant(server: &Odd) -> BucketGrant {
         endpoint: Some(server.endpoint.clone()),
         path_style: true,
         part_size: 5 << 20,
-        stall_timeout: Duration::from_secs(10),
+        connection: ConnectionSettings { stall_timeout: Duration::from_secs(10), ..ConnectionSettings::new(true) },
         ..BucketGrant::of("us-east-1", "b")
     }
 }
@@ -73,7 +73,7 @@ async fn one_failed_request_of_each_kind_ends_nothing() {
 }
 
 #[tokio::test]
-async fn what_does_not_pass_is_asked_once_and_what_lasts_a_few_times() {
+async fn lasting_errors_are_tried_once_and_passing_ones_a_few_times() {
     for (status, code, asked) in
         [(403, "AccessDenied", 1), (404, "NoSuchKey", 1), (503, "SlowDown", 4), (500, "InternalError", 4)]
     {

@@ -101,7 +101,7 @@ async fn lineage_is_kept_by_the_bucket() {
 
 /// What is said to the adapter comes out at the server, as Amazon's own client sees it there.
 #[tokio::test]
-async fn what_the_operator_sets_for_s3_reaches_the_server() {
+async fn settings_for_s3_reach_the_server() {
     let grant = BucketGrant { bucket: LOCKED_BUCKET.into(), ..moto(cold::shared(), "settings/") };
     let settings = [
         ("layout", text("fan-out")),

@@ -39,7 +39,7 @@ fn fetched(host: &Host) -> u64 {
     host.bytes_through_guests() / 2
 }
 
-/// Whether so many bytes are these segments, with what else an adapter is told.
+/// Returns whether so many bytes are these segments, with what else an adapter is told.
 fn about(bytes: u64, segments: u64) -> bool {
     (segments * SEGMENT as u64..segments * SEGMENT as u64 + 64 * 1024).contains(&bytes)
 }

@@ -61,7 +61,7 @@ async fn nothing_fails_while_adapters_change() {
 
 /// A body that began on the old generation comes to its end on it.
 #[tokio::test]
-async fn what_has_begun_ends_on_the_old_one() {
+async fn an_operation_in_progress_ends_on_the_old_generation() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let bytes = noise(32 * MIB, 1);

@@ -86,7 +86,7 @@ async fn swaps_of_two_backends_do_not_wait_for_each_other() {
     assert_eq!(host.history("slow").unwrap().len(), 1);
 }
 
-/// `copying` carries the bytes through the guest, so that the cut takes them away.
+/// `copying` carries the bytes through the guest, so that preemption takes them away.
 #[tokio::test]
 async fn a_body_that_is_cut_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -97,16 +97,16 @@ async fn a_body_that_is_cut_goes_on_where_it_was() {
     let mut whole = host.retrieve(stored.id, None).await.unwrap().body;
     let mut part = host.retrieve(stored.id, Some(range)).await.unwrap().body;
     let mut found = whole.next().await.unwrap().unwrap().to_vec();
-    let mut cut = part.next().await.unwrap().unwrap().to_vec();
+    let mut found_part = part.next().await.unwrap().unwrap().to_vec();
     let report = host.swap("mine", component("hostile")).await.unwrap();
     assert_eq!((report.cut, report.draining), (2, 0), "both were taken away: {report:?}");
-    for (body, found) in [(&mut whole, &mut found), (&mut part, &mut cut)] {
+    for (body, found) in [(&mut whole, &mut found), (&mut part, &mut found_part)] {
         while let Some(chunk) = body.next().await {
             found.extend_from_slice(&chunk.unwrap());
         }
     }
-    assert_same(&found, &bytes, "cut in the middle");
-    assert_same(&cut, &bytes[5 << 20..(32 << 20) + 5], "a part, cut in the middle");
+    assert_same(&found, &bytes, "preempted in the middle");
+    assert_same(&found_part, &bytes[5 << 20..(32 << 20) + 5], "a part, preempted in the middle");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

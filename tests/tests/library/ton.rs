@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 use tidelock::capabilities::Capabilities;
-use tidelock::capabilities::grant::{DirectoryGrant, HeaderCredential, HttpGrant, Secret};
+use tidelock::capabilities::grant::{ConnectionSettings, DirectoryGrant, HeaderCredential, HttpGrant, Secret};
 use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange};
@@ -93,7 +93,7 @@ impl Setup {
             let credentials = credentials
                 .map(|(header, secret)| HeaderCredential { header: header.into(), secret: Secret::new(secret) });
             let grant = HttpGrant::to([origin(url).as_str()]).unwrap();
-            HttpGrant { private_addresses: true, credentials, ..grant }
+            HttpGrant { connection: ConnectionSettings::new(true), credentials, ..grant }
         };
         let daemon = http(&self.endpoint, Some(("authorization", self.authorization)));
         capabilities.grant_http("daemon", &daemon).unwrap();
@@ -283,8 +283,8 @@ async fn another_daemon_fetches_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_unavailable() {
-    let Some(world) = world("ton: what_nobody_has_is_unavailable") else { return };
+async fn a_bag_of_no_daemon_is_unavailable() {
+    let Some(world) = world("ton: a_bag_of_no_daemon_is_unavailable") else { return };
     let mut setup = Setup::of(&world.first);
     setup.settings = vec![("download_timeout", SettingValue::Integer(2))];
     let bags = setup.load().await;
@@ -334,8 +334,8 @@ async fn bags_of_others_are_read() {
 }
 
 #[test]
-fn what_the_program_stores_raw_is_a_bag_for_everybody() {
-    let Some(world) = world("ton: what_the_program_stores_raw_is_a_bag_for_everybody") else { return };
+fn a_raw_image_is_a_bag_for_every_daemon() {
+    let Some(world) = world("ton: a_raw_image_is_a_bag_for_every_daemon") else { return };
     let (endpoint, shared) = (&world.first.endpoint, world.first.shared().display().to_string());
     let mut home = Home::with(&format!(
         r#"

@@ -64,7 +64,7 @@ fn a_socket_is_for_its_owner_alone() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused_at_once() {
+fn an_invalid_listen_address_is_refused_at_once() {
     let home = Home::new();
     let said = home.refused(2, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(said.contains("token_file"), "{said}");

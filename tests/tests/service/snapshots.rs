@@ -9,7 +9,7 @@ use tidelock_tests::data::{MIB, assert_same, changed, noise};
 use tidelock_tests::program::{Home, keys, until};
 
 #[test]
-fn what_is_stored_comes_back_with_the_answers_of_the_command_line() {
+fn a_stored_image_comes_back_with_the_answers_of_the_command_line() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

@@ -19,7 +19,7 @@ pub fn serve(service: &str) -> (Home, Daemon) {
     (home, daemon)
 }
 
-/// Whether a connection was closed by the other side.
+/// Returns whether a connection was closed by the other side.
 fn ended(stream: &mut Box<dyn Stream>) -> bool {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).is_ok()

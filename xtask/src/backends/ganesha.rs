@@ -90,7 +90,8 @@ pub fn why_not() -> Option<String> {
     None
 }
 
-/// Whether this process may: root of a container often may not. Where it cannot be told, the start of the server will.
+/// Returns whether this process may: root of a container often may not. Where it cannot be told, the start of the
+/// server will.
 fn opens_by_handle() -> bool {
     const CAP_DAC_READ_SEARCH: u32 = 2;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

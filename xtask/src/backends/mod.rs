@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is what the adapter of this name is tested against.
+    /// Returns whether it is what the adapter of this name is tested against.
     pub fn serves(self, adapter: &str) -> bool {
         match self {
             Self::Seaweed => adapter == "s3",

@@ -215,7 +215,7 @@ fn identities() -> String {
     .to_string()
 }
 
-/// Whether the S3 gateway answers and the master knows a volume server: before that, a put fails.
+/// Returns whether the S3 gateway answers and the master knows a volume server: before that, a put fails.
 fn ready(ports: Ports) -> bool {
     get(ports.s3, "/healthz").is_some() && get(ports.master, "/dir/status").is_some_and(|body| has_room(&body))
 }

@@ -48,7 +48,7 @@ impl Record {
         Ok(Self { name, version: version.into(), pid, program, began, dir, leftovers, settings })
     }
 
-    /// Whether the process still runs, and is that one.
+    /// Returns whether the process still runs, and is that one.
     pub fn runs(&self) -> bool {
         let program = fs::read_link(format!("/proc/{}/exe", self.pid));
         program.is_ok_and(|program| program == self.program) && began(self.pid) == Some(self.began)

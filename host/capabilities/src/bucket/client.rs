@@ -60,7 +60,7 @@ impl S3Bucket {
     pub fn open_with(grant: &BucketGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let secrets = Secrets::of(grant.credentials.as_ref());
-        let timeouts = TimeoutConfig::builder().connect_timeout(grant.connect_timeout).build();
+        let timeouts = TimeoutConfig::builder().connect_timeout(grant.connection.connect_timeout).build();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(grant.region.clone()))
@@ -96,7 +96,7 @@ impl S3Bucket {
             largest_part: grant.largest_part,
             habits: Habits::of(grant),
             copy_limit: grant.copy_limit,
-            stall_timeout: grant.stall_timeout,
+            stall_timeout: grant.connection.stall_timeout,
             secrets,
             platform,
         })))
@@ -107,26 +107,20 @@ fn connector(grant: &BucketGrant, secrets: Secrets) -> Result<Connector> {
     let endpoint = grant.endpoint.as_deref().and_then(|endpoint| url::Url::parse(endpoint).ok());
     let origin = endpoint.map(|endpoint| Origin::of(&endpoint)).transpose()?;
     if let Some(origin) = &origin {
-        origin.check_literal(grant.private_addresses)?;
+        origin.check_literal(grant.connection.private_addresses)?;
     }
     let settings = transport::Settings {
         // Reading the system's certificates takes milliseconds.
         encrypted: origin.is_none_or(|origin| origin.is_https()),
         http1_only: true,
-        private_addresses: grant.private_addresses,
-        headers: grant.headers.count,
-        header_bytes: grant.headers.bytes,
-        connect_timeout: grant.connect_timeout,
-        proxies: grant.proxies.urls(),
-        no_proxy: &grant.proxies.no_proxy,
-        ca_file: grant.ca_file.as_deref(),
+        connection: &grant.connection,
     };
     Ok(Connector {
         client: transport::client(&settings, Arc::new(LocalNames))?,
-        headers: grant.headers,
-        connect_timeout: grant.connect_timeout,
+        headers: grant.connection.headers,
+        connect_timeout: grant.connection.connect_timeout,
         secrets,
-        behind_proxy: BehindProxy::of(&grant.proxies, grant.private_addresses, Arc::new(SystemNames)),
+        behind_proxy: BehindProxy::of(&grant.connection, Arc::new(SystemNames)),
     })
 }
 

@@ -152,8 +152,8 @@ impl HttpClient for Connector {
     }
 }
 
-/// Whether a document is an error: "200 with an error in the body", where the status was sent before the outcome was
-/// known. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
+/// Returns whether a document is an error: "200 with an error in the body", where the status was sent before the
+/// outcome was known. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
 fn is_error(document: &[u8]) -> bool {
     let mut rest = document.trim_ascii_start();
     if rest.starts_with(b"<?xml") {
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reply_may_hold_follows_from_the_request() {
+    fn the_size_of_a_reply_is_bounded_by_its_request() {
         let reply = |method: &str, uri: &str| {
             let mut request = HttpRequest::get(uri).unwrap();
             request.set_method(method).unwrap();

@@ -79,7 +79,7 @@ impl Habits {
         Extras { condition: condition && self.conditions.on(), checksum: checksum && self.checksums.on() }
     }
 
-    /// Whether it is still open what the service makes of a condition.
+    /// Returns whether it is still open what the service makes of a condition.
     pub(super) fn conditions_are_open(&self) -> bool {
         !self.conditions.shown.load(Ordering::Relaxed)
     }

@@ -126,7 +126,7 @@ impl BucketInner {
         Ok(page)
     }
 
-    /// Whether a request could name this key.
+    /// Returns whether a request could name this key.
     fn names(&self, key: &str) -> bool {
         check_key(key).is_ok() && check_within(&self.prefix, self.without_slash, key).is_ok()
     }

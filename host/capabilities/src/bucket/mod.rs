@@ -40,7 +40,7 @@ use tidelock_types::{ArchiveState, Body, ByteRange, Result};
 
 /// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
 pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
-/// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
+/// The most entries that [`Bucket::list_objects`] returns at once (S3's own bound); a larger limit is reduced to it.
 pub const LIST_LIMIT: u32 = 1000;
 /// The most bytes that are held of a reply that is neither an object nor a listing, and of what is made of it.
 pub const SMALL_HOLDS: u64 = 4 * connector::LARGEST_REPLY;
@@ -149,7 +149,7 @@ pub trait Bucket: Send + Sync + 'static {
     /// is dropped, is aborted. Holds at most the parts in flight, and the next one, in memory.
     ///
     /// # Errors
-    /// Whatever cut the body short; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
+    /// The error that the body ends with; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
     fn put<'a>(&'a self, key: &'a str, data: Body, options: PutOptions) -> BoxFuture<'a, Result<u64>>;
 
     /// The object, or a range of it.

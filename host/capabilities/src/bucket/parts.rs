@@ -1,4 +1,4 @@
-//! How an object is cut into parts: at most 10,000, each between 5 MiB (save the last) and 5 GiB.
+//! How an object is split into parts: at most 10,000, each between 5 MiB (save the last) and 5 GiB.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 
 use crate::grant::LARGEST_PART;

@@ -130,7 +130,7 @@ impl BucketInner {
         }
     }
 
-    /// Whether there is an object of this size, and of this checksum if the service tells it.
+    /// Returns whether there is an object of this size, and of this checksum if the service tells it.
     pub(super) async fn holds(&self, key: &str, size: u64, crc32c: Option<&str>) -> bool {
         let request = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
         let Ok(Ok(found)) = self.ask_plainly(|| request.clone().send()).await else { return false };

@@ -80,7 +80,7 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// Whether a refusal may pass by itself within moments.
+/// Returns whether a refusal may pass by itself within moments.
 fn passes(status: u16, code: Option<&str>) -> bool {
     match code.unwrap_or_default() {
         // A connection that was too slow for the server, or broke on its side; status 400.

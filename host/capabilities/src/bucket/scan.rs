@@ -62,7 +62,7 @@ impl Scan {
 }
 
 impl Tag {
-    /// Whether the tag goes on behind this byte. `None` if it is too long.
+    /// Returns whether the tag goes on behind this byte. `None` if it is too long.
     fn takes(&mut self, byte: u8) -> Option<bool> {
         self.len += 1;
         match (byte, self.quote) {

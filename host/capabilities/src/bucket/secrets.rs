@@ -28,7 +28,7 @@ impl Secrets {
         Self(secrets.into())
     }
 
-    /// Whether a text contains one of them, in any case: names of headers are in lower case.
+    /// Returns whether a text contains one of them, in any case: names of headers are in lower case.
     pub(super) fn are_in(&self, text: &[u8]) -> bool {
         let within = |secret: &[u8]| text.windows(secret.len()).any(|window| window.eq_ignore_ascii_case(secret));
         self.0.iter().any(|secret| within(secret.expose().as_bytes()))

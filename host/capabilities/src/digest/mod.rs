@@ -297,7 +297,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the stream is cut into chunks, pieces and whole are those of prefix and stream together.
+        /// However the stream is split into chunks, pieces and whole are those of prefix and stream together.
         #[test]
         fn pieces_and_whole(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8),

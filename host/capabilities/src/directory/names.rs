@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_meanwhile_is_seen_by_who_begins_and_others_go_their_own_way() {
+    fn a_new_listing_has_new_names_and_listings_are_independent() {
         let (keep, dir) = folder((0..10).map(|n| format!("{n}")));
         let names = Names::default();
         let page = |cursor: Option<&str>, limit| names.page(&dir, "d", cursor, limit, &|| false).unwrap().0;

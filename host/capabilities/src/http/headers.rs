@@ -32,7 +32,7 @@ impl Credential {
         Ok(Self { name, value, secret: credential.secret.clone() })
     }
 
-    /// Whether a response's header gives the credential back: whole, or without its scheme (`Bearer`).
+    /// Returns whether a response's header gives the credential back: whole, or without its scheme (`Bearer`).
     fn shows_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let within = |needle: &str| {
             let needle = needle.as_bytes();

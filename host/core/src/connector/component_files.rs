@@ -87,7 +87,7 @@ impl ComponentFiles {
         Ok(written)
     }
 
-    /// Whether the files of a component are there.
+    /// Returns whether the files of a component are there.
     pub(super) fn is_kept(&self, component: &Component) -> bool {
         let Ok(name) = name_of(&component.digest().to_string()) else { return false };
         let file = self.dir.join(name);

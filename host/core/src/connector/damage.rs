@@ -20,7 +20,7 @@ use crate::types::{ByteRange, Error, ErrorKind, Result, Subject};
 /// How the reason of an object begins that has given wrong bytes and then the right ones.
 const WRONG_ONCE: &str = "it gave wrong bytes once";
 
-/// Whether a placement is suspect since it has given wrong bytes.
+/// Returns whether a placement is suspect since it has given wrong bytes.
 pub(super) fn gave_wrong_bytes(placement: &Placement) -> bool {
     placement.reason.as_deref().is_some_and(|reason| reason.starts_with(WRONG_ONCE))
 }

@@ -17,8 +17,8 @@ pub(super) fn to_write(options: &StoreOptions) -> Encoding {
     Encoding::Raw
 }
 
-/// Whether an object that is there already is what a store asks for: one that asks for the bytes as they are takes no
-/// other.
+/// Returns whether an object that is there already is what a store asks for: one that asks for the bytes as they are
+/// takes no other.
 pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
     match (found, options.raw) {
         (Encoding::Raw, true | false) => true,

@@ -81,7 +81,7 @@ pub(super) fn container_keys_in(object: &str) -> impl Iterator<Item = &str> {
     keys_of(object, CONTAINER_PREFIX, CONTAINER_DIGITS, |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether an object of this name identifies a container.
+/// Returns whether an object of this name identifies a container.
 pub(super) fn is_identity_name(object: &str) -> bool {
     container_keys_in(object).next().is_some() && keys_in(object).next().is_none()
 }
@@ -101,8 +101,8 @@ fn keys_of<'a>(
 /// The fewest characters of a name that may be a digest: 128 bits in hexadecimal digits. CIDs and BagIDs are longer.
 const SHORTEST_DIGEST: usize = 32;
 
-/// Whether a host may have stored an object of this name: it holds a key, or is long enough for a digest, by which
-/// backends call objects that do not let the writer choose.
+/// Returns whether a host may have stored an object of this name: it holds a key, or is long enough for a digest, by
+/// which backends call objects that do not let the writer choose.
 pub(super) fn may_be_ours(object: &str) -> bool {
     let part = |part: &str| part.len() >= SHORTEST_DIGEST;
     keys_in(object).next().is_some() || object.split(|c: char| !c.is_ascii_alphanumeric()).any(part)

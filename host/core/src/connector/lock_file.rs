@@ -67,9 +67,9 @@ impl LockFile {
         &self.name
     }
 
-    /// Whether the host of this name lives, for a host of a version without leases, of whose life nothing else tells. A
-    /// failure to find out counts as alive: what is taken for dead is cleaned up, and cleaning up after the living destroys
-    /// data.
+    /// Returns whether the host of this name lives, for a host of a version without leases, of whose life nothing else
+    /// tells. A failure to find out counts as alive: what is taken for dead is cleaned up, and cleaning up after the
+    /// living destroys data.
     pub(super) fn is_alive(directory: &Path, name: &str) -> bool {
         match File::open(file_of(directory, name)) {
             // Shared, so that several who ask do not take each other for the owner.
@@ -141,7 +141,7 @@ fn file_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.lock"))
 }
 
-/// Whether the path still leads to the open file.
+/// Returns whether the path still leads to the open file.
 fn is_same(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),

@@ -144,7 +144,7 @@ impl Host {
         self.backend(name).await.map(drop)
     }
 
-    /// Whether a backend is open. An unknown one is not.
+    /// Returns whether a backend is open. An unknown one is not.
     pub fn is_open(&self, name: &str) -> bool {
         self.inner.backends.get(name).is_some_and(|backend| backend.get().is_some())
     }

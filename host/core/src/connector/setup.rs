@@ -1,7 +1,7 @@
 //! From a configuration to an open host: folders, grants, credentials, components.
 
 use std::io::ErrorKind as Io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::HostInner;
@@ -15,8 +15,8 @@ use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
-    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Proxies,
-    Secret,
+    BucketCredentials, BucketGrant, ConnectionSettings, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant,
+    NfsGrant, Proxies, Secret,
 };
 use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
@@ -174,13 +174,8 @@ async fn capabilities(
     let mut granted = Capabilities::with_platform(platform.clone());
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
-        http.private_addresses = grant.private_addresses;
-        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
-        http.connect_timeout = http.connect_timeout.min(limits.idle);
-        http.stall_timeout = http.stall_timeout.min(limits.idle);
-        http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
-        http.proxies = proxies(&grant.proxy, secrets)?;
-        http.ca_file.clone_from(&grant.ca_file);
+        http.connection =
+            connection(grant.private_addresses, proxies(&grant.proxy, secrets)?, grant.ca_file.as_deref(), limits);
         if let Some(credentials) = &grant.credentials {
             let secret = secrets.http(&credentials.value)?;
             http.credentials = Some(HeaderCredential { header: credentials.header.clone(), secret });
@@ -197,14 +192,15 @@ async fn capabilities(
             credentials,
             conditional_writes: grant.conditional_writes,
             checksums: grant.checksums,
-            private_addresses: grant.private_addresses,
-            headers: HeaderLimits { count: limits.headers, bytes: limits.header_bytes },
-            proxies: proxies(&grant.proxy, secrets)?,
-            ca_file: grant.ca_file.clone(),
+            connection: connection(
+                grant.private_addresses,
+                proxies(&grant.proxy, secrets)?,
+                grant.ca_file.as_deref(),
+                limits,
+            ),
             ..BucketGrant::of(grant.region.clone(), grant.bucket.clone())
         };
         bucket.largest_part = grant.largest_part.unwrap_or(bucket.largest_part);
-        bucket.stall_timeout = bucket.stall_timeout.min(limits.idle);
         granted.grant_bucket(name, &bucket)?;
     }
     for (name, grant) in &grants.directory {
@@ -230,6 +226,24 @@ async fn capabilities(
         }
     }
     Ok(granted)
+}
+
+fn connection(
+    private_addresses: bool,
+    proxies: Proxies,
+    ca_file: Option<&Path>,
+    limits: &Limits,
+) -> ConnectionSettings {
+    let defaults = ConnectionSettings::new(private_addresses);
+    ConnectionSettings {
+        headers: HeaderLimits { count: limits.headers, bytes: limits.header_bytes },
+        proxies,
+        ca_file: ca_file.map(Path::to_owned),
+        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
+        connect_timeout: defaults.connect_timeout.min(limits.idle),
+        stall_timeout: defaults.stall_timeout.min(limits.idle),
+        ..defaults
+    }
 }
 
 fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {

@@ -210,7 +210,7 @@ impl Host {
     }
 }
 
-/// Whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
+/// Returns whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
 fn is_of_first_copy(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
 }

@@ -286,7 +286,7 @@ mod tests {
 
     /// A sweep that is killed between its steps leaves a component aside: a reader finds it, and the next sweep ends it.
     #[tokio::test]
-    async fn what_a_killed_sweep_left_aside_is_found() {
+    async fn files_of_a_killed_sweep_are_found() {
         let (dir, log) = fresh().await;
         let (digest, kept) = component(1);
         log.add("b", row(&digest, Event::Swap), Some(kept.clone())).await.unwrap();

@@ -51,7 +51,7 @@ impl Default for RollbackThreshold {
     }
 }
 
-/// Whether the new one is worse than the old one.
+/// Returns whether the new one is worse than the old one.
 pub(super) fn is_worse(new: Counts, old: Counts, threshold: &RollbackThreshold) -> bool {
     new.failures >= threshold.least_failures
         && new.share() - old.share() >= threshold.least_excess

@@ -125,7 +125,7 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
-/// Gives a body to a guest. `parts` is what it needs of the guest itself.
+/// Passes a body to a guest. `parts` is what it needs of the guest itself.
 pub(super) fn give<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: Body,

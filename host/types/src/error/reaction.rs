@@ -57,7 +57,7 @@ pub enum Retry {
 pub enum Effect {
     /// It had none.
     None,
-    /// It may have had one: the reply was lost, or the operation was cut.
+    /// It may have had one: the reply was lost, or the operation ended early.
     Unknown,
 }
 
@@ -99,8 +99,8 @@ enum Doing {
 }
 
 impl Error {
-    /// Whether the same request to the same backend may succeed. Says nothing of whether repeating it is safe: see
-    /// [`Self::effect`].
+    /// Returns whether the same request to the same backend may succeed. Says nothing of whether repeating it is safe:
+    /// see [`Self::effect`].
     pub fn retry(&self) -> Retry {
         use ErrorKind as Kind;
         match self.kind() {
@@ -121,7 +121,7 @@ impl Error {
         }
     }
 
-    /// Whether it may have had an effect. What never reached a backend had none.
+    /// Returns whether it may have had an effect. What never reached a backend had none.
     pub fn effect(&self) -> Effect {
         use ErrorKind as Kind;
         if self.backend().is_none() || self.doing() == Doing::Reading {
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// Whether another backend may succeed where this one failed.
+    /// Returns whether another backend may succeed where this one failed.
     pub fn another_may_serve(&self) -> bool {
         self.subject() != Subject::Request
     }
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_of_every_failure() {
+    fn every_failure_has_consistent_properties() {
         for kind in kinds() {
-            let plain = || Error::new(kind.clone(), "x");
+            let unplaced = || Error::new(kind.clone(), "x");
             // The caller's side: no other backend does better, and no backend has seen it.
-            assert_eq!((plain().subject(), plain().effect()), (Subject::Request, Effect::None), "{kind:?}");
-            assert!(!matches!(plain().fault(), Fault::Adapter | Fault::Backend), "{kind:?}");
+            assert_eq!((unplaced().subject(), unplaced().effect()), (Subject::Request, Effect::None), "{kind:?}");
+            assert!(!matches!(unplaced().fault(), Fault::Adapter | Fault::Backend), "{kind:?}");
             for operation in OPERATIONS {
-                let error = plain().on_backend("b").during(operation);
+                let error = unplaced().on_backend("b").during(operation);
                 let what = format!("{kind:?} during {operation}");
                 // Only a request that was given up ends a read or a store while another backend is left.
                 assert_eq!(error.another_may_serve(), kind != ErrorKind::Cancelled, "{what}");
