@@ -64,7 +64,7 @@ pub fn ensure() -> Result<BTreeMap<String, PathBuf>> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// Builds the guests of these names, or all of them if none is given, and gives the paths of their components by name.
+/// Builds the guests of these names, or all of them if none is given, and returns the paths of their components by name.
 /// Sets the toolchain up first if there is none. What is up to date costs a fraction of a second.
 pub fn build_guests(names: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let toolchain = Toolchain::ensure()?;

@@ -18,7 +18,7 @@ pub enum Profile {
     Release,
 }
 
-/// Builds the guests that the program embeds, then the program `tidelock`, and gives its path. What is up to date is not
+/// Builds the guests that the program embeds, then the program `tidelock`, and returns its path. What is up to date is not
 /// built again.
 pub fn binary(profile: Profile) -> Result<PathBuf> {
     guests::build_embedded()?;

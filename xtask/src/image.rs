@@ -72,7 +72,7 @@ impl Tools {
         // Files to write are named relative to here, so the folder's own name may hold a space.
         let mut command = Command::new(&self.debugfs);
         command.arg("-w").arg("-f").arg(&commands).arg(image).current_dir(scratch);
-        // It tells of failures in words alone; that the changes are there is checked.
+        // It reports failures as text only, so the changes are checked.
         capture(&mut command)?;
         let listing = capture(Command::new(&self.debugfs).args(["-R", "ls -p /changed"]).arg(image))?;
         if !listing.contains(name) {
@@ -87,7 +87,7 @@ impl Tools {
     }
 }
 
-/// Copies files of this machine into `tree`, up to what the image holds. Gives their paths in it and their bytes.
+/// Copies files of this machine into `tree`, up to what the image holds. Returns their paths in it and their bytes.
 pub fn gather(tree: &Path) -> Result<(Vec<PathBuf>, u64)> {
     let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"])).unwrap_or_default();
     // Programs, libraries, text: what a machine's disk is made of.

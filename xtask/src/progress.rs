@@ -47,7 +47,7 @@ impl Progress {
         Self { steps, begun: 0, started: Instant::now() }
     }
 
-    /// Begins the next step and says so on stderr.
+    /// Begins the next step and reports it on stderr.
     pub fn next(&mut self) {
         if let Some(line) = self.line(self.started.elapsed()) {
             say!("{line}");

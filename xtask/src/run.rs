@@ -20,8 +20,8 @@ macro_rules! say {
 
 /// The repository's root: the folder that holds `xtask/`.
 ///
-/// Cargo tells what it runs where its package is. That goes before the folder of this crate at build time: checkouts that
-/// share a target directory share the built program too.
+/// Cargo passes the folder of the package to what it runs. That goes before the folder of this crate at build time:
+/// checkouts that share a target directory share the built program too.
 pub fn root() -> PathBuf {
     let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let there = told.as_deref().and_then(Path::parent).filter(|root| root.join("xtask/Cargo.toml").is_file());
@@ -34,7 +34,7 @@ pub fn cargo(subcommand: &str) -> Command {
     // Cargo names itself to what it runs: that one, not whichever comes first on PATH.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
-    // What Cargo told us of our own package is not for the next one to hear: build scripts that look at it (ring's does)
+    // Cargo's variables about our own package are removed: build scripts that read them (ring's does)
     // would run again, and all that depends on them, each time that another package asks.
     for (name, _) in std::env::vars_os() {
         let told = ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|part| name.to_string_lossy().starts_with(part));
@@ -82,7 +82,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end and gives what it printed on stdout. Fails unless it ends with status 0, with its stderr.
+/// Runs to the end and returns what it printed on stdout. Fails unless it ends with status 0, with its stderr.
 pub fn capture(command: &mut Command) -> Result<String> {
     let line = shown(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;

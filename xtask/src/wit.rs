@@ -18,7 +18,7 @@ use crate::run::{capture, works};
 /// The file of checksums, in the format of `sha256sum`.
 const SUMS: &str = "SHA256SUMS";
 
-/// Checks every frozen version of the repository at `root`. Gives their numbers.
+/// Checks every frozen version of the repository at `root` and returns their numbers.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let versions = frozen(root)?;
     for version in &versions {

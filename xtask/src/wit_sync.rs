@@ -23,7 +23,7 @@ const WORLD: &str = "storage-adapter-sync";
 const HEAD: &str = "// Made from the files in `wit/` by `cargo xtask sync-wit`: what of them is made of synchronous functions and values, for tools\n\
     // that cannot read asynchronous functions and streams. See `wit/sync.wit`.\n";
 
-/// Writes the file anew. Gives its path.
+/// Writes the file anew and returns its path.
 pub fn write(root: &Path) -> Result<PathBuf> {
     let path = root.join(FOLDER).join(FILE);
     fs::create_dir_all(root.join(FOLDER)).context("cannot make wit/sync")?;

@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync {
     /// Reads an object, or the part of it that lies within `range`. Whole objects are read if there is no range, which
     /// notices one that is longer than it should be. An empty range is answered without asking.
     ///
-    /// The body gives the bytes as they are stored: the caller checks them, and calls [`report`](Self::report) if they are
+    /// The body has the bytes as they are stored: the caller checks them, and calls [`report`](Self::report) if they are
     /// not what was stored. It survives a replacement of the adapter, at the byte where that interrupted it.
     ///
     /// # Errors

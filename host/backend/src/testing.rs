@@ -1,4 +1,4 @@
-//! For tests: a backend in memory that fails when it is told to, and an upload that notes what became of its attempts.
+//! For tests: a backend in memory with injected failures, and an upload that records the outcome of its attempts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;

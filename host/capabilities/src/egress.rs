@@ -185,7 +185,7 @@ impl Names for SystemNames {
     }
 }
 
-/// Resolves names and gives only public addresses. A name that has none is `denied`.
+/// Resolves names and returns only public addresses. A name that has none is `denied`.
 #[derive(Clone)]
 pub struct PublicResolver {
     names: Arc<dyn Names>,
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Never answers, and counts who asks.
+    /// Never answers, and counts requests.
     struct Silent(AtomicUsize);
 
     impl Names for Silent {

@@ -130,7 +130,7 @@ pub struct ConnectionSettings {
     pub ca_file: Option<PathBuf>,
     /// The most time for making a connection, name resolution and TLS included.
     pub connect_timeout: Duration,
-    /// The most time in which the other side neither takes nor gives a byte.
+    /// The most time without a byte in either direction.
     pub stall_timeout: Duration,
 }
 
@@ -229,7 +229,7 @@ pub struct BucketGrant {
     /// named by the host's own keys: `vm` does not cover `vm-prod/…`.
     pub prefix: String,
     /// Whether objects in folders of two digits (the layout `fan-out`) belong to a prefix that does not end in `/`. Below
-    /// `vm` these are those of a grant with the prefix `vm01/` too, which the operator knows not to exist.
+    /// `vm` these are those of a grant with the prefix `vm01/` too, so the operator must make sure that there is none.
     pub prefix_without_slash: bool,
     /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
@@ -244,8 +244,8 @@ pub struct BucketGrant {
     /// The largest part of an upload whose size is not known in advance. Parts grow up to it as their number does, so it
     /// bounds both the memory of such an upload (two of these) and its size (some 9,900 of these).
     pub largest_part: u64,
-    /// Whether the service understands `If-None-Match: *` in a put. `None`: it is asked, and if it answers that it does
-    /// not, the key is looked up before a put instead.
+    /// Whether the service understands `If-None-Match: *` in a put. `None`: it is tried, and if the service answers
+    /// that it does not, the key is looked up before a put instead.
     pub conditional_writes: Option<bool>,
     /// Whether the service takes CRC-32C checksums. `None`: they are sent, and left out once it has refused them.
     pub checksums: Option<bool>,

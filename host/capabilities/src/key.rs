@@ -56,7 +56,7 @@ pub(crate) fn is_of_a_store(key: &str) -> bool {
 
 /// Checks that a key lies below the prefix of a grant. A prefix that does not end in `/` is no folder: what merely goes on
 /// from it (`vm` and `vm-prod/…`) belongs to others. So only names that the host made are taken there, and no folder: a
-/// `/` behind the prefix is one of a folder of another grant, of which nobody can tell whether it is `vm01/` or one of the
+/// `/` behind the prefix is one of a folder of another grant, which may be `vm01/` or one of the
 /// 256 folders of the layout `fan-out` below `vm`. `without_slash` says that no other grant has such a folder, and takes
 /// these too.
 ///

@@ -16,7 +16,7 @@
 //! The traits return boxed futures rather than being `async fn`s, since only so can they be trait objects; the one
 //! allocation is far below the cost of any request.
 //!
-//! Nothing here knows of WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
+//! Nothing here depends on WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
 //! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`; a grant can name
 //! others.
 

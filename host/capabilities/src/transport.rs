@@ -26,13 +26,13 @@ pub(super) struct Settings<'a> {
     pub(super) connection: &'a ConnectionSettings,
 }
 
-/// The check of names that a proxy looks up for itself, of a grant for public addresses alone: what this machine knows of them
-/// counts even so.
+/// Checks names that a proxy resolves itself, for a grant of public addresses only: what this machine resolves them to
+/// counts as well.
 #[derive(Clone)]
 pub(super) struct BehindProxy(Option<Arc<PublicResolver>>);
 
 impl BehindProxy {
-    /// That of a grant; none without a proxy, or where any address will do.
+    /// Returns that of a grant; it checks nothing without a proxy, or where every address is allowed.
     pub(super) fn of(connection: &ConnectionSettings, names: Arc<dyn Names>) -> Self {
         let needed = !connection.proxies.is_none() && !connection.private_addresses;
         Self(needed.then(|| Arc::new(PublicResolver::new(names, false))))
@@ -81,7 +81,7 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
         .referer(false)
         .connect_timeout(connection.connect_timeout)
         .http1_max_headers(connection.headers.count)
-        // Servers are told this limit.
+        // Sent to the server.
         .http2_max_header_list_size(u32::try_from(connection.headers.bytes).unwrap_or(u32::MAX));
     if settings.http1_only {
         builder = builder.http1_only();
@@ -100,7 +100,8 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
     builder.build().map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))
 }
 
-/// The names below `localhost` are this machine, whatever its resolver thinks of them; all others are the system's.
+/// The names below `localhost` are this machine, whatever its resolver returns for them; all others are resolved by the
+/// system.
 ///
 /// RFC 6761 §6.3 requires it, but the C library only resolves `localhost`. A local server in the virtual-host style, with
 /// the bucket in the host name, is at `bucket.localhost`.

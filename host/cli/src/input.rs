@@ -28,7 +28,7 @@ pub(super) async fn image(path: &Path, allow_empty: bool) -> Result<Source, Fail
 }
 
 /// Returns whether this process was started without a standard input. Rust's runtime then opens `/dev/null` in its
-/// place, for reading and writing, which nobody else does.
+/// place, for reading and writing, which no other program does.
 fn standard_input_is_closed() -> bool {
     let stdin = std::io::stdin();
     let null = || Some(std::fs::metadata("/dev/null").ok()?.rdev());

@@ -46,7 +46,7 @@ impl Unnamed {
                     return Ok(Self { file, named: None });
                 }
             }
-            // What systems say that cannot do it.
+            // The system cannot do it.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -58,12 +58,12 @@ impl Unnamed {
         Ok(Self { file, named: Some(path) })
     }
 
-    /// It.
+    /// Returns the file.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives it its name, durably, in place of whatever has that name.
+    /// Links the file under its name, durably, and replaces a file of that name.
     ///
     /// # Errors
     /// What the operating system refuses.
@@ -79,7 +79,7 @@ impl Unnamed {
     }
 }
 
-/// Gives a file without a name one of those that are taken for temporary.
+/// Links a file without a name under a temporary one.
 fn link_beside(file: &File, directory: &Path) -> io::Result<TempPath> {
     let from = through_proc(file);
     let named = Builder::new()

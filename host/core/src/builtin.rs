@@ -1,6 +1,6 @@
 //! The adapters that travel in the program, as they were in `target/adapters` when it was built (`host/core/build.rs`).
 //!
-//! A program can be built before any guest is: then it knows their names, and holds none of them.
+//! A program can be built before any guest is: then it has their names only.
 
 include!(concat!(env!("OUT_DIR"), "/components.rs"));
 

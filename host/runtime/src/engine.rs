@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// The engine below, for components that are run beside adapters in the same pool, as a benchmark does. They take
-    /// places of the pool that adapters are not told of.
+    /// places of the pool that adapters do not count.
     pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }

@@ -104,7 +104,7 @@ impl Retrieval {
     }
 
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        // A guest that runs on is woken by what it exceeds, and says so when it ends.
+        // A guest that runs on is woken when it exceeds a limit, and reports the limit when it ends.
         if matches!(self.beside, Beside::Nothing { .. }) {
             self.usage.run_by(context.waker());
             if let Some(exceeded) = self.usage.exceeded() {
@@ -140,13 +140,13 @@ impl Stream for Retrieval {
                     this.beside = Beside::End;
                     return Poll::Ready(Some(Err(error)));
                 }
-                // Bytes whose guest is gone: what ended it says more.
+                // Bytes whose guest is gone: the reason of its end is more precise.
                 Some(Err(_)) => this.over = Some(Err(cut_short())),
                 None => this.over = Some(Ok(())),
             }
         }
         match std::mem::replace(&mut this.beside, Beside::End) {
-            // It knows whether the bytes are all, and wakes the reader when it ends.
+            // Its outcome decides whether the bytes are complete; its end wakes the reader.
             guest @ Beside::Guest(_) => {
                 this.beside = guest;
                 // All bytes are taken, and it is the guest's turn.

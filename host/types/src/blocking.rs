@@ -45,7 +45,7 @@ impl Stop {
     /// Fails if the job has no purpose any more.
     ///
     /// # Errors
-    /// `cancelled`, which nobody hears.
+    /// `cancelled`; no caller waits for it any more.
     pub fn check(&self) -> Result<()> {
         if self.is_asked() {
             return Err(Error::new(ErrorKind::Cancelled, "nothing waits for this work any more"));

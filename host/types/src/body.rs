@@ -40,6 +40,20 @@ impl Body {
         self.size.map(|size| size.saturating_sub(self.seen))
     }
 
+    /// Returns this body with a declared size. If its own size is not known, it fails at its end if it differs.
+    ///
+    /// # Errors
+    /// `invalid` if its size is known and differs.
+    pub fn with_size(self, declared: Option<u64>) -> Result<Self> {
+        match (declared, self.remaining()) {
+            (Some(declared), Some(known)) if declared != known => {
+                Err(Error::invalid(format!("a size of {declared} bytes for a body of {known}")))
+            }
+            (Some(_), None) => Ok(Self::new(self, declared)),
+            _ => Ok(self),
+        }
+    }
+
     /// A body for which this is held until it is dropped.
     #[must_use]
     pub fn holding(mut self, charge: Charge) -> Self {

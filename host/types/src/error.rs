@@ -48,7 +48,7 @@ pub struct PaymentDue {
 pub enum ErrorKind {
     /// Too many requests; with the backend's delay, if it gave one.
     RateLimited(Option<Duration>),
-    /// The backend wants money first.
+    /// The backend requires a payment first.
     InsufficientBalance(PaymentDue),
     /// No such snapshot or object.
     NotFound,
@@ -185,8 +185,9 @@ impl Error {
         other => ErrorKind::Other;
     }
 
-    /// Creates an error from one of the local operating system. A missing file is `not-found`, missing permission `denied`, a
-    /// directory in place of a file `invalid`, a timeout `timed-out`; a full disk and everything else is `unavailable`.
+    /// Creates an error from one of the local operating system. A missing file is `not-found`, missing permission
+    /// `denied`, a directory in place of a file `invalid`, a timeout `timed-out`; a full disk and everything else is
+    /// `unavailable`.
     pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {

@@ -15,7 +15,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Cuts the range to an object of `size` bytes and gives its first byte and its length.
+    /// Clips the range to an object of `size` bytes and returns its first byte and its length.
     ///
     /// # Errors
     /// `invalid` if it begins beyond the end of the object or ends before it begins. A range that begins just at the

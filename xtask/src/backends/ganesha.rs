@@ -182,7 +182,7 @@ impl Ganesha {
         Ok(kill_process(Pid::from_raw(child).context("Ganesha does not run")?, signal)?)
     }
 
-    /// The exported folder, as the server sees it.
+    /// The exported folder, as a path of the server.
     pub fn export(&self) -> PathBuf {
         self.daemon.dir().join("export")
     }
@@ -271,7 +271,7 @@ fn version(root: &Path) -> Result<String> {
     Ok(version.map_or("of an unknown version", |(_, version)| version.trim()).to_owned())
 }
 
-/// Installs it if it can run here; otherwise says why not, once.
+/// Installs it if it can run here; otherwise prints why not, once.
 pub fn install() -> Result<()> {
     match why_not() {
         Some(why) => say!("{why}: tests with it will be skipped"),

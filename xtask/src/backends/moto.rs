@@ -150,7 +150,7 @@ pub fn install() -> Result<Python> {
 /// The account is moto's own invention.
 const ROLE: &str = "arn:aws:iam::123456789012:role/visitor";
 
-/// Makes user, role and buckets, and has signatures checked from then on. Gives the keys of both.
+/// Makes user, role and buckets, and has signatures checked from then on. Returns the keys of both.
 fn furnish(port: u16) -> Result<(Keys, Keys)> {
     let anything = policy(&["*"]);
     let owner = make_user(port, "owner", &anything)?;
@@ -190,7 +190,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Says which service is meant, as every request does; nobody looks at the signature.
+/// The header that names the service, as every request has it; the signature is not checked.
 fn caller(service: &str) -> String {
     format!(
         "Authorization: AWS4-HMAC-SHA256 Credential=setup/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"

@@ -125,7 +125,7 @@ fn connector(grant: &BucketGrant, secrets: Secrets) -> Result<Connector> {
 }
 
 impl BucketInner {
-    /// Our error for one of the SDK's, during something in words (`"sending part 3"`).
+    /// Converts an error of the SDK. `doing` is the step in words (`"sending part 3"`).
     pub(super) fn explain<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -133,7 +133,7 @@ impl BucketInner {
         errors::explain(doing, error, self.platform.since_epoch(), &self.secrets)
     }
 
-    /// The same for a request with headers that not every service knows: names the setting that leaves them out.
+    /// The same for a request with headers that not every service supports: names the setting that leaves them out.
     pub(super) fn explain_sent<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>, sent: Extras) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -146,10 +146,10 @@ impl BucketInner {
         }
     }
 
-    /// The whole key of a checked relative one.
+    /// Checks a relative key and returns the full one.
     ///
     /// # Errors
-    /// `denied` or `invalid` for one that is not taken.
+    /// `denied` or `invalid` for one that is not allowed.
     pub(super) fn full_key(&self, key: &str) -> Result<String> {
         check_key(key)?;
         check_within(&self.prefix, self.without_slash, key)?;
@@ -165,20 +165,6 @@ impl BucketInner {
         let full = format!("{}{beginning}", self.prefix);
         check_beginning(&full)?;
         Ok(full)
-    }
-}
-
-/// A body with the size that was declared for it.
-///
-/// # Errors
-/// `invalid` if it is known to have another.
-pub(super) fn with_size(data: Body, declared: Option<u64>) -> Result<Body> {
-    match (declared, data.remaining()) {
-        (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
-        }
-        (Some(said), None) => Ok(Body::new(data, Some(said))),
-        _ => Ok(data),
     }
 }
 

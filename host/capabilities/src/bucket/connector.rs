@@ -32,7 +32,7 @@ use tidelock_types::{Error, Result};
 const LARGEST_ENTRY: u64 = 4 << 10;
 /// The most bytes of a listing beside its entries.
 const LISTING_FRAME: u64 = 64 << 10;
-/// Entries that a server may give beyond those that were asked for. They are not passed on.
+/// Entries that a server may return beyond the requested ones. They are not passed on.
 const SPARE_ENTRIES: u32 = 8;
 /// The most bytes of any other reply that is not an object. Some have white space in front, to keep the connection.
 pub(super) const LARGEST_REPLY: u64 = 256 << 10;

@@ -49,7 +49,7 @@ where
     }
 }
 
-/// How long the server asks to be left alone: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
+/// Returns the pause that the server requests: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
 pub(super) fn retry_after<E>(error: &SdkError<E, HttpResponse>, since_epoch: Duration) -> Option<Duration> {
     let raw = match error {
         SdkError::ServiceError(refused) => refused.raw(),

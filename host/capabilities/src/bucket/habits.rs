@@ -1,6 +1,6 @@
 //! What a service can do that not every S3-compatible one can: conditional writes and checksums.
 //!
-//! Both are used until the service says that it does not know them, unless the grant says so first. That costs one refused
+//! Both are used until the service rejects them as unknown, unless the grant turns them off. That costs one refused
 //! request for each process, and never more than a small one: the header that asks for checksums is in the request that
 //! begins an upload; and before the first large upload a put of one byte, which no service that checks it accepts, shows
 //! what becomes of a condition. For some services drop an upload with the request that completes it.
@@ -43,7 +43,7 @@ impl Habit {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Gives it up; whether a request that had it may be sent again without it.
+    /// Stops using it. Returns whether a request that had it may be sent again without it.
     fn give_up(&self) -> bool {
         if self.fixed {
             return false;
@@ -57,7 +57,7 @@ impl Habit {
     }
 }
 
-/// The headers of a request that a service may not know.
+/// The headers of a request that a service may not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extras {
     /// `If-None-Match`.
@@ -79,7 +79,7 @@ impl Habits {
         Extras { condition: condition && self.conditions.on(), checksum: checksum && self.checksums.on() }
     }
 
-    /// Returns whether it is still open what the service makes of a condition.
+    /// Returns whether it is still unknown if the service supports conditions.
     pub(super) fn conditions_are_open(&self) -> bool {
         !self.conditions.shown.load(Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ impl Habits {
     }
 }
 
-/// A header that a service does not know.
+/// A header that a service does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     Condition,
@@ -118,7 +118,7 @@ pub(super) fn refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
 fn why(status: u16, text: &str, sent: Extras) -> Option<Refused> {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // A checksum that was compared and found to be wrong is no lesson.
+    // A checksum that was compared and differs does not mean that checksums are unsupported.
     let compared = says(&["baddigest", "mismatch", "did not match", "does not match"]);
     let about_checksums = says(&["checksum", "crc32"]) && !compared;
     let about_conditions = says(&["if-none-match", "conditional", "precondition"]);

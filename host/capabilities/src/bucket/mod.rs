@@ -7,7 +7,7 @@
 //! The SDK's own retries are off: `repeat` sends again what can be, within seconds, and looks afterwards whether something
 //! was done after all.
 //!
-//! Each part carries a CRC-32C, which costs next to nothing and which servers that know checksums verify (the newer
+//! Each part carries a CRC-32C, which costs next to nothing and which servers that support checksums verify (the newer
 //! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
 //! (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
 
@@ -145,7 +145,7 @@ pub struct Page {
 /// Errors of all: `denied` (credentials, policy), `rate-limited`, `insufficient-balance`, `unavailable` (5xx, refused,
 /// reset, timed out), `invalid`.
 pub trait Bucket: Send + Sync + 'static {
-    /// Stores an object and gives its size. Nothing is visible until all is there; an upload that fails, or whose future
+    /// Stores an object and returns its size. Nothing is visible until all is there; an upload that fails, or whose future
     /// is dropped, is aborted. Holds at most the parts in flight, and the next one, in memory.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ pub trait Bucket: Send + Sync + 'static {
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
 
     /// Aborts uploads of a host's stores below the grant's prefix that began longer ago than `older_than` and were never
-    /// completed (a process that was killed), and gives their number. Uploads of other programs are left alone: a key of
+    /// completed (a process that was killed), and returns their number. Uploads of other programs are left alone: a key of
     /// theirs has no part that is a key of a store.
     fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>>;
 }

@@ -135,7 +135,7 @@ pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, 
     Ok((Body::new(passing, size), Box::pin(digests)))
 }
 
-/// Digests that nobody has taken yet, which are held for the operation.
+/// Digests that are not taken yet, which are held for the operation.
 struct Found {
     digests: Digests,
     held: Option<Charge>,

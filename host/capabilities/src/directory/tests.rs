@@ -27,7 +27,7 @@ fn pattern(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<u8>>().into()
 }
 
-/// A body that gives a chunk and then never another.
+/// A body with one chunk that never ends.
 fn stuck() -> Body {
     let first = futures::stream::iter([Ok(pattern(3 << 20))]);
     Body::new(first.chain(futures::stream::pending()), None)

@@ -139,14 +139,7 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
         Part::Bytes(bytes) => Body::from_bytes(bytes),
         Part::Body(body) => body,
     });
-    let whole = Body::concat(bodies.collect());
-    match (size, whole.remaining()) {
-        (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
-        }
-        (Some(said), None) => Ok(Some(Body::new(whole, Some(said)))),
-        _ => Ok(Some(whole)),
-    }
+    Body::concat(bodies.collect()).with_size(size).map(Some)
 }
 
 /// Holds the last bytes of an announced size back until the source has ended there. A connection stops

@@ -196,7 +196,7 @@ impl Write for Staged {
     }
 }
 
-/// Gives the bytes of the change.
+/// Returns the bytes of the change.
 fn patch(old: &File, delta: Delta, new: &mut Staged) -> Result<u64> {
     match delta {
         Delta::ZstdBody(_) => Err(Error::other("a delta has to be received before it is applied")),

@@ -1,4 +1,4 @@
-//! What the failure of a read says about the object that was read.
+//! Records what a failed read proves about the object.
 //!
 //! | what the read met | what is looked at | what is recorded |
 //! | --- | --- | --- |
@@ -34,7 +34,7 @@ pub(super) struct Finding {
 }
 
 impl Host {
-    /// Finds out what the failure of a read at this byte says about the object, and records it.
+    /// Determines what the failure of a read at this byte proves about the object, and records it.
     pub(super) async fn examine_failure(
         &self,
         placement: &Placement,
@@ -95,7 +95,7 @@ impl Host {
             };
             match again.await {
                 Err(again) if *again.kind() == ErrorKind::Corrupt => return Some(again.message().to_owned()),
-                // It is right as far as it goes, or a range begins past its end: its size tells.
+                // Its bytes are right up to its end, or a range begins past its end: its size decides.
                 Ok(_) => {}
                 Err(again) if *again.kind() == ErrorKind::Invalid => {}
                 Err(_) => return None,

@@ -36,7 +36,7 @@ pub(super) fn encode(encoding: Encoding, source: Source, progress: Option<Progre
     }
 }
 
-/// How the bytes of an object lie that no catalogue knows.
+/// Returns the encoding of an object that is in no catalogue.
 pub(super) fn of_unknown(_: &ObjectStat) -> Encoding {
     Encoding::Raw
 }

@@ -1,6 +1,6 @@
 //! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
-//! An image holds the digests of its segments, so nothing is asked of the catalogue but where the objects are, and that at
+//! An image holds the digests of its segments, so the catalogue is only asked where the objects are, and that at
 //! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. No byte comes out
 //! unchecked, and a read that meets damage or an outage goes on from another placement at the byte where it stopped
 //! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].

@@ -26,7 +26,7 @@ pub(super) struct LockFile {
     _file: File,
 }
 
-/// The lock file of a host that has ended, locked, so that nobody else deals with it meanwhile.
+/// The lock file of a host that has ended, locked, so that no other host removes it meanwhile.
 #[derive(Debug)]
 pub(super) struct DeadFile {
     pub(super) name: String,
@@ -105,7 +105,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // While the lock is held, so that nobody else can have made this file theirs. If it fails, a sweep does it.
+        // While the lock is held, so that no other host can have taken this file over. If it fails, a sweep does it.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -292,7 +292,7 @@ fn cache(dir: PathBuf) -> Option<PathBuf> {
     }
     match data_dir::make(&dir) {
         Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
-        // Whatever else is wrong, the engine tells.
+        // The engine reports everything else.
         _ => Some(dir),
     }
 }

@@ -124,8 +124,8 @@ impl Host {
         Err(self.keep_nameless(copies, base, options, wanted, error).await)
     }
 
-    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has left that
-    /// is not `complete` goes with the last name that it is ever given.
+    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has
+    /// left that is not `complete` goes with the last name that it is ever given.
     ///
     /// # Errors
     /// `conflict` if the store was given up for dead, or if what it relies on was removed: then what it has made is removed
@@ -179,7 +179,7 @@ impl Host {
         Ok(stored)
     }
 
-    /// Records what a failed store has made as a snapshot without a name, and says so in its error.
+    /// Records the copies of a failed store as a snapshot without a name, and adds this to its error.
     async fn keep_nameless(
         &self,
         copies: Vec<StoredCopy>,

@@ -95,8 +95,8 @@ impl SwapLog for CatalogueSwapLog {
         Box::pin(async move {
             let configured = (row.event == Event::Configured).then(|| row.clone());
             match (self.append(backend, row, component).await, configured) {
-                // It serves because the configuration names it, now and after the next start: the row is for information. Where
-                // nothing can be written, whoever reads shall not need it.
+                // It serves because the configuration names it, now and after the next start: the row is for
+                // information. Where nothing can be written, readers must not need it.
                 (Err(error), Some(row)) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unavailable) => {
                     tracing::debug!(backend, %error, "the start is missing in the swap log");
                     Ok(row)

@@ -1,4 +1,4 @@
-//! A store as its backend sees it: attempts, each under a fresh key whose intent is in the catalogue.
+//! The upload of a store: attempts, each under a fresh key whose intent is in the catalogue.
 //!
 //! Whoever makes the attempts (a swap slot, a layer that retries), the catalogue knows of each before its first byte
 //! leaves. The intent of one that failed is ended if the failure rules out that there is an object; otherwise it stays, and

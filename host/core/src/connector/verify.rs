@@ -15,9 +15,9 @@ const PAGE: usize = 256;
 
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
-    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is found good
-    /// is live again; if its bytes were seen to be wrong, only once all of them have been read. What is removed meanwhile does
-    /// not count.
+    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
+    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. What is
+    /// removed meanwhile does not count.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
@@ -137,7 +137,7 @@ impl Host {
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        // A backend that fails to open says nothing about its objects.
+        // A backend that cannot be opened proves nothing about its objects.
         let backend = self.backend(&placement.backend).await;
         let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
         let stat = objects.stat(&placement.object).await?;

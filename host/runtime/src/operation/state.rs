@@ -79,7 +79,7 @@ impl OperationState {
         );
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
-        // At every tick the guest gives its thread back, and the watch sees how long it had it.
+        // At every tick the guest yields its thread, and the watchdog measures how long it ran.
         store.epoch_deadline_async_yield_and_update(1);
         store.set_hostcall_fuel(environment.limits.call_bytes);
         let handles = environment.limits.handles;
@@ -107,7 +107,7 @@ impl OperationState {
 
     /// Counts a line of log.
     pub(crate) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        // What a line costs that says nothing.
+        // The cost of an empty line.
         const LINE: usize = 64;
         match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
             Some(left) => self.log_left = left,
@@ -119,7 +119,7 @@ impl OperationState {
         Ok(())
     }
 
-    /// Who keeps count of what the host holds for this operation.
+    /// The account of what the host holds for this operation.
     pub(crate) fn account(&self) -> Arc<dyn Account> {
         self.usage.clone()
     }

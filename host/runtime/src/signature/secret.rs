@@ -63,7 +63,7 @@ impl SecretKey {
         text
     }
 
-    /// The half that everybody may know.
+    /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey::from_signing(&self.0)
     }

@@ -264,7 +264,7 @@ impl Slot {
         *lock(&self.0.trial_end) = end;
     }
 
-    /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
+    /// Drains a generation that does not serve any more, in the background. Returns a receiver that resolves at its end.
     pub(super) fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
         // A future can be dropped outside of a runtime; then nothing runs any more either.

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use crate::Adapter;
 use tidelock_types::{Body, ByteRange, Error, ObjectId, Result};
 
-/// What a read asks for: an object, or a part of it.
+/// The object, or the part of one, that is read.
 pub(super) struct Part {
     id: ObjectId,
     range: Option<ByteRange>,

@@ -27,7 +27,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// Takes the body from its reader, who sees it at the next read.
+    /// Takes the body from its reader; the next read reports it.
     pub(super) fn preempt(cell: &Mutex<Self>) {
         let (attempt, body, waker) = {
             let mut cell = lock(cell);

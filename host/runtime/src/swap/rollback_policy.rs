@@ -135,7 +135,7 @@ mod tests {
             prop_assert!((0.0..=1.0).contains(&p), "{p}");
         }
 
-        /// One more failure of the new one never clears it; one more of the old one never exceeds_threshold it.
+        /// A further failure of the new one never clears it; one of the old one never makes it worse.
         #[test]
         fn it_goes_the_right_way(n in 1u64..500, m in 1u64..500, f in 0.0..1.0, g in 0.0..1.0) {
             let (f, g) = ((n as f64 * f) as u64, (m as f64 * g) as u64);

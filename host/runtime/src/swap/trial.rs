@@ -29,7 +29,7 @@ const CONTROLS: u64 = 256;
 /// How many objects with wrong bytes a trial remembers. Many fewer are enough to find a version worse.
 const MAX_REPORTED: usize = 256;
 
-/// What an error says about an adapter.
+/// How an error counts against an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Nothing: it is an answer about the account, the load or the caller.

@@ -230,7 +230,7 @@ fn bucket_holds(arguments: &[&str]) -> u64 {
     texts(arguments).saturating_add(bucket::SMALL_HOLDS)
 }
 
-/// How many entries a listing has, of those that a guest asks for, and the bytes that are held for it. An operation that
+/// Returns how many of the requested entries a listing has, and the bytes that are held for it. An operation that
 /// may hold little gets shorter pages.
 fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<&str>) -> (u32, u64) {
     let most = limits.held_bytes.min(limits.backend_held_bytes) / 2;
@@ -245,7 +245,7 @@ fn write_holds(path: &str, data: &Body, options: &wit::directory::WriteOptions) 
     size.min(directory::WRITE_HOLDS).saturating_add(path.len() as u64)
 }
 
-/// The bytes that are held for texts.
+/// Returns the bytes that are held for texts.
 fn texts(texts: &[&str]) -> u64 {
     texts.iter().map(|text| text.len() as u64).sum()
 }

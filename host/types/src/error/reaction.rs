@@ -44,7 +44,7 @@ use super::{ArchiveState, Error, ErrorKind};
 /// Whether the same request, to the same backend, may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Not before somebody changes something.
+    /// Not before something is changed: the request, the configuration or the backend.
     Never,
     /// At once.
     Now,

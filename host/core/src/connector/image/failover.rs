@@ -173,7 +173,7 @@ impl Reading {
         while let Some(placement) = self.candidate().await? {
             let host = &self.source.host;
             if let Err(error) = host.open_backend(&placement.backend).await {
-                // What keeps a backend from being opened says nothing about what it holds.
+                // A backend that cannot be opened proves nothing about its objects.
                 tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
                 self.put_aside(&placement, false);
                 self.troubles.away.get_or_insert(error);

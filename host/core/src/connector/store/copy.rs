@@ -235,8 +235,8 @@ impl Host {
         }
     }
 
-    /// Makes sure of a new object that has the name of one that is known to be bad, since it follows from the bytes: a backend
-    /// that knows the name may have kept what it had. Reads every byte.
+    /// Makes sure of a new object that has the name of one that is known to be bad, since it follows from the bytes: a
+    /// backend that knows the name may have kept what it had. Reads every byte.
     ///
     /// # Errors
     /// `corrupt` if it is as bad as before.
@@ -272,7 +272,7 @@ impl Host {
         }
     }
 
-    /// Removes an object that nobody needs, and says whether nothing is left to be removed. If it is, the intent of its
+    /// Removes an object that is not needed, and returns whether nothing is left to be removed. If it is, the intent of its
     /// attempt has to stay.
     ///
     /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the
