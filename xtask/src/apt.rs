@@ -113,7 +113,7 @@ impl Archive {
         run(self.command("apt-get").args(["update", "-qq"]))
     }
 
-    /// What a package depends on, first alternatives and alternatives alike.
+    /// Returns the dependencies of a package, with all alternatives.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         Ok(dependencies(&capture(self.command("apt-cache").args(["depends", package]))?))
     }

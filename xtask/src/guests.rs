@@ -30,7 +30,7 @@ pub struct Guest {
     pub package: String,
     /// The file name of the core module that rustc writes.
     module: String,
-    /// What the adapter declares that it needs: `adapter.toml` beside `Cargo.toml`, if it is there.
+    /// The adapter's manifest: `adapter.toml` beside `Cargo.toml`, if it is there.
     declared: PathBuf,
 }
 

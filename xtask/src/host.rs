@@ -25,7 +25,7 @@ pub fn binary(profile: Profile) -> Result<PathBuf> {
     build(profile)
 }
 
-/// What [`binary_in_steps`] does.
+/// The steps of [`binary_in_steps`].
 pub fn steps(profile: Profile) -> [Step; 2] {
     let (folder, seconds) = match profile {
         Profile::Dev => ("debug", 240),

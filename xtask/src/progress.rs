@@ -55,7 +55,7 @@ impl Progress {
         self.begun += 1;
     }
 
-    /// What to say at the beginning of the next step, `elapsed` after the task started.
+    /// Returns the line to print at the beginning of the next step, `elapsed` after the task started.
     fn line(&self, elapsed: Duration) -> Option<String> {
         let step = self.steps.get(self.begun)?;
         let (done, left) = self.steps.split_at(self.begun);

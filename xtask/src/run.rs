@@ -45,7 +45,7 @@ pub fn cargo(subcommand: &str) -> Command {
     command
 }
 
-/// Has a `cargo` command draw its progress bar on a terminal, and say nothing elsewhere but errors: it would print a line
+/// Makes a `cargo` command draw its progress bar on a terminal, and print only errors elsewhere: it would print a line
 /// for each of hundreds of crates.
 pub fn quiet_in_a_pipe(cargo: &mut Command) -> &mut Command {
     if !std::io::stderr().is_terminal() {

@@ -25,7 +25,7 @@ pub trait Backend: Send + Sync {
     /// The name that the configuration gives it.
     fn name(&self) -> &str;
 
-    /// What it offers now. May change from one operation to the next when its adapter is replaced.
+    /// Returns the features that it has now. They may change between operations when its adapter is replaced.
     fn info(&self) -> BackendInfo;
 
     /// Stores an object. Returns when it is durable and visible.
@@ -91,10 +91,10 @@ pub trait Backend: Send + Sync {
     fn report(&self, id: &ObjectId, error: &tidelock_types::Error);
 }
 
-/// What a backend offers beyond whole objects.
+/// The optional features of a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// What it can do with objects: ranges, lineage, labels.
+    /// Its features for objects: ranges, lineage, labels.
     pub features: Features,
     /// Whether it can list its objects.
     pub inventory: bool,

@@ -231,7 +231,7 @@ pub struct MemoryUpload {
     attempts: Mutex<Vec<MemoryAttempt>>,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemoryAttempt {
     /// It was begun and has not ended.

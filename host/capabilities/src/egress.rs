@@ -171,7 +171,7 @@ pub trait Names: Send + Sync + 'static {
     fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>>>;
 }
 
-/// As the operating system resolves names.
+/// The resolver of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemNames;
 

@@ -39,7 +39,7 @@ pub(crate) fn check_beginning(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the keys of a host's stores begin with; 26 digits of base 32 follow.
+/// The prefix of the keys of a host's stores; 26 digits of base 32 follow.
 const HOST_KEY: &str = "snap-";
 const HOST_KEY_DIGITS: usize = 26;
 

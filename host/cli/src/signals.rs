@@ -12,7 +12,7 @@ use tidelock::types::Error;
 /// opening of a named pipe or a file of a server that is away, keeps a command from being dropped.
 const LATEST: Duration = Duration::from_secs(5);
 
-/// Has a write beyond the limit of file sizes (`ulimit -f`) fail with an error, rather than end the process. Needs a
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error, rather than end the process. Needs a
 /// runtime.
 pub(super) fn survive_file_size_limit() {
     // A handler is in place from here on; no receiver is needed. Without one, the process ends as it would have.

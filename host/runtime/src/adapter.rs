@@ -184,7 +184,7 @@ impl Adapter {
         Ok(retrieval.into_body(move |error| error.on_backend(&backend).during("retrieve")))
     }
 
-    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Gives back the
+    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Returns the
     /// operation's turn among those of the backend: bytes that are still to come keep it.
     async fn retrieve_and_end(
         &self,
@@ -299,7 +299,7 @@ simple_operations! {
     list_objects("list-objects", cursor: Option<String>, limit: u32) -> InventoryPage;
 }
 
-/// What a retrieve is answered with: the bytes, and who counts them.
+/// The answer of a retrieve: the bytes, and the usage that they count towards.
 struct Answer {
     body: Body,
     usage: Arc<Usage>,

@@ -23,7 +23,7 @@ use tidelock_types::{Body, Error, Result};
 /// The most bytes that are copied into or out of a guest at once.
 pub(super) const CHUNK: usize = 1 << 20;
 
-/// What a guest has the host hold at one moment.
+/// The bodies that the host holds for a guest at one moment.
 #[derive(Default)]
 pub(super) struct BodyCharges {
     pieces: AtomicUsize,

@@ -122,7 +122,7 @@ impl Engine {
         &self.inner
     }
 
-    /// What it was made with.
+    /// Returns the options that it was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
@@ -204,7 +204,7 @@ fn exceeded(error: &wasmtime::Error, options: &EngineOptions) -> Option<LimitExc
     }
 }
 
-/// What helps where address space is short.
+/// The hint where address space is short.
 pub(crate) const NO_ROOM: &str = "allow this process more address space (ulimit -v), or lower `in_flight` and `memory` in the `limits` of the backends";
 
 /// The configuration with a pool of so many places, or with none.

@@ -46,7 +46,7 @@ impl Drop for Guest {
     }
 }
 
-/// What goes on beside the bytes.
+/// The guest's part of a retrieve, beside the bytes.
 enum Beside {
     /// The guest.
     Guest(Guest),
@@ -85,7 +85,7 @@ impl Retrieval {
         Self { body, usage, beside, over: None, reader }
     }
 
-    /// As a body; `place` says where an error happened.
+    /// Returns it as a body; `place` adds the backend and the operation to an error.
     pub(crate) fn into_body(self, place: impl Fn(Error) -> Error + Send + 'static) -> Body {
         let size = self.body.remaining();
         Body::new(self.map(move |chunk| chunk.map_err(&place)), size)

@@ -32,7 +32,7 @@ pub trait Account: Send + Sync + 'static {
     fn jobs(&self) -> &Arc<Semaphore>;
 }
 
-/// What is held on behalf of one operation; given back when dropped.
+/// Bytes and handles that are held for one operation; released when dropped.
 pub struct Charge {
     account: Arc<dyn Account>,
     bytes: u64,

@@ -54,7 +54,7 @@ impl Stop {
     }
 }
 
-/// A job that was started. Dropping it asks the job to stop.
+/// A job that was started. Dropping it requests the job to stop.
 pub struct Job<T> {
     running: JoinHandle<Result<T>>,
     dropped: Arc<AtomicBool>,

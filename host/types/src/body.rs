@@ -18,7 +18,7 @@ pub struct Body {
     size: Option<u64>,
     seen: u64,
     done: bool,
-    /// What is held for it.
+    /// The charge of the bytes that are held for it.
     held: Option<Charge>,
 }
 

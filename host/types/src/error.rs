@@ -135,7 +135,7 @@ struct ErrorInner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What a store that failed has left: copies of a snapshot that has no name by it.
+/// The remains of a store that failed: copies of a snapshot that got no name from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     /// The id of the snapshot.
@@ -280,7 +280,7 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// What a store that failed has left, if there is anything.
+    /// Returns the remains of a store that failed, if there are any.
     pub fn left(&self) -> Option<&Left> {
         self.0.left.as_ref()
     }

@@ -150,7 +150,7 @@ impl Daemon {
         &self.dir
     }
 
-    /// What it printed.
+    /// Returns the file with its output.
     pub fn log(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.name))
     }

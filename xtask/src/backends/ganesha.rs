@@ -27,7 +27,7 @@ use crate::{cache, say, skip};
 /// Its name on the command line and in the state file.
 pub const NAME: &str = "ganesha";
 
-/// What is unpacked, and the libraries of it that the system lacks.
+/// The packages that are unpacked, with the libraries that the system lacks.
 const PACKAGES: [&str; 4] = ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "libnfs-utils"];
 /// The cache entry. Another layout is another name.
 const ENTRY: &str = "ganesha-debian-1";
@@ -174,7 +174,7 @@ impl Ganesha {
         self.signal(Signal::CONT)
     }
 
-    /// What we started is the parent; the server is its child.
+    /// Signals the server, which is a child of the process that was started.
     fn signal(&self, signal: Signal) -> Result<()> {
         let parent = self.daemon.pid().context("Ganesha does not run")?;
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;

@@ -42,7 +42,7 @@ pub struct Keys {
     pub access_key: String,
     /// The secret half.
     pub secret_key: String,
-    /// What makes temporary ones complete.
+    /// The session token of temporary ones.
     pub session_token: Option<String>,
 }
 

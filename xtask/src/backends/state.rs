@@ -120,7 +120,7 @@ pub fn down(kinds: &[Kind]) -> Result<Vec<Record>> {
     Ok(killed)
 }
 
-/// What `up` started and still runs.
+/// Returns the servers that `up` started and that still run.
 pub fn status() -> Result<Vec<Record>> {
     Ok(read(&home()?)?.into_iter().filter(Record::runs).collect())
 }

@@ -161,7 +161,7 @@ async fn dropped_operations_and_broken_bodies_are_failures() {
     assert_eq!(failed, [(Operation::Get, "corrupt"), (Operation::Health, "cancelled")]);
 }
 
-/// What a layer that retries does, and what a source learns of it.
+/// A layer that retries begins further attempts, and the source gets each outcome.
 #[tokio::test]
 async fn each_attempt_has_a_key_of_its_own_and_its_source_learns_how_it_ended() {
     let memory = memory();

@@ -53,7 +53,7 @@ impl S3Bucket {
         Self::open_with(grant, Platform::system())
     }
 
-    /// As [`Self::open`], with a clock of the caller's own.
+    /// As [`Self::open`], with the caller's clock.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -42,7 +42,7 @@ pub(super) fn largest_listing(entries: u32) -> u64 {
     LISTING_FRAME + LARGEST_ENTRY * u64::from(entries)
 }
 
-/// What a reply may hold.
+/// The allowed content of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     /// The bytes of an object.
@@ -80,7 +80,7 @@ impl Reply {
         }
     }
 
-    /// What its document may hold; `None` for bytes that are no document.
+    /// Returns the limits of its document; `None` for bytes that are not a document.
     fn scan(self, success: bool) -> Option<Scan> {
         match self {
             Self::Object if success => None,

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::errors::status;
 use crate::grant::BucketGrant;
 
-/// What requests may ask for. It only ever gets less.
+/// The optional features that requests may use. They are only ever turned off.
 pub(super) struct Habits {
     conditions: Habit,
     checksums: Habit,
@@ -21,7 +21,7 @@ pub(super) struct Habits {
 
 struct Habit {
     on: AtomicBool,
-    /// Whether the grant decided, so that nothing is to be learned.
+    /// Whether the grant decided.
     fixed: bool,
     /// Whether a request has shown it.
     shown: AtomicBool,
@@ -74,7 +74,7 @@ impl Habits {
         }
     }
 
-    /// What a request may have that has use for these.
+    /// Returns which of the wanted headers a request may have.
     pub(super) fn extras(&self, condition: bool, checksum: bool) -> Extras {
         Extras { condition: condition && self.conditions.on(), checksum: checksum && self.checksums.on() }
     }

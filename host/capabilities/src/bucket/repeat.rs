@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// A longer pause that a server requests is not waited for here, where parts are in memory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What one of the SDK's requests comes to.
+/// The result of one of the SDK's requests.
 pub(super) type Answer<T, E> = std::result::Result<T, SdkError<E, HttpResponse>>;
 
 /// The attempts at one request.

@@ -49,7 +49,7 @@ impl LocalDirectory {
         Self::open_with(grant, Platform::system())
     }
 
-    /// As [`Self::open`], with random numbers of the caller's own.
+    /// As [`Self::open`], with the caller's random numbers.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -75,7 +75,7 @@ impl OpenBackend {
         })
     }
 
-    /// What has been counted of its operations.
+    /// Returns the counts of its operations.
     pub(super) fn metrics(&self) -> &OperationMetrics {
         &self.metrics
     }
@@ -88,7 +88,7 @@ impl OpenBackend {
         Ok(self.slot()?.serving())
     }
 
-    /// What has happened to its adapter, newest first.
+    /// Returns the history of its adapter, newest first.
     pub(super) fn history(&self) -> Vec<HistoryEntry> {
         self.slot.as_ref().map(Slot::history).unwrap_or_default()
     }
@@ -140,7 +140,7 @@ impl ConfiguredBackend {
         self.config.tier
     }
 
-    /// What it costs.
+    /// Returns its cost.
     pub(super) fn cost(&self) -> Cost {
         self.config.cost
     }

@@ -25,9 +25,9 @@ pub(super) fn gave_wrong_bytes(placement: &Placement) -> bool {
     placement.reason.as_deref().is_some_and(|reason| reason.starts_with(WRONG_ONCE))
 }
 
-/// What a failure turned out to be.
+/// The result of examining a failure.
 pub(super) struct Finding {
-    /// The failure to go on with.
+    /// The error to report.
     pub(super) error: Error,
     /// Whether the object is known to be lost. One that is not may come back.
     pub(super) lost: bool,

@@ -62,7 +62,7 @@ impl Host {
 }
 
 impl Image {
-    /// What it is.
+    /// Returns the id of the snapshot.
     pub fn id(&self) -> SnapshotId {
         self.identity().id()
     }
@@ -178,7 +178,7 @@ fn bounds(from: u64, len: u64) -> Option<Range<usize>> {
     Some(usize::try_from(from).ok()?..usize::try_from(from.checked_add(len)?).ok()?)
 }
 
-/// What never happens, since all that is read is checked before.
+/// Cannot happen: the length of a read is checked before.
 fn short(len: u64) -> Error {
     Error::corrupt(format!("a read of {len} bytes did not come out as long as it was planned"))
 }

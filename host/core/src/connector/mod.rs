@@ -217,7 +217,7 @@ impl Host {
         open.filter_map(|open| open.serving().ok()).map(|serving| serving.adapter.bytes_through_guest()).sum()
     }
 
-    /// What has been counted of the operations of each backend that is open, by its name.
+    /// Returns the counts of the operations of each open backend, by its name.
     pub fn operation_counts(&self) -> BTreeMap<String, Vec<OperationCounts>> {
         let open = self.inner.backends.iter().filter_map(|(name, backend)| Some((name, backend.get()?)));
         open.map(|(name, open)| (name.clone(), open.metrics().counts())).collect()

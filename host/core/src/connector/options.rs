@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::snapshot::Progress;
 use crate::types::Platform;
 
-/// What a host takes from the program that embeds it, beside its configuration.
+/// The parts of a host that the embedding program provides beside the configuration.
 #[derive(Clone, Default)]
 pub struct HostOptions {
     /// The clock and the random numbers of the host and everything below it; the operating system's unless given.

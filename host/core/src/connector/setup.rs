@@ -54,7 +54,7 @@ pub trait Secrets: Send + Sync {
     }
 }
 
-/// Has no secrets: a configuration that refers to one is refused.
+/// No secrets: a configuration that refers to one is refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSecrets;
 

@@ -17,7 +17,7 @@ use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::{Reading, Source};
 use crate::types::{Effect, Encoding, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
-/// One image on its way to one backend.
+/// The upload of one image to one backend.
 pub(super) struct StoreUpload {
     host: Host,
     backend: String,
@@ -42,11 +42,11 @@ struct Attempt {
 pub(super) struct StoredAttempt {
     /// Its key, whose intent has yet to be ended.
     pub(super) key: String,
-    /// What was stored.
+    /// The receipt of the object.
     pub(super) receipt: Receipt,
-    /// How the bytes lie in the object.
+    /// The encoding of the bytes in the object.
     pub(super) encoding: Encoding,
-    /// What its bytes turned out to be.
+    /// The identity of the bytes that were read.
     pub(super) reading: Reading,
 }
 

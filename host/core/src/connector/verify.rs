@@ -104,8 +104,8 @@ impl Host {
         Ok(())
     }
 
-    /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its
-    /// bytes have proved themselves. Returns whether it is.
+    /// Marks a good placement live again: a suspect or absent one once its object is there, a damaged one once all of its
+    /// bytes are verified. Returns whether it is live.
     async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
         let heals = match placement.state {
             PlacementState::Live | PlacementState::Removing => false,

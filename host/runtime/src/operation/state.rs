@@ -151,7 +151,7 @@ impl OperationState {
         Ok(self.bodies.push(bodies)?)
     }
 
-    /// What a handle of the guest's stands for.
+    /// Returns the body of a guest's handle.
     pub(crate) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
         Ok(self.bodies.get_mut(handle)?)
     }

@@ -47,7 +47,7 @@ impl Signature {
     }
 }
 
-/// What is signed for a component: 64 bytes.
+/// Returns the message that is signed for a component: 64 bytes.
 fn message(component: ComponentDigest) -> [u8; 64] {
     let mut message = [0; 64];
     let (domain, digest) = message.split_at_mut(DOMAIN.len());

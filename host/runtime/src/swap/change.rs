@@ -242,7 +242,7 @@ impl Slot {
         Ok(report)
     }
 
-    /// Has a generation that was to take over, and may be a canary, get no more operations.
+    /// Withdraws a generation that was to take over, and may be a canary: it gets no more operations.
     fn withdraw(&self, generation: &Arc<Generation>) {
         self.0.canary.store(None);
         // The task is detached.

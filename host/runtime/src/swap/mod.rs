@@ -126,7 +126,8 @@ impl Slot {
         &self.0.spec.name
     }
 
-    /// What serves now. To look at: operations go through the [`tidelock_backend::Backend`] that a slot is.
+    /// Returns a description of the generation that serves now. Operations go through the slot as a
+    /// [`tidelock_backend::Backend`].
     pub fn serving(&self) -> Serving {
         let generation = self.0.current.load();
         Serving {

@@ -48,7 +48,7 @@ impl Part {
         }
     }
 
-    /// What is left of its `size` bytes after `given` of them; `None` if nothing is.
+    /// Returns what is left of its `size` bytes after `given` of them; `None` if nothing is.
     fn rest(&self, given: u64, size: u64) -> Option<ByteRange> {
         let left = size.checked_sub(given).filter(|left| *left > 0)?;
         let start = self.range.unwrap_or_default().start.checked_add(given)?;

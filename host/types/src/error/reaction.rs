@@ -179,7 +179,7 @@ impl Error {
         }
     }
 
-    /// What it is about.
+    /// Returns what it is about.
     pub fn subject(&self) -> Subject {
         use ErrorKind as Kind;
         if self.backend().is_none() {
@@ -199,7 +199,7 @@ impl Error {
         self.subject() != Subject::Request
     }
 
-    /// What was being done: the operations of a backend, and those of an adapter under their names in the interface.
+    /// Returns what was being done: the operations of a backend, and those of an adapter by their names in the interface.
     fn doing(&self) -> Doing {
         match self.operation() {
             Some("retrieve" | "stat" | "list-objects" | "balance" | "get" | "list" | "health") => Doing::Reading,
@@ -270,7 +270,7 @@ mod tests {
         .collect()
     }
 
-    /// What a cell says of an operation: `A; B when reading`.
+    /// Returns the part of a cell that is about an operation: `A; B when reading`.
     fn said(cell: &str, doing: Doing) -> String {
         let when = match doing {
             Doing::Reading => " when reading",

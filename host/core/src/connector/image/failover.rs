@@ -24,7 +24,7 @@ use crate::connector::damage::Finding;
 use crate::snapshot::Identity;
 use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, Retry};
 
-/// What is read, and from where.
+/// The object that is read, and its placements.
 #[derive(Clone)]
 pub(super) struct ImageSource {
     pub(super) host: Host,
@@ -114,7 +114,7 @@ struct Failed {
     again: bool,
 }
 
-/// What the placements that failed have said.
+/// The failures of the placements that were tried.
 #[derive(Default)]
 struct Troubles {
     cold: Vec<Placement>,
@@ -201,7 +201,7 @@ impl Reading {
         self.current = Some(Current { placement, body, from: self.at });
     }
 
-    /// What is left to be read; `None` for all of the object.
+    /// Returns the range that is left to be read; `None` for the whole object.
     fn range(&self) -> Option<ByteRange> {
         let whole = self.whole && self.at == 0;
         (!whole).then(|| ByteRange::of(self.at, self.end - self.at))

@@ -27,7 +27,7 @@ pub(super) struct SegmentCache {
 
 #[derive(Default)]
 struct CacheState {
-    /// What was used last is last.
+    /// In the order of their last use, the latest last.
     kept: Vec<(u64, Bytes)>,
     /// Owned by those who wait.
     on_their_way: Vec<(u64, WeakShared<Fetch>)>,

@@ -15,7 +15,7 @@ use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, 
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
-    /// What it is.
+    /// The identity of the image.
     pub(super) identity: Arc<Identity>,
     /// The object that was there already. It has been confirmed; if one was made as well, every byte of it was read.
     pub(super) there: Option<ObjectId>,
@@ -189,7 +189,7 @@ impl Host {
         if *error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) }
     }
 
-    /// What a put has stored. Of several attempts that succeeded, the one with the receipt counts.
+    /// Returns what a put has stored. Of several attempts that succeeded, the one with the receipt counts.
     ///
     /// # Errors
     /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
