@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_says_what_it_takes_and_what_is_left() {
+    fn a_step_prints_its_time_and_the_time_left() {
         assert_eq!(at(0, 0).unwrap(), "step 1 of 3: one (about 1 minute, 6 minutes for all that is left)");
         assert_eq!(at(1, 60).unwrap(), "step 2 of 3: two (about 5 minutes)");
         assert_eq!(at(2, 360).unwrap(), "step 3 of 3: three");

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_and_what_it_said() {
+    fn a_failure_has_the_command_and_its_output() {
         let error = capture(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("sh -c 'echo no such thing >&2; exit 3'"), "{error}");
         assert!(error.contains("exit status: 3") && error.ends_with("no such thing"), "{error}");

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_stores_are_told_from_others() {
+    fn objects_of_stores_are_distinguished() {
         assert!(is_of_a_store(KEY) && is_of_a_store(&format!("a/b/{KEY}")) && is_of_a_store(&format!("{KEY}.delta")));
         for other in ["", "backup.img", "snap-1", "snap-", "snap-ü01abcdefghijklmnopqrstuv01", &KEY[..30]] {
             assert!(!is_of_a_store(other), "{other}");

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_hears_nothing() {
+    fn a_closed_output_is_not_reported() {
         let left = Failure::output(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((left.status(), left.text(), left.object().is_none()), (0, None, true));
         let full = Failure::output(io::Error::from_raw_os_error(28));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_told_in_one_line() {
+    fn a_usage_error_has_one_line() {
         use clap::{Arg, Command};
         let parse = |words: &[&str]| {
             let store = Command::new("store").arg(Arg::new("FILE").required(true));

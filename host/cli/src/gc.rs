@@ -55,7 +55,7 @@ mod tests {
     use tidelock::FailedBackend;
 
     #[test]
-    fn a_backend_that_failed_is_told_and_is_a_failure() {
+    fn a_failed_backend_is_reported_and_is_a_failure() {
         let mut collected = GcReport { leftovers: 2, ..GcReport::default() };
         assert!(verdict(&collected).is_none());
         let failed = |backend: &str| FailedBackend {

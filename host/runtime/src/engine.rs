@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_was_given_instead() {
+    fn an_error_names_the_kind_of_file() {
         let engine = engine(None);
         let message = |bytes: &[u8]| engine.compile(bytes).err().unwrap().to_string();
         assert!(message(b"").contains("empty"));

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_pauses_excuses_a_guest_that_runs_on_and_one_that_asks_does_not() {
+    async fn a_pausing_reader_stops_the_clock_of_a_running_guest_and_a_reading_one_does_not() {
         let (usage, watchdog) = (usage(), Watchdog::default());
         watchdog.begin(&usage);
         let guest = Guest::spawn(std::future::pending());

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_timed_in_order_and_told() {
+    fn stages_are_timed_and_reported_in_order() {
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let heard = told.clone();
         let mut stages =

@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_it_happened() {
+    fn the_text_names_backend_and_operation() {
         let error = Error::unavailable("connection refused").on_backend("cloud").during("store");
         assert_eq!(error.to_string(), "backend `cloud`, store: connection refused");
         assert_eq!(error.on_backend("other").backend(), Some("cloud"));

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_what_it_says() {
+    fn each_fault_has_its_effect() {
         let (port, sees) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef");
         let proxy = before(port, classify, 1).unwrap();
         let get = |fault| {

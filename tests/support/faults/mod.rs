@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_strikes_what_it_says_and_nothing_else() {
+    fn a_plan_applies_to_its_requests_only() {
         let control = control(Plan { fault: Fault::Reset, on: On::Up, after: 1, times: 2 });
         let kinds = [Some(On::Up), Some(On::Down), None, Some(On::Up), Some(On::Up), Some(On::Up)];
         let injected = kinds.map(|kind| control.request(kind).is_some());

@@ -79,7 +79,7 @@ fn a_component_without_the_export() {
 }
 
 #[test]
-fn a_component_that_imports_what_nobody_offers() {
+fn a_component_with_an_unknown_import() {
     let text = "(component (import \"evil:host/shell\" (instance (export \"run\" (func)))))";
     let said = refused(&wat::parse_str(text).unwrap());
     assert!(said.contains("evil:host/shell") || said.contains("tidelock:storage/adapter"), "{said}");

@@ -95,7 +95,7 @@ fn a_download_does_not_notice_a_damaged_primary_either() {
 }
 
 #[test]
-fn a_store_that_lacks_a_copy_moves_no_name_and_says_what_is_left() {
+fn a_store_that_lacks_a_copy_moves_no_name_and_reports_the_others() {
     let home = Home::with(&two(2, ""));
     let old = home.line(&["store", &home.file("old", noise(5000, 1)), "--name", "web"]);
     // The disk is not mounted: an empty folder is in its place.

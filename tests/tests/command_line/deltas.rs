@@ -9,7 +9,7 @@ use tidelock_tests::program::Home;
 use xtask::skip::skip;
 
 #[test]
-fn an_update_is_the_new_image_and_knows_its_base() {
+fn an_update_is_the_new_image_and_records_its_base() {
     let home = Home::new();
     let old = noise(5 * MIB + 9, 1);
     let new = changed(&old, 2);
@@ -32,7 +32,7 @@ fn an_update_is_the_new_image_and_knows_its_base() {
 }
 
 #[test]
-fn the_backend_itself_knows_the_base() {
+fn the_backend_records_the_base() {
     let home = Home::new();
     let base = home.line_with(&["store", "-"], &noise(9000, 1));
     let id = home.line_with(&["update", &base, "-"], &noise(9000, 2));

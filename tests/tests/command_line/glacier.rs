@@ -122,7 +122,7 @@ fn a_warm_copy_is_read_and_nothing_restored() {
 }
 
 #[test]
-fn an_adapter_that_cannot_ask_says_so() {
+fn an_adapter_without_restores_is_reported() {
     let server = cold::shared();
     let config = cold::config(server, "plain", "storage-class = \"GLACIER\"").replace("\"glacier\"", "\"s3\"");
     let mut home = Home::with(&config);

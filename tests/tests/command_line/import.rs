@@ -311,7 +311,7 @@ fn an_object_that_is_not_a_snapshot_is_reported_and_left_alone() {
 }
 
 #[test]
-fn an_adapter_that_cannot_list_wants_names() {
+fn an_adapter_without_a_listing_needs_names() {
     let component = guest("copying").display().to_string();
     let table = format!(
         "[backends.mine]\nadapter = \"{component}\"\ngrants.directory.objects = {{ path = \"tidelock-data/objects\" }}\n"

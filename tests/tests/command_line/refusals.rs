@@ -60,7 +60,7 @@ fn a_file_that_may_not_be_read() {
 }
 
 #[test]
-fn an_id_that_is_unknown_and_ones_that_are_none() {
+fn unknown_and_invalid_ids() {
     let home = Home::new();
     let unknown = home.line_with(&["id", "-"], b"never stored");
     let said = home.refused(2, &["stat", &unknown]);

@@ -290,7 +290,7 @@ fn objects_have_the_keys_of_the_contract() {
 }
 
 #[test]
-fn errors_are_objects_too_where_objects_are_wanted() {
+fn errors_are_objects_with_json() {
     let home = Home::new();
     let outcome = home.run(&["store", "absent", "--json"]);
     assert_eq!(outcome.status.code(), Some(2));

@@ -102,7 +102,7 @@ fn on_read_only_media_snapshots_are_listed_verified_and_read() {
 }
 
 #[test]
-fn a_data_directory_with_a_long_path_is_told_as_such() {
+fn a_data_directory_with_a_long_path_is_reported() {
     let home = Home::new();
     let deep = ["x".repeat(200), "y".repeat(200), "z".repeat(200)].join("/");
     let objects = "grants.directory.objects = { path = \"objects\" }";

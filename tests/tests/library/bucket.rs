@@ -66,7 +66,7 @@ async fn read(bucket: &S3Bucket, key: &str) -> Vec<u8> {
 const SIZES: [usize; 2] = [1000, 11 * MIB + 1];
 
 #[tokio::test]
-async fn encryption_is_what_was_asked_for() {
+async fn the_requested_encryption_is_used() {
     let grant = moto(BUCKET);
     let (bucket, bare) = (S3Bucket::open(&grant).unwrap(), bare(&grant));
     for (algorithm, key_id, expected) in [

@@ -148,7 +148,7 @@ async fn a_proxy_does_not_lead_to_private_addresses() {
 
 /// A server that knows the secrets gives them back wherever it has a say.
 #[tokio::test]
-async fn nothing_that_a_server_says_holds_the_credentials() {
+async fn no_message_of_a_server_holds_the_credentials() {
     const KEY: &str = "hush-secret/+key";
     const TOKEN: &str = "HUSH-session-token-HUSH";
     let signed = |rules| {
@@ -192,7 +192,7 @@ async fn nothing_that_a_server_says_holds_the_credentials() {
 
 /// A server that does not count: a few entries too many wait for the next page, and many are refused unread.
 #[tokio::test]
-async fn a_listing_has_no_more_entries_than_were_asked_for() {
+async fn a_listing_has_no_more_entries_than_requested() {
     let page = |entries: usize| {
         let entry = |n| format!("<Contents><Key>{n:04}</Key><Size>1</Size></Contents>");
         let entries: String = (0..entries).map(entry).collect();

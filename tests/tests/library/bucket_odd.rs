@@ -90,7 +90,7 @@ async fn lasting_errors_are_tried_once_and_passing_ones_a_few_times() {
 }
 
 #[tokio::test]
-async fn a_pause_that_the_server_asks_for_is_kept_or_passed_on() {
+async fn a_requested_pause_is_kept_or_passed_on() {
     let after = |status, value: &str| {
         let headers = format!("retry-after: {value}\r\n");
         Odd::start(vec![on("Get", 1, Then::Refuse { status, code: "SlowDown", says: "slow", headers })])
@@ -122,7 +122,7 @@ fn http_date(from_now: Duration) -> String {
 }
 
 #[tokio::test]
-async fn completing_is_believed_only_when_the_object_is_there() {
+async fn a_completed_upload_counts_only_if_the_object_is_there() {
     let bytes = noise(11 * MIB, 2);
     // Done, and the answer lost each time: the upload is gone, and the object is there.
     let server = Odd::start(vec![on("Complete", ALWAYS, Then::Vanish)]);
@@ -213,7 +213,7 @@ async fn a_service_without_checksums_is_served() {
 }
 
 #[tokio::test]
-async fn a_size_that_is_not_told_is_never_zero() {
+async fn a_missing_size_is_never_zero() {
     let bytes = noise(100_000, 5);
     for then in [Then::NoLength, Then::ZeroLength] {
         let server = Odd::start(vec![on("Head", ALWAYS, then.clone())]);

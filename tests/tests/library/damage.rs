@@ -70,7 +70,7 @@ fn refusals() -> Vec<ErrorKind> {
 }
 
 #[tokio::test]
-async fn a_store_goes_on_to_the_secondary_whatever_the_primary_says() {
+async fn a_store_continues_on_the_secondary_after_any_error() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, _]) = models(dir.path(), 1).await;
     for (number, kind) in refusals().into_iter().enumerate() {
@@ -83,7 +83,7 @@ async fn a_store_goes_on_to_the_secondary_whatever_the_primary_says() {
 }
 
 #[tokio::test]
-async fn a_read_goes_on_to_the_secondary_whatever_the_primary_says() {
+async fn a_read_continues_on_the_secondary_after_any_error() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, second]) = models(dir.path(), 2).await;
     let bytes = noise(3 * SEGMENT + 7, 2);
@@ -104,7 +104,7 @@ async fn a_read_goes_on_to_the_secondary_whatever_the_primary_says() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_moves_no_name_and_says_what_it_has_left() {
+async fn a_failed_store_moves_no_name_and_reports_its_copies() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, second]) = models(dir.path(), 2).await;
     let image = dir.path().join("image");
@@ -386,7 +386,7 @@ async fn a_copy_that_reads_whole_is_live_again() {
 }
 
 #[tokio::test]
-async fn a_damaged_side_file_costs_the_labels_alone() {
+async fn a_damaged_side_file_loses_only_the_labels() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let (image, bytes) = (dir.path().join("image"), noise(5000, 7));

@@ -214,7 +214,7 @@ impl Gate {
 }
 
 #[tokio::test]
-async fn whoever_waits_bears_an_outage() {
+async fn waiting_for_a_restore_survives_an_outage() {
     let server = cold::start();
     let gate = Gate::before(server.port).await;
     let text = cold::config(&server, "outage", "").replace(&server.endpoint, &gate.endpoint);

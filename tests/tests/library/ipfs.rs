@@ -382,8 +382,8 @@ async fn a_host_keeps_snapshots_in_it() {
 }
 
 #[test]
-fn the_program_stores_in_it_and_says_when_it_is_down() {
-    if !can("ipfs: the_program_stores_in_it_and_says_when_it_is_down") {
+fn the_program_stores_in_it_and_reports_when_it_is_down() {
+    if !can("ipfs: the_program_stores_in_it_and_reports_when_it_is_down") {
         return;
     }
     let (mut first, second) = Kubo::pair().unwrap();

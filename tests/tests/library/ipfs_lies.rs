@@ -26,8 +26,8 @@ fn place(within: &[u8], what: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn a_gateway_that_lies_is_caught() {
-    let Some((first, _)) = shared("ipfs: a_gateway_that_lies_is_caught") else { return };
+async fn wrong_data_of_a_gateway_is_detected() {
+    let Some((first, _)) = shared("ipfs: wrong_data_of_a_gateway_is_detected") else { return };
     let bytes = noise(5 * MIB + 3, 51);
     let writer = adapter(&first.rpc, None, &[]).await;
     let stored = writer.store(Body::from_bytes(bytes.clone()), hint("lied-about", None)).await.unwrap().id;
@@ -140,8 +140,8 @@ async fn a_gateway_that_lies_is_caught() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_lies_is_caught() {
-    let Some((first, _)) = shared("ipfs: a_daemon_that_lies_is_caught") else { return };
+async fn wrong_data_of_a_daemon_is_detected() {
+    let Some((first, _)) = shared("ipfs: wrong_data_of_a_daemon_is_detected") else { return };
     let bytes = noise(3 * MIB + 3, 53);
     let body = || Body::from_bytes(bytes.clone());
     // It stores other bytes than it was sent.

@@ -138,8 +138,8 @@ async fn a_host_keeps_snapshots_on_it() {
 }
 
 #[test]
-fn the_program_stores_on_it_and_says_when_it_is_down() {
-    let Some(mut server) = server("nfs: the_program_stores_on_it_and_says_when_it_is_down") else { return };
+fn the_program_stores_on_it_and_reports_when_it_is_down() {
+    let Some(mut server) = server("nfs: the_program_stores_on_it_and_reports_when_it_is_down") else { return };
     let home = Home::with(&table(&server.url(), server.mount_port));
     let bytes = noise(20 * MIB + 1, 1);
     let id = home.line_with(&["store", "-"], &bytes);

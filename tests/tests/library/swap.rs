@@ -79,7 +79,7 @@ async fn an_operation_in_progress_ends_on_the_old_generation() {
 }
 
 #[tokio::test]
-async fn a_swap_that_fails_leaves_the_old_one_serving_and_says_why() {
+async fn a_failed_swap_keeps_the_old_generation_and_reports_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "fs", FLAT).await;
     let stored = round_trip(&host, &noise(MIB, 1)).await;

@@ -17,7 +17,7 @@ fn state(host: &Host) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn every_stage_is_told_and_timed() {
+async fn every_stage_is_reported_and_timed() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "swap = { canary = { share = 0.5, duration = \"10ms\" } }").await;
     let told = Arc::new(Mutex::new(Vec::new()));

@@ -22,7 +22,7 @@ fn events(host: &Host) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
+async fn a_version_that_fails_more_is_rolled_back_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let stored = some(&host, 12).await;
@@ -47,7 +47,7 @@ async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
 
 /// The rollback meets operations that fail on the bad version at that very moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_sees_it_at_the_moment_of_the_rollback_either() {
+async fn operations_during_the_rollback_do_not_notice_it() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let stored = some(&host, 8).await;

@@ -108,7 +108,7 @@ fn a_daemon_serves_with_the_backends_that_it_has() {
 }
 
 #[test]
-fn requests_that_make_no_sense_are_told_what_is_wrong() {
+fn invalid_requests_are_refused_with_the_reason() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

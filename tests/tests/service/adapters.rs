@@ -60,7 +60,7 @@ fn nothing_is_lost_while_adapters_change_over_http() {
 }
 
 #[test]
-fn a_component_that_cannot_serve_is_refused_and_says_at_which_stage() {
+fn a_component_that_cannot_serve_is_refused_with_its_stage() {
     let home = home("copying", "");
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

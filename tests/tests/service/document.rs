@@ -79,7 +79,7 @@ fn documented_paths_are_served_and_no_others() {
 
 /// What is said of answers is what they are.
 #[test]
-fn answers_have_the_keys_that_the_document_says() {
+fn answers_have_the_documented_keys() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let document = document();

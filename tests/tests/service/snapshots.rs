@@ -125,7 +125,7 @@ fn parts_are_given_byte_for_byte() {
 }
 
 #[test]
-fn an_image_of_nothing_and_an_image_of_unknown_length() {
+fn an_empty_image_and_an_image_of_unknown_length() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

@@ -26,7 +26,7 @@ fn ended(stream: &mut Box<dyn Stream>) -> bool {
 }
 
 #[test]
-fn idle_strangers_keep_nobody_away() {
+fn idle_strangers_do_not_block_clients() {
     let (_home, daemon) = serve("connections = 8");
     let server = &daemon.server;
     let id = server.store(b"x");
@@ -64,7 +64,7 @@ fn idle_strangers_keep_nobody_away() {
 }
 
 #[test]
-fn the_known_wait_for_a_place_and_are_told_when_there_is_none() {
+fn clients_wait_for_a_place_and_get_an_error_without_one() {
     let (_home, daemon) = serve("connections = 1\nidle = \"2s\"");
     let server = &daemon.server;
     let mut first = server.connect();

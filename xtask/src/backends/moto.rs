@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_serves_wants_signatures_and_is_gone_when_killed() -> Result<()> {
+    fn it_serves_checks_signatures_and_is_gone_when_killed() -> Result<()> {
         let mut moto = Moto::start()?;
         let port = moto.port;
         let error = send(port, "PUT", "/another", &[&caller("s3")], "").unwrap_err().to_string();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_from_what_it_says() -> Result<()> {
+    fn keys_are_read_from_its_output() -> Result<()> {
         let xml = "<A><AccessKeyId>AK</AccessKeyId><SecretAccessKey>a/b+c</SecretAccessKey></A>";
         let read = keys(xml)?;
         assert_eq!((read.access_key.as_str(), read.secret_key.as_str()), ("AK", "a/b+c"));

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_a_failure_that_says_how_to_see_it() {
+    fn a_crash_is_a_failure_with_the_command_that_reproduces_it() {
         let report = outcome(&format!(
             "cat >&2 <<'E'\n{LOG}thread '<unnamed>' panicked at fuzz/src/config.rs:1:2:\nno such thing\n\
              ==1== ERROR: libFuzzer: deadly signal\nartifact_prefix='x'; Test unit written to /x/crash-1\n\

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_that_is_refused_is_told_from_the_answer() {
+    fn the_refused_header_follows_from_the_answer() {
         let both = Extras { condition: true, checksum: true };
         let neither = Extras { condition: false, checksum: false };
         let vague = "NotImplemented A header you provided implies functionality that is not implemented";

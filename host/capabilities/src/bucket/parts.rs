@@ -64,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn unknown_sizes_reach_far_in_bounded_memory() {
+    fn large_objects_of_unknown_size_fit_in_bounded_memory() {
         let sum = |plan: Plan| (1..=MAX_PARTS).map(|number| plan.size(number)).sum::<u64>();
         let plan = Plan::new(None, PART_SIZE, 4, LARGEST_UNSIZED_PART).unwrap();
         assert_eq!((plan.size(1), plan.size(100), plan.size(101)), (8 << 20, 8 << 20, 16 << 20));

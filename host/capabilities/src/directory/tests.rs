@@ -278,7 +278,7 @@ async fn listings_go_by_name_in_pages() {
 
 /// Needs to mount a file system; prints a note if that is not allowed.
 #[tokio::test]
-async fn a_full_disk_says_so_and_leaves_nothing() {
+async fn a_full_disk_is_reported_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
@@ -286,7 +286,7 @@ async fn a_full_disk_says_so_and_leaves_nothing() {
         .status()
         .is_ok_and(|status| status.success());
     if !mounted {
-        eprintln!("skipped a_full_disk_says_so_and_leaves_nothing: mounting a tmpfs is not allowed here");
+        eprintln!("skipped a_full_disk_is_reported_and_leaves_nothing: mounting a tmpfs is not allowed here");
         return;
     }
     let directory = open(temp.path());

@@ -112,7 +112,7 @@ async fn a_truncated_reply_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_reply_that_says_its_end_in_two_ways_is_refused() {
+async fn a_reply_with_two_framings_is_refused() {
     for framing in [
         "transfer-encoding: gzip\r\ncontent-length: 10",
         "transfer-encoding: gzip",

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_wherever_it_is_and_other_names_are_told_apart() {
+    fn a_key_is_found_at_any_place_of_a_name() {
         let key = fresh_key(&Platform::system()).unwrap();
         for name in [key.clone(), format!("vm/ab/cd/{key}"), format!("snap-{key}.img")] {
             assert!(keys_in(&name).any(|found| found == key), "{name}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_an_identity_is_known() {
+    fn the_name_of_an_identity_is_recognised() {
         let key = container_key(&Platform::system()).unwrap();
         assert!(key.len() <= 64 && is_identity_name(&key) && is_identity_name(&format!("a/b/{key}")));
         let snapshot = fresh_key(&Platform::system()).unwrap();

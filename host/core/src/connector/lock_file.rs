@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_while_others_come_to_life_harms_nobody() {
+    fn a_sweep_does_not_harm_hosts_that_start() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::thread::scope(|scope| {

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_strike_is_the_outcome_whatever_the_work_says() {
+    async fn an_exceeded_limit_is_the_outcome_whatever_the_work_returns() {
         let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         let work = async {
             usage.exceed(LimitExceeded::Calls(1));

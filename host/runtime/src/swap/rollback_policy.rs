@@ -137,7 +137,7 @@ mod tests {
 
         /// A further failure of the new one never clears it; one of the old one never makes it worse.
         #[test]
-        fn it_goes_the_right_way(n in 1u64..500, m in 1u64..500, f in 0.0..1.0, g in 0.0..1.0) {
+        fn the_probability_is_monotonic(n in 1u64..500, m in 1u64..500, f in 0.0..1.0, g in 0.0..1.0) {
             let (f, g) = ((n as f64 * f) as u64, (m as f64 * g) as u64);
             let p = by_chance(counts(f, n), counts(g, m));
             prop_assert!(by_chance(counts(f + 1, n), counts(g, m)) <= p + 1e-9);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn equally_good_ones_are_left_alone_and_bad_ones_found() {
+    fn equally_good_versions_are_kept_and_bad_ones_found() {
         for share in [0.001, 0.01, 0.05, 0.2, 0.5] {
             for record in [50, 1000] {
                 let wrongly = called_worse(share, share, record);
