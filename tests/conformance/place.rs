@@ -45,7 +45,7 @@ pub enum Need {
     AtRest,
     /// Somebody may be refused.
     Credentials,
-    /// The server is for nobody else meanwhile.
+    /// The server is used by this case alone.
     Alone,
     /// Objects are cold until they are restored.
     Cold,
@@ -108,7 +108,7 @@ pub struct Want<'a> {
     pub prefix: &'a str,
     /// The port of the proxy that stands for the server.
     pub through: Option<u16>,
-    /// As somebody who may not.
+    /// With credentials that are not allowed.
     pub stranger: bool,
 }
 
@@ -140,7 +140,7 @@ pub trait Place: Send + Sync {
         ""
     }
 
-    /// The credentials; those of somebody else for a stranger.
+    /// The credentials; other ones for a stranger.
     fn keys(&self, stranger: bool) -> Keys;
 
     /// Returns whether strangers may read, and only not write.
@@ -153,11 +153,11 @@ pub trait Place: Send + Sync {
         unreachable!("there is no wire")
     }
 
-    /// The objects below a prefix as somebody else sees them who knows nothing of adapters: their ids and sizes. What is
+    /// The objects below a prefix as listed without the adapter: their ids and sizes. What is
     /// being written is not among them.
     fn visible<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, BTreeMap<String, u64>>;
 
-    /// The bytes of an object as somebody else reads them.
+    /// The bytes of an object, read without the adapter.
     fn bytes<'a>(&'a self, prefix: &'a str, id: &'a ObjectId) -> BoxFuture<'a, Vec<u8>>;
 
     /// Returns whether the server itself finds out that an object is damaged, and refuses to give it.

@@ -18,7 +18,7 @@ use tidelock::types::{Description, SettingValue};
 use tidelock::{Body, ByteRange, Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
-/// A port where nobody listens.
+/// A port without a listener.
 const NOWHERE: &str = "http://127.0.0.1:1";
 /// What nothing here can take unless it hangs.
 const HANG: Duration = Duration::from_secs(15);

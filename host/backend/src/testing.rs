@@ -73,7 +73,7 @@ impl MemoryBackend {
     }
 
     /// Lets the next operation of this kind fail. One that `takes_effect` does its work all the same. Faults of one
-    /// operation strike in the order in which they were given.
+    /// operation are injected in the order in which they were given.
     pub fn fail_next(&self, operation: Operation, kind: ErrorKind, takes_effect: bool) {
         lock(&self.faults).push_back(Fault { operation, kind, takes_effect });
     }

@@ -182,7 +182,7 @@ async fn broken_retrieve(ground: Arc<Ground>, fault: Fault) {
     calm.expect(&id, &bytes, "after the fault").await;
 }
 
-/// A server that is given other bytes than were sent either notices, or has them; then whoever reads them is told.
+/// A server that is given other bytes than were sent either notices, or stores them; then their reader gets an error.
 async fn fault_flip_on_store(ground: Arc<Ground>) {
     let bench = ground.open_through().await;
     let bytes = ground.noise(5 * MIB + 3);

@@ -123,7 +123,7 @@ impl Exchange<'_> {
             return Ok(!request.closes());
         }
         if injection.is_some() && empty {
-            // No data to injection at: the response itself is what does not come.
+            // Without data to break, the response itself does not come.
             passage.end()?;
         }
         passage.frame(&response.raw)?;

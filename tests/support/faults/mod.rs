@@ -50,7 +50,7 @@ pub enum Fault {
     Trickle,
 }
 
-/// Which requests a fault strikes.
+/// The requests that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// Those that carry data of an object to the server.
@@ -61,7 +61,7 @@ pub enum On {
     Any,
 }
 
-/// A fault, and when it strikes.
+/// A fault, and when it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// What goes wrong.
@@ -105,7 +105,7 @@ pub struct Seen {
     pub refused: usize,
 }
 
-/// A fault that strikes now, with the dice of this injection.
+/// A fault that is injected now, with the dice of this injection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Injection {
     pub(crate) fault: Fault,
@@ -127,7 +127,7 @@ struct ProxyState {
     seen: Seen,
     closed: bool,
     ended: bool,
-    /// Counts plans and gates: whoever holds a connection still sees that its time is over.
+    /// Counts plans and gates: the holder of a connection notices that its time is over.
     era: u64,
     /// Those that are open, by number.
     connections: BTreeMap<u64, TcpStream>,
@@ -139,7 +139,7 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request has come; gives the fault that strikes it.
+    /// Counts a request; returns the fault to inject.
     pub(crate) fn request(&self, kind: Option<On>) -> Option<Injection> {
         let mut state = self.state();
         state.seen.requests += 1;
@@ -210,7 +210,7 @@ impl Control {
         Some(number)
     }
 
-    /// The connection is over: nobody else may keep it open.
+    /// The connection is over: no clone may keep it open.
     fn release(&self, number: u64) {
         self.state().connections.remove(&number);
     }
@@ -252,7 +252,7 @@ impl Proxy {
                 };
                 let (shared, relay) = (Arc::clone(&shared), Arc::clone(&relay));
                 std::thread::spawn(move || {
-                    // That a connection broke is what its two ends see; nobody here needs to know.
+                    // A broken connection is noticed by its two ends.
                     let _ = relay(client, &shared);
                     shared.release(number);
                 });
@@ -261,7 +261,7 @@ impl Proxy {
         Ok(Self { port, control })
     }
 
-    /// From now on this goes wrong. What an earlier plan held still is cut.
+    /// Sets the faults. Connections that an earlier plan stalled are closed.
     pub fn plan(&self, plan: Plan) {
         self.control.change(|state| {
             state.plan = Some(plan);
@@ -269,12 +269,12 @@ impl Proxy {
         });
     }
 
-    /// From now on nothing goes wrong. What was held still is cut.
+    /// Removes the faults. Stalled connections are closed.
     pub fn mend(&self) {
         self.control.change(|state| state.plan = None);
     }
 
-    /// Takes the server off the network: connections are cut, and new ones are reset as soon as they are made.
+    /// Takes the server off the network: connections are closed, and new ones are reset as soon as they are made.
     pub fn close(&self) {
         self.control.change(|state| state.closed = true);
         self.control.cut_all();
@@ -300,7 +300,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Has a connection end with RST instead of FIN, as soon as nobody holds it any more. Wakes whoever reads from it.
+/// Has a connection end with RST instead of FIN, once all handles are dropped. Wakes its readers.
 pub(crate) fn reset(stream: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     let _ = stream.shutdown(Shutdown::Read);

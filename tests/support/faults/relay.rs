@@ -18,7 +18,7 @@ pub(crate) struct Passage<'a> {
     pub(crate) control: &'a Control,
     pub(crate) way: Way,
     injection: Option<Injection>,
-    /// Data bytes until the fault strikes.
+    /// Data bytes until the fault is injected.
     left: u64,
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn over(why: &str) -> io::Error {
 }
 
 impl<'a> Passage<'a> {
-    /// `size` is the number of data bytes, if it is known: the fault strikes at one of them.
+    /// `size` is the number of data bytes, if it is known: the fault is injected at one of them.
     pub(crate) fn new(
         to: &'a TcpStream,
         control: &'a Control,
@@ -74,7 +74,7 @@ impl<'a> Passage<'a> {
             }
             _ => {
                 self.frame(&bytes[..at])?;
-                self.injection()
+                self.inject()
             }
         }
     }
@@ -84,15 +84,15 @@ impl<'a> Passage<'a> {
         self.left < size && self.injection.is_some_and(|injection| injection.fault == Fault::Short)
     }
 
-    /// The data is over. A fault that has found nothing to injection strikes now.
+    /// The data is over. A fault that has not been injected yet is injected now.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         match self.injection.map(|injection| injection.fault) {
-            Some(Fault::Cut | Fault::Reset | Fault::Stall) => self.injection(),
+            Some(Fault::Cut | Fault::Reset | Fault::Stall) => self.inject(),
             _ => Ok(()),
         }
     }
 
-    fn injection(&mut self) -> io::Result<()> {
+    fn inject(&mut self) -> io::Result<()> {
         match self.injection.map(|injection| injection.fault) {
             Some(Fault::Stall) => {
                 self.control.hold();

@@ -2,7 +2,7 @@
 //! one may. Path style, plain HTTP, no signature is checked.
 //!
 //! Real servers cannot be made to do this, and everything that a client must do right in spite of it shows in the requests
-//! that it sends ([`Odd::requests`]) and in the objects that are there afterwards ([`Odd::objects`]). A [`Rule`] strikes the
+//! that it sends ([`Odd::requests`]) and in the objects that are there afterwards ([`Odd::objects`]). A [`Rule`] applies to the
 //! requests that it is for, so many times; everything else is answered as S3 answers it.
 
 mod text;
@@ -136,7 +136,7 @@ impl Odd {
         Self::below("", rules)
     }
 
-    /// Starts one below a path (`/s3`); it knows nothing above it.
+    /// Starts one below a path (`/s3`); it serves nothing above it.
     pub fn below(path: &'static str, rules: Vec<Rule>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
         let port = listener.local_addr().expect("it has an address").port();

@@ -11,7 +11,7 @@ fn home(component: &[u8]) -> Home {
     home
 }
 
-/// What the program says to a component that cannot serve. Inspecting it says the same, or that it is no adapter.
+/// The errors for components that cannot serve. Inspecting one prints the same, or that it is not an adapter.
 #[track_caller]
 fn refused(component: &[u8]) -> String {
     let home = home(component);

@@ -102,7 +102,7 @@ fn a_warm_copy_is_read_and_nothing_restored() {
     assert_eq!(home.json(&["retrieve", &id, "-o", "copy"])["source"], "local");
     assert_same(&home.read("copy"), &bytes, "from the warm copy");
     std::fs::remove_file(home.path("copy")).unwrap();
-    // A warm copy that is away may come back: that is no reason to pay for a restore.
+    // An unavailable warm copy may come back, so no restore is paid for.
     std::fs::rename(home.path("objects"), home.path("away")).unwrap();
     for _ in 0..2 {
         let said = home.refused(1, &["retrieve", &id, "-o", "copy"]);

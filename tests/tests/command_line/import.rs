@@ -10,7 +10,7 @@ use tidelock_tests::program::{Home, PATIENCE, Running, guest, keys, until};
 use tidelock_tests::{cold, server};
 use xtask::backends::{Ganesha, Restores, ganesha};
 
-/// What the catalogue says of a backend's snapshots, but for the second in which it was told: names, bases, order, objects.
+/// The catalogue's records of a backend's snapshots, without times: names, bases, order, objects.
 fn listing(home: &Home) -> Vec<Value> {
     let listed = home.json(&["ls"])["snapshots"].as_array().unwrap().clone();
     let entry = |snapshot: &Value| {
@@ -139,7 +139,7 @@ fn a_cold_object_is_pending_until_it_is_restored() {
         let outcome = home.run(&[&["import", "vault", "--json"], restore].concat());
         (outcome.status.code().unwrap(), outcome.json())
     };
-    // Nobody asked for a restore, so nothing is restored however often this is called.
+    // No restore was requested, so nothing is restored however often this is called.
     for _ in 0..2 {
         let (status, report) = import(&[]);
         assert_eq!((status, counts(&report)), (3, [6, 0, 0, 6]), "{report}");

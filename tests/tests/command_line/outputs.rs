@@ -18,7 +18,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// The memory of a machine is for whoever stored it, on the way there and back.
+/// The memory of a machine is readable only by the user who stored it, in both directions.
 #[test]
 fn private_data_stays_private() {
     let home = Home::new();
@@ -114,7 +114,7 @@ fn a_file_size_limit_is_an_error_and_leaves_nothing() {
     assert_eq!(temporary(&home), Vec::<String>::new());
 }
 
-/// Also SIGKILL, which nobody hears: the bytes have no name before all are there.
+/// Also SIGKILL, which cannot be handled: the bytes have no name before all are there.
 #[test]
 fn a_retrieve_that_is_killed_leaves_nothing() {
     let home = Home::new();

@@ -112,7 +112,7 @@ fn the_same_file_twice_is_kept_once() {
     assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 1);
 }
 
-/// A pipe can be read only once, so its bytes are on their way before anybody knows that they are there already.
+/// A pipe can be read only once, so its bytes are sent before it is known that they are stored already.
 #[test]
 fn the_same_bytes_twice_through_a_pipe_are_kept_once() {
     let home = Home::new();

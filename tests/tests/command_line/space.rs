@@ -1,4 +1,4 @@
-//! Where nothing can be written: a full disk, read-only media. And paths that the catalogue or nobody understands.
+//! Where nothing can be written: a full disk, read-only media. And paths that are not UTF-8 or too long.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,7 +32,7 @@ fn with_a_full_disk_snapshots_are_listed_read_and_removed() {
         while std::io::Write::write_all(&mut full, &[1; 512]).is_ok() {}
     };
     fill();
-    // A second time, when somebody else has filled what the first had to free.
+    // A second time, when another program has filled what the first had to free.
     for _ in 0..2 {
         let listed = String::from_utf8(run(&["ls"]).success(&["ls"]).stdout).unwrap();
         assert!(listed.contains("vm") && listed.contains("other"), "{listed}");
@@ -53,7 +53,7 @@ fn with_a_full_disk_snapshots_are_listed_read_and_removed() {
     assert!(disk.root.join("data/catalogue.sqlite.reserve").exists());
 }
 
-/// The program with the data directory on a mount that is read-only; `None` where nobody may make one.
+/// The program with the data directory on a mount that is read-only; `None` where mounting is not allowed.
 fn read_only(home: &Home, arguments: &[&str]) -> Option<ProgramOutput> {
     let script =
         "mount --bind tidelock-data tidelock-data && mount -o remount,ro,bind tidelock-data || exit 99; exec \"$@\"";

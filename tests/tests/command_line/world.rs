@@ -155,7 +155,7 @@ fn two_copies_in_one_place_are_refused() {
     home.line(&["store", "image"]);
 }
 
-/// What stands where an object was is no object: the other copy is read, and `verify` tells.
+/// Something else in the place of an object: the other copy is read, and `verify` reports it.
 #[test]
 fn something_else_in_the_place_of_an_object() {
     let home = Home::with_two_copies();
@@ -275,7 +275,7 @@ fn a_damaged_cache_of_compiled_code() {
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "with a file in place of the folder");
 }
 
-/// A catalogue that is cut off is told as such, and is not made anew.
+/// A truncated catalogue is reported as damaged, and is not created anew.
 #[test]
 fn a_catalogue_that_is_cut_off() {
     let home = Home::new();

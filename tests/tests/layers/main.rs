@@ -80,7 +80,7 @@ impl Source {
 
     fn tokens(&self) -> Vec<TokenTree> {
         let tokens = TokenStream::from_str(&self.text);
-        tokens.unwrap_or_else(|error| panic!("{} is no Rust: {error}", self.name)).into_iter().collect()
+        tokens.unwrap_or_else(|error| panic!("{} is not Rust: {error}", self.name)).into_iter().collect()
     }
 
     /// Every path that begins with `crate`, `super`, `std` or the crate's own name, resolved: `["crate", "types", …]`.
@@ -166,7 +166,7 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
                     "self" if colons(tokens, at + 1) => Some([&["crate".to_string()], module].concat()),
                     _ => None,
                 };
-                // `pub(crate)` is no path, and `x::std::y` is one of somebody else's.
+                // `pub(crate)` is not a path, and `x::std::y` is one of another module.
                 let begins = at < 2
                     || !colons(tokens, at - 2)
                     || word(at.checked_sub(3).and_then(|at| tokens.get(at))).is_none();
@@ -181,7 +181,7 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
     }
 }
 
-/// Follows a path from the colons at `at`; gives the place after it.
+/// Follows a path from the colons at `at`; returns the place after it.
 fn follow(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, paths: &mut Vec<Vec<String>>) -> usize {
     while colons(tokens, at) {
         match tokens.get(at + 2) {

@@ -146,7 +146,7 @@ async fn a_proxy_does_not_lead_to_private_addresses() {
     assert_eq!(proxy.heads().len(), 1);
 }
 
-/// A server that knows the secrets gives them back wherever it has a say.
+/// A server that has the secrets returns them in every place of a reply.
 #[tokio::test]
 async fn no_message_of_a_server_holds_the_credentials() {
     const KEY: &str = "hush-secret/+key";

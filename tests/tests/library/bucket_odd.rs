@@ -81,7 +81,7 @@ async fn lasting_errors_are_tried_once_and_passing_ones_a_few_times() {
         get(&bucket(&server), "k", None).await.unwrap_err();
         assert_eq!(server.count("Get"), asked, "{status}");
     }
-    // No connection is no reason to wait: another backend is sooner.
+    // Without a connection there is no wait: another backend is faster.
     let nobody = BucketGrant { endpoint: Some("http://127.0.0.1:1".into()), ..grant(&Odd::start(vec![])) };
     let began = std::time::Instant::now();
     let error = get(&S3Bucket::open(&nobody).unwrap(), "k", None).await.unwrap_err();

@@ -74,7 +74,7 @@ async fn lineage_is_kept_by_the_bucket() {
         let delta = adapter.incremental_update(&base.id, Body::from_bytes("change"), hint("delta")).await.unwrap();
         let further = noise(9 * MIB, 2);
         let further = adapter.incremental_update(&delta.id, Body::from_bytes(further), hint("more")).await.unwrap();
-        // Another host that knows nothing of what was stored.
+        // Another host, without the catalogue.
         let other = load(name, grant, &settings).await;
         let chain = [(&further.id, Some(delta.id.clone()), 9 << 20), (&delta.id, Some(base.id.clone()), 6)];
         for (id, expected, size) in chain.into_iter().chain([(&base.id, None, 1 << 20)]) {

@@ -12,7 +12,7 @@ use tidelock_tests::program::files;
 
 use crate::support::{host, store};
 
-/// An image of data, holes and data again, and a tail that is no whole segment.
+/// An image of data, holes and data again, and a tail that is not a whole segment.
 fn holed() -> Vec<u8> {
     let mut bytes = noise(12 * SEGMENT + 12_345, 1);
     bytes[3 * SEGMENT..6 * SEGMENT].fill(0);

@@ -234,7 +234,7 @@ async fn lineage_is_kept_in_ipfs() {
     let again = change("again", base.id.clone(), new.clone()).await.unwrap();
     assert_ne!(again.id, delta.id);
     assert_eq!((delta.size, further.size), (MIB as u64 + 1, 0));
-    // Another one, which knows nothing but the daemon.
+    // Another host, which has the daemon only.
     let other = adapter(&first.rpc, Some(first.gateway.as_str()), &[("namespace", text("lineage"))]).await;
     for (id, base, size) in
         [(&delta.id, Some(&base.id), new.len()), (&further.id, Some(&delta.id), 0), (&base.id, None, old.len())]

@@ -87,7 +87,7 @@ async fn lineage_is_kept_on_the_export() {
     let nfs = adapter(&server, "").await;
     let base = nfs.store(Body::from_bytes(noise(5000, 1)), hint("base", None)).await.unwrap();
     let delta = nfs.incremental_update(&base.id, Body::from_bytes(noise(100, 2)), hint("delta", None)).await.unwrap();
-    // Another one, which knows nothing but the export.
+    // Another host, which has the export only.
     let other = adapter(&server, "").await;
     assert_eq!(other.stat(&delta.id).await.unwrap().base, Some(base.id.clone()));
     assert!(server.export().join(format!("{}.base", delta.id.as_str())).exists());

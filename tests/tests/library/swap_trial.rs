@@ -100,7 +100,7 @@ async fn traps_count_even_where_nothing_can_be_tried_again() {
     until("the rollback", || events(&host)[0] == "automatic-rollback").await;
 }
 
-/// Wrong bytes are found when the adapter has given them: nobody else was asked for them.
+/// Wrong bytes are found after the adapter has returned them, so there is no control.
 #[tokio::test]
 async fn wrong_bytes_count_once_for_each_object() {
     let dir = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ fn over_tcp_the_token_is_demanded() {
             assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
         }
         assert_eq!(stranger.send("HEAD", &format!("/v1/snapshots/{id}"), &[], b"").status, 401);
-        // Whoever looks after the process needs no secret for that.
+        // Monitoring needs no secret.
         assert_eq!(stranger.get("/healthz").status, 200);
         assert_eq!(stranger.get("/readyz").status, 200);
     }

@@ -44,7 +44,7 @@ fn a_stored_image_comes_back_with_the_answers_of_the_command_line() {
     let listed = server.get("/v1/snapshots").json(200);
     assert_eq!(listed["snapshots"], home.json(&["ls"])["snapshots"]);
     let removed = server.send("DELETE", "/v1/snapshots/first", &[], &[]).json(200);
-    // It was also stored without a name, and whoever did that has its id.
+    // It was also stored without a name, so its id may be in use.
     assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": []}));
     server.get("/v1/snapshots/first").problem(404, "not-found");
     let removed = server.send("DELETE", &format!("/v1/snapshots/{id}"), &[], &[]).json(200);

@@ -1,4 +1,4 @@
-//! Clients without the token: they keep nobody away who has it.
+//! Clients without the token: they do not block clients with it.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -70,7 +70,7 @@ fn clients_wait_for_a_place_and_get_an_error_without_one() {
     let mut first = server.connect();
     first.write_all(server.head("PUT", "/v1/snapshots", &[("content-length", "2000000")]).as_bytes()).unwrap();
     first.write_all(&[7; 1000]).unwrap();
-    // It is the only one: strangers are answered, and whoever is known waits, or hears that it may not.
+    // It is the only one: strangers are answered, and clients with the token wait, or get an error.
     let stranger = Server { address: server.address.clone(), token: None };
     until("the first has the place", || stranger.get("/healthz").status == 200);
     let problem = server.get("/v1/snapshots").status;
