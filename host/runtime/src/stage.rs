@@ -89,7 +89,8 @@ pub struct SwapReport {
     /// Operations that were still ending on the old generation when this was written.
     pub draining: u64,
     /// Operations that were preempted at the drain deadline.
-    pub cut: u64,
+    #[serde(rename = "cut")]
+    pub preempted: u64,
 }
 
 /// Called when a stage begins, on the thread that runs the swap: it must not block.

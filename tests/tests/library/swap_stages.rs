@@ -30,7 +30,7 @@ async fn every_stage_is_reported_and_timed() {
     let report = host.swap_with("mine", component("hostile"), options).await.unwrap();
     assert_eq!(report.stages.iter().map(|time| time.stage).collect::<Vec<_>>(), Stage::ALL);
     assert_eq!(*told.lock().unwrap(), Stage::ALL);
-    assert_eq!((report.draining, report.cut), (0, 0));
+    assert_eq!((report.draining, report.preempted), (0, 0));
     let row = &host.history("mine").unwrap()[0].row;
     assert_eq!((row.by.as_str(), row.why.as_deref()), ("a test", Some("to see")));
     assert_eq!((row.digest.as_str(), row.from.as_deref()), (report.to.as_str(), Some(report.from.as_str())));
@@ -99,7 +99,7 @@ async fn a_body_that_is_cut_goes_on_where_it_was() {
     let mut found = whole.next().await.unwrap().unwrap().to_vec();
     let mut found_part = part.next().await.unwrap().unwrap().to_vec();
     let report = host.swap("mine", component("hostile")).await.unwrap();
-    assert_eq!((report.cut, report.draining), (2, 0), "both were taken away: {report:?}");
+    assert_eq!((report.preempted, report.draining), (2, 0), "both were taken away: {report:?}");
     for (body, found) in [(&mut whole, &mut found), (&mut part, &mut found_part)] {
         while let Some(chunk) = body.next().await {
             found.extend_from_slice(&chunk.unwrap());
@@ -127,7 +127,7 @@ async fn a_store_that_is_cut_is_done_again_if_it_can_be() {
     let under_way = dir.path().join("data");
     until("both stores", || intents(&under_way) == 2).await;
     let report = host.swap("mine", component("copying")).await.unwrap();
-    assert_eq!(report.cut, 2, "{report:?}");
+    assert_eq!(report.preempted, 2, "{report:?}");
     let stored = from_file.await.unwrap().expect("it is done again on the new one");
     assert_same(&read(&host, stored.id).await.unwrap(), &endless, "stored at the second attempt");
     let error = from_stream.await.unwrap().expect_err("its bytes are gone");
@@ -151,7 +151,7 @@ async fn a_swap_does_not_wait_for_a_reader_that_sleeps() {
     let mut body = host.retrieve(stored.id, None).await.unwrap().body;
     let first = body.next().await.unwrap().unwrap();
     let report = host.swap("mine", component("hostile")).await.unwrap();
-    assert_eq!((report.draining, report.cut), (1, 0), "{report:?}");
+    assert_eq!((report.draining, report.preempted), (1, 0), "{report:?}");
     assert!(report.stages.iter().all(|time| time.stage < Stage::Drain));
     assert_eq!(host.history("mine").unwrap()[1].state, "draining");
     let mut found = first.to_vec();

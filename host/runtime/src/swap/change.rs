@@ -230,12 +230,12 @@ impl Slot {
             compiled_from: new.adapter().compiled_from(),
             stages: times,
             draining: 0,
-            cut: 0,
+            preempted: 0,
         };
         match tokio::time::timeout(PATIENCE, gone).await {
             Ok(Ok(gone)) => {
                 report.stages.extend(gone.times);
-                report.cut = gone.cut;
+                report.preempted = gone.preempted;
             }
             _ => report.draining = old.in_flight(),
         }
@@ -275,17 +275,22 @@ impl Slot {
         while drains.try_join_next().is_some() {}
         let drain = async move {
             stages.enter(Stage::Drain);
-            let cut = old.drain(deadline).await;
+            let preempted = old.drain(deadline).await;
             stages.enter(Stage::Free);
             let number = old.number();
             drop(old);
             if let Some(slot) = slot.upgrade() {
                 lock(&slot.draining).retain(|draining| *draining != number);
             }
-            if cut > 0 {
-                tracing::warn!(generation = number, cut, ?deadline, "operations were preempted at the drain deadline");
+            if preempted > 0 {
+                tracing::warn!(
+                    generation = number,
+                    preempted,
+                    ?deadline,
+                    "operations were preempted at the drain deadline"
+                );
             }
-            let _ = gone.send(Gone { times: stages.take(), cut });
+            let _ = gone.send(Gone { times: stages.take(), preempted });
         };
         drains.spawn_on(drain, &runtime);
         wait
@@ -316,7 +321,7 @@ impl Slot {
 /// The result of draining an old generation.
 pub(super) struct Gone {
     times: Vec<StageTime>,
-    cut: u64,
+    preempted: u64,
 }
 
 /// Removes a canary that does not take over. Its operations continue until the drain deadline.
