@@ -3,7 +3,7 @@
 //!
 //! > The adapter steers, the host hauls.
 //!
-//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests go to a backend; the host
+//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests its backend gets; the host
 //! does sockets, files, credentials, hashing and verification.
 //!
 //! ```no_run

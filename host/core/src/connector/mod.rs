@@ -72,7 +72,7 @@ use crate::types::{Error, Platform, Result};
 /// process are independent of each other, also on one `data_dir`.
 ///
 /// All of its functions need a Tokio runtime with I/O and time enabled, of either flavour. Dropping the future of an
-/// operation gives the operation up: nothing of it becomes visible.
+/// operation cancels it: nothing of it becomes visible.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<HostInner>,
@@ -109,17 +109,17 @@ impl Host {
     }
 
     /// Starts a host without its backends: each is opened by the first operation that needs it, which is when its
-    /// credentials and its component have to be there. What only asks the catalogue needs none of them. A backend that
+    /// credentials and its component have to be there. Operations on the catalogue alone need neither. A backend that
     /// cannot be opened fails that operation, or leaves it to the next backend that holds a snapshot, and is tried again
     /// by the next one.
     ///
     /// # Errors
-    /// What the data directory and the catalogue meet.
+    /// Errors of the data directory and of the catalogue.
     pub async fn start_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
         Self::start_with(config, secrets, HostOptions::default()).await
     }
 
-    /// Starts a host as [`Self::start_lazily`] does, with a clock, random numbers or backends of the caller's own.
+    /// Starts a host as [`Self::start_lazily`] does, with the caller's clock, random numbers or backends.
     ///
     /// # Errors
     /// As [`Self::start_lazily`]; `invalid` if a backend is given that the configuration does not name.
@@ -131,7 +131,7 @@ impl Host {
         Ok(Self { inner: Arc::new(setup::open(config, Some(secrets), options).await?) })
     }
 
-    /// The names of the backends, whether or not they are open.
+    /// Returns the names of the backends, whether or not they are open.
     pub fn backends(&self) -> impl Iterator<Item = &str> {
         self.inner.backends.keys().map(String::as_str)
     }
@@ -139,7 +139,7 @@ impl Host {
     /// Opens a backend if it is not open yet.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::start`].
+    /// `not-found` for an unknown name; otherwise as [`Self::start`].
     pub async fn open_backend(&self, name: &str) -> Result<()> {
         self.backend(name).await.map(drop)
     }
@@ -158,7 +158,7 @@ impl Host {
     /// snapshots, as in a conformance suite. It is a copy of the current state; a swap does not wait for it.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::start`].
+    /// `not-found` for an unknown name; otherwise as [`Self::start`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
         Ok(self.backend(backend).await?.serving()?.adapter)
     }
@@ -186,7 +186,7 @@ impl Host {
         self.backend(backend).await?.swap(component, options).await
     }
 
-    /// Puts the adapter that served before back.
+    /// Returns to the adapter that served before.
     ///
     /// # Errors
     /// `conflict` if there is none.

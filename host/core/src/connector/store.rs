@@ -2,17 +2,17 @@
 //!
 //! The order is: intents in the catalogue → bytes to the backends, one after the other → receipts → snapshot, name,
 //! placements and the end of the intents in one transaction. `upload.rs` has the attempts of one backend, and
-//! `store/copy.rs` what comes of them. A file that may be known already (the catalogue has a snapshot of its size) is
-//! hashed first: where it is there, nothing is sent. If a backend cannot take an image, the next one of the route does;
-//! that needs a source that can be read again, so a stream fails with its first backend. Further copies of a stream are
-//! made from the first one, checked like any read.
+//! `store/copy.rs` their results. A file that may be stored already (the catalogue has a snapshot of its size) is
+//! hashed first: where its object exists, nothing is sent. If a backend cannot take an image, the next one of the route
+//! does; that needs a source that can be read again, so a stream fails with its first backend. Further copies of a
+//! stream are made from the first one, checked like any read.
 //!
 //! **One snapshot has one content.** Each copy is hashed as it is sent. If one is not what the first was, because the file
 //! changed meanwhile, the store fails with `conflict` and all that it has made is removed.
 //!
 //! **What a failed store leaves.** A name is recorded with the last copy or not at all. Copies that were made before a
 //! backend failed are kept as a snapshot without a name, so that a second store sends only what is missing; the error
-//! says so ([`Error::left`]). A store that fails for another reason removes what it has made.
+//! reports them ([`Error::left`]). A store that fails for another reason removes what it has made.
 
 mod copy;
 mod present;
@@ -34,7 +34,7 @@ pub(super) use copy::StoredCopy;
 const ROUNDS: u32 = 3;
 
 impl Host {
-    /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
+    /// Stores an image. When this returns, it is durable on as many backends as the route has copies.
     ///
     /// # Errors
     /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route,
@@ -43,7 +43,7 @@ impl Host {
         self.store_on_route(source, None, &options).await
     }
 
-    /// Stores an image as a change of another one. The backend keeps the lineage where it can.
+    /// Stores an image with another snapshot as its base. The backend records the base if it can.
     ///
     /// # Errors
     /// `not-found` for an unknown base; otherwise as [`Self::store`].
@@ -54,7 +54,7 @@ impl Host {
         Ok(stored)
     }
 
-    /// Stores an image on as many backends of the route as it wants copies, in its order. Begins again if a copy that was
+    /// Stores an image on as many backends of the route as it has copies, in its order. Begins again if a copy that was
     /// there already was removed before it was recorded.
     pub(super) async fn store_on_route(
         &self,
@@ -117,7 +117,7 @@ impl Host {
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
             }
-            // What can be read only once has been: further copies are made from the first one.
+            // A stream can be read only once: further copies are made from the first one.
             source = again.or_else(|| copies.first().and_then(|first| self.source_of(first)));
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
