@@ -109,7 +109,7 @@ impl MemoryBackend {
     }
 
     fn error(&self, kind: ErrorKind, operation: Operation) -> Error {
-        Error::new(kind, "told to fail").on_backend(&self.name).during(operation.name())
+        Error::new(kind, "an injected failure").on_backend(&self.name).during(operation.name())
     }
 
     fn object(&self, id: &ObjectId) -> Result<Object> {

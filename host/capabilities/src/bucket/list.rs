@@ -110,7 +110,9 @@ impl BucketInner {
                 None => Position::After(seen.clone()),
             };
             if next == position || (seen == before && matches!(next, Position::After(_))) {
-                return Err(Error::unavailable("listing objects: the server says that there is more, and not where"));
+                return Err(Error::unavailable(
+                    "listing objects: the server reports further entries, but its listing does not advance",
+                ));
             }
             position = next;
         }

@@ -193,7 +193,7 @@ impl Reading {
     fn begin(&mut self, placement: Placement, body: Body) {
         if self.at > self.start {
             let (backend, byte) = (&placement.backend, self.at);
-            tracing::info!(backend, byte, "the read goes on from another placement");
+            tracing::info!(backend, byte, "the read continues from another placement");
         }
         if self.at == self.start {
             self.first = Some(placement.backend.clone());
