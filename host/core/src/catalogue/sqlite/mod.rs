@@ -14,9 +14,11 @@
 
 mod adopt;
 mod import_queue;
+mod mark;
 mod owners;
 mod place;
 mod placements;
+mod put_back;
 mod query;
 mod removals;
 mod schema;
@@ -62,7 +64,8 @@ impl SqliteCatalogue {
     pub async fn open(path: impl Into<PathBuf>, platform: Platform) -> Result<Self> {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
-        let (place, connection) = blocking(move || Place::open(&shown)).await?;
+        let kept = platform.clone();
+        let (place, connection) = blocking(move || Place::open(&shown, kept)).await?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             leases: Arc::default(),
@@ -79,7 +82,7 @@ impl SqliteCatalogue {
     pub(crate) fn in_memory(platform: Platform) -> Self {
         let connection = schema::in_memory().expect("memory");
         let (connection, path) = (Arc::new(Mutex::new(connection)), Path::new(":memory:").into());
-        let place = Arc::new(Place::in_memory());
+        let place = Arc::new(Place::in_memory(platform.clone()));
         Self { connection, leases: Arc::default(), path, place, platform, inline: true }
     }
 
@@ -119,7 +122,28 @@ impl SqliteCatalogue {
         let place = self.place.clone();
         self.with(move |db| {
             place.before_change(db)?;
-            transact(db, change).inspect_err(|error| place.after_failure(error))
+            let settled = |db: &Transaction<'_>| {
+                place.settle(db)?;
+                change(db)
+            };
+            transact(db, settled).inspect_err(|error| place.after_failure(error))
+        })
+        .await
+    }
+
+    /// Makes a change that acknowledges something: what an older copy of the catalogue holds as begun has ended with it.
+    async fn acknowledge<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = self.place.clone();
+        self.with(move |db| {
+            place.before_change(db)?;
+            let numbered = |db: &Transaction<'_>| Ok((place.settle(db)?, change(db)?, write::next_version(db)?));
+            let (incarnation, changed, version) =
+                transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
+            place.acknowledged(incarnation, version);
+            Ok(changed)
         })
         .await
     }
