@@ -20,6 +20,7 @@ mod place;
 mod placements;
 mod put_back;
 mod query;
+mod read_only;
 mod removals;
 mod schema;
 mod swaps;
@@ -91,13 +92,14 @@ impl SqliteCatalogue {
         &self.path
     }
 
-    /// Runs a call on a blocking thread.
+    /// Runs a call on a blocking thread: once more if it only reads and others changed the file meanwhile.
     async fn with<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+        call: impl FnMut(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         #[cfg(test)]
         if self.inline {
+            let mut call = call;
             return call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner));
         }
         let (connection, place) = (self.connection.clone(), self.place.clone());
@@ -105,7 +107,7 @@ impl SqliteCatalogue {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             place.relieve(&mut connection);
-            call(&mut connection)
+            place.call(&mut connection, call)
         });
         result.await.map_err(|error| self.hinted(error))
     }
@@ -117,11 +119,13 @@ impl SqliteCatalogue {
     ) -> Result<T> {
         #[cfg(test)]
         if self.inline {
-            return self.with(move |db| transact(db, change)).await;
+            let mut change = Some(change);
+            return self.with(move |db| transact(db, once(&mut change)?)).await;
         }
-        let place = self.place.clone();
+        let (place, mut change) = (self.place.clone(), Some(change));
         self.with(move |db| {
             place.before_change(db)?;
+            let change = once(&mut change)?;
             let settled = |db: &Transaction<'_>| {
                 place.settle(db)?;
                 change(db)
@@ -136,9 +140,10 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let place = self.place.clone();
+        let (place, mut change) = (self.place.clone(), Some(change));
         self.with(move |db| {
             place.before_change(db)?;
+            let change = once(&mut change)?;
             let numbered = |db: &Transaction<'_>| Ok((place.settle(db)?, change(db)?, write::next_version(db)?));
             let (incarnation, changed, version) =
                 transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
@@ -359,6 +364,11 @@ impl Catalogue for SqliteCatalogue {
     fn stats(&self) -> BoxFuture<'_, Result<Stats>> {
         Box::pin(Self::stats(self))
     }
+}
+
+/// Takes a change to be made. It is made once: where calls are repeated, nothing can be changed.
+fn once<T>(change: &mut Option<T>) -> Result<T> {
+    change.take().ok_or_else(|| Error::other("a change of the catalogue was made twice"))
 }
 
 /// One transaction, which is on disk or rolled back when this returns.

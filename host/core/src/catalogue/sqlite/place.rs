@@ -7,9 +7,7 @@
 //!   has to be written all the same, removals above all, there is a *reserve*: a file beside the catalogue that takes up room
 //!   while there is plenty, and is given back by the first change that finds too little. Once there is room, the file is
 //!   opened as usual, and a reserve is made again.
-//! - **Read-only media.** Nobody can write to the file, so it is opened as one that does not change. Where a log was left
-//!   beside it, SQLite reads that too, if the `-shm` file is there. A user who may not write reads beside those who may, if
-//!   they have the file open.
+//! - **Read-only media**, and users who may only read: `read_only.rs`.
 //!
 //! The file and those beside it are for their owner alone, whatever the umask.
 
@@ -28,6 +26,7 @@ use rustix::io::Errno;
 
 use super::mark::Mark;
 use super::put_back::Witness;
+use super::read_only::{self, View};
 use super::{put_back, schema};
 use crate::types::{Error, Platform, Result};
 
@@ -57,6 +56,8 @@ pub(super) struct Place {
     reserve: PathBuf,
     /// None in memory, where nothing can be put back.
     mark: Option<Mark>,
+    /// How it is read, if it cannot be changed.
+    view: Option<Mutex<View>>,
     platform: Platform,
     /// An [`Access`].
     access: AtomicU8,
@@ -69,13 +70,14 @@ impl Place {
             path: path.to_owned(),
             reserve: beside(path, ".reserve"),
             mark: Some(Mark::of(path)),
+            view: None,
             platform,
             access: AtomicU8::new(0),
         };
         place.check_length()?;
-        let on_media = is_on_read_only_media(path);
-        if path.exists() && (on_media || is_denied(path)) {
-            let connection = schema::open_read_only(path, on_media && !has_log(path))?;
+        if path.exists() && (is_on_read_only_media(path) || is_denied(path)) {
+            let (view, connection) = View::open(path)?;
+            let place = Self { view: Some(Mutex::new(view)), ..place };
             place.set(Access::ReadOnly);
             return Ok((place, connection));
         }
@@ -99,7 +101,7 @@ impl Place {
     #[cfg(test)]
     pub(super) fn in_memory(platform: Platform) -> Self {
         let (path, reserve) = (PathBuf::new(), PathBuf::new());
-        Self { path, reserve, mark: None, platform, access: AtomicU8::new(0) }
+        Self { path, reserve, view: None, mark: None, platform, access: AtomicU8::new(0) }
     }
 
     /// Makes sure that the catalogue is what it was when something was last acknowledged (`put_back.rs`).
@@ -132,6 +134,24 @@ impl Place {
         if let Err(error) = mark.raise(incarnation, version) {
             // It is recorded, so it has not failed. The next one notes this one too.
             tracing::warn!(%error, path = %mark.path().display(), "the mark of the catalogue cannot be written");
+        }
+    }
+
+    /// Calls with a connection on what the file holds now.
+    ///
+    /// # Errors
+    /// What the call meets; what opening the file anew does.
+    pub(super) fn call<T>(
+        &self,
+        connection: &mut Connection,
+        mut call: impl FnMut(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
+        match &self.view {
+            None => call(connection),
+            Some(view) => {
+                let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                read_only::read(&self.path, &mut view, connection, call)
+            }
         }
     }
 
@@ -295,7 +315,7 @@ fn fill(file: &File) -> io::Result<()> {
     }
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
@@ -309,11 +329,6 @@ fn is_on_read_only_media(path: &Path) -> bool {
 /// Whether this user may not write to a file that is there; others may.
 fn is_denied(path: &Path) -> bool {
     accessat(CWD, path, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
-}
-
-/// Whether SQLite has left a log with changes.
-fn has_log(path: &Path) -> bool {
-    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 #[cfg(test)]
@@ -366,7 +381,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a?b#c%41 é.sqlite");
         drop(Place::open(&path, Platform::system()).unwrap());
-        let connection = schema::open_read_only(&path, true).unwrap();
+        let connection = schema::open_read_only(&path, true).unwrap().unwrap();
         assert!(connection.execute_batch("CREATE TABLE t (x)").is_err());
         assert!(!beside(&path, "-shm").exists());
         let exclusive = schema::open_exclusive(&path).unwrap();
