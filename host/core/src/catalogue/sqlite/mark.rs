@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::place::directory_of;
+use super::paths::directory_of;
 
 /// What a mark says. The order is that of the numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

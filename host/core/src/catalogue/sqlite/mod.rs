@@ -13,9 +13,11 @@
 //! schema is `schema.rs`; `docs/formats.md` describes the tables.
 
 mod adopt;
+mod errors;
 mod import_queue;
 mod mark;
 mod owners;
+mod paths;
 mod place;
 mod placements;
 mod put_back;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::errors::{damaged, sql};
 use self::place::Place;
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
@@ -377,41 +380,6 @@ fn transact<T>(db: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> Res
     let changed = change(&transaction)?;
     transaction.commit().map_err(sql)?;
     Ok(changed)
-}
-
-/// What to do about a damaged file.
-fn damaged(path: &Path) -> String {
-    format!(
-        "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \
-         `sqlite3 … .recover` may save what is readable, and `tidelock import BACKEND` makes a new one from what a backend holds",
-        path.display()
-    )
-}
-
-/// An error of SQLite in our words.
-fn sql(error: rusqlite::Error) -> Error {
-    if let rusqlite::Error::ToSqlConversionFailure(_) = error {
-        // Its integers have 63 bits.
-        return Error::invalid(format!("too large for the catalogue: {error}")).with_source(error);
-    }
-    use rusqlite::ErrorCode as Code;
-    let kind = match error.sqlite_error_code() {
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
-        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => ErrorKind::Denied,
-        Some(Code::ConstraintViolation) => ErrorKind::Conflict,
-        Some(_) => ErrorKind::Unavailable,
-        // A value that does not fit its column's meaning.
-        None => ErrorKind::Corrupt,
-    };
-    let text = format!("the catalogue: {error}");
-    let made = Error::new(kind, text);
-    let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "free some space in the data directory",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "try again: another process has locked the catalogue",
-        Some(Code::ReadOnly) => "make the catalogue and its directory writable",
-        _ => return made.with_source(error),
-    };
-    made.hint(hint).with_source(error)
 }
 
 #[cfg(test)]

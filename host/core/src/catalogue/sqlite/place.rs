@@ -25,6 +25,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::mark::Mark;
+use super::paths::{beside, directory_of};
 use super::put_back::Witness;
 use super::read_only::{self, View};
 use super::{put_back, schema};
@@ -301,10 +302,6 @@ impl Place {
     }
 }
 
-pub(super) fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Takes up the room of the reserve.
 fn fill(file: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
@@ -313,12 +310,6 @@ fn fill(file: &File) -> io::Result<()> {
         Err(_) => file.write_all_at(&vec![1; RESERVE as usize], 0),
         Ok(()) => Ok(()),
     }
-}
-
-pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// Whether nobody can write there.

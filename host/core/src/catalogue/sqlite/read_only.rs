@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 
-use super::place::beside;
+use super::paths::beside;
 use super::schema;
 use crate::types::{Error, ErrorKind, Result};
 
@@ -212,17 +212,15 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::catalogue::sqlite::place::Place;
-    use crate::types::Platform;
 
     fn rows(db: &mut Connection) -> Result<u64> {
         let count =
             "SELECT (SELECT count(*) FROM counters WHERE name LIKE 'row%') + 0 * (SELECT count(*) FROM snapshots)";
-        db.query_row(count, [], |row| row.get(0)).map_err(super::super::sql)
+        db.query_row(count, [], |row| row.get(0)).map_err(crate::catalogue::sqlite::errors::sql)
     }
 
     fn add(path: &Path, number: u64) {
-        let (_, db) = Place::open(path, Platform::system()).unwrap();
+        let db = schema::open(path).unwrap();
         db.execute("INSERT INTO counters VALUES (?1, 1)", [format!("row{number}{}", "x".repeat(3000))]).unwrap();
     }
 
@@ -257,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
         add(&path, 0);
-        let (_place, open) = Place::open(&path, Platform::system()).unwrap();
+        let open = schema::open(&path).unwrap();
         open.execute("INSERT INTO counters VALUES ('rows', 1)", []).unwrap();
         let other = dir.path().join("other.sqlite");
         for end in ["", "-wal"] {
