@@ -156,7 +156,7 @@ impl SqliteCatalogue {
     }
 }
 
-fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
+pub(super) fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
     let bytes = id.as_bytes().as_slice();
     db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
     db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)?;
