@@ -14,6 +14,7 @@ mod interop;
 mod killed;
 mod outages;
 mod outputs;
+mod places;
 mod refusals;
 mod resources;
 mod s3;
