@@ -97,7 +97,10 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
         let proxy = reqwest::Proxy::https(url).map_err(wrong)?;
         builder = builder.proxy(proxy.no_proxy(no_proxy));
     }
-    builder.build().map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))
+    builder.build().map_err(|error| {
+        let other = || Error::other(format!("cannot set up the HTTP client: {}", reason(&error)));
+        Error::of_system("cannot set up the HTTP client", &error).unwrap_or_else(other)
+    })
 }
 
 /// The names below `localhost` are this machine, whatever its resolver returns for them; all others are resolved by the
@@ -129,7 +132,7 @@ pub(super) fn explain(error: &reqwest::Error, connect_timeout: Duration) -> Erro
     if error.is_connect() && error.is_timeout() {
         return Error::unavailable(format!("no connection within {} s", connect_timeout.as_secs_f32()));
     }
-    advised(Error::unavailable(reason(error)))
+    Error::of_system("no connection", error).unwrap_or_else(|| advised(Error::unavailable(reason(error))))
 }
 
 /// Why a response ended early.

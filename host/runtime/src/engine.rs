@@ -103,6 +103,9 @@ impl Engine {
                 (Err(error), Some(places)) if places > SMALLEST_POOL => (error, Some(places / 2)),
                 (Err(error), Some(_)) => (error, None),
                 (Err(error), None) => {
+                    if let Some(refused) = of_system(&error) {
+                        return Err(refused);
+                    }
                     return Err(Error::unavailable(format!("cannot set up the sandbox: {error:#}")).hint(NO_ROOM));
                 }
             };
@@ -148,6 +151,9 @@ impl Engine {
         let component = read.map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
+            }
+            if let Some(refused) = of_system(&error) {
+                return refused;
             }
             Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
         })?;
@@ -281,6 +287,16 @@ fn not_a_component(bytes: &[u8]) -> String {
         "this file is empty, not a WebAssembly component".into()
     } else {
         "this is not a WebAssembly component".into()
+    }
+}
+
+/// The error of wasmtime's, if it is that the operating system has no more files, memory or threads: the fault of neither a
+/// component nor its adapter.
+pub(crate) fn of_system(error: &wasmtime::Error) -> Option<Error> {
+    let refused = Error::of_system(format!("the sandbox: {error}"), error.as_ref())?;
+    match format!("{error:#}").contains("mmap") {
+        true => Some(refused.hint(NO_ROOM)),
+        false => Some(refused),
     }
 }
 

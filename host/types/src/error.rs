@@ -7,15 +7,12 @@
 //! characters, and those that change the direction of writing, are escaped.
 
 mod reaction;
+mod system;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use reaction::{Effect, Fault, Retry, Subject};
-
-/// Linux: too many open files, on the machine and in this process.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -185,34 +182,6 @@ impl Error {
         other => ErrorKind::Other;
     }
 
-    /// Creates an error from one of the local operating system. A missing file is `not-found`, missing permission
-    /// `denied`, a directory in place of a file `invalid`, a timeout `timed-out`; a full disk and everything else is
-    /// `unavailable`.
-    pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
-        use std::io::ErrorKind as Io;
-        let kind = match error.kind() {
-            Io::NotFound => ErrorKind::NotFound,
-            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
-            Io::IsADirectory | Io::NotADirectory | Io::InvalidInput | Io::InvalidFilename => ErrorKind::Invalid,
-            Io::AlreadyExists => ErrorKind::Conflict,
-            Io::TimedOut => ErrorKind::TimedOut,
-            _ => ErrorKind::Unavailable,
-        };
-        let hint = match error.kind() {
-            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                Some("free some space, or configure another location".to_owned())
-            }
-            _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Some(
-                "allow more open files (`ulimit -n`), or lower `open_bodies` and `in_flight` of the backends"
-                    .to_owned(),
-            ),
-            _ => None,
-        };
-        let mut made = Self::new(kind, format!("{what}: {}", io_reason(&error)));
-        made.0.hint = hint;
-        made.with_source(error)
-    }
-
     /// Sets the backend, unless it is known already.
     #[must_use]
     pub fn on_backend(mut self, name: &str) -> Self {
@@ -317,15 +286,6 @@ fn visible(text: String) -> String {
     shown
 }
 
-/// "No space left on device" rather than "No space left on device (os error 28)".
-fn io_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(backend) = &self.0.backend {
@@ -377,19 +337,5 @@ mod tests {
         assert_eq!(error.message(), "a\\tb\\u{1b}[2Jc\\u{202e}d\\u{2028}");
         assert_eq!(error.advice(), Some("x\\r\\ny\\u{85}"));
         assert_eq!(error.backend(), Some("e\\0é`\"\\"));
-    }
-
-    #[test]
-    fn io_errors_keep_their_meaning() {
-        let kind = |code| Error::io("x", std::io::Error::from_raw_os_error(code)).kind().clone();
-        assert_eq!(kind(2), ErrorKind::NotFound);
-        assert_eq!(kind(13), ErrorKind::Denied);
-        assert_eq!(kind(21), ErrorKind::Invalid);
-        assert_eq!(kind(28), ErrorKind::Unavailable);
-        let full = Error::io("writing x", std::io::Error::from_raw_os_error(28));
-        assert_eq!(full.to_string(), "writing x: no space left on device");
-        assert!(full.advice().is_some());
-        let many = Error::io("x", std::io::Error::from_raw_os_error(EMFILE));
-        assert!(many.advice().is_some_and(|hint| hint.contains("ulimit -n")));
     }
 }

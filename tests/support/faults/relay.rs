@@ -37,8 +37,8 @@ impl<'a> Passage<'a> {
         size: Option<u64>,
     ) -> Self {
         let left = injection.map_or(0, |injection| match (injection.fault, size) {
-            // Early: what trickles at the very end is merely late.
-            (Fault::Trickle, size) => injection.dice % size.unwrap_or(512).clamp(1, 512),
+            // Early: what trickles at the very end is merely late, and replies of some have less than a hundred bytes.
+            (Fault::Trickle, size) => injection.dice % (size.unwrap_or(512).min(512) / 4).max(1),
             (_, Some(size)) => injection.dice % size.max(1),
             (Fault::Short, None) => 0,
             // Behind what an encoding may have put before the data.

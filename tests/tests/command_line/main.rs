@@ -14,6 +14,7 @@ mod interop;
 mod killed;
 mod outages;
 mod outputs;
+mod places;
 mod put_back;
 mod refusals;
 mod resources;

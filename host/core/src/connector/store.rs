@@ -10,6 +10,9 @@
 //! **One snapshot has one content.** Each copy is hashed as it is sent. If one is not what the first was, because the file
 //! changed meanwhile, the store fails with `conflict` and all that it has made is removed.
 //!
+//! **Two copies are in two places.** A backend that turns out to store into the place of another copy ends the store with
+//! `invalid`.
+//!
 //! **What a failed store leaves.** A name is recorded with the last copy or not at all. Copies that were made before a
 //! backend failed are kept as a snapshot without a name, so that a second store sends only what is missing; the error
 //! reports them ([`Error::left`]). A store that fails for another reason removes what it has made.
@@ -94,7 +97,12 @@ impl Host {
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
             let again = again(&this);
-            match self.copy_to(backend, this, base, options, &mut identity).await {
+            let others = copies.iter().map(|copy| copy.backend().to_owned()).collect();
+            let copied = match self.ensure_apart(backend, others).await {
+                Ok(()) => self.copy_to(backend, this, base, options, &mut identity).await,
+                Err(error) => Err(error),
+            };
+            match copied {
                 Ok(copy) => copies.push(copy),
                 Err(error) if is_of_first_copy(&error) => {
                     self.discard(copies).await;

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::{Adapter, BackendSpec};
 use crate::component::Component;
-use crate::engine::first_line;
+use crate::engine::{first_line, of_system};
 use crate::manifest::Manifest;
 use crate::operation::held::BackendUsage;
 use crate::operation::state::Environment;
@@ -69,7 +69,9 @@ impl Adapter {
             Ok((pre, exports))
         };
         let (pre, exports) = link().map_err(|error| {
-            place(Error::invalid(format!("the component does not match the interface: {}", first_line(&error))))
+            let mismatch =
+                || Error::invalid(format!("the component does not match the interface: {}", first_line(&error)));
+            place(of_system(&error).unwrap_or_else(mismatch))
         })?;
         let environment = Arc::new(Environment {
             backend: spec.name.as_str().into(),

@@ -28,6 +28,11 @@ pub(super) fn sql(error: rusqlite::Error) -> Error {
         // A value that does not fit its column's meaning.
         None => ErrorKind::Corrupt,
     };
+    if let Some(Code::CannotOpen | Code::SystemIoFailure) = error.sqlite_error_code()
+        && let Some(lacking) = no_open_files()
+    {
+        return lacking.with_source(error);
+    }
     let text = format!("the catalogue: {error}");
     let made = Error::new(kind, text);
     let hint = match error.sqlite_error_code() {
@@ -37,4 +42,10 @@ pub(super) fn sql(error: rusqlite::Error) -> Error {
         _ => return made.with_source(error),
     };
     made.hint(hint).with_source(error)
+}
+
+/// The reason why SQLite could not open a file, which it does not tell, if no file at all can be opened.
+fn no_open_files() -> Option<Error> {
+    let error = std::fs::File::open("/dev/null").err()?;
+    Error::of_system("the catalogue", &error)
 }

@@ -42,6 +42,11 @@ impl StoredCopy {
         self.made.as_ref().filter(|_| self.there.is_none())
     }
 
+    /// The backend that it is on.
+    pub(super) fn backend(&self) -> &str {
+        &self.backend
+    }
+
     /// The bytes that were sent and are kept.
     pub(super) fn stored_bytes(&self) -> u64 {
         self.counting().map_or(0, |made| made.size)
