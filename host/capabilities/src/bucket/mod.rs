@@ -11,6 +11,7 @@
 //! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
 //! (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
 
+mod apart;
 mod body;
 mod client;
 mod connector;
@@ -21,6 +22,8 @@ mod list;
 mod multipart;
 mod objects;
 mod options;
+#[cfg(test)]
+mod page_time;
 mod parts;
 mod put;
 mod read;
@@ -32,11 +35,12 @@ mod stale;
 pub use client::S3Bucket;
 pub use key::check_key;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use tidelock_types::{ArchiveState, Body, ByteRange, Result};
+use tidelock_types::{Account, ArchiveState, Body, ByteRange, Result};
 
 /// Objects up to this size go in one request, larger ones in parts of this size. Against a local SeaweedFS parts of 8 and
 /// of 16 MiB, and 2, 4 and 8 at once, made no difference beyond the noise; so the smaller ones, which need 40 MiB.
@@ -192,6 +196,12 @@ pub trait Bucket: Send + Sync + 'static {
     /// Keys that begin with `prefix`, in order. Keys that no request here could name are left out, so a page can have fewer
     /// entries than there is room for, or none, and yet be followed by another.
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// The same bucket for one operation, if it does blocking work: that is charged to this account.
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Bucket>> {
+        let _ = account;
+        None
+    }
 
     /// Aborts uploads of a host's stores below the grant's prefix that began longer ago than `older_than` and were never
     /// completed (a process that was killed), and gives their number. Uploads of other programs are left alone: a key of
