@@ -58,7 +58,8 @@ fn a_listing_without_an_end_is_stopped_where_the_caller_said() {
         let run = |most: &str| {
             let before = server.count("List");
             let (ended, peak) = measured(&home, &[arguments, &["--max-objects", most]].concat());
-            let says = ended.refused(1, arguments);
+            let says = ended.stderr;
+            assert_eq!(ended.status.code(), Some(1), "{says}");
             assert!(says.contains("cloud") && says.contains(&format!("more than {most} objects")), "{says}");
             assert!(says.contains("--max-objects"), "it says what to do: {says}");
             (peak, server.count("List") - before)
