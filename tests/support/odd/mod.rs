@@ -64,7 +64,7 @@ pub enum Then {
     Answer { status: u16, headers: String, body: String },
     /// Answered with so many bytes of white space.
     Flood { status: u16, bytes: u64 },
-    /// Answered with a page of a listing that goes on for ever, in order, with new keys as hosts make them.
+    /// Answered with a page of a listing that never ends, of new keys.
     Endless,
     /// Done, and the connection closed instead of an answer.
     Vanish,
@@ -387,14 +387,11 @@ fn get(request: &Request, object: &Object) -> Reply {
 }
 
 fn endless(request: &Request) -> Reply {
-    let text = |name: &str| request.query.get(name).map_or("", String::as_str);
-    let begin =
-        text("start-after").strip_prefix("snap-").and_then(|digits| digits.parse().ok()).map_or(0, |n: u64| n + 1);
-    let many = text("max-keys").parse::<u64>().unwrap_or(1000);
+    let number = |name: &str| request.query.get(name).and_then(|text| text.trim_start_matches("snap-").parse().ok());
+    let begin = number("start-after").map_or(0, |last: u64| last + 1);
     let entry = |number| format!("<Contents><Key>snap-{number:026}</Key><Size>1</Size></Contents>");
-    let contents: String = (begin..begin + many).map(entry).collect();
-    let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>";
-    reply(200, format!("<ListBucketResult>{more}{contents}</ListBucketResult>"))
+    let all: String = (begin..begin + number("max-keys").unwrap_or(1000)).map(entry).collect();
+    reply(200, format!("<ListBucketResult><IsTruncated>true</IsTruncated>{all}</ListBucketResult>"))
 }
 
 fn list(request: &Request, limit: usize, state: &State) -> Reply {

@@ -14,8 +14,10 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::repeat::Answer;
-use tidelock_types::{Account, Error, job};
+use tidelock_types::{Account, job};
+
+/// What one of the SDK's requests comes to.
+type Answer<T, E> = std::result::Result<T, SdkError<E, HttpResponse>>;
 
 tokio::task_local! {
     /// Told when the reply of the request that is being driven has come.
@@ -45,13 +47,11 @@ where
         () = arrived.notified() => {}
     }
     let runtime = Handle::current();
-    let read = job(&account, move |_| Ok(runtime.block_on(request))).await;
-    read.unwrap_or_else(|error: Error| Err(not_read(error)))
-}
-
-/// A request that is not sent again.
-fn not_read<E>(error: Error) -> SdkError<E, HttpResponse> {
-    SdkError::dispatch_failure(ConnectorError::user(error.into()))
+    match job(&account, move |_| Ok(runtime.block_on(request))).await {
+        Ok(answer) => answer,
+        // Of the kind that is not sent again.
+        Err(error) => Err(SdkError::dispatch_failure(ConnectorError::user(error.into()))),
+    }
 }
 
 #[cfg(test)]
