@@ -175,7 +175,9 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
-        self.granted.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
+        let bucket = self.granted.bucket.get(name).ok_or_else(|| self.refusal("bucket", name))?;
+        let bound = self.account.as_ref().and_then(|account| bucket.for_operation(account));
+        Ok(bound.unwrap_or_else(|| bucket.clone()))
     }
 
     /// The directory grant of this name.

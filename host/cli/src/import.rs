@@ -32,6 +32,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         foreign: arguments.foreign,
         restore: arguments.restore,
         new_container: arguments.new_container,
+        max_objects: Some(arguments.max_objects),
         progress: Some(progress(bar.clone())),
     };
     let imported = host.import(&arguments.backend, options).await?;

@@ -85,6 +85,11 @@ impl Adapter {
         self.manifest.as_ref()
     }
 
+    /// Ends its time as a candidate: from now on its operations share what their backend has.
+    pub(crate) fn serves(&self) {
+        self.environment.serves.store(true, Ordering::Release);
+    }
+
     /// The clock and the random numbers of its host.
     pub(crate) fn platform(&self) -> &Platform {
         &self.environment.platform
@@ -212,14 +217,12 @@ impl Adapter {
 
     async fn begin(&self, operation: &'static str) -> Result<Running> {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
-        let permit = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let shared = self.environment.usage().clone();
+        let own = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let all = shared.in_flight().clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.sandbox.place().await?;
-        let usage = Arc::new(Usage::of(
-            self.environment.usage.clone(),
-            &self.environment.limits,
-            self.environment.platform.now(),
-        ));
-        let turn = usage.take_turn(permit);
+        let usage = Arc::new(Usage::of(shared, &self.environment.limits, self.environment.platform.now()));
+        let turn = usage.take_turn([own, all]);
         self.sandbox.watch(&usage);
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;

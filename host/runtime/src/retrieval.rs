@@ -211,7 +211,8 @@ mod tests {
 
     fn turns(usage: &Arc<Usage>) -> (Arc<tokio::sync::Semaphore>, Turn) {
         let turns = Arc::new(tokio::sync::Semaphore::new(1));
-        let turn = usage.take_turn(turns.clone().try_acquire_owned().unwrap());
+        let all = Arc::new(tokio::sync::Semaphore::new(1));
+        let turn = usage.take_turn([&turns, &all].map(|places| places.clone().try_acquire_owned().unwrap()));
         (turns, turn)
     }
 

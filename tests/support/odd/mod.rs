@@ -64,6 +64,8 @@ pub enum Then {
     Answer { status: u16, headers: String, body: String },
     /// Answered with so many bytes of white space.
     Flood { status: u16, bytes: u64 },
+    /// Answered with a page of a listing that never ends, of new keys.
+    Endless,
     /// Done, and the connection closed instead of an answer.
     Vanish,
     /// Done and answered without the length of the body: in chunks, or for a HEAD without a word about it.
@@ -222,6 +224,7 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                 write(&mut out, head, Reply { status, headers, body: body.into() })?;
             }
             Some(Then::Flood { status, bytes }) => return flood(&mut out, status, bytes),
+            Some(Then::Endless) => write(&mut out, head, endless(&request))?,
             Some(Then::Vanish) => {
                 done();
                 return Ok(());
@@ -381,6 +384,14 @@ fn get(request: &Request, object: &Object) -> Reply {
     let end = range.1.parse::<usize>().map_or(size, |last| size.min(last + 1));
     let headers = format!("{labels}content-range: bytes {start}-{}/{size}\r\n", end - 1);
     Reply { headers, ..reply(206, &object.bytes[start..end]) }
+}
+
+fn endless(request: &Request) -> Reply {
+    let number = |name: &str| request.query.get(name).and_then(|text| text.trim_start_matches("snap-").parse().ok());
+    let begin = number("start-after").map_or(0, |last: u64| last + 1);
+    let entry = |number| format!("<Contents><Key>snap-{number:026}</Key><Size>1</Size></Contents>");
+    let all: String = (begin..begin + number("max-keys").unwrap_or(1000)).map(entry).collect();
+    reply(200, format!("<ListBucketResult><IsTruncated>true</IsTruncated>{all}</ListBucketResult>"))
 }
 
 fn list(request: &Request, limit: usize, state: &State) -> Reply {

@@ -12,6 +12,7 @@ mod import;
 mod inputs;
 mod interop;
 mod killed;
+mod listings;
 mod outages;
 mod outputs;
 mod places;

@@ -20,6 +20,7 @@ mod slow;
 mod splice;
 mod support;
 mod swap;
+mod swap_budgets;
 mod swap_crash;
 mod swap_folder;
 mod swap_restart;

@@ -22,11 +22,11 @@ use crate::egress::{Origin, SystemNames};
 use crate::grant::BucketGrant;
 use crate::key::{check_beginning, check_key, check_within};
 use crate::transport::{self, BehindProxy, LocalNames};
-use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
+use tidelock_types::{Account, ArchiveState, Body, ByteRange, Error, Platform, Result, Unlimited};
 
 /// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
 #[derive(Clone)]
-pub struct S3Bucket(pub(super) Arc<BucketInner>);
+pub struct S3Bucket(pub(super) Arc<BucketInner>, Arc<dyn Account>);
 
 pub(super) struct BucketInner {
     pub(super) client: Client,
@@ -86,7 +86,7 @@ impl S3Bucket {
                 "grant",
             )),
         };
-        Ok(Self(Arc::new(BucketInner {
+        let inner = Arc::new(BucketInner {
             client: Client::from_conf(config.build()),
             bucket: grant.bucket.clone(),
             prefix: grant.prefix.clone(),
@@ -99,7 +99,8 @@ impl S3Bucket {
             stall_timeout: grant.connection.stall_timeout,
             secrets,
             platform,
-        })))
+        });
+        Ok(Self(inner, Arc::new(Unlimited::default())))
     }
 }
 
@@ -194,11 +195,15 @@ impl Bucket for S3Bucket {
     }
 
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>> {
-        Box::pin(self.0.list_objects(prefix, cursor, limit))
+        Box::pin(self.0.list_objects(&self.1, prefix, cursor, limit))
+    }
+
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Bucket>> {
+        Some(Arc::new(Self(self.0.clone(), account.clone())))
     }
 
     fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(self.0.gc(older_than))
+        Box::pin(self.0.gc(&self.1, older_than))
     }
 }
 

@@ -21,6 +21,7 @@ use http_body_util::BodyExt as _;
 use url::Url;
 
 use super::LIST_LIMIT;
+use super::apart::arrived;
 use super::scan::Scan;
 use super::secrets::Secrets;
 use crate::grant::HeaderLimits;
@@ -131,6 +132,11 @@ impl Connector {
                 if is_error(&whole) {
                     head.status = http::StatusCode::INTERNAL_SERVER_ERROR;
                 }
+                SdkBody::from(whole)
+            }
+            Reply::Listing(_) if success => {
+                let whole = body.collect().await.map_err(failed)?.to_bytes();
+                arrived().await;
                 SdkBody::from(whole)
             }
             _ => SdkBody::from_body_1_x(body),

@@ -11,6 +11,7 @@
 //! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
 //! (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
 
+mod apart;
 mod body;
 mod client;
 mod connector;
@@ -20,6 +21,8 @@ mod list;
 mod multipart;
 mod objects;
 mod options;
+#[cfg(test)]
+mod page_time;
 mod parts;
 mod put;
 mod read;
@@ -32,11 +35,12 @@ pub use crate::grant::{CONCURRENCY, LARGEST_UNSIZED_PART, PART_SIZE};
 pub use crate::key::check_key;
 pub use client::S3Bucket;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use tidelock_types::{ArchiveState, Body, ByteRange, Result};
+use tidelock_types::{Account, ArchiveState, Body, ByteRange, Result};
 
 /// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
 pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
@@ -184,6 +188,12 @@ pub trait Bucket: Send + Sync + 'static {
     /// Keys that begin with `prefix`, in order. Keys that no request here could name are left out, so a page can have fewer
     /// entries than there is room for, or none, and yet be followed by another.
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// The same bucket for one operation, if it does blocking work: that is charged to this account.
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Bucket>> {
+        let _ = account;
+        None
+    }
 
     /// Aborts uploads of a host's stores below the grant's prefix that began longer ago than `older_than` and were never
     /// completed (a process that was killed), and returns their number. Uploads of other programs are left alone: a key of

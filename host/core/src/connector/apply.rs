@@ -122,8 +122,12 @@ impl Host {
         write_out(retrieved.body, file, "a temporary copy of the base").await
     }
 
-    /// A file without a name: it is gone when it is closed, however the process ends.
-    fn temporary_file(&self) -> Result<File> {
+    /// Makes a file without a name in the data directory, for bytes on their way: it is gone when it is closed, however the
+    /// process ends. Waits for the disk.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
         data_dir::make(&dir).map_err(fail)?;

@@ -258,9 +258,10 @@ fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {
 fn engine(config: &Config, cache: Option<PathBuf>, platform: Platform) -> EngineOptions {
     let limits: Vec<Limits> =
         config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
-    // A place for every operation that any backend may run, and again while one generation takes over from another: no
-    // backend waits for another's places. Places cost address space.
-    let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
+    // A place for every operation that any backend may run: those of the generation that serves, as many of those that
+    // drain, and one of a candidate. No backend waits for another's places. Places cost address space.
+    let wanted = limits.iter().map(|limits| limits.in_flight.saturating_mul(2).saturating_add(1));
+    let wanted = wanted.fold(0, usize::saturating_add);
     let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, MAX_OPERATIONS);
     // Code is compiled for a size of memory: that a limit is changed a little is no reason to compile again.
     let largest_memory = limits.iter().map(|limits| limits.memory).max().unwrap_or(Limits::DEFAULT.memory);
@@ -321,6 +322,6 @@ mod tests {
         let text =
             "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
         let options = engine(&Config::parse(text, Path::new("")).unwrap(), Some("x".into()), Platform::system());
-        assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
+        assert_eq!((options.operations, options.largest_memory, options.largest_table), (601, 2 << 30, 30_000));
     }
 }

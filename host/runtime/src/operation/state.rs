@@ -5,19 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::held::BackendUsage;
+use super::held::{BackendUsage, BackendUsages};
 use super::usage::Usage;
 use crate::body_handle::{BodyCharges, BodyHandle, BodyPiece, Origin};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{Account, Body, Charge, LimitExceeded, Limits, Platform, SettingValue};
 
-/// What all operations of one backend share.
+/// What all operations of one generation of a backend share.
 pub(crate) struct Environment {
     /// The backend's name in the configuration.
     pub(crate) backend: Arc<str>,
@@ -26,9 +26,18 @@ pub(crate) struct Environment {
     pub(crate) limits: Limits,
     pub(crate) platform: Platform,
     /// What all of its operations use together.
-    pub(crate) usage: Arc<BackendUsage>,
+    pub(crate) usages: BackendUsages,
+    /// Whether it may serve. Until then its operations are those of a candidate.
+    pub(crate) serves: AtomicBool,
     /// Bytes that were copied into or out of guest memory, all operations together.
     pub(crate) through_guest: AtomicU64,
+}
+
+impl Environment {
+    /// What an operation that begins now shares with the others.
+    pub(crate) fn usage(&self) -> &Arc<BackendUsage> {
+        if self.serves.load(Ordering::Acquire) { &self.usages.serving } else { &self.usages.candidate }
+    }
 }
 
 /// The data of one store.

@@ -11,7 +11,7 @@ use super::history::{Event, HistoryRow};
 use super::open::kept;
 use super::publication::Candidate;
 use super::trial::Trial;
-use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock};
+use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, SlotInner, Stage, StageTime, Stages, SwapReport, lock};
 use crate::{Adapter, Component};
 use tidelock_types::{Error, Result};
 
@@ -74,6 +74,11 @@ impl Slot {
         }
     }
 
+    async fn load(&self, component: Arc<Component>, stages: &mut Stages) -> Result<Adapter> {
+        let SlotInner { sandbox, spec, usages, .. } = &*self.0;
+        Adapter::load_in_stages(sandbox, spec, usages, component, stages).await
+    }
+
     /// All stages before the publication.
     async fn bring_up(
         &self,
@@ -81,7 +86,7 @@ impl Slot {
         stages: &mut Stages,
         loaded: &mut Option<Arc<Adapter>>,
     ) -> Result<Arc<Generation>> {
-        let adapter = Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component.clone(), stages).await?;
+        let adapter = self.load(component.clone(), stages).await?;
         let adapter = Arc::new(adapter);
         *loaded = Some(adapter.clone());
         stages.enter(Stage::Probe);
@@ -143,7 +148,7 @@ impl Slot {
         // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
-            Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component, &mut stages).await
+            self.load(component, &mut stages).await
         };
         let adapter = load.await.map_err(|error| error.on_backend(self.backend()).during("rollback"))?;
         let candidate = Candidate {

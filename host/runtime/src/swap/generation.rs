@@ -35,7 +35,9 @@ pub(super) struct Generation {
 }
 
 impl Generation {
+    /// A generation that may get operations.
     pub(super) fn new(adapter: Arc<Adapter>) -> Arc<Self> {
+        adapter.serves();
         Arc::new(Self {
             adapter,
             number: AtomicU64::new(0),

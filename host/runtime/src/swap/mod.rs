@@ -35,6 +35,7 @@ pub use change::SwapOptions;
 pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
 pub use swap_log::{InMemorySwapLog, SwapLog};
 
+use super::operation::held::BackendUsages;
 use super::stage::{OnStage, Stage, StageTime, Stages, SwapReport};
 use super::{Adapter, BackendSpec, Sandbox};
 use attempt::Attempt;
@@ -102,6 +103,8 @@ pub struct Slot(Arc<SlotInner>);
 
 struct SlotInner {
     spec: BackendSpec,
+    /// What the operations of all its generations use together.
+    usages: BackendUsages,
     sandbox: Arc<Sandbox>,
     options: SlotOptions,
     /// The component that the configuration names.
