@@ -119,7 +119,7 @@ pub struct Transfer {
     pub guest_bytes: u64,
 }
 
-/// Measures so many rounds. `note` is told what is being done.
+/// Measures so many rounds. `note` gets each step.
 pub async fn run(rounds: usize, note: impl Fn(&str)) -> Result<Transfer> {
     let puts = SIZE * (rounds as u64 + 2) * Who::ALL.len() as u64;
     let dir = place::fast(puts + 3 * SIZE)?;

@@ -144,9 +144,9 @@ async fn serve(listener: &TcpListener, manner: Manner, reply: &[u8]) {
 
 async fn exchange(origin: &str, manner: Manner) -> tidelock::Result<(Response, Bytes)> {
     let mut grant = HttpGrant::to([origin])?;
-    grant.private_addresses = true;
-    grant.connect_timeout = PATIENCE;
-    grant.stall_timeout = PATIENCE;
+    grant.connection.private_addresses = true;
+    grant.connection.connect_timeout = PATIENCE;
+    grant.connection.stall_timeout = PATIENCE;
     grant.credentials = Some(HeaderCredential { header: "authorization".to_owned(), secret: Secret::new(SECRET) });
     let client = HttpClient::open(&grant)?;
     let body = if manner.method() == "POST" { vec![Part::Bytes(Bytes::from_static(b"ask"))] } else { Vec::new() };

@@ -26,7 +26,7 @@ pub const SPARE: &str = "spare";
 
 /// How long the other side may stand still before it counts as stalled. Short, since stalls are waited for.
 const HASTY: &str = "1500ms";
-/// The same where nothing stalls: a machine that does other things at once is no fault.
+/// The same where nothing stalls: a busy machine is not a fault.
 const PATIENT: &str = "60s";
 
 /// More than any object here.
@@ -65,7 +65,7 @@ pub struct Options {
     pub through: bool,
     /// With little patience: for what stands still or is gone.
     pub hasty: bool,
-    /// As somebody who may not.
+    /// With credentials that are not allowed.
     pub stranger: bool,
     /// With a folder that keeps a second copy of every snapshot.
     pub spare: bool,
@@ -145,12 +145,12 @@ impl Ground {
         Config::parse(&text, data).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Bytes that nobody else has.
+    /// Unique bytes.
     pub fn noise(&self, len: usize) -> Vec<u8> {
         noise(len, mix(self.seed, self.count.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A key that nobody else has.
+    /// A unique key.
     pub fn key(&self) -> String {
         format!("k{:016x}", mix(self.seed, 1 << 32 | self.count.fetch_add(1, Ordering::Relaxed)))
     }

@@ -45,7 +45,7 @@ pub enum Need {
     AtRest,
     /// Somebody may be refused.
     Credentials,
-    /// The server is for nobody else meanwhile.
+    /// The server is used by this case alone.
     Alone,
     /// Objects are cold until they are restored.
     Cold,
@@ -108,7 +108,7 @@ pub struct Want<'a> {
     pub prefix: &'a str,
     /// The port of the proxy that stands for the server.
     pub through: Option<u16>,
-    /// As somebody who may not.
+    /// With credentials that are not allowed.
     pub stranger: bool,
 }
 
@@ -140,10 +140,10 @@ pub trait Place: Send + Sync {
         ""
     }
 
-    /// The credentials; those of somebody else for a stranger.
+    /// The credentials; other ones for a stranger.
     fn keys(&self, stranger: bool) -> Keys;
 
-    /// Whether strangers may read, and only not write.
+    /// Returns whether strangers may read, and only not write.
     fn strangers_read(&self) -> bool {
         false
     }
@@ -153,30 +153,31 @@ pub trait Place: Send + Sync {
         unreachable!("there is no wire")
     }
 
-    /// The objects below a prefix as somebody else sees them who knows nothing of adapters: their ids and sizes. What is
+    /// The objects below a prefix as listed without the adapter: their ids and sizes. What is
     /// being written is not among them.
     fn visible<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, BTreeMap<String, u64>>;
 
-    /// The bytes of an object as somebody else reads them.
+    /// The bytes of an object, read without the adapter.
     fn bytes<'a>(&'a self, prefix: &'a str, id: &'a ObjectId) -> BoxFuture<'a, Vec<u8>>;
 
-    /// Whether the server itself finds out that an object is damaged, and refuses to give it.
+    /// Returns whether the server itself finds out that an object is damaged, and refuses to give it.
     fn notices_damage(&self) -> bool {
         false
     }
 
-    /// Whether an object that was damaged is whole again once the same bytes are stored. Where the name follows from the bytes,
-    /// the server may keep what it has.
+    /// Returns whether an object that was damaged is whole again once the same bytes are stored. Where the name follows
+    /// from the bytes, the server may keep what it has.
     fn mends(&self) -> bool {
         true
     }
 
-    /// Whether the adapter also lists what other cases have stored.
+    /// Returns whether the adapter also lists what other cases have stored.
     fn lists_more(&self) -> bool {
         false
     }
 
-    /// Whether the bytes of an object are gone once it is removed. Where they are others' too, they may still be read.
+    /// Returns whether the bytes of an object are gone once it is removed. Where they are others' too, they may still
+    /// be read.
     fn forgets(&self) -> bool {
         true
     }
@@ -195,7 +196,7 @@ pub trait Place: Send + Sync {
         unreachable!("nothing can be damaged")
     }
 
-    /// Whether it may be killed. One that would forget everything is taken off the network instead.
+    /// Returns whether it may be killed. One that would forget everything is taken off the network instead.
     fn mortal(&self) -> bool {
         false
     }

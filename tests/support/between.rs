@@ -1,6 +1,6 @@
 //! What stands between a host and a server in the world: TLS with a certificate of a private authority, and a proxy.
 //!
-//! Both listen on loopback until the process ends. The certificates are in `fixtures/tls`; they are of nobody else.
+//! Both listen on loopback until the process ends. The certificates are in `fixtures/tls`; they are used nowhere else.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use xtask::backends::moto::{BUCKET, Keys, REGION};
 
 use crate::program::Home;
 
-/// The server that tests share. Whoever wants to stop it, or restores to go on in their own way, starts one of his own.
+/// The server that tests share. A test that stops it, or controls restores, starts its own.
 pub fn shared() -> &'static Moto {
     static SERVER: LazyLock<Moto> = LazyLock::new(start);
     &SERVER

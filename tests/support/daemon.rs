@@ -20,7 +20,7 @@ pub struct Daemon {
     pub server: Server,
 }
 
-/// Where a daemon listens, and what it wants to hear first.
+/// Where a daemon listens, and the token that it requires.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// As it prints it, and as `--server` takes it.
@@ -74,7 +74,7 @@ impl Daemon {
         self.running.said()
     }
 
-    /// Whether it has not ended.
+    /// Returns whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.running.runs()
     }
@@ -109,7 +109,7 @@ impl Server {
         self.try_connect().unwrap_or_else(|error| panic!("{}: {error}", self.address))
     }
 
-    /// A new connection, if there is somebody.
+    /// A new connection, if the daemon listens.
     pub fn try_connect(&self) -> io::Result<Box<dyn Stream>> {
         if let Some(path) = self.address.strip_prefix("unix:") {
             let stream = UnixStream::connect(PathBuf::from(path))?;

@@ -264,7 +264,7 @@ impl Running {
         self.input.as_mut().expect("its input is open").write_all(bytes)
     }
 
-    /// Whether it has not ended.
+    /// Returns whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("it can be asked").is_none()
     }
@@ -360,7 +360,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether an object of this name identifies its container and holds no snapshot.
+/// Returns whether an object of this name identifies its container and holds no snapshot.
 pub fn is_identity(name: &str) -> bool {
     name.contains("tidelock-container-")
 }

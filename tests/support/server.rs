@@ -9,7 +9,7 @@ use crate::program::Home;
 /// The bucket.
 pub const BUCKET: &str = "snapshots";
 
-/// The server that tests share. It must not be stopped: whoever wants that starts one of his own with [`start`].
+/// The server that tests share. It must not be stopped: such a test starts its own with [`start`].
 pub fn shared() -> &'static Seaweed {
     static SERVER: LazyLock<Seaweed> = LazyLock::new(start);
     &SERVER

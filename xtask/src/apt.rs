@@ -64,7 +64,7 @@ pub fn install(package: &str, why: &str) -> Result<()> {
 }
 
 /// Without the second user that apt drops to, a download works as any user and into any folder. The others keep apt from
-/// taking what nobody signed.
+/// installing unsigned packages.
 const OPTIONS: [&str; 8] = [
     "-o",
     "APT::Sandbox::User=root",
@@ -94,7 +94,7 @@ impl Archive {
         Ok(Self { options: OPTIONS.map(String::from).into(), private: private.to_path_buf() })
     }
 
-    /// Whether the lists know a version of the package that can be had.
+    /// Returns whether the lists have an installable version of the package.
     pub fn knows(&self, package: &str) -> bool {
         capture(self.command("apt-cache").args(["policy", package])).is_ok_and(|text| has_candidate(&text))
     }
@@ -113,7 +113,7 @@ impl Archive {
         run(self.command("apt-get").args(["update", "-qq"]))
     }
 
-    /// What a package depends on, first alternatives and alternatives alike.
+    /// Returns the dependencies of a package, with all alternatives.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         Ok(dependencies(&capture(self.command("apt-cache").args(["depends", package]))?))
     }

@@ -40,7 +40,7 @@ fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] File);
 
-/// Takes the lock at `path`, waiting for whoever has it; `what` is what that one is doing, for the message.
+/// Takes the lock at `path`, waiting until it is free; `what` is the purpose of the other holder, for the message.
 pub fn lock(path: &Path, what: &str) -> Result<Lock> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;

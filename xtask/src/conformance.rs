@@ -1,4 +1,5 @@
-//! `cargo xtask conformance`: runs the suite of all adapters (`tests/conformance`) and prints a row for each adapter and case.
+//! `cargo xtask conformance`: runs the suite of all adapters (`tests/conformance`) and prints a row for each adapter
+//! and case.
 //!
 //! The suite writes the result of each case to a file; its own output goes to stderr. On a terminal, a table
 //! shows how many passed, and every case that did not; with `--json`, every row. Cases that do not apply to an adapter
@@ -21,7 +22,7 @@ pub const ROWS: &str = "TIDELOCK_CONFORMANCE_ROWS";
 /// Names a component that is tested in place of the adapters that travel in the program.
 pub const COMPONENT: &str = "TIDELOCK_CONFORMANCE_COMPONENT";
 
-/// What of the suite to run, and how to say what came of it.
+/// The part of the suite to run, and how to print the results.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Only this adapter.
@@ -32,7 +33,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Row {
     adapter: String,
@@ -124,7 +125,7 @@ impl Report {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let mut report = Self::default();
         for line in text.lines() {
-            match serde_json::from_str(line).with_context(|| format!("the suite wrote what is no row: {line}"))? {
+            match serde_json::from_str(line).with_context(|| format!("the suite printed an invalid row: {line}"))? {
                 Line::Row(row) => report.rows.push(row),
                 Line::LeftOut { adapter, case, left_out: why } => report.left_out.push(LeftOut { adapter, case, why }),
                 Line::Server { server: name, version, real } => report.servers.push(Server { name, version, real }),
@@ -186,7 +187,7 @@ impl Report {
             bail!("{skipped} cases were skipped, and with CI=true none may be");
         }
         if !ended_well {
-            bail!("the suite did not end well; see what it said");
+            bail!("the suite failed; see its output");
         }
         Ok(())
     }

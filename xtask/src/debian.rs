@@ -48,7 +48,7 @@ pub fn std_identity(prefix: &Path) -> Result<String> {
     fs::read_to_string(&file).with_context(|| format!("{} is damaged: remove {}", file.display(), prefix.display()))
 }
 
-/// What the active rustc runs on, as in `x86_64-unknown-linux-gnu`.
+/// Returns the host of the active rustc, as in `x86_64-unknown-linux-gnu`.
 fn host_triple() -> Result<String> {
     let text = capture(Command::new("rustc").arg("-vV"))?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;

@@ -19,10 +19,10 @@ use crate::progress::{Progress, Step};
 use crate::run::{self, seconds, shown, size};
 use crate::{cache, host, say};
 
-/// What is needed at most: three files of an image's size and as much again in the store.
+/// The most room that is needed: three files of an image's size and as much again in the store.
 const ROOM: u64 = 6 << 30;
 
-/// What the images are stored on.
+/// The backend of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DemoBackend {
     /// A folder of this machine.

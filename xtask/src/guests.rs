@@ -30,13 +30,13 @@ pub struct Guest {
     pub package: String,
     /// The file name of the core module that rustc writes.
     module: String,
-    /// What the adapter declares that it needs: `adapter.toml` beside `Cargo.toml`, if it is there.
+    /// The adapter's manifest: `adapter.toml` beside `Cargo.toml`, if it is there.
     declared: PathBuf,
 }
 
 impl Guest {
-    /// Whether the program carries it: one of the adapters beside the workspace's manifest. The example and the tests'
-    /// guests lie elsewhere.
+    /// Returns whether the program carries it: one of the adapters beside the workspace's manifest. The example and the
+    /// tests' guests lie elsewhere.
     fn is_embedded(&self) -> bool {
         manifest().parent().is_some_and(|folder| self.declared.starts_with(folder))
     }
@@ -64,7 +64,7 @@ pub fn ensure() -> Result<BTreeMap<String, PathBuf>> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// Builds the guests of these names, or all of them if none is given, and gives the paths of their components by name.
+/// Builds the guests of these names, or all of them if none is given, and returns the paths of their components by name.
 /// Sets the toolchain up first if there is none. What is up to date costs a fraction of a second.
 pub fn build_guests(names: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let toolchain = Toolchain::ensure()?;

@@ -18,14 +18,14 @@ pub enum Profile {
     Release,
 }
 
-/// Builds the guests that the program embeds, then the program `tidelock`, and gives its path. What is up to date is not
+/// Builds the guests that the program embeds, then the program `tidelock`, and returns its path. What is up to date is not
 /// built again.
 pub fn binary(profile: Profile) -> Result<PathBuf> {
     guests::build_embedded()?;
     build(profile)
 }
 
-/// What [`binary_in_steps`] does.
+/// The steps of [`binary_in_steps`].
 pub fn steps(profile: Profile) -> [Step; 2] {
     let (folder, seconds) = match profile {
         Profile::Dev => ("debug", 240),

@@ -50,10 +50,10 @@ impl Tools {
     /// Changes files in the image as a running machine would: removes some, replaces some, writes new ones.
     pub fn change(&self, image: &Path, scratch: &Path, files: &[PathBuf], new: &Path) -> Result<()> {
         // debugfs splits its commands at spaces.
-        let plain = |path: &&PathBuf| {
+        let needs_no_quotes = |path: &&PathBuf| {
             path.to_str().is_some_and(|p| p.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c)))
         };
-        let chosen: Vec<&PathBuf> = files.iter().filter(plain).step_by((files.len() / 60).max(1)).collect();
+        let chosen: Vec<&PathBuf> = files.iter().filter(needs_no_quotes).step_by((files.len() / 60).max(1)).collect();
         let (removed, replaced) = chosen.split_at(chosen.len() / 2);
         let mut script = String::from("mkdir /changed\n");
         for path in removed {
@@ -72,7 +72,7 @@ impl Tools {
         // Files to write are named relative to here, so the folder's own name may hold a space.
         let mut command = Command::new(&self.debugfs);
         command.arg("-w").arg("-f").arg(&commands).arg(image).current_dir(scratch);
-        // It tells of failures in words alone; that the changes are there is checked.
+        // It reports failures as text only, so the changes are checked.
         capture(&mut command)?;
         let listing = capture(Command::new(&self.debugfs).args(["-R", "ls -p /changed"]).arg(image))?;
         if !listing.contains(name) {
@@ -81,13 +81,13 @@ impl Tools {
         Ok(())
     }
 
-    /// Whether the file system in the image is sound; an error that holds what e2fsck found if not.
+    /// Returns whether the file system in the image is sound; an error that holds what e2fsck found if not.
     pub fn check(&self, image: &Path) -> Result<()> {
         capture(Command::new(&self.e2fsck).arg("-fn").arg(image)).map(drop)
     }
 }
 
-/// Copies files of this machine into `tree`, up to what the image holds. Gives their paths in it and their bytes.
+/// Copies files of this machine into `tree`, up to what the image holds. Returns their paths in it and their bytes.
 pub fn gather(tree: &Path) -> Result<(Vec<PathBuf>, u64)> {
     let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"])).unwrap_or_default();
     // Programs, libraries, text: what a machine's disk is made of.

@@ -141,7 +141,7 @@ fn build(language: Language) -> Result<PathBuf> {
     Ok(output)
 }
 
-/// Whether what is there was made of these inputs, and is still what was made.
+/// Returns whether what is there was made of these inputs, and is still what was made.
 fn is_built(note: &Path, inputs: &str, output: &Path) -> bool {
     let noted = fs::read_to_string(note).unwrap_or_default();
     let Some((of, made)) = noted.trim_end().split_once(' ') else { return false };
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_of_other_inputs_or_changed_since_is_made_again() -> Result<()> {
+    fn an_output_is_made_again_if_it_or_its_inputs_changed() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let (note, output) = (dir.path().join("note"), dir.path().join("a.wasm"));
         assert!(!is_built(&note, "in", &output));

@@ -22,7 +22,7 @@ struct Arguments {
 enum Task {
     /// Stores, updates and retrieves a real ext4 image through a sandboxed adapter, and compares.
     Demo {
-        /// What the image is stored on.
+        /// The backend of the image.
         #[arg(long, value_enum, default_value = "fs")]
         backend: demo::DemoBackend,
     },

@@ -47,7 +47,7 @@ impl Progress {
         Self { steps, begun: 0, started: Instant::now() }
     }
 
-    /// Begins the next step and says so on stderr.
+    /// Begins the next step and reports it on stderr.
     pub fn next(&mut self) {
         if let Some(line) = self.line(self.started.elapsed()) {
             say!("{line}");
@@ -55,7 +55,7 @@ impl Progress {
         self.begun += 1;
     }
 
-    /// What to say at the beginning of the next step, `elapsed` after the task started.
+    /// Returns the line to print at the beginning of the next step, `elapsed` after the task started.
     fn line(&self, elapsed: Duration) -> Option<String> {
         let step = self.steps.get(self.begun)?;
         let (done, left) = self.steps.split_at(self.begun);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_says_what_it_takes_and_what_is_left() {
+    fn a_step_prints_its_time_and_the_time_left() {
         assert_eq!(at(0, 0).unwrap(), "step 1 of 3: one (about 1 minute, 6 minutes for all that is left)");
         assert_eq!(at(1, 60).unwrap(), "step 2 of 3: two (about 5 minutes)");
         assert_eq!(at(2, 360).unwrap(), "step 3 of 3: three");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_takes_no_time() {
+    fn an_existing_file_takes_no_time() {
         assert_eq!(Step::once("one", 60, Path::new("/")), Step::new("one", 0));
         assert_eq!(Step::once("one", 60, Path::new("/no/such/file")), Step::new("one", 60));
     }

@@ -20,8 +20,8 @@ macro_rules! say {
 
 /// The repository's root: the folder that holds `xtask/`.
 ///
-/// Cargo tells what it runs where its package is. That goes before the folder of this crate at build time: checkouts that
-/// share a target directory share the built program too.
+/// Cargo passes the folder of the package to what it runs. That goes before the folder of this crate at build time:
+/// checkouts that share a target directory share the built program too.
 pub fn root() -> PathBuf {
     let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let there = told.as_deref().and_then(Path::parent).filter(|root| root.join("xtask/Cargo.toml").is_file());
@@ -34,7 +34,7 @@ pub fn cargo(subcommand: &str) -> Command {
     // Cargo names itself to what it runs: that one, not whichever comes first on PATH.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
-    // What Cargo told us of our own package is not for the next one to hear: build scripts that look at it (ring's does)
+    // Cargo's variables about our own package are removed: build scripts that read them (ring's does)
     // would run again, and all that depends on them, each time that another package asks.
     for (name, _) in std::env::vars_os() {
         let told = ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|part| name.to_string_lossy().starts_with(part));
@@ -45,7 +45,7 @@ pub fn cargo(subcommand: &str) -> Command {
     command
 }
 
-/// Has a `cargo` command draw its progress bar on a terminal, and say nothing elsewhere but errors: it would print a line
+/// Makes a `cargo` command draw its progress bar on a terminal, and print only errors elsewhere: it would print a line
 /// for each of hundreds of crates.
 pub fn quiet_in_a_pipe(cargo: &mut Command) -> &mut Command {
     if !std::io::stderr().is_terminal() {
@@ -58,8 +58,8 @@ pub fn quiet_in_a_pipe(cargo: &mut Command) -> &mut Command {
 pub fn shown(command: &Command) -> String {
     let quote = |part: &OsStr| {
         let part = part.to_string_lossy();
-        let plain = !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "/._-=+:,@%".contains(c));
-        if plain { part.into_owned() } else { format!("'{}'", part.replace('\'', r"'\''")) }
+        let needs_no_quotes = !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "/._-=+:,@%".contains(c));
+        if needs_no_quotes { part.into_owned() } else { format!("'{}'", part.replace('\'', r"'\''")) }
     };
     // The toolchain's own cargo has a long path, and `cargo` is what a user types.
     let program = command.get_program();
@@ -82,7 +82,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end and gives what it printed on stdout. Fails unless it ends with status 0, with its stderr.
+/// Runs to the end and returns what it printed on stdout. Fails unless it ends with status 0, with its stderr.
 pub fn capture(command: &mut Command) -> Result<String> {
     let line = shown(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
@@ -93,7 +93,7 @@ pub fn capture(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }
 
-/// Whether the program can be started and ends with status 0; its output is dropped.
+/// Returns whether the program can be started and ends with status 0; its output is dropped.
 pub fn works(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_and_what_it_said() {
+    fn a_failure_has_the_command_and_its_output() {
         let error = capture(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("sh -c 'echo no such thing >&2; exit 3'"), "{error}");
         assert!(error.contains("exit status: 3") && error.ends_with("no such thing"), "{error}");

@@ -20,7 +20,7 @@ use crate::tally::Tally;
 use crate::wasm::Toolchain;
 use crate::{checks, fuzz, guests, languages, say, skip};
 
-/// What of the suite to run.
+/// The part of the suite to run.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Only `cargo test`, without the checks and the fuzzing.
@@ -29,7 +29,7 @@ pub struct Options {
     pub filter: Option<String>,
 }
 
-/// What is set up before anything is checked.
+/// The set-up before any check.
 const SET_UP: [Check; 4] =
     [("wasm toolchain", wasm), (GUESTS, build_guests), (LANGUAGES, build_languages), ("servers", servers)];
 const GUESTS: &str = "guests";
@@ -47,7 +47,7 @@ struct Step {
     failure: Option<String>,
 }
 
-/// What the tests came to.
+/// The result of the tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SuiteResult {
     passed: u64,
@@ -56,7 +56,7 @@ struct SuiteResult {
     skipped: Vec<String>,
     /// As `name version`, with how many were started.
     servers: Vec<(String, usize)>,
-    /// What each fuzz target came to.
+    /// The result of each fuzz target.
     fuzzed: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ fn build_guests() -> Result<()> {
     guests::ensure().map(drop)
 }
 
-/// What cannot be built here, the tests say themselves.
+/// Builds the components of other languages. The tests report those that cannot be built here.
 fn build_languages() -> Result<()> {
     languages::ensure().map(drop)
 }

@@ -111,7 +111,7 @@ fn find() -> Result<Toolchain> {
     }
 }
 
-/// Whether the active toolchain has the target's standard library.
+/// Returns whether the active toolchain has the target's standard library.
 fn active_has_target() -> Result<bool> {
     let rustc = capture(Command::new("rustc").args(["--print", "sysroot"]).current_dir(run::root()));
     let sysroot = rustc.context("rustc does not run: install Rust (https://rustup.rs)")?;

@@ -18,7 +18,7 @@ use crate::run::{capture, works};
 /// The file of checksums, in the format of `sha256sum`.
 const SUMS: &str = "SHA256SUMS";
 
-/// Checks every frozen version of the repository at `root`. Gives their numbers.
+/// Checks every frozen version of the repository at `root` and returns their numbers.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let versions = frozen(root)?;
     for version in &versions {
@@ -81,8 +81,11 @@ fn current_version(root: &Path) -> Result<String> {
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let declaration = text.lines().find_map(|line| line.trim().strip_prefix("package ")?.strip_suffix(';'));
     let version = declaration.and_then(|name| name.split_once('@')).map(|(_, version)| version.trim());
-    let plain = |v: &&str| !v.is_empty() && v.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
-    Ok(version.filter(plain).with_context(|| format!("{} declares no package version", file.display()))?.to_string())
+    let is_version = |v: &&str| !v.is_empty() && v.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
+    Ok(version
+        .filter(is_version)
+        .with_context(|| format!("{} declares no package version", file.display()))?
+        .to_string())
 }
 
 /// The `.wit` files of a folder by name.

@@ -23,7 +23,7 @@ const WORLD: &str = "storage-adapter-sync";
 const HEAD: &str = "// Made from the files in `wit/` by `cargo xtask sync-wit`: what of them is made of synchronous functions and values, for tools\n\
     // that cannot read asynchronous functions and streams. See `wit/sync.wit`.\n";
 
-/// Writes the file anew. Gives its path.
+/// Writes the file anew and returns its path.
 pub fn write(root: &Path) -> Result<PathBuf> {
     let path = root.join(FOLDER).join(FILE);
     fs::create_dir_all(root.join(FOLDER)).context("cannot make wit/sync")?;
@@ -58,7 +58,7 @@ fn is_plain(resolve: &Resolve, function: &Function) -> bool {
     !function.kind.is_async() && !function.parameter_and_result_types().any(|ty| flows(resolve, ty))
 }
 
-/// Whether a type has a stream or a future in it.
+/// Returns whether a type has a stream or a future in it.
 fn flows(resolve: &Resolve, ty: Type) -> bool {
     let Type::Id(id) = ty else { return false };
     let any = |mut types: &mut dyn Iterator<Item = Type>| (&mut types).any(|ty| flows(resolve, ty));

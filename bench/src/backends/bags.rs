@@ -49,7 +49,7 @@ pub(super) fn set_up(dir: &Path) -> BoxFuture<'_, Result<Contest>> {
 
 async fn member(daemon: &TonStorage) -> Result<Arc<Adapter>> {
     let mut grant = HttpGrant::to([daemon.endpoint.as_str()])?;
-    grant.private_addresses = true;
+    grant.connection.private_addresses = true;
     grant.credentials = Some(HeaderCredential { header: "authorization".into(), secret: Secret::new(AUTHORIZATION) });
     let mut capabilities = Capabilities::none();
     capabilities.grant_http("daemon", &grant)?;

@@ -20,7 +20,7 @@ pub(super) fn set_up(dir: &Path) -> BoxFuture<'_, Result<Contest>> {
         let mut capabilities = Capabilities::none();
         for (name, origin) in [("rpc", &node.rpc), ("gateway", &node.gateway)] {
             let mut grant = HttpGrant::to([origin.as_str()])?;
-            grant.private_addresses = true;
+            grant.connection.private_addresses = true;
             capabilities.grant_http(name, &grant)?;
         }
         let settings = [("rpc", node.rpc.as_str()), ("gateway", node.gateway.as_str())];

@@ -114,7 +114,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(name, _)| *name)
 }
 
-/// Measures. `note` is told what is being done. Backends that cannot be had here are named with the reason.
+/// Measures. `note` gets each step. Backends that cannot be had here are named with the reason.
 pub async fn run(plan: &Plan, note: impl Fn(&str)) -> Result<Backends> {
     let (mut rows, mut skipped, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for (name, set_up) in ALL {
@@ -126,7 +126,7 @@ pub async fn run(plan: &Plan, note: impl Fn(&str)) -> Result<Backends> {
             skipped.push((name, why));
             continue;
         }
-        // What was found of others is told, whatever becomes of this one.
+        // The results of others are printed even if this one fails.
         match measure(name, set_up, plan, &note).await {
             Ok(row) => rows.push(row),
             Err(error) => {
@@ -261,7 +261,7 @@ async fn by_native(native: &dyn Native, key: &str, input: &Input, compare: bool)
     Ok(Lap { store, retrieve })
 }
 
-/// Counts what is read, and compares it with what was stored if it is told to.
+/// Counts what is read, and compares it with what was stored, if requested.
 struct Compared<'a> {
     expected: Option<&'a [u8]>,
     seen: usize,

@@ -21,7 +21,7 @@ const REMOVE: usize = 2;
 const LAPS: usize = 1 << 21;
 /// How many images a client keeps.
 const KEEPS: usize = 12;
-/// How many failures are told in words.
+/// The most failures that are printed.
 const TOLD: usize = 5;
 
 /// In which part of the run an operation began.

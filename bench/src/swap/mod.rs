@@ -86,7 +86,7 @@ pub async fn run(plan: Plan, note: impl Fn(&str)) -> Result<(Found, Option<anyho
     }
     let ended = load.stop().await?;
     drop(host);
-    // What was found by then is told, whatever becomes of this.
+    // The results so far are printed even if this fails.
     let (restart, unfinished) = match plan.restart {
         true => match restart::run(&plan, dir.path(), &server, &note).await {
             Ok(restart) => (Some(restart), None),

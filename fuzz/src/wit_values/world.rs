@@ -18,7 +18,7 @@ use tidelock::types::{Description, SettingValue};
 use tidelock::{Body, ByteRange, Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
-/// A port where nobody listens.
+/// A port without a listener.
 const NOWHERE: &str = "http://127.0.0.1:1";
 /// What nothing here can take unless it hangs.
 const HANG: Duration = Duration::from_secs(15);
@@ -111,7 +111,7 @@ fn capabilities(stage: &Arc<Stage>, folder: &Path) -> Capabilities {
     granted.provide_directory("stage", stage.clone());
     granted.grant_directory("objects", &DirectoryGrant::below(folder.join("objects"))).expect("a directory");
     let mut http = HttpGrant::to([NOWHERE]).expect("an origin");
-    http.private_addresses = true;
+    http.connection.private_addresses = true;
     granted.grant_http("api", &http).expect("a client");
     let mut bucket = BucketGrant::of("us-east-1", "vm");
     bucket.endpoint = Some(NOWHERE.to_owned());

@@ -86,12 +86,12 @@ pub fn side_path(object: &str) -> String {
     [object, SIDE].concat()
 }
 
-/// Whether a file of that name is an object that this adapter wrote.
+/// Returns whether a file of that name is an object that this adapter wrote.
 pub fn is_object(name: &str) -> bool {
     is_key(name)
 }
 
-/// Whether a directory of that name is one of the fan-out.
+/// Returns whether a directory of that name is one of the fan-out.
 pub fn is_fan(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

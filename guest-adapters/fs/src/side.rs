@@ -36,7 +36,7 @@ pub struct Side {
 }
 
 impl Side {
-    /// Whether there is neither base nor label, and so no file.
+    /// Returns whether there is neither base nor label, and so no file.
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.labels.is_empty()
     }
@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(side in any_side()) {
+        fn an_encoded_file_is_decoded(side in any_side()) {
             let file = side.encode().unwrap();
             prop_assert!(file.is_ascii());
             prop_assert_eq!(Side::decode(&file).unwrap(), side);

@@ -85,7 +85,7 @@ impl Cid {
         self.codec
     }
 
-    /// Whether this is the CID of `block`.
+    /// Returns whether this is the CID of `block`.
     pub fn matches(&self, block: &[u8], sha256: Sha256) -> bool {
         match &self.hash {
             Multihash::Sha256(expected) => sha256(block) == *expected,

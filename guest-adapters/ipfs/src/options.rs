@@ -57,7 +57,7 @@ impl Settings {
         [&self.namespace, "/", key].concat()
     }
 
-    /// Whether a pin of this name was made by this backend.
+    /// Returns whether a pin of this name was made by this backend.
     pub fn is_ours(&self, name: &str) -> bool {
         name.strip_prefix(&self.namespace).and_then(|rest| rest.strip_prefix('/')).is_some_and(is_key)
     }

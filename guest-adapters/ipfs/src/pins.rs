@@ -79,7 +79,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Whether the document is complete.
+    /// Returns whether the document is complete.
     pub fn whole(&self) -> bool {
         self.begun && self.depth == 0
     }

@@ -52,7 +52,7 @@ impl Walk {
         self.ahead.last().map(|ahead| ahead.cid.clone())
     }
 
-    /// Whether the block that `next` returned is needed again by a node that has been read.
+    /// Returns whether the block that `next` returned is needed again by a node that has been read.
     pub fn repeats(&self) -> bool {
         let mut ahead = self.ahead.iter().rev();
         ahead.next().is_some_and(|next| ahead.any(|later| later.cid == next.cid))

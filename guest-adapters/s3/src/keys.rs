@@ -111,7 +111,7 @@ impl Settings {
     }
 }
 
-/// Whether a key is one that this adapter made, in either layout.
+/// Returns whether a key is one that this adapter made, in either layout.
 pub fn is_object(key: &str) -> bool {
     match key.split_once('/') {
         None => is_key(key),

@@ -59,12 +59,12 @@ impl Error {
         Self::RateLimited(RateLimit { retry_after_ms, reason: reason.into() })
     }
 
-    /// The backend wants money first, and did not say how much.
+    /// The backend requires a payment first, and did not report the amount.
     pub fn insufficient_balance(reason: impl Into<String>) -> Self {
         Self::InsufficientBalance(PaymentDue { amount: None, unit: None, account: None, reason: reason.into() })
     }
 
-    /// Whether this is `not-found`.
+    /// Returns whether this is `not-found`.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
     }
@@ -82,9 +82,10 @@ impl Error {
         Self::from_http_status(status, retry_after, reason)
     }
 
-    /// Returns the error for an HTTP status: 404 and 410 `not-found`; 401 and 403 `denied`; 409 and 412 `conflict`; 400 and 416
-    /// `invalid`; 429, and 503 with a time to wait, `rate-limited`; 507 `insufficient-balance`; every other 5xx `unavailable`;
-    /// all else `other`. The reason begins with the status: what follows may be a page of a proxy that does not tell it.
+    /// Returns the error for an HTTP status: 404 and 410 `not-found`; 401 and 403 `denied`; 409 and 412 `conflict`; 400
+    /// and 416 `invalid`; 429, and 503 with a time to wait, `rate-limited`; 507 `insufficient-balance`; every other 5xx
+    /// `unavailable`; all else `other`. The reason begins with the status: what follows may be a page of a proxy that
+    /// does not tell it.
     pub fn from_http_status(status: u16, retry_after_ms: Option<u64>, reason: String) -> Self {
         let said = ["HTTP status ", &status.to_string()].concat();
         let reason = if reason.is_empty() { said } else { [&said, ": ", &reason].concat() };
@@ -102,8 +103,9 @@ impl Error {
     }
 }
 
-/// Parses a `Retry-After` header. Returns the time to wait, in milliseconds from `now_ms` (milliseconds since 1970): RFC 9110
-/// §10.2.3, seconds or a date in any of the three forms of HTTP. A date that has passed is 0; what is neither is `None`.
+/// Parses a `Retry-After` header. Returns the time to wait, in milliseconds from `now_ms` (milliseconds since 1970):
+/// RFC 9110 §10.2.3, seconds or a date in any of the three forms of HTTP. A date that has passed is 0; what is neither
+/// is `None`.
 pub fn retry_after_ms(value: &str, now_ms: u64) -> Option<u64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -82,12 +82,12 @@ pub fn relative_path(path: &str) -> Result<&str, Error> {
     Ok(path)
 }
 
-/// Whether `name` is a key as the host gives them: 1 to 64 lower-case ASCII letters, digits and `-`.
+/// Returns whether `name` is a key as the host gives them: 1 to 64 lower-case ASCII letters, digits and `-`.
 pub fn is_key(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_KEY_BYTES && is_plain(name)
 }
 
-/// Whether `name` can be the name of a label: lower-case ASCII letters, digits and `-`, and not empty.
+/// Returns whether `name` can be the name of a label: lower-case ASCII letters, digits and `-`, and not empty.
 pub fn is_label_name(name: &str) -> bool {
     !name.is_empty() && is_plain(name)
 }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_left_alone() {
+    fn foreign_labels_are_left_alone() {
         assert_eq!(decode(vec![label("x", "100%"), label("y", "%ff")]).1, [label("x", "100%"), label("y", "%ff")]);
         for bad in ["", "a%00b", &"x".repeat(1025)] {
             assert_eq!(decode(vec![label(BASE, bad)]).0, None, "{bad:?}");

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_is_what_is_read() {
+    fn the_declared_settings_are_read() {
         let mut asked = Vec::new();
         let _ = Sample::from_source(|name| {
             asked.push(name.to_owned());
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn errors_name_the_setting() {
         assert_eq!(reason(read(&[])), "setting `plain-text` is required");
         let with = |name, value| reason(read(&[("plain-text", text("x")), (name, value)]));
         assert_eq!(with("mode", text("fast")), "setting `mode` must be one of `slow` `very-fast`");

@@ -9,7 +9,7 @@ use data_encoding::{BASE64, BASE64URL};
 /// Flags of a user-friendly address: bounceable or not, and either of those for test networks.
 const FLAGS: [u8; 4] = [0x11, 0x51, 0x91, 0xd1];
 
-/// Whether `text` is a valid address.
+/// Returns whether `text` is a valid address.
 pub fn is_address(text: &str) -> bool {
     match text.split_once(':') {
         Some((workchain, hash)) => {

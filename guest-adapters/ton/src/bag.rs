@@ -129,7 +129,7 @@ impl Bag {
         ordinary(&data, below.as_slice()).map(|cell| BagId(cell.hash))
     }
 
-    /// Whether its numbers are within bounds. The id alone does not ensure that.
+    /// Returns whether its numbers are within bounds. The id alone does not ensure that.
     pub fn is_possible(&self) -> bool {
         (1..=LARGEST_PIECE).contains(&self.piece_size)
             && self.size <= LARGEST_FILE
@@ -147,7 +147,7 @@ impl Bag {
     }
 }
 
-/// Whether this adapter stored a bag with this description, on any host.
+/// Returns whether this adapter stored a bag with this description, on any host.
 pub fn is_ours(description: &str) -> bool {
     description == MARK || description.strip_prefix(BASE).and_then(BagId::parse).is_some()
 }

@@ -185,12 +185,12 @@ pub struct Verified {
 }
 
 impl Details {
-    /// Whether the daemon has description and header.
+    /// Returns whether the daemon has description and header.
     pub fn known(&self) -> bool {
         self.info_loaded && self.header_loaded
     }
 
-    /// Whether the bag is in a folder of its own, as a downloaded one is.
+    /// Returns whether the bag is in a folder of its own, as a downloaded one is.
     pub fn fetched(&self, id: BagId) -> bool {
         self.path.rsplit('/').next() == Some(&id.hex())
     }

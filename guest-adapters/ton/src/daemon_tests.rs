@@ -1,4 +1,4 @@
-//! What a daemon says of a bag is believed only as far as its id goes.
+//! What a daemon reports about a bag is accepted only if the id proves it.
 
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ fn more_files_than_one_are_no_object() {
 }
 
 proptest! {
-    /// Whatever a daemon changes of what it says, it is not believed.
+    /// Every change to a daemon's report is refused.
     #[test]
     fn a_lie_is_corrupt(name in "[a-z]{1,9}", size in 1_u64..1 << 40, what in 0..6) {
         let (bag, root) = (Bag::of_file(&name, size, None), [3; 32]);

@@ -62,7 +62,7 @@ impl Settings {
     }
 }
 
-/// Whether a path, after its first `/`, has no empty or relative parts and no control characters.
+/// Returns whether a path, after its first `/`, has no empty or relative parts and no control characters.
 fn is_plain(path: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     path.split('/').all(plain) && !path.chars().any(char::is_control)

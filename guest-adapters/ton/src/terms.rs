@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_what_a_span_costs_beyond_the_balance() {
+    fn the_amount_due_is_the_cost_of_a_span_beyond_the_balance() {
         assert_eq!([0, 1_023_999, 1_024_000].map(|balance| terms(balance).due()), [Some(1_024_000), Some(1), None]);
         // Less than a nanoton costs one.
         let small = Terms { balance: 0, file_size: 1, rate: 1, max_span: 1, last_proof: 0 };

@@ -25,7 +25,7 @@ pub trait Backend: Send + Sync {
     /// The name that the configuration gives it.
     fn name(&self) -> &str;
 
-    /// What it offers now. May change from one operation to the next when its adapter is replaced.
+    /// Returns the features that it has now. They may change between operations when its adapter is replaced.
     fn info(&self) -> BackendInfo;
 
     /// Stores an object. Returns when it is durable and visible.
@@ -41,8 +41,8 @@ pub trait Backend: Send + Sync {
     /// Reads an object, or the part of it that lies within `range`. Whole objects are read if there is no range, which
     /// notices one that is longer than it should be. An empty range is answered without asking.
     ///
-    /// The body gives the bytes as they are stored: the caller checks them, and calls [`report`](Self::report) if they are
-    /// not what was stored. It survives a replacement of the adapter, at the byte where that cut it.
+    /// The body has the bytes as they are stored: the caller checks them, and calls [`report`](Self::report) if they are
+    /// not what was stored. It survives a replacement of the adapter, at the byte where that interrupted it.
     ///
     /// # Errors
     /// `not-found`; `archived` for an object in cold storage; `invalid` for a range that begins past the end; what the
@@ -91,10 +91,10 @@ pub trait Backend: Send + Sync {
     fn report(&self, id: &ObjectId, error: &tidelock_types::Error);
 }
 
-/// What a backend offers beyond whole objects.
+/// The optional features of a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// What it can do with objects: ranges, lineage, labels.
+    /// Its features for objects: ranges, lineage, labels.
     pub features: Features,
     /// Whether it can list its objects.
     pub inventory: bool,

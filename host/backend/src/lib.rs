@@ -8,7 +8,7 @@
 //! own whose intent is recorded before the first byte leaves, and that is told how each ended. So a retry needs to know
 //! nothing of catalogues, and no attempt leaves an object without an owner.
 //!
-//! Nothing here knows of adapters, WebAssembly, catalogues or snapshots.
+//! Nothing here depends on adapters, WebAssembly, catalogues or snapshots.
 
 mod backend;
 mod layers;

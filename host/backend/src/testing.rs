@@ -1,4 +1,4 @@
-//! For tests: a backend in memory that fails when it is told to, and an upload that notes what became of its attempts.
+//! For tests: a backend in memory with injected failures, and an upload that records the outcome of its attempts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -73,12 +73,12 @@ impl MemoryBackend {
     }
 
     /// Lets the next operation of this kind fail. One that `takes_effect` does its work all the same. Faults of one
-    /// operation strike in the order in which they were given.
+    /// operation are injected in the order in which they were given.
     pub fn fail_next(&self, operation: Operation, kind: ErrorKind, takes_effect: bool) {
         lock(&self.faults).push_back(Fault { operation, kind, takes_effect });
     }
 
-    /// Forgets the faults that have not struck.
+    /// Removes the faults that have not been injected.
     pub fn fail_no_more(&self) {
         lock(&self.faults).clear();
     }
@@ -109,7 +109,7 @@ impl MemoryBackend {
     }
 
     fn error(&self, kind: ErrorKind, operation: Operation) -> Error {
-        Error::new(kind, "told to fail").on_backend(&self.name).during(operation.name())
+        Error::new(kind, "an injected failure").on_backend(&self.name).during(operation.name())
     }
 
     fn object(&self, id: &ObjectId) -> Result<Object> {
@@ -231,7 +231,7 @@ pub struct MemoryUpload {
     attempts: Mutex<Vec<MemoryAttempt>>,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemoryAttempt {
     /// It was begun and has not ended.

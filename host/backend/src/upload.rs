@@ -37,7 +37,7 @@ pub struct UploadAttempt {
 
 /// Where the bytes of an upload come from, and who answers for what attempts leave.
 pub trait UploadSource: Send + Sync {
-    /// Whether [`begin`](Self::begin) can be called more than once. A pipe, for example, can be read only once.
+    /// Returns whether [`begin`](Self::begin) can be called more than once. A pipe, for example, can be read only once.
     fn is_replayable(&self) -> bool;
 
     /// Begins an attempt on a backend that has these features. The key in its hint is fresh, and its intent is durable
@@ -65,7 +65,7 @@ impl Upload {
         Self(source)
     }
 
-    /// Whether another attempt can be made after one that failed.
+    /// Returns whether another attempt can be made after one that failed.
     pub fn is_replayable(&self) -> bool {
         self.0.is_replayable()
     }

@@ -61,12 +61,12 @@ impl Origin {
         self.port
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.scheme == "https"
     }
 
-    /// Whether an address written in place of a name may be connected to.
+    /// Checks that an address in place of a name may be connected to.
     ///
     /// # Errors
     /// `denied` for one that is not public, unless the grant allows those.
@@ -108,8 +108,8 @@ impl FromStr for Origin {
     }
 }
 
-/// Whether an address is one of the public Internet's: not private, shared (CGNAT), loopback, link-local, unique-local,
-/// multicast, unspecified, broadcast, reserved, for documentation or benchmarks, or a metadata service's.
+/// Returns whether an address is one of the public Internet's: not private, shared (CGNAT), loopback, link-local,
+/// unique-local, multicast, unspecified, broadcast, reserved, for documentation or benchmarks, or a metadata service's.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -171,7 +171,7 @@ pub trait Names: Send + Sync + 'static {
     fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>>>;
 }
 
-/// As the operating system resolves names.
+/// The resolver of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemNames;
 
@@ -185,7 +185,7 @@ impl Names for SystemNames {
     }
 }
 
-/// Resolves names and gives only public addresses. A name that has none is `denied`.
+/// Resolves names and returns only public addresses. A name that has none is `denied`.
 #[derive(Clone)]
 pub struct PublicResolver {
     names: Arc<dyn Names>,
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Never answers, and counts who asks.
+    /// Never answers, and counts requests.
     struct Silent(AtomicUsize);
 
     impl Names for Silent {

@@ -106,7 +106,7 @@ impl Proxies {
         (self.http.as_ref().map(Secret::expose), self.https.as_ref().map(Secret::expose))
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_none(&self) -> bool {
         self.http.is_none() && self.https.is_none()
     }
@@ -116,17 +116,13 @@ impl Proxies {
     }
 }
 
-/// Permission to send HTTP requests to some origins.
+/// How the connections of a grant are made.
 #[derive(Debug, Clone)]
-pub struct HttpGrant {
-    /// Where requests may go. Scheme, host and port have to be the same.
-    pub origins: Vec<Origin>,
+pub struct ConnectionSettings {
     /// Whether names may resolve to (and URLs may name) addresses that are not public: loopback, private networks,
     /// link-local and metadata addresses. Without it such a request is `denied` even if its origin is granted.
     pub private_addresses: bool,
-    /// The header that the host adds to each request.
-    pub credentials: Option<HeaderCredential>,
-    /// The largest headers that are sent and taken.
+    /// The largest headers of requests and responses.
     pub headers: HeaderLimits,
     /// The proxies of the requests.
     pub proxies: Proxies,
@@ -134,8 +130,42 @@ pub struct HttpGrant {
     pub ca_file: Option<PathBuf>,
     /// The most time for making a connection, name resolution and TLS included.
     pub connect_timeout: Duration,
-    /// The most time in which the other side neither takes nor gives a byte.
+    /// The most time without a byte in either direction.
     pub stall_timeout: Duration,
+}
+
+impl ConnectionSettings {
+    /// Default limits and timeouts, without a proxy.
+    pub fn new(private_addresses: bool) -> Self {
+        Self {
+            private_addresses,
+            headers: HeaderLimits::default(),
+            proxies: Proxies::default(),
+            ca_file: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.proxies.validate()?;
+        if self.connect_timeout.is_zero() || self.stall_timeout.is_zero() {
+            return Err(Error::invalid("a timeout must be longer than zero")
+                .hint("omit the timeouts for the defaults of 10 s and 30 s"));
+        }
+        Ok(())
+    }
+}
+
+/// Permission to send HTTP requests to some origins.
+#[derive(Debug, Clone)]
+pub struct HttpGrant {
+    /// Where requests may go. Scheme, host and port have to be the same.
+    pub origins: Vec<Origin>,
+    /// The header that the host adds to each request.
+    pub credentials: Option<HeaderCredential>,
+    /// How connections are made.
+    pub connection: ConnectionSettings,
 }
 
 impl HttpGrant {
@@ -147,17 +177,12 @@ impl HttpGrant {
     pub fn to<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         Ok(Self {
             origins: origins.into_iter().map(str::parse).collect::<Result<_>>()?,
-            private_addresses: false,
             credentials: None,
-            headers: HeaderLimits::default(),
-            proxies: Proxies::default(),
-            ca_file: None,
-            connect_timeout: CONNECT_TIMEOUT,
-            stall_timeout: STALL_TIMEOUT,
+            connection: ConnectionSettings::new(false),
         })
     }
 
-    /// Whether the grant makes sense.
+    /// Checks the grant.
     ///
     /// # Errors
     /// `invalid`, naming the field.
@@ -175,8 +200,7 @@ impl HttpGrant {
             http::HeaderValue::try_from(secret.expose())
                 .map_err(|_| Error::invalid("credentials: the secret is not a valid header value"))?;
         }
-        self.proxies.validate()?;
-        timeouts(self.connect_timeout, self.stall_timeout)
+        self.connection.validate()
     }
 }
 
@@ -205,7 +229,7 @@ pub struct BucketGrant {
     /// named by the host's own keys: `vm` does not cover `vm-prod/…`.
     pub prefix: String,
     /// Whether objects in folders of two digits (the layout `fan-out`) belong to a prefix that does not end in `/`. Below
-    /// `vm` these are those of a grant with the prefix `vm01/` too, which the operator knows not to exist.
+    /// `vm` these are those of a grant with the prefix `vm01/` too, so the operator must make sure that there is none.
     pub prefix_without_slash: bool,
     /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
@@ -220,27 +244,17 @@ pub struct BucketGrant {
     /// The largest part of an upload whose size is not known in advance. Parts grow up to it as their number does, so it
     /// bounds both the memory of such an upload (two of these) and its size (some 9,900 of these).
     pub largest_part: u64,
-    /// Whether the service understands `If-None-Match: *` in a put. `None`: it is asked, and if it answers that it does
-    /// not, the key is looked up before a put instead.
+    /// Whether the service understands `If-None-Match: *` in a put. `None`: it is tried, and if the service answers
+    /// that it does not, the key is looked up before a put instead.
     pub conditional_writes: Option<bool>,
     /// Whether the service takes CRC-32C checksums. `None`: they are sent, and left out once it has refused them.
     pub checksums: Option<bool>,
-    /// Whether the endpoint may be at an address that is not public. The operator names the endpoint, and an adapter
-    /// cannot, so it may unless this is set to false.
-    pub private_addresses: bool,
-    /// The largest headers that are taken.
-    pub headers: HeaderLimits,
-    /// The proxies of the requests.
-    pub proxies: Proxies,
-    /// A file of certificates (PEM) that are trusted instead of the operating system's.
-    pub ca_file: Option<PathBuf>,
     /// Objects up to this size are copied within the bucket in one request, larger ones in parts. No service takes more
     /// than 5 GiB at once, some take less.
     pub copy_limit: u64,
-    /// The most time for making a connection.
-    pub connect_timeout: Duration,
-    /// The most time in which the other side neither takes nor gives a byte.
-    pub stall_timeout: Duration,
+    /// How connections are made. The operator names the endpoint, and an adapter cannot, so it may be at an address that is
+    /// not public unless `private_addresses` is set to false.
+    pub connection: ConnectionSettings,
 }
 
 impl BucketGrant {
@@ -259,17 +273,12 @@ impl BucketGrant {
             largest_part: LARGEST_UNSIZED_PART,
             conditional_writes: None,
             checksums: None,
-            private_addresses: true,
-            headers: HeaderLimits::default(),
-            proxies: Proxies::default(),
-            ca_file: None,
             copy_limit: LARGEST_PART,
-            connect_timeout: CONNECT_TIMEOUT,
-            stall_timeout: STALL_TIMEOUT,
+            connection: ConnectionSettings::new(true),
         }
     }
 
-    /// Whether the grant makes sense.
+    /// Checks the grant.
     ///
     /// # Errors
     /// `invalid`, naming the field.
@@ -292,8 +301,9 @@ impl BucketGrant {
             return wrong(format!("region: `{}` is not a region", self.region));
         }
         // Amazon requires 3 to 63; other services accept longer ones and upper case.
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if !(1..=255).contains(&self.bucket.len()) || !self.bucket.chars().all(plain) || self.bucket.contains("..") {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if !(1..=255).contains(&self.bucket.len()) || !self.bucket.chars().all(is_allowed) || self.bucket.contains("..")
+        {
             return wrong(format!("bucket: `{}` is not the name of a bucket", self.bucket));
         }
         if !self.prefix.is_empty() {
@@ -322,8 +332,7 @@ impl BucketGrant {
         {
             return wrong("credentials: access key and secret key must not be empty".to_owned());
         }
-        self.proxies.validate()?;
-        timeouts(self.connect_timeout, self.stall_timeout)
+        self.connection.validate()
     }
 }
 
@@ -340,7 +349,7 @@ impl DirectoryGrant {
         Self { path: path.into() }
     }
 
-    /// Whether the grant makes sense.
+    /// Checks the grant.
     ///
     /// # Errors
     /// `invalid`, naming the field.
@@ -362,14 +371,6 @@ fn check_proxy(text: &str) -> Result<()> {
         Error::invalid("the proxy is not a URL with http:// or https://")
             .hint("write scheme, host and port, for example http://proxy.example:3128")
     })
-}
-
-fn timeouts(connect: Duration, stall: Duration) -> Result<()> {
-    if connect.is_zero() || stall.is_zero() {
-        return Err(Error::invalid("a timeout must be longer than zero")
-            .hint("omit the timeouts for the defaults of 10 s and 30 s"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -39,24 +39,24 @@ pub(crate) fn check_beginning(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the keys of a host's stores begin with; 26 digits of base 32 follow.
+/// The prefix of the keys of a host's stores; 26 digits of base 32 follow.
 const HOST_KEY: &str = "snap-";
 const HOST_KEY_DIGITS: usize = 26;
 
-/// Whether a name begins with a key that a host made for a store.
+/// Returns whether a name begins with a key that a host made for a store.
 fn begins_with_host_key(name: &str) -> bool {
     let digits = name.strip_prefix(HOST_KEY).and_then(|rest| rest.as_bytes().get(..HOST_KEY_DIGITS));
     digits.is_some_and(|digits| digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v')))
 }
 
-/// Whether an object is one of a store: a component of its key begins with a key of the host's.
+/// Returns whether an object is one of a store: a component of its key begins with a key of the host's.
 pub(crate) fn is_of_a_store(key: &str) -> bool {
     key.split('/').any(begins_with_host_key)
 }
 
 /// Checks that a key lies below the prefix of a grant. A prefix that does not end in `/` is no folder: what merely goes on
 /// from it (`vm` and `vm-prod/…`) belongs to others. So only names that the host made are taken there, and no folder: a
-/// `/` behind the prefix is one of a folder of another grant, of which nobody can tell whether it is `vm01/` or one of the
+/// `/` behind the prefix is one of a folder of another grant, which may be `vm01/` or one of the
 /// 256 folders of the layout `fan-out` below `vm`. `without_slash` says that no other grant has such a folder, and takes
 /// these too.
 ///
@@ -93,7 +93,7 @@ mod tests {
     use tidelock_types::ErrorKind;
 
     #[test]
-    fn what_is_taken() {
+    fn valid_and_invalid_keys() {
         for good in ["a", "a/b", "a//b", "a/", "ü ß", "..a", "a..b", "a/...", "+&?#%"] {
             check_key(good).unwrap();
         }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_stores_are_told_from_others() {
+    fn objects_of_stores_are_distinguished() {
         assert!(is_of_a_store(KEY) && is_of_a_store(&format!("a/b/{KEY}")) && is_of_a_store(&format!("{KEY}.delta")));
         for other in ["", "backup.img", "snap-1", "snap-", "snap-ü01abcdefghijklmnopqrstuv01", &KEY[..30]] {
             assert!(!is_of_a_store(other), "{other}");
@@ -150,7 +150,7 @@ mod tests {
 
         /// A service that resolves dots would find every key that is taken below the prefix still.
         #[test]
-        fn what_is_taken_stays_below_the_prefix(key in "[ab./]{1,10}") {
+        fn a_valid_key_stays_below_the_prefix(key in "[ab./]{1,10}") {
             if check_key(&key).is_ok() {
                 let url = url::Url::parse(&format!("http://host/bucket/prefix/{key}")).unwrap();
                 prop_assert!(url.path().starts_with("/bucket/prefix/"), "{key}");

@@ -16,7 +16,7 @@
 //! The traits return boxed futures rather than being `async fn`s, since only so can they be trait objects; the one
 //! allocation is far below the cost of any request.
 //!
-//! Nothing here knows of WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
+//! Nothing here depends on WebAssembly, retries a whole operation, or reads the environment. The one exception to the last
 //! is the set of trusted certificates, which is the operating system's and can be moved by `SSL_CERT_FILE`; a grant can name
 //! others.
 
@@ -175,7 +175,9 @@ impl Capabilities {
     /// # Errors
     /// `denied` if there is none.
     pub fn bucket(&self, name: &str) -> Result<Arc<dyn bucket::Bucket>> {
-        self.granted.bucket.get(name).cloned().ok_or_else(|| self.refusal("bucket", name))
+        let bucket = self.granted.bucket.get(name).ok_or_else(|| self.refusal("bucket", name))?;
+        let bound = self.account.as_ref().and_then(|account| bucket.for_operation(account));
+        Ok(bound.unwrap_or_else(|| bucket.clone()))
     }
 
     /// The directory grant of this name.
@@ -189,7 +191,7 @@ impl Capabilities {
     }
 
     fn refusal(&self, kind: &str, name: &str) -> Error {
-        // The name is the guest's: it is quoted and cut.
+        // The name is the guest's: it is quoted and truncated.
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         if self.granted.asked.as_ref().is_some_and(|asked| !asked.has(kind, name)) {
             return Error::denied(format!(

@@ -59,7 +59,7 @@ pub enum OriginPattern {
 }
 
 impl OriginPattern {
-    /// Whether an origin is one of those meant.
+    /// Returns whether an origin is one of those meant.
     pub fn fits(&self, origin: &Origin) -> bool {
         match self {
             Self::Any => true,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_asked_for_is_not_there() {
+    async fn capabilities_that_were_not_requested_are_absent() {
         let mut granted = Capabilities::none();
         granted.provide_http("api", Arc::new(Answers));
         granted.provide_http("more", Arc::new(Answers));
@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read(text in "https?://(\\*\\.)?[a-z]{1,9}(\\.[a-z]{1,9}){0,3}(:[1-9][0-9]{0,3})?") {
+        fn a_printed_pattern_can_be_parsed(text in "https?://(\\*\\.)?[a-z]{1,9}(\\.[a-z]{1,9}){0,3}(:[1-9][0-9]{0,3})?") {
             if let Ok(pattern) = text.parse::<OriginPattern>() {
                 prop_assert_eq!(pattern.to_string().parse::<OriginPattern>().unwrap(), pattern);
             }

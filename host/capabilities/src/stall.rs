@@ -1,4 +1,4 @@
-//! Stalls: the other side neither takes nor gives a byte for too long.
+//! Stalls: no byte moves in either direction for too long.
 //!
 //! A fixed timeout on a request would punish large bodies, and the timeouts of HTTP clients on "reading" run while a
 //! long upload is still going out. So each request carries a [`Clock`] that is reset by every chunk that leaves, and that

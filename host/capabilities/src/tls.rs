@@ -36,14 +36,14 @@ fn roots_in(path: &Path) -> Result<RootCertStore> {
     let found: std::result::Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
     let mut roots = RootCertStore::empty();
-    for certificate in found.map_err(|error| wrong(plain(&error)))? {
+    for certificate in found.map_err(|error| wrong(reason(&error)))? {
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() { Err(wrong("it contains no certificate".to_owned())) } else { Ok(roots) }
 }
 
-/// The reason, without a debug form around it.
-fn plain(error: &rustls::pki_types::pem::Error) -> String {
+/// Returns the reason, without the debug form around it.
+fn reason(error: &rustls::pki_types::pem::Error) -> String {
     match error {
         rustls::pki_types::pem::Error::Io(error) => error.to_string(),
         other => other.to_string(),

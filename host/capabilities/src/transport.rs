@@ -5,7 +5,6 @@
 //! is repeated, the head of a response is bounded, and no proxy is used but the grant's.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,40 +12,29 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use crate::egress::{Names, PublicResolver, SystemNames};
-use crate::grant::Proxies;
+use crate::grant::ConnectionSettings;
 use crate::tls;
 use tidelock_types::{Error, ErrorKind, Result};
 
-/// What a client needs to know of its grant.
+/// The settings of a client.
 pub(super) struct Settings<'a> {
     /// Whether any connection is encrypted. Without it no certificates are read.
     pub(super) encrypted: bool,
     /// Speaks HTTP/1.1 only.
     pub(super) http1_only: bool,
-    /// Whether names may resolve to addresses that are not public.
-    pub(super) private_addresses: bool,
-    /// The most headers of a response.
-    pub(super) headers: usize,
-    /// The most bytes of their names and values, where the protocol can tell the server.
-    pub(super) header_bytes: usize,
-    pub(super) connect_timeout: Duration,
-    /// URLs for http and https, which may hold passwords.
-    pub(super) proxies: (Option<&'a str>, Option<&'a str>),
-    /// Hosts that are connected to directly.
-    pub(super) no_proxy: &'a str,
-    /// Trusted instead of the operating system's certificates.
-    pub(super) ca_file: Option<&'a Path>,
+    /// Those of the grant.
+    pub(super) connection: &'a ConnectionSettings,
 }
 
-/// The check of names that a proxy looks up for itself, of a grant for public addresses alone: what this machine knows of them
-/// counts even so.
+/// Checks names that a proxy resolves itself, for a grant of public addresses only: what this machine resolves them to
+/// counts as well.
 #[derive(Clone)]
 pub(super) struct BehindProxy(Option<Arc<PublicResolver>>);
 
 impl BehindProxy {
-    /// That of a grant; none without a proxy, or where any address will do.
-    pub(super) fn of(proxies: &Proxies, private_addresses: bool, names: Arc<dyn Names>) -> Self {
-        let needed = !proxies.is_none() && !private_addresses;
+    /// Returns that of a grant; it checks nothing without a proxy, or where every address is allowed.
+    pub(super) fn of(connection: &ConnectionSettings, names: Arc<dyn Names>) -> Self {
+        let needed = !connection.proxies.is_none() && !connection.private_addresses;
         Self(needed.then(|| Arc::new(PublicResolver::new(names, false))))
     }
 
@@ -72,12 +60,18 @@ impl BehindProxy {
 /// `invalid` for a proxy or a file of certificates that cannot be used; `unavailable` if the system has no trusted
 /// certificates and a connection needs them.
 pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<reqwest::Client> {
-    let mut tls = if settings.encrypted { tls::client_config(settings.ca_file)? } else { tls::trusting_nobody()? };
+    let connection = settings.connection;
+    let (http_proxy, https_proxy) = connection.proxies.urls();
+    let mut tls = match settings.encrypted {
+        true => tls::client_config(connection.ca_file.as_deref())?,
+        false => tls::trusting_nobody()?,
+    };
     tls.alpn_protocols = match settings.http1_only {
         true => vec![b"http/1.1".to_vec()],
         false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    let resolver = PublicResolver::new(names, settings.private_addresses).except(proxy_hosts(settings.proxies));
+    let resolver =
+        PublicResolver::new(names, connection.private_addresses).except(proxy_hosts([http_proxy, https_proxy]));
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .dns_resolver(resolver)
@@ -85,27 +79,32 @@ pub(super) fn client(settings: &Settings<'_>, names: Arc<dyn Names>) -> Result<r
         .retry(reqwest::retry::never())
         .no_proxy()
         .referer(false)
-        .connect_timeout(settings.connect_timeout)
-        .http1_max_headers(settings.headers)
-        .http2_max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX));
+        .connect_timeout(connection.connect_timeout)
+        .http1_max_headers(connection.headers.count)
+        // Sent to the server.
+        .http2_max_header_list_size(u32::try_from(connection.headers.bytes).unwrap_or(u32::MAX));
     if settings.http1_only {
         builder = builder.http1_only();
     }
-    let no_proxy = reqwest::NoProxy::from_string(settings.no_proxy);
+    let no_proxy = reqwest::NoProxy::from_string(&connection.proxies.no_proxy);
     // The error of the parser shows the URL, which may hold a password.
     let wrong = |_| Error::invalid("the proxy is not a URL");
-    if let Some(url) = settings.proxies.0 {
+    if let Some(url) = http_proxy {
         let proxy = reqwest::Proxy::http(url).map_err(wrong)?;
         builder = builder.proxy(proxy.no_proxy(no_proxy.clone()));
     }
-    if let Some(url) = settings.proxies.1 {
+    if let Some(url) = https_proxy {
         let proxy = reqwest::Proxy::https(url).map_err(wrong)?;
         builder = builder.proxy(proxy.no_proxy(no_proxy));
     }
-    builder.build().map_err(|error| Error::other(format!("cannot set up the HTTP client: {}", reason(&error))))
+    builder.build().map_err(|error| {
+        let other = || Error::other(format!("cannot set up the HTTP client: {}", reason(&error)));
+        Error::of_system("cannot set up the HTTP client", &error).unwrap_or_else(other)
+    })
 }
 
-/// The names below `localhost` are this machine, whatever its resolver thinks of them; all others are the system's.
+/// The names below `localhost` are this machine, whatever its resolver returns for them; all others are resolved by the
+/// system.
 ///
 /// RFC 6761 §6.3 requires it, but the C library only resolves `localhost`. A local server in the virtual-host style, with
 /// the bucket in the host name, is at `bucket.localhost`.
@@ -133,7 +132,7 @@ pub(super) fn explain(error: &reqwest::Error, connect_timeout: Duration) -> Erro
     if error.is_connect() && error.is_timeout() {
         return Error::unavailable(format!("no connection within {} s", connect_timeout.as_secs_f32()));
     }
-    advised(Error::unavailable(reason(error)))
+    Error::of_system("no connection", error).unwrap_or_else(|| advised(Error::unavailable(reason(error))))
 }
 
 /// Why a response ended early.
@@ -179,9 +178,9 @@ fn causes<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-fn proxy_hosts(proxies: (Option<&str>, Option<&str>)) -> Vec<String> {
+fn proxy_hosts(proxies: [Option<&str>; 2]) -> Vec<String> {
     let host = |url: &str| Url::parse(url).ok()?.host_str().map(str::to_owned);
-    [proxies.0, proxies.1].into_iter().flatten().filter_map(host).collect()
+    proxies.into_iter().flatten().filter_map(host).collect()
 }
 
 #[cfg(test)]

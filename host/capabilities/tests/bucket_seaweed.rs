@@ -82,8 +82,8 @@ async fn read(bucket: &S3Bucket, key: &str, range: Option<ByteRange>) -> Result<
 }
 
 #[tokio::test]
-async fn what_is_stored_is_read() {
-    let grant = grant("what_is_stored_is_read").await;
+async fn stored_objects_are_read_back() {
+    let grant = grant("stored_objects_are_read_back").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     for len in [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 10 * MIB, 33 * MIB + 7] {
         let data = pattern(len);
@@ -118,8 +118,8 @@ async fn ranges() {
     for (start, stop) in [(0, Some(1)), (1, Some(6_000_000)), (end - 1, None), (end - 1, Some(end + 5)), (0, None)] {
         let object = bucket.get("k", Some(ByteRange { start, end: stop })).await.unwrap();
         assert_eq!(object.info.size, end);
-        let cut = data.slice(start as usize..stop.unwrap_or(end).min(end) as usize);
-        assert!(object.body.collect(200 * MIB).await.unwrap() == cut, "{start} {stop:?}");
+        let part = data.slice(start as usize..stop.unwrap_or(end).min(end) as usize);
+        assert!(object.body.collect(200 * MIB).await.unwrap() == part, "{start} {stop:?}");
     }
     for (key, start, stop) in [("k", end, None), ("k", 7, Some(7)), ("empty", 0, None), ("empty", 0, Some(9))] {
         assert_eq!(read(&bucket, key, Some(ByteRange { start, end: stop })).await.unwrap(), "", "{key} {start}");
@@ -146,8 +146,8 @@ async fn only_where_it_is_absent() {
 }
 
 #[tokio::test]
-async fn what_fails_leaves_nothing() {
-    let grant = grant("what_fails_leaves_nothing").await;
+async fn a_failed_put_leaves_nothing() {
+    let grant = grant("a_failed_put_leaves_nothing").await;
     let bucket = S3Bucket::open(&grant).unwrap();
     let data = pattern(12 * MIB);
     let broken = stream(&data).chain(futures::stream::iter([Err(Error::corrupt("the source broke"))]));
@@ -243,7 +243,7 @@ async fn refusals_say_what_to_do() {
         grant.credentials.as_mut().unwrap().secret_key = Secret::new(secret);
         grant.bucket = bucket.into();
         grant.endpoint = Some(endpoint.into());
-        grant.stall_timeout = Duration::from_millis(500);
+        grant.connection.stall_timeout = Duration::from_millis(500);
         S3Bucket::open(&grant).unwrap()
     };
     let put = async |bucket: S3Bucket| bucket.put("k", Body::from_bytes("x"), PutOptions::default()).await.unwrap_err();

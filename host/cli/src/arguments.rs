@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use tidelock::MOST_LISTED;
 use tidelock::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
@@ -241,6 +242,9 @@ pub(super) struct Import {
     /// The container that snapshots were stored into is lost for good: go on with the one that the backend has now.
     #[arg(long)]
     pub(super) new_container: bool,
+    /// How many objects the backend may list: a listing with more does not end, or is not what you expect.
+    #[arg(long, value_name = "N", default_value_t = MOST_LISTED, value_parser = value_parser!(u64).range(1..))]
+    pub(super) max_objects: u64,
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +252,9 @@ pub(super) struct Gc {
     /// Keep unfinished uploads younger than this, for example 30m, 5h or 7d: they may be in progress.
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
     pub(super) older_than: Duration,
+    /// How many objects a backend may list: a listing with more does not end, or is not what you expect.
+    #[arg(long, value_name = "N", default_value_t = MOST_LISTED, value_parser = value_parser!(u64).range(1..))]
+    pub(super) max_objects: u64,
 }
 
 #[derive(Debug, Args)]

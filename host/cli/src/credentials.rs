@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_credential_is_named() {
         let env = with(|name| (name == "CLOUD_ACCESS_KEY_ID").then(|| "AK".into()));
         let error = env.bucket(&CredentialRef::Env("CLOUD".into())).unwrap_err();
         assert_eq!(error.to_string(), "the environment variable CLOUD_SECRET_ACCESS_KEY is not set");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_file_is_told_without_its_contents() {
+    fn the_error_of_a_credential_file_does_not_quote_it() {
         let dir = tempfile::tempdir().unwrap();
         for (text, says) in [
             ("hush\n", "line 1"),

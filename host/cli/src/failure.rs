@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_hears_nothing() {
+    fn a_closed_output_is_not_reported() {
         let left = Failure::output(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((left.status(), left.text(), left.object().is_none()), (0, None, true));
         let full = Failure::output(io::Error::from_raw_os_error(28));
@@ -256,16 +256,16 @@ mod tests {
                 "kind": "unavailable", "message": "connection refused", "backend": "cloud", "hint": "start it"
             })
         );
-        let plain = Failure::from(Error::not_found("no such snapshot"));
-        assert_eq!(plain.text().unwrap(), "error: no such snapshot\n");
+        let without_hint = Failure::from(Error::not_found("no such snapshot"));
+        assert_eq!(without_hint.text().unwrap(), "error: no such snapshot\n");
         assert_eq!(
-            serde_json::to_value(plain.object()).unwrap(),
+            serde_json::to_value(without_hint.object()).unwrap(),
             serde_json::json!({ "kind": "not-found", "message": "no such snapshot", "backend": null, "hint": null })
         );
     }
 
     #[test]
-    fn what_is_cold_has_its_state_in_the_object() {
+    fn an_archived_error_has_the_archive_state() {
         let left = std::time::Duration::from_secs(18_000);
         let error = Error::new(ErrorKind::Archived(ArchiveState::Restoring(Some(left))), "x");
         assert_eq!(
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_told_in_one_line() {
+    fn a_usage_error_has_one_line() {
         use clap::{Arg, Command};
         let parse = |words: &[&str]| {
             let store = Command::new("store").arg(Arg::new("FILE").required(true));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_not_told_twice() {
+    fn a_reported_failure_is_not_reported_twice() {
         let failure = Failure::from(Error::corrupt("x")).told();
         assert!(failure.object().is_none());
         assert_eq!((failure.status(), failure.text().unwrap().as_str()), (1, "error: x\n"));

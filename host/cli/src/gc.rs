@@ -1,13 +1,15 @@
 //! `tidelock gc`: removes leftovers of interrupted stores.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::arguments::Gc;
 use super::failure::{ErrorObject, Failure};
 use super::output;
 use super::session::Session;
-use tidelock::GcReport;
 use tidelock::types::{Error, ErrorKind};
+use tidelock::{GcOptions, GcReport, GcStep};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -19,7 +21,16 @@ struct Report<'a> {
 
 pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure> {
     let host = session.open().await?;
-    let collected = host.gc(arguments.older_than).await?;
+    let bar = session.console.bar("collecting", None);
+    // A listing may take long.
+    let progress =
+        move |step: GcStep<'_>| bar.say(format!("collecting: {} of `{}` looked at", step.objects, step.backend));
+    let options = GcOptions {
+        older_than: arguments.older_than,
+        max_objects: Some(arguments.max_objects),
+        progress: Some(Arc::new(progress)),
+    };
+    let collected = host.gc_with(options).await?;
     let verdict = verdict(&collected);
     if session.json {
         output::object(&Report { collected: &collected, error: verdict.as_ref().map(ErrorObject::of) })?;
@@ -55,7 +66,7 @@ mod tests {
     use tidelock::FailedBackend;
 
     #[test]
-    fn a_backend_that_failed_is_told_and_is_a_failure() {
+    fn a_failed_backend_is_reported_and_is_a_failure() {
         let mut collected = GcReport { leftovers: 2, ..GcReport::default() };
         assert!(verdict(&collected).is_none());
         let failed = |backend: &str| FailedBackend {

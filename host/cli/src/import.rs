@@ -32,6 +32,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         foreign: arguments.foreign,
         restore: arguments.restore,
         new_container: arguments.new_container,
+        max_objects: Some(arguments.max_objects),
         progress: Some(progress(bar.clone())),
     };
     let imported = host.import(&arguments.backend, options).await?;
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_says_what_has_to_happen() {
+    fn the_status_is_the_worst_outcome() {
         let status = |found: &Imported, named| verdict(found, named, false).map(|failure| failure.status());
         assert_eq!(status(&found(|found| found.imported = 3), false), None);
         assert_eq!(status(&found(|found| (found.foreign, found.under_way, found.gone) = (1, 1, 1)), false), None);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_names_an_object_is_told_what_is_wrong_with_it() {
+    fn a_named_object_is_reported_with_its_failure() {
         let left =
             LeftAlone { object: ObjectId::new("x").unwrap(), state: LeftState::Unreachable, why: "no CID".into() };
         let found = found(|found| (found.unreachable, found.left) = (1, vec![left.clone()]));
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_what_was_left_alone() {
+    fn skipped_objects_are_reported() {
         assert_eq!(
             describe(&found(|found| (found.imported, found.known, found.bytes) = (2, 1, 4096))),
             "2 of 3 objects on `cloud` imported (4096 B read), 1 already known\n"

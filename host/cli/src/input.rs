@@ -8,7 +8,7 @@ use tidelock::runtime::Component;
 use tidelock::snapshot::{Source, StreamSource};
 use tidelock::types::{Error, ErrorKind, Result};
 
-/// Whether standard input or output is meant.
+/// Returns whether standard input or output is meant.
 pub(super) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
@@ -27,8 +27,8 @@ pub(super) async fn image(path: &Path, allow_empty: bool) -> Result<Source, Fail
     source.checked(allow_empty).await.map_err(Failure::input)
 }
 
-/// Whether this process was started without a standard input. Rust's runtime then opens `/dev/null` in its place, for
-/// reading and writing, which nobody else does.
+/// Returns whether this process was started without a standard input. Rust's runtime then opens `/dev/null` in its
+/// place, for reading and writing, which no other program does.
 fn standard_input_is_closed() -> bool {
     let stdin = std::io::stdin();
     let null = || Some(std::fs::metadata("/dev/null").ok()?.rdev());

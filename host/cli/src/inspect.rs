@@ -35,7 +35,7 @@ fn describe(found: &Inspection) -> String {
     facts.add("adapter", if found.is_adapter { "yes" } else { "no: does not export tidelock:storage/adapter" });
     facts.add("digest", &found.digest);
     if found.signatures.is_empty() {
-        facts.add("signed by", "nobody");
+        facts.add("signed by", "none");
     }
     for one in &found.signatures {
         let name = one.name.as_deref().unwrap_or("an unknown key");

@@ -61,7 +61,7 @@ use session::Session;
 /// How long a command that was interrupted has to clean up: threads that wait for a slow disk, or for a terminal.
 const CLEANUP: Duration = Duration::from_millis(500);
 
-/// Runs the command that the arguments of this process name, and gives its exit status.
+/// Runs the command that the arguments of this process name, and returns its exit status.
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -86,7 +86,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         signals::survive_file_size_limit();
         if let Command::Serve(arguments) = arguments.command {
-            // It hears signals itself.
+            // It handles signals itself.
             return serve::run(arguments, &session).await;
         }
         let interrupted = signals::interruption()?;

@@ -23,7 +23,7 @@ pub(super) fn object(value: &impl Serialize) -> Result<(), Failure> {
     line(json)
 }
 
-/// Whether a person looks at standard output.
+/// Returns whether a person looks at standard output.
 pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
@@ -60,7 +60,7 @@ impl TextTable {
 
     /// Adds a row.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into_iter().map(|cell| plain(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 }
 
@@ -82,8 +82,8 @@ impl std::fmt::Display for TextTable {
     }
 }
 
-/// A control character in a name must not reach the terminal.
-fn plain(text: &str) -> String {
+/// Returns the text without control characters, which must not reach the terminal.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Facts(Vec<(String, String)>);
 impl Facts {
     /// Adds a pair.
     pub(super) fn add(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.0.push((name.to_owned(), plain(&value.to_string())));
+        self.0.push((name.to_owned(), printable(&value.to_string())));
     }
 }
 

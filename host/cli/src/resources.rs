@@ -4,6 +4,7 @@
 //! where the threads are to be had, and those for blocking work are started at once and kept: what comes later may have to
 //! wait for one of them, and always finds one.
 
+use std::fs::File;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use std::{io, thread};
@@ -22,6 +23,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long threads for blocking work are kept when there is nothing to do: there may be no others to be had.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The descriptors that a runtime and its signal handling take (7), with some to spare. Without them, it panics.
+const DESCRIPTORS: usize = 10;
+
 /// The stack of a thread that is only to show that it can be had.
 const TRIAL_STACK: usize = 64 << 10;
 
@@ -30,6 +34,7 @@ const TRIAL_STACK: usize = 64 << 10;
 /// # Errors
 /// `unavailable` and others if the system has no threads for it.
 pub(super) fn runtime() -> Result<Runtime, Error> {
+    try_descriptors(DESCRIPTORS).map_err(|error| Error::io("cannot set up the program", error))?;
     let workers = thread::available_parallelism().map_or(1, usize::from);
     try_threads(workers + BLOCKING).map_err(no_threads)?;
     let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(KEPT).build().map_err(no_threads)?;
@@ -42,7 +47,19 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
 }
 
 fn no_threads(error: io::Error) -> Error {
-    Error::io("cannot start threads", error).hint("allow this user more threads (ulimit -u)")
+    let error = Error::io("cannot start threads", error);
+    // Something else may be what is short.
+    if error.advice().is_some() { error } else { error.hint("allow this user more threads (ulimit -u)") }
+}
+
+/// Opens so many files at once, and closes them.
+fn try_descriptors(count: usize) -> io::Result<()> {
+    let opened: io::Result<Vec<File>> = (0..count).map(|_| File::open("/dev/null")).collect();
+    match opened {
+        // Without a `/dev/null`, nothing is known.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => opened.map(drop),
+    }
 }
 
 /// Starts so many threads at once, and ends them.

@@ -45,7 +45,7 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     let host = session.open_existing().await?;
     let image = host.open(host.find(&arguments.id).await?).await?;
     let (to, size) = (to.map(Path::to_owned), length(image.size(), arguments.range)?);
-    // A pipe waits for its reader, and signals are heard meanwhile.
+    // A pipe waits for its reader; signals are handled meanwhile.
     let opened = spawn_blocking(move || Sink::open(to.as_deref(), size)).await;
     let sink = opened.map_err(|error| Error::other("opening the output was interrupted").with_source(error))??;
     let retrieved = match image.stream(arguments.range).await {

@@ -12,13 +12,14 @@ use tidelock::types::Error;
 /// opening of a named pipe or a file of a server that is away, keeps a command from being dropped.
 const LATEST: Duration = Duration::from_secs(5);
 
-/// Has a write beyond the limit of file sizes (`ulimit -f`) fail with an error, rather than end the process. Needs a runtime.
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error, rather than end the process. Needs a
+/// runtime.
 pub(super) fn survive_file_size_limit() {
-    // A handler is in place from here on, and nobody needs to hear it. Without one, the process ends as it would have.
+    // A handler is in place from here on; no receiver is needed. Without one, the process ends as it would have.
     let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
 }
 
-/// Waits for a signal that asks the process to end, and gives its number. A terminal that is closed is one, unless the process
+/// Waits for a signal to end the process, and returns its number. A terminal that is closed is one, unless the process
 /// was started so that it outlives it (`nohup`).
 pub(super) fn interruption() -> Result<impl Future<Output = u8>, Failure> {
     let listen = |kind| signal(kind).map_err(|error| Error::io("cannot handle signals", error));
@@ -53,7 +54,7 @@ pub(super) fn interruption() -> Result<impl Future<Output = u8>, Failure> {
     })
 }
 
-/// Whether the process was started with a signal ignored.
+/// Returns whether the process was started with a signal ignored.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -20,7 +20,7 @@ use super::unnamed::Unnamed;
 use tidelock::types::holes::data_runs;
 use tidelock::types::{Error, format_bytes};
 
-/// The access control list of a file, which says more than its mode.
+/// The access control list of a file, which is more precise than its mode.
 const ACL: &str = "system.posix_acl_access";
 
 /// A place for bytes.
@@ -113,7 +113,7 @@ impl Sink {
         match self {
             Self::Standard(_) => Ok(()),
             Self::Direct { file, path } => match file.sync_all() {
-                // Pipes and character devices know no durability.
+                // Pipes and character devices cannot be synced.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
                 result => result.map_err(|error| failed(&path, error)),
             },
@@ -150,8 +150,8 @@ fn fits(device: &File, path: &Path, size: u64) -> Result<(), Failure> {
     ))
 }
 
-/// Gives a new file the owner, the group, the attributes and the mode of the one that it is to replace. Whoever could open
-/// that one can open this one, and nobody else can.
+/// Copies owner, group, attributes and mode to a new file from the one that it is to replace. A user who could open
+/// that one can open this one, and no other user can.
 fn keep(old: &Metadata, path: &Path, new: &File) -> Result<(), Failure> {
     let fail = |error| Failure::from(Error::io(format_args!("cannot write {}", path.display()), error));
     let made = new.metadata().map_err(fail)?;
@@ -166,8 +166,8 @@ fn keep(old: &Metadata, path: &Path, new: &File) -> Result<(), Failure> {
     new.set_permissions(Permissions::from_mode(old.permissions().mode() & 0o7777)).map_err(fail)
 }
 
-/// The extended attributes, as far as this process may set them, and the access control list in any case: without it the mode
-/// would mean something else.
+/// The extended attributes, as far as this process may set them, and the access control list in any case: without it
+/// the mode would mean something else.
 fn keep_attributes(path: &Path, new: &File) -> io::Result<()> {
     /// Of one value, and of all names: the kernel has no more.
     const MOST: usize = 64 << 10;

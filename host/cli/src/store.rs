@@ -16,7 +16,7 @@ pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failu
     answer(&stored, session)
 }
 
-/// Prints the stored snapshot: the id alone, or everything in an object. That a name has moved is told on stderr too.
+/// Prints the stored snapshot: the id alone, or everything in an object. A moved name is reported on stderr too.
 pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> {
     if let Some(before) = stored.name_taken_from {
         session.console.note(&format!("the name was taken from {before}, which is still stored"));
@@ -25,7 +25,7 @@ pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> 
 }
 
 impl How {
-    /// As the library wants it.
+    /// Returns the options for the library.
     pub(super) fn options(self, progress: Option<Progress>) -> StoreOptions {
         StoreOptions { route: self.route, name: self.name, raw: self.raw, progress }
     }

@@ -46,24 +46,24 @@ impl Unnamed {
                     return Ok(Self { file, named: None });
                 }
             }
-            // What systems say that cannot do it.
+            // The system cannot do it.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {}
             Err(errno) => return Err(errno.into()),
         }
         remove_leftovers(directory);
-        let made = Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory).map_err(plain)?;
+        let made = Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory).map_err(system_error)?;
         let (file, path) = made.into_parts();
         // Without locks nothing is ever taken for a leftover.
         let _ = file.try_lock();
         Ok(Self { file, named: Some(path) })
     }
 
-    /// It.
+    /// Returns the file.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives it its name, durably, in place of whatever has that name.
+    /// Links the file under its name, durably, and replaces a file of that name.
     ///
     /// # Errors
     /// What the operating system refuses.
@@ -79,14 +79,14 @@ impl Unnamed {
     }
 }
 
-/// Gives a file without a name one of those that are taken for temporary.
+/// Links a file without a name under a temporary one.
 fn link_beside(file: &File, directory: &Path) -> io::Result<TempPath> {
     let from = through_proc(file);
     let named = Builder::new()
         .prefix(PREFIX)
         .suffix(SUFFIX)
         .make_in(directory, |to| linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from));
-    named.map(tempfile::NamedTempFile::into_temp_path).map_err(plain)
+    named.map(tempfile::NamedTempFile::into_temp_path).map_err(system_error)
 }
 
 fn through_proc(file: &File) -> PathBuf {
@@ -118,8 +118,8 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The error of the system, without the text that names the temporary file.
-fn plain(error: io::Error) -> io::Error {
+/// Returns the system's error, without the name of the temporary file.
+fn system_error(error: io::Error) -> io::Error {
     error.raw_os_error().map_or(error, io::Error::from_raw_os_error)
 }
 

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_a_failure() {
+    fn damage_is_a_failure() {
         assert!(verdict(&Verification { checked: 2, ..Default::default() }).is_none());
         let bad = Verification { checked: 2, bad: vec![placement()], ..Default::default() };
         assert_eq!(verdict(&bad).unwrap().to_string(), "1 of 2 objects missing or damaged");

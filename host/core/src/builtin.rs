@@ -1,6 +1,6 @@
 //! The adapters that travel in the program, as they were in `target/adapters` when it was built (`host/core/build.rs`).
 //!
-//! A program can be built before any guest is: then it knows their names, and holds none of them.
+//! A program can be built before any guest is: then it has their names only.
 
 include!(concat!(env!("OUT_DIR"), "/components.rs"));
 
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_a_component() {
+    fn every_built_in_adapter_is_a_component() {
         // The magic number of WebAssembly, then version 13 and layer 1: a component rather than a module.
         let header = b"\0asm\x0d\0\x01\0";
         assert_eq!(names().collect::<Vec<_>>(), ["fs", "glacier", "ipfs", "nfs", "s3", "ton"]);

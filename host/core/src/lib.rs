@@ -3,7 +3,7 @@
 //!
 //! > The adapter steers, the host hauls.
 //!
-//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests go to a backend; the host
+//! A [`Host`] stores images and returns them. An adapter in the sandbox decides which requests its backend gets; the host
 //! does sockets, files, credentials, hashing and verification.
 //!
 //! ```no_run
@@ -44,10 +44,10 @@ pub use tidelock_types as types;
 
 pub use connector::{
     AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Delta,
-    FailedBackend, GcReport, GrantPreflight, Host, HostOptions, Image, ImportOptions, ImportProgress, ImportStep,
-    Imported, ImportedSnapshot, LeftAlone, LeftBehind, LeftState, LimitPreflight, NeedPreflight, NoSecrets,
-    PlacementInfo, PlacementStat, Preflight, Removed, Retrieved, Room, Secrets, SnapshotStat, StoreOptions, Stored,
-    Verification, inspect, preflights,
+    FailedBackend, GcOptions, GcProgress, GcReport, GcStep, GrantPreflight, Host, HostOptions, Image, ImportOptions,
+    ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftBehind, LeftState, LimitPreflight,
+    MOST_LISTED, NeedPreflight, NoSecrets, PlacementInfo, PlacementStat, Preflight, Removed, Retrieved, Room, Secrets,
+    SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
 };
 pub use snapshot::{Extent, ExtentKind, Source};
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -6,13 +6,19 @@
 //! there a moment ago, not for one that has been gone for the grant's `patience`, nor for one that
 //! accepts calls without answering, so that the next backend can serve soon. Concurrent callers share one attempt
 //! to connect; if it fails, it fails for all.
+//!
+//! Every call runs in a task of its own. Who waits for one may not be polled for long, as the pieces that are read ahead
+//! for a reader that pauses are not: in the middle of a call it would keep what all share, the lock under which the export
+//! is connected to and the places of the connection's window, and everybody else would wait for that reader.
 
+use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::calls::{Handle, handle};
 use super::grant::NfsGrant;
@@ -37,7 +43,10 @@ const USUAL_DATA: u32 = 32 << 10;
 
 /// One export.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Session(Arc<Export>);
+
+#[derive(Debug)]
+struct Export {
     grant: NfsGrant,
     caller: Caller,
     link: tokio::sync::Mutex<Link>,
@@ -83,6 +92,59 @@ impl Waiting {
 
 impl Session {
     pub(super) fn new(grant: NfsGrant, platform: Platform) -> Self {
+        Self(Arc::new(Export::new(grant, platform)))
+    }
+
+    pub(super) fn platform(&self) -> &Platform {
+        &self.0.platform
+    }
+
+    pub(super) fn grant(&self) -> &NfsGrant {
+        &self.0.grant
+    }
+
+    /// Makes an NFS call, repeating it if necessary, and returns the result behind the status of a success.
+    pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
+        let export = Arc::clone(&self.0);
+        apart(async move { export.call(procedure, head, data).await }).await
+    }
+
+    /// The export, waiting for a server that was there a moment ago.
+    pub(super) async fn found(&self) -> Result<Arc<Mounted>> {
+        let export = Arc::clone(&self.0);
+        apart(async move { export.found().await }).await
+    }
+
+    /// Drops the connection and everything known through it.
+    pub(super) async fn forget(&self, mounted: &Arc<Mounted>) {
+        let (export, mounted) = (Arc::clone(&self.0), Arc::clone(mounted));
+        let forgotten = async move {
+            export.forget(&mounted).await;
+            Ok::<_, Error>(())
+        };
+        // It does not fail.
+        let _ = apart(forgotten).await;
+    }
+}
+
+/// Runs work in a task of its own, which ends with this future.
+async fn apart<T: Send + 'static, E: From<Error> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E> {
+    struct Task<T>(JoinHandle<T>);
+    impl<T> Drop for Task<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let mut task = Task(tokio::spawn(work));
+    let ended = |error| Error::other("a call of the NFS server ended early").with_source(error).into();
+    (&mut task.0).await.unwrap_or_else(|error| Err(ended(error)))
+}
+
+impl Export {
+    fn new(grant: NfsGrant, platform: Platform) -> Self {
         let caller = match grant.user {
             Some(user) => Caller { uid: user.uid, gid: user.gid, groups: Vec::new() },
             None => Caller {
@@ -94,16 +156,7 @@ impl Session {
         Self { grant, caller, link: tokio::sync::Mutex::default(), answered: Mutex::new(None), platform }
     }
 
-    pub(super) fn platform(&self) -> &Platform {
-        &self.platform
-    }
-
-    pub(super) fn grant(&self) -> &NfsGrant {
-        &self.grant
-    }
-
-    /// Makes an NFS call, repeating it if necessary, and returns the result behind the status of a success.
-    pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
+    async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
         let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data };
         let mut waiting = Waiting::default();
         loop {
@@ -134,8 +187,7 @@ impl Session {
         }
     }
 
-    /// The export, waiting for a server that was there a moment ago.
-    pub(super) async fn found(&self) -> Result<Arc<Mounted>> {
+    async fn found(&self) -> Result<Arc<Mounted>> {
         let mut waiting = Waiting::default();
         loop {
             let error = match self.mounted().await {
@@ -192,8 +244,7 @@ impl Session {
         }
     }
 
-    /// Drops the connection and everything known through it.
-    pub(super) async fn forget(&self, mounted: &Arc<Mounted>) {
+    async fn forget(&self, mounted: &Arc<Mounted>) {
         mounted.connection.close();
         let mut link = self.link.lock().await;
         if link.mounted.as_ref().is_some_and(|current| Arc::ptr_eq(current, mounted)) {
@@ -266,7 +317,11 @@ impl Session {
             Err(last)
         };
         let connected = match tokio::time::timeout(self.grant.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Ok(Err(error)) => match Error::of_system(format!("cannot connect to the NFS server {shown}"), &error) {
+                Some(lacking) => return Err(Failure::Lost(lacking)),
+                None => Err(error.to_string()),
+            },
+            Ok(Ok(stream)) => Ok(stream),
             Err(_) => Err("no answer".to_owned()),
         };
         match connected {

@@ -85,6 +85,11 @@ impl Adapter {
         self.manifest.as_ref()
     }
 
+    /// Ends its time as a candidate: from now on its operations share what their backend has.
+    pub(crate) fn serves(&self) {
+        self.environment.serves.store(true, Ordering::Release);
+    }
+
     /// The clock and the random numbers of its host.
     pub(crate) fn platform(&self) -> &Platform {
         &self.environment.platform
@@ -95,7 +100,7 @@ impl Adapter {
         self.digest
     }
 
-    /// Whether the compiler had to run.
+    /// Returns whether the component was compiled or its code read from the cache.
     pub fn compiled_from(&self) -> CompiledFrom {
         self.compiled
     }
@@ -137,12 +142,7 @@ impl Adapter {
         let (data, watch, failed) = stream::input(data, running.usage.clone());
         let Running { store, instance, usage, .. } = &mut running;
         let (instance, exports) = (&*instance, &self.exports);
-        let work = watched(usage, async {
-            match base {
-                Some(base) => exports.incremental_update(store, instance, base, data, hint).await,
-                None => exports.store(store, instance, data, hint).await,
-            }
-        });
+        let work = watched(usage, exports.store(store, instance, base, data, hint));
         let outcome = tokio::select! {
             biased;
             outcome = work => outcome,
@@ -189,7 +189,7 @@ impl Adapter {
         Ok(retrieval.into_body(move |error| error.on_backend(&backend).during("retrieve")))
     }
 
-    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Gives back the
+    /// Runs the guest until its part of a retrieve is over. The answer goes out as soon as there is one. Returns the
     /// operation's turn among those of the backend: bytes that are still to come keep it.
     async fn retrieve_and_end(
         &self,
@@ -217,14 +217,12 @@ impl Adapter {
 
     async fn begin(&self, operation: &'static str) -> Result<Running> {
         let cancelled = |_| Error::new(ErrorKind::Cancelled, "the host has stopped");
-        let permit = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let shared = self.environment.usage().clone();
+        let own = self.in_flight.clone().acquire_owned().await.map_err(cancelled)?;
+        let all = shared.in_flight().clone().acquire_owned().await.map_err(cancelled)?;
         let place = self.sandbox.place().await?;
-        let usage = Arc::new(Usage::of(
-            self.environment.usage.clone(),
-            &self.environment.limits,
-            self.environment.platform.now(),
-        ));
-        let turn = usage.take_turn(permit);
+        let usage = Arc::new(Usage::of(shared, &self.environment.limits, self.environment.platform.now()));
+        let turn = usage.take_turn([own, all]);
         self.sandbox.watch(&usage);
         let mut store = OperationState::store(self.sandbox.engine().wasmtime(), &self.environment, usage.clone());
         let made = watched(&usage, self.pre.instantiate_async(&mut store)).await;
@@ -304,7 +302,7 @@ simple_operations! {
     list_objects("list-objects", cursor: Option<String>, limit: u32) -> InventoryPage;
 }
 
-/// What a retrieve is answered with: the bytes, and who counts them.
+/// The answer of a retrieve: the bytes, and the usage that they count towards.
 struct Answer {
     body: Body,
     usage: Arc<Usage>,

@@ -23,7 +23,7 @@ use tidelock_types::{Body, Error, Result};
 /// The most bytes that are copied into or out of a guest at once.
 pub(super) const CHUNK: usize = 1 << 20;
 
-/// What a guest has the host hold at one moment.
+/// The bodies that the host holds for a guest at one moment.
 #[derive(Default)]
 pub(super) struct BodyCharges {
     pieces: AtomicUsize,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_in_part_is_handed_on_from_there() {
+    async fn a_partly_read_body_continues_where_it_stopped() {
         let charges = Arc::default();
         let mut one = bodies(&charges, vec![bytes("abcdef"), bytes("gh")], Some(8));
         assert_eq!(text(&mut one, 2).await.unwrap(), "ab");

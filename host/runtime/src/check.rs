@@ -12,7 +12,7 @@ use tidelock_types::{Description, Error, Limits, Result, SettingKind, SettingVal
 pub(super) const GRANTED: [&str; 3] = ["http", "bucket", "directory"];
 
 /// The suffix of interfaces of synchronous functions.
-const PLAIN: &str = "-sync";
+const SYNC_SUFFIX: &str = "-sync";
 
 /// The interfaces that every adapter may import.
 const FREE: &[&str] = &[
@@ -50,17 +50,18 @@ pub(super) fn surface(
         }
         let ours = name.strip_prefix("tidelock:storage/").unwrap_or("");
         if let Some(ours) = granted_kind(ours) {
-            if asked.as_ref().is_some_and(|asked| !asked.iter().any(|grant| grant.kind == ours)) {
-                return Err(Error::denied(format!(
-                    "the adapter imports `{ours}`, but its manifest requests no grant of that kind"
-                ))
-                .hint(format!("ask the adapter's author to add asks.{ours}.NAME to adapter.toml")));
-            }
-            // An optional grant may be missing.
-            let optional =
-                |asked: &Vec<RequestedGrant<'_>>| asked.iter().all(|grant| grant.kind != ours || grant.optional);
-            if asked.as_ref().is_some_and(optional) {
-                continue;
+            if let Some(asked) = &asked {
+                let mut of_kind = asked.iter().filter(|grant| grant.kind == ours).peekable();
+                if of_kind.peek().is_none() {
+                    return Err(Error::denied(format!(
+                        "the adapter imports `{ours}`, but its manifest requests no grant of that kind"
+                    ))
+                    .hint(format!("ask the adapter's author to add asks.{ours}.NAME to adapter.toml")));
+                }
+                // An optional grant may be missing.
+                if of_kind.all(|grant| grant.optional) {
+                    continue;
+                }
             }
             if !granted.iter().any(|(kind, _)| *kind == ours) {
                 return Err(Error::denied(format!(
@@ -94,7 +95,7 @@ pub(super) fn asked(manifest: &Manifest, granted: &GrantNames) -> Result<()> {
 
 /// The kind of grant that an interface uses: `http` for `http` and for `http-sync`.
 pub(super) fn granted_kind(interface: &str) -> Option<&'static str> {
-    let kind = interface.strip_suffix(PLAIN).unwrap_or(interface);
+    let kind = interface.strip_suffix(SYNC_SUFFIX).unwrap_or(interface);
     GRANTED.into_iter().find(|granted| *granted == kind)
 }
 
@@ -103,7 +104,7 @@ pub(super) fn interface(name: &str) -> &str {
     name.split_once('@').map_or(name, |(name, _)| name)
 }
 
-/// Whether the engine can hold what the limits allow, and anything could run within them.
+/// Checks that the engine can hold what the limits allow, and that something can run within them.
 pub(super) fn limits(most: &EngineOptions, limits: &Limits) -> Result<()> {
     let wrong = |what: String| Err(Error::invalid(what));
     if limits.memory > most.largest_memory {

@@ -95,9 +95,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.wasm");
         std::fs::write(&file, b"bytes").unwrap();
-        let plain = Component::read(&file).await.unwrap();
-        assert_eq!((plain.bytes.as_slice(), plain.signatures.len()), (&b"bytes"[..], 0));
-        let signature = SecretKey::generate().unwrap().sign(plain.digest());
+        let unsigned = Component::read(&file).await.unwrap();
+        assert_eq!((unsigned.bytes.as_slice(), unsigned.signatures.len()), (&b"bytes"[..], 0));
+        let signature = SecretKey::generate().unwrap().sign(unsigned.digest());
         std::fs::write(dir.path().join("a.wasm.sig"), format!("# by me\n{signature}\n")).unwrap();
         assert_eq!(Component::read(&file).await.unwrap().signatures, [signature]);
     }

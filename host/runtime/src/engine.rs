@@ -103,6 +103,9 @@ impl Engine {
                 (Err(error), Some(places)) if places > SMALLEST_POOL => (error, Some(places / 2)),
                 (Err(error), Some(_)) => (error, None),
                 (Err(error), None) => {
+                    if let Some(refused) = of_system(&error) {
+                        return Err(refused);
+                    }
                     return Err(Error::unavailable(format!("cannot set up the sandbox: {error:#}")).hint(NO_ROOM));
                 }
             };
@@ -117,12 +120,12 @@ impl Engine {
     }
 
     /// The engine below, for components that are run beside adapters in the same pool, as a benchmark does. They take
-    /// places of the pool that adapters are not told of.
+    /// places of the pool that adapters do not count.
     pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
-    /// What it was made with.
+    /// Returns the options that it was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
@@ -134,7 +137,7 @@ impl Engine {
     /// one that needs more than any backend can allow.
     pub fn compile(&self, bytes: &[u8]) -> Result<(Component, CompiledFrom)> {
         if !is_component(bytes) {
-            return Err(Error::invalid(what_it_is_instead(bytes))
+            return Err(Error::invalid(not_a_component(bytes))
                 .hint("build it for wasm32-unknown-unknown and convert it to a component (docs/write-an-adapter.md)"));
         }
         let cached = self.options.cache.as_deref().map(|dir| self.cache_file(dir, bytes));
@@ -148,6 +151,9 @@ impl Engine {
         let component = read.map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
+            }
+            if let Some(refused) = of_system(&error) {
+                return refused;
             }
             Error::invalid(format!("the component cannot be compiled: {}", first_line(&error))).with_source(error)
         })?;
@@ -204,7 +210,7 @@ fn exceeded(error: &wasmtime::Error, options: &EngineOptions) -> Option<LimitExc
     }
 }
 
-/// What helps where address space is short.
+/// The hint where address space is short.
 pub(crate) const NO_ROOM: &str = "allow this process more address space (ulimit -v), or lower `in_flight` and `memory` in the `limits` of the backends";
 
 /// The configuration with a pool of so many places, or with none.
@@ -274,13 +280,23 @@ fn is_component(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x0d\x00\x01\x00")
 }
 
-fn what_it_is_instead(bytes: &[u8]) -> String {
+fn not_a_component(bytes: &[u8]) -> String {
     if bytes.starts_with(b"\0asm\x01\x00\x00\x00") {
         "this is a core WebAssembly module, not a component".into()
     } else if bytes.is_empty() {
         "this file is empty, not a WebAssembly component".into()
     } else {
         "this is not a WebAssembly component".into()
+    }
+}
+
+/// The error of wasmtime's, if it is that the operating system has no more files, memory or threads: the fault of neither a
+/// component nor its adapter.
+pub(crate) fn of_system(error: &wasmtime::Error) -> Option<Error> {
+    let refused = Error::of_system(format!("the sandbox: {error}"), error.as_ref())?;
+    match format!("{error:#}").contains("mmap") {
+        true => Some(refused.hint(NO_ROOM)),
+        false => Some(refused),
     }
 }
 
@@ -315,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_was_given_instead() {
+    fn an_error_names_the_kind_of_file() {
         let engine = engine(None);
         let message = |bytes: &[u8]| engine.compile(bytes).err().unwrap().to_string();
         assert!(message(b"").contains("empty"));

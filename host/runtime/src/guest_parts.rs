@@ -3,9 +3,9 @@
 //! A body travels: a guest taps it, sends it, returns it. What it needs travels with it. So the host knows when the guest's
 //! part is over, who reads the guest's bytes, and how many taps lie around them.
 //!
-//! Each tap is one more call in the stack of whoever polls or drops the body. That depth is the guest's choice, so it is
-//! limited ([`TAPS`]). Nothing else that a guest does puts a body into another one: bodies of one request lie side by side,
-//! and so do the pieces of a body that the host holds (`body_handle.rs`).
+//! Each tap is one more call in the stack of the task that polls or drops the body. That depth is the guest's choice,
+//! so it is limited ([`TAPS`]). Nothing else that a guest does puts a body into another one: bodies of one request lie
+//! side by side, and so do the pieces of a body that the host holds (`body_handle.rs`).
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl GuestParts {
     /// Waits until the guest's part is over.
     pub(super) async fn over(self) {
         for part in self.parts {
-            // An error means that nobody waits for these bytes any more.
+            // An error means that these bytes are not read any more.
             let _ = part.over.await;
         }
     }

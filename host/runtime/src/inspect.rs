@@ -41,7 +41,7 @@ pub struct Inspection {
 pub struct SignatureInfo {
     /// The key that it names.
     pub key: String,
-    /// The name that the configuration gives this key; `null` if it does not know it.
+    /// The name that the configuration gives this key; `null` if it has none.
     pub name: Option<String>,
     /// Whether that key has signed these bytes.
     pub valid: bool,

@@ -3,9 +3,9 @@
 //!
 //! `component` is what comes in, `signature` what others say of it, and `trust` whether it may; `engine` compiles, and
 //! `sandbox` has what guests run in and keeps the clock; `operation` bounds what one operation takes; `stream`,
-//! `guest_parts` and `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package; `check`, `needs` and `nesting` refuse what
-//! may not run; `adapter` runs operations; `swap` knows which generation serves and replaces it, and is a
-//! `Backend` (`tidelock-backend`) for everything above. Nothing here knows what a
+//! `guest_parts` and `body_handle` move bytes; `wit` is all that is particular to a version of the WIT package;
+//! `check`, `needs` and `nesting` refuse what may not run; `adapter` runs operations; `swap` holds the generation that
+//! serves and replaces it, and is a `Backend` (`tidelock-backend`) for everything above. Nothing here knows what a
 //! snapshot is. Imports among the modules go one way.
 
 mod adapter;

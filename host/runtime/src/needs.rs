@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_instantiated_counts_and_nothing_else() {
+    fn only_instantiated_modules_count() {
         let found = needs(
             "(component
                 (core module $a (memory 2) (memory 1) (table 5 funcref) (table 7 funcref))
@@ -339,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_outside_cannot_be_told() {
+    fn the_needs_of_imports_are_unknown() {
         assert_eq!(needs("(component (import \"m\" (core module $m)) (core instance (instantiate $m)))"), None);
         assert!(of_component(b"\0asm\x01\0\0\0").is_err() && of_component(b"").is_err());
     }
 
     /// An instance can export components and modules: their number would not be counted.
     #[test]
-    fn what_an_instance_exports_cannot_be_told_once_it_is_instantiated() {
+    fn the_needs_of_exported_components_are_unknown() {
         let exported = |kind: &str, used: &str| {
             needs(&format!(
                 "(component

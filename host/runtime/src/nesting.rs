@@ -1,8 +1,9 @@
-//! How deep components, and the types of components, are nested in a component.
+//! The nesting depth of components, and of the types of components, within a component.
 //!
-//! The compiler keeps the state of each component that it is inside of: ten thousand of them, in 100 KB, took 2 GB. The type of a component, or of an instance, can hold others. What reads them for the compiler calls itself for each level
-//! (wasmparser 0.254), so a few hundred thousand bytes of nothing but levels would overflow the host's stack. Here
-//! they are read without recursion, before anything else reads them, and refused beyond [`DEEPEST`].
+//! The compiler keeps the state of each component that encloses the current one: ten thousand of them, in 100 KB, took 2 GB.
+//! The type of a component, or of an instance, can hold others; the compiler's parser (wasmparser 0.254) recurses at each
+//! level, so a few hundred thousand bytes of nothing but levels would overflow the host's stack. Here they are read
+//! without recursion, before anything else reads them, and refused beyond [`DEEPEST`].
 
 use wasmparser::{
     BinaryReader, ComponentImport, ComponentType, InstanceTypeDeclaration, Parser, Payload, Result as ReadResult,
@@ -24,28 +25,26 @@ const INSTANCE: u8 = 0x42;
 pub(super) fn check(component: &[u8]) -> Result<()> {
     let wrong =
         |error: wasmparser::BinaryReaderError| Error::invalid(format!("the component cannot be compiled: {error}"));
-    let too_deep = |what: &str| Err(Error::invalid(format!("its {what} are nested more than {DEEPEST} levels deep")));
-    let mut inside: usize = 0;
+    let mut enclosing: usize = 0;
     for payload in Parser::new(0).parse_all(component) {
-        let types = match payload.map_err(wrong)? {
+        let (what, levels) = match payload.map_err(wrong)? {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                inside += 1;
-                if inside > DEEPEST {
-                    return too_deep("components");
-                }
-                continue;
+                enclosing += 1;
+                ("components", enclosing)
             }
             Payload::End(_) => {
-                inside = inside.saturating_sub(1);
+                enclosing = enclosing.saturating_sub(1);
                 continue;
             }
-            Payload::ComponentTypeSection(types) => types,
+            Payload::ComponentTypeSection(types) => {
+                let range = types.range();
+                let bytes = component.get(range.clone()).unwrap_or_default();
+                ("types", deepest(BinaryReader::new(bytes, range.start)).map_err(wrong)?)
+            }
             _ => continue,
         };
-        let range = types.range();
-        let bytes = component.get(range.clone()).unwrap_or_default();
-        if deepest(BinaryReader::new(bytes, range.start)).map_err(wrong)? > DEEPEST {
-            return too_deep("types");
+        if levels > DEEPEST {
+            return Err(Error::invalid(format!("its {what} are nested more than {DEEPEST} levels deep")));
         }
     }
     Ok(())
@@ -58,7 +57,7 @@ struct Level {
     left: u32,
 }
 
-/// The number of levels in a section of types; stops at the first one beyond [`DEEPEST`].
+/// Returns the number of levels in a section of types; stops at the first one beyond [`DEEPEST`].
 fn deepest(mut reader: BinaryReader<'_>) -> ReadResult<usize> {
     let (mut levels, mut deepest): (Vec<Level>, usize) = (Vec::new(), 0);
     for _ in 0..reader.read_var_u32()? {
@@ -120,6 +119,19 @@ mod tests {
         check(&wat::parse_str(text).unwrap())
     }
 
+    /// A component with this one section.
+    fn component_of(section: u8, content: &[u8]) -> Vec<u8> {
+        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+        component.push(section);
+        let mut length = content.len();
+        while length >= 0x80 {
+            component.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        component.push(length as u8);
+        [component.as_slice(), content].concat()
+    }
+
     #[test]
     fn levels_are_counted_and_their_neighbours_are_not() {
         nested(40).unwrap();
@@ -132,18 +144,8 @@ mod tests {
 
     #[test]
     fn components_in_components_are_counted_and_those_side_by_side_are_not() {
-        let deep = |depth: usize| {
-            (0..depth).fold(b"\0asm\x0d\0\x01\0".to_vec(), |inner, _| {
-                let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
-                let mut length = inner.len();
-                while length >= 0x80 {
-                    outer.push(length as u8 | 0x80);
-                    length >>= 7;
-                }
-                outer.push(length as u8);
-                [outer, inner].concat()
-            })
-        };
+        let empty = b"\0asm\x0d\0\x01\0".to_vec();
+        let deep = |depth: usize| (0..depth).fold(empty.clone(), |inner, _| component_of(4, &inner));
         check(&deep(DEEPEST)).unwrap();
         assert!(check(&deep(DEEPEST + 1)).unwrap_err().to_string().contains("components are nested"));
         let beside = "(component) (core module)".repeat(500);
@@ -156,14 +158,7 @@ mod tests {
             let mut section = vec![1];
             (0..depth).for_each(|level| section.extend([if level % 2 == 0 { COMPONENT } else { INSTANCE }, 1, 1]));
             section.extend([COMPONENT, 0]);
-            let mut component = b"\0asm\x0d\0\x01\0\x07".to_vec();
-            let mut length = section.len();
-            while length >= 0x80 {
-                component.push(length as u8 | 0x80);
-                length >>= 7;
-            }
-            component.push(length as u8);
-            component.extend(section);
+            let component = component_of(7, &section);
             assert!(check(&component).unwrap_err().to_string().contains("nested more than 100"), "{depth}");
         }
     }

@@ -46,7 +46,7 @@ impl Drop for Guest {
     }
 }
 
-/// What goes on beside the bytes.
+/// The guest's part of a retrieve, beside the bytes.
 enum Beside {
     /// The guest.
     Guest(Guest),
@@ -85,7 +85,7 @@ impl Retrieval {
         Self { body, usage, beside, over: None, reader }
     }
 
-    /// As a body; `place` says where an error happened.
+    /// Returns it as a body; `place` adds the backend and the operation to an error.
     pub(crate) fn into_body(self, place: impl Fn(Error) -> Error + Send + 'static) -> Body {
         let size = self.body.remaining();
         Body::new(self.map(move |chunk| chunk.map_err(&place)), size)
@@ -104,7 +104,7 @@ impl Retrieval {
     }
 
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        // A guest that runs on is woken by what it exceeds, and says so when it ends.
+        // A guest that runs on is woken when it exceeds a limit, and reports the limit when it ends.
         if matches!(self.beside, Beside::Nothing { .. }) {
             self.usage.run_by(context.waker());
             if let Some(exceeded) = self.usage.exceeded() {
@@ -140,13 +140,13 @@ impl Stream for Retrieval {
                     this.beside = Beside::End;
                     return Poll::Ready(Some(Err(error)));
                 }
-                // Bytes whose guest is gone: what ended it says more.
+                // Bytes whose guest is gone: the reason of its end is more precise.
                 Some(Err(_)) => this.over = Some(Err(cut_short())),
                 None => this.over = Some(Ok(())),
             }
         }
         match std::mem::replace(&mut this.beside, Beside::End) {
-            // It knows whether the bytes are all, and wakes the reader when it ends.
+            // Its outcome decides whether the bytes are complete; its end wakes the reader.
             guest @ Beside::Guest(_) => {
                 this.beside = guest;
                 // All bytes are taken, and it is the guest's turn.
@@ -211,7 +211,8 @@ mod tests {
 
     fn turns(usage: &Arc<Usage>) -> (Arc<tokio::sync::Semaphore>, Turn) {
         let turns = Arc::new(tokio::sync::Semaphore::new(1));
-        let turn = usage.take_turn(turns.clone().try_acquire_owned().unwrap());
+        let all = Arc::new(tokio::sync::Semaphore::new(1));
+        let turn = usage.take_turn([&turns, &all].map(|places| places.clone().try_acquire_owned().unwrap()));
         (turns, turn)
     }
 
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_pauses_excuses_a_guest_that_runs_on_and_one_that_asks_does_not() {
+    async fn a_pausing_reader_stops_the_clock_of_a_running_guest_and_a_reading_one_does_not() {
         let (usage, watchdog) = (usage(), Watchdog::default());
         watchdog.begin(&usage);
         let guest = Guest::spawn(std::future::pending());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 
-use super::engine::{Engine, EngineOptions, first_line};
+use super::engine::{Engine, EngineOptions, first_line, of_system};
 use super::operation::state::OperationState;
 use super::operation::usage::Usage;
 use super::operation::watchdog::Watchdog;
@@ -39,8 +39,10 @@ impl Sandbox {
         let places = Arc::new(Semaphore::new(engine.operations() as usize));
         let watchdog = Arc::new(Watchdog::default());
         start_clock(&engine, watchdog.clone())?;
-        let linker = wit::linker(engine.wasmtime())
-            .map_err(|error| Error::other(format!("cannot set up the sandbox: {}", first_line(&error))))?;
+        let linker = wit::linker(engine.wasmtime()).map_err(|error| {
+            let other = || Error::other(format!("cannot set up the sandbox: {}", first_line(&error)));
+            of_system(&error).unwrap_or_else(other)
+        })?;
         Ok(Arc::new(Self { engine, linker, places, watchdog }))
     }
 

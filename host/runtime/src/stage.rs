@@ -89,7 +89,8 @@ pub struct SwapReport {
     /// Operations that were still ending on the old generation when this was written.
     pub draining: u64,
     /// Operations that were preempted at the drain deadline.
-    pub cut: u64,
+    #[serde(rename = "cut")]
+    pub preempted: u64,
 }
 
 /// Called when a stage begins, on the thread that runs the swap: it must not block.
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_timed_in_order_and_told() {
+    fn stages_are_timed_and_reported_in_order() {
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let heard = told.clone();
         let mut stages =

@@ -39,7 +39,7 @@ pub(super) struct HostBody {
     end: Option<oneshot::Sender<Result<()>>>,
     /// Whether the bytes that the guest reads count as read from a backend.
     reply: bool,
-    /// What the bytes below need of the guest: a body of the host's may stand on bytes that the guest makes.
+    /// The parts of the guest that the bytes need: a body of the host's may depend on bytes that the guest makes.
     parts: GuestParts,
 }
 
@@ -191,7 +191,7 @@ pub(super) struct InputWatch {
 }
 
 impl InputWatch {
-    /// Whether every byte was taken, as far as that can be known.
+    /// Returns whether every byte was taken, as far as that can be known.
     pub(super) fn drained(&self) -> bool {
         self.ended.load(Ordering::Acquire) || self.size == Some(self.seen())
     }

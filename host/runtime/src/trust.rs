@@ -26,7 +26,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Checks a component; gives its digest.
+    /// Checks a component and returns its digest.
     ///
     /// # Errors
     /// `denied`, with the missing requirement.

@@ -74,8 +74,9 @@ pub(super) async fn swap(
     // Before 256 MiB are read for nothing.
     shared.host.history(&name)?;
     let signatures = signatures(&headers)?;
-    let bytes = upload::component(&shared, &headers, body).await?;
+    let staged = upload::component(&shared, &headers, body).await?;
     let change = |host: Host, backend: String, options| async move {
+        let bytes = staged.read().await?;
         host.swap_with(&backend, Component { bytes, signatures }, options).await
     };
     changed(&shared, name, "swap", change).await
@@ -120,7 +121,12 @@ async fn changed<F>(
 where
     F: Future<Output = Result<SwapReport>> + Send + 'static,
 {
-    let work = change(shared.host.clone(), backend.clone(), told(&backend));
+    let change = change(shared.host.clone(), backend.clone(), told(&backend));
+    let turn = shared.turn(&backend);
+    let work = async move {
+        let _turn = turn.lock().await;
+        change.await
+    };
     let outcome = shared.run(event, work).await;
     shared.metrics.swapped(&backend, event, outcome.as_ref().err());
     Ok(Json(outcome?))

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, recv, socket_with};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::visitors::Origin;
 use tidelock::config::Listen;
 use tidelock::types::{Error, Result, blocking};
 
@@ -56,17 +57,36 @@ impl Listener {
         }
     }
 
-    /// The next client.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    /// The next client, and where it comes from.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Origin)> {
         match self {
-            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-            Self::Tcp(listener) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
+                let origin = stream.peer_cred().map_or(Origin::Unknown, |peer| Origin::User(peer.uid()));
+                Ok((Stream::Unix(stream), origin))
+            }
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
                 // Heads and short answers should not wait for more to come.
                 let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), address.ip().into()))
             }
         }
+    }
+}
+
+impl Stream {
+    /// Waits until a client has sent something, which stays to be read. Returns false if it has gone instead.
+    pub(super) async fn has_spoken(&self) -> bool {
+        let mut byte = [0];
+        let peeked = match self {
+            Self::Tcp(stream) => stream.peek(&mut byte).await,
+            Self::Unix(stream) => {
+                let peek = || Ok(recv(stream, &mut byte[..], RecvFlags::PEEK)?.0);
+                stream.async_io(Interest::READABLE, peek).await
+            }
+        };
+        peeked.is_ok_and(|bytes| bytes > 0)
     }
 }
 

@@ -162,7 +162,9 @@ impl Clients {
                 false => None,
             };
             match listener.accept().await {
-                Ok(stream) => self.serve(stream, known.unwrap_or_else(|| self.places.stranger())),
+                Ok((stream, origin)) => {
+                    self.serve(stream, known.unwrap_or_else(|| self.places.stranger(origin)));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(BREATH).await;
@@ -174,7 +176,21 @@ impl Clients {
     fn serve(&self, stream: Stream, visitor: Visitor) {
         let (shared, cutting) = (self.shared.clone(), self.cutting.clone());
         let router = self.router.clone().layer(Extension(visitor.clone()));
-        let serving = serve(stream, router, shared.idle, self.stopping.clone());
+        let (speaker, idle, stopping) = (visitor.clone(), shared.idle, self.stopping.clone());
+        let serving = async move {
+            if speaker.came_as_stranger() {
+                let spoken = tokio::select! {
+                    biased;
+                    spoken = stream.has_spoken() => spoken,
+                    () = stopping.cancelled() => false,
+                };
+                if !spoken {
+                    return;
+                }
+                speaker.speaks();
+            }
+            serve(stream, router, idle, stopping).await;
+        };
         self.open.spawn(async move {
             let connections = shared.metrics.connections.clone();
             connections.inc();

@@ -1,11 +1,11 @@
 //! State shared by all requests, and running an operation for one.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
@@ -14,9 +14,6 @@ use super::secrets::Token;
 use tidelock::Host;
 use tidelock::config::Service;
 use tidelock::types::{Error, Result};
-
-/// Components that are received at once: each may have 256 MiB, and is in memory.
-const COMPONENTS: usize = 2;
 
 /// State shared by all requests. Cheap to clone.
 #[derive(Clone)]
@@ -31,8 +28,9 @@ pub(super) struct SharedInner {
     pub(super) operations: TaskTracker,
     /// How long a client may stall.
     pub(super) idle: Duration,
-    pub(super) components: Semaphore,
-    /// For images and deltas.
+    /// The turns of changes of adapters, by backend.
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// For images, deltas and components.
     pub(super) uploads: Arc<Room>,
     draining: AtomicBool,
 }
@@ -53,7 +51,7 @@ impl Shared {
             metrics: Metrics::new(),
             operations: TaskTracker::new(),
             idle: service.idle,
-            components: Semaphore::new(COMPONENTS),
+            turns: Mutex::default(),
             uploads: Room::new(service.uploads),
             draining: AtomicBool::new(false),
         }))
@@ -66,6 +64,13 @@ impl Shared {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The turn of a change of this backend's adapter. Changes of one backend follow each other; here, and not only in the
+    /// backend, so that those that wait are not in memory. Only for backends that there are: each is kept.
+    pub(super) fn turn(&self, backend: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(backend.to_owned()).or_default().clone()
     }
 
     /// Runs an operation in its own task and counts it. It continues if the client disconnects: an upload then fails, since

@@ -3,8 +3,13 @@
 //! A body is complete only if HTTP says so: all of an announced length, or the last chunk of a chunked one. Any other
 //! end is an error of the stream, and a stream that failed is never stored. A client that stalls while its body is read
 //! is disconnected; time in which the body is not read does not count.
+//!
+//! A component is received into a file and read into memory when it is its backend's turn (`adapters.rs`), so that clients
+//! who are slow, or swaps that take long, fill no memory and hold nobody off.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +19,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt as _, unfold};
 use http_body::Body as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 
@@ -22,7 +28,7 @@ use super::room::Share;
 use super::shared::Shared;
 use tidelock::runtime::MAX_COMPONENT_BYTES;
 use tidelock::snapshot::StreamSource;
-use tidelock::types::{Error, ErrorKind, Result, format_bytes};
+use tidelock::types::{Error, Result, blocking, format_bytes};
 use tidelock::{Delta, Source};
 
 /// Bytes that a client must send within the idle time: single bytes are a stall too.
@@ -30,6 +36,9 @@ const PACE: usize = 1 << 10;
 
 /// The name of the body in errors.
 const NAME: &str = "the request body";
+
+/// The name of what a component is received into.
+const STAGED: &str = "a temporary copy of the component";
 
 /// A body as an image, and its share of the bytes of uploads. Without a length and without bytes it is one only if that is
 /// allowed: so comes also what a program sends that failed.
@@ -61,8 +70,28 @@ pub(super) fn delta(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<
     Ok((Delta::ZstdBody(tidelock::Body::new(pieces, None)), share))
 }
 
-/// Reads a component into memory, up to its maximum size. Waits while too many others are in memory.
-pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+/// A component that has arrived: in a file without a name, and with its share of the bytes of uploads until it is dropped.
+pub(super) struct StagedComponent {
+    file: File,
+    len: u64,
+    _share: Arc<Share>,
+}
+
+impl StagedComponent {
+    /// Reads it into memory.
+    pub(super) async fn read(self) -> Result<Vec<u8>> {
+        blocking(move || {
+            let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+            self.file.read_exact_at(&mut bytes, 0).map_err(|error| Error::io(STAGED, error))?;
+            Ok(bytes)
+        })
+        .await
+    }
+}
+
+/// Receives a component into a file, up to its maximum size. However slow its client is, it takes neither memory nor the
+/// turn of another.
+pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<StagedComponent, Problem> {
     plain(headers)?;
     let too_large = || {
         let what = format!("a component has at most {}", format_bytes(MAX_COMPONENT_BYTES));
@@ -71,18 +100,25 @@ pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) 
     if body.size_hint().lower() > MAX_COMPONENT_BYTES {
         return Err(too_large());
     }
-    let room = shared.components.acquire().await;
-    let _room = room.map_err(|_| Error::new(ErrorKind::Cancelled, "the daemon is stopping"))?;
-    let mut pieces = pieces(body, shared.idle).boxed();
-    let mut bytes = Vec::new();
+    let size = body.size_hint().exact();
+    let (mut pieces, share) = counted(shared, body, size)?;
+    let host = shared.host.clone();
+    let mut file = tokio::fs::File::from_std(blocking(move || host.temporary_file()).await?);
+    let staging = |error| Error::io(STAGED, error);
+    let mut len = 0;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| Error::io(format_args!("reading {NAME}"), error))?;
-        if (bytes.len() + piece.len()) as u64 > MAX_COMPONENT_BYTES {
+        let piece = match (piece, share.refusal()) {
+            (_, Some(refusal)) => return Err(refusal),
+            (piece, None) => piece.map_err(|error| Error::io(format_args!("reading {NAME}"), error))?,
+        };
+        len += piece.len() as u64;
+        if len > MAX_COMPONENT_BYTES {
             return Err(too_large());
         }
-        bytes.extend_from_slice(&piece);
+        file.write_all(&piece).await.map_err(staging)?;
     }
-    Ok(bytes)
+    file.flush().await.map_err(staging)?;
+    Ok(StagedComponent { file: file.into_std().await, len, _share: share })
 }
 
 /// Refuses bodies that mean something else than their bytes.

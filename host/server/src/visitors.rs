@@ -1,21 +1,30 @@
 //! Who may hold a connection: places are for clients that have shown the token.
 //!
 //! A connection begins as a *stranger*, unless the daemon has no token, in which case whoever can open the socket is known.
-//! Strangers have places of their own, few and for a short time; the one that came first is cut off when another comes
-//! and there is none left. So whoever has no token can keep strangers away and nobody else. With its first request that
-//! has the token a connection becomes known and takes one of the configured places, for which it may have to wait.
+//! Strangers have places of their own, and a short time. Those that have sent nothing cost little and have many places, so
+//! that a client may take its time between connecting and asking; those of whose request a part has come may each hold the
+//! buffer of a head, and are few. When there is no place left, the oldest one *of the origin that has the most* is cut off
+//! (an IPv4 address, a /64 of IPv6, a user of a Unix socket): so whoever has no token keeps away strangers of its own origin,
+//! and others only from as many origins as there are places. With its first request that has the token a connection becomes
+//! known and takes one of the configured places, for which it may have to wait.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use tidelock::types::{Error, ErrorKind, Result};
 
-/// Strangers at once. Each may hold the buffer of a request head.
-const STRANGERS: usize = 256;
+/// Strangers at once of whose request a part has come. Each may hold the buffer of a request head.
+const SPEAKING: usize = 256;
+/// The most and the fewest strangers at once that have sent nothing, and the part of the descriptors that they may have.
+const SILENT: (usize, usize) = (128, 4096);
+const SILENT_PART: u64 = 8;
 /// How long a stranger may stay, if it may stall for as long.
 const STAY: Duration = Duration::from_secs(10);
 
@@ -34,10 +43,85 @@ struct PlacesInner {
     stay: Duration,
 }
 
-#[derive(Default)]
+/// Where strangers come from that are not told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Origin {
+    /// An address of version 4.
+    V4(u32),
+    /// The first half of an address of version 6: the rest is its owner's to choose.
+    V6(u64),
+    /// A user of this machine.
+    User(u32),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl From<IpAddr> for Origin {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
 struct Strangers {
     next: u64,
-    by_age: BTreeMap<u64, CancellationToken>,
+    silent: Crowd,
+    speaking: Crowd,
+}
+
+/// Strangers, in the order in which they came.
+struct Crowd {
+    most: usize,
+    members: HashMap<u64, (Origin, CancellationToken)>,
+    by_origin: BTreeMap<Origin, BTreeSet<u64>>,
+    /// The number of members of each origin, and its oldest one: the last entry is whose oldest has to go.
+    ranks: BTreeSet<(usize, Reverse<u64>, Origin)>,
+}
+
+impl Crowd {
+    fn of(most: usize) -> Self {
+        Self { most, members: HashMap::new(), by_origin: BTreeMap::new(), ranks: BTreeSet::new() }
+    }
+
+    /// Takes one in, and cuts another off if they are too many.
+    fn add(&mut self, number: u64, origin: Origin, leave: CancellationToken) {
+        self.members.insert(number, (origin, leave));
+        self.change(origin, |numbers| {
+            numbers.insert(number);
+        });
+        while self.members.len() > self.most {
+            let Some(&(_, Reverse(oldest), _)) = self.ranks.last() else { break };
+            let Some((_, leave)) = self.remove(oldest) else { break };
+            leave.cancel();
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<(Origin, CancellationToken)> {
+        let (origin, leave) = self.members.remove(&number)?;
+        self.change(origin, |numbers| {
+            numbers.remove(&number);
+        });
+        Some((origin, leave))
+    }
+
+    fn change(&mut self, origin: Origin, change: impl FnOnce(&mut BTreeSet<u64>)) {
+        let rank = |numbers: &BTreeSet<u64>| numbers.first().map(|oldest| (numbers.len(), Reverse(*oldest), origin));
+        let numbers = self.by_origin.entry(origin).or_default();
+        if let Some(rank) = rank(numbers) {
+            self.ranks.remove(&rank);
+        }
+        change(numbers);
+        match rank(numbers) {
+            Some(rank) => {
+                self.ranks.insert(rank);
+            }
+            None => {
+                self.by_origin.remove(&origin);
+            }
+        }
+    }
 }
 
 /// One connection. Dropping the last clone gives its place back.
@@ -65,7 +149,7 @@ impl Places {
         Self(Arc::new(PlacesInner {
             known: Arc::new(Semaphore::new(places)),
             waiting: Semaphore::new(places),
-            strangers: Mutex::default(),
+            strangers: Mutex::new(Strangers { next: 0, silent: Crowd::of(silent()), speaking: Crowd::of(SPEAKING) }),
             patience,
             stay: STAY.min(patience),
         }))
@@ -82,17 +166,13 @@ impl Places {
         self.visitor(None, Standing::Known { _place: None })
     }
 
-    /// A connection of nobody knows whom. Cuts the oldest stranger off if there are too many.
-    pub(super) fn stranger(&self) -> Visitor {
+    /// A connection of nobody knows whom, which has sent nothing so far. Cuts another off if there are too many.
+    pub(super) fn stranger(&self, origin: Origin) -> Visitor {
         let mut strangers = self.strangers();
-        while strangers.by_age.len() >= STRANGERS {
-            let Some((_, oldest)) = strangers.by_age.pop_first() else { break };
-            oldest.cancel();
-        }
         let number = strangers.next;
         strangers.next += 1;
         let leave = CancellationToken::new();
-        strangers.by_age.insert(number, leave.clone());
+        strangers.silent.add(number, origin, leave.clone());
         drop(strangers);
         let inner =
             VisitorInner { places: self.clone(), number: Some(number), leave, standing: Standing::Stranger.into() };
@@ -110,7 +190,8 @@ impl Places {
 
     /// Whether a connection was still a stranger, which it no longer is.
     fn forget(&self, number: u64) -> bool {
-        self.strangers().by_age.remove(&number).is_some()
+        let mut strangers = self.strangers();
+        strangers.silent.remove(number).or_else(|| strangers.speaking.remove(number)).is_some()
     }
 
     /// A place for a connection that has become known.
@@ -130,7 +211,27 @@ impl Places {
     }
 }
 
+/// How many strangers may be there that have sent nothing: each takes a descriptor.
+fn silent() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / SILENT_PART).unwrap_or(usize::MAX).clamp(SILENT.0, SILENT.1)
+}
+
 impl Visitor {
+    /// Whether it came as a stranger, whose request is not to be read before a part of it is there.
+    pub(super) fn came_as_stranger(&self) -> bool {
+        self.0.number.is_some()
+    }
+
+    /// Notes that a part of its request has come. Cuts another off if there are too many of those.
+    pub(super) fn speaks(&self) {
+        let Some(number) = self.0.number else { return };
+        let mut strangers = self.0.places.strangers();
+        if let Some((origin, leave)) = strangers.silent.remove(number) {
+            strangers.speaking.add(number, origin, leave);
+        }
+    }
+
     /// Makes a connection that has shown the token a known one.
     ///
     /// # Errors
@@ -171,24 +272,68 @@ mod tests {
 
     use super::*;
 
+    fn address(last: u8) -> Origin {
+        IpAddr::from([10, 0, 0, last]).into()
+    }
+
+    fn cut(crowd: &[Visitor]) -> Vec<usize> {
+        (0..crowd.len()).filter(|number| crowd[*number].0.leave.is_cancelled()).collect()
+    }
+
     #[tokio::test]
-    async fn strangers_leave_in_the_order_in_which_they_came_and_the_known_stay() {
+    async fn strangers_of_one_origin_leave_in_the_order_in_which_they_came_and_the_known_stay() {
         let places = Places::new(2, Duration::from_millis(50));
-        let friend = places.stranger();
+        let friend = places.stranger(address(1));
         friend.introduce().await.unwrap();
-        let crowd: Vec<Visitor> = (0..STRANGERS + 3).map(|_| places.stranger()).collect();
-        let cut: Vec<bool> = crowd.iter().map(|one| one.0.leave.is_cancelled()).collect();
-        assert_eq!(cut.iter().filter(|cut| **cut).count(), 3);
-        assert!(cut[..3].iter().all(|cut| *cut));
+        let come = |count: usize| (0..count).map(|_| places.stranger(address(1))).collect::<Vec<_>>();
+        let speaking = come(SPEAKING + 3);
+        assert!(cut(&speaking).is_empty() || silent() < speaking.len());
+        speaking.iter().for_each(Visitor::speaks);
+        assert_eq!(cut(&speaking), [0, 1, 2]);
+        // Whoever says nothing takes no place of those who speak, nor the other way round.
+        let quiet = come(silent() + 2);
+        assert_eq!(cut(&quiet), [0, 1]);
+        assert_eq!(cut(&speaking), [0, 1, 2]);
         assert!(friend.must_leave().now_or_never().is_none());
-        tokio::time::timeout(STAY, crowd[10].must_leave()).await.expect("it stayed too long");
+        tokio::time::timeout(STAY, speaking[10].must_leave()).await.expect("it stayed too long");
+        tokio::time::timeout(STAY, quiet[10].must_leave()).await.expect("it stayed too long");
         tokio::time::timeout(Duration::from_millis(200), friend.must_leave()).await.unwrap_err();
+    }
+
+    /// A flood from few addresses meets itself, whatever came before it; one from as many addresses as there are places does not.
+    #[tokio::test]
+    async fn a_flood_cuts_off_those_of_its_own_origin() {
+        let places = Places::new(2, Duration::from_secs(60));
+        let come = |origins: &[Origin], count: usize| -> Vec<Visitor> {
+            let all = origins.iter().cycle().take(count).map(|origin| places.stranger(*origin)).collect::<Vec<_>>();
+            all.iter().for_each(Visitor::speaks);
+            all
+        };
+        let slow = come(&[address(1), address(2)], 2);
+        let flood = come(&(10..20).map(address).collect::<Vec<_>>(), 3 * SPEAKING);
+        assert!(cut(&slow).is_empty());
+        // In turn, so that each of them has the same.
+        assert_eq!(cut(&flood), (0..2 * SPEAKING + 2).collect::<Vec<_>>());
+        drop(flood);
+        let many: Vec<Origin> = (0..SPEAKING).map(|number| Origin::V4(number as u32)).collect();
+        let flood = come(&many, SPEAKING);
+        assert_eq!((cut(&slow), cut(&flood)), (vec![0, 1], vec![]));
+    }
+
+    #[test]
+    fn addresses_of_one_owner_are_one_origin() {
+        let origin = |text: &str| Origin::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(origin("::ffff:10.0.0.1"), address(1));
+        assert_eq!(origin("2001:db8:1:2::1"), origin("2001:db8:1:2:ffff::"));
+        assert_ne!(origin("2001:db8:1:2::1"), origin("2001:db8:1:3::1"));
+        assert_ne!(address(1), address(2));
     }
 
     #[tokio::test]
     async fn the_known_wait_for_a_place_and_not_for_ever() {
         let places = Places::new(1, Duration::from_millis(500));
-        let (first, second, third) = (places.stranger(), places.stranger(), places.stranger());
+        let (first, second, third) =
+            (places.stranger(Origin::Unknown), places.stranger(Origin::Unknown), places.stranger(Origin::Unknown));
         first.introduce().await.unwrap();
         first.introduce().await.unwrap();
         let waiting = tokio::spawn({

@@ -1,8 +1,8 @@
 //! The account of one operation: what the host holds, and works, on behalf of an adapter.
 //!
 //! Bytes, file descriptors and blocking work that an adapter can cause are charged to its operation before they are taken
-//! and refunded when they go, wherever in the host they are. The limits of an operation, and those of its backend over all of its
-//! operations, are kept by whoever implements [`Account`]; capabilities only charge.
+//! and refunded when they go, wherever in the host they are. The limits of an operation, and those of its backend over
+//! all of its operations, are kept by the implementation of [`Account`]; capabilities only charge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,23 @@ pub trait Account: Send + Sync + 'static {
     /// Counts processor time on a thread that is not the operation's own.
     fn spends(&self, time: Duration);
 
-    /// Whether the operation was ended by a limit: work that is still under way for it has no purpose.
+    /// Returns whether the operation was ended by a limit: work that is still under way for it has no purpose.
     fn is_over(&self) -> bool;
 
-    /// Takes bytes, and things that are open (a file, a connection). Whoever takes them gives them back.
+    /// Takes bytes, and things that are open (a file, a connection). The caller releases them with [`Self::give_back`].
     ///
     /// # Errors
     /// The limit, if they are too many. Nothing was taken then, and the operation ends.
     fn take(&self, bytes: u64, open: usize) -> Result<(), LimitExceeded>;
 
-    /// Gives back what was taken.
+    /// Releases what was taken.
     fn give_back(&self, bytes: u64, open: usize);
 
     /// The places for blocking work of the operation's backend.
     fn jobs(&self) -> &Arc<Semaphore>;
 }
 
-/// What is held on behalf of one operation; given back when dropped.
+/// Bytes and handles that are held for one operation; released when dropped.
 pub struct Charge {
     account: Arc<dyn Account>,
     bytes: u64,

@@ -37,7 +37,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Whether the job has no purpose any more.
+    /// Returns whether the job has no purpose any more.
     pub fn is_asked(&self) -> bool {
         self.dropped.load(Ordering::Relaxed) || self.account.is_over()
     }
@@ -45,7 +45,7 @@ impl Stop {
     /// Fails if the job has no purpose any more.
     ///
     /// # Errors
-    /// `cancelled`, which nobody hears.
+    /// `cancelled`; no caller waits for it any more.
     pub fn check(&self) -> Result<()> {
         if self.is_asked() {
             return Err(Error::new(ErrorKind::Cancelled, "nothing waits for this work any more"));
@@ -54,7 +54,7 @@ impl Stop {
     }
 }
 
-/// A job that was started. Dropping it asks the job to stop.
+/// A job that was started. Dropping it requests the job to stop.
 pub struct Job<T> {
     running: JoinHandle<Result<T>>,
     dropped: Arc<AtomicBool>,

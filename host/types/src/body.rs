@@ -18,7 +18,7 @@ pub struct Body {
     size: Option<u64>,
     seen: u64,
     done: bool,
-    /// What is held for it.
+    /// The charge of the bytes that are held for it.
     held: Option<Charge>,
 }
 
@@ -38,6 +38,20 @@ impl Body {
     /// The bytes still to come, if their number is known.
     pub fn remaining(&self) -> Option<u64> {
         self.size.map(|size| size.saturating_sub(self.seen))
+    }
+
+    /// Returns this body with a declared size. If its own size is not known, it fails at its end if it differs.
+    ///
+    /// # Errors
+    /// `invalid` if its size is known and differs.
+    pub fn with_size(self, declared: Option<u64>) -> Result<Self> {
+        match (declared, self.remaining()) {
+            (Some(declared), Some(known)) if declared != known => {
+                Err(Error::invalid(format!("a size of {declared} bytes for a body of {known}")))
+            }
+            (Some(_), None) => Ok(Self::new(self, declared)),
+            _ => Ok(self),
+        }
     }
 
     /// A body for which this is held until it is dropped.
@@ -60,7 +74,7 @@ impl Body {
     /// Everything, in memory.
     ///
     /// # Errors
-    /// Whatever cut the body short; `invalid` if there are more than `limit` bytes.
+    /// The error that the body ends with; `invalid` if there are more than `limit` bytes.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.next().await {

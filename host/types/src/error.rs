@@ -7,15 +7,12 @@
 //! characters, and those that change the direction of writing, are escaped.
 
 mod reaction;
+mod system;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use reaction::{Effect, Fault, Retry, Subject};
-
-/// Linux: too many open files, on the machine and in this process.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,7 +45,7 @@ pub struct PaymentDue {
 pub enum ErrorKind {
     /// Too many requests; with the backend's delay, if it gave one.
     RateLimited(Option<Duration>),
-    /// The backend wants money first.
+    /// The backend requires a payment first.
     InsufficientBalance(PaymentDue),
     /// No such snapshot or object.
     NotFound,
@@ -102,7 +99,7 @@ impl ErrorKind {
 
     /// Returns the kind of a name, without the details that only the message has; `other` for an unknown name.
     pub fn from_name(name: &str) -> Self {
-        let plain = [
+        let kinds = [
             Self::RateLimited(None),
             Self::InsufficientBalance(PaymentDue::default()),
             Self::NotFound,
@@ -118,7 +115,7 @@ impl ErrorKind {
             Self::TimedOut,
             Self::Cancelled,
         ];
-        plain.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+        kinds.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
     }
 }
 
@@ -135,7 +132,7 @@ struct ErrorInner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What a store that failed has left: copies of a snapshot that has no name by it.
+/// The remains of a store that failed: copies of a snapshot that got no name from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     /// The id of the snapshot.
@@ -183,33 +180,6 @@ impl Error {
         timed_out => ErrorKind::TimedOut;
         /// Anything else.
         other => ErrorKind::Other;
-    }
-
-    /// Creates an error from one of the local operating system. A missing file is `not-found`, missing permission `denied`, a
-    /// directory in place of a file `invalid`, a timeout `timed-out`; a full disk and everything else is `unavailable`.
-    pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
-        use std::io::ErrorKind as Io;
-        let kind = match error.kind() {
-            Io::NotFound => ErrorKind::NotFound,
-            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
-            Io::IsADirectory | Io::NotADirectory | Io::InvalidInput | Io::InvalidFilename => ErrorKind::Invalid,
-            Io::AlreadyExists => ErrorKind::Conflict,
-            Io::TimedOut => ErrorKind::TimedOut,
-            _ => ErrorKind::Unavailable,
-        };
-        let hint = match error.kind() {
-            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                Some("free some space, or configure another location".to_owned())
-            }
-            _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Some(
-                "allow more open files (`ulimit -n`), or lower `open_bodies` and `in_flight` of the backends"
-                    .to_owned(),
-            ),
-            _ => None,
-        };
-        let mut made = Self::new(kind, format!("{what}: {}", io_reason(&error)));
-        made.0.hint = hint;
-        made.with_source(error)
     }
 
     /// Sets the backend, unless it is known already.
@@ -279,7 +249,7 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// What a store that failed has left, if there is anything.
+    /// Returns the remains of a store that failed, if there are any.
     pub fn left(&self) -> Option<&Left> {
         self.0.left.as_ref()
     }
@@ -298,7 +268,7 @@ impl Error {
     }
 }
 
-/// Whether a character drives the terminal or the log that shows it, or changes the direction of writing there.
+/// Returns whether a character drives the terminal or the log that shows it, or changes the direction of writing there.
 pub fn drives_terminal(c: char) -> bool {
     // Unicode's directional marks and line separators (UAX #9 and #14), which are not control characters.
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -314,15 +284,6 @@ fn visible(text: String) -> String {
         if drives_terminal(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
     }
     shown
-}
-
-/// "No space left on device" rather than "No space left on device (os error 28)".
-fn io_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
-    }
 }
 
 impl fmt::Display for Error {
@@ -364,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_it_happened() {
+    fn the_text_names_backend_and_operation() {
         let error = Error::unavailable("connection refused").on_backend("cloud").during("store");
         assert_eq!(error.to_string(), "backend `cloud`, store: connection refused");
         assert_eq!(error.on_backend("other").backend(), Some("cloud"));
@@ -376,19 +337,5 @@ mod tests {
         assert_eq!(error.message(), "a\\tb\\u{1b}[2Jc\\u{202e}d\\u{2028}");
         assert_eq!(error.advice(), Some("x\\r\\ny\\u{85}"));
         assert_eq!(error.backend(), Some("e\\0é`\"\\"));
-    }
-
-    #[test]
-    fn io_errors_keep_their_meaning() {
-        let kind = |code| Error::io("x", std::io::Error::from_raw_os_error(code)).kind().clone();
-        assert_eq!(kind(2), ErrorKind::NotFound);
-        assert_eq!(kind(13), ErrorKind::Denied);
-        assert_eq!(kind(21), ErrorKind::Invalid);
-        assert_eq!(kind(28), ErrorKind::Unavailable);
-        let full = Error::io("writing x", std::io::Error::from_raw_os_error(28));
-        assert_eq!(full.to_string(), "writing x: no space left on device");
-        assert!(full.advice().is_some());
-        let many = Error::io("x", std::io::Error::from_raw_os_error(EMFILE));
-        assert!(many.advice().is_some_and(|hint| hint.contains("ulimit -n")));
     }
 }

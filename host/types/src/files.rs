@@ -1,8 +1,8 @@
 //! Files of a directory as values: metadata, options of writing, a page of a listing.
 
-use super::{Body, Error, Result};
+use super::{Body, Result};
 
-/// The most entries that a listing gives at once; a larger limit is cut to it.
+/// The most entries that a listing returns at once; a larger limit is reduced to it.
 pub const LIST_LIMIT: u32 = 1000;
 
 /// How to write a file.
@@ -56,11 +56,5 @@ pub struct Page {
 
 /// Returns a body that fails if its length differs from `options`; fails at once if the length is known.
 pub fn sized(data: Body, options: WriteOptions) -> Result<Body> {
-    match (options.size, data.remaining()) {
-        (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
-        }
-        (_, None) => Ok(Body::new(data, options.size)),
-        _ => Ok(data),
-    }
+    data.with_size(options.size)
 }

@@ -38,7 +38,7 @@ impl Gatherer {
     /// The next `len` bytes, or all that are left, and whether the body has ended. Looks one chunk ahead for that.
     ///
     /// # Errors
-    /// Whatever cut the body short.
+    /// The error that the body ends with.
     pub async fn next(&mut self, len: u64) -> Result<(Gathered, bool)> {
         let mut piece = Collector::default();
         loop {

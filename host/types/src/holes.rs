@@ -38,7 +38,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_left_out_is_zero(
+        fn holes_are_zeros(
             runs in proptest::collection::vec((any::<bool>(), 1usize..200_000), 0..6), at in 0u64..200_000,
         ) {
             let mut bytes = Vec::new();

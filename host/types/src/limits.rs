@@ -283,7 +283,7 @@ limits! {
 
         /// Concurrent jobs of the backend on threads for blocking work (files, digests); further ones wait.
         blocking_jobs(BlockingJobs): count usize = 32, at most 512;
-        enforced "a queue; a job counts until it has ended, its processor time as `cpu`, and one that nothing waits for is told to stop"
+        enforced "a queue; a job counts until it has ended, its processor time as `cpu`, and one that nothing waits for is stopped"
 
         /// Bytes sent (URLs, headers, bodies, files, objects) beyond the input of `store`.
         request_bytes(RequestBytes): bytes u64 = 1 << 30;
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_configured_has_its_default() {
+    fn unset_limits_have_their_defaults() {
         let given = LimitOverrides { memory: Some(1), ..LimitOverrides::default() };
         assert_eq!(given.apply_to(&Limits::DEFAULT), Limits { memory: 1, ..Limits::DEFAULT });
     }

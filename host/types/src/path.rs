@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_taken() {
+    fn valid_and_invalid_paths() {
         for good in ["a", "a/b", "a b/ü", ".hidden", "..a", "a..", "x.tmp", "a/...", "-"] {
             check_path(good).unwrap();
         }
@@ -83,7 +83,7 @@ mod tests {
     proptest! {
         /// Whatever is taken stays inside when it is put together without looking at links.
         #[test]
-        fn what_is_taken_stays_inside(path in "[a./\\\\~\0]{0,12}") {
+        fn a_valid_path_stays_inside(path in "[a./\\\\~\0]{0,12}") {
             if check_path(&path).is_ok() {
                 let mut depth = 0i32;
                 for part in std::path::Path::new(&path).components() {

@@ -19,7 +19,7 @@ pub trait Clock: Send + Sync + 'static {
     fn time_of_day(&self) -> SystemTime;
 }
 
-/// Gives random numbers.
+/// A source of random numbers.
 pub trait Entropy: Send + Sync + 'static {
     /// Fills the buffer with unpredictable bytes.
     ///

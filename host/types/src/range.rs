@@ -15,7 +15,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Cuts the range to an object of `size` bytes and gives its first byte and its length.
+    /// Clips the range to an object of `size` bytes and returns its first byte and its length.
     ///
     /// # Errors
     /// `invalid` if it begins beyond the end of the object or ends before it begins. A range that begins just at the
@@ -95,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_cut_lies_within(start in 0u64..100, end in proptest::option::of(0u64..100), size in 0u64..100) {
+        fn a_clipped_range_lies_within_the_size(start in 0u64..100, end in proptest::option::of(0u64..100), size in 0u64..100) {
             let range = ByteRange { start, end };
             match range.within(size) {
                 Ok((from, len)) => {

@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_close(bytes: u64) {
+        fn a_printed_size_can_be_parsed(bytes: u64) {
             let read = parse_bytes(&format_bytes(bytes).replace("PiB", "TiB").replace("EiB", "TiB"));
             prop_assert!(read.is_ok());
         }

@@ -71,9 +71,9 @@ fn data(ground: &Ground, on: On) -> On {
 
 /// Checks that a fault was injected: a case in which nothing went wrong shows nothing.
 #[track_caller]
-fn struck(bench: &Bench, what: &str) {
+fn assert_injected(bench: &Bench, what: &str) {
     assert!(
-        bench.proxy().seen().struck > 0,
+        bench.proxy().seen().injected > 0,
         "{what}: nothing went wrong, so this shows nothing: {:?}",
         bench.proxy().seen()
     );
@@ -92,14 +92,14 @@ async fn refused_store(ground: Arc<Ground>, fault: Fault) {
     let bench = ground.open_through().await;
     bench.proxy().plan(Plan::always(fault, On::Any));
     refused(&ground, bench.store(&ground, &ground.noise(5000)).await, fault, "a small one");
-    struck(&bench, "a small one");
+    assert_injected(&bench, "a small one");
     ground.sees_only("after a refusal", &[]).await;
     // Of one that goes in parts, a later part. Where it is one request, nothing is refused and it is stored.
     bench.proxy().plan(Plan { fault, on: On::Up, after: 1, times: usize::MAX });
-    let before = bench.proxy().seen().struck;
+    let before = bench.proxy().seen().injected;
     let bytes = ground.noise(17 * MIB);
     match bench.store(&ground, &bytes).await {
-        Ok(receipt) if bench.proxy().seen().struck == before => {
+        Ok(receipt) if bench.proxy().seen().injected == before => {
             bench.proxy().mend();
             ground.place.thaw(&bench.adapter, &receipt.id).await;
             bench.expect(&receipt.id, &bytes, "stored in one request").await;
@@ -120,7 +120,7 @@ async fn refused_retrieve(ground: Arc<Ground>, fault: Fault) {
     if ground.entry.has.contains(&Need::Ranges) {
         refused(&ground, bench.read(&id, Some("5..100".parse().unwrap())).await, fault, "a part");
     }
-    struck(&bench, "a retrieve");
+    assert_injected(&bench, "a retrieve");
     bench.proxy().mend();
     bench.expect(&id, &bytes, "after the fault").await;
 }
@@ -161,7 +161,7 @@ async fn broken_store(ground: Arc<Ground>, fault: Fault) {
     let bytes = ground.noise(2 * MIB + 17);
     bench.proxy().plan(Plan::always(fault, data(&ground, On::Up)));
     fails(bench.store(&ground, &bytes).await, &["unavailable", "timed-out"], "a store");
-    struck(&bench, "a store");
+    assert_injected(&bench, "a store");
     bench.proxy().mend();
     // Where the data goes another way, it may be the answer that was lost, and all had been done.
     if ground.entry.has.contains(&Need::DataOnWire) {
@@ -177,18 +177,18 @@ async fn broken_retrieve(ground: Arc<Ground>, fault: Fault) {
     let id = calm.put(&ground, &bytes).await;
     bench.proxy().plan(Plan::always(fault, data(&ground, On::Down)));
     fails(bench.read(&id, None).await, &["unavailable", "timed-out"], "a retrieve");
-    struck(&bench, "a retrieve");
+    assert_injected(&bench, "a retrieve");
     bench.proxy().mend();
     calm.expect(&id, &bytes, "after the fault").await;
 }
 
-/// A server that is given other bytes than were sent either notices, or has them; then whoever reads them is told.
+/// A server that is given other bytes than were sent either notices, or stores them; then their reader gets an error.
 async fn fault_flip_on_store(ground: Arc<Ground>) {
     let bench = ground.open_through().await;
     let bytes = ground.noise(5 * MIB + 3);
     bench.proxy().plan(Plan::always(Fault::Flip, On::Up));
     let stored = bench.store_image(&bytes).await;
-    struck(&bench, "a store");
+    assert_injected(&bench, "a store");
     bench.proxy().mend();
     match stored {
         Err(error) => {
@@ -213,7 +213,7 @@ async fn read_through(ground: &Ground, fault: Fault) -> (Result<bytes::Bytes>, V
     bench.object_of(ground, &stored).await;
     bench.proxy().plan(Plan::always(fault, On::Down));
     let outcome = bench.read_image(stored.id, None).await;
-    struck(&bench, "a retrieve");
+    assert_injected(&bench, "a retrieve");
     bench.proxy().mend();
     (outcome, bytes)
 }

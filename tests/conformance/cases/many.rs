@@ -46,7 +46,7 @@ async fn one_object_read_at_once(ground: Arc<Ground>) {
     }
 }
 
-/// Whoever stops in the middle leaves nothing behind that would be in the way of the next: more of them than operations
+/// A reader that stops in the middle leaves nothing that would block the next: more of them than operations
 /// may run at once.
 async fn readers_that_go_away(ground: Arc<Ground>) {
     let bench = ground.open().await;

@@ -67,7 +67,7 @@ async fn retrieve_after_removal(ground: Arc<Ground>) {
 async fn unknown_id(ground: Arc<Ground>) {
     let (bench, id) = stored(&ground).await;
     bench.adapter.remove(&id).await.unwrap();
-    // Another host: nobody remembers anything.
+    // Another host, without any state.
     let bench = ground.open().await;
     fails(bench.adapter.stat(&id).await, &["not-found"], "stat");
     is_gone(&ground, &bench, &id).await;

@@ -241,7 +241,7 @@ pub fn damage(path: &Path, how: Damage) {
 fn own() -> Vec<Case> {
     cases![
         [] disk_full, folder_gone, truncated_while_read, stat_of_a_huge_file_reads_nothing;
-        [Inventory] what_lies_beside_is_no_object;
+        [Inventory] foreign_files_are_not_objects;
     ]
 }
 
@@ -310,7 +310,7 @@ async fn stat_of_a_huge_file_reads_nothing(ground: Arc<Ground>) {
 }
 
 /// Files that others put there, links and folders: none of them becomes an object of ours, and none is touched.
-async fn what_lies_beside_is_no_object(ground: Arc<Ground>) {
+async fn foreign_files_are_not_objects(ground: Arc<Ground>) {
     let bench = ground.open().await;
     let id = bench.put(&ground, &ground.noise(100)).await;
     let folder = folder_of(&ground);

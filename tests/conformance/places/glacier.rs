@@ -58,7 +58,7 @@ struct Glacier {
 }
 
 impl Glacier {
-    /// As somebody does who knows nothing of adapters: asks, and looks until it is there.
+    /// Without the adapter: requests a restore, and polls until it is done.
     async fn restored(&self, adapter: &Adapter, id: &ObjectId) {
         for _ in 0..1000 {
             match adapter.stat(id).await.unwrap_or_else(|error| panic!("stat of what is cold: {error:?}")).archive {

@@ -124,7 +124,7 @@ impl Place for Ipfs {
             Some(port) => format!("http://127.0.0.1:{port}"),
             None => self.rpc.clone(),
         };
-        // What nobody has is looked for as long as this.
+        // An object without a provider is searched for this long.
         format!(
             "settings = {{ rpc = {rpc:?}, namespace = {:?}, timeout = 2 }}\n\
              grants.http.rpc = {{ origins = [{rpc:?}], private_addresses = true }}",

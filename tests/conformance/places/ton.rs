@@ -113,7 +113,7 @@ impl Place for Ton {
             None => self.endpoint.clone(),
         };
         let shared = self.shared.join(want.prefix);
-        // A bag that nobody has is waited for as long as this.
+        // A bag without a provider is waited for this long.
         format!(
             "settings = {{ daemon_endpoint = {endpoint:?}, shared_path = {shared:?}, download_timeout = 2 }}\n\
              grants.http.daemon = {{ origins = [{endpoint:?}], private_addresses = true, \

@@ -72,7 +72,7 @@ impl Head {
         self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a request has a body, and not an empty one.
+    /// Returns whether a request has a body, and not an empty one.
     pub fn has_body(&self) -> bool {
         self.of_request() != Framing::Length(0)
     }

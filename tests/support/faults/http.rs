@@ -11,7 +11,7 @@ pub use super::head::Head;
 
 use super::head::{Framing, LONGEST_HEAD};
 use super::relay::{Passage, Way, copy, over};
-use super::{Control, Fault, On, Proxy, Strike, reset};
+use super::{Control, Fault, Injection, On, Proxy, reset};
 
 /// Says whether a request carries data of an object, or asks for such.
 pub type Classify = fn(&Head) -> Option<On>;
@@ -50,13 +50,13 @@ impl Exchange<'_> {
     fn run(&mut self, classify: Classify) -> io::Result<bool> {
         let Some(request) = Head::read(&mut self.from_client)? else { return Ok(false) };
         let kind = classify(&request);
-        let strike = self.control.request(kind);
-        let (up, down) = match strike {
-            Some(Strike { fault: Fault::Refuse { status, retry_after }, .. }) => {
+        let injection = self.control.request(kind);
+        let (up, down) = match injection {
+            Some(Injection { fault: Fault::Refuse { status, retry_after }, .. }) => {
                 return self.refuse(&request, status, retry_after).map(|()| !request.closes());
             }
-            Some(strike) if kind == Some(On::Up) => (Some(strike), None),
-            struck => (None, struck),
+            Some(injection) if kind == Some(On::Up) => (Some(injection), None),
+            injected => (None, injected),
         };
         self.send(&request, up)?;
         self.receive(&request, down)
@@ -77,9 +77,9 @@ impl Exchange<'_> {
         self.client.write_all(reply.as_bytes())
     }
 
-    fn send(&mut self, request: &Head, strike: Option<Strike>) -> io::Result<()> {
+    fn send(&mut self, request: &Head, injection: Option<Injection>) -> io::Result<()> {
         let framing = request.of_request();
-        let mut passage = Passage::new(&self.server, self.control, Way::Up, strike, known(framing));
+        let mut passage = Passage::new(&self.server, self.control, Way::Up, injection, known(framing));
         passage.frame(&request.raw)?;
         if expects(request) {
             // The server's word on it goes to the client as any response; a refusal then is one.
@@ -90,10 +90,10 @@ impl Exchange<'_> {
             }
         }
         let sent = body(&mut self.from_client, &mut passage, framing);
-        match (sent, strike) {
+        match (sent, injection) {
             // The fault ends both sides.
-            (Err(error), Some(strike)) => {
-                if strike.fault == Fault::Reset {
+            (Err(error), Some(injection)) => {
+                if injection.fault == Fault::Reset {
                     reset(&self.client);
                 }
                 Err(error)
@@ -104,7 +104,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn receive(&mut self, request: &Head, strike: Option<Strike>) -> io::Result<bool> {
+    fn receive(&mut self, request: &Head, injection: Option<Injection>) -> io::Result<bool> {
         let mut response = Head::read(&mut self.from_server)?.ok_or_else(|| over("no response"))?;
         while (100..200).contains(&response.status()) {
             self.client.write_all(&response.raw)?;
@@ -112,8 +112,8 @@ impl Exchange<'_> {
         }
         let framing = response.of_response(request.method());
         let empty = framing == Framing::Length(0);
-        let mut passage = Passage::new(&self.client, self.control, Way::Down, strike, known(framing));
-        if let (Some(Strike { fault: Fault::Short, dice }), Framing::Length(size @ 1..)) = (strike, framing) {
+        let mut passage = Passage::new(&self.client, self.control, Way::Down, injection, known(framing));
+        if let (Some(Injection { fault: Fault::Short, dice }), Framing::Length(size @ 1..)) = (injection, framing) {
             let less = dice % size;
             passage.control.went_down(less as usize);
             self.client.write_all(&response.with_length(less))?;
@@ -122,8 +122,8 @@ impl Exchange<'_> {
             drain(&mut self.from_server, Framing::Length(size - less))?;
             return Ok(!request.closes());
         }
-        if strike.is_some() && empty {
-            // No data to strike at: the response itself is what does not come.
+        if injection.is_some() && empty {
+            // Without data to break, the response itself does not come.
             passage.end()?;
         }
         passage.frame(&response.raw)?;
@@ -254,19 +254,19 @@ mod tests {
     const PUT: &str = "PUT /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 4\r\n\r\nabcd";
 
     #[test]
-    fn what_is_not_struck_passes_and_is_counted() {
+    fn messages_without_a_fault_pass_and_are_counted() {
         let (port, sees) = server(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
         let proxy = before(port, classify, 1).unwrap();
         assert!(ask(&proxy, GET).ends_with("3\r\nabc\r\n0\r\n\r\n"));
         assert!(ask(&proxy, PUT).ends_with("\r\n0\r\n\r\n"));
         assert_eq!((sees.recv().unwrap(), sees.recv().unwrap()), (vec![], b"abcd".to_vec()));
         let seen = proxy.seen();
-        assert_eq!((seen.requests, seen.up, seen.down, seen.struck), (2, 1, 1, 0));
+        assert_eq!((seen.requests, seen.up, seen.down, seen.injected), (2, 1, 1, 0));
         assert!(seen.bytes_up > 100 && seen.bytes_down > 100, "{seen:?}");
     }
 
     #[test]
-    fn each_fault_is_what_it_says() {
+    fn each_fault_has_its_effect() {
         let (port, sees) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef");
         let proxy = before(port, classify, 1).unwrap();
         let get = |fault| {
@@ -309,7 +309,7 @@ mod tests {
         proxy.plan(Plan::always(Fault::Stall, On::Down));
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).unwrap();
         stream.write_all(GET.as_bytes()).unwrap();
-        while proxy.seen().struck == 0 {
+        while proxy.seen().injected == 0 {
             std::thread::yield_now();
         }
         stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();

@@ -50,7 +50,7 @@ pub enum Fault {
     Trickle,
 }
 
-/// Which requests a fault strikes.
+/// The requests that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// Those that carry data of an object to the server.
@@ -61,7 +61,7 @@ pub enum On {
     Any,
 }
 
-/// A fault, and when it strikes.
+/// A fault, and when it is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// What goes wrong.
@@ -75,12 +75,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Strikes every request of that kind.
+    /// Injects it into every request of that kind.
     pub fn always(fault: Fault, on: On) -> Self {
         Self { fault, on, after: 0, times: usize::MAX }
     }
 
-    /// Strikes one request of that kind, behind so many others.
+    /// Injects it into one request of that kind, behind so many others.
     pub fn once(fault: Fault, on: On, after: usize) -> Self {
         Self { fault, on, after, times: 1 }
     }
@@ -100,14 +100,14 @@ pub struct Seen {
     /// Bytes from the server.
     pub bytes_down: u64,
     /// Requests that got a fault.
-    pub struck: usize,
+    pub injected: usize,
     /// Connections that found the gate closed.
     pub refused: usize,
 }
 
-/// A fault that strikes now, with the dice of this strike.
+/// A fault that is injected now, with the dice of this injection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Strike {
+pub(crate) struct Injection {
     pub(crate) fault: Fault,
     pub(crate) dice: u64,
 }
@@ -127,7 +127,7 @@ struct ProxyState {
     seen: Seen,
     closed: bool,
     ended: bool,
-    /// Counts plans and gates: whoever holds a connection still sees that its time is over.
+    /// Counts plans and gates: the holder of a connection notices that its time is over.
     era: u64,
     /// Those that are open, by number.
     connections: BTreeMap<u64, TcpStream>,
@@ -139,8 +139,8 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request has come; gives the fault that strikes it.
-    pub(crate) fn request(&self, kind: Option<On>) -> Option<Strike> {
+    /// Counts a request; returns the fault to inject.
+    pub(crate) fn request(&self, kind: Option<On>) -> Option<Injection> {
         let mut state = self.state();
         state.seen.requests += 1;
         match kind {
@@ -157,8 +157,8 @@ impl Control {
         if number >= plan.times {
             return None;
         }
-        state.seen.struck += 1;
-        Some(Strike { fault: plan.fault, dice: mix(self.seed, state.seen.struck as u64) })
+        state.seen.injected += 1;
+        Some(Injection { fault: plan.fault, dice: mix(self.seed, state.seen.injected as u64) })
     }
 
     pub(crate) fn went_up(&self, bytes: usize) {
@@ -210,7 +210,7 @@ impl Control {
         Some(number)
     }
 
-    /// The connection is over: nobody else may keep it open.
+    /// The connection is over: no clone may keep it open.
     fn release(&self, number: u64) {
         self.state().connections.remove(&number);
     }
@@ -252,7 +252,7 @@ impl Proxy {
                 };
                 let (shared, relay) = (Arc::clone(&shared), Arc::clone(&relay));
                 std::thread::spawn(move || {
-                    // That a connection broke is what its two ends see; nobody here needs to know.
+                    // A broken connection is noticed by its two ends.
                     let _ = relay(client, &shared);
                     shared.release(number);
                 });
@@ -261,7 +261,7 @@ impl Proxy {
         Ok(Self { port, control })
     }
 
-    /// From now on this goes wrong. What an earlier plan held still is cut.
+    /// Sets the faults. Connections that an earlier plan stalled are closed.
     pub fn plan(&self, plan: Plan) {
         self.control.change(|state| {
             state.plan = Some(plan);
@@ -269,12 +269,12 @@ impl Proxy {
         });
     }
 
-    /// From now on nothing goes wrong. What was held still is cut.
+    /// Removes the faults. Stalled connections are closed.
     pub fn mend(&self) {
         self.control.change(|state| state.plan = None);
     }
 
-    /// Takes the server off the network: connections are cut, and new ones are reset as soon as they are made.
+    /// Takes the server off the network: connections are closed, and new ones are reset as soon as they are made.
     pub fn close(&self) {
         self.control.change(|state| state.closed = true);
         self.control.cut_all();
@@ -300,7 +300,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Has a connection end with RST instead of FIN, as soon as nobody holds it any more. Wakes whoever reads from it.
+/// Has a connection end with RST instead of FIN, once all handles are dropped. Wakes its readers.
 pub(crate) fn reset(stream: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     let _ = stream.shutdown(Shutdown::Read);
@@ -317,13 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_strikes_what_it_says_and_nothing_else() {
+    fn a_plan_applies_to_its_requests_only() {
         let control = control(Plan { fault: Fault::Reset, on: On::Up, after: 1, times: 2 });
         let kinds = [Some(On::Up), Some(On::Down), None, Some(On::Up), Some(On::Up), Some(On::Up)];
-        let struck = kinds.map(|kind| control.request(kind).is_some());
-        assert_eq!(struck, [false, false, false, true, true, false]);
+        let injected = kinds.map(|kind| control.request(kind).is_some());
+        assert_eq!(injected, [false, false, false, true, true, false]);
         let seen = control.state().seen;
-        assert_eq!((seen.requests, seen.up, seen.down, seen.struck), (6, 4, 1, 2));
+        assert_eq!((seen.requests, seen.up, seen.down, seen.injected), (6, 4, 1, 2));
     }
 
     #[test]

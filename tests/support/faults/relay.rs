@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::net::TcpStream;
 
-use super::{Control, Fault, Strike, reset};
+use super::{Control, Fault, Injection, reset};
 
 /// Which way data goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) to: &'a TcpStream,
     pub(crate) control: &'a Control,
     pub(crate) way: Way,
-    strike: Option<Strike>,
-    /// Data bytes until the fault strikes.
+    injection: Option<Injection>,
+    /// Data bytes until the fault is injected.
     left: u64,
 }
 
@@ -28,23 +28,23 @@ pub(crate) fn over(why: &str) -> io::Error {
 }
 
 impl<'a> Passage<'a> {
-    /// `size` is the number of data bytes, if it is known: the fault strikes at one of them.
+    /// `size` is the number of data bytes, if it is known: the fault is injected at one of them.
     pub(crate) fn new(
         to: &'a TcpStream,
         control: &'a Control,
         way: Way,
-        strike: Option<Strike>,
+        injection: Option<Injection>,
         size: Option<u64>,
     ) -> Self {
-        let left = strike.map_or(0, |strike| match (strike.fault, size) {
-            // Early: what trickles at the very end is merely late.
-            (Fault::Trickle, size) => strike.dice % size.unwrap_or(512).clamp(1, 512),
-            (_, Some(size)) => strike.dice % size.max(1),
+        let left = injection.map_or(0, |injection| match (injection.fault, size) {
+            // Early: what trickles at the very end is merely late, and replies of some have less than a hundred bytes.
+            (Fault::Trickle, size) => injection.dice % (size.unwrap_or(512).min(512) / 4).max(1),
+            (_, Some(size)) => injection.dice % size.max(1),
             (Fault::Short, None) => 0,
             // Behind what an encoding may have put before the data.
-            (_, None) => 4096 + strike.dice % 4096,
+            (_, None) => 4096 + injection.dice % 4096,
         });
-        Self { to, control, way, strike, left }
+        Self { to, control, way, injection, left }
     }
 
     /// Passes on what is not data.
@@ -55,16 +55,16 @@ impl<'a> Passage<'a> {
 
     /// Passes on data.
     pub(crate) fn data(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let Some(strike) = self.strike else { return self.frame(bytes) };
+        let Some(injection) = self.injection else { return self.frame(bytes) };
         if self.left >= bytes.len() as u64 {
             self.left -= bytes.len() as u64;
             return self.frame(bytes);
         }
         let at = self.left as usize;
-        match strike.fault {
+        match injection.fault {
             Fault::Flip => {
-                bytes[at] ^= 1 << ((strike.dice >> 32) % 8);
-                self.strike = None;
+                bytes[at] ^= 1 << ((injection.dice >> 32) % 8);
+                self.injection = None;
                 self.frame(bytes)
             }
             Fault::Trickle => {
@@ -74,26 +74,26 @@ impl<'a> Passage<'a> {
             }
             _ => {
                 self.frame(&bytes[..at])?;
-                self.strike()
+                self.inject()
             }
         }
     }
 
-    /// Whether data in good form is to end before this next piece.
+    /// Returns whether data in good form is to end before this next piece.
     pub(crate) fn falls_short(&self, size: u64) -> bool {
-        self.left < size && self.strike.is_some_and(|strike| strike.fault == Fault::Short)
+        self.left < size && self.injection.is_some_and(|injection| injection.fault == Fault::Short)
     }
 
-    /// The data is over. A fault that has found nothing to strike strikes now.
+    /// The data is over. A fault that has not been injected yet is injected now.
     pub(crate) fn end(&mut self) -> io::Result<()> {
-        match self.strike.map(|strike| strike.fault) {
-            Some(Fault::Cut | Fault::Reset | Fault::Stall) => self.strike(),
+        match self.injection.map(|injection| injection.fault) {
+            Some(Fault::Cut | Fault::Reset | Fault::Stall) => self.inject(),
             _ => Ok(()),
         }
     }
 
-    fn strike(&mut self) -> io::Result<()> {
-        match self.strike.map(|strike| strike.fault) {
+    fn inject(&mut self) -> io::Result<()> {
+        match self.injection.map(|injection| injection.fault) {
             Some(Fault::Stall) => {
                 self.control.hold();
                 Err(over("stalled"))

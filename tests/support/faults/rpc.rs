@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::relay::{Passage, Way, over};
-use super::{Control, Fault, On, Proxy, Strike, reset};
+use super::{Control, Fault, Injection, On, Proxy, reset};
 
 const NFS: u32 = 100_003;
 const READ: u32 = 6;
@@ -24,7 +24,7 @@ const ANSWER: usize = 24;
 const ATTRIBUTES: usize = 4 + 84;
 
 /// Calls whose reply gets a fault, by number.
-type Marked = Arc<Mutex<HashMap<u32, Strike>>>;
+type Marked = Arc<Mutex<HashMap<u32, Injection>>>;
 
 /// A proxy before the NFSv3 server on a port of 127.0.0.1.
 ///
@@ -101,8 +101,8 @@ fn calls(
             Some(READ) => Some(On::Down),
             _ => None,
         };
-        let strike = control.request(kind);
-        match strike.map(|strike| (strike.fault, strike.dice)) {
+        let injection = control.request(kind);
+        match injection.map(|injection| (injection.fault, injection.dice)) {
             Some((Fault::Refuse { status, .. }, dice)) => {
                 let reply = framed(&refusal(number, status, dice));
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,14 +121,14 @@ fn calls(
                 return Err(over("reset"));
             }
             Some((Fault::Cut | Fault::Stall | Fault::Trickle, _)) if kind == Some(On::Up) => {
-                let mut passage = Passage::new(server, control, Way::Up, strike, Some(call.len() as u64));
+                let mut passage = Passage::new(server, control, Way::Up, injection, Some(call.len() as u64));
                 passage.data(&mut framed(&call))?;
                 passage.end()?;
                 continue;
             }
             Some(_) => {
                 let mut marked = marked.lock().unwrap_or_else(PoisonError::into_inner);
-                marked.extend(strike.map(|strike| (number, strike)));
+                marked.extend(injection.map(|injection| (number, injection)));
             }
             None => {}
         }
@@ -147,8 +147,8 @@ fn replies(
 ) -> io::Result<()> {
     while let Some(mut reply) = record(&server)? {
         let number = word(&reply, 0).unwrap_or(0);
-        let strike = marked.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        match strike.map(|strike| (strike.fault, strike.dice)) {
+        let injection = marked.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        match injection.map(|injection| (injection.fault, injection.dice)) {
             Some((Fault::Flip, dice)) => {
                 if let Some((start, len)) = data_of_read(&reply) {
                     flip(&mut reply[start..start + len], dice);
@@ -160,7 +160,7 @@ fn replies(
                 return Err(over("reset"));
             }
             Some((Fault::Cut | Fault::Stall | Fault::Trickle, _)) => {
-                let mut passage = Passage::new(client, control, Way::Down, strike, Some(reply.len() as u64));
+                let mut passage = Passage::new(client, control, Way::Down, injection, Some(reply.len() as u64));
                 passage.data(&mut framed(&reply))?;
                 passage.end()?;
                 continue;

@@ -2,7 +2,7 @@
 //! one may. Path style, plain HTTP, no signature is checked.
 //!
 //! Real servers cannot be made to do this, and everything that a client must do right in spite of it shows in the requests
-//! that it sends ([`Odd::requests`]) and in the objects that are there afterwards ([`Odd::objects`]). A [`Rule`] strikes the
+//! that it sends ([`Odd::requests`]) and in the objects that are there afterwards ([`Odd::objects`]). A [`Rule`] applies to the
 //! requests that it is for, so many times; everything else is answered as S3 answers it.
 
 mod text;
@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether the query has this name.
+    /// Returns whether the query has this name.
     pub fn asks(&self, name: &str) -> bool {
         self.query.contains_key(name)
     }
@@ -64,6 +64,8 @@ pub enum Then {
     Answer { status: u16, headers: String, body: String },
     /// Answered with so many bytes of white space.
     Flood { status: u16, bytes: u64 },
+    /// Answered with a page of a listing that never ends, of new keys.
+    Endless,
     /// Done, and the connection closed instead of an answer.
     Vanish,
     /// Done and answered without the length of the body: in chunks, or for a HEAD without a word about it.
@@ -74,7 +76,7 @@ pub enum Then {
 
 type When = Box<dyn Fn(&Request) -> bool + Send + Sync>;
 
-/// Which requests are struck, how often, and how.
+/// Which requests fail, how often, and how.
 pub struct Rule {
     when: When,
     times: usize,
@@ -136,7 +138,7 @@ impl Odd {
         Self::below("", rules)
     }
 
-    /// Starts one below a path (`/s3`); it knows nothing above it.
+    /// Starts one below a path (`/s3`); it serves nothing above it.
     pub fn below(path: &'static str, rules: Vec<Rule>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
         let port = listener.local_addr().expect("it has an address").port();
@@ -222,6 +224,7 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                 write(&mut out, head, Reply { status, headers, body: body.into() })?;
             }
             Some(Then::Flood { status, bytes }) => return flood(&mut out, status, bytes),
+            Some(Then::Endless) => write(&mut out, head, endless(&request))?,
             Some(Then::Vanish) => {
                 done();
                 return Ok(());
@@ -381,6 +384,14 @@ fn get(request: &Request, object: &Object) -> Reply {
     let end = range.1.parse::<usize>().map_or(size, |last| size.min(last + 1));
     let headers = format!("{labels}content-range: bytes {start}-{}/{size}\r\n", end - 1);
     Reply { headers, ..reply(206, &object.bytes[start..end]) }
+}
+
+fn endless(request: &Request) -> Reply {
+    let number = |name: &str| request.query.get(name).and_then(|text| text.trim_start_matches("snap-").parse().ok());
+    let begin = number("start-after").map_or(0, |last: u64| last + 1);
+    let entry = |number| format!("<Contents><Key>snap-{number:026}</Key><Size>1</Size></Contents>");
+    let all: String = (begin..begin + number("max-keys").unwrap_or(1000)).map(entry).collect();
+    reply(200, format!("<ListBucketResult><IsTruncated>true</IsTruncated>{all}</ListBucketResult>"))
 }
 
 fn list(request: &Request, limit: usize, state: &State) -> Reply {

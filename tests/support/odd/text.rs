@@ -15,8 +15,8 @@ pub(super) fn decode(text: &str) -> String {
 
 /// As `encoding-type=url` asks for.
 pub(super) fn encode(key: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
-    key.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    key.bytes().map(|b| if is_unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 pub(super) fn escape(text: &str) -> String {

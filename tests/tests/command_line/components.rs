@@ -11,7 +11,7 @@ fn home(component: &[u8]) -> Home {
     home
 }
 
-/// What the program says to a component that cannot serve. Inspecting it says the same, or that it is no adapter.
+/// The errors for components that cannot serve. Inspecting one prints the same, or that it is not an adapter.
 #[track_caller]
 fn refused(component: &[u8]) -> String {
     let home = home(component);
@@ -79,7 +79,7 @@ fn a_component_without_the_export() {
 }
 
 #[test]
-fn a_component_that_imports_what_nobody_offers() {
+fn a_component_with_an_unknown_import() {
     let text = "(component (import \"evil:host/shell\" (instance (export \"run\" (func)))))";
     let said = refused(&wat::parse_str(text).unwrap());
     assert!(said.contains("evil:host/shell") || said.contains("tidelock:storage/adapter"), "{said}");

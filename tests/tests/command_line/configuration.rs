@@ -13,7 +13,7 @@ fn init_writes_a_configuration_that_works() {
     let id = home.line_with(&["store", "-"], b"x");
     assert_eq!(home.bytes(&["retrieve", &id]), b"x");
     assert_eq!(home.objects().len(), 1, "the same place as without a file");
-    // A file that is there is somebody's work.
+    // An existing file is never overwritten.
     home.refused(2, &["init"]);
     assert_eq!(home.read("tidelock.toml"), text.as_bytes());
 }

@@ -51,7 +51,7 @@ fn a_damaged_primary_is_not_noticed_and_is_stored_again() {
         let mut damaged = bytes.clone();
         harm(&mut damaged);
         fs::write(&path, damaged).unwrap();
-        // A range past what is left of it is no mistake of the caller.
+        // A range past the truncated end is not a mistake of the caller.
         assert_same(&home.bytes(&["retrieve", &id, "--range", "5242880.."]), &bytes[5 * MIB..], what);
         assert_same(&home.bytes(&["retrieve", &id, "--range", "..9"]), &bytes[..9], what);
         assert_same(&home.bytes(&["retrieve", &id]), &bytes, what);
@@ -95,7 +95,7 @@ fn a_download_does_not_notice_a_damaged_primary_either() {
 }
 
 #[test]
-fn a_store_that_lacks_a_copy_moves_no_name_and_says_what_is_left() {
+fn a_store_that_lacks_a_copy_moves_no_name_and_reports_the_others() {
     let home = Home::with(&two(2, ""));
     let old = home.line(&["store", &home.file("old", noise(5000, 1)), "--name", "web"]);
     // The disk is not mounted: an empty folder is in its place.

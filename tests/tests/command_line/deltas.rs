@@ -9,7 +9,7 @@ use tidelock_tests::program::Home;
 use xtask::skip::skip;
 
 #[test]
-fn an_update_is_the_new_image_and_knows_its_base() {
+fn an_update_is_the_new_image_and_records_its_base() {
     let home = Home::new();
     let old = noise(5 * MIB + 9, 1);
     let new = changed(&old, 2);
@@ -32,7 +32,7 @@ fn an_update_is_the_new_image_and_knows_its_base() {
 }
 
 #[test]
-fn the_backend_itself_knows_the_base() {
+fn the_backend_records_the_base() {
     let home = Home::new();
     let base = home.line_with(&["store", "-"], &noise(9000, 1));
     let id = home.line_with(&["update", &base, "-"], &noise(9000, 2));
@@ -67,12 +67,12 @@ fn zstd_deltas_are_applied() {
     assert_same(&home.bytes(&["retrieve", &id]), &new, "base and delta");
     assert_eq!(home.line_with(&["apply", &base, "-", "--format", "zstd"], &home.read("delta")), id, "through a pipe");
 
-    // One that belongs to another base, one cut short, one that is none.
+    // One that belongs to another base, one that is truncated, one that is not a delta.
     let other = home.line_with(&["store", "-"], &noise(4 * MIB + 17, 5));
     home.refused(2, &["apply", &other, "delta"]);
-    let cut = home.read("delta");
-    home.file("cut", &cut[..cut.len() / 2]);
-    home.refused(2, &["apply", &base, "cut"]);
+    let delta = home.read("delta");
+    home.file("truncated", &delta[..delta.len() / 2]);
+    home.refused(2, &["apply", &base, "truncated"]);
     home.refused(2, &["apply", &base, "new"]);
     home.refused(2, &["apply", &base, "absent"]);
     assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());

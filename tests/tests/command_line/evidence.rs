@@ -30,7 +30,7 @@ fn an_image_from_a_pipe_gets_two_copies() {
 }
 
 #[test]
-fn known_damage_is_told_until_it_is_mended() {
+fn known_damage_is_reported_until_it_is_repaired() {
     let home = Home::with_two_copies();
     let bytes = noise(3 * MIB, 1);
     home.file("image", &bytes);

@@ -17,7 +17,7 @@ fn pending(home: &Home, id: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_read_without_a_restore_comes_back() {
+fn an_image_that_needs_no_restore_comes_back() {
     let home = cold::home(cold::shared(), "instant", "storage-class = \"GLACIER_IR\"");
     for size in [0, 1, 4 * KIB - 1, 4 * KIB, 4 * KIB + 1, MIB - 1, MIB + 1] {
         let bytes = noise(size, size as u64);
@@ -39,7 +39,7 @@ fn what_is_read_without_a_restore_comes_back() {
 }
 
 #[test]
-fn what_is_cold_is_asked_for_and_then_there() {
+fn a_cold_image_is_restored_and_read() {
     for (class, tier, estimate) in [
         ("GLACIER", "Standard", 5 * 3600),
         ("GLACIER", "Expedited", 300),
@@ -102,7 +102,7 @@ fn a_warm_copy_is_read_and_nothing_restored() {
     assert_eq!(home.json(&["retrieve", &id, "-o", "copy"])["source"], "local");
     assert_same(&home.read("copy"), &bytes, "from the warm copy");
     std::fs::remove_file(home.path("copy")).unwrap();
-    // A warm copy that is away may come back: that is no reason to pay for a restore.
+    // An unavailable warm copy may come back, so no restore is paid for.
     std::fs::rename(home.path("objects"), home.path("away")).unwrap();
     for _ in 0..2 {
         let said = home.refused(1, &["retrieve", &id, "-o", "copy"]);
@@ -122,7 +122,7 @@ fn a_warm_copy_is_read_and_nothing_restored() {
 }
 
 #[test]
-fn an_adapter_that_cannot_ask_says_so() {
+fn an_adapter_without_restores_is_reported() {
     let server = cold::shared();
     let config = cold::config(server, "plain", "storage-class = \"GLACIER\"").replace("\"glacier\"", "\"s3\"");
     let mut home = Home::with(&config);
@@ -133,7 +133,7 @@ fn an_adapter_that_cannot_ask_says_so() {
 }
 
 #[test]
-fn what_amazon_does_not_have_is_refused() {
+fn an_unknown_restore_tier_is_refused() {
     let settings = "storage-class = \"DEEP_ARCHIVE\", restore-tier = \"Expedited\"";
     let said = cold::home(cold::shared(), "refused", settings).run_with(&["store", "-"], b"x").refused(2, &["store"]);
     assert!(said.contains("restore-tier"), "{said}");

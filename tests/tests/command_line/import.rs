@@ -10,16 +10,16 @@ use tidelock_tests::program::{Home, PATIENCE, Running, guest, keys, until};
 use tidelock_tests::{cold, server};
 use xtask::backends::{Ganesha, Restores, ganesha};
 
-/// What the catalogue says of a backend's snapshots, but for the second in which it was told: names, bases, order, objects.
-fn shelves(home: &Home) -> Vec<Value> {
+/// The catalogue's records of a backend's snapshots, without times: names, bases, order, objects.
+fn listing(home: &Home) -> Vec<Value> {
     let listed = home.json(&["ls"])["snapshots"].as_array().unwrap().clone();
-    let shelf = |snapshot: &Value| {
+    let entry = |snapshot: &Value| {
         let stat = home.json(&["stat", snapshot["id"].as_str().unwrap()]);
         let of = |key: &str| stat[key].clone();
         let places = of("placements").as_array().unwrap().iter().map(place).collect::<Vec<_>>();
         json!({ "id": of("id"), "size": of("size"), "base": of("base"), "name": of("name"), "places": places })
     };
-    listed.iter().map(shelf).collect()
+    listed.iter().map(entry).collect()
 }
 
 fn place(placement: &Value) -> Value {
@@ -68,7 +68,7 @@ fn counts(report: &Value) -> [u64; 4] {
 /// Loses the catalogue and insists on the same one again, for a backend whose objects can be read at once.
 fn is_rebuilt(home: &Home, backend: &str) {
     let versions = a_life(home);
-    let before = shelves(home);
+    let before = listing(home);
     assert_eq!(before.len(), 6);
     lose_the_catalogue(&data_dir(home));
     assert_eq!(home.json(&["ls"])["snapshots"], json!([]));
@@ -76,7 +76,7 @@ fn is_rebuilt(home: &Home, backend: &str) {
     let report = home.json(&["import", backend]);
     assert_eq!(counts(&report), [6, 6, 0, 0], "{report}");
     assert_eq!(report["left"], json!([]));
-    assert_eq!(shelves(home), before);
+    assert_eq!(listing(home), before);
     for (id, bytes) in &versions {
         assert_same(&home.bytes(&["retrieve", id]), bytes, id);
     }
@@ -85,7 +85,7 @@ fn is_rebuilt(home: &Home, backend: &str) {
     let report = home.json(&["import", backend]);
     assert_eq!(counts(&report), [6, 0, 6, 0], "{report}");
     assert_eq!(report["bytes"], 0);
-    assert_eq!(shelves(home), before);
+    assert_eq!(listing(home), before);
     assert_eq!(home.json(&["verify", "--deep"])["checked"], 6);
     let said = String::from_utf8(home.bytes(&["import", backend])).unwrap();
     assert_eq!(said, format!("0 of 6 objects on `{backend}` imported (0 B read), 6 already known\n"));
@@ -130,18 +130,18 @@ fn from_an_export() {
 }
 
 #[test]
-fn what_is_cold_is_pending_until_it_is_restored() {
+fn a_cold_object_is_pending_until_it_is_restored() {
     let server = cold::start();
     let home = cold::home(&server, "import-cold", "");
     let versions = a_life(&home);
-    let before = shelves(&home);
+    let before = listing(&home);
     lose_the_catalogue(&data_dir(&home));
 
     let import = |restore: &[&str]| {
         let outcome = home.run(&[&["import", "vault", "--json"], restore].concat());
         (outcome.status.code().unwrap(), outcome.json())
     };
-    // Nobody asked for a restore, so nothing is restored however often this is called.
+    // No restore was requested, so nothing is restored however often this is called.
     for _ in 0..2 {
         let (status, report) = import(&[]);
         assert_eq!((status, counts(&report)), (3, [6, 0, 0, 6]), "{report}");
@@ -162,7 +162,7 @@ fn what_is_cold_is_pending_until_it_is_restored() {
     server.restores(Restores::Done).unwrap();
     let (status, report) = import(&[]);
     assert_eq!((status, counts(&report)), (0, [6, 6, 0, 0]), "{report}");
-    assert_eq!(shelves(&home), before);
+    assert_eq!(listing(&home), before);
     let (id, bytes) = &versions[0];
     home.bytes(&["retrieve", id, "-o", "copy"]);
     assert_same(&home.read("copy"), bytes, "restored for the import");
@@ -249,23 +249,23 @@ fn beside_a_host_that_stores() {
     daemon.stop();
 }
 
-/// A store that is under way on this catalogue, one that was cut short, and what is none of ours.
+/// A store that is under way on this catalogue, an interrupted one, and objects of others.
 #[test]
-fn what_is_not_a_snapshot_is_reported_and_left_alone() {
+fn an_object_that_is_not_a_snapshot_is_reported_and_left_alone() {
     let table = "[backends.local]\nadapter = \"fs\"\nsettings = { layout = \"flat\" }\n\
                  grants.directory.objects = { path = \"tidelock-data/objects\" }\n";
     let home = Home::with(table);
     let id = home.line_with(&["store", "-"], b"a snapshot");
-    let cut = home.line_with(&["store", "-"], b"cut short");
+    let interrupted = home.line_with(&["store", "-"], b"cut short");
     let other = home.line_with(&["store", "-"], b"known, and longer by now");
     let object = |id: &str| home.json(&["stat", id])["placements"][0]["object"].as_str().unwrap().to_owned();
-    let (cut_object, other_object) = (object(&cut), object(&other));
+    let (interrupted_object, other_object) = (object(&interrupted), object(&other));
     // As a crash leaves it that comes between the backend's receipt and the catalogue's entry.
     let catalogue = rusqlite::Connection::open(home.path("tidelock-data/catalogue.sqlite")).unwrap();
     let half = format!(
-        "DELETE FROM placements WHERE object = '{cut_object}';
+        "DELETE FROM placements WHERE object = '{interrupted_object}';
          DELETE FROM snapshots WHERE id NOT IN (SELECT snapshot FROM placements);
-         INSERT INTO intents (key, backend, owner, started) VALUES ('{cut_object}', 'local', 'nobody', 1);"
+         INSERT INTO intents (key, backend, owner, started) VALUES ('{interrupted_object}', 'local', 'nobody', 1);"
     );
     catalogue.execute_batch(&half).unwrap();
     drop(catalogue);
@@ -289,7 +289,7 @@ fn what_is_not_a_snapshot_is_reported_and_left_alone() {
         .iter()
         .map(|left| (left["object"].as_str().unwrap(), left["state"].as_str().unwrap()))
         .collect();
-    let expected = [(cut_object.as_str(), "under-way"), ("notes", "foreign"), (&other_object, "damaged")];
+    let expected = [(interrupted_object.as_str(), "under-way"), ("notes", "foreign"), (&other_object, "damaged")];
     assert_eq!(left, expected.into());
     assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 3);
     assert_eq!(home.bytes(&["retrieve", &id]), b"a snapshot");
@@ -313,7 +313,7 @@ fn what_is_not_a_snapshot_is_reported_and_left_alone() {
 }
 
 #[test]
-fn an_adapter_that_cannot_list_wants_names() {
+fn an_adapter_without_a_listing_needs_names() {
     let component = guest("copying").display().to_string();
     let table = format!(
         "[backends.mine]\nadapter = \"{component}\"\ngrants.directory.objects = {{ path = \"tidelock-data/objects\" }}\n"

@@ -1,4 +1,4 @@
-//! Images that are not what a plain file is: no input at all, sizes that mean nothing, holes, metadata that changes.
+//! Images that are not regular files with bytes: no input at all, sizes that mean nothing, holes, metadata that changes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -9,7 +9,7 @@ use tidelock_tests::program::{Home, Running, tidelock, until};
 
 /// Neither nothing nor a pipe without bytes takes the name of a good image.
 #[test]
-fn nothing_is_not_an_image_by_accident() {
+fn an_empty_image_is_stored_only_on_request() {
     let home = Home::new();
     let good = home.line_with(&["store", "-", "--name", "vm"], b"good");
     let mut closed = Command::new("sh");
@@ -38,7 +38,7 @@ fn nothing_is_not_an_image_by_accident() {
 
 /// The kernel gives the size of its files as 0, or as that of a page.
 #[test]
-fn a_size_that_means_nothing_is_not_believed() {
+fn a_reported_size_of_zero_is_not_trusted() {
     let home = Home::new();
     for path in ["/proc/version", "/proc/cpuinfo", "/sys/kernel/mm/transparent_hugepage/enabled"] {
         let Ok(bytes) = fs::read(path) else { continue };

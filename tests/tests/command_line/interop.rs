@@ -58,7 +58,7 @@ fn object_of(home: &Home, id: &str) -> String {
     home.json(&["stat", id])["placements"][0]["object"].as_str().unwrap().to_owned()
 }
 
-/// `store --raw` and `update --raw`, read by somebody else.
+/// `store --raw` and `update --raw`, read by other programs.
 fn is_read_by_others(home: &Home, read: impl Fn(&str) -> Vec<u8>) {
     for size in SIZES {
         let bytes = noise(size, size as u64);
@@ -71,7 +71,7 @@ fn is_read_by_others(home: &Home, read: impl Fn(&str) -> Vec<u8>) {
     }
 }
 
-/// What somebody else wrote under names that no host gives.
+/// Objects of other programs, under names that no host gives.
 fn is_brought_in(home: &Home, backend: &str, write: impl Fn(&str, &Path)) {
     for size in SIZES {
         let (bytes, name) = (noise(size, 7 + size as u64), format!("From elsewhere/image {size}.img"));

@@ -100,7 +100,7 @@ fn a_backend_that_dies_in_the_middle_of_a_get() {
 }
 
 #[test]
-fn a_backend_that_says_nothing_is_given_up() {
+fn a_silent_backend_is_given_up() {
     let server = server::start();
     let home = server::home(&server, "mute");
     let known = home.line_with(&["store", "-"], &noise(5000, 1));

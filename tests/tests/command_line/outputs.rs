@@ -18,9 +18,9 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// The memory of a machine is for whoever stored it, on the way there and back.
+/// The memory of a machine is readable only by the user who stored it, in both directions.
 #[test]
-fn what_was_private_stays_private() {
+fn private_data_stays_private() {
     let home = Home::new();
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; \"$0\" store - --name vm && exec \"$0\" retrieve vm -o copy"]).arg(tidelock());
@@ -114,7 +114,7 @@ fn a_file_size_limit_is_an_error_and_leaves_nothing() {
     assert_eq!(temporary(&home), Vec::<String>::new());
 }
 
-/// Also SIGKILL, which nobody hears: the bytes have no name before all are there.
+/// Also SIGKILL, which cannot be handled: the bytes have no name before all are there.
 #[test]
 fn a_retrieve_that_is_killed_leaves_nothing() {
     let home = Home::new();
@@ -129,7 +129,7 @@ fn a_retrieve_that_is_killed_leaves_nothing() {
     }
 }
 
-/// Whether it has a file open that has no name.
+/// Returns whether it has a file open that has no name.
 pub(super) fn writes(running: &Running) -> bool {
     let Ok(open) = fs::read_dir(format!("/proc/{}/fd", running.pid())) else { return false };
     open.flatten().any(|entry| {

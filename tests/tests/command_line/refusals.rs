@@ -42,7 +42,7 @@ fn a_file_that_may_not_be_read() {
     let file = home.file("secret.img", b"x");
     fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
     let outcome = if root {
-        // The built program may lie where nobody else gets to.
+        // The built program may be in a folder that other users cannot enter.
         let program = home.path("tidelock");
         fs::copy(tidelock(), &program).unwrap();
         for path in [home.path("."), program.clone()] {
@@ -60,7 +60,7 @@ fn a_file_that_may_not_be_read() {
 }
 
 #[test]
-fn an_id_that_is_unknown_and_ones_that_are_none() {
+fn unknown_and_invalid_ids() {
     let home = Home::new();
     let unknown = home.line_with(&["id", "-"], b"never stored");
     let said = home.refused(2, &["stat", &unknown]);
@@ -98,7 +98,7 @@ pub(super) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None` where nobody may mount.
+    /// `None` where mounting is not allowed.
     pub(super) fn new(home: &Home, size: &str) -> Option<Self> {
         fs::create_dir(home.path("disk")).unwrap();
         let mount = format!("mount -t tmpfs -o size={size},mode=0777 none disk && touch disk/ready && exec cat");

@@ -33,7 +33,7 @@ fn little_address_space_makes_the_sandbox_smaller_and_not_fail() {
 }
 
 #[test]
-fn what_asks_the_catalogue_alone_needs_no_sandbox() {
+fn commands_on_the_catalogue_need_no_sandbox() {
     let home = Home::new();
     home.file("image", b"x");
     home.line(&["store", "image", "--name", "kept"]);

@@ -5,7 +5,7 @@ use tidelock_tests::program::keys;
 use tidelock_tests::server;
 
 #[test]
-fn what_is_stored_comes_back() {
+fn a_stored_image_comes_back() {
     let home = server::home(server::shared(), "comes-back");
     for size in [0, 1, 4097, 2 * MIB, 9 * MIB + 3] {
         let bytes = noise(size, size as u64);

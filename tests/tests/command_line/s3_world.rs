@@ -115,7 +115,7 @@ fn a_private_authority_is_named_or_hinted_at() {
     assert_same(&environment.bytes(&["retrieve", &environment.line(&["id", "image"])]), &bytes, "over TLS");
 
     environment.env("SSL_CERT_FILE", "/nonexistent/ca.pem");
-    // It is told even where a folder of certificates would do.
+    // It is reported even where a folder of certificates would do.
     environment.env("SSL_CERT_DIR", authority().parent().unwrap().to_str().unwrap());
     let missing = environment.run(&["retrieve", &environment.line(&["id", "image"])]).refused(2, &["retrieve"]);
     assert!(missing.contains("/nonexistent/ca.pem") && missing.contains("hint"), "{missing}");
@@ -129,7 +129,8 @@ fn a_private_authority_is_named_or_hinted_at() {
 fn a_proxy_is_used_where_one_is_named() {
     let server = Odd::start(vec![]);
     let port = tls(server.endpoint.trim_start_matches("http://"));
-    // A name that nobody resolves: only the proxy can reach it. The certificate is for another name, so TLS ends there.
+    // A name that does not resolve here: only the proxy can reach it. The certificate is for another name, so TLS ends
+    // there.
     let ca = format!("ca_file = {:?}", authority());
     let store = |home: &Home| home.run(&["store", &home.file("image", b"x")]);
 

@@ -9,7 +9,7 @@ use tidelock_tests::program::{Home, Running, keys, tidelock};
 const SIZES: [usize; 9] = [0, 1, 4095, 4096, 4097, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 9 * MIB + 3];
 
 #[test]
-fn what_is_stored_comes_back_and_has_one_name() {
+fn a_stored_image_comes_back_and_has_one_id() {
     let home = Home::new();
     for size in SIZES {
         let bytes = noise(size, size as u64);
@@ -112,7 +112,7 @@ fn the_same_file_twice_is_kept_once() {
     assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 1);
 }
 
-/// A pipe can be read only once, so its bytes are on their way before anybody knows that they are there already.
+/// A pipe can be read only once, so its bytes are sent before it is known that they are stored already.
 #[test]
 fn the_same_bytes_twice_through_a_pipe_are_kept_once() {
     let home = Home::new();
@@ -176,7 +176,7 @@ fn ranges_are_the_bytes_between() {
 }
 
 #[test]
-fn what_is_listed_can_be_looked_at_and_removed() {
+fn a_listed_snapshot_can_be_shown_and_removed() {
     let home = Home::new();
     let listed = |home: &Home| {
         let mut ids: Vec<String> = home.json(&["ls"])["snapshots"]
@@ -194,8 +194,8 @@ fn what_is_listed_can_be_looked_at_and_removed() {
     let mut both = vec![first.clone(), second.clone()];
     both.sort();
     assert_eq!(listed(&home), both);
-    let plain = String::from_utf8(home.bytes(&["ls"])).unwrap();
-    assert!(both.iter().all(|id| plain.contains(id.as_str())), "{plain}");
+    let table = String::from_utf8(home.bytes(&["ls"])).unwrap();
+    assert!(both.iter().all(|id| table.contains(id.as_str())), "{table}");
 
     let stat = home.json(&["stat", &first]);
     assert_eq!((&stat["id"], &stat["size"], &stat["name"]), (&first.clone().into(), &5000.into(), &"first".into()));
@@ -290,7 +290,7 @@ fn objects_have_the_keys_of_the_contract() {
 }
 
 #[test]
-fn errors_are_objects_too_where_objects_are_wanted() {
+fn errors_are_objects_with_json() {
     let home = Home::new();
     let outcome = home.run(&["store", "absent", "--json"]);
     assert_eq!(outcome.status.code(), Some(2));

@@ -1,12 +1,13 @@
-//! Where nothing can be written: a full disk, read-only media. And paths that the catalogue or nobody understands.
+//! Where nothing can be written: a full disk, read-only media. And paths that are not UTF-8 or too long.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::refusals::SmallDisk;
+use tidelock_tests::daemon::{Daemon, Server};
 use tidelock_tests::data::{MIB, assert_same, noise};
-use tidelock_tests::program::{Home, ProgramOutput, Running, tidelock};
+use tidelock_tests::program::{Home, ProgramOutput, Running, tidelock, until};
 use xtask::skip::skip;
 
 #[test]
@@ -32,7 +33,7 @@ fn with_a_full_disk_snapshots_are_listed_read_and_removed() {
         while std::io::Write::write_all(&mut full, &[1; 512]).is_ok() {}
     };
     fill();
-    // A second time, when somebody else has filled what the first had to free.
+    // A second time, when another program has filled what the first had to free.
     for _ in 0..2 {
         let listed = String::from_utf8(run(&["ls"]).success(&["ls"]).stdout).unwrap();
         assert!(listed.contains("vm") && listed.contains("other"), "{listed}");
@@ -53,17 +54,19 @@ fn with_a_full_disk_snapshots_are_listed_read_and_removed() {
     assert!(disk.root.join("data/catalogue.sqlite.reserve").exists());
 }
 
-/// The program with the data directory on a mount that is read-only; `None` where nobody may make one.
-fn read_only(home: &Home, arguments: &[&str]) -> Option<ProgramOutput> {
+/// The program with the data directory on a mount that is read-only for it and for nobody else; `None` where nobody may make
+/// one.
+fn on_read_only_mount(home: &Home, arguments: &[&str]) -> Option<Command> {
     let script =
         "mount --bind tidelock-data tidelock-data && mount -o remount,ro,bind tidelock-data || exit 99; exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(tidelock()).args(arguments);
     home.settle(&mut command);
-    if Command::new("unshare").args(["-m", "true"]).status().map_or(true, |status| !status.success()) {
-        return None;
-    }
-    let outcome = Running::start(command).finish();
+    Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()).then_some(command)
+}
+
+fn read_only(home: &Home, arguments: &[&str]) -> Option<ProgramOutput> {
+    let outcome = Running::start(on_read_only_mount(home, arguments)?).finish();
     (outcome.status.code() != Some(99)).then_some(outcome)
 }
 
@@ -92,7 +95,7 @@ fn on_read_only_media_snapshots_are_listed_verified_and_read() {
 
     // What was killed has left a log, which has the last snapshot. It is read too.
     let mut daemon = Running::start(home.command(&["serve"]));
-    tidelock_tests::program::until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
+    until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
     let later = home.line_with(&["store", "-", "--name", "later"], b"later");
     daemon.kill();
     assert!(fs::metadata(home.path("tidelock-data/catalogue.sqlite-wal")).is_ok_and(|log| log.len() > 0));
@@ -101,8 +104,103 @@ fn on_read_only_media_snapshots_are_listed_verified_and_read() {
     assert_eq!(run(&["retrieve", "later"]).success(&["retrieve"]).stdout, b"later");
 }
 
+/// A sidecar, or a container: the folder is read-only for it, and others write to it.
 #[test]
-fn a_data_directory_with_a_long_path_is_told_as_such() {
+fn a_catalogue_that_others_write_to_is_read_from_a_read_only_mount() {
+    let home = Home::new();
+    let image = noise(MIB, 2);
+    home.line_with(&["store", "-", "--name", "first"], &image);
+    if read_only(&home, &["ls"]).is_none() {
+        return skip("a_catalogue_that_others_write_to_is_read_from_a_read_only_mount", "nobody may mount here");
+    }
+    let listen = format!("unix:{}", home.path("sock").display());
+    let arguments = ["serve", "--json", "-v", "--listen", &listen];
+    let mut daemon = Running::start(on_read_only_mount(&home, &arguments).unwrap());
+    until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
+    let server = Server { address: listen.clone(), token: None };
+    let names = |server: &Server| -> Vec<String> {
+        let answer = server.get("/v1/snapshots");
+        assert_eq!(answer.status, 200, "{}\n{}", String::from_utf8_lossy(&answer.body), daemon.said());
+        let page: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let snapshots = page["snapshots"].as_array().unwrap();
+        snapshots.iter().map(|one| one["name"].as_str().unwrap().chars().take(8).collect()).collect()
+    };
+    assert_eq!(names(&server), ["first"]);
+    // Pages of long names, some of them put where others were.
+    let long = "y".repeat(200);
+    let store = |number: u64| {
+        let name = format!("n{number:03}-{long}");
+        home.line_with(&["store", "-", "--name", &name], &noise(2000, number));
+        name
+    };
+    for number in 10..22 {
+        let name = store(number);
+        assert!(names(&server).contains(&name[..8].to_owned()), "{number}");
+        if number % 3 == 0 {
+            home.line(&["rm", &name]);
+            assert!(!names(&server).contains(&name[..8].to_owned()), "{number}");
+        }
+    }
+    // While somebody has it open for long.
+    let writer = Daemon::start(&home);
+    for number in 30..33 {
+        let id = writer.server.store(&noise(3000, number));
+        assert_eq!(server.get(&format!("/v1/snapshots/{id}/stat")).status, 200);
+    }
+    let listed = read_only(&home, &["ls"]).unwrap().success(&["ls"]);
+    assert!(String::from_utf8(listed.stdout).unwrap().contains("first"));
+    writer.stop();
+    let first = server.get("/v1/snapshots/first");
+    assert_same(&first.body, &image, "beside others");
+    assert!(!daemon.said().contains("malformed"), "{}", daemon.said());
+    daemon.kill();
+}
+
+/// What an older version wrote is read from a copy that is brought up to date; if there is no room for one, that is said.
+#[test]
+fn a_catalogue_of_an_older_version_is_read_on_read_only_media() {
+    let home = Home::new();
+    let image = noise(MIB, 3);
+    let id = home.line_with(&["store", "-", "--name", "vm"], &image);
+    if read_only(&home, &["ls"]).is_none() {
+        return skip("a_catalogue_of_an_older_version_is_read_on_read_only_media", "nobody may mount here");
+    }
+    // As the version before names had a table of their own wrote it.
+    let db = rusqlite::Connection::open(home.path("tidelock-data/catalogue.sqlite")).unwrap();
+    db.execute_batch(
+        "PRAGMA foreign_keys = off;
+         DROP TRIGGER names_of_earlier_versions; DROP TRIGGER renames_of_earlier_versions;
+         UPDATE snapshots SET name = 'vm';
+         DROP TABLE names; DROP TABLE claims; DROP TABLE containers; DROP TABLE counters;
+         ALTER TABLE snapshots DROP COLUMN unnamed; ALTER TABLE snapshots DROP COLUMN base_from;
+         CREATE INDEX snapshots_by_name ON snapshots (name) WHERE name IS NOT NULL;
+         CREATE TABLE before (snapshot, backend, object, encoding, state, stored_bytes, created);
+         INSERT INTO before SELECT snapshot, backend, object, encoding, state, stored_bytes, created FROM placements;
+         DROP TABLE placements; ALTER TABLE before RENAME TO placements;
+         PRAGMA user_version = 3; PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    .unwrap();
+    drop(db);
+    let before = tidelock_tests::program::files(&home.path("tidelock-data"));
+    let run = |arguments: &[&str]| read_only(&home, arguments).unwrap();
+    for arguments in [&["ls"][..], &["stat", "vm"], &["verify", "--deep"], &["retrieve", &id, "-o", "copy"]] {
+        run(arguments).success(arguments);
+    }
+    assert_same(&home.read("copy"), &image, "of an older version");
+    home.file("new", b"new");
+    let said = run(&["store", "new"]).refused(1, &["store", "new"]);
+    assert!(said.contains("writable media"), "{said}");
+    let mut nowhere = on_read_only_mount(&home, &["ls"]).unwrap();
+    nowhere.env("TMPDIR", "/nonexistent");
+    let said = Running::start(nowhere).finish().refused(1, &["ls"]);
+    assert!(said.contains("older version") && said.contains("TMPDIR") && !said.contains("malformed"), "{said}");
+    assert_eq!(tidelock_tests::program::files(&home.path("tidelock-data")), before, "nothing was changed");
+    // Where it can be written to, it is brought up to date in place.
+    assert_same(&home.bytes(&["retrieve", "vm"]), &image, "brought up to date");
+}
+
+#[test]
+fn a_data_directory_with_a_long_path_is_reported() {
     let home = Home::new();
     let deep = ["x".repeat(200), "y".repeat(200), "z".repeat(200)].join("/");
     let objects = "grants.directory.objects = { path = \"objects\" }";
@@ -155,7 +253,7 @@ fn secrets_of_kubernetes_are_read() {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         if works {
             let mut daemon = Running::start(home.command(&serve));
-            tidelock_tests::program::until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
+            until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
             assert!(daemon.runs(), "{mode:o}: {}", daemon.said());
             daemon.kill();
         } else {

@@ -153,7 +153,7 @@ fn manifest(asks: &str) -> String {
 }
 
 #[test]
-fn a_grant_that_is_not_asked_for_is_not_there() {
+fn a_grant_that_is_not_requested_is_absent() {
     let home = home("grants.directory.other = { path = \"other\" }", "");
     home.file("adapter.toml", manifest("[asks.directory.other]"));
     let before = home.json(&["adapter", "inspect", "mine.wasm"])["digest"].clone();
@@ -221,7 +221,7 @@ fn a_manifest_can_be_required_and_has_to_be_true() {
 }
 
 #[test]
-fn limits_are_the_smaller_of_what_is_asked_and_allowed() {
+fn limits_are_the_smaller_of_requested_and_allowed() {
     let home = home("limits = { memory = \"12 MiB\" }", "");
     let inspected = home.json(&["adapter", "inspect", "mine.wasm"]);
     let limit = &inspected["backends"][0]["limits"][0];

@@ -81,18 +81,43 @@ fn a_working_directory_that_is_gone() {
     assert!(said.contains("current directory"), "{said}");
 }
 
-/// Few open files: what does not work says which limit it is.
+/// Few open files: what does not work says which limit it is, wherever it is met. How many are open at what point differs
+/// from one machine to another, so every number is tried.
 #[test]
 fn few_open_files() {
     let home = Home::new();
     let bytes = noise(MIB, 4);
     let id = home.line_with(&["store", "-"], &bytes);
-    assert_same(&in_shell(&home, "ulimit -n 64", &["retrieve", &id]).stdout, &bytes, "64 are enough");
-    let few = in_shell(&home, "ulimit -n 14", &["retrieve", &id]);
-    if few.status.code() != Some(0) {
-        assert!(few.stderr.contains("ulimit -n"), "{}", few.stderr);
-        assert!(!few.stderr.contains("panicked"), "{}", few.stderr);
+    home.file("image", noise(MIB, 5));
+    let (mut refused, mut served) = (0, 0);
+    for number in 4..=64 {
+        for arguments in [&["retrieve", &id][..], &["store", "image"], &["ls"]] {
+            let limit = format!("ulimit -n {number}");
+            let few = in_shell(&home, &limit, arguments);
+            let (what, said) = (format!("{limit}, {arguments:?}: {few:?}"), &few.stderr);
+            match few.status.code() {
+                Some(0) if arguments[0] == "retrieve" => assert_same(&few.stdout, &bytes, &what),
+                Some(0) => {}
+                // The system cannot load the program.
+                Some(127) if said.contains("shared librar") => continue,
+                status => {
+                    assert_eq!(status, Some(1), "{what}");
+                    assert!(said.contains("ulimit -n"), "{what}");
+                    assert!(!said.contains("panicked") && !said.contains("bug in the adapter"), "{what}");
+                    assert_eq!(said.matches("hint:").count(), 1, "{what}");
+                    refused += 1;
+                    assert!(number < 64, "64 are enough: {what}");
+                    continue;
+                }
+            }
+            served += 1;
+        }
+        // What was compiled is not always there.
+        if number % 4 == 0 {
+            let _ = fs::remove_dir_all(home.path("tidelock-data/compiled"));
+        }
     }
+    assert!(refused > 10 && served > 10, "{refused} and {served}");
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "nothing was taken for damaged");
 }
 
@@ -132,30 +157,7 @@ fn a_data_directory_with_a_name_like_a_query() {
     assert_same(&home.bytes(&["retrieve", &id]), b"image", "in the next process");
 }
 
-/// Two copies in one folder are one.
-#[test]
-fn two_copies_in_one_place_are_refused() {
-    let config = |second: &str| {
-        format!(
-            "[backends.first]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"objects\" }}\n\
-             [backends.second]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{second}\" }}\n\
-             [routes.default]\nbackends = [\"first\", \"second\"]\ncopies = 2\n"
-        )
-    };
-    let home = Home::new();
-    home.file("image", noise(1000, 5));
-    fs::create_dir(home.path("objects")).unwrap();
-    symlink("objects", home.path("link")).unwrap();
-    for second in ["objects", "./objects/", "link"] {
-        home.file("tidelock.toml", config(second));
-        let said = home.refused(2, &["store", "image"]);
-        assert!(said.contains("the same place") && said.contains("first") && said.contains("second"), "{said}");
-    }
-    home.file("tidelock.toml", config("others"));
-    home.line(&["store", "image"]);
-}
-
-/// What stands where an object was is no object: the other copy is read, and `verify` tells.
+/// Something else in the place of an object: the other copy is read, and `verify` reports it.
 #[test]
 fn something_else_in_the_place_of_an_object() {
     let home = Home::with_two_copies();
@@ -275,7 +277,7 @@ fn a_damaged_cache_of_compiled_code() {
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "with a file in place of the folder");
 }
 
-/// A catalogue that is cut off is told as such, and is not made anew.
+/// A truncated catalogue is reported as damaged, and is not created anew.
 #[test]
 fn a_catalogue_that_is_cut_off() {
     let home = Home::new();

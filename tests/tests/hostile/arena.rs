@@ -35,7 +35,7 @@ const OPERATIONS: usize = 50;
 /// What comes after a failure.
 type AttackResult = std::result::Result<(), String>;
 
-/// What is asked of a hostile backend.
+/// The operation on a hostile backend.
 pub enum Ask {
     /// To store an object at which it attacks.
     Store,
@@ -47,7 +47,7 @@ pub enum Ask {
 
 /// Where a hostile component comes from.
 pub enum Component {
-    /// This guest (`attacker`, or `plain`), told to do this to that. `{server}` in the target is the server's address, and
+    /// This guest (`attacker`, or `sync`), this act, and its target. `{server}` in the target is the server's address, and
     /// `{outside}` that of one that is not granted.
     Attacker(&'static str, &'static str, &'static str),
     /// A component that is made for this attack.
@@ -110,7 +110,7 @@ impl Attack {
     }
 
     /// By the guest of synchronous functions.
-    pub fn plain(mut self) -> Self {
+    pub fn sync(mut self) -> Self {
         if let Component::Attacker(guest, _, _) = &mut self.component {
             *guest = "sync";
         }
@@ -163,7 +163,7 @@ struct Note {
 pub struct Arena {
     pub host: Host,
     pub server: Server,
-    /// Of an origin that is granted to nobody.
+    /// Of an origin that is not granted.
     pub outside: Server,
     pub dir: tempfile::TempDir,
     pub calm: Mutex<Vec<Duration>>,

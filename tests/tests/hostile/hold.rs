@@ -30,7 +30,7 @@ pub fn attacks() -> Vec<Attack> {
         ),
         open("hundreds_of_open_files", "hold-small-files"),
         open("hundreds_of_open_replies", "hold-replies").at("{server}/endless"),
-        open("hundreds_of_open_plain_files", "input-open").plain(),
+        open("hundreds_of_open_files_of_a_sync_guest", "input-open").sync(),
         store(
             "more_open_files_than_the_backend_has",
             "hold-small-files",

@@ -61,11 +61,11 @@ fn scripted(answers: &[&str]) -> Arc<Scripted> {
 async fn attacker(arena: &Arena, names: Arc<Scripted>, private: bool) -> Adapter {
     let origin = format!("http://granted.test:{}", arena.server.port);
     let mut grant = HttpGrant::to([origin.as_str()]).unwrap();
-    grant.private_addresses = private;
+    grant.connection.private_addresses = private;
     // What is let through gets its answer on a busy machine too; what is not has nothing to wait for.
     let patience = if private { Duration::from_secs(30) } else { Duration::from_millis(300) };
-    grant.connect_timeout = patience;
-    grant.stall_timeout = patience;
+    grant.connection.connect_timeout = patience;
+    grant.connection.stall_timeout = patience;
     let mut capabilities = Capabilities::none();
     capabilities.provide_http("api", Arc::new(HttpClient::with_names(&grant, names).unwrap()));
     capabilities.grant_directory("objects", &DirectoryGrant::below(arena.dir.path().join("objects/names"))).unwrap();

@@ -12,7 +12,7 @@ const LINES: usize = 420;
 const LONGER: [(&str, &str); 0] = [];
 
 #[test]
-fn every_file_says_what_it_is_for_and_fits_the_eye() {
+fn every_file_has_a_header_and_a_bounded_length() {
     let root = root();
     let folders = ["host", "tests", "xtask", "bench", "examples", "fuzz", "guest-adapters"];
     let mut wrong = BTreeMap::new();

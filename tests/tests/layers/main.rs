@@ -27,17 +27,6 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("cli", &["core", "server"]),
 ];
 
-/// The levels of the library: of the modules of `host/core/src`, and of the crates that it re-exports. A module uses
-/// lower levels, never one of its own or of a higher one.
-const LEVELS: [&[&str]; 6] = [
-    &["types"],
-    &["snapshot", "cache", "wallet", "catalogue", "policy", "config"],
-    &["capabilities", "backend"],
-    &["runtime"],
-    &["builtin"],
-    &["connector"],
-];
-
 /// The crates that may read the environment.
 const ENVIRONMENT: [&str; 2] = ["server", "cli"];
 
@@ -91,7 +80,7 @@ impl Source {
 
     fn tokens(&self) -> Vec<TokenTree> {
         let tokens = TokenStream::from_str(&self.text);
-        tokens.unwrap_or_else(|error| panic!("{} is no Rust: {error}", self.name)).into_iter().collect()
+        tokens.unwrap_or_else(|error| panic!("{} is not Rust: {error}", self.name)).into_iter().collect()
     }
 
     /// Every path that begins with `crate`, `super`, `std` or the crate's own name, resolved: `["crate", "types", …]`.
@@ -177,7 +166,7 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
                     "self" if colons(tokens, at + 1) => Some([&["crate".to_string()], module].concat()),
                     _ => None,
                 };
-                // `pub(crate)` is no path, and `x::std::y` is one of somebody else's.
+                // `pub(crate)` is not a path, and `x::std::y` is one of another module.
                 let begins = at < 2
                     || !colons(tokens, at - 2)
                     || word(at.checked_sub(3).and_then(|at| tokens.get(at))).is_none();
@@ -192,7 +181,7 @@ fn collect(tokens: &[TokenTree], module: &[String], paths: &mut Vec<Vec<String>>
     }
 }
 
-/// Follows a path from the colons at `at`; gives the place after it.
+/// Follows a path from the colons at `at`; returns the place after it.
 fn follow(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, paths: &mut Vec<Vec<String>>) -> usize {
     while colons(tokens, at) {
         match tokens.get(at + 2) {
@@ -226,8 +215,18 @@ fn follow(tokens: &[TokenTree], mut at: usize, mut path: Vec<String>, paths: &mu
     at
 }
 
-fn level(module: &str) -> Option<usize> {
-    LEVELS.iter().position(|names| names.contains(&module))
+/// The level of each module of `host/core/src`, and of each crate that the library uses.
+type Levels = BTreeMap<String, u32>;
+
+/// Reads the levels from the table of `docs/ARCHITECTURE.md`, which is the only list of them.
+fn levels(page: &str) -> Levels {
+    let rows = page.lines().skip_while(|line| !line.starts_with("| level |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|')).map(|line| {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let level = cells.next().and_then(|cell| cell.parse().ok());
+        (cells.next().unwrap_or_default().trim_matches('`').to_owned(), level.unwrap_or_else(|| panic!("{line}")))
+    });
+    rows.collect()
 }
 
 /// What the crate's root re-exports, as `pub use` has it there, with the module that it comes from.
@@ -244,8 +243,10 @@ fn front(root: &str) -> BTreeMap<String, String> {
     paths.into_iter().filter_map(|path| Some((path.last()?.clone(), path.first()?.clone()))).collect()
 }
 
-/// What of a file breaks the order of the levels.
-fn trespasses(source: &Source, front: &BTreeMap<String, String>) -> Vec<String> {
+/// The uses of a file that break the order of the levels: a module uses lower levels, never one of its own or of a higher
+/// one.
+fn trespasses(source: &Source, front: &BTreeMap<String, String>, levels: &Levels) -> Vec<String> {
+    let level = |module: &str| levels.get(module).copied();
     let Some(own) = level(source.top()) else {
         return vec![format!("{}: the module `{}` has no level", source.name, source.top())];
     };
@@ -302,9 +303,16 @@ fn changing_statics(source: &Source) -> Vec<String> {
 fn every_module_uses_lower_levels_only() {
     let front = front(&fs::read_to_string(root().join("host/core/src/lib.rs")).unwrap());
     assert_eq!(front.get("Host").map(String::as_str), Some("connector"), "{front:?}");
-    let library = sources().into_iter().filter(|source| source.of_crate() == "core" && source.top() != "lib");
-    let found: Vec<String> = library.flat_map(|source| trespasses(&source, &front)).collect();
+    let levels = levels(&fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap());
+    let sources = sources();
+    let library: Vec<&Source> =
+        sources.iter().filter(|source| source.of_crate() == "core" && source.top() != "lib").collect();
+    let found: Vec<String> = library.iter().flat_map(|source| trespasses(source, &front, &levels)).collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+    for name in levels.keys() {
+        let exists = CRATES.iter().any(|(known, _)| known == name) || library.iter().any(|source| source.top() == name);
+        assert!(exists, "docs/ARCHITECTURE.md gives a level to `{name}`, which is neither a module nor a crate");
+    }
 }
 
 #[test]
@@ -329,6 +337,10 @@ fn there_is_no_global_state() {
 fn trespasses_are_seen() {
     let front = front("pub mod x; use connector::No; pub use connector::{Host, inspect}; pub use types::Error;");
     assert_eq!(front.len(), 3, "{front:?}");
+    let page = "| level | module |\n| --- | --- |\n| 0 | `types` | x |\n| 1 | `snapshot` |\n| 1 | `catalogue` |\n\
+                | 1 | `config` |\n| 2 | `capabilities` |\n| 3 | `runtime` |\n| 5 | `connector` |\n\n| 9 | `none` |";
+    let levels = levels(page);
+    assert_eq!((levels.len(), levels["types"], levels["connector"]), (7, 0, 5), "{levels:?}");
     let cases = [
         ("snapshot/a.rs", "use crate::catalogue::Catalogue;", 1),
         ("snapshot/a.rs", "use crate::types::Error; fn f() { crate::snapshot::g() }", 0),
@@ -347,7 +359,7 @@ fn trespasses_are_seen() {
         ("novel/a.rs", "", 1),
     ];
     for (name, text, count) in cases {
-        let found = trespasses(&Source::new(name, text), &front);
+        let found = trespasses(&Source::new(name, text), &front, &levels);
         assert_eq!(found.len(), count, "{name}: {text}: {found:?}");
     }
     let reads = |name, text| reads_the_environment(&Source::new(name, text));

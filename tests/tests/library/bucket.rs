@@ -66,7 +66,7 @@ async fn read(bucket: &S3Bucket, key: &str) -> Vec<u8> {
 const SIZES: [usize; 2] = [1000, 11 * MIB + 1];
 
 #[tokio::test]
-async fn encryption_is_what_was_asked_for() {
+async fn the_requested_encryption_is_used() {
     let grant = moto(BUCKET);
     let (bucket, bare) = (S3Bucket::open(&grant).unwrap(), bare(&grant));
     for (algorithm, key_id, expected) in [
@@ -90,7 +90,7 @@ async fn encryption_is_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_locked_stays() {
+async fn a_locked_object_stays() {
     let in_seaweed = BucketGrant { bucket: LOCKED_BUCKET.into(), ..seaweed() };
     bare(&in_seaweed)
         .create_bucket()
@@ -168,8 +168,8 @@ async fn the_virtual_host_style_with_a_session_token() {
         bucket.put(&key, Body::from_bytes(bytes.clone()), PutOptions::default()).await.unwrap();
         assert_same(&read(&bucket, &key).await, &bytes, &key);
         // The same object by the other style.
-        let plain = BucketGrant { endpoint: Some(server.endpoint.clone()), path_style: true, ..grant.clone() };
-        assert_same(&read(&S3Bucket::open(&plain).unwrap(), &key).await, &bytes, "in the path style");
+        let in_path = BucketGrant { endpoint: Some(server.endpoint.clone()), path_style: true, ..grant.clone() };
+        assert_same(&read(&S3Bucket::open(&in_path).unwrap(), &key).await, &bytes, "in the path style");
     }
     let listed = bucket.list_objects("", None, 10).await.unwrap();
     assert_eq!(listed.entries.len(), SIZES.len());
@@ -184,7 +184,7 @@ async fn the_virtual_host_style_with_a_session_token() {
 /// What a server says when it cannot or will not, word for word as Amazon documents it: the kind decides what the host does
 /// next. What may pass within moments is asked a few times; a pause of 7 seconds is for others to wait.
 #[tokio::test]
-async fn what_a_server_refuses_is_told_by_its_kind() {
+async fn a_refusal_has_its_error_kind() {
     let answers = [
         ("503 Slow Down", "retry-after: 7\r\n", "SlowDown", ErrorKind::RateLimited(Some(Duration::from_secs(7)))),
         ("429 Too Many Requests", "", "TooManyRequests", ErrorKind::RateLimited(None)),

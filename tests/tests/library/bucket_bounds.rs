@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidelock::capabilities::bucket::{Bucket as _, PutOptions, S3Bucket};
-use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, Proxies, Secret};
+use tidelock::capabilities::grant::{BucketCredentials, BucketGrant, ConnectionSettings, Proxies, Secret};
 use tidelock::types::ErrorKind;
 use tidelock_tests::between::Proxy;
 use tidelock_tests::data::{assert_same, noise};
@@ -35,15 +35,15 @@ async fn a_prefix_covers_nothing_of_its_neighbours() {
     {
         server.put(&key, "x");
     }
-    let plain = BucketGrant { prefix: "vm".into(), ..grant(&server) };
+    let folder = BucketGrant { prefix: "vm".into(), ..grant(&server) };
     // What has been stored below such a prefix stays readable, and is all that is listed.
     let mine = [format!("e4/{KEY}"), KEY.to_owned()];
-    let fanned = S3Bucket::open(&BucketGrant { prefix_without_slash: true, ..plain.clone() }).unwrap();
+    let fanned = S3Bucket::open(&BucketGrant { prefix_without_slash: true, ..folder.clone() }).unwrap();
     assert_eq!(walk(&fanned, 10).await.unwrap().0, mine);
     for key in &mine {
         assert_eq!(get(&fanned, key, None).await.unwrap(), b"x");
     }
-    let bucket = S3Bucket::open(&plain).unwrap();
+    let bucket = S3Bucket::open(&folder).unwrap();
     assert_eq!(walk(&bucket, 10).await.unwrap().0, [KEY]);
     assert_eq!(get(&bucket, KEY, None).await.unwrap(), b"x");
     let asked = server.requests().len();
@@ -116,7 +116,8 @@ async fn heads_are_bounded_and_redirects_are_not_followed() {
 async fn an_endpoint_can_be_confined_to_public_addresses() {
     let server = Odd::start(vec![]);
     let confined = |endpoint: &str| {
-        S3Bucket::open(&BucketGrant { private_addresses: false, endpoint: Some(endpoint.into()), ..grant(&server) })
+        let connection = ConnectionSettings::new(false);
+        S3Bucket::open(&BucketGrant { connection, endpoint: Some(endpoint.into()), ..grant(&server) })
     };
     assert_eq!(*confined(&server.endpoint).unwrap_err().kind(), ErrorKind::Denied);
     let named = confined(&server.endpoint.replace("127.0.0.1", "localhost")).unwrap();
@@ -133,7 +134,8 @@ async fn a_proxy_does_not_lead_to_private_addresses() {
     server.put("k", "x");
     let proxied = |private_addresses: bool, endpoint: String| {
         let proxies = Proxies::all(&format!("http://127.0.0.1:{}", proxy.port));
-        S3Bucket::open(&BucketGrant { private_addresses, proxies, endpoint: Some(endpoint), ..grant(&server) }).unwrap()
+        let connection = ConnectionSettings { proxies, ..ConnectionSettings::new(private_addresses) };
+        S3Bucket::open(&BucketGrant { connection, endpoint: Some(endpoint), ..grant(&server) }).unwrap()
     };
     let named = server.endpoint.replace("127.0.0.1", "localhost");
     let error = get(&proxied(false, named.clone()), "k", None).await.unwrap_err();
@@ -144,9 +146,9 @@ async fn a_proxy_does_not_lead_to_private_addresses() {
     assert_eq!(proxy.heads().len(), 1);
 }
 
-/// A server that knows the secrets gives them back wherever it has a say.
+/// A server that has the secrets returns them in every place of a reply.
 #[tokio::test]
-async fn nothing_that_a_server_says_holds_the_credentials() {
+async fn no_message_of_a_server_holds_the_credentials() {
     const KEY: &str = "hush-secret/+key";
     const TOKEN: &str = "HUSH-session-token-HUSH";
     let signed = |rules| {
@@ -167,7 +169,7 @@ async fn nothing_that_a_server_says_holds_the_credentials() {
         assert_eq!(info.labels, [("name".to_owned(), "kept".to_owned())]);
         quiet(format!("{info:?}"));
     }
-    // Whole, in pieces that become whole, at the place where messages are cut, and as the code.
+    // Whole, in pieces that become whole, at the place where messages are truncated, and as the code.
     let long: &'static str = format!("{}{TOKEN}", "x".repeat(280)).leak();
     for (code, says) in [("AccessDenied", TOKEN), (TOKEN, KEY), ("X", "HUSH-session\u{85}-token-HUSH"), ("X", long)] {
         for status in [400, 403] {
@@ -190,7 +192,7 @@ async fn nothing_that_a_server_says_holds_the_credentials() {
 
 /// A server that does not count: a few entries too many wait for the next page, and many are refused unread.
 #[tokio::test]
-async fn a_listing_has_no_more_entries_than_were_asked_for() {
+async fn a_listing_has_no_more_entries_than_requested() {
     let page = |entries: usize| {
         let entry = |n| format!("<Contents><Key>{n:04}</Key><Size>1</Size></Contents>");
         let entries: String = (0..entries).map(entry).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidelock::capabilities::bucket::{Bucket as _, Page, PutOptions, S3Bucket};
-use tidelock::capabilities::grant::BucketGrant;
+use tidelock::capabilities::grant::{BucketGrant, ConnectionSettings};
 use tidelock::types::{Body, ByteRange, ErrorKind, Result};
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::odd::{Odd, Request, Then, on, refuse, when};
@@ -17,7 +17,7 @@ pub(crate) fn grant(server: &Odd) -> BucketGrant {
         endpoint: Some(server.endpoint.clone()),
         path_style: true,
         part_size: 5 << 20,
-        stall_timeout: Duration::from_secs(10),
+        connection: ConnectionSettings { stall_timeout: Duration::from_secs(10), ..ConnectionSettings::new(true) },
         ..BucketGrant::of("us-east-1", "b")
     }
 }
@@ -73,7 +73,7 @@ async fn one_failed_request_of_each_kind_ends_nothing() {
 }
 
 #[tokio::test]
-async fn what_does_not_pass_is_asked_once_and_what_lasts_a_few_times() {
+async fn lasting_errors_are_tried_once_and_passing_ones_a_few_times() {
     for (status, code, asked) in
         [(403, "AccessDenied", 1), (404, "NoSuchKey", 1), (503, "SlowDown", 4), (500, "InternalError", 4)]
     {
@@ -81,7 +81,7 @@ async fn what_does_not_pass_is_asked_once_and_what_lasts_a_few_times() {
         get(&bucket(&server), "k", None).await.unwrap_err();
         assert_eq!(server.count("Get"), asked, "{status}");
     }
-    // No connection is no reason to wait: another backend is sooner.
+    // Without a connection there is no wait: another backend is faster.
     let nobody = BucketGrant { endpoint: Some("http://127.0.0.1:1".into()), ..grant(&Odd::start(vec![])) };
     let began = std::time::Instant::now();
     let error = get(&S3Bucket::open(&nobody).unwrap(), "k", None).await.unwrap_err();
@@ -90,7 +90,7 @@ async fn what_does_not_pass_is_asked_once_and_what_lasts_a_few_times() {
 }
 
 #[tokio::test]
-async fn a_pause_that_the_server_asks_for_is_kept_or_passed_on() {
+async fn a_requested_pause_is_kept_or_passed_on() {
     let after = |status, value: &str| {
         let headers = format!("retry-after: {value}\r\n");
         Odd::start(vec![on("Get", 1, Then::Refuse { status, code: "SlowDown", says: "slow", headers })])
@@ -122,7 +122,7 @@ fn http_date(from_now: Duration) -> String {
 }
 
 #[tokio::test]
-async fn completing_is_believed_only_when_the_object_is_there() {
+async fn a_completed_upload_counts_only_if_the_object_is_there() {
     let bytes = noise(11 * MIB, 2);
     // Done, and the answer lost each time: the upload is gone, and the object is there.
     let server = Odd::start(vec![on("Complete", ALWAYS, Then::Vanish)]);
@@ -213,7 +213,7 @@ async fn a_service_without_checksums_is_served() {
 }
 
 #[tokio::test]
-async fn a_size_that_is_not_told_is_never_zero() {
+async fn a_missing_size_is_never_zero() {
     let bytes = noise(100_000, 5);
     for then in [Then::NoLength, Then::ZeroLength] {
         let server = Odd::start(vec![on("Head", ALWAYS, then.clone())]);

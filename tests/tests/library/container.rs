@@ -23,7 +23,7 @@ async fn a_container_that_is_replaced_under_a_living_host_takes_no_image() {
     let first = store(&host, &noise(5000, 1)).await.unwrap();
     let identity = memory.objects().into_iter().find(|name| name.contains("container")).expect("an identity");
     memory.delete(&ObjectId::new(identity.as_str()).unwrap()).await.unwrap();
-    // Longer than what was seen is believed.
+    // Longer than a recent look counts.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let error = store(&host, &noise(6000, 2)).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");

@@ -70,7 +70,7 @@ fn refusals() -> Vec<ErrorKind> {
 }
 
 #[tokio::test]
-async fn a_store_goes_on_to_the_secondary_whatever_the_primary_says() {
+async fn a_store_continues_on_the_secondary_after_any_error() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, _]) = models(dir.path(), 1).await;
     for (number, kind) in refusals().into_iter().enumerate() {
@@ -83,7 +83,7 @@ async fn a_store_goes_on_to_the_secondary_whatever_the_primary_says() {
 }
 
 #[tokio::test]
-async fn a_read_goes_on_to_the_secondary_whatever_the_primary_says() {
+async fn a_read_continues_on_the_secondary_after_any_error() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, second]) = models(dir.path(), 2).await;
     let bytes = noise(3 * SEGMENT + 7, 2);
@@ -104,7 +104,7 @@ async fn a_read_goes_on_to_the_secondary_whatever_the_primary_says() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_moves_no_name_and_says_what_it_has_left() {
+async fn a_failed_store_moves_no_name_and_reports_its_copies() {
     let dir = tempfile::tempdir().unwrap();
     let (host, [first, second]) = models(dir.path(), 2).await;
     let image = dir.path().join("image");
@@ -244,7 +244,7 @@ impl Harm {
         flips.chain(places.map(Self::Cut)).chain([Self::Longer, Self::Gone]).collect()
     }
 
-    fn strike(self, object: &Path) {
+    fn apply_to(self, object: &Path) {
         let mut bytes = fs::read(object).unwrap();
         match self {
             Self::Flip(at) => bytes[at] ^= 1,
@@ -272,7 +272,7 @@ async fn damaged_copies(config: &str, ways: &[&str]) {
     for (number, harm) in Harm::all(len).into_iter().enumerate() {
         for (way, seed) in ways.iter().copied().zip(10 * (number as u64 + 1)..) {
             two.store(noise(len, seed)).await;
-            harm.strike(&two.object("first"));
+            harm.apply_to(&two.object("first"));
             let image = two.open().await;
             let range = match way {
                 "start" => 0..9,
@@ -319,7 +319,7 @@ async fn a_damaged_copy_is_not_counted_and_a_good_one_takes_its_place() {
         let (image, bytes) = (dir.path().join("image"), noise(SEGMENT + 5, 4));
         let stored = store_file(&host, &image, &bytes, StoreOptions::default()).await.unwrap();
         let object = stored.placements[0].object.clone();
-        harm.strike(&dir.path().join("first").join(object.as_str()));
+        harm.apply_to(&dir.path().join("first").join(object.as_str()));
         let read = host.retrieve(stored.id, None).await;
         let failed = match read {
             Ok(retrieved) => retrieved.body.collect(bytes.len()).await.err(),
@@ -351,7 +351,7 @@ async fn a_stream_is_kept_unless_what_is_there_already_is_whole() {
         let object = dir.path().join("first").join(first.placements[0].object.as_str());
         if damaged {
             // Of the right size: a look at it alone would find nothing.
-            Harm::Flip(SEGMENT + 1).strike(&object);
+            Harm::Flip(SEGMENT + 1).apply_to(&object);
         }
         let second = host.store(stream(&bytes), StoreOptions::default()).await.unwrap();
         assert_eq!(second.placements[0].object == first.placements[0].object, !damaged);
@@ -369,7 +369,7 @@ async fn a_copy_that_reads_whole_is_live_again() {
     let two = TwoFolders::start(noise(2 * SEGMENT, 6)).await;
     let object = two.object("first");
     let sound = fs::read(&object).unwrap();
-    Harm::Flip(7).strike(&object);
+    Harm::Flip(7).apply_to(&object);
     two.host.retrieve(two.stored.id, None).await.unwrap().body.collect(two.bytes.len()).await.unwrap();
     assert_eq!(two.state("first").await.0, "bad");
     // The other one goes, and this one is as it was again: a part of it proves nothing, all of it does.
@@ -386,7 +386,7 @@ async fn a_copy_that_reads_whole_is_live_again() {
 }
 
 #[tokio::test]
-async fn a_damaged_side_file_costs_the_labels_alone() {
+async fn a_damaged_side_file_loses_only_the_labels() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(&Config::parse(&two(1), dir.path()).unwrap(), &NoSecrets).await.unwrap();
     let (image, bytes) = (dir.path().join("image"), noise(5000, 7));

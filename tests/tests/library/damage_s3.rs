@@ -68,7 +68,7 @@ impl CloudAndFolder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_network_does_to_a_read_is_not_noticed_and_condemns_nothing() {
+async fn network_faults_of_a_read_are_not_noticed_and_mark_nothing() {
     let there = CloudAndFolder::start("read-faults", 2, None).await;
     let bytes = noise(6 * SEGMENT + 5, 1);
     let stored = there.store(&bytes).await;
@@ -76,7 +76,7 @@ async fn what_the_network_does_to_a_read_is_not_noticed_and_condemns_nothing() {
     let faults = [Fault::Cut, Fault::Reset, Fault::Short, Fault::Flip, refuse(403), refuse(500), refuse(503)];
     for fault in faults {
         there.proxy.plan(Plan::once(fault, On::Down, 0));
-        let struck = there.proxy.seen().struck;
+        let injected = there.proxy.seen().injected;
         let whole = there.host.retrieve(stored.id, None).await.unwrap();
         let read = whole.body.collect(bytes.len()).await.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
         assert_same(&read, &bytes, &format!("{fault:?}"));
@@ -86,7 +86,7 @@ async fn what_the_network_does_to_a_read_is_not_noticed_and_condemns_nothing() {
             let read = part.body.collect(9).await.unwrap_or_else(|error| panic!("{fault:?}, {start}: {error:?}"));
             assert_same(&read, &bytes[start..start + 9], &format!("{fault:?}, {start}"));
         }
-        assert!(there.proxy.seen().struck > struck, "{fault:?} struck nothing");
+        assert!(there.proxy.seen().injected > injected, "{fault:?} was not injected");
         there.proxy.mend();
         // The object is as it was, and a second look has found that out.
         let state = there.state(&stored, "cloud").await;

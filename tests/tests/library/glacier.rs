@@ -74,7 +74,7 @@ async fn lineage_is_kept_by_the_bucket() {
         let delta = adapter.incremental_update(&base.id, Body::from_bytes("change"), hint("delta")).await.unwrap();
         let further = noise(9 * MIB, 2);
         let further = adapter.incremental_update(&delta.id, Body::from_bytes(further), hint("more")).await.unwrap();
-        // Another host that knows nothing of what was stored.
+        // Another host, without the catalogue.
         let other = load(name, grant, &settings).await;
         let chain = [(&further.id, Some(delta.id.clone()), 9 << 20), (&delta.id, Some(base.id.clone()), 6)];
         for (id, expected, size) in chain.into_iter().chain([(&base.id, None, 1 << 20)]) {
@@ -101,7 +101,7 @@ async fn lineage_is_kept_by_the_bucket() {
 
 /// What is said to the adapter comes out at the server, as Amazon's own client sees it there.
 #[tokio::test]
-async fn what_the_operator_sets_for_s3_reaches_the_server() {
+async fn settings_for_s3_reach_the_server() {
     let grant = BucketGrant { bucket: LOCKED_BUCKET.into(), ..moto(cold::shared(), "settings/") };
     let settings = [
         ("layout", text("fan-out")),
@@ -214,7 +214,7 @@ impl Gate {
 }
 
 #[tokio::test]
-async fn whoever_waits_bears_an_outage() {
+async fn waiting_for_a_restore_survives_an_outage() {
     let server = cold::start();
     let gate = Gate::before(server.port).await;
     let text = cold::config(&server, "outage", "").replace(&server.endpoint, &gate.endpoint);

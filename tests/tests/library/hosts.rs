@@ -13,7 +13,7 @@ use crate::support::{config, host, objects, read, round_trip, store};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn hosts_in_one_process_are_strangers() {
+async fn hosts_in_one_process_are_independent() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let (first, second) = (host(dirs[0].path(), "fs", "").await, host(dirs[1].path(), "copying", "").await);
     let bytes = noise(MIB, 1);

@@ -12,7 +12,7 @@ use tidelock_tests::program::files;
 
 use crate::support::{host, store};
 
-/// An image of data, holes and data again, and a tail that is no whole segment.
+/// An image of data, holes and data again, and a tail that is not a whole segment.
 fn holed() -> Vec<u8> {
     let mut bytes = noise(12 * SEGMENT + 12_345, 1);
     bytes[3 * SEGMENT..6 * SEGMENT].fill(0);
@@ -39,7 +39,7 @@ fn fetched(host: &Host) -> u64 {
     host.bytes_through_guests() / 2
 }
 
-/// Whether so many bytes are these segments, with what else an adapter is told.
+/// Returns whether so many bytes are these segments, with what else an adapter is told.
 fn about(bytes: u64, segments: u64) -> bool {
     (segments * SEGMENT as u64..segments * SEGMENT as u64 + 64 * 1024).contains(&bytes)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use tidelock::capabilities::Capabilities;
-use tidelock::capabilities::grant::HttpGrant;
+use tidelock::capabilities::grant::{ConnectionSettings, HttpGrant};
 use tidelock::config::Config;
 use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
@@ -23,7 +23,7 @@ pub fn shared(test: &str) -> Option<&'static (Kubo, Kubo)> {
     can(test).then(|| &*NODES)
 }
 
-/// Whether nodes can be had.
+/// Returns whether nodes can be had.
 pub fn can(test: &str) -> bool {
     let why_not = kubo::why_not();
     if let Some(why) = &why_not {
@@ -54,7 +54,7 @@ pub async fn adapter(rpc: &str, gateway: Option<&str>, settings: &[(&str, Settin
 }
 
 fn grant(url: &str) -> HttpGrant {
-    HttpGrant { private_addresses: true, ..HttpGrant::to([url]).unwrap() }
+    HttpGrant { connection: ConnectionSettings::new(true), ..HttpGrant::to([url]).unwrap() }
 }
 
 pub fn text(value: &str) -> SettingValue {
@@ -167,8 +167,8 @@ async fn blocks_that_repeat_are_read_each_time() {
 }
 
 #[tokio::test]
-async fn what_one_node_has_is_read_at_another() {
-    let Some((first, second)) = shared("ipfs: what_one_node_has_is_read_at_another") else { return };
+async fn an_object_of_one_node_is_read_at_another() {
+    let Some((first, second)) = shared("ipfs: an_object_of_one_node_is_read_at_another") else { return };
     for (number, gateway) in [None, Some(second.gateway.as_str())].into_iter().enumerate() {
         let bytes = noise(9 * MIB + 5, 70 + number as u64);
         let here = adapter(&first.rpc, None, &[]).await;
@@ -183,8 +183,8 @@ async fn what_one_node_has_is_read_at_another() {
 }
 
 #[tokio::test]
-async fn what_ipfs_add_wrote_is_read() {
-    let Some((first, _)) = shared("ipfs: what_ipfs_add_wrote_is_read") else { return };
+async fn an_object_of_ipfs_add_is_read() {
+    let Some((first, _)) = shared("ipfs: an_object_of_ipfs_add_is_read") else { return };
     let readers = [adapter(&first.rpc, None, &[]).await, adapter(&first.rpc, Some(first.gateway.as_str()), &[]).await];
     let bytes = noise(3 * MIB + 77, 5);
     for (options, bytes) in [
@@ -234,7 +234,7 @@ async fn lineage_is_kept_in_ipfs() {
     let again = change("again", base.id.clone(), new.clone()).await.unwrap();
     assert_ne!(again.id, delta.id);
     assert_eq!((delta.size, further.size), (MIB as u64 + 1, 0));
-    // Another one, which knows nothing but the daemon.
+    // Another host, which has the daemon only.
     let other = adapter(&first.rpc, Some(first.gateway.as_str()), &[("namespace", text("lineage"))]).await;
     for (id, base, size) in
         [(&delta.id, Some(&base.id), new.len()), (&further.id, Some(&delta.id), 0), (&base.id, None, old.len())]
@@ -275,8 +275,8 @@ async fn lineage_is_kept_in_ipfs() {
 }
 
 #[tokio::test]
-async fn what_is_removed_is_gone_and_what_it_shared_is_not() {
-    if !can("ipfs: what_is_removed_is_gone_and_what_it_shared_is_not") {
+async fn a_removed_object_is_gone_and_its_shared_blocks_are_not() {
+    if !can("ipfs: a_removed_object_is_gone_and_its_shared_blocks_are_not") {
         return;
     }
     let node = Kubo::start().unwrap();
@@ -382,8 +382,8 @@ async fn a_host_keeps_snapshots_in_it() {
 }
 
 #[test]
-fn the_program_stores_in_it_and_says_when_it_is_down() {
-    if !can("ipfs: the_program_stores_in_it_and_says_when_it_is_down") {
+fn the_program_stores_in_it_and_reports_when_it_is_down() {
+    if !can("ipfs: the_program_stores_in_it_and_reports_when_it_is_down") {
         return;
     }
     let (mut first, second) = Kubo::pair().unwrap();

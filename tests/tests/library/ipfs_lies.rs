@@ -26,8 +26,8 @@ fn place(within: &[u8], what: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn a_gateway_that_lies_is_caught() {
-    let Some((first, _)) = shared("ipfs: a_gateway_that_lies_is_caught") else { return };
+async fn wrong_data_of_a_gateway_is_detected() {
+    let Some((first, _)) = shared("ipfs: wrong_data_of_a_gateway_is_detected") else { return };
     let bytes = noise(5 * MIB + 3, 51);
     let writer = adapter(&first.rpc, None, &[]).await;
     let stored = writer.store(Body::from_bytes(bytes.clone()), hint("lied-about", None)).await.unwrap().id;
@@ -140,8 +140,8 @@ async fn a_gateway_that_lies_is_caught() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_lies_is_caught() {
-    let Some((first, _)) = shared("ipfs: a_daemon_that_lies_is_caught") else { return };
+async fn wrong_data_of_a_daemon_is_detected() {
+    let Some((first, _)) = shared("ipfs: wrong_data_of_a_daemon_is_detected") else { return };
     let bytes = noise(3 * MIB + 3, 53);
     let body = || Body::from_bytes(bytes.clone());
     // It stores other bytes than it was sent.
@@ -167,7 +167,7 @@ async fn a_daemon_that_lies_is_caught() {
             "{\"Name\":\"x\",\"Hash\":\"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku\",\"Size\":\"0\"}\n",
             ErrorKind::Corrupt,
         ),
-        ("a cut answer", "{\"Name\":\"x\",\"Hash\":\"bafkreihdwdcefgh4dqkjv67uzcmw7oj", ErrorKind::Unavailable),
+        ("a truncated answer", "{\"Name\":\"x\",\"Hash\":\"bafkreihdwdcefgh4dqkjv67uzcmw7oj", ErrorKind::Unavailable),
         ("nothing", "", ErrorKind::Unavailable),
         ("a page", "<html></html>", ErrorKind::Unavailable),
         ("no name", "{\"Name\":\"x\",\"Hash\":\"../../x\"}\n", ErrorKind::Other),
@@ -196,7 +196,7 @@ async fn a_daemon_that_lies_is_caught() {
         let error = get(&liar, &stored, None).await.expect_err(command);
         assert_eq!(*error.kind(), ErrorKind::Corrupt, "{command}: {error}");
     }
-    // A list of pins that is cut is no short list.
+    // A truncated list of pins is not a short list.
     let change = |path: &str, reply: &mut Reply| {
         if path.contains("pin/ls?type") {
             reply.body.truncate(reply.body.len() / 2)
@@ -249,8 +249,8 @@ async fn refusals_keep_their_meaning() {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_unavailable_and_what_is_no_name_is_invalid() {
-    let Some((first, _)) = shared("ipfs: what_nobody_has_is_unavailable") else { return };
+async fn an_object_of_no_node_is_unavailable_and_an_invalid_name_is_invalid() {
+    let Some((first, _)) = shared("ipfs: an_object_of_no_node_is_unavailable") else { return };
     let short = [("timeout", SettingValue::Integer(1))];
     let readers =
         [adapter(&first.rpc, None, &short).await, adapter(&first.rpc, Some(first.gateway.as_str()), &short).await];

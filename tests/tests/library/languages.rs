@@ -230,11 +230,11 @@ async fn javascript_does_what_it_declares() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_functions_hand_on_or_copy() {
     let dir = tempfile::tempdir().unwrap();
-    let plain = load(dir.path(), &[], component("sync")).await;
-    serves(&plain).await;
-    serves_many(&plain).await;
-    stores_nothing_of_a_broken_source(&plain, dir.path()).await;
-    assert_eq!(plain.bytes_through_guest(), 0);
+    let sync = load(dir.path(), &[], component("sync")).await;
+    serves(&sync).await;
+    serves_many(&sync).await;
+    stores_nothing_of_a_broken_source(&sync, dir.path()).await;
+    assert_eq!(sync.bytes_through_guest(), 0);
     // The control: a counter that stays at 0 here would count nothing above.
     let other = tempfile::tempdir().unwrap();
     let copying = load(other.path(), &[("act", "copy")], component("sync")).await;
@@ -271,8 +271,8 @@ async fn a_plain_guest_that_waits_holds_no_thread() {
 
 /// What the defaults do not give is refused by the number that is needed, the limit, and the key that raises it.
 #[tokio::test]
-async fn what_is_too_large_for_its_limits_is_refused_by_number() {
-    let Some(python) = adapter_of(Language::Python, "what_is_too_large_for_its_limits_is_refused_by_number") else {
+async fn a_component_beyond_its_limits_is_refused_with_the_numbers() {
+    let Some(python) = adapter_of(Language::Python, "a_component_beyond_its_limits_is_refused_with_the_numbers") else {
         return;
     };
     let needs = tidelock::inspect(python.clone()).await.unwrap().needs.unwrap();
@@ -352,8 +352,8 @@ async fn nothing_fails_while_python_takes_over_and_gives_back() {
 
 /// A body that began on an interpreter comes to its end although that has been replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_began_in_python_ends_there() {
-    let Some(python) = adapter_of(Language::Python, "what_began_in_python_ends_there") else { return };
+async fn an_operation_that_began_in_python_ends_there() {
+    let Some(python) = adapter_of(Language::Python, "an_operation_that_began_in_python_ends_there") else { return };
     let dir = tempfile::tempdir().unwrap();
     let host = host_with(dir.path(), &[&python]).await;
     host.swap("mine", python).await.unwrap();

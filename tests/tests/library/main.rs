@@ -22,6 +22,7 @@ mod slow;
 mod splice;
 mod support;
 mod swap;
+mod swap_budgets;
 mod swap_crash;
 mod swap_folder;
 mod swap_restart;

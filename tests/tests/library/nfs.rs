@@ -87,7 +87,7 @@ async fn lineage_is_kept_on_the_export() {
     let nfs = adapter(&server, "").await;
     let base = nfs.store(Body::from_bytes(noise(5000, 1)), hint("base", None)).await.unwrap();
     let delta = nfs.incremental_update(&base.id, Body::from_bytes(noise(100, 2)), hint("delta", None)).await.unwrap();
-    // Another one, which knows nothing but the export.
+    // Another host, which has the export only.
     let other = adapter(&server, "").await;
     assert_eq!(other.stat(&delta.id).await.unwrap().base, Some(base.id.clone()));
     assert!(server.export().join(format!("{}.base", delta.id.as_str())).exists());
@@ -138,8 +138,8 @@ async fn a_host_keeps_snapshots_on_it() {
 }
 
 #[test]
-fn the_program_stores_on_it_and_says_when_it_is_down() {
-    let Some(mut server) = server("nfs: the_program_stores_on_it_and_says_when_it_is_down") else { return };
+fn the_program_stores_on_it_and_reports_when_it_is_down() {
+    let Some(mut server) = server("nfs: the_program_stores_on_it_and_reports_when_it_is_down") else { return };
     let home = Home::with(&table(&server.url(), server.mount_port));
     let bytes = noise(20 * MIB + 1, 1);
     let id = home.line_with(&["store", "-"], &bytes);

@@ -76,7 +76,7 @@ pub fn objects(dir: &Path) -> usize {
     let root = dir.join("objects");
     let all = tidelock_tests::program::files(&root).into_iter();
     let visible = |path: &PathBuf| !path.starts_with(root.join(".tmp")) && path.extension().is_none();
-    // The one that identifies the container is no snapshot.
+    // The one that identifies the container is not a snapshot.
     let snapshots = |path: &PathBuf| !tidelock_tests::program::is_identity(&path.to_string_lossy());
     all.filter(|path| visible(path) && snapshots(path)).count()
 }

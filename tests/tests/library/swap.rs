@@ -61,7 +61,7 @@ async fn nothing_fails_while_adapters_change() {
 
 /// A body that began on the old generation comes to its end on it.
 #[tokio::test]
-async fn what_has_begun_ends_on_the_old_one() {
+async fn an_operation_in_progress_ends_on_the_old_generation() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let bytes = noise(32 * MIB, 1);
@@ -79,7 +79,7 @@ async fn what_has_begun_ends_on_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_swap_that_fails_leaves_the_old_one_serving_and_says_why() {
+async fn a_failed_swap_keeps_the_old_generation_and_reports_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "fs", FLAT).await;
     let stored = round_trip(&host, &noise(MIB, 1)).await;

@@ -83,7 +83,7 @@ async fn killed_at_every_stage_it_starts_on_the_old_or_the_new_one() {
         tidelock::runtime::ComponentDigest::of(&bytes).to_string()
     });
     for (turn, stage) in Stage::ALL.into_iter().enumerate() {
-        // Always the one that does not serve, so that old and new are told apart.
+        // Always the one that does not serve, so that old and new can be distinguished.
         let next = usize::from(digests[0] == before);
         let output = place.child(&place.components[next], stage.name()).output().unwrap();
         assert_eq!(output.status.signal(), Some(SIGKILL), "at {stage}: {output:?}");

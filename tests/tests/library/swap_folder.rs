@@ -35,7 +35,7 @@ fn by(host: &Host) -> String {
 }
 
 #[tokio::test]
-async fn what_is_renamed_into_it_is_swapped_in() {
+async fn a_file_renamed_into_the_folder_is_swapped_in() {
     let dir = tempfile::tempdir().unwrap();
     let adapters = dir.path().join("adapters.d");
     std::fs::create_dir(&adapters).unwrap();
@@ -70,7 +70,7 @@ async fn what_is_renamed_into_it_is_swapped_in() {
 }
 
 #[tokio::test]
-async fn what_was_refused_or_rolled_back_is_not_tried_again_by_itself() {
+async fn a_refused_or_rolled_back_component_is_not_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let adapters = dir.path().join("adapters.d");
     let host = host(dir.path(), "copying", "").await;

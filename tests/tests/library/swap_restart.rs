@@ -31,7 +31,7 @@ fn events(host: &Host) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn what_was_swapped_in_serves_after_a_restart_and_can_be_rolled_back() {
+async fn a_swapped_component_serves_after_a_restart_and_can_be_rolled_back() {
     let dir = place(component("copying"));
     let host = open(dir.path()).await;
     let stored = round_trip(&host, &noise(5000, 1)).await;
@@ -87,7 +87,7 @@ async fn a_component_that_was_damaged_meanwhile_does_not_serve() {
 }
 
 #[tokio::test]
-async fn what_was_rolled_back_by_itself_stays_out() {
+async fn an_automatically_rolled_back_component_stays_out() {
     let dir = place(component("copying"));
     let host = open(dir.path()).await;
     let mut stored = Vec::new();

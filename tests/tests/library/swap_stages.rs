@@ -17,7 +17,7 @@ fn state(host: &Host) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn every_stage_is_told_and_timed() {
+async fn every_stage_is_reported_and_timed() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "swap = { canary = { share = 0.5, duration = \"10ms\" } }").await;
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -30,7 +30,7 @@ async fn every_stage_is_told_and_timed() {
     let report = host.swap_with("mine", component("hostile"), options).await.unwrap();
     assert_eq!(report.stages.iter().map(|time| time.stage).collect::<Vec<_>>(), Stage::ALL);
     assert_eq!(*told.lock().unwrap(), Stage::ALL);
-    assert_eq!((report.draining, report.cut), (0, 0));
+    assert_eq!((report.draining, report.preempted), (0, 0));
     let row = &host.history("mine").unwrap()[0].row;
     assert_eq!((row.by.as_str(), row.why.as_deref()), ("a test", Some("to see")));
     assert_eq!((row.digest.as_str(), row.from.as_deref()), (report.to.as_str(), Some(report.from.as_str())));
@@ -86,7 +86,7 @@ async fn swaps_of_two_backends_do_not_wait_for_each_other() {
     assert_eq!(host.history("slow").unwrap().len(), 1);
 }
 
-/// `copying` carries the bytes through the guest, so that the cut takes them away.
+/// `copying` carries the bytes through the guest, so that preemption takes them away.
 #[tokio::test]
 async fn a_body_that_is_cut_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -97,16 +97,16 @@ async fn a_body_that_is_cut_goes_on_where_it_was() {
     let mut whole = host.retrieve(stored.id, None).await.unwrap().body;
     let mut part = host.retrieve(stored.id, Some(range)).await.unwrap().body;
     let mut found = whole.next().await.unwrap().unwrap().to_vec();
-    let mut cut = part.next().await.unwrap().unwrap().to_vec();
+    let mut found_part = part.next().await.unwrap().unwrap().to_vec();
     let report = host.swap("mine", component("hostile")).await.unwrap();
-    assert_eq!((report.cut, report.draining), (2, 0), "both were taken away: {report:?}");
-    for (body, found) in [(&mut whole, &mut found), (&mut part, &mut cut)] {
+    assert_eq!((report.preempted, report.draining), (2, 0), "both were taken away: {report:?}");
+    for (body, found) in [(&mut whole, &mut found), (&mut part, &mut found_part)] {
         while let Some(chunk) = body.next().await {
             found.extend_from_slice(&chunk.unwrap());
         }
     }
-    assert_same(&found, &bytes, "cut in the middle");
-    assert_same(&cut, &bytes[5 << 20..(32 << 20) + 5], "a part, cut in the middle");
+    assert_same(&found, &bytes, "preempted in the middle");
+    assert_same(&found_part, &bytes[5 << 20..(32 << 20) + 5], "a part, preempted in the middle");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +127,7 @@ async fn a_store_that_is_cut_is_done_again_if_it_can_be() {
     let under_way = dir.path().join("data");
     until("both stores", || intents(&under_way) == 2).await;
     let report = host.swap("mine", component("copying")).await.unwrap();
-    assert_eq!(report.cut, 2, "{report:?}");
+    assert_eq!(report.preempted, 2, "{report:?}");
     let stored = from_file.await.unwrap().expect("it is done again on the new one");
     assert_same(&read(&host, stored.id).await.unwrap(), &endless, "stored at the second attempt");
     let error = from_stream.await.unwrap().expect_err("its bytes are gone");
@@ -151,7 +151,7 @@ async fn a_swap_does_not_wait_for_a_reader_that_sleeps() {
     let mut body = host.retrieve(stored.id, None).await.unwrap().body;
     let first = body.next().await.unwrap().unwrap();
     let report = host.swap("mine", component("hostile")).await.unwrap();
-    assert_eq!((report.draining, report.cut), (1, 0), "{report:?}");
+    assert_eq!((report.draining, report.preempted), (1, 0), "{report:?}");
     assert!(report.stages.iter().all(|time| time.stage < Stage::Drain));
     assert_eq!(host.history("mine").unwrap()[1].state, "draining");
     let mut found = first.to_vec();

@@ -22,7 +22,7 @@ fn events(host: &Host) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
+async fn a_version_that_fails_more_is_rolled_back_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let stored = some(&host, 12).await;
@@ -47,7 +47,7 @@ async fn a_version_that_fails_more_is_rolled_back_and_nobody_sees_it() {
 
 /// The rollback meets operations that fail on the bad version at that very moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_sees_it_at_the_moment_of_the_rollback_either() {
+async fn operations_during_the_rollback_do_not_notice_it() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path(), "copying", "").await;
     let stored = some(&host, 8).await;
@@ -100,7 +100,7 @@ async fn traps_count_even_where_nothing_can_be_tried_again() {
     until("the rollback", || events(&host)[0] == "automatic-rollback").await;
 }
 
-/// Wrong bytes are found when the adapter has given them: nobody else was asked for them.
+/// Wrong bytes are found after the adapter has returned them, so there is no control.
 #[tokio::test]
 async fn wrong_bytes_count_once_for_each_object() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 use tidelock::capabilities::Capabilities;
-use tidelock::capabilities::grant::{DirectoryGrant, HeaderCredential, HttpGrant, Secret};
+use tidelock::capabilities::grant::{ConnectionSettings, DirectoryGrant, HeaderCredential, HttpGrant, Secret};
 use tidelock::runtime::{Adapter, BackendSpec, EngineOptions, Limits, Sandbox};
 use tidelock::types::{ErrorKind, ObjectId, SettingValue, StoreHint};
 use tidelock::{Body, ByteRange};
@@ -23,7 +23,7 @@ pub const PIECE: usize = 128 << 10;
 /// Bytes of the header of a bag whose file has a name of two letters.
 pub const HEADER: usize = 50;
 
-/// A network, and two daemons in it. Nobody stops them: whoever wants to starts one of his own.
+/// A network, and two daemons in it. They are not stopped: a test that stops one starts its own.
 pub struct World {
     pub network: TonNetwork,
     pub first: TonStorage,
@@ -47,12 +47,12 @@ pub fn world(test: &str) -> Option<&'static World> {
     }
 }
 
-/// What an adapter is told and granted.
+/// The settings and grants of an adapter.
 #[derive(Clone)]
 pub struct Setup {
     pub endpoint: String,
     pub authorization: &'static str,
-    /// The directory, as the adapter has it and as it is told that the daemon calls it.
+    /// The directory: its path for the adapter, and its path for the daemon.
     pub shared: PathBuf,
     pub shared_path: PathBuf,
     pub rpc: Option<(String, Option<&'static str>)>,
@@ -93,7 +93,7 @@ impl Setup {
             let credentials = credentials
                 .map(|(header, secret)| HeaderCredential { header: header.into(), secret: Secret::new(secret) });
             let grant = HttpGrant::to([origin(url).as_str()]).unwrap();
-            HttpGrant { private_addresses: true, credentials, ..grant }
+            HttpGrant { connection: ConnectionSettings::new(true), credentials, ..grant }
         };
         let daemon = http(&self.endpoint, Some(("authorization", self.authorization)));
         capabilities.grant_http("daemon", &daemon).unwrap();
@@ -140,7 +140,7 @@ pub fn details(server: &TonStorage, id: &ObjectId) -> Option<Value> {
     Some(serde_json::from_str(&said).unwrap())
 }
 
-/// A bag that somebody makes by hand, of a file or a folder.
+/// A bag of a file or a folder that is made without the adapter.
 fn by_hand(server: &TonStorage, path: &Path, description: &str) -> ObjectId {
     let body = json!({ "path": path, "description": description }).to_string();
     let said: Value = serde_json::from_str(&server.ask("POST", "create", &body).unwrap()).unwrap();
@@ -283,8 +283,8 @@ async fn another_daemon_fetches_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_unavailable() {
-    let Some(world) = world("ton: what_nobody_has_is_unavailable") else { return };
+async fn a_bag_of_no_daemon_is_unavailable() {
+    let Some(world) = world("ton: a_bag_of_no_daemon_is_unavailable") else { return };
     let mut setup = Setup::of(&world.first);
     setup.settings = vec![("download_timeout", SettingValue::Integer(2))];
     let bags = setup.load().await;
@@ -334,8 +334,8 @@ async fn bags_of_others_are_read() {
 }
 
 #[test]
-fn what_the_program_stores_raw_is_a_bag_for_everybody() {
-    let Some(world) = world("ton: what_the_program_stores_raw_is_a_bag_for_everybody") else { return };
+fn a_raw_image_is_a_bag_for_every_daemon() {
+    let Some(world) = world("ton: a_raw_image_is_a_bag_for_every_daemon") else { return };
     let (endpoint, shared) = (&world.first.endpoint, world.first.shared().display().to_string());
     let mut home = Home::with(&format!(
         r#"
@@ -359,7 +359,7 @@ path = "{shared}"
     assert_same(&home.bytes(&["retrieve", &id]), &bytes, "by the program");
     assert_same(&home.bytes(&["retrieve", &id, "--range", "5..1500000"]), &bytes[5..1_500_000], "a range");
     home.json(&["verify", "--deep"]);
-    // Another daemon, told the id and nothing else.
+    // Another daemon, which gets the id only.
     let folder = world.second.shared().join("plain");
     let body = json!({ "bag_id": bag, "path": folder, "download_all": true }).to_string();
     world.second.ask("POST", "add", &body).unwrap();

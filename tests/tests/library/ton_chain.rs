@@ -46,8 +46,8 @@ async fn balances_are_those_of_the_chain() {
             "{before} {after}: less what it costs"
         );
     }
-    let plain = Setup::of(&world.first).load().await;
-    assert_eq!(kind(plain.balance()).await, ErrorKind::Unsupported);
+    let without_chain = Setup::of(&world.first).load().await;
+    assert_eq!(kind(without_chain.balance()).await, ErrorKind::Unsupported);
     // A wallet is no storage contract: what it holds is known, and nothing more.
     let setup = Setup::of(&world.first).rpc(&ledger.endpoint, Some(chain::API_KEY));
     let state = setup.with("contract_address", &accounts.v4r2).load().await.balance().await.unwrap();
@@ -55,8 +55,8 @@ async fn balances_are_those_of_the_chain() {
 }
 
 #[tokio::test]
-async fn what_the_contract_does_not_pay_for_is_not_stored() {
-    let test = "ton: what_the_contract_does_not_pay_for_is_not_stored";
+async fn an_object_beyond_the_contract_balance_is_not_stored() {
+    let test = "ton: an_object_beyond_the_contract_balance_is_not_stored";
     let (Some(world), Some(ledger)) = (world(test), ledger(test)) else { return };
     let terms = Terms { balance: 1000, file_size: 1 << 30, rate: 1000, max_span: 86_400, last_proof_time: 0 };
     let contract = ledger.deploy_storage(&terms).unwrap();

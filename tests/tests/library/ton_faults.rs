@@ -13,8 +13,8 @@ use crate::ton::{PIECE, Setup, details, hint, kind, read, store, world};
 use crate::ton_proxy::{Answer, before};
 
 #[tokio::test]
-async fn a_daemon_that_lies_is_refused() {
-    let Some(world) = world("ton: a_daemon_that_lies_is_refused") else { return };
+async fn wrong_answers_of_a_daemon_are_refused() {
+    let Some(world) = world("ton: wrong_answers_of_a_daemon_are_refused") else { return };
     let (honest, port) = (Setup::of(&world.first), world.first.port);
     let bytes = noise(3 * PIECE, 10);
     let true_bags = honest.load().await;

@@ -84,7 +84,7 @@ async fn one_takes_over_from_the_other() {
 }
 
 #[tokio::test]
-async fn what_a_later_version_adds_is_there() {
+async fn functions_of_a_later_version_are_available() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine();
     // A grant that its manifest does not ask for is none, whatever the operator grants.

@@ -39,7 +39,7 @@ fn over_tcp_the_token_is_demanded() {
             assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
         }
         assert_eq!(stranger.send("HEAD", &format!("/v1/snapshots/{id}"), &[], b"").status, 401);
-        // Whoever looks after the process needs no secret for that.
+        // Monitoring needs no secret.
         assert_eq!(stranger.get("/healthz").status, 200);
         assert_eq!(stranger.get("/readyz").status, 200);
     }
@@ -64,7 +64,7 @@ fn a_socket_is_for_its_owner_alone() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused_at_once() {
+fn an_invalid_listen_address_is_refused_at_once() {
     let home = Home::new();
     let said = home.refused(2, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(said.contains("token_file"), "{said}");
@@ -108,7 +108,7 @@ fn a_daemon_serves_with_the_backends_that_it_has() {
 }
 
 #[test]
-fn requests_that_make_no_sense_are_told_what_is_wrong() {
+fn invalid_requests_are_refused_with_the_reason() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

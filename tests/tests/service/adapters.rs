@@ -60,7 +60,7 @@ fn nothing_is_lost_while_adapters_change_over_http() {
 }
 
 #[test]
-fn a_component_that_cannot_serve_is_refused_and_says_at_which_stage() {
+fn a_component_that_cannot_serve_is_refused_with_its_stage() {
     let home = home("copying", "");
     let daemon = Daemon::start(&home);
     let server = &daemon.server;
@@ -122,7 +122,7 @@ fn the_command_line_swaps_in_a_daemon() {
     let said = home.refused(1, &with(&["adapter", "rollback", "mine"]));
     assert!(said.contains("tidelock serve"), "{said}");
 
-    // Without a daemon the change is for whoever comes next.
+    // Without a daemon the change applies to later commands.
     let report = home.json(&["adapter", "rollback", "mine"]);
     let daemon = Daemon::start(&home);
     assert_eq!(serving(&daemon.server).0, report["to"].as_str().unwrap());

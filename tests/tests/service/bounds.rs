@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tidelock_tests::daemon::read;
+use tidelock_tests::daemon::{Daemon, read};
 use tidelock_tests::data::{MIB, noise};
 use tidelock_tests::program::until;
 
 use super::strangers::serve;
+use super::{home, variant};
 
 /// A frame of zstd that expands to so many bytes of one value, with a window of a power of two and no length.
 fn frame(window: u32, total: usize, value: u8) -> Vec<u8> {
@@ -59,6 +60,40 @@ fn watched(pid: u32, run: impl FnOnce()) -> (u64, u64) {
     run();
     stop.store(true, Ordering::Relaxed);
     watch.join().unwrap()
+}
+
+/// Clients that never end their components hold no swap off, and take of `uploads` and not of memory.
+#[test]
+fn slow_uploads_of_components_hold_no_swap_off() {
+    let home = home("copying", "[service]\nuploads = \"96 MiB\"");
+    let daemon = Daemon::start(&home);
+    let (server, path) = (&daemon.server, "/v1/adapters/mine");
+    let (announced, sent) = (("content-length", "90000000"), noise(16 * MIB, 1));
+    // More than may have ever been received at once.
+    let begin = || {
+        let mut slow = server.connect();
+        slow.write_all(server.head("PUT", path, &[announced]).as_bytes()).unwrap();
+        slow.write_all(&sent).unwrap();
+        slow
+    };
+    let mut all = Vec::new();
+    let (memory, disk) = watched(daemon.pid(), || {
+        all = (0..4).map(|_| begin()).collect::<Vec<_>>();
+        until("they have arrived", || unnamed(daemon.pid()) >= 4 * sent.len() as u64);
+    });
+    assert!(memory < 40 << 20, "{memory} bytes of memory");
+    assert!(disk <= 80 << 20, "{disk} bytes of disk");
+    let report = server.send("PUT", path, &[], &variant("copying", 1)).json(200);
+    assert_eq!(report["generation"], 2, "{report}");
+    // They count as uploads, and give back what they had.
+    let mut more = begin();
+    // It may be refused before all is sent.
+    let _ = more.write_all(&sent).and_then(|()| more.write_all(&sent));
+    read(&mut *more, false).problem(429, "rate-limited");
+    drop((all, more));
+    until("their bytes are given back", || unnamed(daemon.pid()) < MIB as u64);
+    server.store(&noise(90 * MIB, 2));
+    daemon.stop();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::program::until;
 
 #[test]
-fn what_is_cold_is_asked_for_and_then_there() {
+fn a_cold_image_is_restored_and_read() {
     let home = cold::home(cold::shared(), "daemon", "storage-class = \"DEEP_ARCHIVE\"");
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

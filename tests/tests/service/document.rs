@@ -26,7 +26,7 @@ fn the_committed_document_is_what_the_program_offers() {
 /// Every route answers, in a way that is its own: not as a path or a method that there is not. And what the document
 /// does not name is not there.
 #[test]
-fn what_is_documented_answers_and_nothing_else_does() {
+fn documented_paths_are_served_and_no_others() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let document = document();
@@ -79,7 +79,7 @@ fn what_is_documented_answers_and_nothing_else_does() {
 
 /// What is said of answers is what they are.
 #[test]
-fn answers_have_the_keys_that_the_document_says() {
+fn answers_have_the_documented_keys() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let document = document();

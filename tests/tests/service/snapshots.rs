@@ -9,7 +9,7 @@ use tidelock_tests::data::{MIB, assert_same, changed, noise};
 use tidelock_tests::program::{Home, keys, until};
 
 #[test]
-fn what_is_stored_comes_back_with_the_answers_of_the_command_line() {
+fn a_stored_image_comes_back_with_the_answers_of_the_command_line() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;
@@ -44,7 +44,7 @@ fn what_is_stored_comes_back_with_the_answers_of_the_command_line() {
     let listed = server.get("/v1/snapshots").json(200);
     assert_eq!(listed["snapshots"], home.json(&["ls"])["snapshots"]);
     let removed = server.send("DELETE", "/v1/snapshots/first", &[], &[]).json(200);
-    // It was also stored without a name, and whoever did that has its id.
+    // It was also stored without a name, so its id may be in use.
     assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": []}));
     server.get("/v1/snapshots/first").problem(404, "not-found");
     let removed = server.send("DELETE", &format!("/v1/snapshots/{id}"), &[], &[]).json(200);
@@ -125,7 +125,7 @@ fn parts_are_given_byte_for_byte() {
 }
 
 #[test]
-fn an_image_of_nothing_and_an_image_of_unknown_length() {
+fn an_empty_image_and_an_image_of_unknown_length() {
     let home = Home::new();
     let daemon = Daemon::start(&home);
     let server = &daemon.server;

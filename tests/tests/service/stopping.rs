@@ -64,7 +64,7 @@ fn a_stop_lets_a_slow_download_and_a_slow_upload_end() {
 }
 
 #[test]
-fn what_is_left_at_the_deadline_is_cut() {
+fn requests_are_aborted_at_the_deadline() {
     let home = config("200ms");
     let daemon = Daemon::start(&home);
     let image = noise(LARGE, 3);
@@ -84,9 +84,9 @@ fn what_is_left_at_the_deadline_is_cut() {
     let outcome = daemon.finish();
     assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("drain"), "{}", outcome.stderr);
-    assert!(!read(&mut *download, false).whole, "a download that was cut does not look whole");
+    assert!(!read(&mut *download, false).whole, "an aborted download does not look whole");
     let listed = home.json(&["ls"]);
-    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "the cut upload is no snapshot: {listed}");
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "the aborted upload is not a snapshot: {listed}");
     assert_eq!(home.objects().len(), 1);
 }
 

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const WATCHDOG: &str =
     r#"read -r _; [ "$(readlink "/proc/$1/exe")" = "$2" ] && kill -9 "$1"; [ -z "$3" ] || rm -rf "$3""#;
 
-/// How often a server that starts is asked whether it is ready.
+/// How often a starting server is checked for readiness.
 const POLL: Duration = Duration::from_millis(50);
 
 /// A server's process and how to start it again.
@@ -61,7 +61,7 @@ impl Daemon {
         self
     }
 
-    /// Starts it and waits until `ready` says so. When it ends before that or takes longer than `patience`, the error
+    /// Starts it and waits until `ready` returns true. When it ends before that or takes longer than `patience`, the error
     /// holds the end of its log, and it does not run.
     pub fn start(&mut self, patience: Duration, ready: impl Fn() -> bool) -> Result<()> {
         self.kill();
@@ -150,7 +150,7 @@ impl Daemon {
         &self.dir
     }
 
-    /// What it printed.
+    /// Returns the file with its output.
     pub fn log(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.name))
     }
@@ -196,7 +196,7 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
-/// `count` ports of 127.0.0.1 that nobody listens on, each with the port 10,000 above it free too: some servers put a
+/// `count` ports of 127.0.0.1 without a listener, each with the port 10,000 above it free too: some servers put a
 /// second service there. They lie below the range that the kernel gives to outgoing connections, so only another server
 /// can take one meanwhile; a start that fails is worth another try.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {

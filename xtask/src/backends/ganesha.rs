@@ -27,7 +27,7 @@ use crate::{cache, say, skip};
 /// Its name on the command line and in the state file.
 pub const NAME: &str = "ganesha";
 
-/// What is unpacked, and the libraries of it that the system lacks.
+/// The packages that are unpacked, with the libraries that the system lacks.
 const PACKAGES: [&str; 4] = ["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "libnfs-utils"];
 /// The cache entry. Another layout is another name.
 const ENTRY: &str = "ganesha-debian-1";
@@ -90,7 +90,8 @@ pub fn why_not() -> Option<String> {
     None
 }
 
-/// Whether this process may: root of a container often may not. Where it cannot be told, the start of the server will.
+/// Returns whether this process may: root of a container often may not. Where it cannot be told, the start of the
+/// server will.
 fn opens_by_handle() -> bool {
     const CAP_DAC_READ_SEARCH: u32 = 2;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -173,7 +174,7 @@ impl Ganesha {
         self.signal(Signal::CONT)
     }
 
-    /// What we started is the parent; the server is its child.
+    /// Signals the server, which is a child of the process that was started.
     fn signal(&self, signal: Signal) -> Result<()> {
         let parent = self.daemon.pid().context("Ganesha does not run")?;
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
@@ -181,7 +182,7 @@ impl Ganesha {
         Ok(kill_process(Pid::from_raw(child).context("Ganesha does not run")?, signal)?)
     }
 
-    /// The exported folder, as the server sees it.
+    /// The exported folder, as a path of the server.
     pub fn export(&self) -> PathBuf {
         self.daemon.dir().join("export")
     }
@@ -270,7 +271,7 @@ fn version(root: &Path) -> Result<String> {
     Ok(version.map_or("of an unknown version", |(_, version)| version.trim()).to_owned())
 }
 
-/// Installs it if it can run here; otherwise says why not, once.
+/// Installs it if it can run here; otherwise prints why not, once.
 pub fn install() -> Result<()> {
     match why_not() {
         Some(why) => say!("{why}: tests with it will be skipped"),

@@ -24,7 +24,7 @@ pub struct Program {
     pub what: &'static str,
     /// The module: names and contents of its files, `go.mod` and `go.sum` among them.
     pub files: &'static [(&'static str, &'static str)],
-    /// What of it is built, `.` or a package that it requires.
+    /// The package to build: `.`, or one that it requires.
     pub package: &'static str,
 }
 

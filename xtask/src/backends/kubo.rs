@@ -4,7 +4,7 @@
 //! dependency; so it needs a Go toolchain, and some minutes once. It uses no network afterwards: nodes are
 //! created with the profile `test`, have no bootstrap peers and no routing, and listen on 127.0.0.1 alone.
 //!
-//! Two nodes of [`Kubo::pair`] know only each other: each finds the blocks of the other.
+//! Two nodes of [`Kubo::pair`] have only each other as peers: each finds the blocks of the other.
 //!
 //! Limits: needs Go; [`why_not`] returns the reason if it is missing.
 
@@ -66,7 +66,7 @@ pub fn why_not() -> Option<String> {
 }
 
 impl Kubo {
-    /// Installs it if needed, starts a node in a temporary folder on free ports and waits until it answers. It knows nobody.
+    /// Installs it if needed, starts a node in a temporary folder on free ports and waits until it answers. It has no peers.
     pub fn start() -> Result<Self> {
         Self::alone(&temporary_dir()?, true)
     }
@@ -76,7 +76,7 @@ impl Kubo {
         Self::alone(dir, false)
     }
 
-    /// Two nodes that know each other, and nobody else.
+    /// Two nodes whose only peers are each other.
     pub fn pair() -> Result<(Self, Self)> {
         Self::both([&temporary_dir()?, &temporary_dir()?], true)
     }
@@ -225,7 +225,7 @@ fn prepared(dir: &Path) -> Result<PathBuf> {
     Ok(ipfs)
 }
 
-/// Changes the configuration of a repository. Gives the name of its peer.
+/// Changes the configuration of a repository. Returns the name of its peer.
 fn configure(dir: &Path, change: impl FnOnce(&mut Value)) -> Result<String> {
     let file = repository(dir).join("config");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -282,7 +282,7 @@ mod tests {
         let cid = add(&first, "kept by one, had by both")?;
         // The second has it from the first.
         assert_eq!(second.ask(&format!("cat?arg={cid}&timeout=60s"))?, "kept by one, had by both");
-        // A third one, which knows nobody, does not.
+        // A third one, without peers, does not.
         let stranger = Kubo::start()?;
         assert!(stranger.ask(&format!("cat?arg={cid}&timeout=1s")).is_err());
         assert_eq!(stranger.ask("swarm/peers")?.trim(), "{\"Peers\":null}");

@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is what the adapter of this name is tested against.
+    /// Returns whether it is what the adapter of this name is tested against.
     pub fn serves(self, adapter: &str) -> bool {
         match self {
             Self::Seaweed => adapter == "s3",
@@ -140,7 +140,7 @@ impl Kind {
     }
 }
 
-/// Installs a kind where it can run; says why not, once, where it cannot.
+/// Installs a kind where it can run; prints why not, once, where it cannot.
 fn installed(kind: Kind, install: impl FnOnce() -> Result<()>) -> Result<()> {
     match kind.why_not() {
         Some(why) => {

@@ -42,7 +42,7 @@ pub struct Keys {
     pub access_key: String,
     /// The secret half.
     pub secret_key: String,
-    /// What makes temporary ones complete.
+    /// The session token of temporary ones.
     pub session_token: Option<String>,
 }
 
@@ -150,7 +150,7 @@ pub fn install() -> Result<Python> {
 /// The account is moto's own invention.
 const ROLE: &str = "arn:aws:iam::123456789012:role/visitor";
 
-/// Makes user, role and buckets, and has signatures checked from then on. Gives the keys of both.
+/// Makes user, role and buckets, and has signatures checked from then on. Returns the keys of both.
 fn furnish(port: u16) -> Result<(Keys, Keys)> {
     let anything = policy(&["*"]);
     let owner = make_user(port, "owner", &anything)?;
@@ -190,7 +190,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Says which service is meant, as every request does; nobody looks at the signature.
+/// The header that names the service, as every request has it; the signature is not checked.
 fn caller(service: &str) -> String {
     format!(
         "Authorization: AWS4-HMAC-SHA256 Credential=setup/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_serves_wants_signatures_and_is_gone_when_killed() -> Result<()> {
+    fn it_serves_checks_signatures_and_is_gone_when_killed() -> Result<()> {
         let mut moto = Moto::start()?;
         let port = moto.port;
         let error = send(port, "PUT", "/another", &[&caller("s3")], "").unwrap_err().to_string();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_from_what_it_says() -> Result<()> {
+    fn keys_are_read_from_its_output() -> Result<()> {
         let xml = "<A><AccessKeyId>AK</AccessKeyId><SecretAccessKey>a/b+c</SecretAccessKey></A>";
         let read = keys(xml)?;
         assert_eq!((read.access_key.as_str(), read.secret_key.as_str()), ("AK", "a/b+c"));

@@ -49,7 +49,7 @@ pub fn install(name: &str, what: &str, files: &[(&str, &str)]) -> Result<Install
     Ok(Installed { node: ask("process.execPath")?.into(), dir })
 }
 
-/// What Node says of itself.
+/// The version that Node reports.
 fn ask(expression: &str) -> Result<String> {
     let node = apt::find("node").context("there is no `node`")?;
     Ok(capture(Command::new(node).args(["-p", expression]))?.trim().to_owned())

@@ -27,7 +27,7 @@ pub const NAME: &str = "seaweed";
 pub const VERSION: &str = "4.48";
 /// The bucket that `cargo xtask backends up` creates.
 pub const BUCKET: &str = "tidelock";
-/// The only region that it knows.
+/// Its only region.
 pub const REGION: &str = "us-east-1";
 
 const ACCESS_KEY: &str = "AKTIDELOCKTEST";
@@ -138,7 +138,7 @@ impl Seaweed {
         Ok(())
     }
 
-    /// Gives commands to SeaweedFS's administration shell; what it said, on stdout and stderr.
+    /// Runs commands in SeaweedFS's administration shell and returns its output, stdout and stderr.
     fn shell(&self, commands: &str) -> Result<String> {
         let mut command = Command::new(self.daemon.program());
         command.arg("shell").arg(format!("-master=127.0.0.1:{}", self.ports.master));
@@ -215,7 +215,7 @@ fn identities() -> String {
     .to_string()
 }
 
-/// Whether the S3 gateway answers and the master knows a volume server: before that, a put fails.
+/// Returns whether the S3 gateway answers and the master has a volume server: before that, a put fails.
 fn ready(ports: Ports) -> bool {
     get(ports.s3, "/healthz").is_some() && get(ports.master, "/dir/status").is_some_and(|body| has_room(&body))
 }

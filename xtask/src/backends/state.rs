@@ -48,7 +48,7 @@ impl Record {
         Ok(Self { name, version: version.into(), pid, program, began, dir, leftovers, settings })
     }
 
-    /// Whether the process still runs, and is that one.
+    /// Returns whether the process still runs, and is that one.
     pub fn runs(&self) -> bool {
         let program = fs::read_link(format!("/proc/{}/exe", self.pid));
         program.is_ok_and(|program| program == self.program) && began(self.pid) == Some(self.began)
@@ -77,7 +77,7 @@ fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// Starts the servers of each kind that does not run yet. Gives all that run.
+/// Starts the servers of each kind that does not run yet. Returns all that run.
 pub fn up(kinds: &[Kind]) -> Result<Vec<Record>> {
     let home = home()?;
     let _lock = cache::lock(&home.join("lock"), "starting or stopping servers")?;
@@ -101,7 +101,7 @@ pub fn up(kinds: &[Kind]) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Kills what `up` started and removes its data. Gives what it killed; a process that is another's by now is left alone.
+/// Kills what `up` started and removes its data. Returns what it killed; a process that is another's by now is left alone.
 pub fn down(kinds: &[Kind]) -> Result<Vec<Record>> {
     let home = home()?;
     let _lock = cache::lock(&home.join("lock"), "starting or stopping servers")?;
@@ -120,7 +120,7 @@ pub fn down(kinds: &[Kind]) -> Result<Vec<Record>> {
     Ok(killed)
 }
 
-/// What `up` started and still runs.
+/// Returns the servers that `up` started and that still run.
 pub fn status() -> Result<Vec<Record>> {
     Ok(read(&home()?)?.into_iter().filter(Record::runs).collect())
 }

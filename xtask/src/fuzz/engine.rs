@@ -22,7 +22,7 @@ const MEMORY: u64 = 2048;
 /// How long a program may overstay: the time to load the corpus and one hang.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// What a run of a target came to.
+/// The result of a run of a target.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// Its name.
@@ -39,7 +39,7 @@ pub struct Report {
     pub kept: usize,
     /// Inputs that were found on this machine and are not kept, those of earlier runs among them.
     pub found: usize,
-    /// What the target said when it broke, and how to see it again.
+    /// The message of the target when it failed, and how to reproduce it.
     pub broke: Option<String>,
     #[serde(skip)]
     pub(super) program: PathBuf,
@@ -163,7 +163,7 @@ fn read(log: &str) -> Report {
     report
 }
 
-/// What the target said last before it broke, and the command that shows it again.
+/// Returns the last message of the target before it failed, and the command that reproduces it.
 fn how_it_broke(name: &str, log: &str, status: Option<ExitStatus>, places: &Places) -> String {
     let telling = |line: &&str| !line.starts_with('#') && !line.starts_with("INFO:") && !line.trim().is_empty();
     let said = log.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR: libFuzzer"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_a_failure_that_says_how_to_see_it() {
+    fn a_crash_is_a_failure_with_the_command_that_reproduces_it() {
         let report = outcome(&format!(
             "cat >&2 <<'E'\n{LOG}thread '<unnamed>' panicked at fuzz/src/config.rs:1:2:\nno such thing\n\
              ==1== ERROR: libFuzzer: deadly signal\nartifact_prefix='x'; Test unit written to /x/crash-1\n\

@@ -35,7 +35,7 @@ pub use engine::Report;
 /// The crate that holds the targets.
 const PACKAGE: &str = "tidelock-fuzz";
 
-/// What of fuzzing to do.
+/// How to run fuzz targets.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long each target runs.

@@ -95,8 +95,8 @@ pub mod grants {
 
     pub use import::Kind;
 
-    /// Whether the adapter has the grant of this kind and name: its manifest asks for it, and the operator grants it.
-    /// Always false while the adapter describes itself.
+    /// Returns whether the adapter has the grant of this kind and name: its manifest asks for it, and the operator
+    /// grants it. Always false while the adapter describes itself.
     pub fn has(kind: Kind, name: &str) -> bool {
         import::has(kind, name)
     }

@@ -11,7 +11,7 @@ use tidelock_types::{
 
 use crate::{Backend, BackendInfo, Operation, Upload};
 
-/// What a layer does around an operation, whichever it is.
+/// A layer that does the same around every operation.
 pub(super) trait Around: Send + Sync + 'static {
     /// Runs an operation.
     fn around<'a, T: Send + 'a>(

@@ -43,7 +43,7 @@ impl Layer for Metrics {
     }
 }
 
-/// What has been counted.
+/// The counters of all operations.
 #[derive(Debug, Default)]
 pub struct OperationMetrics([Counters; Operation::ALL.len()]);
 
@@ -55,14 +55,14 @@ struct Counters {
     failures: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// What has been counted of one operation.
+/// The counts of one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperationCounts {
     /// Which one.
     pub operation: Operation,
     /// How many have ended, well or not. A get ends when its bytes begin to come.
     pub operations: u64,
-    /// How many have failed, by the name of the kind of error. Those that were given up count as `cancelled`; a get whose
+    /// How many have failed, by the name of the kind of error. Dropped ones count as `cancelled`; a get whose
     /// bytes broke off later counts here too.
     pub failures: BTreeMap<&'static str, u64>,
     /// How long all of them took together.
@@ -70,7 +70,7 @@ pub struct OperationCounts {
 }
 
 impl OperationMetrics {
-    /// What has been counted so far of the operations that there have been.
+    /// Returns the counts of the operations that have run.
     pub fn counts(&self) -> Vec<OperationCounts> {
         let counts = Operation::ALL.into_iter().zip(&self.0).map(|(operation, counters)| OperationCounts {
             operation,

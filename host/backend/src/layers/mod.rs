@@ -35,7 +35,7 @@ pub use trace::Trace;
 pub enum Position {
     /// Counts operations.
     Metrics,
-    /// Gives each operation a span.
+    /// Runs each operation in a span.
     Trace,
     /// Ends an operation that takes too long, however often it was tried.
     Deadline,

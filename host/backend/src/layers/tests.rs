@@ -149,7 +149,7 @@ impl Around for Broken {
 }
 
 #[tokio::test]
-async fn what_is_given_up_and_what_breaks_off_are_failures() {
+async fn dropped_operations_and_broken_bodies_are_failures() {
     let (memory, metrics) = (memory(), Metrics::default());
     let layers: Vec<Box<dyn Layer>> = vec![Box::new(metrics.clone()), Box::new(Broken(memory.clone()))];
     let backend = layered(memory, layers).unwrap();
@@ -161,7 +161,7 @@ async fn what_is_given_up_and_what_breaks_off_are_failures() {
     assert_eq!(failed, [(Operation::Get, "corrupt"), (Operation::Health, "cancelled")]);
 }
 
-/// What a layer that retries does, and what a source learns of it.
+/// A layer that retries begins further attempts, and the source gets each outcome.
 #[tokio::test]
 async fn each_attempt_has_a_key_of_its_own_and_its_source_learns_how_it_ended() {
     let memory = memory();
@@ -189,7 +189,7 @@ async fn each_attempt_has_a_key_of_its_own_and_its_source_learns_how_it_ended() 
 }
 
 #[tokio::test]
-async fn what_can_be_read_once_has_one_attempt() {
+async fn an_upload_that_can_be_read_once_has_one_attempt() {
     let memory = memory();
     let source = Arc::new(MemoryUpload::new("bytes", false));
     let upload = Upload::new(source.clone());

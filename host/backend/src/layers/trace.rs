@@ -1,6 +1,6 @@
 //! A span for each operation, which names backend and operation, and an event if it fails, which names the kind of error.
 //!
-//! Spans are of level `debug`, with the target `tidelock::backend`. Where nobody listens, none is made and the operation
+//! Spans are of level `debug`, with the target `tidelock::backend`. Without a subscriber none is made and the operation
 //! runs as it is.
 
 use std::future::Future;
@@ -18,7 +18,7 @@ use crate::{Backend, Operation};
 
 const TARGET: &str = "tidelock::backend";
 
-/// Gives each operation a span.
+/// Runs each operation in a span.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trace;
 

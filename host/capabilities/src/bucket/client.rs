@@ -22,11 +22,11 @@ use crate::egress::{Origin, SystemNames};
 use crate::grant::BucketGrant;
 use crate::key::{check_beginning, check_key, check_within};
 use crate::transport::{self, BehindProxy, LocalNames};
-use tidelock_types::{ArchiveState, Body, ByteRange, Error, Platform, Result};
+use tidelock_types::{Account, ArchiveState, Body, ByteRange, Error, Platform, Result, Unlimited};
 
 /// The objects below a prefix of an S3-compatible bucket. Cheap to clone; clones share their connections.
 #[derive(Clone)]
-pub struct S3Bucket(pub(super) Arc<BucketInner>);
+pub struct S3Bucket(pub(super) Arc<BucketInner>, Arc<dyn Account>);
 
 pub(super) struct BucketInner {
     pub(super) client: Client,
@@ -53,14 +53,14 @@ impl S3Bucket {
         Self::open_with(grant, Platform::system())
     }
 
-    /// As [`Self::open`], with a clock of the caller's own.
+    /// As [`Self::open`], with the caller's clock.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(grant: &BucketGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let secrets = Secrets::of(grant.credentials.as_ref());
-        let timeouts = TimeoutConfig::builder().connect_timeout(grant.connect_timeout).build();
+        let timeouts = TimeoutConfig::builder().connect_timeout(grant.connection.connect_timeout).build();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(grant.region.clone()))
@@ -86,7 +86,7 @@ impl S3Bucket {
                 "grant",
             )),
         };
-        Ok(Self(Arc::new(BucketInner {
+        let inner = Arc::new(BucketInner {
             client: Client::from_conf(config.build()),
             bucket: grant.bucket.clone(),
             prefix: grant.prefix.clone(),
@@ -96,10 +96,11 @@ impl S3Bucket {
             largest_part: grant.largest_part,
             habits: Habits::of(grant),
             copy_limit: grant.copy_limit,
-            stall_timeout: grant.stall_timeout,
+            stall_timeout: grant.connection.stall_timeout,
             secrets,
             platform,
-        })))
+        });
+        Ok(Self(inner, Arc::new(Unlimited::default())))
     }
 }
 
@@ -107,31 +108,25 @@ fn connector(grant: &BucketGrant, secrets: Secrets) -> Result<Connector> {
     let endpoint = grant.endpoint.as_deref().and_then(|endpoint| url::Url::parse(endpoint).ok());
     let origin = endpoint.map(|endpoint| Origin::of(&endpoint)).transpose()?;
     if let Some(origin) = &origin {
-        origin.check_literal(grant.private_addresses)?;
+        origin.check_literal(grant.connection.private_addresses)?;
     }
     let settings = transport::Settings {
         // Reading the system's certificates takes milliseconds.
         encrypted: origin.is_none_or(|origin| origin.is_https()),
         http1_only: true,
-        private_addresses: grant.private_addresses,
-        headers: grant.headers.count,
-        header_bytes: grant.headers.bytes,
-        connect_timeout: grant.connect_timeout,
-        proxies: grant.proxies.urls(),
-        no_proxy: &grant.proxies.no_proxy,
-        ca_file: grant.ca_file.as_deref(),
+        connection: &grant.connection,
     };
     Ok(Connector {
         client: transport::client(&settings, Arc::new(LocalNames))?,
-        headers: grant.headers,
-        connect_timeout: grant.connect_timeout,
+        headers: grant.connection.headers,
+        connect_timeout: grant.connection.connect_timeout,
         secrets,
-        behind_proxy: BehindProxy::of(&grant.proxies, grant.private_addresses, Arc::new(SystemNames)),
+        behind_proxy: BehindProxy::of(&grant.connection, Arc::new(SystemNames)),
     })
 }
 
 impl BucketInner {
-    /// Our error for one of the SDK's, during something in words (`"sending part 3"`).
+    /// Converts an error of the SDK. `doing` is the step in words (`"sending part 3"`).
     pub(super) fn explain<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -139,7 +134,7 @@ impl BucketInner {
         errors::explain(doing, error, self.platform.since_epoch(), &self.secrets)
     }
 
-    /// The same for a request with headers that not every service knows: names the setting that leaves them out.
+    /// The same for a request with headers that not every service supports: names the setting that leaves them out.
     pub(super) fn explain_sent<E>(&self, doing: &str, error: &SdkError<E, HttpResponse>, sent: Extras) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -152,10 +147,10 @@ impl BucketInner {
         }
     }
 
-    /// The whole key of a checked relative one.
+    /// Checks a relative key and returns the full one.
     ///
     /// # Errors
-    /// `denied` or `invalid` for one that is not taken.
+    /// `denied` or `invalid` for one that is not allowed.
     pub(super) fn full_key(&self, key: &str) -> Result<String> {
         check_key(key)?;
         check_within(&self.prefix, self.without_slash, key)?;
@@ -171,20 +166,6 @@ impl BucketInner {
         let full = format!("{}{beginning}", self.prefix);
         check_beginning(&full)?;
         Ok(full)
-    }
-}
-
-/// A body with the size that was declared for it.
-///
-/// # Errors
-/// `invalid` if it is known to have another.
-pub(super) fn with_size(data: Body, declared: Option<u64>) -> Result<Body> {
-    match (declared, data.remaining()) {
-        (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
-        }
-        (Some(said), None) => Ok(Body::new(data, Some(said))),
-        _ => Ok(data),
     }
 }
 
@@ -214,11 +195,15 @@ impl Bucket for S3Bucket {
     }
 
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>> {
-        Box::pin(self.0.list_objects(prefix, cursor, limit))
+        Box::pin(self.0.list_objects(&self.1, prefix, cursor, limit))
+    }
+
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Bucket>> {
+        Some(Arc::new(Self(self.0.clone(), account.clone())))
     }
 
     fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(self.0.gc(older_than))
+        Box::pin(self.0.gc(&self.1, older_than))
     }
 }
 

@@ -21,6 +21,7 @@ use http_body_util::BodyExt as _;
 use url::Url;
 
 use super::LIST_LIMIT;
+use super::apart::arrived;
 use super::scan::Scan;
 use super::secrets::Secrets;
 use crate::grant::HeaderLimits;
@@ -32,7 +33,7 @@ use tidelock_types::{Error, Result};
 const LARGEST_ENTRY: u64 = 4 << 10;
 /// The most bytes of a listing beside its entries.
 const LISTING_FRAME: u64 = 64 << 10;
-/// Entries that a server may give beyond those that were asked for. They are not passed on.
+/// Entries that a server may return beyond the requested ones. They are not passed on.
 const SPARE_ENTRIES: u32 = 8;
 /// The most bytes of any other reply that is not an object. Some have white space in front, to keep the connection.
 pub(super) const LARGEST_REPLY: u64 = 256 << 10;
@@ -42,7 +43,7 @@ pub(super) fn largest_listing(entries: u32) -> u64 {
     LISTING_FRAME + LARGEST_ENTRY * u64::from(entries)
 }
 
-/// What a reply may hold.
+/// The allowed content of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     /// The bytes of an object.
@@ -80,7 +81,7 @@ impl Reply {
         }
     }
 
-    /// What its document may hold; `None` for bytes that are no document.
+    /// Returns the limits of its document; `None` for bytes that are not a document.
     fn scan(self, success: bool) -> Option<Scan> {
         match self {
             Self::Object if success => None,
@@ -133,6 +134,11 @@ impl Connector {
                 }
                 SdkBody::from(whole)
             }
+            Reply::Listing(_) if success => {
+                let whole = body.collect().await.map_err(failed)?.to_bytes();
+                arrived().await;
+                SdkBody::from(whole)
+            }
             _ => SdkBody::from_body_1_x(body),
         };
         HttpResponse::try_from(http::Response::from_parts(head, body))
@@ -152,8 +158,8 @@ impl HttpClient for Connector {
     }
 }
 
-/// Whether a document is an error: "200 with an error in the body", where the status was sent before the outcome was
-/// known. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
+/// Returns whether a document is an error: "200 with an error in the body", where the status was sent before the
+/// outcome was known. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
 fn is_error(document: &[u8]) -> bool {
     let mut rest = document.trim_ascii_start();
     if rest.starts_with(b"<?xml") {
@@ -206,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reply_may_hold_follows_from_the_request() {
+    fn the_size_of_a_reply_is_bounded_by_its_request() {
         let reply = |method: &str, uri: &str| {
             let mut request = HttpRequest::get(uri).unwrap();
             request.set_method(method).unwrap();

@@ -49,7 +49,7 @@ where
     }
 }
 
-/// How long the server asks to be left alone: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
+/// Returns the pause that the server requests: `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3).
 pub(super) fn retry_after<E>(error: &SdkError<E, HttpResponse>, since_epoch: Duration) -> Option<Duration> {
     let raw = match error {
         SdkError::ServiceError(refused) => refused.raw(),
@@ -161,10 +161,10 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// A text of a server's as it is passed on: without control characters, which could be amid a secret, then without
-/// secrets, then cut, which could leave a part of one.
+/// secrets, then truncated, which could leave a part of one.
 fn told(text: String, secrets: &Secrets) -> String {
-    let plain = text.chars().filter(|c| !c.is_control()).collect();
-    secrets.hidden_in(plain).chars().take(LONGEST_REASON).collect()
+    let printable = text.chars().filter(|c| !c.is_control()).collect();
+    secrets.hidden_in(printable).chars().take(LONGEST_REASON).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a service can do that not every S3-compatible one can: conditional writes and checksums.
 //!
-//! Both are used until the service says that it does not know them, unless the grant says so first. That costs one refused
+//! Both are used until the service rejects them as unknown, unless the grant turns them off. That costs one refused
 //! request for each process, and never more than a small one: the header that asks for checksums is in the request that
 //! begins an upload; and before the first large upload a put of one byte, which no service that checks it accepts, shows
 //! what becomes of a condition. For some services drop an upload with the request that completes it.
@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::errors::status;
 use crate::grant::BucketGrant;
 
-/// What requests may ask for. It only ever gets less.
+/// The optional features that requests may use. They are only ever turned off.
 pub(super) struct Habits {
     conditions: Habit,
     checksums: Habit,
@@ -21,7 +21,7 @@ pub(super) struct Habits {
 
 struct Habit {
     on: AtomicBool,
-    /// Whether the grant decided, so that nothing is to be learned.
+    /// Whether the grant decided.
     fixed: bool,
     /// Whether a request has shown it.
     shown: AtomicBool,
@@ -43,7 +43,7 @@ impl Habit {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Gives it up; whether a request that had it may be sent again without it.
+    /// Stops using it. Returns whether a request that had it may be sent again without it.
     fn give_up(&self) -> bool {
         if self.fixed {
             return false;
@@ -57,7 +57,7 @@ impl Habit {
     }
 }
 
-/// The headers of a request that a service may not know.
+/// The headers of a request that a service may not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extras {
     /// `If-None-Match`.
@@ -74,12 +74,12 @@ impl Habits {
         }
     }
 
-    /// What a request may have that has use for these.
+    /// Returns which of the wanted headers a request may have.
     pub(super) fn extras(&self, condition: bool, checksum: bool) -> Extras {
         Extras { condition: condition && self.conditions.on(), checksum: checksum && self.checksums.on() }
     }
 
-    /// Whether it is still open what the service makes of a condition.
+    /// Returns whether it is still unknown if the service supports conditions.
     pub(super) fn conditions_are_open(&self) -> bool {
         !self.conditions.shown.load(Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ impl Habits {
     }
 }
 
-/// A header that a service does not know.
+/// A header that a service does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     Condition,
@@ -118,7 +118,7 @@ pub(super) fn refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
 fn why(status: u16, text: &str, sent: Extras) -> Option<Refused> {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // A checksum that was compared and found to be wrong is no lesson.
+    // A checksum that was compared and differs does not mean that checksums are unsupported.
     let compared = says(&["baddigest", "mismatch", "did not match", "does not match"]);
     let about_checksums = says(&["checksum", "crc32"]) && !compared;
     let about_conditions = says(&["if-none-match", "conditional", "precondition"]);
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_that_is_refused_is_told_from_the_answer() {
+    fn the_refused_header_follows_from_the_answer() {
         let both = Extras { condition: true, checksum: true };
         let neither = Extras { condition: false, checksum: false };
         let vague = "NotImplemented A header you provided implies functionality that is not implemented";

@@ -6,15 +6,17 @@
 //! and unlike a server's token it means something on every server.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use aws_sdk_s3::types::EncodingType;
 use percent_encoding::percent_decode_str;
 
+use super::apart::read_apart;
 use super::client::BucketInner;
 use super::objects::seconds;
 use super::{Entry, LIST_LIMIT, Page};
 use crate::key::{check_key, check_within};
-use tidelock_types::{Error, Result};
+use tidelock_types::{Account, Error, Result};
 
 /// The most pages without an entry that one call reads.
 const BARREN_PAGES: usize = 16;
@@ -38,7 +40,13 @@ enum Position {
 }
 
 impl BucketInner {
-    pub(super) async fn list_objects(&self, prefix: &str, cursor: Option<&str>, limit: u32) -> Result<Page> {
+    pub(super) async fn list_objects(
+        &self,
+        account: &Arc<dyn Account>,
+        prefix: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page> {
         let beginning = self.full_beginning(prefix)?;
         let after = cursor.map(|cursor| format!("{}{cursor}", self.prefix));
         if after.as_ref().is_some_and(|after| after.len() > LONGEST_CURSOR) {
@@ -63,7 +71,7 @@ impl BucketInner {
                 Position::Token(token) => request.continuation_token(token),
             };
             let output = self
-                .ask_plainly(|| request.clone().send())
+                .ask_plainly(|| read_apart(account.clone(), request.clone().send()))
                 .await?
                 .map_err(|error| self.explain("listing objects", &error))?;
             let before = seen.clone();
@@ -110,7 +118,9 @@ impl BucketInner {
                 None => Position::After(seen.clone()),
             };
             if next == position || (seen == before && matches!(next, Position::After(_))) {
-                return Err(Error::unavailable("listing objects: the server says that there is more, and not where"));
+                return Err(Error::unavailable(
+                    "listing objects: the server reports further entries, but its listing does not advance",
+                ));
             }
             position = next;
         }
@@ -126,7 +136,7 @@ impl BucketInner {
         Ok(page)
     }
 
-    /// Whether a request could name this key.
+    /// Returns whether a request could name this key.
     fn names(&self, key: &str) -> bool {
         check_key(key).is_ok() && check_within(&self.prefix, self.without_slash, key).is_ok()
     }

@@ -7,10 +7,11 @@
 //! The SDK's own retries are off: `repeat` sends again what can be, within seconds, and looks afterwards whether something
 //! was done after all.
 //!
-//! Each part carries a CRC-32C, which costs next to nothing and which servers that know checksums verify (the newer
+//! Each part carries a CRC-32C, which costs next to nothing and which servers that support checksums verify (the newer
 //! CRC-64/NVME is refused by servers of two years ago); the payload is not hashed into the signature
 //! (`UNSIGNED-PAYLOAD`), since SHA-256 of everything would cost more than sending it.
 
+mod apart;
 mod body;
 mod client;
 mod connector;
@@ -20,6 +21,8 @@ mod list;
 mod multipart;
 mod objects;
 mod options;
+#[cfg(test)]
+mod page_time;
 mod parts;
 mod put;
 mod read;
@@ -32,15 +35,16 @@ pub use crate::grant::{CONCURRENCY, LARGEST_UNSIZED_PART, PART_SIZE};
 pub use crate::key::check_key;
 pub use client::S3Bucket;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use tidelock_types::{ArchiveState, Body, ByteRange, Result};
+use tidelock_types::{Account, ArchiveState, Body, ByteRange, Result};
 
 /// The most bytes that are held for an object that is put: the parts in flight, and one that is gathered.
 pub const PUT_HOLDS: u64 = PART_SIZE * (CONCURRENCY as u64 + 1);
-/// The most entries that [`Bucket::list_objects`] gives at once (S3's own bound); a larger limit is cut to it.
+/// The most entries that [`Bucket::list_objects`] returns at once (S3's own bound); a larger limit is reduced to it.
 pub const LIST_LIMIT: u32 = 1000;
 /// The most bytes that are held of a reply that is neither an object nor a listing, and of what is made of it.
 pub const SMALL_HOLDS: u64 = 4 * connector::LARGEST_REPLY;
@@ -145,11 +149,11 @@ pub struct Page {
 /// Errors of all: `denied` (credentials, policy), `rate-limited`, `insufficient-balance`, `unavailable` (5xx, refused,
 /// reset, timed out), `invalid`.
 pub trait Bucket: Send + Sync + 'static {
-    /// Stores an object and gives its size. Nothing is visible until all is there; an upload that fails, or whose future
+    /// Stores an object and returns its size. Nothing is visible until all is there; an upload that fails, or whose future
     /// is dropped, is aborted. Holds at most the parts in flight, and the next one, in memory.
     ///
     /// # Errors
-    /// Whatever cut the body short; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
+    /// The error that the body ends with; `conflict` with `if_absent`; `corrupt` if the server's checksum differs.
     fn put<'a>(&'a self, key: &'a str, data: Body, options: PutOptions) -> BoxFuture<'a, Result<u64>>;
 
     /// The object, or a range of it.
@@ -185,8 +189,14 @@ pub trait Bucket: Send + Sync + 'static {
     /// entries than there is room for, or none, and yet be followed by another.
     fn list_objects<'a>(&'a self, prefix: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
 
+    /// The same bucket for one operation, if it does blocking work: that is charged to this account.
+    fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Bucket>> {
+        let _ = account;
+        None
+    }
+
     /// Aborts uploads of a host's stores below the grant's prefix that began longer ago than `older_than` and were never
-    /// completed (a process that was killed), and gives their number. Uploads of other programs are left alone: a key of
+    /// completed (a process that was killed), and returns their number. Uploads of other programs are left alone: a key of
     /// theirs has no part that is a key of a store.
     fn gc(&self, older_than: Duration) -> BoxFuture<'_, Result<u64>>;
 }

@@ -182,7 +182,7 @@ impl PartSender {
         Ok(CompletedPart::builder()
             .part_number(part)
             .set_e_tag(sent.e_tag().map(str::to_owned))
-            // Only a server that keeps checksums wants them back.
+            // Only a server that keeps checksums needs them again.
             .set_checksum_crc32_c(sent.checksum_crc32_c().map(str::to_owned))
             .build())
     }

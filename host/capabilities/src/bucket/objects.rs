@@ -54,7 +54,8 @@ pub(super) fn seconds(time: Option<&DateTime>) -> Option<u64> {
     time.and_then(|time| u64::try_from(time.secs()).ok())
 }
 
-/// From `x-amz-restore`: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+/// From `x-amz-restore`: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00
+/// GMT"`.
 fn archive_state(cold: bool, restore: Option<&str>) -> Option<ArchiveState> {
     match restore {
         Some(text) if text.contains("ongoing-request=\"true\"") => Some(ArchiveState::Restoring(None)),
@@ -82,7 +83,7 @@ impl BucketInner {
             .map_err(|error| self.explain("examining an object", &error))?;
         let size = match output.content_length().and_then(|len| u64::try_from(len).ok()) {
             Some(size) if size > 0 => size,
-            // Proxies leave the length of a HEAD out, or make it 0. What is not told is not 0.
+            // Proxies leave the length of a HEAD out, or make it 0. A missing length is not 0.
             said => self.size_by_range(key, said).await?,
         };
         Ok(info(Known {

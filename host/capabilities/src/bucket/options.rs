@@ -49,8 +49,8 @@ impl Checked {
             )))
         };
         for (name, value) in &options.labels {
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if name.is_empty() || !name.chars().all(plain) {
+            let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || !name.chars().all(is_allowed) {
                 return wrong("the name of a label: lower-case letters, digits and `-`", name);
             }
             if !value.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
@@ -93,7 +93,7 @@ mod tests {
     use crate::bucket::{Encryption, Retention};
 
     #[test]
-    fn what_cannot_be_said_is_refused() {
+    fn invalid_options_are_refused() {
         let refused = |options: PutOptions| assert!(Checked::new(options).is_err());
         let label =
             |name: &str, value: &str| PutOptions { labels: vec![(name.into(), value.into())], ..Default::default() };

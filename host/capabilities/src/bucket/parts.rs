@@ -1,4 +1,4 @@
-//! How an object is cut into parts: at most 10,000, each between 5 MiB (save the last) and 5 GiB.
+//! How an object is split into parts: at most 10,000, each between 5 MiB (save the last) and 5 GiB.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 
 use crate::grant::LARGEST_PART;
@@ -64,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn unknown_sizes_reach_far_in_bounded_memory() {
+    fn large_objects_of_unknown_size_fit_in_bounded_memory() {
         let sum = |plan: Plan| (1..=MAX_PARTS).map(|number| plan.size(number)).sum::<u64>();
         let plan = Plan::new(None, PART_SIZE, 4, LARGEST_UNSIZED_PART).unwrap();
         assert_eq!((plan.size(1), plan.size(100), plan.size(101)), (8 << 20, 8 << 20, 16 << 20));

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::PutOptions;
 use super::body::Payload;
-use super::client::{BucketInner, with_size};
+use super::client::BucketInner;
 use super::errors::status;
 use super::habits::Extras;
 use super::multipart::Upload;
@@ -27,7 +27,7 @@ const WRONG_MD5: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 impl BucketInner {
     pub(super) async fn put(self: &Arc<Self>, key: &str, data: Body, options: PutOptions) -> Result<u64> {
         let key = self.full_key(key)?;
-        let data = with_size(data, options.size)?;
+        let data = data.with_size(options.size)?;
         let options = Checked::new(options)?;
         let plan = Plan::new(data.remaining(), self.part_size, self.concurrency, self.largest_part)?;
         let mut source = Gatherer::new(data);
@@ -85,8 +85,9 @@ impl BucketInner {
         }
     }
 
-    /// Learns whether the service understands conditional writes, before a large object goes up: with a put of one byte whose
-    /// MD5 is wrong, so that it is refused for the one reason or for the other. What comes of it is the upload's to meet.
+    /// Learns whether the service understands conditional writes, before a large object goes up: with a put of one byte
+    /// whose MD5 is wrong, so that it is refused for the one reason or for the other. What comes of it is the upload's
+    /// to meet.
     async fn try_condition(&self) {
         let key = format!("{}{PROBE}", self.prefix);
         let sent = self.habits.extras(true, false);
@@ -115,7 +116,7 @@ impl BucketInner {
     }
 
     /// Checks that a key is free, where a put has to be conditional and the service cannot do that. Keys of stores are
-    /// random, so nobody else takes one between this and the put.
+    /// random, so no other writer takes one between this and the put.
     ///
     /// # Errors
     /// `conflict`.
@@ -130,7 +131,7 @@ impl BucketInner {
         }
     }
 
-    /// Whether there is an object of this size, and of this checksum if the service tells it.
+    /// Returns whether there is an object of this size, and of this checksum if the service returns it.
     pub(super) async fn holds(&self, key: &str, size: u64, crc32c: Option<&str>) -> bool {
         let request = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
         let Ok(Ok(found)) = self.ask_plainly(|| request.clone().send()).await else { return false };
@@ -146,7 +147,7 @@ impl BucketInner {
     }
 }
 
-/// Sends all parts and gives their sum. Dropping the future cuts those in flight.
+/// Sends all parts and returns their sum. Dropping the future aborts those in flight.
 async fn send_parts(
     upload: &Upload,
     plan: &Plan,

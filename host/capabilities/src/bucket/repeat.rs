@@ -5,7 +5,7 @@
 //! made. It is not repeated when there is no connection, or when the server is silent: the caller has other backends.
 //!
 //! All requests here can be repeated. What could meet its own success (a put on the condition that the key is free,
-//! completing an upload) asks [`Pace::doubtful`] afterwards.
+//! completing an upload) calls [`Pace::doubtful`] afterwards.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use tidelock_types::{Platform, Result};
 const ATTEMPTS: u32 = 4;
 /// The longest pause before the second attempt; it doubles for each further one.
 const PAUSE: Duration = Duration::from_millis(300);
-/// A server that asks for a longer pause is not waited for here, where parts are in memory.
+/// A longer pause that a server requests is not waited for here, where parts are in memory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What one of the SDK's requests comes to.
+/// The result of one of the SDK's requests.
 pub(super) type Answer<T, E> = std::result::Result<T, SdkError<E, HttpResponse>>;
 
 /// The attempts at one request.
@@ -80,7 +80,7 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// Whether a refusal may pass by itself within moments.
+/// Returns whether a refusal may pass by itself within moments.
 fn passes(status: u16, code: Option<&str>) -> bool {
     match code.unwrap_or_default() {
         // A connection that was too slow for the server, or broke on its side; status 400.
@@ -90,7 +90,7 @@ fn passes(status: u16, code: Option<&str>) -> bool {
 }
 
 impl BucketInner {
-    /// Sends a request until it is answered for good, or gives the last failure. The clock is for the body of the
+    /// Sends a request until it has a final answer, or returns the last failure. The clock is for the body of the
     /// request: see [`crate::stall`].
     ///
     /// # Errors

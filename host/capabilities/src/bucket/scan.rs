@@ -42,7 +42,7 @@ impl Scan {
         Self { entries_left: entries, marks_left, tag: None }
     }
 
-    /// Looks at further bytes. Gives `None` once they are more than a document may hold.
+    /// Scans further bytes. Returns `None` once they are more than a document may hold.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Option<()> {
         for &byte in bytes {
             if byte == b'<' {
@@ -62,7 +62,7 @@ impl Scan {
 }
 
 impl Tag {
-    /// Whether the tag goes on behind this byte. `None` if it is too long.
+    /// Returns whether the tag goes on behind this byte. `None` if it is too long.
     fn takes(&mut self, byte: u8) -> Option<bool> {
         self.len += 1;
         match (byte, self.quote) {

@@ -1,5 +1,5 @@
-//! The credentials of a grant in what a server says: a server that knows one may not give it to the guest, to an error, to a
-//! label or to the catalogue.
+//! Removes the credentials of a grant from replies: a server that has one must not be able to pass it to the guest, to
+//! an error, to a label or to the catalogue.
 //!
 //! Every request carries the session token, and whoever runs the service knows both secrets. So nothing that a reply says is
 //! passed on with one of them in it. They are looked for as they are; a server that encodes them first tells only what it
@@ -28,7 +28,7 @@ impl Secrets {
         Self(secrets.into())
     }
 
-    /// Whether a text contains one of them, in any case: names of headers are in lower case.
+    /// Returns whether a text contains one of them, in any case: names of headers are in lower case.
     pub(super) fn are_in(&self, text: &[u8]) -> bool {
         let within = |secret: &[u8]| text.windows(secret.len()).any(|window| window.eq_ignore_ascii_case(secret));
         self.0.iter().any(|secret| within(secret.expose().as_bytes()))

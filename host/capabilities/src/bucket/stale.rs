@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::DateTime;
 
+use super::apart::read_apart;
 use super::client::BucketInner;
 use super::errors::status;
 use crate::key::is_of_a_store;
-use tidelock_types::Result;
+use tidelock_types::{Account, Result};
 
 /// The most pages of uploads (1,000 each) that one collection looks at.
 const MAX_PAGES: usize = 100;
 
 impl BucketInner {
-    pub(super) async fn gc(self: &Arc<Self>, older_than: Duration) -> Result<u64> {
+    pub(super) async fn gc(self: &Arc<Self>, account: &Arc<dyn Account>, older_than: Duration) -> Result<u64> {
         let before = self.platform.time_of_day().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
         let before = DateTime::from(before);
         let mut aborted = 0;
@@ -28,7 +29,7 @@ impl BucketInner {
                 .set_key_marker(marker.0.clone())
                 .set_upload_id_marker(marker.1.clone());
             let page = self
-                .ask_plainly(|| request.clone().send())
+                .ask_plainly(|| read_apart(account.clone(), request.clone().send()))
                 .await?
                 .map_err(|error| self.explain("listing uploads", &error))?;
             for upload in page.uploads() {

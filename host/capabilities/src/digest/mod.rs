@@ -135,7 +135,7 @@ pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, 
     Ok((Body::new(passing, size), Box::pin(digests)))
 }
 
-/// Digests that nobody has taken yet, which are held for the operation.
+/// Digests that are not taken yet, which are held for the operation.
 struct Found {
     digests: Digests,
     held: Option<Charge>,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the stream is cut into chunks, pieces and whole are those of prefix and stream together.
+        /// However the stream is split into chunks, pieces and whole are those of prefix and stream together.
         #[test]
         fn pieces_and_whole(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8),

@@ -49,7 +49,7 @@ impl LocalDirectory {
         Self::open_with(grant, Platform::system())
     }
 
-    /// As [`Self::open`], with random numbers of the caller's own.
+    /// As [`Self::open`], with the caller's random numbers.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -69,7 +69,7 @@ impl LocalDirectory {
         let inner = DirectoryInner { root, home, modes, making: RwLock::new(()), names: Names::default(), platform };
         match inner.home() {
             Ok(home) => drop(temporary::gc(&home)?),
-            // Readers need none, and a writer is told.
+            // Readers need none, and a writer gets an error.
             Err(error) => tracing::debug!(%error, "no temporary files can be made"),
         }
         Ok(Self { inner: Arc::new(inner), account: Arc::new(Unlimited::default()) })

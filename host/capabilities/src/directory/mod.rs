@@ -45,7 +45,7 @@ pub trait Directory: Send + Sync + 'static {
     /// path at once, each succeeds and the last one to finish wins.
     ///
     /// # Errors
-    /// Whatever cut the body short; `conflict` with `if_absent`; `unavailable` with advice when the disk is full.
+    /// The error that the body ends with; `conflict` with `if_absent`; `unavailable` with advice when the disk is full.
     fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>>;
 
     /// The file, or a range of it.

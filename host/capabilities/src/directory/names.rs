@@ -1,12 +1,12 @@
 //! The names in a local directory, in order, page by page.
 //!
 //! A file system returns names unordered, so the next names after a cursor are known only once all are read. Reading
-//! all of them for every page would make a listing of *n* names cost *n*²; keeping them all would cost memory. So the names of
-//! many pages are kept from one reading, [`AHEAD`] of them at most, for the listing that continues there. A million
-//! names in one directory are read 16 times rather than a thousand times.
+//! all of them for every page would make a listing of *n* names cost *n*²; keeping them all would cost memory. So the
+//! names of many pages are kept from one reading, [`AHEAD`] of them at most, for the listing that continues there. A
+//! million names in one directory are read 16 times rather than a thousand times.
 //!
 //! Only the latest reading of this capability is kept, for all its users: a new listing reads again, so
-//! it never sees names that are older than its start.
+//! it never returns names that are older than its start.
 
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_meanwhile_is_seen_by_who_begins_and_others_go_their_own_way() {
+    fn a_new_listing_has_new_names_and_listings_are_independent() {
         let (keep, dir) = folder((0..10).map(|n| format!("{n}")));
         let names = Names::default();
         let page = |cursor: Option<&str>, limit| names.page(&dir, "d", cursor, limit, &|| false).unwrap().0;
         assert_eq!(page(None, 3), ["0", "1", "2"]);
         std::fs::File::create(keep.path().join("10")).unwrap();
-        assert_eq!(page(None, 3), ["0", "1", "10"], "whoever begins sees it");
+        assert_eq!(page(None, 3), ["0", "1", "10"], "a new listing has it");
         assert_eq!(page(Some("2"), 2), ["3", "4"], "a cursor that nothing was kept for");
         assert_eq!(page(Some("4"), 2), ["5", "6"]);
         assert_eq!(page(Some("4"), 2), ["5", "6"], "the same page once more");

@@ -116,7 +116,7 @@ impl Temporary {
     }
 }
 
-/// `renameat2` with `RENAME_NOREPLACE`; where the file system does not know it, a hard link, which never replaces either.
+/// `renameat2` with `RENAME_NOREPLACE`; where the file system does not support it, a hard link, which never replaces either.
 fn rename_if_absent(home: &Dir, from: &str, target: &Dir, to: &str) -> std::result::Result<(), Errno> {
     match rustix::fs::renameat_with(home, from, target, to, rustix::fs::RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {

@@ -27,14 +27,14 @@ fn pattern(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<u8>>().into()
 }
 
-/// A body that gives a chunk and then never another.
+/// A body with one chunk that never ends.
 fn stuck() -> Body {
     let first = futures::stream::iter([Ok(pattern(3 << 20))]);
     Body::new(first.chain(futures::stream::pending()), None)
 }
 
 #[tokio::test]
-async fn what_is_written_is_read() {
+async fn written_bytes_are_read_back() {
     let temp = tempfile::tempdir().unwrap();
     let directory = open(&temp.path().join("made/for/it"));
     for len in [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5_000_000] {
@@ -47,8 +47,8 @@ async fn what_is_written_is_read() {
     let data = pattern(5_000_000);
     for (start, end) in [(0, 1), (1_048_575, 1_048_577), (4_999_999, 9_000_000), (5_000_000, 5_000_001), (7, 7)] {
         let range = ByteRange { start, end: Some(end) };
-        let cut = data.slice((start as usize)..(end as usize).min(5_000_000).max(start as usize));
-        assert_eq!(read(&directory, "a/b/c", Some(range)).await.unwrap(), cut, "{range}");
+        let part = data.slice((start as usize)..(end as usize).min(5_000_000).max(start as usize));
+        assert_eq!(read(&directory, "a/b/c", Some(range)).await.unwrap(), part, "{range}");
         assert_eq!(directory.read("a/b/c", Some(range)).await.unwrap().info.size, 5_000_000);
     }
     let beyond = directory.read("a/b/c", Some(ByteRange { start: 5_000_001, end: None })).await.unwrap_err();
@@ -61,7 +61,7 @@ async fn what_is_written_is_read() {
 
 /// Files of a disk that was removed still exist.
 #[tokio::test]
-async fn what_is_not_found_in_a_directory_that_is_gone_may_be_somewhere() {
+async fn a_missing_root_is_unavailable_and_not_an_absent_file() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     let directory = open(&root);
@@ -278,7 +278,7 @@ async fn listings_go_by_name_in_pages() {
 
 /// Needs to mount a file system; prints a note if that is not allowed.
 #[tokio::test]
-async fn a_full_disk_says_so_and_leaves_nothing() {
+async fn a_full_disk_is_reported_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
@@ -286,7 +286,7 @@ async fn a_full_disk_says_so_and_leaves_nothing() {
         .status()
         .is_ok_and(|status| status.success());
     if !mounted {
-        eprintln!("skipped a_full_disk_says_so_and_leaves_nothing: mounting a tmpfs is not allowed here");
+        eprintln!("skipped a_full_disk_is_reported_and_leaves_nothing: mounting a tmpfs is not allowed here");
         return;
     }
     let directory = open(temp.path());
@@ -324,7 +324,7 @@ async fn zeros_take_no_room_and_are_read_back() {
 }
 
 #[tokio::test]
-async fn what_is_made_is_for_its_owner_or_the_group_of_a_shared_root() {
+async fn new_files_are_private_or_shared_with_the_group_of_the_root() {
     use std::os::unix::fs::PermissionsExt;
     let temp = tempfile::tempdir().unwrap();
     let (own, shared) = (temp.path().join("own"), temp.path().join("shared"));

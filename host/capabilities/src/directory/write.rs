@@ -26,7 +26,7 @@ const BATCH: u64 = 1 << 20;
 /// After this many bytes writeback is started, so that less is left to wait for at the end. A multiple of the batch.
 const BEHIND: u64 = 8 << 20;
 
-/// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
+/// Writes a file at a checked path and returns its size. Dropping the future removes the temporary file.
 pub(super) async fn write(
     inner: &Arc<DirectoryInner>,
     account: &Arc<dyn Account>,

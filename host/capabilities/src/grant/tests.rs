@@ -15,7 +15,7 @@ fn secrets_do_not_print() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name() {
+fn errors_name_the_invalid_field() {
     let good = BucketGrant::of("us-east-1", "vm");
     good.validate().unwrap();
     let says = |grant: BucketGrant| grant.validate().unwrap_err().to_string();

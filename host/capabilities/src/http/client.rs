@@ -1,7 +1,6 @@
 //! The `http` capability over reqwest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,7 +11,7 @@ use url::Url;
 use super::headers::{self, Credential};
 use super::{Http, Part, Request, Response};
 use crate::egress::{Names, Origin, SystemNames};
-use crate::grant::{HeaderLimits, HttpGrant};
+use crate::grant::{ConnectionSettings, HttpGrant};
 use crate::stall::{self, Clock};
 use crate::transport::{self, BehindProxy};
 use tidelock_types::{Body, Error, Result};
@@ -26,11 +25,8 @@ pub struct HttpClient {
     client: reqwest::Client,
     behind_proxy: BehindProxy,
     origins: Vec<Origin>,
-    private_addresses: bool,
     credential: Option<Credential>,
-    headers: HeaderLimits,
-    connect_timeout: Duration,
-    stall_timeout: Duration,
+    connection: ConnectionSettings,
 }
 
 impl HttpClient {
@@ -52,24 +48,15 @@ impl HttpClient {
         let settings = transport::Settings {
             encrypted: grant.origins.iter().any(Origin::is_https),
             http1_only: false,
-            private_addresses: grant.private_addresses,
-            headers: grant.headers.count,
-            header_bytes: grant.headers.bytes,
-            connect_timeout: grant.connect_timeout,
-            proxies: grant.proxies.urls(),
-            no_proxy: &grant.proxies.no_proxy,
-            ca_file: grant.ca_file.as_deref(),
+            connection: &grant.connection,
         };
         let client = transport::client(&settings, Arc::clone(&names))?;
         Ok(Self {
             client,
-            behind_proxy: BehindProxy::of(&grant.proxies, grant.private_addresses, names),
+            behind_proxy: BehindProxy::of(&grant.connection, names),
             origins: grant.origins.clone(),
-            private_addresses: grant.private_addresses,
             credential: grant.credentials.as_ref().map(Credential::new).transpose()?,
-            headers: grant.headers,
-            connect_timeout: grant.connect_timeout,
-            stall_timeout: grant.stall_timeout,
+            connection: grant.connection.clone(),
         })
     }
 
@@ -82,7 +69,7 @@ impl HttpClient {
             return Err(Error::denied(format!("{origin} is not among the grant's origins"))
                 .hint(format!("add \"{origin}\" to the grant's origins to allow it")));
         }
-        origin.check_literal(self.private_addresses)?;
+        origin.check_literal(self.connection.private_addresses)?;
         Ok(url)
     }
 
@@ -90,7 +77,7 @@ impl HttpClient {
         let url = self.check_url(&request.url)?;
         self.behind_proxy.check(&url).await?;
         let method = check_method(&request.method)?;
-        let headers = headers::of_request(&request.headers, self.headers, self.credential.as_ref())?;
+        let headers = headers::of_request(&request.headers, self.connection.headers, self.credential.as_ref())?;
         let clock = Clock::new();
         let mut builder = self.client.request(method, url).headers(headers);
         if let Some(body) = assemble(request.body, request.size)? {
@@ -101,17 +88,17 @@ impl HttpClient {
             let body = stall::winding(body, clock.clone());
             builder = builder.body(reqwest::Body::wrap_stream(body));
         }
-        let limit = self.stall_timeout.max(self.connect_timeout);
+        let limit = self.connection.stall_timeout.max(self.connection.connect_timeout);
         let response = clock
             .watch(limit, builder.send())
             .await?
-            .map_err(|error| transport::explain(&error, self.connect_timeout))?;
+            .map_err(|error| transport::explain(&error, self.connection.connect_timeout))?;
         headers::check_framing(response.headers())?;
         let status = response.status().as_u16();
-        let headers = headers::of_response(response.headers(), self.headers, self.credential.as_ref())?;
+        let headers = headers::of_response(response.headers(), self.connection.headers, self.credential.as_ref())?;
         let size = response.content_length();
         let body = response.bytes_stream().map(|chunk| chunk.map_err(|error| transport::broken(&error)));
-        Ok(Response { status, headers, body: stall::watched(Body::new(body, size), self.stall_timeout) })
+        Ok(Response { status, headers, body: stall::watched(Body::new(body, size), self.connection.stall_timeout) })
     }
 }
 
@@ -152,14 +139,7 @@ fn assemble(parts: Vec<Part>, size: Option<u64>) -> Result<Option<Body>> {
         Part::Bytes(bytes) => Body::from_bytes(bytes),
         Part::Body(body) => body,
     });
-    let whole = Body::concat(bodies.collect());
-    match (size, whole.remaining()) {
-        (Some(said), Some(known)) if said != known => {
-            Err(Error::invalid(format!("a size of {said} bytes for a body of {known}")))
-        }
-        (Some(said), None) => Ok(Some(Body::new(whole, Some(said)))),
-        _ => Ok(Some(whole)),
-    }
+    Body::concat(bodies.collect()).with_size(size).map(Some)
 }
 
 /// Holds the last bytes of an announced size back until the source has ended there. A connection stops

@@ -32,7 +32,7 @@ impl Credential {
         Ok(Self { name, value, secret: credential.secret.clone() })
     }
 
-    /// Whether a response's header gives the credential back: whole, or without its scheme (`Bearer`).
+    /// Returns whether a response's header contains the credential: whole, or without its scheme (`Bearer`).
     fn shows_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let within = |needle: &str| {
             let needle = needle.as_bytes();
@@ -90,7 +90,7 @@ pub(super) fn of_request(
     Ok(map)
 }
 
-/// The headers of a response as the adapter sees them: without those that show the credentials.
+/// Returns the headers of a response for the adapter: without those that contain the credentials.
 ///
 /// # Errors
 /// `unavailable` for too many, and for too many bytes of them: the server's fault, not the adapter's.
@@ -104,7 +104,7 @@ pub(super) fn of_response(
     Ok(shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
 }
 
-/// Checks the head of a response: its size, and that its length is told in one way.
+/// Checks the head of a response: its size, and that its length is stated in one way.
 ///
 /// # Errors
 /// `unavailable`: the server's fault.

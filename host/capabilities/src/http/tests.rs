@@ -50,7 +50,7 @@ impl Server {
 
     fn client_with(&self, change: impl FnOnce(&mut HttpGrant)) -> HttpClient {
         let mut grant = HttpGrant::to([self.origin.as_str()]).unwrap();
-        grant.private_addresses = true;
+        grant.connection.private_addresses = true;
         change(&mut grant);
         HttpClient::open(&grant).unwrap()
     }
@@ -97,12 +97,12 @@ async fn every_status_is_an_answer() {
 
 #[tokio::test]
 async fn a_truncated_reply_is_an_error() {
-    let cut = [
+    let truncated = [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nhello",
     ];
-    for reply in cut {
+    for reply in truncated {
         let server = Server::answering(reply).await;
         let error = send(&server.client(), server.get()).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Unavailable, "{reply}: {error}");
@@ -112,7 +112,7 @@ async fn a_truncated_reply_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_reply_that_says_its_end_in_two_ways_is_refused() {
+async fn a_reply_with_two_framings_is_refused() {
     for framing in [
         "transfer-encoding: gzip\r\ncontent-length: 10",
         "transfer-encoding: gzip",
@@ -126,7 +126,7 @@ async fn a_reply_that_says_its_end_in_two_ways_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_unavailable() {
+async fn a_reply_that_is_not_http_is_unavailable() {
     for reply in ["SSH-2.0-OpenSSH\r\n", "HTTP/1.1 999999 X\r\n\r\n", "HTTP/1.1 200 OK\r\nbad header\r\n\r\n"] {
         let server = Server::answering(reply).await;
         let error = send(&server.client(), server.get()).await.unwrap_err();
@@ -153,8 +153,8 @@ async fn many_or_large_headers_are_refused() {
 #[tokio::test]
 async fn silence_is_unavailable_after_the_stall_timeout() {
     let short = |grant: &mut HttpGrant| {
-        grant.stall_timeout = Duration::from_millis(200);
-        grant.connect_timeout = Duration::from_millis(200);
+        grant.connection.stall_timeout = Duration::from_millis(200);
+        grant.connection.connect_timeout = Duration::from_millis(200);
     };
     let mute = Server::answering("").await;
     let error = send(&mute.client_with(short), mute.get()).await.unwrap_err();
@@ -304,7 +304,7 @@ async fn a_proxy_gets_whole_urls_and_nothing_for_names_of_private_addresses() {
     let proxy = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let grant = |origin: &str, no_proxy: &str| {
         let mut grant = HttpGrant::to([origin]).unwrap();
-        grant.proxies = Proxies { no_proxy: no_proxy.into(), ..Proxies::all(&proxy.origin) };
+        grant.connection.proxies = Proxies { no_proxy: no_proxy.into(), ..Proxies::all(&proxy.origin) };
         HttpClient::open(&grant).unwrap()
     };
     let get = |origin: &str| Request { method: "GET".into(), url: format!("{origin}/x"), ..Request::default() };

@@ -7,7 +7,7 @@ use super::*;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn what_is_written_is_read_whatever_the_chunks(
+    fn written_bytes_are_read_back_for_any_chunks(
         runs in proptest::collection::vec((any::<bool>(), 1usize..200_000), 0..8), chunk in 1usize..150_000,
     ) {
         let mut image = Vec::new();

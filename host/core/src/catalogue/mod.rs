@@ -47,6 +47,10 @@ pub use swap_row::SwapRow;
 /// - **Atomic.** A call happens whole or not at all. One that fails has changed nothing.
 /// - **Serialisable.** The effect is that of the calls one after the other, those of other handles included.
 /// - **Never half.** A call whose future is dropped after it was polled happens whole or not at all.
+/// - **Never older than what it acknowledged.** If the database is put back to an earlier state, from a copy or by a loss of
+///   its last changes, no call acts on what that state holds as begun: intents, claims and placements that are being removed
+///   are forgotten, leases are ended, and tokens and versions that may have been given since are not given again. It need not be noticed
+///   before the next change, opening or [`Self::standing`].
 ///
 /// # Errors
 /// Beside what an operation names, every one fails with `unavailable` if the database cannot be reached or keeps it waiting

@@ -1,6 +1,6 @@
 //! Configuration: from the text of one TOML file to values with types.
 //!
-//! Nothing here reads files or the environment: the command line reads the file and gives its text and the directory
+//! Nothing here reads files or the environment: the command line reads the file and passes its text and the directory
 //! that relative paths belong to. A host that is embedded in another program makes a [`Config`] by hand, or starts from
 //! [`Config::embedded_default`].
 //!
@@ -180,7 +180,7 @@ pub enum Proxy {
     /// Whatever the environment of the program names, if it looks there ([`Secrets::proxies`](crate::Secrets::proxies)).
     #[default]
     Environment,
-    /// None, whatever the environment says.
+    /// None, whatever the environment has.
     Direct,
     /// This URL, for everything.
     Url(String),

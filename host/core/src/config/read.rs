@@ -26,7 +26,7 @@ pub(super) struct TomlTable<'a> {
     table: &'a DeTable<'a>,
 }
 
-/// Parses a document and gives it to a reader.
+/// Parses a document and passes it to a reader.
 pub(super) fn document<T>(text: &str, read: impl FnOnce(TomlTable<'_>) -> Result<T>) -> Result<T> {
     let document = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);

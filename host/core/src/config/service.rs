@@ -19,7 +19,7 @@ pub struct Service {
     /// Concurrent connections, which also bounds concurrent requests; further ones wait. With a token, only connections that
     /// have shown it count.
     pub connections: u32,
-    /// Bytes of uploads in progress, all together, as they arrive: images and deltas. A delta counts with the copy of its
+    /// Bytes of uploads in progress, all together, as they arrive: images, deltas and components. A delta counts with the copy of its
     /// base, its window and the new image.
     pub uploads: u64,
     /// How long a client may take for the head of a request, and for each further piece of a body in either direction.

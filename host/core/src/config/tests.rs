@@ -324,7 +324,7 @@ fn errors_of_the_notation_say_where() {
 }
 
 #[test]
-fn what_an_error_quotes_cannot_drive_the_terminal() {
+fn quotes_in_errors_cannot_drive_the_terminal() {
     let one = "[backends.a]\nadapter = 'fs'\n";
     for wrong in [
         "signed_by = [\"x\\n\\u001b[2J\"]",

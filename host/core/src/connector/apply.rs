@@ -134,8 +134,12 @@ impl Host {
         write_to(body, self.temporary_file()?, what).await
     }
 
-    /// A file without a name: it is gone when it is closed, however the process ends.
-    pub(super) fn temporary_file(&self) -> Result<File> {
+    /// Makes a file without a name in the data directory, for bytes on their way: it is gone when it is closed, however the
+    /// process ends. Waits for the disk.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
         data_dir::make(&dir).map_err(fail)?;
@@ -208,7 +212,7 @@ impl Write for Staged {
     }
 }
 
-/// Gives the bytes of the change.
+/// Returns the bytes of the change.
 fn patch(old: &File, delta: Delta, new: &mut Staged) -> Result<u64> {
     match delta {
         Delta::ZstdBody(_) => Err(Error::other("a delta has to be received before it is applied")),
@@ -224,8 +228,12 @@ fn patch(old: &File, delta: Delta, new: &mut Staged) -> Result<u64> {
             if !delta.metadata().map_err(fail)?.is_file() {
                 return Err(Error::invalid(format!("{} is not a file, so it cannot be sparse", path.display())));
             }
+            // Bytes of a delta that is written to meanwhile would be those of an image that never was.
+            let unchanged = FileSource::new(delta.try_clone().map_err(fail)?, &path)?;
             (new.room)(old.metadata().map_err(fail)?.len())?;
-            Ok(apply_sparse(old, &delta, &mut new.file)?.changed)
+            let applied = apply_sparse(old, &delta, &mut new.file)?;
+            unchanged.check_untouched()?;
+            Ok(applied.changed)
         }
     }
 }
@@ -240,5 +248,43 @@ impl Read for Counting {
         let count = self.reader.read(buffer)?;
         self.count.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparse_delta_that_changes_while_it_is_applied_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("delta");
+        let mut old = tempfile::tempfile().unwrap();
+        old.write_all(&[1; 1 << 16]).unwrap();
+        let apply = |change: fn(&std::path::Path)| {
+            std::fs::write(&path, vec![2; 1 << 16]).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            // Asked once the delta is open.
+            let room: Room = Arc::new({
+                let path = path.clone();
+                move |_| {
+                    change(&path);
+                    Ok(())
+                }
+            });
+            let mut new = Staged { file: tempfile::tempfile().unwrap(), len: 0, room };
+            patch(&old, Delta::Sparse(path.clone()), &mut new)
+        };
+        assert_eq!(apply(|_| ()).unwrap(), 1 << 16);
+        let error = apply(|path| {
+            let before = std::fs::metadata(path).unwrap();
+            let file = File::options().write(true).open(path).unwrap();
+            file.write_all_at(b"x", 5).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
+        })
+        .unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Conflict, "{error}");
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_cold_says_what_comes_of_it() {
+    fn an_archived_object_reports_its_restore() {
         let id = SnapshotId::from_bytes([0; 32]);
         let said = |state| cold(id, state).message().to_owned();
         assert!(said(ArchiveState::Archived).ends_with("is in cold storage"));

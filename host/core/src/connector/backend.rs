@@ -8,7 +8,8 @@
 //! Operations on objects go through [`OpenBackend::objects`], a [`Backend`] with its layers around it. That a swap slot is
 //! at the bottom of it is known here alone, where adapters are replaced and looked at.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::OnceCell;
@@ -35,6 +36,8 @@ pub(super) struct ConfiguredBackend {
     open: OnceCell<OpenBackend>,
     /// Set once its container was found to be the one that is recorded (`container.rs`): when that was last made sure of.
     pub(super) container_seen: OnceCell<Mutex<Instant>>,
+    /// The backends that were found to store into other places (`container/apart.rs`).
+    apart_from: Mutex<BTreeSet<String>>,
 }
 
 /// Everything that an operation needs of a backend.
@@ -75,7 +78,7 @@ impl OpenBackend {
         })
     }
 
-    /// What has been counted of its operations.
+    /// Returns the counts of its operations.
     pub(super) fn metrics(&self) -> &OperationMetrics {
         &self.metrics
     }
@@ -88,7 +91,7 @@ impl OpenBackend {
         Ok(self.slot()?.serving())
     }
 
-    /// What has happened to its adapter, newest first.
+    /// Returns the history of its adapter, newest first.
     pub(super) fn history(&self) -> Vec<HistoryEntry> {
         self.slot.as_ref().map(Slot::history).unwrap_or_default()
     }
@@ -127,7 +130,18 @@ impl ConfiguredBackend {
             platform: options.platform.clone(),
             open: OnceCell::new(),
             container_seen: OnceCell::new(),
+            apart_from: Mutex::default(),
         }
+    }
+
+    /// Whether another backend was found to store into another place.
+    pub(super) fn is_apart_from(&self, other: &str) -> bool {
+        self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).contains(other)
+    }
+
+    /// Takes note that another backend stores into another place.
+    pub(super) fn set_apart_from(&self, other: String) {
+        self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).insert(other);
     }
 
     /// Its name.
@@ -140,7 +154,7 @@ impl ConfiguredBackend {
         self.config.tier
     }
 
-    /// What it costs.
+    /// Returns its cost.
     pub(super) fn cost(&self) -> Cost {
         self.config.cost
     }

@@ -1,8 +1,9 @@
 //! The components that a history needs, as files of `data_dir/adapters`, named after their content.
 //!
-//! A component is `<sha256>.wasm`, with its signatures in `<sha256>.wasm.sig`. It is written under another name, made durable
-//! and renamed into place *before* the row that needs it is added to the catalogue, so a crash leaves a file that no row
-//! needs and never a row without its file. Several processes may share the folder, and no lock spans files and catalogue.
+//! A component is `<sha256>.wasm`, with its signatures in `<sha256>.wasm.sig`. It is written under another name, made
+//! durable and renamed into place *before* the row that needs it is added to the catalogue, so a crash leaves a file
+//! that no row needs and never a row without its file. Several processes may share the folder, and no lock spans files
+//! and catalogue.
 //!
 //! **Adding.** [`keep`](ComponentFiles::keep) the files, which makes them young → add the row → keep them again if they are
 //! gone ([`is_kept`](ComponentFiles::is_kept)).
@@ -13,9 +14,10 @@
 //!
 //! Say that a sweep removes the files of a row that is being added. The sweep's second look has not seen the row, so it came
 //! before the row was added, and so did the renaming. The adder's last look comes after, finds the files gone, and writes
-//! them again. Each side may stand still between any two steps for as long as it likes. The name that a file is renamed to is
-//! used once, so a sweep removes nothing but what it had set aside itself, or found set aside before its own second look. What
-//! a sweep leaves aside when it is killed is put back by the first that reads it, and settled by the next sweep.
+//! them again. Each side may stand still between any two steps for as long as it likes. The name that a file is renamed
+//! to is used once, so a sweep removes nothing but what it had set aside itself, or found set aside before its own
+//! second look. What a sweep leaves aside when it is killed is put back by the first that reads it, and settled by the
+//! next sweep.
 //!
 //! The age covers an adder that is killed between its row and its last look: for the row to be without its files, it would
 //! also have to have stood still for an hour before.
@@ -61,7 +63,7 @@ impl ComponentFiles {
     /// The names of the files of a component.
     ///
     /// # Errors
-    /// `corrupt` for what is no digest.
+    /// `corrupt` for a text that is not a digest.
     pub(super) fn names(&self, digest: &str) -> Result<[String; 2]> {
         let name = name_of(digest)?;
         Ok([format!("{name}.sig"), name])
@@ -87,7 +89,7 @@ impl ComponentFiles {
         Ok(written)
     }
 
-    /// Whether the files of a component are there.
+    /// Returns whether the files of a component are there.
     pub(super) fn is_kept(&self, component: &Component) -> bool {
         let Ok(name) = name_of(&component.digest().to_string()) else { return false };
         let file = self.dir.join(name);
@@ -97,7 +99,7 @@ impl ComponentFiles {
     /// Makes the files of a component young, where they are there: a row is about to need them again.
     ///
     /// # Errors
-    /// `corrupt` for what is no digest.
+    /// `corrupt` for a text that is not a digest.
     pub(super) fn touch(&self, digest: &str) -> Result<()> {
         for name in self.names(digest)? {
             let _ = rejuvenate(&self.dir.join(name));
@@ -173,7 +175,7 @@ impl ComponentFiles {
         Ok(removed)
     }
 
-    /// Gives a component that a sweep has set aside its name again. The sweep, or the next one, removes the other name.
+    /// Renames a component that a sweep has set aside to its name again. The sweep, or the next one, removes the other name.
     fn put_back(&self, digest: &str) -> Result<()> {
         let names = self.names(digest)?;
         let list = self.list()?;
@@ -185,7 +187,7 @@ impl ComponentFiles {
         Ok(())
     }
 
-    /// Gives a file its name again, unless there is one of that name, or it is gone.
+    /// Links a file under its name again, unless there is one of that name, or it is gone.
     fn link(&self, path: &Path, name: &str) -> Result<()> {
         match std::fs::hard_link(path, self.dir.join(name)) {
             Err(error) if !matches!(error.kind(), Io::AlreadyExists | Io::NotFound) => {
@@ -241,7 +243,7 @@ fn name_before(name: &str) -> Option<&str> {
     Some(name.strip_suffix(ASIDE)?.rsplit_once('.')?.0)
 }
 
-/// By the clock of the file system, which gives files their times.
+/// By the clock of the file system, from which files have their times.
 fn is_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
     age.is_some_and(|age| age > YOUNG)

@@ -10,7 +10,10 @@
 //! says `not-found`. Backends whose container is not recorded (a catalogue of an earlier version) get one at the next store,
 //! if at least one of a few recorded objects is there; until then, absence is weak evidence.
 //!
-//! Several catalogues may share a container, each with an identity object of its own.
+//! Several catalogues may share a container, each with an identity object of its own. Two backends of one catalogue may not,
+//! where each is to hold a copy (`container/apart.rs`).
+
+mod apart;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the failure of a read says about the object that was read.
+//! Records what a failed read proves about the object.
 //!
 //! | what the read met | what is looked at | what is recorded |
 //! | --- | --- | --- |
@@ -20,21 +20,21 @@ use crate::types::{ByteRange, Error, ErrorKind, Result, Subject};
 /// How the reason of an object begins that has given wrong bytes and then the right ones.
 const WRONG_ONCE: &str = "it gave wrong bytes once";
 
-/// Whether a placement is suspect since it has given wrong bytes.
+/// Returns whether a placement is suspect since it has given wrong bytes.
 pub(super) fn gave_wrong_bytes(placement: &Placement) -> bool {
     placement.reason.as_deref().is_some_and(|reason| reason.starts_with(WRONG_ONCE))
 }
 
-/// What a failure turned out to be.
+/// The result of examining a failure.
 pub(super) struct Finding {
-    /// The failure to go on with.
+    /// The error to report.
     pub(super) error: Error,
     /// Whether the object is known to be lost. One that is not may come back.
     pub(super) lost: bool,
 }
 
 impl Host {
-    /// Finds out what the failure of a read at this byte says about the object, and records it.
+    /// Determines what the failure of a read at this byte proves about the object, and records it.
     pub(super) async fn examine_failure(
         &self,
         placement: &Placement,
@@ -95,7 +95,7 @@ impl Host {
             };
             match again.await {
                 Err(again) if *again.kind() == ErrorKind::Corrupt => return Some(again.message().to_owned()),
-                // It is right as far as it goes, or a range begins past its end: its size tells.
+                // Its bytes are right up to its end, or a range begins past its end: its size decides.
                 Ok(_) => {}
                 Err(again) if *again.kind() == ErrorKind::Invalid => {}
                 Err(_) => return None,

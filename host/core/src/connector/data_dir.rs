@@ -11,7 +11,7 @@ use crate::types::{Error, Result};
 
 /// Directories of ours that are narrowed. Not that of compiled code: if others can write to it, it must not be used, and
 /// the engine says so.
-const OURS: [&str; 4] = ["run", "adapters", "tmp", "objects"];
+const OURS: [&str; 5] = ["run", "adapters", "tmp", "objects", "catalogue.mark"];
 /// The engine's.
 const COMPILED: &str = "compiled";
 /// How the names of the catalogue's files begin.

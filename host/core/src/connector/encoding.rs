@@ -10,8 +10,8 @@ use crate::types::{Encoding, ObjectStat, Result};
 use super::labels;
 use super::options::StoreOptions;
 
-/// Whether an object that is there already is what a store asks for: one that asks for the bytes as they are takes no
-/// other.
+/// Returns whether an object that is there already is what a store asks for: one that asks for the bytes as they are
+/// takes no other.
 pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
     match (found, options.raw) {
         (Encoding::Raw, true | false) | (Encoding::Pages, false) => true,
@@ -19,7 +19,7 @@ pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
     }
 }
 
-/// How the bytes of an object lie that no catalogue knows. An image can hold the bytes of a pack, so they say nothing.
+/// Returns the encoding of an object that is in no catalogue. An image can hold the bytes of a pack, so they say nothing.
 ///
 /// # Errors
 /// `unsupported` for an encoding that this version does not know.

@@ -6,6 +6,7 @@
 //! A backend that cannot be asked keeps its leftovers, and the others lose theirs.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Host;
@@ -15,10 +16,39 @@ use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
 use crate::catalogue::PlacementState;
-use crate::types::{Error, ObjectId, Result};
+use crate::types::{ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
+
+/// What a collection may do, and who hears of it.
+#[derive(Clone)]
+pub struct GcOptions {
+    /// Unfinished uploads that are younger stay: they may be in progress.
+    pub older_than: Duration,
+    /// How many objects a backend may list; `None` is [`MOST_LISTED`](super::MOST_LISTED).
+    pub max_objects: Option<u64>,
+    /// Progress callback.
+    pub progress: Option<GcProgress>,
+}
+
+impl Default for GcOptions {
+    fn default() -> Self {
+        Self { older_than: Duration::from_secs(24 * 60 * 60), max_objects: None, progress: None }
+    }
+}
+
+/// How far a collection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GcStep<'a> {
+    /// The backend whose objects are listed.
+    pub backend: &'a str,
+    /// Those that were listed so far.
+    pub objects: u64,
+}
+
+/// A callback for the progress of a collection, called for each page of objects.
+pub type GcProgress = Arc<dyn Fn(GcStep<'_>) + Send + Sync>;
 
 impl Host {
     /// Clears away leftovers. Uploads to a bucket count as left over when they are older than `older_than`: an upload
@@ -28,6 +58,14 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue. Those of backends are in the report; each keeps its leftovers for the next time.
     pub async fn gc(&self, older_than: Duration) -> Result<GcReport> {
+        self.gc_with(GcOptions { older_than, ..GcOptions::default() }).await
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// As [`Self::gc`].
+    pub async fn gc_with(&self, options: GcOptions) -> Result<GcReport> {
         let mut removed = GcReport::default();
         let stale = self.inner.owner.stale_intents().await?;
         let mut intents: HashMap<&str, Vec<&StaleIntent>> = HashMap::new();
@@ -38,7 +76,7 @@ impl Host {
         for backend in self.inner.backends.keys() {
             let intents = intents.remove(backend.as_str()).unwrap_or_default();
             let removals = removals.remove(backend).unwrap_or_default();
-            if let Err(error) = self.gc_backend(backend, older_than, &intents, removals, &mut removed).await {
+            if let Err(error) = self.gc_backend(backend, &options, &intents, removals, &mut removed).await {
                 tracing::warn!(backend, %error, "the leftovers of the backend stay");
                 removed.failed.push(FailedBackend::of(backend, &error));
             }
@@ -49,14 +87,15 @@ impl Host {
     async fn gc_backend(
         &self,
         backend: &str,
-        older_than: Duration,
+        options: &GcOptions,
         intents: &[&StaleIntent],
         removals: Vec<(ObjectId, Claiming)>,
         removed: &mut GcReport,
     ) -> Result<()> {
         let capabilities = &self.backend(backend).await?.capabilities;
         // What one step meets does not keep the others from trying.
-        let leftovers = capabilities.gc(older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
+        let leftovers =
+            capabilities.gc(options.older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
         let mut first = leftovers.map(|count| removed.leftovers += count).err();
         for (object, how) in removals {
             match self.delete_object_as(backend, &object, how).await {
@@ -69,7 +108,7 @@ impl Host {
             }
         }
         if !intents.is_empty()
-            && let Err(error) = self.remove_orphans(backend, older_than, intents, removed).await
+            && let Err(error) = self.remove_orphans(backend, options, intents, removed).await
         {
             first = first.or(Some(error));
         }
@@ -94,12 +133,13 @@ impl Host {
         Ok(found)
     }
 
-    /// Removes objects that interrupted stores may have completed without a record. Their names contain
+    /// Removes objects that interrupted stores may have completed without a record. Each page is looked at as it comes, and no
+    /// names are kept, so memory does not depend on how much is listed. Their names contain
     /// the keys of the intents. An adapter that cannot list keeps its intents, for one that can.
     async fn remove_orphans(
         &self,
         backend: &str,
-        older_than: Duration,
+        options: &GcOptions,
         intents: &[&StaleIntent],
         removed: &mut GcReport,
     ) -> Result<()> {
@@ -111,10 +151,14 @@ impl Host {
         // In another container there are none, which says nothing about this one.
         self.check_container(backend).await?;
         let keys: HashSet<&str> = intents.iter().map(|stale| stale.intent.key.as_str()).collect();
-        let (mut cursor, mut listing, mut kept) = (None, Listing::default(), HashSet::new());
+        let mut listing = Listing::of(backend, "gc", options.max_objects);
+        let (mut cursor, mut kept) = (None, HashSet::new());
         loop {
             let page = objects.list(cursor.clone(), PAGE).await?;
-            listing.page(&page.entries, backend, "gc")?;
+            listing.page(&page)?;
+            if let Some(progress) = &options.progress {
+                progress(GcStep { backend, objects: listing.objects() });
+            }
             for entry in page.entries {
                 let name = entry.id.as_str();
                 let key = keys_in(name).chain(container_keys_in(name)).find_map(|key| keys.get(key).copied());
@@ -128,16 +172,14 @@ impl Host {
             }
             cursor = match page.next {
                 None => break,
-                next if next == cursor => {
-                    return Err(Error::corrupt("the adapter's listing does not end").on_backend(backend).during("gc"));
-                }
+                next if next == cursor => return Err(listing.cyclic()),
                 next => next,
             };
         }
         let now = self.inner.platform.unix_seconds();
         for stale in intents {
             // That of an owner that may go on stays: its object may come yet, and the next collection looks again.
-            let old = now.saturating_sub(stale.intent.started) >= older_than.as_secs();
+            let old = now.saturating_sub(stale.intent.started) >= options.older_than.as_secs();
             let over = !stale.owner_may_go_on || (stale.intent.is_given_up() && old);
             if over && !kept.contains(stale.intent.key.as_str()) {
                 self.inner.catalogue.end_intent(&stale.intent.key).await?;

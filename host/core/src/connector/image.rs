@@ -1,8 +1,8 @@
 //! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
-//! An image holds the digests of its segments, so nothing is asked of the catalogue but where the objects are, and that at
-//! each request to a backend: a placement that is found bad or has been added meanwhile counts at once. No byte comes out
-//! unchecked, and a read that meets damage or an outage goes on from another placement at the byte where it stopped
+//! An image holds the digests of its segments, so the catalogue is only asked where the objects are, and that at
+//! each request to a backend: a placement that is found bad or is added meanwhile takes effect at once. No byte is returned
+//! unchecked, and after damage or an outage a read continues from another placement at the byte where it stopped
 //! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].
 
 mod digests;
@@ -41,7 +41,7 @@ struct ImageInner {
 }
 
 impl Host {
-    /// Opens a snapshot for reading. Asks the catalogue and no backend.
+    /// Opens a snapshot for reading. Reads the catalogue only, no backend.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot; `corrupt` if the recorded digests do not lead to its id.
@@ -73,28 +73,28 @@ impl Host {
 }
 
 impl Image {
-    /// What it is.
+    /// Returns the id of the snapshot.
     pub fn id(&self) -> SnapshotId {
         self.identity().id()
     }
 
-    /// Its bytes.
+    /// Returns its size in bytes.
     pub fn size(&self) -> u64 {
         self.identity().size()
     }
 
-    /// Which runs of its bytes are known to be zeros and which may be anything: in order, without gaps, from the first byte
-    /// to the last. Reads nothing. Zeros are known by the segment of 2 MiB.
+    /// Returns which runs of its bytes are known to be zeros and which may be anything: in order, without gaps, from
+    /// the first byte to the last. Reads nothing. Zeros are known by the segment of 2 MiB.
     pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
         self.identity().extents()
     }
 
-    /// Its bytes, or a part of them, as a stream. Damage, an outage or a swap on the way does not show as long as another
-    /// placement has the rest. Returns when the first bytes are there.
+    /// Returns its bytes, or a part of them, as a stream. Damage, an outage or a swap meanwhile is not noticed as long
+    /// as another placement has the rest. Returns when the first bytes are there.
     ///
     /// # Errors
     /// `invalid` for a range that begins past the end; `archived` for a snapshot that is in cold storage alone: then its
-    /// restore has been asked for, and [`Host::until_restored`] waits for it; what the backends that hold it said.
+    /// restore has been requested, and [`Host::until_restored`] waits for it; the errors of the backends that hold it.
     pub async fn stream(&self, range: Option<ByteRange>) -> Result<Retrieved> {
         if let Some(range) = range {
             range.within(self.size())?;
@@ -108,7 +108,7 @@ impl Image {
     /// of the image, none past it.
     ///
     /// Whole segments are read and checked. Those that were read last are kept, and one that several callers want at once
-    /// is fetched once. Needs up to 32 MiB beside the buffer. A backend that cannot give ranges reads an object from its
+    /// is fetched once. Needs up to 32 MiB beside the buffer. A backend without ranges reads an object from its
     /// beginning for each segment that is fetched.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Image {
         Ok(filled)
     }
 
-    /// The bytes of a range, in memory; of a large one, [`Self::stream`] is the way. Otherwise as [`Self::read_at`]. Bytes
+    /// Returns the bytes of a range, in memory; use [`Self::stream`] for a large one. Otherwise as [`Self::read_at`]. Bytes
     /// of one segment are not copied, and keep that segment in memory.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Image {
         Ok(buffer.into())
     }
 
-    /// One placement, whatever its state, as it is read by [`Self::stream`].
+    /// Returns the bytes of one placement, whatever its state, as [`Self::stream`] reads it.
     pub(super) async fn stream_placement(&self, placement: &Placement) -> Result<Body> {
         self.inner.source.open(placement, None).await
     }
@@ -178,7 +178,7 @@ impl Image {
     }
 }
 
-/// The next `len` bytes of a buffer that is being filled.
+/// Returns the next `len` bytes of a buffer that is being filled.
 fn unfilled<'b>(buffer: &'b mut [u8], filled: &mut usize, len: u64) -> Result<&'b mut [u8]> {
     let range = bounds(*filled as u64, len).ok_or_else(|| short(len))?;
     *filled = range.end;
@@ -189,7 +189,7 @@ fn bounds(from: u64, len: u64) -> Option<Range<usize>> {
     Some(usize::try_from(from).ok()?..usize::try_from(from.checked_add(len)?).ok()?)
 }
 
-/// What never happens, since all that is read is checked before.
+/// Cannot happen: the length of a read is checked before.
 fn short(len: u64) -> Error {
     Error::corrupt(format!("a read of {len} bytes did not come out as long as it was planned"))
 }

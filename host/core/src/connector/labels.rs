@@ -96,7 +96,7 @@ pub(super) fn container_keys_in(object: &str) -> impl Iterator<Item = &str> {
     keys_of(object, CONTAINER_PREFIX, CONTAINER_DIGITS, |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether an object of this name identifies a container.
+/// Returns whether an object of this name identifies a container.
 pub(super) fn is_identity_name(object: &str) -> bool {
     container_keys_in(object).next().is_some() && keys_in(object).next().is_none()
 }
@@ -116,8 +116,8 @@ fn keys_of<'a>(
 /// The fewest characters of a name that may be a digest: 128 bits in hexadecimal digits. CIDs and BagIDs are longer.
 const SHORTEST_DIGEST: usize = 32;
 
-/// Whether a host may have stored an object of this name: it holds a key, or is long enough for a digest, by which
-/// backends call objects that do not let the writer choose.
+/// Returns whether a host may have stored an object of this name: it holds a key, or is long enough for a digest, by
+/// which backends call objects that do not let the writer choose.
 pub(super) fn may_be_ours(object: &str) -> bool {
     let part = |part: &str| part.len() >= SHORTEST_DIGEST;
     keys_in(object).next().is_some() || object.split(|c: char| !c.is_ascii_alphanumeric()).any(part)
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_wherever_it_is_and_other_names_are_told_apart() {
+    fn a_key_is_found_at_any_place_of_a_name() {
         let key = fresh_key(&Platform::system()).unwrap();
         for name in [key.clone(), format!("vm/ab/cd/{key}"), format!("snap-{key}.img")] {
             assert!(keys_in(&name).any(|found| found == key), "{name}");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_an_identity_is_known() {
+    fn the_name_of_an_identity_is_recognised() {
         let key = container_key(&Platform::system()).unwrap();
         assert!(key.len() <= 64 && is_identity_name(&key) && is_identity_name(&format!("a/b/{key}")));
         let snapshot = fresh_key(&Platform::system()).unwrap();

@@ -26,7 +26,7 @@ pub(super) struct LockFile {
     _file: File,
 }
 
-/// The lock file of a host that has ended, locked, so that nobody else deals with it meanwhile.
+/// The lock file of a host that has ended, locked, so that no other host removes it meanwhile.
 #[derive(Debug)]
 pub(super) struct DeadFile {
     pub(super) name: String,
@@ -67,9 +67,9 @@ impl LockFile {
         &self.name
     }
 
-    /// Whether the host of this name lives, for a host of a version without leases, of whose life nothing else tells. A
-    /// failure to find out counts as alive: what is taken for dead is cleaned up, and cleaning up after the living destroys
-    /// data.
+    /// Returns whether the host of this name lives, for a host of a version without leases, of whose life nothing else
+    /// tells. A failure to find out counts as alive: what is taken for dead is cleaned up, and cleaning up after the
+    /// living destroys data.
     pub(super) fn is_alive(directory: &Path, name: &str) -> bool {
         match File::open(file_of(directory, name)) {
             // Shared, so that several who ask do not take each other for the owner.
@@ -105,7 +105,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // While the lock is held, so that nobody else can have made this file theirs. If it fails, a sweep does it.
+        // While the lock is held, so that no other host can have taken this file over. If it fails, a sweep does it.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -141,7 +141,7 @@ fn file_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.lock"))
 }
 
-/// Whether the path still leads to the open file.
+/// Returns whether the path still leads to the open file.
 fn is_same(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_while_others_come_to_life_harms_nobody() {
+    fn a_sweep_does_not_harm_hosts_that_start() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::thread::scope(|scope| {

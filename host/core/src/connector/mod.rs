@@ -50,8 +50,10 @@ use std::sync::Arc;
 
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::{Delta, Room};
+pub use gc::{GcOptions, GcProgress, GcStep};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
+pub use listing::MOST_LISTED;
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
@@ -75,7 +77,7 @@ use crate::types::{Error, Platform, Result};
 /// process are independent of each other, also on one `data_dir`.
 ///
 /// All of its functions need a Tokio runtime with I/O and time enabled, of either flavour. Dropping the future of an
-/// operation gives the operation up: nothing of it becomes visible.
+/// operation cancels it: nothing of it becomes visible.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<HostInner>,
@@ -114,17 +116,17 @@ impl Host {
     }
 
     /// Starts a host without its backends: each is opened by the first operation that needs it, which is when its
-    /// credentials and its component have to be there. What only asks the catalogue needs none of them. A backend that
+    /// credentials and its component have to be there. Operations on the catalogue alone need neither. A backend that
     /// cannot be opened fails that operation, or leaves it to the next backend that holds a snapshot, and is tried again
     /// by the next one.
     ///
     /// # Errors
-    /// What the data directory and the catalogue meet.
+    /// Errors of the data directory and of the catalogue.
     pub async fn start_lazily(config: &Config, secrets: Arc<dyn Secrets>) -> Result<Self> {
         Self::start_with(config, secrets, HostOptions::default()).await
     }
 
-    /// Starts a host as [`Self::start_lazily`] does, with a clock, random numbers or backends of the caller's own.
+    /// Starts a host as [`Self::start_lazily`] does, with the caller's clock, random numbers or backends.
     ///
     /// # Errors
     /// As [`Self::start_lazily`]; `invalid` if a backend is given that the configuration does not name.
@@ -136,7 +138,7 @@ impl Host {
         Ok(Self { inner: Arc::new(setup::open(config, Some(secrets), options).await?) })
     }
 
-    /// The names of the backends, whether or not they are open.
+    /// Returns the names of the backends, whether or not they are open.
     pub fn backends(&self) -> impl Iterator<Item = &str> {
         self.inner.backends.keys().map(String::as_str)
     }
@@ -144,12 +146,12 @@ impl Host {
     /// Opens a backend if it is not open yet.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::start`].
+    /// `not-found` for an unknown name; otherwise as [`Self::start`].
     pub async fn open_backend(&self, name: &str) -> Result<()> {
         self.backend(name).await.map(drop)
     }
 
-    /// Whether a backend is open. An unknown one is not.
+    /// Returns whether a backend is open. An unknown one is not.
     pub fn is_open(&self, name: &str) -> bool {
         self.inner.backends.get(name).is_some_and(|backend| backend.get().is_some())
     }
@@ -163,7 +165,7 @@ impl Host {
     /// snapshots, as in a conformance suite. It is a copy of the current state; a swap does not wait for it.
     ///
     /// # Errors
-    /// `not-found` for a name that is none; otherwise as [`Self::start`].
+    /// `not-found` for an unknown name; otherwise as [`Self::start`].
     pub async fn adapter(&self, backend: &str) -> Result<Arc<Adapter>> {
         Ok(self.backend(backend).await?.serving()?.adapter)
     }
@@ -191,7 +193,7 @@ impl Host {
         self.backend(backend).await?.swap(component, options).await
     }
 
-    /// Puts the adapter that served before back.
+    /// Returns to the adapter that served before.
     ///
     /// # Errors
     /// `conflict` if there is none.
@@ -222,7 +224,7 @@ impl Host {
         open.filter_map(|open| open.serving().ok()).map(|serving| serving.adapter.bytes_through_guest()).sum()
     }
 
-    /// What has been counted of the operations of each backend that is open, by its name.
+    /// Returns the counts of the operations of each open backend, by its name.
     pub fn operation_counts(&self) -> BTreeMap<String, Vec<OperationCounts>> {
         let open = self.inner.backends.iter().filter_map(|(name, backend)| Some((name, backend.get()?)));
         open.map(|(name, open)| (name.clone(), open.metrics().counts())).collect()

@@ -7,13 +7,13 @@ use crate::backend::Backend;
 use crate::snapshot::Progress;
 use crate::types::Platform;
 
-/// What a host takes from the program that embeds it, beside its configuration.
+/// The parts of a host that the embedding program provides beside the configuration.
 #[derive(Clone, Default)]
 pub struct HostOptions {
     /// The clock and the random numbers of the host and everything below it; the operating system's unless given.
     pub platform: Platform,
     /// Backends of the embedding program, by the names that the configuration gives them: each serves in place of the
-    /// adapter that is configured, below the same layers. A simulation brings its models here.
+    /// adapter that is configured, below the same layers. Simulations pass their models here.
     pub backends: BTreeMap<String, Arc<dyn Backend>>,
 }
 
@@ -25,8 +25,8 @@ pub struct StoreOptions {
     /// A name for people, by which the snapshot can be found. A snapshot can have several; one that another snapshot has is
     /// taken from it.
     pub name: Option<String>,
-    /// Demand that the bytes are stored as they are, so that the object is of use to others too: no copy that lies in
-    /// another way counts. Snapshots are stored so in any case as yet.
+    /// Store the bytes unchanged, so that other programs can use the object: no copy in
+    /// another encoding counts. There is no other encoding yet.
     pub raw: bool,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,

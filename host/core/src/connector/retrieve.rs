@@ -13,7 +13,7 @@ use crate::catalogue::{Placement, PlacementState, Snapshot};
 use crate::snapshot::{Identity, aligned, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Encoding, Error, ErrorKind, ObjectId, Result, SnapshotId};
 
-/// A snapshot, or a part of it, on its way.
+/// A snapshot, or a part of it, that is being read.
 #[derive(Debug)]
 pub struct Retrieved {
     /// The snapshot.
@@ -22,13 +22,13 @@ pub struct Retrieved {
     pub size: u64,
     /// The backend that the first of them comes from.
     pub source: String,
-    /// The bytes, each checked before it comes out. Ends in an error if they cannot all be had.
+    /// The bytes, each verified before it is returned. Ends in an error if not all of them can be read.
     pub body: Body,
 }
 
 impl Host {
-    /// The bytes of a snapshot, or of a part of it. Whoever reads several parts keeps the [`Image`](super::Image) that
-    /// [`Self::open`] gives.
+    /// Reads a snapshot, or a part of it. To read several parts, keep the [`Image`](super::Image) that
+    /// [`Self::open`] returns.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot; otherwise as [`Image::stream`](super::Image::stream).
@@ -36,7 +36,7 @@ impl Host {
         self.open(id).await?.stream(range).await
     }
 
-    /// Opens one placement, with every segment checked. A swap on the way does not show.
+    /// Opens one placement, with every segment checked. A swap meanwhile is not noticed.
     pub(super) async fn open_placement(
         &self,
         placement: &Placement,
@@ -68,8 +68,8 @@ impl Host {
         Ok(checked(body, objects.clone(), object.clone()))
     }
 
-    /// The placements that may be read: live ones first, then those that are suspect, then those that are bad; each in the
-    /// order of the default route, those of other backends after them, the cheapest to read first.
+    /// Returns the placements that may be read: live ones first, then those that are suspect, then those that are bad;
+    /// each in the order of the default route, those of other backends after them, the cheapest to read first.
     pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         self.readable_of(self.inner.catalogue.placements(id).await?)
     }
@@ -98,7 +98,7 @@ impl Host {
         placements.sort_by(|a, b| price(a).total_cmp(&price(b)));
     }
 
-    /// Why no placement of a known snapshot may be read.
+    /// Returns why no placement of a known snapshot may be read.
     pub(super) async fn why_unreadable(&self, id: SnapshotId) -> Result<Error> {
         let placements = self.inner.catalogue.placements(id).await?;
         if placements.iter().any(|placement| placement.state == PlacementState::Removing) {
@@ -108,7 +108,7 @@ impl Host {
             .hint(format!("run `tidelock stat {id}` to see its placements")))
     }
 
-    /// The catalogue's entry.
+    /// Returns the catalogue's entry.
     pub(super) async fn known(&self, id: SnapshotId) -> Result<Snapshot> {
         self.inner.catalogue.get(id).await?.ok_or_else(|| {
             Error::not_found(format!("no snapshot {id}")).hint("run `tidelock ls` to list the snapshots")

@@ -1,7 +1,7 @@
 //! From a configuration to an open host: folders, grants, credentials, components.
 
 use std::io::ErrorKind as Io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::HostInner;
@@ -15,8 +15,8 @@ use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
 use crate::capabilities::Capabilities;
 use crate::capabilities::grant::{
-    BucketCredentials, BucketGrant, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant, NfsGrant, Proxies,
-    Secret,
+    BucketCredentials, BucketGrant, ConnectionSettings, DirectoryGrant, HeaderCredential, HeaderLimits, HttpGrant,
+    NfsGrant, Proxies, Secret,
 };
 use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, AdapterSource, Config, CredentialRef};
@@ -54,7 +54,7 @@ pub trait Secrets: Send + Sync {
     }
 }
 
-/// Has no secrets: a configuration that refers to one is refused.
+/// No secrets: a configuration that refers to one is refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSecrets;
 
@@ -176,13 +176,8 @@ async fn capabilities(
     let mut granted = Capabilities::with_platform(platform.clone());
     for (name, grant) in &grants.http {
         let mut http = HttpGrant::to(grant.origins.iter().map(String::as_str))?;
-        http.private_addresses = grant.private_addresses;
-        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
-        http.connect_timeout = http.connect_timeout.min(limits.idle);
-        http.stall_timeout = http.stall_timeout.min(limits.idle);
-        http.headers = HeaderLimits { count: limits.headers, bytes: limits.header_bytes };
-        http.proxies = proxies(&grant.proxy, secrets)?;
-        http.ca_file.clone_from(&grant.ca_file);
+        http.connection =
+            connection(grant.private_addresses, proxies(&grant.proxy, secrets)?, grant.ca_file.as_deref(), limits);
         if let Some(credentials) = &grant.credentials {
             let secret = secrets.http(&credentials.value)?;
             http.credentials = Some(HeaderCredential { header: credentials.header.clone(), secret });
@@ -199,14 +194,15 @@ async fn capabilities(
             credentials,
             conditional_writes: grant.conditional_writes,
             checksums: grant.checksums,
-            private_addresses: grant.private_addresses,
-            headers: HeaderLimits { count: limits.headers, bytes: limits.header_bytes },
-            proxies: proxies(&grant.proxy, secrets)?,
-            ca_file: grant.ca_file.clone(),
+            connection: connection(
+                grant.private_addresses,
+                proxies(&grant.proxy, secrets)?,
+                grant.ca_file.as_deref(),
+                limits,
+            ),
             ..BucketGrant::of(grant.region.clone(), grant.bucket.clone())
         };
         bucket.largest_part = grant.largest_part.unwrap_or(bucket.largest_part);
-        bucket.stall_timeout = bucket.stall_timeout.min(limits.idle);
         granted.grant_bucket(name, &bucket)?;
     }
     for (name, grant) in &grants.directory {
@@ -234,6 +230,24 @@ async fn capabilities(
     Ok(granted)
 }
 
+fn connection(
+    private_addresses: bool,
+    proxies: Proxies,
+    ca_file: Option<&Path>,
+    limits: &Limits,
+) -> ConnectionSettings {
+    let defaults = ConnectionSettings::new(private_addresses);
+    ConnectionSettings {
+        headers: HeaderLimits { count: limits.headers, bytes: limits.header_bytes },
+        proxies,
+        ca_file: ca_file.map(Path::to_owned),
+        // A connection that is not made in time is a stall too, and the wait for an answer covers both.
+        connect_timeout: defaults.connect_timeout.min(limits.idle),
+        stall_timeout: defaults.stall_timeout.min(limits.idle),
+        ..defaults
+    }
+}
+
 fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {
     match proxy {
         config::Proxy::Environment => secrets.proxies(),
@@ -246,9 +260,10 @@ fn proxies(proxy: &config::Proxy, secrets: &dyn Secrets) -> Result<Proxies> {
 fn engine(config: &Config, cache: Option<PathBuf>, platform: Platform) -> EngineOptions {
     let limits: Vec<Limits> =
         config.backends.values().map(|backend| backend.limits.apply_to(&Limits::DEFAULT)).collect();
-    // A place for every operation that any backend may run, and again while one generation takes over from another: no
-    // backend waits for another's places. Places cost address space.
-    let wanted = limits.iter().map(|limits| limits.in_flight).sum::<usize>().saturating_mul(2);
+    // A place for every operation that any backend may run: those of the generation that serves, as many of those that
+    // drain, and one of a candidate. No backend waits for another's places. Places cost address space.
+    let wanted = limits.iter().map(|limits| limits.in_flight.saturating_mul(2).saturating_add(1));
+    let wanted = wanted.fold(0, usize::saturating_add);
     let operations = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, MAX_OPERATIONS);
     // Code is compiled for a size of memory: that a limit is changed a little is no reason to compile again.
     let largest_memory = limits.iter().map(|limits| limits.memory).max().unwrap_or(Limits::DEFAULT.memory);
@@ -280,7 +295,7 @@ fn cache(dir: PathBuf) -> Option<PathBuf> {
     }
     match data_dir::make(&dir) {
         Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
-        // Whatever else is wrong, the engine tells.
+        // The engine reports everything else.
         _ => Some(dir),
     }
 }
@@ -309,6 +324,6 @@ mod tests {
         let text =
             "[backends.a]\nadapter = 'fs'\nlimits = { in_flight = 300, memory = '2 GiB', table_elements = 30000 }";
         let options = engine(&Config::parse(text, Path::new("")).unwrap(), Some("x".into()), Platform::system());
-        assert_eq!((options.operations, options.largest_memory, options.largest_table), (600, 2 << 30, 30_000));
+        assert_eq!((options.operations, options.largest_memory, options.largest_table), (601, 2 << 30, 30_000));
     }
 }

@@ -1,7 +1,7 @@
 //! What the process has once, divided among the backends: file descriptors, and threads for blocking work.
 //!
-//! A backend that takes all that it may leaves the others theirs. Where there is little, its limits are lowered to its share,
-//! and fewer operations run at once.
+//! A backend that takes all that it may leaves the others theirs. Where there is little, its limits are lowered to its
+//! share, and fewer operations run at once.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -14,7 +14,7 @@ const OWN_PART: u64 = 4;
 /// Descriptors for each operation that may run at once: an object, its other copy, a connection, a file that is written.
 const FOR_OPERATION: usize = 4;
 
-/// Threads for blocking work that all backends together may take. A runtime has 512 unless it is told otherwise.
+/// Threads for blocking work that all backends together may take. A runtime has 512 by default.
 const JOBS: usize = 448;
 
 /// The share of one backend.

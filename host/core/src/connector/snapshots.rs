@@ -6,15 +6,15 @@ use crate::catalogue::{BegunRemoval, RemovalScope, SnapshotPage};
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
-    /// Finds a snapshot by its id, its name, or a beginning of its id that no other has.
+    /// Finds a snapshot by its id, its name, or an unambiguous prefix of its id.
     ///
     /// # Errors
-    /// `not-found`; `invalid` for a text that is not an id, or a beginning that several have.
+    /// `not-found`; `invalid` for a text that is not an id, or an ambiguous prefix.
     pub async fn find(&self, text: &str) -> Result<SnapshotId> {
         Ok(self.inner.catalogue.find(text).await?.id)
     }
 
-    /// Snapshots in the order in which they were first stored, at most `limit` of them; `after` is a page's `next`.
+    /// Returns snapshots in the order in which they were first stored, at most `limit` of them; `after` is a page's `next`.
     ///
     /// # Errors
     /// Errors of the catalogue.
@@ -57,7 +57,7 @@ impl Host {
         })
     }
 
-    /// Removes what a text means, as [`Self::find`] does: of a name, that name alone, and the snapshot with the last one
+    /// Removes by the texts of [`Self::find`]: of a name, that name alone, and the snapshot with the last one
     /// unless it was also stored without a name; of an id, the snapshot, if it has one name at the most or `all_names` is
     /// set.
     ///

@@ -2,17 +2,20 @@
 //!
 //! The order is: intents in the catalogue → bytes to the backends, one after the other → receipts → snapshot, name,
 //! placements and the end of the intents in one transaction. `upload.rs` has the attempts of one backend, and
-//! `store/copy.rs` what comes of them. A file that may be known already (the catalogue has a snapshot of its size) is
-//! hashed first: where it is there, nothing is sent. If a backend cannot take an image, the next one of the route does;
-//! that needs a source that can be read again, so a stream fails with its first backend. Further copies of a stream are
-//! made from the first one, checked like any read.
+//! `store/copy.rs` their results. A file that may be stored already (the catalogue has a snapshot of its size) is
+//! hashed first: where its object exists, nothing is sent. If a backend cannot take an image, the next one of the route
+//! does; that needs a source that can be read again, so a stream fails with its first backend. Further copies of a
+//! stream are made from the first one, checked like any read.
 //!
 //! **One snapshot has one content.** Each copy is hashed as it is sent. If one is not what the first was, because the file
 //! changed meanwhile, the store fails with `conflict` and all that it has made is removed.
 //!
+//! **Two copies are in two places.** A backend that turns out to store into the place of another copy ends the store with
+//! `invalid`.
+//!
 //! **What a failed store leaves.** A name is recorded with the last copy or not at all. Copies that were made before a
 //! backend failed are kept as a snapshot without a name, so that a second store sends only what is missing; the error
-//! says so ([`Error::left`]). A store that fails for another reason removes what it has made.
+//! reports them ([`Error::left`]). A store that fails for another reason removes what it has made.
 
 mod copy;
 mod present;
@@ -32,7 +35,7 @@ pub(super) use copy::{Change, StoredCopy};
 const ROUNDS: u32 = 3;
 
 impl Host {
-    /// Stores an image. When this returns, it is durable on as many backends as the route asks for.
+    /// Stores an image. When this returns, it is durable on as many backends as the route has copies.
     ///
     /// # Errors
     /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route,
@@ -41,7 +44,7 @@ impl Host {
         self.store_on_route(source, Change::default(), &options).await
     }
 
-    /// Stores an image on as many backends of the route as it wants copies, in its order. Begins again if a copy that was
+    /// Stores an image on as many backends of the route as it has copies, in its order. Begins again if a copy that was
     /// there already was removed before it was recorded.
     pub(super) async fn store_on_route(
         &self,
@@ -82,7 +85,12 @@ impl Host {
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
             let again = again(&this);
-            match self.copy_to(backend, this, change, options, &mut identity).await {
+            let others = copies.iter().map(|copy| copy.backend().to_owned()).collect();
+            let copied = match self.ensure_apart(backend, others).await {
+                Ok(()) => self.copy_to(backend, this, change, options, &mut identity).await,
+                Err(error) => Err(error),
+            };
+            match copied {
                 Ok(copy) => copies.push(copy),
                 Err(error) if is_of_first_copy(&error) => {
                     self.discard(copies).await;
@@ -105,15 +113,15 @@ impl Host {
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
             }
-            // What can be read only once has been: further copies are made from the first one.
+            // A stream can be read only once: further copies are made from the first one.
             source = again.or_else(|| copies.first().and_then(|first| self.source_of(first)));
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
         Err(self.keep_nameless(copies, base, options, wanted, error).await)
     }
 
-    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has left that
-    /// is not `complete` goes with the last name that it is ever given.
+    /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has
+    /// left that is not `complete` goes with the last name that it is ever given.
     ///
     /// # Errors
     /// `conflict` if the store was given up for dead, or if what it relies on was removed: then what it has made is removed
@@ -167,7 +175,7 @@ impl Host {
         Ok(stored)
     }
 
-    /// Records what a failed store has made as a snapshot without a name, and says so in its error.
+    /// Records the copies of a failed store as a snapshot without a name, and adds this to its error.
     async fn keep_nameless(
         &self,
         copies: Vec<StoredCopy>,
@@ -198,7 +206,7 @@ impl Host {
     }
 }
 
-/// Whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
+/// Returns whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
 fn is_of_first_copy(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
 }

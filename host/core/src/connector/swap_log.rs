@@ -95,8 +95,8 @@ impl SwapLog for CatalogueSwapLog {
         Box::pin(async move {
             let configured = (row.event == Event::Configured).then(|| row.clone());
             match (self.append(backend, row, component).await, configured) {
-                // It serves because the configuration names it, now and after the next start: the row is for information. Where
-                // nothing can be written, whoever reads shall not need it.
+                // It serves because the configuration names it, now and after the next start: the row is for
+                // information. Where nothing can be written, readers must not need it.
                 (Err(error), Some(row)) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unavailable) => {
                     tracing::debug!(backend, %error, "the start is missing in the swap log");
                     Ok(row)
@@ -286,7 +286,7 @@ mod tests {
 
     /// A sweep that is killed between its steps leaves a component aside: a reader finds it, and the next sweep ends it.
     #[tokio::test]
-    async fn what_a_killed_sweep_left_aside_is_found() {
+    async fn files_of_a_killed_sweep_are_found() {
         let (dir, log) = fresh().await;
         let (digest, kept) = component(1);
         log.add("b", row(&digest, Event::Swap), Some(kept.clone())).await.unwrap();

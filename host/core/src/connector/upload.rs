@@ -1,4 +1,4 @@
-//! A store as its backend sees it: attempts, each under a fresh key whose intent is in the catalogue.
+//! The upload of a store: attempts, each under a fresh key whose intent is in the catalogue.
 //!
 //! Whoever makes the attempts (a swap slot, a layer that retries), the catalogue knows of each before its first byte
 //! leaves. The intent of one that failed is ended if the failure rules out that there is an object; otherwise it stays, and
@@ -18,7 +18,7 @@ use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::Reading;
 use crate::types::{Effect, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
-/// One image on its way to one backend.
+/// The upload of one image to one backend.
 pub(super) struct StoreUpload {
     host: Host,
     backend: String,
@@ -43,11 +43,11 @@ struct Attempt {
 pub(super) struct StoredAttempt {
     /// Its key, whose intent has yet to be ended.
     pub(super) key: String,
-    /// What was stored.
+    /// The receipt of the object.
     pub(super) receipt: Receipt,
-    /// How the bytes lie in the object.
+    /// The layout of the bytes in the object.
     pub(super) layout: Layout,
-    /// What its bytes turned out to be.
+    /// The identity of the bytes that were read.
     pub(super) reading: Reading,
 }
 

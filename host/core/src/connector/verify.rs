@@ -15,9 +15,9 @@ const PAGE: usize = 256;
 
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
-    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is found good
-    /// is live again; if its bytes were seen to be wrong, only once all of them have been read. What is removed meanwhile does
-    /// not count.
+    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
+    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. What is
+    /// removed meanwhile does not count.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
@@ -104,8 +104,8 @@ impl Host {
         Ok(())
     }
 
-    /// What was found good is live again: what was suspect or absent once it is there, what was seen damaged once all of its
-    /// bytes have proved themselves. Returns whether it is.
+    /// Marks a good placement live again: a suspect or absent one once its object is there, a damaged one once all of its
+    /// bytes are verified. Returns whether it is live.
     async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
         let heals = match placement.state {
             PlacementState::Live | PlacementState::Removing => false,
@@ -137,7 +137,7 @@ impl Host {
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        // A backend that fails to open says nothing about its objects.
+        // A backend that cannot be opened proves nothing about its objects.
         let backend = self.backend(&placement.backend).await;
         let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
         let stat = objects.stat(&placement.object).await?;

@@ -10,8 +10,8 @@
 //!
 //! A file must not change while it is read. Size and modification time are compared before the last segment is yielded; a
 //! change makes the body fail with `conflict`. The change time alone says little: a new mode, owner or link moves it, and so
-//! does whoever writes and sets the modification time back. Unless the former explains it, the file is read again and
-//! compared. Writes through a memory map that are not yet reflected in the times pass unseen, as do writes to a block
+//! does whoever writes and sets the modification time back, and one does not exclude the other. If it moved, the file is
+//! read again and compared. Writes through a memory map that are not yet reflected in the times pass unseen, as do writes to a block
 //! device: pause the machine first.
 //!
 //! Files whose size the kernel makes up (procfs, sysfs and their like; some FUSE mounts say 0) are streams: they end where

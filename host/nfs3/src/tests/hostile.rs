@@ -257,3 +257,34 @@ async fn an_export_that_was_made_anew_is_mounted_again() {
     assert_eq!(directory.list_entries("", None, 10).await.unwrap().entries.len(), 1);
     assert_eq!(fake.connections(), 6);
 }
+
+/// A reader that pauses while what was read ahead for it connects again keeps nobody else away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_pauses_holds_nothing_that_all_share() {
+    const PIECE: u32 = 1 << 20;
+    const FSINFO: u32 = 19;
+    let fake = Fake::start(|asked| match (asked.procedure, asked.count) {
+        (LOOKUP, _) => Say::Words(found(1, 8 * u64::from(PIECE))),
+        // The first piece comes, and the next ones meet a server that goes away and is slow to come back.
+        (READ, 2) => Say::Cut,
+        (READ, _) => Say::Words([&[0, 0, PIECE, 0, PIECE], &vec![7; PIECE as usize / 4][..]].concat()),
+        (FSINFO, 2..) => {
+            std::thread::sleep(Duration::from_millis(600));
+            Say::Truth
+        }
+        _ => Say::Truth,
+    });
+    let directory = fake.open();
+    let mut body = directory.read("f", None).await.unwrap().body;
+    body.next().await.unwrap().unwrap();
+    let connecting = async {
+        while fake.seen(FSINFO) < 2 {
+            assert!(tokio::time::timeout(Duration::from_millis(5), body.next()).await.is_err(), "nothing came");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), connecting).await.unwrap();
+    // From here on, nobody polls the body.
+    let other = tokio::time::timeout(Duration::from_secs(60), directory.stat("f")).await;
+    assert!(other.is_ok_and(|found| found.is_ok()), "it waits for the reader");
+    assert_eq!(body.collect(100 << 20).await.unwrap().len(), 7 << 20, "and the reader gets the rest");
+}

@@ -1,15 +1,15 @@
 //! From a component to an adapter, in the stages that a swap reports.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::Semaphore;
 
 use super::{Adapter, BackendSpec};
 use crate::component::Component;
-use crate::engine::first_line;
+use crate::engine::{first_line, of_system};
 use crate::manifest::Manifest;
-use crate::operation::held::BackendUsage;
+use crate::operation::held::BackendUsages;
 use crate::operation::state::Environment;
 use crate::sandbox::Sandbox;
 use crate::stage::{Stage, Stages};
@@ -25,13 +25,18 @@ impl Adapter {
     /// granted or not asked for by its manifest; `invalid` for what is not a component, lacks the export, or does not
     /// declare the settings that it is given; whatever ends `describe`.
     pub async fn load(sandbox: &Arc<Sandbox>, spec: &BackendSpec, component: impl Into<Component>) -> Result<Self> {
-        Self::load_in_stages(sandbox, spec, Arc::new(component.into()), &mut Stages::default()).await
+        let (usages, component) = (BackendUsages::new(&spec.limits), Arc::new(component.into()));
+        let adapter = Self::load_in_stages(sandbox, spec, &usages, component, &mut Stages::default()).await?;
+        adapter.serves();
+        Ok(adapter)
     }
 
-    /// The same, with each stage noted as it begins. Errors have the stage as their operation.
+    /// Loads a component as a candidate of a backend, with each stage noted as it begins. Errors have the stage as their
+    /// operation. `usages` are those of the backend, whatever generations it has.
     pub(crate) async fn load_in_stages(
         sandbox: &Arc<Sandbox>,
         spec: &BackendSpec,
+        usages: &BackendUsages,
         component: Arc<Component>,
         stages: &mut Stages,
     ) -> Result<Self> {
@@ -69,18 +74,21 @@ impl Adapter {
             Ok((pre, exports))
         };
         let (pre, exports) = link().map_err(|error| {
-            place(Error::invalid(format!("the component does not match the interface: {}", first_line(&error))))
+            let mismatch =
+                || Error::invalid(format!("the component does not match the interface: {}", first_line(&error)));
+            place(of_system(&error).unwrap_or_else(mismatch))
         })?;
         let environment = Arc::new(Environment {
             backend: spec.name.as_str().into(),
             settings: spec.settings.clone(),
             capabilities,
-            usage: BackendUsage::new(&limits),
+            usages: usages.clone(),
+            serves: AtomicBool::new(false),
             limits,
             platform: sandbox.engine().options().platform.clone(),
             through_guest: AtomicU64::new(0),
         });
-        let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.max(1)));
+        let in_flight = Arc::new(Semaphore::new(spec.limits.in_flight.clamp(1, Semaphore::MAX_PERMITS)));
         let description = Description::default();
         let sandbox = sandbox.clone();
         let mut adapter =

@@ -197,7 +197,7 @@ impl Manifest {
         }
     }
 
-    /// Whether this host serves the interface that it is built against.
+    /// Checks that this host serves the interface that it is built against.
     ///
     /// # Errors
     /// `invalid` if not.

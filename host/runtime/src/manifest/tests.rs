@@ -73,7 +73,7 @@ fn limits_are_lowered_and_never_raised() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_wrong_field() {
     let head = "name = 'a'\nversion = '1'\ninterface = 'tidelock:storage@0.1.0'\n";
     assert!(parse(head).is_ok());
     for (text, says) in [
@@ -122,7 +122,7 @@ fn only_this_interface_is_served() {
 }
 
 #[test]
-fn what_it_says_of_itself_is_what_was_declared() {
+fn the_description_matches_the_manifest() {
     let setting =
         |name: &str, kind, required| SettingSpec { name: name.into(), kind, required, summary: String::new() };
     let said = |settings: &[SettingSpec]| Description {

@@ -37,9 +37,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
 fn check(manifest: &Manifest) -> std::result::Result<(), String> {
     let Manifest { name, version, summary, interface, asks, limits, settings } = manifest;
     named("name", name)?;
-    let plain = |c: char| c.is_ascii_graphic();
+    let is_allowed = |c: char| c.is_ascii_graphic();
     for (key, text) in [("version", version), ("interface", interface)] {
-        if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(plain) {
+        if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(is_allowed) {
             return Err(format!("`{key}` must have 1 to {MAX_NAME} printable characters without spaces"));
         }
     }

@@ -43,14 +43,44 @@ impl Held {
     }
 }
 
-/// What all operations of one backend use together.
+/// What all operations of one backend use together, on whichever generation of its adapter they run: generations that
+/// drain and the one that took over share it, so swaps multiply nothing. The places of operations are twice those that
+/// one generation has, so that a generation whose operations do not end keeps its successor from none.
+///
+/// A component that does not serve yet has another, small one for `describe` and `probe`: the operations of a generation
+/// that is to be replaced cannot keep its successor out by taking all there is. One component at a time is tried, and
+/// one operation of it runs at once.
 pub(crate) struct BackendUsage {
     pub(super) held: Held,
     pub(super) jobs: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// The usage of a backend, and that of a component on its way to serve it.
+#[derive(Clone)]
+pub(crate) struct BackendUsages {
+    pub(crate) serving: Arc<BackendUsage>,
+    pub(crate) candidate: Arc<BackendUsage>,
 }
 
 impl BackendUsage {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self { held: Held::default(), jobs: Arc::new(Semaphore::new(limits.blocking_jobs.max(1))) })
+        Self::of(limits.blocking_jobs, limits.in_flight.saturating_mul(2))
+    }
+
+    fn of(jobs: usize, in_flight: usize) -> Arc<Self> {
+        let places = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Self { held: Held::default(), jobs: places(jobs), in_flight: places(in_flight) })
+    }
+
+    /// The places of operations that run at once, all generations together.
+    pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {
+        &self.in_flight
+    }
+}
+
+impl BackendUsages {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { serving: BackendUsage::new(limits), candidate: BackendUsage::of(1, 1) }
     }
 }

@@ -5,7 +5,7 @@
 //! counters. A limit that is exceeded ends the operation, whatever the guest makes of it, with an error whose text is
 //! `limit: NAME VALUE`, and the store is thrown away. The limits themselves are a table in `tidelock_types::limits`.
 
-use crate::engine::{NO_ROOM, first_line};
+use crate::engine::{NO_ROOM, first_line, of_system};
 use tidelock_types::{Error, ErrorKind, LimitExceeded, Limits};
 
 /// The limit that made wasmtime end a guest, if it was one. Where wasmtime has no type for it, its words tell; the tests of
@@ -42,6 +42,9 @@ pub(crate) fn why(error: &wasmtime::Error, limits: &Limits) -> Error {
     // The pool has its address space from the start; without one an instance takes its own.
     if format!("{error:#}").contains("mmap failed") {
         return Error::unavailable(format!("the sandbox has no address space: {}", first_line(error))).hint(NO_ROOM);
+    }
+    if let Some(refused) = of_system(error) {
+        return refused;
     }
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => Error::new(ErrorKind::Trapped, format!("the adapter trapped: {trap}")),

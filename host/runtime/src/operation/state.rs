@@ -5,19 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::held::BackendUsage;
+use super::held::{BackendUsage, BackendUsages};
 use super::usage::Usage;
 use crate::body_handle::{BodyCharges, BodyHandle, BodyPiece, Origin};
 use tidelock_capabilities::Capabilities;
 use tidelock_types::{Account, Body, Charge, LimitExceeded, Limits, Platform, SettingValue};
 
-/// What all operations of one backend share.
+/// What all operations of one generation of a backend share.
 pub(crate) struct Environment {
     /// The backend's name in the configuration.
     pub(crate) backend: Arc<str>,
@@ -26,9 +26,18 @@ pub(crate) struct Environment {
     pub(crate) limits: Limits,
     pub(crate) platform: Platform,
     /// What all of its operations use together.
-    pub(crate) usage: Arc<BackendUsage>,
+    pub(crate) usages: BackendUsages,
+    /// Whether it may serve. Until then its operations are those of a candidate.
+    pub(crate) serves: AtomicBool,
     /// Bytes that were copied into or out of guest memory, all operations together.
     pub(crate) through_guest: AtomicU64,
+}
+
+impl Environment {
+    /// What an operation that begins now shares with the others.
+    pub(crate) fn usage(&self) -> &Arc<BackendUsage> {
+        if self.serves.load(Ordering::Acquire) { &self.usages.serving } else { &self.usages.candidate }
+    }
 }
 
 /// The data of one store.
@@ -79,7 +88,7 @@ impl OperationState {
         );
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
-        // At every tick the guest gives its thread back, and the watch sees how long it had it.
+        // At every tick the guest yields its thread, and the watchdog measures how long it ran.
         store.epoch_deadline_async_yield_and_update(1);
         store.set_hostcall_fuel(environment.limits.call_bytes);
         let handles = environment.limits.handles;
@@ -107,7 +116,7 @@ impl OperationState {
 
     /// Counts a line of log.
     pub(crate) fn logged(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        // What a line costs that says nothing.
+        // The cost of an empty line.
         const LINE: usize = 64;
         match self.log_left.checked_sub(bytes.saturating_add(LINE)) {
             Some(left) => self.log_left = left,
@@ -119,7 +128,7 @@ impl OperationState {
         Ok(())
     }
 
-    /// Who keeps count of what the host holds for this operation.
+    /// The account of what the host holds for this operation.
     pub(crate) fn account(&self) -> Arc<dyn Account> {
         self.usage.clone()
     }
@@ -151,7 +160,7 @@ impl OperationState {
         Ok(self.bodies.push(bodies)?)
     }
 
-    /// What a handle of the guest's stands for.
+    /// Returns the body of a guest's handle.
     pub(crate) fn bodies(&mut self, handle: &Resource<BodyHandle>) -> wasmtime::Result<&mut BodyHandle> {
         Ok(self.bodies.get_mut(handle)?)
     }

@@ -31,8 +31,8 @@ pub(crate) struct Usage {
     operation: AtomicWaker,
     /// Whether the operation is being polled, and whether it was woken since: see [`Usage::polls`].
     polling: AtomicU8,
-    /// The operation's place among those of its backend, until it ends or a limit ends it.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The operation's places among those of its generation and of its backend, until it ends or a limit ends it.
+    places: Mutex<Option<[OwnedSemaphorePermit; 2]>>,
     /// Host calls begun and answered.
     steps: AtomicU64,
     /// Bytes that went into or out of the guest, and of its input.
@@ -95,7 +95,7 @@ impl Usage {
             exceeded: OnceLock::new(),
             operation: AtomicWaker::new(),
             polling: AtomicU8::new(polling::WAITS),
-            permit: Mutex::default(),
+            places: Mutex::default(),
             steps: none(),
             bytes: none(),
             outside: AtomicU32::new(0),
@@ -130,8 +130,8 @@ impl Usage {
 
     /// Takes the operation's place among those of its backend, and gives it back when the turn is dropped, or at once when a
     /// limit is exceeded: then others go on, whether or not anything looks at this operation again.
-    pub(crate) fn take_turn(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Turn {
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    pub(crate) fn take_turn(self: &Arc<Self>, places: [OwnedSemaphorePermit; 2]) -> Turn {
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Some(places);
         if self.exceeded().is_some() {
             self.end_turn();
         }
@@ -139,7 +139,7 @@ impl Usage {
     }
 
     fn end_turn(&self) {
-        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.places.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Says who is to be woken when a limit is exceeded.

@@ -7,7 +7,7 @@
 //!
 //! The deadline bounds the time that the adapter and its backend *owe*: all but the time in which the operation waits for a
 //! party outside, the source of a store or the reader of a retrieve. Bytes of the object that move pay for it, [`RATE`] of
-//! them for a second, and no more than is owed: there is no credit. So a transfer that moves is never cut, however long it
+//! them for a second, and no more than is owed: there is no credit. So a transfer that moves is never ended, however long it
 //! takes, one that all but stands still is, and an operation without bytes has its deadline and no more.
 //!
 //! CPU time is the duration of each poll of the operation: guest code (which yields its thread at every tick of the
@@ -15,8 +15,8 @@
 //! clock is a system call each time; on an overloaded machine it counts somewhat more than was used.
 //!
 //! The parts of an operation wake each other: a stream its reader, a guest that yields itself. As long as they do, it is
-//! polled on, for at most [`TURN`], before the thread goes back to the runtime: a turn in the runtime's queue, and another
-//! thread that is woken for it, cost more than most of these steps.
+//! polled on, for at most [`TIME_SLICE`], before the thread goes back to the runtime: a pass through the runtime's queue, and
+//! another thread that is woken for it, cost more than most of these steps.
 //!
 //! The engine's clock looks at every operation at each of its ticks. Timers of the runtime would do the same, but a new
 //! timer usually wakes a sleeping thread to hear of it, which costs more than a small operation.
@@ -41,7 +41,7 @@ const RATE: u64 = 1024;
 
 /// How long an operation that wakes itself is polled on. Little beside a tick of the engine, which is how long a guest can
 /// keep a thread anyway.
-const TURN: Duration = Duration::from_millis(1);
+const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// Runs a part of an operation under watch. A limit that was exceeded is the outcome, whatever the guest made of it.
 pub(crate) async fn watched<T>(usage: &Arc<Usage>, work: impl Future<Output = T>) -> Result<T, LimitExceeded> {
@@ -61,8 +61,8 @@ pub(crate) async fn watched<T>(usage: &Arc<Usage>, work: impl Future<Output = T>
             if polled.is_ready() || usage.exceeded().is_some() || usage.waits() {
                 break (polled, taken);
             }
-            if taken >= TURN || !has_budget_remaining() {
-                // It goes on after whoever else waits for a thread.
+            if taken >= TIME_SLICE || !has_budget_remaining() {
+                // It continues after the other tasks that wait for a thread.
                 context.waker().wake_by_ref();
                 break (polled, taken);
             }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_strike_is_the_outcome_whatever_the_work_says() {
+    async fn an_exceeded_limit_is_the_outcome_whatever_the_work_returns() {
         let usage = Arc::new(Usage::new(&limits(), Instant::now()));
         let work = async {
             usage.exceed(LimitExceeded::Calls(1));

@@ -41,13 +41,13 @@ impl Signature {
         Self { key, bytes }
     }
 
-    /// Whether its key has signed the component with this digest.
+    /// Returns whether its key has signed the component with this digest.
     pub fn verifies(&self, component: ComponentDigest) -> bool {
         self.key.verifies(&message(component), &self.bytes)
     }
 }
 
-/// What is signed for a component: 64 bytes.
+/// Returns the message that is signed for a component: 64 bytes.
 fn message(component: ComponentDigest) -> [u8; 64] {
     let mut message = [0; 64];
     let (domain, digest) = message.split_at_mut(DOMAIN.len());
@@ -145,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read(seed: [u8; 32], component: Vec<u8>) {
+        fn a_printed_signature_can_be_parsed(seed: [u8; 32], component: Vec<u8>) {
             let signature = SecretKey::from_seed(&seed).sign(ComponentDigest::of(&component));
             prop_assert_eq!(&signature.to_string().parse::<Signature>().unwrap(), &signature);
             prop_assert!(signature.verifies(ComponentDigest::of(&component)));

@@ -63,7 +63,7 @@ impl SecretKey {
         text
     }
 
-    /// The half that everybody may know.
+    /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey::from_signing(&self.0)
     }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_not_repeated() {
+    fn an_invalid_key_is_not_in_its_error() {
         let text = SecretKey::generate().unwrap().to_text();
         let twice = format!("{0}\n{0}\n", text.as_str());
         for wrong in ["", "# nothing", "hush", "ed25519-secret:hush", &text[..text.len() - 1], &twice] {

@@ -11,7 +11,7 @@ use super::history::{Event, HistoryRow};
 use super::open::kept;
 use super::publication::Candidate;
 use super::trial::Trial;
-use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, Stage, StageTime, Stages, SwapReport, lock};
+use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, SlotInner, Stage, StageTime, Stages, SwapReport, lock};
 use crate::{Adapter, Component};
 use tidelock_types::{Error, Result};
 
@@ -74,6 +74,11 @@ impl Slot {
         }
     }
 
+    async fn load(&self, component: Arc<Component>, stages: &mut Stages) -> Result<Adapter> {
+        let SlotInner { sandbox, spec, usages, .. } = &*self.0;
+        Adapter::load_in_stages(sandbox, spec, usages, component, stages).await
+    }
+
     /// All stages before the publication.
     async fn bring_up(
         &self,
@@ -81,7 +86,7 @@ impl Slot {
         stages: &mut Stages,
         loaded: &mut Option<Arc<Adapter>>,
     ) -> Result<Arc<Generation>> {
-        let adapter = Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component.clone(), stages).await?;
+        let adapter = self.load(component.clone(), stages).await?;
         let adapter = Arc::new(adapter);
         *loaded = Some(adapter.clone());
         stages.enter(Stage::Probe);
@@ -143,7 +148,7 @@ impl Slot {
         // It served here before: a backend that is not ready now is no reason to keep the current one.
         let load = async {
             let component = kept(&self.0.options, &before.digest).await?;
-            Adapter::load_in_stages(&self.0.sandbox, &self.0.spec, component, &mut stages).await
+            self.load(component, &mut stages).await
         };
         let adapter = load.await.map_err(|error| error.on_backend(self.backend()).during("rollback"))?;
         let candidate = Candidate {
@@ -230,19 +235,19 @@ impl Slot {
             compiled_from: new.adapter().compiled_from(),
             stages: times,
             draining: 0,
-            cut: 0,
+            preempted: 0,
         };
         match tokio::time::timeout(PATIENCE, gone).await {
             Ok(Ok(gone)) => {
                 report.stages.extend(gone.times);
-                report.cut = gone.cut;
+                report.preempted = gone.preempted;
             }
             _ => report.draining = old.in_flight(),
         }
         Ok(report)
     }
 
-    /// Has a generation that was to take over, and may be a canary, get no more operations.
+    /// Withdraws a generation that was to take over, and may be a canary: it gets no more operations.
     fn withdraw(&self, generation: &Arc<Generation>) {
         self.0.canary.store(None);
         // The task is detached.
@@ -264,7 +269,7 @@ impl Slot {
         *lock(&self.0.trial_end) = end;
     }
 
-    /// Drains a generation that does not serve any more, in the background. Gives where its end can be waited for.
+    /// Drains a generation that does not serve any more, in the background. Returns a receiver that resolves at its end.
     pub(super) fn drain_old(&self, old: Arc<Generation>, mut stages: Stages) -> oneshot::Receiver<Gone> {
         let (gone, wait) = oneshot::channel();
         // A future can be dropped outside of a runtime; then nothing runs any more either.
@@ -275,17 +280,22 @@ impl Slot {
         while drains.try_join_next().is_some() {}
         let drain = async move {
             stages.enter(Stage::Drain);
-            let cut = old.drain(deadline).await;
+            let preempted = old.drain(deadline).await;
             stages.enter(Stage::Free);
             let number = old.number();
             drop(old);
             if let Some(slot) = slot.upgrade() {
                 lock(&slot.draining).retain(|draining| *draining != number);
             }
-            if cut > 0 {
-                tracing::warn!(generation = number, cut, ?deadline, "operations were preempted at the drain deadline");
+            if preempted > 0 {
+                tracing::warn!(
+                    generation = number,
+                    preempted,
+                    ?deadline,
+                    "operations were preempted at the drain deadline"
+                );
             }
-            let _ = gone.send(Gone { times: stages.take(), cut });
+            let _ = gone.send(Gone { times: stages.take(), preempted });
         };
         drains.spawn_on(drain, &runtime);
         wait
@@ -316,7 +326,7 @@ impl Slot {
 /// The result of draining an old generation.
 pub(super) struct Gone {
     times: Vec<StageTime>,
-    cut: u64,
+    preempted: u64,
 }
 
 /// Removes a canary that does not take over. Its operations continue until the drain deadline.

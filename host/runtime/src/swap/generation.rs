@@ -35,7 +35,9 @@ pub(super) struct Generation {
 }
 
 impl Generation {
+    /// A generation that may get operations.
     pub(super) fn new(adapter: Arc<Adapter>) -> Arc<Self> {
+        adapter.serves();
         Arc::new(Self {
             adapter,
             number: AtomicU64::new(0),
@@ -95,7 +97,7 @@ impl Generation {
         Lease(self.clone())
     }
 
-    /// Whether operations on it are preempted.
+    /// Returns whether operations on it are preempted.
     pub(super) fn is_preempted(&self) -> bool {
         *self.preempt.borrow()
     }
@@ -122,12 +124,12 @@ impl Generation {
         if tokio::time::timeout(deadline, self.idle()).await.is_ok() {
             return 0;
         }
-        let cut = self.in_flight();
+        let preempted = self.in_flight();
         self.preempt.send_replace(true);
         let bodies = std::mem::take(&mut *self.bodies.lock().unwrap_or_else(PoisonError::into_inner));
-        bodies.iter().filter_map(Weak::upgrade).for_each(|body| Cell::cut(&body));
+        bodies.iter().filter_map(Weak::upgrade).for_each(|body| Cell::preempt(&body));
         self.idle().await;
-        cut
+        preempted
     }
 
     async fn idle(&self) {

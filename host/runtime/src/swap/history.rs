@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_aside_is_remembered_until_it_serves_again() {
+    fn a_put_aside_component_is_remembered_until_it_serves_again() {
         let aside = |steps: &[(Event, u8)]| played(steps).put_aside("sha256:2").map(|row| row.event);
         let mut steps = vec![(Event::Configured, 1), (Event::Swap, 2)];
         assert_eq!(aside(&steps), None);
@@ -302,7 +302,7 @@ mod tests {
         }
 
         #[test]
-        fn what_failed_by_itself_never_comes_back_by_a_rollback(steps in steps(), rollbacks in 1usize..10) {
+        fn an_automatically_rolled_back_component_is_no_rollback_target(steps in steps(), rollbacks in 1usize..10) {
             let mut history = played(&steps);
             let (mut next, bad) = (1000, (Event::Swap, 99));
             play(&mut history, &mut next, bad);

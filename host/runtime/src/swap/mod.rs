@@ -35,6 +35,7 @@ pub use change::SwapOptions;
 pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
 pub use swap_log::{InMemorySwapLog, SwapLog};
 
+use super::operation::held::BackendUsages;
 use super::stage::{OnStage, Stage, StageTime, Stages, SwapReport};
 use super::{Adapter, BackendSpec, Sandbox};
 use attempt::Attempt;
@@ -102,6 +103,8 @@ pub struct Slot(Arc<SlotInner>);
 
 struct SlotInner {
     spec: BackendSpec,
+    /// What the operations of all its generations use together.
+    usages: BackendUsages,
     sandbox: Arc<Sandbox>,
     options: SlotOptions,
     /// The component that the configuration names.
@@ -126,7 +129,8 @@ impl Slot {
         &self.0.spec.name
     }
 
-    /// What serves now. To look at: operations go through the [`tidelock_backend::Backend`] that a slot is.
+    /// Returns a description of the generation that serves now. Operations go through the slot as a
+    /// [`tidelock_backend::Backend`].
     pub fn serving(&self) -> Serving {
         let generation = self.0.current.load();
         Serving {

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::history::{Event, History, HistoryRow};
 use super::{Generation, Slot, SlotInner, SlotOptions, Stages};
+use crate::operation::held::BackendUsages;
 use crate::{Adapter, BackendSpec, Component, Sandbox};
 use tidelock_types::{Error, Result};
 
@@ -27,10 +28,11 @@ impl Slot {
         let component = Arc::new(component.into());
         let configured = component.digest().to_string();
         let mut history = History::of(options.swap_log.past(&spec.name).await?);
+        let usages = BackendUsages::new(&spec.limits);
         let mut why = None;
         let mut resumed = None;
         if let Some(row) = history.resume(&configured).cloned() {
-            match resume(&sandbox, &spec, &options, &component, &row).await {
+            match resume(&sandbox, &spec, &usages, &options, &component, &row).await {
                 Ok(adapter) => resumed = Some((adapter, row)),
                 // The configured one itself cannot serve: there is nothing else to try.
                 Err(error) if row.digest == configured => return Err(error),
@@ -44,7 +46,8 @@ impl Slot {
             Some(found) => found,
             None => {
                 let adapter =
-                    Adapter::load_in_stages(&sandbox, &spec, component.clone(), &mut Stages::default()).await?;
+                    Adapter::load_in_stages(&sandbox, &spec, &usages, component.clone(), &mut Stages::default())
+                        .await?;
                 let by = "configuration".to_owned();
                 let since = sandbox.engine().options().platform.unix_seconds();
                 let row = HistoryRow {
@@ -69,6 +72,7 @@ impl Slot {
         generation.named(row.generation.unwrap_or_default(), row.since);
         Ok(Self(Arc::new(SlotInner {
             spec,
+            usages,
             sandbox,
             options,
             configured,
@@ -88,6 +92,7 @@ impl Slot {
 async fn resume(
     sandbox: &Arc<Sandbox>,
     spec: &BackendSpec,
+    usages: &BackendUsages,
     options: &SlotOptions,
     configured: &Arc<Component>,
     row: &HistoryRow,
@@ -97,7 +102,7 @@ async fn resume(
     } else {
         kept(options, &row.digest).await?
     };
-    Adapter::load_in_stages(sandbox, spec, component, &mut Stages::default()).await
+    Adapter::load_in_stages(sandbox, spec, usages, component, &mut Stages::default()).await
 }
 
 /// Returns a component from the swap log, and checks that it is unchanged.

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use crate::Adapter;
 use tidelock_types::{Body, ByteRange, Error, ObjectId, Result};
 
-/// What a read asks for: an object, or a part of it.
+/// The object, or the part of one, that is read.
 pub(super) struct Part {
     id: ObjectId,
     range: Option<ByteRange>,
@@ -18,7 +18,7 @@ impl Part {
         Self { id, range }
     }
 
-    /// Whether there is nothing to read, whatever the object is.
+    /// Returns whether there is nothing to read, whatever the object is.
     pub(super) fn is_empty(&self) -> bool {
         self.range.is_some_and(|range| range.end == Some(range.start))
     }
@@ -31,7 +31,7 @@ impl Part {
         if given == 0 {
             return match self.range {
                 Some(range) if !adapter.description().features.ranges => {
-                    cut(adapter.retrieve(&self.id, None).await?, range)
+                    clip(adapter.retrieve(&self.id, None).await?, range)
                 }
                 range => adapter.retrieve(&self.id, range).await,
             };
@@ -44,11 +44,11 @@ impl Part {
         match self.rest(given, size) {
             None => Ok(Body::from_bytes("")),
             Some(rest) if adapter.description().features.ranges => adapter.retrieve(&self.id, Some(rest)).await,
-            Some(rest) => cut(adapter.retrieve(&self.id, None).await?, rest),
+            Some(rest) => clip(adapter.retrieve(&self.id, None).await?, rest),
         }
     }
 
-    /// What is left of its `size` bytes after `given` of them; `None` if nothing is.
+    /// Returns what is left of its `size` bytes after `given` of them; `None` if nothing is.
     fn rest(&self, given: u64, size: u64) -> Option<ByteRange> {
         let left = size.checked_sub(given).filter(|left| *left > 0)?;
         let start = self.range.unwrap_or_default().start.checked_add(given)?;
@@ -60,7 +60,7 @@ impl Part {
 ///
 /// # Errors
 /// `invalid` for a range that begins past the end; the body ends in it if its size is not known.
-fn cut(body: Body, range: ByteRange) -> Result<Body> {
+fn clip(body: Body, range: ByteRange) -> Result<Body> {
     let len = body.remaining().map(|size| range.within(size).map(|(_, len)| len)).transpose()?;
     let left = len.or(range.end.map(|end| end.saturating_sub(range.start))).unwrap_or(u64::MAX);
     let parts = futures::stream::unfold((body, range.start, left), move |(mut body, mut skip, left)| async move {
@@ -97,7 +97,7 @@ mod tests {
     use tidelock_types::ErrorKind;
 
     #[test]
-    fn what_is_left_is_counted_from_where_the_range_begins() {
+    fn the_rest_is_counted_from_the_start_of_the_range() {
         let rest = |range: Option<ByteRange>, given, size| {
             Part::new(ObjectId::new("x").unwrap(), range).rest(given, size).map(|rest| (rest.start, rest.end))
         };
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_cut_out_of_any_chunks(
+        fn a_part_is_clipped_from_any_chunks(
             start in 0u64..140,
             end in proptest::option::of(0u64..140),
             chunk in 1usize..20,
@@ -136,7 +136,7 @@ mod tests {
             let range = ByteRange { start, end: end.map(|end| end.max(start)) };
             let chunks: Vec<_> = bytes.chunks(chunk).map(|chunk| Ok(chunk.to_vec().into())).collect();
             let body = Body::new(futures::stream::iter(chunks), sized.then_some(120));
-            let found = cut(body, range).and_then(collected);
+            let found = clip(body, range).and_then(collected);
             match range.within(120) {
                 Ok((start, len)) => {
                     let (start, len) = (start as usize, len as usize);

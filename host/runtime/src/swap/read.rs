@@ -23,16 +23,16 @@ pub(super) struct Cell {
     held: Option<(Attempt, Body)>,
     waker: Option<Waker>,
     /// The state after a preemption.
-    cut: Option<Preempted>,
+    preempted: Option<Preempted>,
 }
 
 impl Cell {
-    /// Takes the body from its reader, who sees it at the next read.
-    pub(super) fn cut(cell: &Mutex<Self>) {
+    /// Takes the body from its reader; the next read reports it.
+    pub(super) fn preempt(cell: &Mutex<Self>) {
         let (attempt, body, waker) = {
             let mut cell = lock(cell);
             let Some((attempt, body)) = cell.held.take() else { return };
-            cell.cut = Some(attempt.to_preempted());
+            cell.preempted = Some(attempt.to_preempted());
             (attempt, body, cell.waker.take())
         };
         // The instance first, then the hold on its generation.
@@ -106,15 +106,15 @@ impl Reading {
             generation.hold(&self.cell);
             // The preemption may have come before the body was there.
             if generation.is_preempted() {
-                Cell::cut(&self.cell);
+                Cell::preempt(&self.cell);
             }
         }
     }
 
     fn look(&self, context: &mut Context<'_>) -> Poll<Seen> {
         let mut cell = lock(&self.cell);
-        if let Some(cut) = cell.cut.take() {
-            return Poll::Ready(Seen::Preempted(cut));
+        if let Some(preempted) = cell.preempted.take() {
+            return Poll::Ready(Seen::Preempted(preempted));
         }
         let Some((_, body)) = &mut cell.held else { return Poll::Ready(Seen::Nothing) };
         let end = match body.poll_next_unpin(context) {
@@ -179,7 +179,7 @@ impl Stream for Reading {
                     None if self.opening.is_some() => {}
                     None => return Poll::Ready(None),
                 },
-                Seen::Preempted(cut) => match cut.again() {
+                Seen::Preempted(preempted) => match preempted.again() {
                     Ok(attempt) => self.begin_again(attempt),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 },

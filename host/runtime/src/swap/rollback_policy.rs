@@ -51,7 +51,7 @@ impl Default for RollbackThreshold {
     }
 }
 
-/// Whether the new one is worse than the old one.
+/// Returns whether the new one is worse than the old one.
 pub(super) fn is_worse(new: Counts, old: Counts, threshold: &RollbackThreshold) -> bool {
     new.failures >= threshold.least_failures
         && new.share() - old.share() >= threshold.least_excess
@@ -135,9 +135,9 @@ mod tests {
             prop_assert!((0.0..=1.0).contains(&p), "{p}");
         }
 
-        /// One more failure of the new one never clears it; one more of the old one never exceeds_threshold it.
+        /// A further failure of the new one never clears it; one of the old one never makes it worse.
         #[test]
-        fn it_goes_the_right_way(n in 1u64..500, m in 1u64..500, f in 0.0..1.0, g in 0.0..1.0) {
+        fn the_probability_is_monotonic(n in 1u64..500, m in 1u64..500, f in 0.0..1.0, g in 0.0..1.0) {
             let (f, g) = ((n as f64 * f) as u64, (m as f64 * g) as u64);
             let p = by_chance(counts(f, n), counts(g, m));
             prop_assert!(by_chance(counts(f + 1, n), counts(g, m)) <= p + 1e-9);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn equally_good_ones_are_left_alone_and_bad_ones_found() {
+    fn equally_good_versions_are_kept_and_bad_ones_found() {
         for share in [0.001, 0.01, 0.05, 0.2, 0.5] {
             for record in [50, 1000] {
                 let wrongly = called_worse(share, share, record);

@@ -29,7 +29,7 @@ const CONTROLS: u64 = 256;
 /// How many objects with wrong bytes a trial remembers. Many fewer are enough to find a version worse.
 const MAX_REPORTED: usize = 256;
 
-/// What an error says about an adapter.
+/// How an error counts against an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Nothing: it is an answer about the account, the load or the caller.
@@ -58,7 +58,7 @@ impl Fault {
         }
     }
 
-    /// Whether it counts in the record of a generation that is on no trial.
+    /// Returns whether it counts in the record of a generation that is on no trial.
     pub(super) fn counts(self) -> bool {
         matches!(self, Self::Doubtful | Self::Own)
     }
@@ -96,8 +96,8 @@ impl Trial {
         self.controls.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
-    /// Whether an object with wrong bytes is reported for the first time. There is no control for it, so one that is
-    /// damaged must not count each time that it is read.
+    /// Returns whether an object with wrong bytes is reported for the first time. There is no control for it, so one
+    /// that is damaged must not count each time that it is read.
     pub(super) fn is_first_report(&self, object: &ObjectId) -> bool {
         let mut reported = lock(&self.reported);
         reported.len() < MAX_REPORTED && reported.insert(object.as_str().to_owned())

@@ -26,7 +26,7 @@ pub(super) type WitBody = (StreamReader<u8>, FutureReader<std::result::Result<()
 /// A value that travels in a future of a guest's, once.
 pub(super) struct Once<T> {
     give: Option<oneshot::Sender<T>>,
-    /// Who is told that the value has come, whether or not it is taken.
+    /// Resolved when the value has come, whether or not it is taken.
     come: Option<oneshot::Sender<()>>,
 }
 
@@ -59,7 +59,7 @@ impl<T: Lift + Send + 'static> FutureConsumer<OperationState> for Once<T> {
 
 /// Takes a body from a guest. Bytes of the host that the guest only passed on come back natively; others are
 /// read from the guest as fast as the body is read. The body ends without an error only if the guest's future does too.
-/// The second value tells when the guest's part is over, and the store may be dropped. `reader` is the reading party.
+/// The second value resolves when the guest's part is over and the store may be dropped. `reader` is the reading party.
 pub(super) fn accept<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: WitBody,
@@ -78,7 +78,8 @@ pub(super) fn accept_in(
     let (over, is_over) = oneshot::channel();
     Ok(match HostBody::recover(stream, &mut store) {
         Ok((body, mut parts)) => {
-            // The bytes need no guest, unless others that it makes lie below: its part is over when it has said how they ended.
+            // The bytes need no guest, unless others that it makes lie below: its part is over when it has said how
+            // they ended.
             let (once, how) = Once::new(Some(over));
             ended.pipe(&mut store, once)?;
             let size = body.remaining();
@@ -87,7 +88,8 @@ pub(super) fn accept_in(
             (Body::new(body.chain(ending(how, None, usage)), size), parts)
         }
         Err(stream) => {
-            // A guest may say how its bytes ended before it has given them all, so that is heard after the last one.
+            // A guest may report how its bytes ended before it has given them all, so the report is awaited after the
+            // last one.
             let (once, how) = Once::new(None);
             ended.pipe(&mut store, once)?;
             let wait = Arc::new(ReaderWait::new(usage.clone(), reader));
@@ -125,7 +127,7 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the adapter ended without reporting how its bytes ended")
 }
 
-/// Gives a body to a guest. `parts` is what it needs of the guest itself.
+/// Passes a body to a guest. `parts` is what it needs of the guest itself.
 pub(super) fn give<D: HasData>(
     accessor: &Accessor<OperationState, D>,
     body: Body,
@@ -152,7 +154,7 @@ pub(super) fn give_in(
     Ok((stream, future))
 }
 
-/// The outcome of a host call as the guest gets it.
+/// Returns the outcome of a host call as the guest gets it.
 pub(super) fn outcome<T>(result: Result<T>) -> std::result::Result<T, wit::Error> {
     result.map_err(|error| convert::error_out(&error))
 }

@@ -1,8 +1,8 @@
 //! Accounting of host calls that take time: the operation's limits of calls, and its signs of progress.
 //!
-//! A call of an asynchronous guest borrows the store only briefly ([`call`]), so that streams move during the
-//! call. One of a synchronous guest keeps the store until it returns ([`call_sync`]): the guest is suspended meanwhile,
-//! and nothing in it could move.
+//! A call of an asynchronous guest borrows the store only briefly, so that streams move during the call. One of a
+//! synchronous guest keeps the store until it returns: the guest is suspended meanwhile, and nothing in it could move.
+//! [`Caller`] is all that differs between the two.
 
 use std::future::Future;
 
@@ -10,16 +10,33 @@ use wasmtime::component::Accessor;
 
 use super::Host;
 use super::bindings::tidelock::storage::types as wit;
+use super::body::outcome;
+use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
 use crate::operation::usage::{Wait, Waiting};
 use tidelock_capabilities::Capabilities;
-use tidelock_types::{Charge, Error, ErrorKind, LimitExceeded, Result};
+use tidelock_types::{Body, Charge, Error, ErrorKind, LimitExceeded, Result};
 
 /// The result of a host call: the end of the guest (outer), or an answer.
 pub(super) type HostCallResult<T> = wasmtime::Result<std::result::Result<T, wit::Error>>;
 
-/// The caller of an asynchronous call.
-pub(super) type Caller = Accessor<OperationState, Host>;
+/// The caller of an asynchronous host function.
+pub(super) type AsyncCaller = Accessor<OperationState, Host>;
+
+/// The caller of a host function, of either kind of guest: a reference to [`AsyncCaller`], or the operation's state.
+pub(super) trait Caller {
+    /// A body as it crosses the border.
+    type Body;
+
+    /// Borrows the operation's state.
+    fn with<R>(&mut self, f: impl FnOnce(&mut OperationState) -> R) -> R;
+
+    /// Takes a body that a host call will read from the guest, and what it needs of the guest.
+    fn take(&mut self, body: Self::Body) -> wasmtime::Result<(Body, GuestParts)>;
+
+    /// Passes a body to the guest. `parts` is what it needs of the guest.
+    fn give(&mut self, body: Body, parts: GuestParts) -> wasmtime::Result<Self::Body>;
+}
 
 /// A call under way.
 struct InFlight {
@@ -67,34 +84,16 @@ fn incapable() -> Error {
     Error::unsupported("capabilities are not available in `describe`")
 }
 
-/// Runs an asynchronous host call within the operation's limits. So many bytes are held for it until it is answered.
+/// Makes a host call within the operation's limits. So many bytes are held for it until it is answered.
 pub(super) async fn call<T, F: Future<Output = Result<T>>>(
-    accessor: &Caller,
+    caller: &mut impl Caller,
     holds: u64,
-    work: impl FnOnce(Capabilities) -> Result<F>,
-) -> wasmtime::Result<Result<T>> {
-    let Some((capabilities, in_flight)) = accessor.with(|mut access| begins(access.data_mut(), holds))? else {
-        return Ok(Err(incapable()));
+    work: impl FnOnce(Capabilities) -> F,
+) -> HostCallResult<T> {
+    let Some((capabilities, in_flight)) = caller.with(|state| begins(state, holds))? else {
+        return Ok(outcome(Err(incapable())));
     };
-    let result = match work(capabilities) {
-        Ok(future) => future.await,
-        Err(error) => Err(error),
-    };
-    accessor.with(|mut access| ends(access.data_mut(), in_flight, &result))?;
-    Ok(result)
-}
-
-/// The same for a synchronous functions.
-pub(super) async fn call_sync<T, F: Future<Output = Result<T>>>(
-    state: &mut OperationState,
-    holds: u64,
-    work: impl FnOnce(Capabilities) -> Result<F>,
-) -> wasmtime::Result<Result<T>> {
-    let Some((capabilities, in_flight)) = begins(state, holds)? else { return Ok(Err(incapable())) };
-    let result = match work(capabilities) {
-        Ok(future) => future.await,
-        Err(error) => Err(error),
-    };
-    ends(state, in_flight, &result)?;
-    Ok(result)
+    let result = work(capabilities).await;
+    caller.with(|state| ends(state, in_flight, &result))?;
+    Ok(outcome(result))
 }

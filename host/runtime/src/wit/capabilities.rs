@@ -1,49 +1,33 @@
-//! The capabilities as guests of asynchronous functions import them: thin glue from `tidelock:storage@0.1.x` to
-//! `tidelock_capabilities`. What a call does is in `granted.rs`, for guests of both kinds; here is how it is made.
-//!
-//! Every call that takes time passes through [`call`], which counts it against the operation's limits of host calls and
-//! records progress; every body that leaves is counted. What needs no grant and answers at once is here too.
-
-use std::future::Future;
+//! The capabilities as guests of asynchronous functions import them: thin glue from `tidelock:storage@0.1.x` to the calls
+//! of `granted.rs`, which are the same for both kinds of guests. The functions that need no grant and return at once are
+//! here too.
 
 use bytes::Bytes;
 
 use super::bindings::tidelock::storage as wit;
-use super::body::{accept, give, outcome};
-use super::call::{Caller, HostCallResult, call};
+use super::body::{accept, give};
+use super::call::{AsyncCaller, Caller, HostCallResult};
 use super::{Host, WitBody, convert, granted};
 use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
 use crate::operation::usage::Waiting;
-use crate::stream::counted;
-use tidelock_capabilities::{Capabilities, digest, http};
-use tidelock_types::{Body, Result};
+use tidelock_capabilities::{digest, http};
+use tidelock_types::Body;
 
-/// A body that leaves through a capability, and what it needs of the guest.
-fn sent(accessor: &Caller, body: WitBody) -> wasmtime::Result<(Body, GuestParts)> {
-    let (body, parts) = accept(accessor, body, Waiting::Call)?;
-    let usage = accessor.with(|mut access| access.data_mut().usage.clone());
-    Ok((counted(body, move |bytes| usage.sends(bytes)), parts))
-}
+impl Caller for &AsyncCaller {
+    type Body = WitBody;
 
-/// Outgoing bytes of a capability that are not a body.
-fn sends(accessor: &Caller, bytes: usize) -> wasmtime::Result<()> {
-    Ok(accessor.with(|mut access| access.data_mut().usage.sends(bytes))?)
-}
+    fn with<R>(&mut self, f: impl FnOnce(&mut OperationState) -> R) -> R {
+        AsyncCaller::with(self, |mut access| f(access.data_mut()))
+    }
 
-/// Makes a call whose answer has no body.
-async fn answered<T, F: Future<Output = Result<T>>>(
-    accessor: &Caller,
-    holds: u64,
-    work: impl FnOnce(Capabilities) -> F,
-) -> HostCallResult<T> {
-    Ok(outcome(call(accessor, holds, |granted| Ok(work(granted))).await?))
-}
+    fn take(&mut self, body: WitBody) -> wasmtime::Result<(Body, GuestParts)> {
+        accept(self, body, Waiting::Call)
+    }
 
-/// Gives a body that a capability opened, for which at most so many bytes are held.
-fn opened(accessor: &Caller, body: Body, holds: u64, parts: GuestParts) -> wasmtime::Result<WitBody> {
-    let body = accessor.with(|mut access| access.data_mut().opened(body, holds))?;
-    give(accessor, body, parts)
+    fn give(&mut self, body: Body, parts: GuestParts) -> wasmtime::Result<WitBody> {
+        give(self, body, parts)
+    }
 }
 
 impl wit::types::Host for OperationState {}
@@ -53,173 +37,128 @@ impl wit::directory::Host for OperationState {}
 
 impl wit::http::HostWithStore<OperationState> for Host {
     async fn send(
-        accessor: &Caller,
+        mut accessor: &AsyncCaller,
         grant: String,
         request: wit::http::Request,
     ) -> HostCallResult<wit::http::Response> {
-        let wit::http::Request { method, url, headers, body, size } = request;
-        let head = granted::head_bytes(&url, &headers);
-        sends(accessor, head)?;
-        let (mut parts, mut needs) = (Vec::with_capacity(body.len()), GuestParts::default());
-        for part in body {
-            parts.push(match part {
+        let wit::http::Request { method, url, headers, body: parts, size } = request;
+        let (mut body, mut needs) = (Vec::with_capacity(parts.len()), GuestParts::default());
+        for part in parts {
+            body.push(match part {
                 wit::http::Part::Bytes(bytes) => {
-                    sends(accessor, bytes.len())?;
+                    Caller::with(&mut accessor, |state| state.usage.sends(bytes.len()))?;
                     http::Part::Bytes(Bytes::from(bytes))
                 }
                 wit::http::Part::Body(body) => {
-                    let (body, needed) = sent(accessor, body)?;
+                    let (body, needed) = granted::sent(&mut accessor, body)?;
                     needs.merge(needed);
                     http::Part::Body(body)
                 }
             });
         }
-        let holds = granted::request_holds(head, &parts);
-        let request = http::Request { method, url, headers, body: parts, size };
-        Ok(match answered(accessor, holds, |granted| granted::send(granted, grant, request)).await? {
-            Ok(http::Response { status, headers, body }) => Ok(wit::http::Response {
-                status,
-                headers,
-                body: opened(accessor, body, granted::REPLY_HOLDS, needs.without_taps())?,
-            }),
-            Err(error) => Err(error),
-        })
+        let request = http::Request { method, url, headers, body, size };
+        let response = granted::send(accessor, grant, request, needs).await?;
+        Ok(response.map(|(status, headers, body)| wit::http::Response { status, headers, body }))
     }
 }
 
 impl wit::bucket::HostWithStore<OperationState> for Host {
     async fn put(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         key: String,
         data: WitBody,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
-        let data = sent(accessor, data)?.0;
-        let holds = granted::put_holds(&key, &data, &options);
-        answered(accessor, holds, |granted| granted::put(granted, grant, key, data, options)).await
+        granted::put(accessor, grant, key, data, options).await
     }
 
     async fn get(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::bucket::Object> {
-        Ok(
-            match answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::get(granted, grant, key, range))
-                .await?
-            {
-                Ok((info, body)) => Ok(wit::bucket::Object {
-                    info,
-                    body: opened(accessor, body, granted::REPLY_HOLDS, GuestParts::default())?,
-                }),
-                Err(error) => Err(error),
-            },
-        )
+        let object = granted::get(accessor, grant, key, range).await?;
+        Ok(object.map(|(info, body)| wit::bucket::Object { info, body }))
     }
 
-    async fn head(accessor: &Caller, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::head(granted, grant, key)).await
+    async fn head(accessor: &AsyncCaller, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
+        granted::head(accessor, grant, key).await
     }
 
-    async fn delete(accessor: &Caller, grant: String, key: String) -> HostCallResult<()> {
-        answered(accessor, granted::bucket_holds(&[&key]), |granted| granted::delete(granted, grant, key)).await
+    async fn delete(accessor: &AsyncCaller, grant: String, key: String) -> HostCallResult<()> {
+        granted::delete(accessor, grant, key).await
     }
 
     async fn copy(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         source: String,
         target: String,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<()> {
-        let holds = granted::texts(&[&source]).saturating_add(granted::put_holds(
-            &target,
-            &Body::from_bytes(Bytes::new()),
-            &options,
-        ));
-        answered(accessor, holds, |granted| granted::copy(granted, grant, source, target, options)).await
+        granted::copy(accessor, grant, source, target, options).await
     }
 
     async fn restore(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         key: String,
         days: u32,
         tier: String,
     ) -> HostCallResult<wit::types::ArchiveState> {
-        answered(accessor, granted::bucket_holds(&[&key, &tier]), |granted| {
-            granted::restore(granted, grant, key, days, tier)
-        })
-        .await
+        granted::restore(accessor, grant, key, days, tier).await
     }
 
     async fn list_objects(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         prefix: String,
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        let (limit, holds) = accessor.with(|mut access| {
-            granted::listing(&access.data_mut().environment.limits, limit, &prefix, cursor.as_deref())
-        });
-        answered(accessor, holds, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
+        granted::list_objects(accessor, grant, prefix, cursor, limit).await
     }
 }
 
 impl wit::directory::HostWithStore<OperationState> for Host {
     async fn write(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         path: String,
         data: WitBody,
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
-        let data = sent(accessor, data)?.0;
-        let holds = granted::write_holds(&path, &data, &options);
-        answered(accessor, holds, |granted| granted::write(granted, grant, path, data, options)).await
+        granted::write(accessor, grant, path, data, options).await
     }
 
     async fn read(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<wit::directory::File> {
-        Ok(
-            match answered(accessor, granted::texts(&[&path]), |granted| granted::read(granted, grant, path, range))
-                .await?
-            {
-                Ok((info, body)) => Ok(wit::directory::File {
-                    info,
-                    body: opened(accessor, body, granted::READ_HOLDS, GuestParts::default())?,
-                }),
-                Err(error) => Err(error),
-            },
-        )
+        let file = granted::read(accessor, grant, path, range).await?;
+        Ok(file.map(|(info, body)| wit::directory::File { info, body }))
     }
 
-    async fn stat(accessor: &Caller, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        answered(accessor, granted::texts(&[&path]), |granted| granted::stat(granted, grant, path)).await
+    async fn stat(accessor: &AsyncCaller, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
+        granted::stat(accessor, grant, path).await
     }
 
-    async fn remove(accessor: &Caller, grant: String, path: String) -> HostCallResult<()> {
-        answered(accessor, granted::texts(&[&path]), |granted| granted::remove(granted, grant, path)).await
+    async fn remove(accessor: &AsyncCaller, grant: String, path: String) -> HostCallResult<()> {
+        granted::remove(accessor, grant, path).await
     }
 
     async fn list_entries(
-        accessor: &Caller,
+        accessor: &AsyncCaller,
         grant: String,
         path: String,
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        answered(accessor, granted::texts(&[&path, cursor.as_deref().unwrap_or_default()]), |granted| {
-            granted::list_entries(granted, grant, path, cursor, limit)
-        })
-        .await
+        granted::list_entries(accessor, grant, path, cursor, limit).await
     }
 }
 

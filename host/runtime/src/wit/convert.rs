@@ -23,7 +23,7 @@ const LIST: usize = 256;
 /// 20,000 entries, for `ipfs` and `ton`.
 const CURSOR: usize = 2 << 20;
 
-/// A text for people from a guest: cut, and without the control characters that could forge a log line or drive a
+/// A text for people from a guest: truncated, and without the control characters that could forge a log line or drive a
 /// terminal.
 pub(crate) fn text(from: String) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
@@ -197,7 +197,7 @@ pub(crate) fn setting_out(value: &SettingValue) -> wit::SettingValue {
     }
 }
 
-/// Whether a text is a whole number of the smallest unit, as the interface has amounts.
+/// Returns whether a text is a whole number of the smallest unit, as the interface has amounts.
 fn is_amount(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }

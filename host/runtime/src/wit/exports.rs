@@ -1,20 +1,24 @@
-//! The functions that an adapter exports, called with the host's own words.
+//! The functions that an adapter exports, called with the host's own types.
 //!
-//! An adapter exports the interface `adapter`, whose functions are asynchronous and whose bytes are streams
-//! (`streaming.rs`), or `adapter-sync`, the same operations as synchronous functions over bodies that the host holds
-//! (`sync.rs`). Which of the two, and which of the optional interfaces, is determined once, when a component is loaded.
-//! No code outside of this file distinguishes them: an operation takes a body and returns one.
+//! An adapter exports the interface `adapter`, whose functions are asynchronous and whose bytes are streams, or
+//! `adapter-sync`, the same operations as synchronous functions over bodies that the host holds. Which of the two, and
+//! which of the optional interfaces, is determined once, when a component is loaded. No code outside of this file
+//! distinguishes them: an operation takes a body and returns one.
+//!
+//! An asynchronous function is called inside `run_concurrent` with an accessor, so that streams move during the call. A
+//! synchronous one runs on its own stack, which is suspended while a host function is awaited.
 
-mod streaming;
-mod sync;
-
-use wasmtime::component::{Component, Instance, InstancePre};
+use wasmtime::component::{Component, Instance, InstancePre, StreamReader};
 use wasmtime::{Result as WasmResult, Store};
 
 use super::bindings::exports::tidelock::storage::{account, adapter, adapter_sync, archive, inventory};
 use super::bindings::tidelock::storage::types as wit;
+use super::body::accept;
 use super::convert;
+use crate::body_handle::Origin;
 use crate::operation::state::OperationState;
+use crate::operation::usage::Waiting;
+use crate::stream::HostBody;
 use tidelock_types::{
     AccountState, ArchiveState, Body, ByteRange, Description, Error, Health, InventoryPage, ObjectId, ObjectStat,
     Receipt, Result, StoreHint,
@@ -44,6 +48,28 @@ fn answer<W, T>(
     Ok(answered?.map_err(convert::error_in).and_then(convert))
 }
 
+/// Calls an asynchronous function without bodies.
+macro_rules! call_async {
+    ($at:expr, $store:ident, $instance:ident, $function:ident($($argument:expr),*)) => {
+        $store
+            .run_concurrent(async |accessor| {
+                let guest = accessor.with(|access| $at.load(access, $instance))?;
+                guest.$function(accessor $(, $argument)*).await
+            })
+            .await?
+    };
+}
+
+/// Calls a function of the interface `adapter` without bodies, in either form. Its arguments are owned values.
+macro_rules! call {
+    ($exports:ident, $store:ident, $instance:ident, $function:ident($($argument:ident),*)) => {
+        match &$exports.operations {
+            Operations::Streaming(at) => call_async!(at, $store, $instance, $function($($argument),*)),
+            Operations::Sync(at) => at.load(&mut *$store, $instance)?.$function($store $(, &$argument)*).await,
+        }
+    };
+}
+
 impl Exports {
     /// Finds the exports. A component that has both kinds is run by its streams.
     ///
@@ -52,8 +78,8 @@ impl Exports {
     pub(crate) fn new(pre: &InstancePre<OperationState>) -> WasmResult<Self> {
         let operations = match (adapter::GuestIndices::new(pre), adapter_sync::GuestIndices::new(pre)) {
             (Ok(streaming), _) => Operations::Streaming(streaming),
-            (Err(_), Ok(plain)) => Operations::Sync(plain),
-            (Err(streaming), Err(plain)) => return Err(if exports_sync(pre) { plain } else { streaming }),
+            (Err(_), Ok(sync)) => Operations::Sync(sync),
+            (Err(streaming), Err(sync)) => return Err(if exports_sync(pre) { sync } else { streaming }),
         };
         Ok(Self {
             operations,
@@ -76,41 +102,50 @@ impl Exports {
     }
 
     pub(crate) async fn describe(&self, store: &mut Store<OperationState>, instance: &Instance) -> Answer<Description> {
-        let said = match &self.operations {
+        let description = match &self.operations {
             Operations::Streaming(at) => at.load(&mut *store, instance)?.call_describe(&mut *store).await?,
             Operations::Sync(at) => at.load(&mut *store, instance)?.call_describe(&mut *store).await?,
         };
-        Ok(Ok(convert::description_in(said)))
+        Ok(Ok(convert::description_in(description)))
     }
 
+    /// Stores bytes, as a delta if there is a base.
     pub(crate) async fn store(
         &self,
         store: &mut Store<OperationState>,
         instance: &Instance,
+        base: Option<&ObjectId>,
         data: Body,
         hint: StoreHint,
     ) -> Answer<Receipt> {
-        match &self.operations {
-            Operations::Streaming(at) => streaming::store(at, store, instance, data, hint).await,
-            Operations::Sync(at) => sync::store(at, store, instance, data, hint).await,
-        }
+        let (base, hint) = (base.map(|base| base.as_str().to_owned()), convert::hint_out(hint));
+        let answered = match &self.operations {
+            Operations::Streaming(at) => {
+                store
+                    .run_concurrent(async |accessor| {
+                        let guest = accessor.with(|access| at.load(access, instance))?;
+                        let data = accessor.with(|access| StreamReader::new(access, HostBody::without_end(data)))?;
+                        match base {
+                            Some(base) => guest.call_incremental_update(accessor, base, data, hint).await,
+                            None => guest.call_store(accessor, data, hint).await,
+                        }
+                    })
+                    .await?
+            }
+            Operations::Sync(at) => {
+                let guest = at.load(&mut *store, instance)?;
+                let data = store.data_mut().hold(data, Origin::Input)?;
+                match base {
+                    Some(base) => guest.call_incremental_update(store, &base, data, &hint).await,
+                    None => guest.call_store(store, data, &hint).await,
+                }
+            }
+        };
+        answer(answered, convert::receipt_in)
     }
 
-    pub(crate) async fn incremental_update(
-        &self,
-        store: &mut Store<OperationState>,
-        instance: &Instance,
-        base: &ObjectId,
-        delta: Body,
-        hint: StoreHint,
-    ) -> Answer<Receipt> {
-        match &self.operations {
-            Operations::Streaming(at) => streaming::incremental_update(at, store, instance, base, delta, hint).await,
-            Operations::Sync(at) => sync::incremental_update(at, store, instance, base, delta, hint).await,
-        }
-    }
-
-    /// Gives the body as soon as there is one; returns when the guest's part is over and the store may be dropped.
+    /// Passes the body to `given` as soon as there is one; returns when the guest's part is over and the store may be
+    /// dropped. An asynchronous guest may have to make the bytes, or to report how they ended, after it has answered.
     pub(crate) async fn retrieve(
         &self,
         store: &mut Store<OperationState>,
@@ -119,9 +154,31 @@ impl Exports {
         range: Option<ByteRange>,
         given: impl FnOnce(Body) + Send,
     ) -> Answer<()> {
+        let (id, range) = (id.as_str().to_owned(), range.map(convert::range_out));
         match &self.operations {
-            Operations::Streaming(at) => streaming::retrieve(at, store, instance, id, range, given).await,
-            Operations::Sync(at) => sync::retrieve(at, store, instance, id, range, given).await,
+            Operations::Streaming(at) => {
+                store
+                    .run_concurrent(async |accessor| {
+                        let guest = accessor.with(|access| at.load(access, instance))?;
+                        let body = match guest.call_retrieve(accessor, id, range).await? {
+                            Ok(body) => body,
+                            Err(error) => return Ok(Err(convert::error_in(error))),
+                        };
+                        let (body, parts) = accept(accessor, body, Waiting::Outside)?;
+                        given(body);
+                        parts.over().await;
+                        Ok(Ok(()))
+                    })
+                    .await?
+            }
+            Operations::Sync(at) => {
+                let guest = at.load(&mut *store, instance)?;
+                match guest.call_retrieve(&mut *store, &id, range).await? {
+                    Ok(body) => given(store.data_mut().take_body(body)?.into_body()),
+                    Err(error) => return Ok(Err(convert::error_in(error))),
+                }
+                Ok(Ok(()))
+            }
         }
     }
 
@@ -131,10 +188,8 @@ impl Exports {
         instance: &Instance,
         id: &ObjectId,
     ) -> Answer<ObjectStat> {
-        match &self.operations {
-            Operations::Streaming(at) => streaming::stat(at, store, instance, id).await,
-            Operations::Sync(at) => sync::stat(at, store, instance, id).await,
-        }
+        let id = id.as_str().to_owned();
+        answer(call!(self, store, instance, call_stat(id)), convert::stat_in)
     }
 
     pub(crate) async fn remove(
@@ -143,17 +198,12 @@ impl Exports {
         instance: &Instance,
         id: &ObjectId,
     ) -> Answer<()> {
-        match &self.operations {
-            Operations::Streaming(at) => streaming::remove(at, store, instance, id).await,
-            Operations::Sync(at) => sync::remove(at, store, instance, id).await,
-        }
+        let id = id.as_str().to_owned();
+        answer(call!(self, store, instance, call_remove(id)), Ok)
     }
 
     pub(crate) async fn probe(&self, store: &mut Store<OperationState>, instance: &Instance) -> Answer<Health> {
-        match &self.operations {
-            Operations::Streaming(at) => streaming::probe(at, store, instance).await,
-            Operations::Sync(at) => sync::probe(at, store, instance).await,
-        }
+        answer(call!(self, store, instance, call_probe()), |health| Ok(convert::health_in(health)))
     }
 
     pub(crate) async fn restore(
@@ -163,17 +213,14 @@ impl Exports {
         id: &ObjectId,
         days: u32,
     ) -> Answer<ArchiveState> {
-        match &self.archive {
-            Some(at) => streaming::restore(at, store, instance, id, days).await,
-            None => Ok(Err(missing("archive", "restore"))),
-        }
+        let Some(at) = &self.archive else { return Ok(Err(missing("archive", "restore"))) };
+        let id = id.as_str().to_owned();
+        answer(call_async!(at, store, instance, call_restore(id, days)), |state| Ok(convert::archive_in(state)))
     }
 
     pub(crate) async fn balance(&self, store: &mut Store<OperationState>, instance: &Instance) -> Answer<AccountState> {
-        match &self.account {
-            Some(at) => streaming::balance(at, store, instance).await,
-            None => Ok(Err(missing("account", "balance"))),
-        }
+        let Some(at) = &self.account else { return Ok(Err(missing("account", "balance"))) };
+        answer(call_async!(at, store, instance, call_balance()), convert::account_in)
     }
 
     pub(crate) async fn list_objects(
@@ -183,10 +230,9 @@ impl Exports {
         cursor: Option<String>,
         limit: u32,
     ) -> Answer<InventoryPage> {
-        match &self.inventory {
-            Some(at) => streaming::list_objects(at, store, instance, cursor, limit).await,
-            None => Ok(Err(missing("inventory", "list objects"))),
-        }
+        let Some(at) = &self.inventory else { return Ok(Err(missing("inventory", "list objects"))) };
+        let answered = call_async!(at, store, instance, call_list_objects(cursor, limit));
+        answer(answered, |page| convert::inventory_in(page, limit))
     }
 }
 
@@ -198,11 +244,11 @@ fn missing(interface: &str, what: &str) -> Error {
 pub(crate) const REQUIRED_EXPORT: &str = "tidelock:storage/adapter@0.1";
 
 /// The same operations as synchronous functions.
-const PLAIN_EXPORT: &str = "tidelock:storage/adapter-sync@0.1";
+const SYNC_EXPORT: &str = "tidelock:storage/adapter-sync@0.1";
 
-/// Whether the name of an export is that of one of the two adapter interfaces, in a version that this host serves.
+/// Returns whether the name of an export is that of one of the two adapter interfaces, in a version that this host serves.
 pub(crate) fn is_adapter_export(name: &str) -> bool {
-    [REQUIRED_EXPORT, PLAIN_EXPORT].iter().any(|of| names(name, of))
+    [REQUIRED_EXPORT, SYNC_EXPORT].iter().any(|of| names(name, of))
 }
 
 fn names(name: &str, export: &str) -> bool {
@@ -211,7 +257,7 @@ fn names(name: &str, export: &str) -> bool {
 
 fn exports_sync(pre: &InstancePre<OperationState>) -> bool {
     let (_, exports) = surface(pre.component(), pre.engine());
-    exports.iter().any(|name| names(name, PLAIN_EXPORT))
+    exports.iter().any(|name| names(name, SYNC_EXPORT))
 }
 
 /// Returns the names of a component's imports and exports.

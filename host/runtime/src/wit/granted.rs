@@ -1,21 +1,213 @@
-//! Every call of a capability that needs a grant, written once for guests of both kinds: from the arguments that a guest gives
-//! to a future over what it is granted.
+//! Every call of a capability that needs a grant, written once for both kinds of guests: counted, held for, made, and its
+//! result converted.
 //!
-//! How a call is made and counted, and what a body is, is for `capabilities.rs` (guests of asynchronous functions) and
-//! `sync.rs` (guests of synchronous ones) to say. What a call means is decided in `tidelock_capabilities`.
+//! `capabilities.rs` (guests of asynchronous functions) and `sync.rs` (guests of synchronous ones) pass their arguments
+//! on to here; [`Caller`] is what differs between them. The effect of a call is decided in `tidelock_capabilities`.
+
+use bytes::Bytes;
 
 use super::bindings::tidelock::storage as wit;
+use super::call::{Caller, HostCallResult, call};
 use super::convert;
-use tidelock_capabilities::{Capabilities, bucket, directory, http};
-use tidelock_types::{Body, Limits, Result};
+use crate::guest_parts::GuestParts;
+use crate::stream::counted;
+use tidelock_capabilities::{bucket, directory, http};
+use tidelock_types::{Body, Limits};
 
-/// What of a request counts as sent beside its body.
-pub(super) fn head_bytes(url: &str, headers: &[(String, String)]) -> usize {
+/// Takes a body that leaves through a capability, and what it needs of the guest.
+pub(super) fn sent<C: Caller>(caller: &mut C, body: C::Body) -> wasmtime::Result<(Body, GuestParts)> {
+    let (body, parts) = caller.take(body)?;
+    let usage = caller.with(|state| state.usage.clone());
+    Ok((counted(body, move |bytes| usage.sends(bytes)), parts))
+}
+
+/// Passes a body that a capability opened to the guest. At most so many bytes are held for it.
+fn opened<C: Caller>(caller: &mut C, body: Body, holds: u64, parts: GuestParts) -> wasmtime::Result<C::Body> {
+    let body = caller.with(|state| state.opened(body, holds))?;
+    caller.give(body, parts)
+}
+
+/// A response: status, headers and body.
+pub(super) type Response<B> = (u16, Vec<(String, String)>, B);
+
+/// Sends a request. `parts` is what the bodies in it need of the guest.
+pub(super) async fn send<C: Caller>(
+    mut caller: C,
+    grant: String,
+    request: http::Request,
+    parts: GuestParts,
+) -> HostCallResult<Response<C::Body>> {
+    let head = head_bytes(&request.url, &request.headers);
+    caller.with(|state| state.usage.sends(head))?;
+    let holds = request_holds(head, &request.body);
+    let response = call(&mut caller, holds, |granted| async move { granted.http(&grant)?.send(request).await }).await?;
+    Ok(match response {
+        Ok(http::Response { status, headers, body }) => {
+            Ok((status, headers, opened(&mut caller, body, REPLY_HOLDS, parts.without_taps())?))
+        }
+        Err(error) => Err(error),
+    })
+}
+
+pub(super) async fn put<C: Caller>(
+    mut caller: C,
+    grant: String,
+    key: String,
+    data: C::Body,
+    options: wit::bucket::PutOptions,
+) -> HostCallResult<u64> {
+    let (data, _) = sent(&mut caller, data)?;
+    let holds = put_holds(&key, &data, &options);
+    call(
+        &mut caller,
+        holds,
+        |granted| async move { granted.bucket(&grant)?.put(&key, data, put_options(options)).await },
+    )
+    .await
+}
+
+pub(super) async fn get<C: Caller>(
+    mut caller: C,
+    grant: String,
+    key: String,
+    range: Option<wit::types::ByteRange>,
+) -> HostCallResult<(wit::bucket::ObjectInfo, C::Body)> {
+    let object = call(&mut caller, bucket_holds(&[&key]), |granted| async move {
+        granted.bucket(&grant)?.get(&key, range.map(convert::range_in)).await
+    });
+    Ok(match object.await? {
+        Ok(bucket::Object { info, body }) => {
+            Ok((object_info(info), opened(&mut caller, body, REPLY_HOLDS, GuestParts::default())?))
+        }
+        Err(error) => Err(error),
+    })
+}
+
+pub(super) async fn head(
+    mut caller: impl Caller,
+    grant: String,
+    key: String,
+) -> HostCallResult<wit::bucket::ObjectInfo> {
+    call(&mut caller, bucket_holds(&[&key]), |granted| async move {
+        granted.bucket(&grant)?.head(&key).await.map(object_info)
+    })
+    .await
+}
+
+pub(super) async fn delete(mut caller: impl Caller, grant: String, key: String) -> HostCallResult<()> {
+    call(&mut caller, bucket_holds(&[&key]), |granted| async move { granted.bucket(&grant)?.delete(&key).await }).await
+}
+
+pub(super) async fn copy(
+    mut caller: impl Caller,
+    grant: String,
+    source: String,
+    target: String,
+    options: wit::bucket::PutOptions,
+) -> HostCallResult<()> {
+    let holds = texts(&[&source]).saturating_add(put_holds(&target, &Body::from_bytes(Bytes::new()), &options));
+    call(&mut caller, holds, |granted| async move {
+        granted.bucket(&grant)?.copy(&source, &target, put_options(options)).await
+    })
+    .await
+}
+
+pub(super) async fn restore(
+    mut caller: impl Caller,
+    grant: String,
+    key: String,
+    days: u32,
+    tier: String,
+) -> HostCallResult<wit::types::ArchiveState> {
+    call(&mut caller, bucket_holds(&[&key, &tier]), |granted| async move {
+        granted.bucket(&grant)?.restore(&key, days, &tier).await.map(|state| convert::archive_out(&state))
+    })
+    .await
+}
+
+pub(super) async fn list_objects(
+    mut caller: impl Caller,
+    grant: String,
+    prefix: String,
+    cursor: Option<String>,
+    limit: u32,
+) -> HostCallResult<wit::bucket::Page> {
+    let (limit, holds) = caller.with(|state| listing(&state.environment.limits, limit, &prefix, cursor.as_deref()));
+    call(&mut caller, holds, |granted| async move {
+        granted.bucket(&grant)?.list_objects(&prefix, cursor.as_deref(), limit).await.map(keys)
+    })
+    .await
+}
+
+pub(super) async fn write<C: Caller>(
+    mut caller: C,
+    grant: String,
+    path: String,
+    data: C::Body,
+    options: wit::directory::WriteOptions,
+) -> HostCallResult<u64> {
+    let (data, _) = sent(&mut caller, data)?;
+    let holds = write_holds(&path, &data, &options);
+    let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
+    call(&mut caller, holds, |granted| async move { granted.directory(&grant)?.write(&path, data, options).await })
+        .await
+}
+
+pub(super) async fn read<C: Caller>(
+    mut caller: C,
+    grant: String,
+    path: String,
+    range: Option<wit::types::ByteRange>,
+) -> HostCallResult<(wit::directory::FileInfo, C::Body)> {
+    let file = call(&mut caller, texts(&[&path]), |granted| async move {
+        granted.directory(&grant)?.read(&path, range.map(convert::range_in)).await
+    });
+    Ok(match file.await? {
+        Ok(directory::File { info, body }) => {
+            Ok((file_info(info), opened(&mut caller, body, directory::READ_HOLDS, GuestParts::default())?))
+        }
+        Err(error) => Err(error),
+    })
+}
+
+pub(super) async fn stat(
+    mut caller: impl Caller,
+    grant: String,
+    path: String,
+) -> HostCallResult<wit::directory::FileInfo> {
+    call(
+        &mut caller,
+        texts(&[&path]),
+        |granted| async move { granted.directory(&grant)?.stat(&path).await.map(file_info) },
+    )
+    .await
+}
+
+pub(super) async fn remove(mut caller: impl Caller, grant: String, path: String) -> HostCallResult<()> {
+    call(&mut caller, texts(&[&path]), |granted| async move { granted.directory(&grant)?.remove(&path).await }).await
+}
+
+pub(super) async fn list_entries(
+    mut caller: impl Caller,
+    grant: String,
+    path: String,
+    cursor: Option<String>,
+    limit: u32,
+) -> HostCallResult<wit::directory::Page> {
+    let holds = texts(&[&path, cursor.as_deref().unwrap_or_default()]);
+    call(&mut caller, holds, |granted| async move {
+        granted.directory(&grant)?.list_entries(&path, cursor.as_deref(), limit).await.map(files)
+    })
+    .await
+}
+
+/// Returns the bytes of a request that count as sent beside its body.
+fn head_bytes(url: &str, headers: &[(String, String)]) -> usize {
     headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>().saturating_add(url.len())
 }
 
 /// The bytes that are held while a request with this head and these parts is sent.
-pub(super) fn request_holds(head: usize, parts: &[http::Part]) -> u64 {
+fn request_holds(head: usize, parts: &[http::Part]) -> u64 {
     let of_part = |part: &http::Part| match part {
         http::Part::Bytes(bytes) => bytes.len() as u64,
         http::Part::Body(_) => SENT_HOLDS,
@@ -24,7 +216,7 @@ pub(super) fn request_holds(head: usize, parts: &[http::Part]) -> u64 {
 }
 
 /// The bytes that are held while an object is put: its parts, and the options.
-pub(super) fn put_holds(key: &str, data: &Body, options: &wit::bucket::PutOptions) -> u64 {
+fn put_holds(key: &str, data: &Body, options: &wit::bucket::PutOptions) -> u64 {
     let labels: usize = options.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
     let texts = [&options.content_type, &options.storage_class].into_iter().flatten().map(String::len).sum::<usize>();
     let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
@@ -34,13 +226,13 @@ pub(super) fn put_holds(key: &str, data: &Body, options: &wit::bucket::PutOption
 }
 
 /// The bytes that are held of the arguments and of the reply of a call to a bucket that has no body.
-pub(super) fn bucket_holds(arguments: &[&str]) -> u64 {
+fn bucket_holds(arguments: &[&str]) -> u64 {
     texts(arguments).saturating_add(bucket::SMALL_HOLDS)
 }
 
-/// How many entries a listing has, of those that a guest asks for, and the bytes that are held for it. An operation that
+/// Returns how many of the requested entries a listing has, and the bytes that are held for it. An operation that
 /// may hold little gets shorter pages.
-pub(super) fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<&str>) -> (u32, u64) {
+fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<&str>) -> (u32, u64) {
     let most = limits.held_bytes.min(limits.backend_held_bytes) / 2;
     let limit = bucket::listing_limit(limit, most);
     let arguments = texts(&[prefix, cursor.unwrap_or_default()]);
@@ -48,13 +240,13 @@ pub(super) fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<
 }
 
 /// The bytes that are held while a file is written.
-pub(super) fn write_holds(path: &str, data: &Body, options: &wit::directory::WriteOptions) -> u64 {
+fn write_holds(path: &str, data: &Body, options: &wit::directory::WriteOptions) -> u64 {
     let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
     size.min(directory::WRITE_HOLDS).saturating_add(path.len() as u64)
 }
 
-/// The bytes that are held for texts.
-pub(super) fn texts(texts: &[&str]) -> u64 {
+/// Returns the bytes that are held for texts.
+fn texts(texts: &[&str]) -> u64 {
     texts.iter().map(|text| text.len() as u64).sum()
 }
 
@@ -62,110 +254,7 @@ pub(super) fn texts(texts: &[&str]) -> u64 {
 const SENT_HOLDS: u64 = 1 << 20;
 
 /// The most bytes that are held of a reply: what the connection takes in before anything reads them.
-pub(super) const REPLY_HOLDS: u64 = 2 << 20;
-
-pub(super) use directory::READ_HOLDS;
-
-pub(super) async fn send(granted: Capabilities, grant: String, request: http::Request) -> Result<http::Response> {
-    granted.http(&grant)?.send(request).await
-}
-
-pub(super) async fn put(
-    granted: Capabilities,
-    grant: String,
-    key: String,
-    data: Body,
-    options: wit::bucket::PutOptions,
-) -> Result<u64> {
-    granted.bucket(&grant)?.put(&key, data, put_options(options)).await
-}
-
-pub(super) async fn get(
-    granted: Capabilities,
-    grant: String,
-    key: String,
-    range: Option<wit::types::ByteRange>,
-) -> Result<(wit::bucket::ObjectInfo, Body)> {
-    let object = granted.bucket(&grant)?.get(&key, range.map(convert::range_in)).await?;
-    Ok((object_info(object.info), object.body))
-}
-
-pub(super) async fn head(granted: Capabilities, grant: String, key: String) -> Result<wit::bucket::ObjectInfo> {
-    granted.bucket(&grant)?.head(&key).await.map(object_info)
-}
-
-pub(super) async fn delete(granted: Capabilities, grant: String, key: String) -> Result<()> {
-    granted.bucket(&grant)?.delete(&key).await
-}
-
-pub(super) async fn copy(
-    granted: Capabilities,
-    grant: String,
-    source: String,
-    target: String,
-    options: wit::bucket::PutOptions,
-) -> Result<()> {
-    granted.bucket(&grant)?.copy(&source, &target, put_options(options)).await
-}
-
-pub(super) async fn restore(
-    granted: Capabilities,
-    grant: String,
-    key: String,
-    days: u32,
-    tier: String,
-) -> Result<wit::types::ArchiveState> {
-    granted.bucket(&grant)?.restore(&key, days, &tier).await.map(|state| convert::archive_out(&state))
-}
-
-pub(super) async fn list_objects(
-    granted: Capabilities,
-    grant: String,
-    prefix: String,
-    cursor: Option<String>,
-    limit: u32,
-) -> Result<wit::bucket::Page> {
-    granted.bucket(&grant)?.list_objects(&prefix, cursor.as_deref(), limit).await.map(keys)
-}
-
-pub(super) async fn write(
-    granted: Capabilities,
-    grant: String,
-    path: String,
-    data: Body,
-    options: wit::directory::WriteOptions,
-) -> Result<u64> {
-    let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
-    granted.directory(&grant)?.write(&path, data, options).await
-}
-
-pub(super) async fn read(
-    granted: Capabilities,
-    grant: String,
-    path: String,
-    range: Option<wit::types::ByteRange>,
-) -> Result<(wit::directory::FileInfo, Body)> {
-    let file = granted.directory(&grant)?.read(&path, range.map(convert::range_in)).await?;
-    Ok((file_info(file.info), file.body))
-}
-
-pub(super) async fn stat(granted: Capabilities, grant: String, path: String) -> Result<wit::directory::FileInfo> {
-    granted.directory(&grant)?.stat(&path).await.map(file_info)
-}
-
-pub(super) async fn remove(granted: Capabilities, grant: String, path: String) -> Result<()> {
-    granted.directory(&grant)?.remove(&path).await
-}
-
-pub(super) async fn list_entries(
-    granted: Capabilities,
-    grant: String,
-    path: String,
-    cursor: Option<String>,
-    limit: u32,
-) -> Result<wit::directory::Page> {
-    granted.directory(&grant)?.list_entries(&path, cursor.as_deref(), limit).await.map(files)
-}
+const REPLY_HOLDS: u64 = 2 << 20;
 
 fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
     bucket::PutOptions {

@@ -1,76 +1,50 @@
 //! The capabilities for guests of synchronous functions (`wit/sync.wit`): the same as those of the asynchronous ones, over
 //! bodies that the host holds ([`crate::body_handle`]).
 //!
-//! A function that takes time is awaited on the guest's own stack, which is put aside meanwhile: no thread waits.
-//! What a call does is in `granted.rs`, for guests of both kinds, so limits are counted in the same places. Reading a body
-//! counts as a host call; it counts as progress by the bytes that it moves and not by being made, as reading a stream does.
-
-use std::future::Future;
+//! A function that takes time is awaited on the guest's own stack, which is suspended meanwhile: no thread waits. The calls
+//! are in `granted.rs`, the same for both kinds of guests. Reading a body counts as a host call; it counts as progress by
+//! the bytes that it moves and not by being made, as reading a stream does.
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
 
 use super::bindings::tidelock::storage as wit;
-use super::body::outcome;
-use super::call::{HostCallResult, call_sync};
+use super::call::{Caller, HostCallResult};
 use super::convert::error_out;
 use super::granted;
 use crate::body_handle::{BodyHandle, Origin};
+use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
-use crate::stream::counted;
-use tidelock_capabilities::{Capabilities, http};
-use tidelock_types::{Body, Error, Result};
+use tidelock_capabilities::http;
+use tidelock_types::{Body, Error};
 
-impl OperationState {
-    /// A body that leaves through a capability.
-    fn sent(&mut self, data: Resource<BodyHandle>) -> wasmtime::Result<Body> {
-        let usage = self.usage.clone();
-        Ok(counted(self.take_body(data)?.into_body(), move |bytes| usage.sends(bytes)))
+impl Caller for &mut OperationState {
+    type Body = Resource<BodyHandle>;
+
+    fn with<R>(&mut self, f: impl FnOnce(&mut OperationState) -> R) -> R {
+        f(self)
     }
 
-    /// Makes a call whose answer has no body.
-    async fn answered<T, F: Future<Output = Result<T>>>(
-        &mut self,
-        holds: u64,
-        work: impl FnOnce(Capabilities) -> F,
-    ) -> HostCallResult<T> {
-        Ok(outcome(call_sync(self, holds, |granted| Ok(work(granted))).await?))
+    /// The host holds the body: nothing is needed of the guest.
+    fn take(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<(Body, GuestParts)> {
+        Ok((self.take_body(body)?.into_body(), GuestParts::default()))
     }
 
-    /// Makes a call whose answer has a body.
-    async fn answered_with_body<T, F: Future<Output = Result<(T, Body)>>>(
-        &mut self,
-        (argument, holds): (u64, u64),
-        work: impl FnOnce(Capabilities) -> F,
-    ) -> HostCallResult<(T, Resource<BodyHandle>)> {
-        Ok(match self.answered(argument, work).await? {
-            Ok((info, body)) => {
-                let body = self.opened(body, holds)?;
-                Ok((info, self.hold(body, Origin::Reply)?))
-            }
-            Err(error) => Err(error),
-        })
+    fn give(&mut self, body: Body, _: GuestParts) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.hold(body, Origin::Reply)
     }
+}
 
-    async fn send_request(
-        &mut self,
-        grant: String,
-        request: wit::http_sync::Request,
-        body: Vec<http::Part>,
-    ) -> HostCallResult<wit::http_sync::Response> {
-        let wit::http_sync::Request { method, url, headers, size } = request;
-        let head = granted::head_bytes(&url, &headers);
-        self.usage.sends(head)?;
-        let holds = granted::request_holds(head, &body);
-        let request = http::Request { method, url, headers, body, size };
-        Ok(match self.answered(holds, |granted| granted::send(granted, grant, request)).await? {
-            Ok(http::Response { status, headers, body }) => {
-                let body = self.opened(body, granted::REPLY_HOLDS)?;
-                Ok(wit::http_sync::Response { status, headers, body: self.hold(body, Origin::Reply)? })
-            }
-            Err(error) => Err(error),
-        })
-    }
+async fn send_request(
+    state: &mut OperationState,
+    grant: String,
+    request: wit::http_sync::Request,
+    body: Vec<http::Part>,
+) -> HostCallResult<wit::http_sync::Response> {
+    let wit::http_sync::Request { method, url, headers, size } = request;
+    let request = http::Request { method, url, headers, body, size };
+    let response = granted::send(state, grant, request, GuestParts::default()).await?;
+    Ok(response.map(|(status, headers, body)| wit::http_sync::Response { status, headers, body }))
 }
 
 impl wit::bodies::Host for OperationState {}
@@ -121,7 +95,7 @@ impl wit::http_sync::Host for OperationState {
         grant: String,
         request: wit::http_sync::Request,
     ) -> HostCallResult<wit::http_sync::Response> {
-        self.send_request(grant, request, Vec::new()).await
+        send_request(self, grant, request, Vec::new()).await
     }
 
     async fn send_body(
@@ -130,8 +104,8 @@ impl wit::http_sync::Host for OperationState {
         request: wit::http_sync::Request,
         data: Resource<BodyHandle>,
     ) -> HostCallResult<wit::http_sync::Response> {
-        let data = self.sent(data)?;
-        self.send_request(grant, request, vec![http::Part::Body(data)]).await
+        let (data, _) = granted::sent(&mut &mut *self, data)?;
+        send_request(self, grant, request, vec![http::Part::Body(data)]).await
     }
 }
 
@@ -143,9 +117,7 @@ impl wit::bucket_sync::Host for OperationState {
         data: Resource<BodyHandle>,
         options: wit::bucket::PutOptions,
     ) -> HostCallResult<u64> {
-        let data = self.sent(data)?;
-        let holds = granted::put_holds(&key, &data, &options);
-        self.answered(holds, |granted| granted::put(granted, grant, key, data, options)).await
+        granted::put(self, grant, key, data, options).await
     }
 
     async fn get(
@@ -154,18 +126,15 @@ impl wit::bucket_sync::Host for OperationState {
         key: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::bucket::ObjectInfo, Resource<BodyHandle>)> {
-        self.answered_with_body((granted::bucket_holds(&[&key]), granted::REPLY_HOLDS), |granted| {
-            granted::get(granted, grant, key, range)
-        })
-        .await
+        granted::get(self, grant, key, range).await
     }
 
     async fn head(&mut self, grant: String, key: String) -> HostCallResult<wit::bucket::ObjectInfo> {
-        self.answered(granted::bucket_holds(&[&key]), |granted| granted::head(granted, grant, key)).await
+        granted::head(self, grant, key).await
     }
 
     async fn delete(&mut self, grant: String, key: String) -> HostCallResult<()> {
-        self.answered(granted::bucket_holds(&[&key]), |granted| granted::delete(granted, grant, key)).await
+        granted::delete(self, grant, key).await
     }
 
     async fn list_objects(
@@ -175,8 +144,7 @@ impl wit::bucket_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::bucket::Page> {
-        let (limit, holds) = granted::listing(&self.environment.limits, limit, &prefix, cursor.as_deref());
-        self.answered(holds, |granted| granted::list_objects(granted, grant, prefix, cursor, limit)).await
+        granted::list_objects(self, grant, prefix, cursor, limit).await
     }
 }
 
@@ -188,9 +156,7 @@ impl wit::directory_sync::Host for OperationState {
         data: Resource<BodyHandle>,
         options: wit::directory::WriteOptions,
     ) -> HostCallResult<u64> {
-        let data = self.sent(data)?;
-        let holds = granted::write_holds(&path, &data, &options);
-        self.answered(holds, |granted| granted::write(granted, grant, path, data, options)).await
+        granted::write(self, grant, path, data, options).await
     }
 
     async fn read(
@@ -199,18 +165,15 @@ impl wit::directory_sync::Host for OperationState {
         path: String,
         range: Option<wit::types::ByteRange>,
     ) -> HostCallResult<(wit::directory::FileInfo, Resource<BodyHandle>)> {
-        self.answered_with_body((granted::texts(&[&path]), granted::READ_HOLDS), |granted| {
-            granted::read(granted, grant, path, range)
-        })
-        .await
+        granted::read(self, grant, path, range).await
     }
 
     async fn stat(&mut self, grant: String, path: String) -> HostCallResult<wit::directory::FileInfo> {
-        self.answered(granted::texts(&[&path]), |granted| granted::stat(granted, grant, path)).await
+        granted::stat(self, grant, path).await
     }
 
     async fn remove(&mut self, grant: String, path: String) -> HostCallResult<()> {
-        self.answered(granted::texts(&[&path]), |granted| granted::remove(granted, grant, path)).await
+        granted::remove(self, grant, path).await
     }
 
     async fn list_entries(
@@ -220,9 +183,6 @@ impl wit::directory_sync::Host for OperationState {
         cursor: Option<String>,
         limit: u32,
     ) -> HostCallResult<wit::directory::Page> {
-        self.answered(granted::texts(&[&path, cursor.as_deref().unwrap_or_default()]), |granted| {
-            granted::list_entries(granted, grant, path, cursor, limit)
-        })
-        .await
+        granted::list_entries(self, grant, path, cursor, limit).await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Host;
 use super::bindings::tidelock::storage::timer as wit;
-use super::call::{Caller, call};
+use super::call::{AsyncCaller, call};
 use crate::operation::state::OperationState;
 
 /// The longest wait.
@@ -16,13 +16,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 impl wit::Host for OperationState {}
 
 impl wit::HostWithStore<OperationState> for Host {
-    async fn wait(accessor: &Caller, milliseconds: u32) -> wasmtime::Result<()> {
+    async fn wait(mut accessor: &AsyncCaller, milliseconds: u32) -> wasmtime::Result<()> {
         let time = Duration::from_millis(milliseconds.into()).min(LONGEST);
         let sleep = async move {
             tokio::time::sleep(time).await;
             Ok(())
         };
         // Where capabilities do not work, there is nothing to wait for either.
-        call(accessor, 0, |_| Ok(sleep)).await.map(|_| ())
+        call(&mut accessor, 0, |_| sleep).await.map(|_| ())
     }
 }

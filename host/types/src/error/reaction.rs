@@ -44,7 +44,7 @@ use super::{ArchiveState, Error, ErrorKind};
 /// Whether the same request, to the same backend, may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Not before somebody changes something.
+    /// Not before something is changed: the request, the configuration or the backend.
     Never,
     /// At once.
     Now,
@@ -57,7 +57,7 @@ pub enum Retry {
 pub enum Effect {
     /// It had none.
     None,
-    /// It may have had one: the reply was lost, or the operation was cut.
+    /// It may have had one: the reply was lost, or the operation ended early.
     Unknown,
 }
 
@@ -99,8 +99,8 @@ enum Doing {
 }
 
 impl Error {
-    /// Whether the same request to the same backend may succeed. Says nothing of whether repeating it is safe: see
-    /// [`Self::effect`].
+    /// Returns whether the same request to the same backend may succeed. Says nothing of whether repeating it is safe:
+    /// see [`Self::effect`].
     pub fn retry(&self) -> Retry {
         use ErrorKind as Kind;
         match self.kind() {
@@ -121,7 +121,7 @@ impl Error {
         }
     }
 
-    /// Whether it may have had an effect. What never reached a backend had none.
+    /// Returns whether it may have had an effect. What never reached a backend had none.
     pub fn effect(&self) -> Effect {
         use ErrorKind as Kind;
         if self.backend().is_none() || self.doing() == Doing::Reading {
@@ -179,7 +179,7 @@ impl Error {
         }
     }
 
-    /// What it is about.
+    /// Returns what it is about.
     pub fn subject(&self) -> Subject {
         use ErrorKind as Kind;
         if self.backend().is_none() {
@@ -194,12 +194,12 @@ impl Error {
         }
     }
 
-    /// Whether another backend may succeed where this one failed.
+    /// Returns whether another backend may succeed where this one failed.
     pub fn another_may_serve(&self) -> bool {
         self.subject() != Subject::Request
     }
 
-    /// What was being done: the operations of a backend, and those of an adapter under their names in the interface.
+    /// Returns what was being done: the operations of a backend, and those of an adapter by their names in the interface.
     fn doing(&self) -> Doing {
         match self.operation() {
             Some("retrieve" | "stat" | "list-objects" | "balance" | "get" | "list" | "health") => Doing::Reading,
@@ -270,7 +270,7 @@ mod tests {
         .collect()
     }
 
-    /// What a cell says of an operation: `A; B when reading`.
+    /// Returns the part of a cell that is about an operation: `A; B when reading`.
     fn said(cell: &str, doing: Doing) -> String {
         let when = match doing {
             Doing::Reading => " when reading",
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_of_every_failure() {
+    fn every_failure_has_consistent_properties() {
         for kind in kinds() {
-            let plain = || Error::new(kind.clone(), "x");
+            let unplaced = || Error::new(kind.clone(), "x");
             // The caller's side: no other backend does better, and no backend has seen it.
-            assert_eq!((plain().subject(), plain().effect()), (Subject::Request, Effect::None), "{kind:?}");
-            assert!(!matches!(plain().fault(), Fault::Adapter | Fault::Backend), "{kind:?}");
+            assert_eq!((unplaced().subject(), unplaced().effect()), (Subject::Request, Effect::None), "{kind:?}");
+            assert!(!matches!(unplaced().fault(), Fault::Adapter | Fault::Backend), "{kind:?}");
             for operation in OPERATIONS {
-                let error = plain().on_backend("b").during(operation);
+                let error = unplaced().on_backend("b").during(operation);
                 let what = format!("{kind:?} during {operation}");
                 // Only a request that was given up ends a read or a store while another backend is left.
                 assert_eq!(error.another_may_serve(), kind != ErrorKind::Cancelled, "{what}");

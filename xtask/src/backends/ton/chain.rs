@@ -19,7 +19,7 @@ use crate::{say, skip};
 pub const NAME: &str = "ton-chain";
 /// The version of the npm package `@ton/sandbox`, which holds the virtual machine.
 pub const VERSION: &str = "0.41.0";
-/// What is sent as the header `x-api-key`. Without one, there is a request a second.
+/// The header `x-api-key`. Without it, one request a second is allowed.
 pub const API_KEY: &str = "tidelock-test";
 
 const FILES: [(&str, &str); 6] = [
@@ -31,7 +31,7 @@ const FILES: [(&str, &str); 6] = [
     ("storage.tolk", include_str!("../../../ton/chain/storage.tolk")),
 ];
 
-/// What is deployed at the start, by address.
+/// The accounts that are deployed at the start, by address.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Accounts {
     /// The seed of the key of both wallets, in hexadecimal.
@@ -44,14 +44,14 @@ pub struct Accounts {
     pub storage: String,
 }
 
-/// What a storage contract is deployed with. Amounts are in nanoton.
+/// The terms of a storage contract. Amounts are in nanoton.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// What the client has paid in.
+    /// The amount that the client has paid in.
     pub balance: u64,
     /// The bytes that are stored.
     pub file_size: u64,
-    /// What a MiB costs a day.
+    /// The price of a MiB a day.
     pub rate: u64,
     /// The longest time, in seconds, that a provider is paid for at once.
     pub max_span: u32,
@@ -66,7 +66,7 @@ pub struct TonChain {
     pub endpoint: String,
     /// The port of that.
     pub port: u16,
-    /// What is deployed.
+    /// The deployed accounts.
     pub accounts: Accounts,
     daemon: Daemon,
 }

@@ -75,12 +75,12 @@ impl TonNetwork {
         Ok(network)
     }
 
-    /// The file that a daemon is told of the network with.
+    /// The file that describes the network to a daemon.
     pub fn config(&self) -> PathBuf {
         config_in(self.daemon.dir())
     }
 
-    /// Kills it with SIGKILL: daemons find nobody any more, and go on with whom they know.
+    /// Kills it with SIGKILL: daemons find no new peers, and continue with those that they have.
     pub fn kill(&mut self) {
         self.daemon.kill();
     }

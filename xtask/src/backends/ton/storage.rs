@@ -23,7 +23,7 @@ use crate::{say, skip};
 pub const NAMES: [&str; 2] = ["ton-storage", "ton-storage-2"];
 /// The version of the Go module `tonutils-storage`.
 pub const VERSION: &str = "1.4.1";
-/// What its API wants as the header `authorization`: the user `tidelock` with the password `test`.
+/// The header `authorization` for its API: the user `tidelock` with the password `test`.
 pub const AUTHORIZATION: &str = "Basic dGlkZWxvY2s6dGVzdA==";
 
 const PROGRAM: Program = Program {
@@ -122,7 +122,7 @@ impl TonStorage {
         self.daemon.dir().join("shared")
     }
 
-    /// Kills it with SIGKILL. Its bags stay; nobody answers any more.
+    /// Kills it with SIGKILL. Its bags stay; connections are refused.
     pub fn kill(&mut self) {
         self.daemon.kill();
     }

@@ -13,8 +13,10 @@ use crate::types::{Error, ObjectId, Result, SnapshotId};
 
 impl SqliteCatalogue {
     pub(super) async fn standing(&self, backend: &str, objects: Vec<ObjectId>) -> Result<Standing> {
-        let backend = backend.to_owned();
+        let (backend, place) = (backend.to_owned(), self.place.clone());
         self.with(move |db| {
+            // What was under way in a catalogue that was put back is not.
+            place.check(db)?;
             let db = db.transaction().map_err(sql)?;
             let known = objects.iter().map(|object| known(&db, &backend, object)).collect::<Result<_>>()?;
             let mut query = db.prepare_cached("SELECT key FROM intents WHERE backend = ?1").map_err(sql)?;
@@ -27,7 +29,7 @@ impl SqliteCatalogue {
 
     pub(super) async fn adopt(&self, objects: Vec<Adopted>) -> Result<Vec<bool>> {
         let now = self.platform.unix_seconds();
-        self.change(move |db| objects.iter().map(|object| adopt(db, object, now)).collect()).await
+        self.acknowledge(move |db| objects.iter().map(|object| adopt(db, object, now)).collect()).await
     }
 
     pub(super) async fn link(&self, backend: &str, pairs: Vec<(ObjectId, ObjectId)>) -> Result<()> {

@@ -13,11 +13,16 @@
 //! schema is `schema.rs`; `docs/formats.md` describes the tables.
 
 mod adopt;
+mod errors;
 mod import_queue;
+mod mark;
 mod owners;
+mod paths;
 mod place;
 mod placements;
+mod put_back;
 mod query;
+mod read_only;
 mod removals;
 mod schema;
 mod swaps;
@@ -30,6 +35,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::errors::{damaged, sql};
 use self::place::Place;
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
@@ -62,7 +68,8 @@ impl SqliteCatalogue {
     pub async fn open(path: impl Into<PathBuf>, platform: Platform) -> Result<Self> {
         let path: Arc<Path> = path.into().into();
         let shown = path.clone();
-        let (place, connection) = blocking(move || Place::open(&shown)).await?;
+        let kept = platform.clone();
+        let (place, connection) = blocking(move || Place::open(&shown, kept)).await?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             leases: Arc::default(),
@@ -79,7 +86,7 @@ impl SqliteCatalogue {
     pub(crate) fn in_memory(platform: Platform) -> Self {
         let connection = schema::in_memory().expect("memory");
         let (connection, path) = (Arc::new(Mutex::new(connection)), Path::new(":memory:").into());
-        let place = Arc::new(Place::in_memory());
+        let place = Arc::new(Place::in_memory(platform.clone()));
         Self { connection, leases: Arc::default(), path, place, platform, inline: true }
     }
 
@@ -88,13 +95,14 @@ impl SqliteCatalogue {
         &self.path
     }
 
-    /// Runs a call on a blocking thread.
+    /// Runs a call on a blocking thread: once more if it only reads and others changed the file meanwhile.
     async fn with<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+        call: impl FnMut(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         #[cfg(test)]
         if self.inline {
+            let mut call = call;
             return call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner));
         }
         let (connection, place) = (self.connection.clone(), self.place.clone());
@@ -102,7 +110,7 @@ impl SqliteCatalogue {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             place.relieve(&mut connection);
-            call(&mut connection)
+            place.call(&mut connection, call)
         });
         result.await.map_err(|error| self.hinted(error))
     }
@@ -114,12 +122,36 @@ impl SqliteCatalogue {
     ) -> Result<T> {
         #[cfg(test)]
         if self.inline {
-            return self.with(move |db| transact(db, change)).await;
+            let mut change = Some(change);
+            return self.with(move |db| transact(db, once(&mut change)?)).await;
         }
-        let place = self.place.clone();
+        let (place, mut change) = (self.place.clone(), Some(change));
         self.with(move |db| {
             place.before_change(db)?;
-            transact(db, change).inspect_err(|error| place.after_failure(error))
+            let change = once(&mut change)?;
+            let settled = |db: &Transaction<'_>| {
+                place.settle(db)?;
+                change(db)
+            };
+            transact(db, settled).inspect_err(|error| place.after_failure(error))
+        })
+        .await
+    }
+
+    /// Makes a change that acknowledges something: what an older copy of the catalogue holds as begun has ended with it.
+    async fn acknowledge<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (place, mut change) = (self.place.clone(), Some(change));
+        self.with(move |db| {
+            place.before_change(db)?;
+            let change = once(&mut change)?;
+            let numbered = |db: &Transaction<'_>| Ok((place.settle(db)?, change(db)?, write::next_version(db)?));
+            let (incarnation, changed, version) =
+                transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
+            place.acknowledged(incarnation, version);
+            Ok(changed)
         })
         .await
     }
@@ -345,47 +377,17 @@ impl Catalogue for SqliteCatalogue {
     }
 }
 
+/// Takes a change to be made. It is made once: where calls are repeated, nothing can be changed.
+fn once<T>(change: &mut Option<T>) -> Result<T> {
+    change.take().ok_or_else(|| Error::other("a change of the catalogue was made twice"))
+}
+
 /// One transaction, which is on disk or rolled back when this returns.
 fn transact<T>(db: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
     let changed = change(&transaction)?;
     transaction.commit().map_err(sql)?;
     Ok(changed)
-}
-
-/// What to do about a damaged file.
-fn damaged(path: &Path) -> String {
-    format!(
-        "move {} away together with its -wal and -shm files and put back a copy that was made with `sqlite3 … .backup`; \
-         `sqlite3 … .recover` may save what is readable, and `tidelock import BACKEND` makes a new one from what a backend holds",
-        path.display()
-    )
-}
-
-/// An error of SQLite in our words.
-fn sql(error: rusqlite::Error) -> Error {
-    if let rusqlite::Error::ToSqlConversionFailure(_) = error {
-        // Its integers have 63 bits.
-        return Error::invalid(format!("too large for the catalogue: {error}")).with_source(error);
-    }
-    use rusqlite::ErrorCode as Code;
-    let kind = match error.sqlite_error_code() {
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
-        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => ErrorKind::Denied,
-        Some(Code::ConstraintViolation) => ErrorKind::Conflict,
-        Some(_) => ErrorKind::Unavailable,
-        // A value that does not fit its column's meaning.
-        None => ErrorKind::Corrupt,
-    };
-    let text = format!("the catalogue: {error}");
-    let made = Error::new(kind, text);
-    let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "free some space in the data directory",
-        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "try again: another process has locked the catalogue",
-        Some(Code::ReadOnly) => "make the catalogue and its directory writable",
-        _ => return made.with_source(error),
-    };
-    made.hint(hint).with_source(error)
 }
 
 #[cfg(test)]

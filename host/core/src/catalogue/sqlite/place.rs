@@ -7,9 +7,7 @@
 //!   has to be written all the same, removals above all, there is a *reserve*: a file beside the catalogue that takes up room
 //!   while there is plenty, and is given back by the first change that finds too little. Once there is room, the file is
 //!   opened as usual, and a reserve is made again.
-//! - **Read-only media.** Nobody can write to the file, so it is opened as one that does not change. Where a log was left
-//!   beside it, SQLite reads that too, if the `-shm` file is there. A user who may not write reads beside those who may, if
-//!   they have the file open.
+//! - **Read-only media**, and users who may only read: `read_only.rs`.
 //!
 //! The file and those beside it are for their owner alone, whatever the umask.
 
@@ -20,14 +18,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Mode, StatVfsMountFlags, accessat, fallocate, mknodat, statvfs,
 };
 use rustix::io::Errno;
 
-use super::schema;
-use crate::types::{Error, Result};
+use super::mark::Mark;
+use super::paths::{beside, directory_of};
+use super::put_back::Witness;
+use super::read_only::{self, View};
+use super::{put_back, schema};
+use crate::types::{Error, Platform, Result};
 
 /// Bytes of the reserve: some hundred removals.
 const RESERVE: u64 = 1 << 20;
@@ -53,18 +55,30 @@ enum Access {
 pub(super) struct Place {
     path: PathBuf,
     reserve: PathBuf,
+    /// None in memory, where nothing can be put back.
+    mark: Option<Mark>,
+    /// How it is read, if it cannot be changed.
+    view: Option<Mutex<View>>,
+    platform: Platform,
     /// An [`Access`].
     access: AtomicU8,
 }
 
 impl Place {
     /// Opens a file, and makes it if there is none. Blocks.
-    pub(super) fn open(path: &Path) -> Result<(Self, Connection)> {
-        let place = Self { path: path.to_owned(), reserve: beside(path, ".reserve"), access: AtomicU8::new(0) };
+    pub(super) fn open(path: &Path, platform: Platform) -> Result<(Self, Connection)> {
+        let place = Self {
+            path: path.to_owned(),
+            reserve: beside(path, ".reserve"),
+            mark: Some(Mark::of(path)),
+            view: None,
+            platform,
+            access: AtomicU8::new(0),
+        };
         place.check_length()?;
-        let on_media = is_on_read_only_media(path);
-        if path.exists() && (on_media || is_denied(path)) {
-            let connection = schema::open_read_only(path, on_media && !has_log(path))?;
+        if path.exists() && (is_on_read_only_media(path) || is_denied(path)) {
+            let (view, connection) = View::open(path)?;
+            let place = Self { view: Some(Mutex::new(view)), ..place };
             place.set(Access::ReadOnly);
             return Ok((place, connection));
         }
@@ -76,7 +90,8 @@ impl Place {
                 Ok((place, connection))
             }
             opened => {
-                let connection = opened?;
+                let mut connection = opened?;
+                place.check(&mut connection)?;
                 place.keep_reserve();
                 Ok((place, connection))
             }
@@ -85,8 +100,60 @@ impl Place {
 
     /// That of a catalogue without a file.
     #[cfg(test)]
-    pub(super) fn in_memory() -> Self {
-        Self { path: PathBuf::new(), reserve: PathBuf::new(), access: AtomicU8::new(0) }
+    pub(super) fn in_memory(platform: Platform) -> Self {
+        let (path, reserve) = (PathBuf::new(), PathBuf::new());
+        Self { path, reserve, view: None, mark: None, platform, access: AtomicU8::new(0) }
+    }
+
+    /// Makes sure that the catalogue is what it was when something was last acknowledged (`put_back.rs`).
+    ///
+    /// # Errors
+    /// What the database and the mark meet.
+    pub(super) fn check(&self, connection: &mut Connection) -> Result<()> {
+        match self.witness() {
+            Some(witness) if self.access() != Access::ReadOnly => put_back::check(connection, &witness),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same within a change. Returns the incarnation.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn settle(&self, change: &Transaction<'_>) -> Result<Option<u64>> {
+        self.witness().map_or(Ok(None), |witness| put_back::settle(change, &witness))
+    }
+
+    fn witness(&self) -> Option<Witness<'_>> {
+        let mark = self.mark.as_ref()?;
+        Some(Witness { mark, file: &self.path, platform: &self.platform })
+    }
+
+    /// Notes that a change of this number is about to be acknowledged.
+    pub(super) fn acknowledged(&self, incarnation: Option<u64>, version: u64) {
+        let (Some(mark), Some(incarnation)) = (&self.mark, incarnation) else { return };
+        if let Err(error) = mark.raise(incarnation, version) {
+            // It is recorded, so it has not failed. The next one notes this one too.
+            tracing::warn!(%error, path = %mark.path().display(), "the mark of the catalogue cannot be written");
+        }
+    }
+
+    /// Calls with a connection on what the file holds now.
+    ///
+    /// # Errors
+    /// What the call meets; what opening the file anew does.
+    pub(super) fn call<T>(
+        &self,
+        connection: &mut Connection,
+        mut call: impl FnMut(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
+        match &self.view {
+            None => call(connection),
+            Some(view) => {
+                let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                read_only::read(&self.path, &mut view, connection, call)
+            }
+        }
     }
 
     /// Opens the file as usual, once there is room for that.
@@ -235,10 +302,6 @@ impl Place {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Takes up the room of the reserve.
 fn fill(file: &File) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
@@ -247,12 +310,6 @@ fn fill(file: &File) -> io::Result<()> {
         Err(_) => file.write_all_at(&vec![1; RESERVE as usize], 0),
         Ok(()) => Ok(()),
     }
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// Whether nobody can write there.
@@ -265,11 +322,6 @@ fn is_denied(path: &Path) -> bool {
     accessat(CWD, path, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
 }
 
-/// Whether SQLite has left a log with changes.
-fn has_log(path: &Path) -> bool {
-    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +330,7 @@ mod tests {
     fn a_reserve_is_kept_where_there_is_room_and_given_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
-        let (place, mut connection) = Place::open(&path).unwrap();
+        let (place, mut connection) = Place::open(&path, Platform::system()).unwrap();
         let kept = std::fs::metadata(&place.reserve).unwrap();
         assert!(kept.len() == RESERVE && kept.blocks() * 512 >= RESERVE);
         place.before_change(&mut connection).unwrap();
@@ -286,7 +338,7 @@ mod tests {
         place.give_back();
         assert!(!place.reserve.exists());
         drop(connection);
-        Place::open(&path).unwrap();
+        Place::open(&path, Platform::system()).unwrap();
         assert!(place.reserve.exists());
     }
 
@@ -294,9 +346,9 @@ mod tests {
     fn what_was_wider_is_narrowed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("made/c.sqlite");
-        drop(Place::open(&path).unwrap());
+        drop(Place::open(&path, Platform::system()).unwrap());
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        let (place, connection) = Place::open(&path).unwrap();
+        let (place, connection) = Place::open(&path, Platform::system()).unwrap();
         connection.execute_batch("CREATE TABLE t (x)").unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
         for end in ["", "-wal", "-shm", ".reserve"] {
@@ -310,7 +362,7 @@ mod tests {
     fn a_path_that_sqlite_cannot_open_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let deep = (0..3).fold(dir.path().to_owned(), |path, _| path.join("x".repeat(200)));
-        let error = Place::open(&deep.join("c.sqlite")).err().unwrap();
+        let error = Place::open(&deep.join("c.sqlite"), Platform::system()).err().unwrap();
         assert!(error.message().contains("500 are the most") && error.advice().is_some(), "{error}");
     }
 
@@ -319,8 +371,8 @@ mod tests {
     fn a_file_that_does_not_change_is_found_whatever_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a?b#c%41 é.sqlite");
-        drop(Place::open(&path).unwrap());
-        let connection = schema::open_read_only(&path, true).unwrap();
+        drop(Place::open(&path, Platform::system()).unwrap());
+        let connection = schema::open_read_only(&path, true).unwrap().unwrap();
         assert!(connection.execute_batch("CREATE TABLE t (x)").is_err());
         assert!(!beside(&path, "-shm").exists());
         let exclusive = schema::open_exclusive(&path).unwrap();

@@ -104,7 +104,7 @@ impl SqliteCatalogue {
 
     pub(super) async fn some_placements(&self, backend: &str, limit: u32) -> Result<Vec<Placement>> {
         let backend = backend.to_owned();
-        self.with(move |db| placements(db, "WHERE backend = ?1 AND state = 'live' LIMIT ?2", (backend, limit))).await
+        self.with(move |db| placements(db, "WHERE backend = ?1 AND state = 'live' LIMIT ?2", (&backend, limit))).await
     }
 
     pub(super) async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {

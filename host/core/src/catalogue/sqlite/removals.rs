@@ -208,7 +208,7 @@ fn needed_by(db: &Transaction<'_>, id: SnapshotId) -> Result<Vec<SnapshotId>> {
     found.and_then(Iterator::collect).map_err(sql)
 }
 
-fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
+pub(super) fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
     let bytes = id.as_bytes().as_slice();
     db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
     db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)?;

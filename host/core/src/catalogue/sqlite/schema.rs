@@ -194,19 +194,31 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     connect(path).map_err(|error| at(path, error))
 }
 
-/// Opens a file without changing anything: one that nobody can change, or one that others write to.
-pub(super) fn open_read_only(path: &Path, immutable: bool) -> Result<Connection> {
+/// Opens a file without changing anything: one that does not change, or one that others may write to. `None` if an older
+/// version wrote it.
+pub(super) fn open_read_only(path: &Path, immutable: bool) -> Result<Option<Connection>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let open = || {
         let opened = match immutable {
             true => Connection::open_with_flags(immutable_uri(path)?, flags | OpenFlags::SQLITE_OPEN_URI),
             false => Connection::open_with_flags(path, flags),
         };
-        let connection = opened.map_err(sql)?;
+        let mut connection = opened.map_err(sql)?;
         connection.busy_timeout(BUSY).map_err(sql)?;
-        current(connection)
+        let current = ours(&connection.transaction().map_err(sql)?)? == STEPS.len();
+        Ok(current.then_some(connection))
     };
     open().map_err(|error| at(path, error))
+}
+
+/// Opens a copy that nobody else knows, brings it up to date, and lets nothing be changed from then on.
+pub(super) fn open_private(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open_with_flags(path, FLAGS).map_err(sql)?;
+    connection.pragma_update(None, "locking_mode", "exclusive").map_err(sql)?;
+    connection.pragma_update(None, "synchronous", "off").map_err(sql)?;
+    migrate(&mut connection)?;
+    connection.pragma_update(None, "query_only", true).map_err(sql)?;
+    Ok(connection)
 }
 
 /// Opens a file for this process alone, without the files beside it for which there is no room.
@@ -253,7 +265,7 @@ fn current(mut connection: Connection) -> Result<Connection> {
 }
 
 /// The error with the file's name, and what to do about it.
-fn at(path: &Path, error: Error) -> Error {
+pub(super) fn at(path: &Path, error: Error) -> Error {
     let named = Error::new(error.kind().clone(), format!("{}: {}", path.display(), error.message()));
     let named = match (error.kind(), error.advice()) {
         (_, Some(advice)) => named.hint(advice),

@@ -8,9 +8,31 @@ use crate::catalogue::suite::{Place, id, kind, lease, on, snapshot, stored, suit
 fn place() -> Place {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("new/catalogue.sqlite");
-    Place::new(directory, move |platform| {
+    let original = path.clone();
+    let open = move |platform| {
         let path = path.clone();
         Box::pin(async { Arc::new(SqliteCatalogue::open(path, platform).await.unwrap()) as Arc<dyn Catalogue> })
+            as BoxFuture<'static, _>
+    };
+    Place::new(directory, open, move || copy(original.clone()))
+}
+
+/// Copies as `.backup` does, and puts back as `.restore` does.
+fn copy(path: PathBuf) -> Box<dyn FnOnce() + Send> {
+    let copy = (0..).map(|number| path.with_extension(number.to_string())).find(|path| !path.exists()).unwrap();
+    let text = copy.to_str().unwrap().to_owned();
+    Connection::open(&path).unwrap().execute("VACUUM INTO ?1", [&text]).unwrap();
+    Box::new(move || {
+        let db = Connection::open(&path).unwrap();
+        db.execute("ATTACH ?1 AS copy", [text]).unwrap();
+        db.execute_batch("PRAGMA foreign_keys = off; BEGIN IMMEDIATE").unwrap();
+        let mut tables = db.prepare("SELECT name FROM copy.sqlite_schema WHERE type = 'table'").unwrap();
+        let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect();
+        for table in tables {
+            db.execute_batch(&format!("DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM copy.{table}"))
+                .unwrap();
+        }
+        db.execute_batch("COMMIT").unwrap();
     })
 }
 
@@ -27,6 +49,7 @@ async fn fresh() -> (tempfile::TempDir, SqliteCatalogue) {
 }
 
 /// A version without leases wrote it, and may still run: its intents are found, and nothing says that they are dead.
+/// Nothing in it is older than the file, so that this is no copy.
 #[tokio::test]
 async fn an_older_file_keeps_what_it_holds() {
     let directory = tempfile::tempdir().unwrap();
@@ -35,7 +58,7 @@ async fn an_older_file_keeps_what_it_holds() {
     for step in &schema::STEPS[..2] {
         old.execute_batch(step).unwrap();
     }
-    let begin = "INSERT INTO intents (key, backend, owner, started) VALUES (?1, 'local', 'feed', 5)";
+    let begin = "INSERT INTO intents (key, backend, owner, started) VALUES (?1, 'local', 'feed', 4000000000)";
     old.execute(begin, ["before"]).unwrap();
     old.execute_batch("PRAGMA application_id = 0x54644c6b; PRAGMA user_version = 2").unwrap();
 
@@ -45,7 +68,13 @@ async fn an_older_file_keeps_what_it_holds() {
     old.execute("DELETE FROM intents WHERE key = 'before'", []).unwrap();
     let owner = catalogue.acquire_owner("new", lease()).await.unwrap();
     catalogue.begin_intent("mine", "local", owner).await.unwrap();
-    let intent = Intent { key: "after".into(), backend: "local".into(), owner: "feed".into(), token: None, started: 5 };
+    let intent = Intent {
+        key: "after".into(),
+        backend: "local".into(),
+        owner: "feed".into(),
+        token: None,
+        started: 4_000_000_000,
+    };
     assert_eq!(catalogue.stale_intents(Vec::new()).await.unwrap(), [intent]);
     catalogue.commit(stored(snapshot(1, 1), vec![on("local", "a")], vec!["mine".into()])).await.unwrap();
     catalogue.end_intent("after").await.unwrap();

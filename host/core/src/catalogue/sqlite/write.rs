@@ -41,7 +41,7 @@ impl SqliteCatalogue {
 
     pub(super) async fn commit(&self, store: Commit) -> Result<Committed> {
         let now = self.platform.unix_seconds();
-        self.change(move |db| {
+        self.acknowledge(move |db| {
             let Commit { snapshot, placements, relies_on, intents } = &store;
             intents.iter().try_for_each(|key| check_intent(db, key))?;
             relies_on.iter().try_for_each(|(backend, object)| rely(db, snapshot.id, backend, object.as_str()))?;

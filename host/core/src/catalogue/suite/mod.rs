@@ -8,6 +8,7 @@ pub(super) mod adopting;
 pub(super) mod owners;
 pub(super) mod packs;
 pub(super) mod placements;
+pub(super) mod put_back;
 pub(super) mod removals;
 pub(super) mod snapshots;
 pub(super) mod swaps;
@@ -26,17 +27,20 @@ use crate::types::{Clock, Encoding, Entropy, ObjectId, PackId, Platform, Result,
 pub(crate) struct Place {
     open: Box<dyn Fn(Platform) -> BoxFuture<'static, Arc<dyn Catalogue>> + Send + Sync>,
     clock: TestClock,
+    /// Makes a copy of the database, which handles have open, and gives a function that puts it back, under open handles too.
+    copy: Box<dyn Fn() -> Box<dyn FnOnce() + Send> + Send + Sync>,
     /// Goes when the place goes, as a temporary folder.
     _held: Box<dyn Any + Send + Sync>,
 }
 
 impl Place {
-    /// A place that is opened so.
+    /// A place that is opened so, and copied so.
     pub(crate) fn new(
         held: impl Any + Send + Sync,
         open: impl Fn(Platform) -> BoxFuture<'static, Arc<dyn Catalogue>> + Send + Sync + 'static,
+        copy: impl Fn() -> Box<dyn FnOnce() + Send> + Send + Sync + 'static,
     ) -> Self {
-        Self { open: Box::new(open), clock: TestClock::default(), _held: Box::new(held) }
+        Self { open: Box::new(open), clock: TestClock::default(), copy: Box::new(copy), _held: Box::new(held) }
     }
 
     async fn open(&self) -> Arc<dyn Catalogue> {
@@ -150,6 +154,9 @@ macro_rules! suite {
                 a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
                 named_ones_keep_their_order_and_bases_are_found_again;
+            put_back: what_was_begun_in_a_copy_is_forgotten, what_has_not_gone_back_keeps_what_was_begun,
+                hosts_under_which_a_copy_is_put_back_can_record_and_delete_nothing,
+                the_second_time_is_as_the_first;
             swaps: rows_keep_their_order_and_generations_count_up, old_rows_go_and_the_one_that_serves_stays,
                 generations_of_several_handles_have_numbers_of_their_own;
         }

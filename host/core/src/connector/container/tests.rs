@@ -109,7 +109,7 @@ fn is_away<T: std::fmt::Debug>(result: Result<T>) {
 }
 
 #[test]
-fn an_identity_is_told_from_an_image() {
+fn an_identity_is_distinguished_from_an_image() {
     let text = format!("{MAGIC}{}\n", "0123456789abcdef".repeat(2));
     assert!(is_identity(text.as_bytes()) && text.len() as u64 == IDENTITY_SIZE);
     for other in [&text[1..], &text[..text.len() - 1], &text.replace('f', "g"), "", MAGIC] {

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes() {
+    fn the_least_recently_used_entry_is_evicted() {
         let recent = RecentDigests::default();
         let [first, second, third] = [1, 2, 3].map(|number| identity(DIGESTS / 2, number));
         recent.put(first.clone());

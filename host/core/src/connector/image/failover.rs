@@ -24,7 +24,7 @@ use crate::connector::damage::Finding;
 use crate::snapshot::Identity;
 use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, Retry};
 
-/// What is read, and from where.
+/// The object that is read, and its placements.
 #[derive(Clone)]
 pub(super) struct ImageSource {
     pub(super) host: Host,
@@ -114,7 +114,7 @@ struct Failed {
     again: bool,
 }
 
-/// What the placements that failed have said.
+/// The failures of the placements that were tried.
 #[derive(Default)]
 struct Troubles {
     cold: Vec<Placement>,
@@ -173,7 +173,7 @@ impl Reading {
         while let Some(placement) = self.candidate().await? {
             let host = &self.source.host;
             if let Err(error) = host.open_backend(&placement.backend).await {
-                // What keeps a backend from being opened says nothing about what it holds.
+                // A backend that cannot be opened proves nothing about its objects.
                 tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
                 self.put_aside(&placement, false);
                 self.troubles.away.get_or_insert(error);
@@ -193,7 +193,7 @@ impl Reading {
     fn begin(&mut self, placement: Placement, body: Body) {
         if self.at > self.start {
             let (backend, byte) = (&placement.backend, self.at);
-            tracing::info!(backend, byte, "the read goes on from another placement");
+            tracing::info!(backend, byte, "the read continues from another placement");
         }
         if self.at == self.start {
             self.first = Some(placement.backend.clone());
@@ -201,7 +201,7 @@ impl Reading {
         self.current = Some(Current { placement, body, from: self.at });
     }
 
-    /// What is left to be read; `None` for all of the object.
+    /// Returns the range that is left to be read; `None` for the whole object.
     fn range(&self) -> Option<ByteRange> {
         let whole = self.whole && self.at == 0;
         (!whole).then(|| ByteRange::of(self.at, self.end - self.at))

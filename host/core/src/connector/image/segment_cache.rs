@@ -27,7 +27,7 @@ pub(super) struct SegmentCache {
 
 #[derive(Default)]
 struct CacheState {
-    /// What was used last is last.
+    /// In the order of their last use, the latest last.
     kept: Vec<(u64, Bytes)>,
     /// Owned by those who wait.
     on_their_way: Vec<(u64, WeakShared<Fetch>)>,
@@ -73,14 +73,14 @@ impl CacheState {
         if let Some(shared) = under_way.and_then(|(_, fetch)| fetch.upgrade()) {
             return shared;
         }
-        // Those that nobody waited for to the end are gone.
+        // Those without a waiter at their end are gone.
         self.on_their_way.retain(|(wanted, fetch)| *wanted != number && fetch.upgrade().is_some());
         let shared = fetch().shared();
         self.on_their_way.extend(shared.downgrade().map(|weak| (number, weak)));
         shared
     }
 
-    /// Ends a fetch, for the first who hears of its outcome.
+    /// Ends a fetch, for the first task that gets its outcome.
     fn arrived(&mut self, number: u64, fetch: &Shared<Fetch>, bytes: Option<&Bytes>) {
         let this = |weak: &WeakShared<Fetch>| weak.upgrade().is_some_and(|other| other.ptr_eq(fetch));
         let Some(at) = self.on_their_way.iter().position(|(wanted, weak)| *wanted == number && this(weak)) else {

@@ -96,7 +96,7 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     Ok(Finding::Snapshot(Box::new(Found { identity, encoding, pack: None, stat })))
 }
 
-/// What becomes of an object that is cold; nothing if it can be read by now.
+/// Returns the outcome for a cold object; nothing if it can be read by now.
 async fn thaw(
     objects: &dyn Backend,
     item: &ImportItem,

@@ -69,6 +69,8 @@ pub struct ImportOptions {
     pub restore: bool,
     /// Take the container that the backend talks to now for its own, in place of the recorded one, which is lost for good.
     pub new_container: bool,
+    /// How many objects the backend may list; `None` is [`MOST_LISTED`](super::MOST_LISTED).
+    pub max_objects: Option<u64>,
     /// Progress callback.
     pub progress: Option<ImportProgress>,
 }
@@ -145,22 +147,23 @@ impl Run<'_> {
                 .during("import")
                 .hint(format!("name the objects: `tidelock import {} OBJECT…`", self.backend)));
         }
-        let (mut cursor, mut listing) = (None, Listing::default());
+        let mut cursor = None;
+        let mut listing = Listing::of(self.backend, "import", self.options.max_objects).kept();
         loop {
             let mut page = self.objects.list(cursor.clone(), PAGE).await?;
+            // Before they are kept, which takes room.
+            listing.page(&page)?;
             let listed = page.entries.len();
             for identity in page.entries.extract_if(.., |entry| is_identity_name(entry.id.as_str())) {
                 self.identified(&identity.id).await?;
             }
             let only_identities = page.entries.is_empty();
-            // Before they are kept, which takes room.
-            listing.page(&page.entries, self.backend, "import")?;
             let new = self.queue.add(page.entries).await?;
             self.meter.found(new as u64);
             let circles = (listed > 0 && new == 0 && !only_identities) || page.next == cursor;
             match page.next {
                 None => break,
-                Some(_) if circles => return Err(self.endless("is cyclic")),
+                Some(_) if circles => return Err(listing.cyclic()),
                 Some(next) => cursor = Some(next),
             }
         }
@@ -170,10 +173,6 @@ impl Run<'_> {
     /// Takes note of an identity object.
     async fn identified(&self, object: &ObjectId) -> Result<()> {
         self.host.inner.catalogue.record_container(self.backend, object, None, None).await.map(drop)
-    }
-
-    fn endless(&self, why: &str) -> Error {
-        Error::corrupt(format!("the adapter's listing {why}")).on_backend(self.backend).during("import")
     }
 
     async fn work(&mut self) -> Result<()> {

@@ -61,7 +61,7 @@ impl Run<'_> {
     async fn pack(&self, item: &ImportItem) -> Result<Finding> {
         let stat = self.objects.stat(&item.object).await?;
         let placement = placement(self.backend, item, &stat);
-        let pack = std::sync::Arc::new(self.host.open_unknown_pack(&placement).await?);
+        let pack = self.host.open_unknown_pack(&placement).await?;
         let mut needs: Vec<SnapshotId> = pack.sources().iter().map(|source| source.snapshot).collect();
         needs.sort_unstable();
         needs.dedup();

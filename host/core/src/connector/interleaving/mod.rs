@@ -177,7 +177,7 @@ fn search(seeds: Range<u64>, script: impl Fn(u64) -> Script, without: Without) -
 }
 
 #[test]
-fn what_was_acknowledged_stays_in_every_order_of_operations() {
+fn acknowledged_snapshots_survive_every_order_of_operations() {
     let range = option_env!("TIDELOCK_INTERLEAVINGS").and_then(|text| text.split_once(".."));
     let (from, to) = range.map_or((0, 10_000), |(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
     let half = from + (to - from) / 2;

@@ -27,7 +27,7 @@ pub(super) enum Without {
     Versions,
 }
 
-/// What has happened to a snapshot.
+/// An event of a snapshot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Event {
     pub(super) id: SnapshotId,

@@ -43,7 +43,7 @@ backends = ['keyed', 'hashed']
 copies = 2
 ";
 
-/// What a task does.
+/// The operation of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Store { image: usize, name: usize, route: usize, stream: bool },
@@ -157,7 +157,7 @@ async fn read(host: &Host, image: usize) -> Result<Vec<u8>> {
     Ok(host.retrieve(id_of(image), None).await?.body.collect(1 << 20).await?.to_vec())
 }
 
-/// What the tasks report.
+/// The reports of the tasks.
 #[derive(Default)]
 struct Report {
     acknowledged: BTreeSet<usize>,
@@ -213,7 +213,7 @@ async fn act(number: usize, op: Op, host: Host, catalogue: Arc<WatchedCatalogue>
     }
 }
 
-/// What is stored while an operation runs: acknowledged before it began, and not removed until it is asked.
+/// A snapshot that is stored while an operation runs: acknowledged before it began, and not removed until its end.
 struct Steady<'a> {
     catalogue: &'a WatchedCatalogue,
     acknowledged: BTreeSet<usize>,
@@ -238,7 +238,7 @@ fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
     matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
 }
 
-/// What is wrong, and what the steps were.
+/// The violation, and the steps that led to it.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
     pub(super) what: String,
@@ -299,7 +299,7 @@ pub(super) fn run(
     outcome.map_err(|what| Failed { what, steps: points.steps() })
 }
 
-/// What has to hold once all is over, and one more collection has run.
+/// Checks the invariants after the end, when one more collection has run.
 async fn judge(
     host: Host,
     catalogue: &WatchedCatalogue,

@@ -64,7 +64,7 @@ impl Host {
                     return Ok(pack);
                 }
                 let opened = self.open_pack_object(placement, known).await;
-                let pack = Arc::new(opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?);
+                let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
                 self.inner.recent_packs.put(&pack);
                 Ok(pack)
             }
@@ -75,7 +75,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Self::pack_of`].
-    pub(in crate::connector) async fn open_unknown_pack(&self, placement: &Placement) -> Result<Pack> {
+    pub(in crate::connector) async fn open_unknown_pack(&self, placement: &Placement) -> Result<Arc<Pack>> {
         self.open_pack_object(placement, None).await.map_err(|error| error.on_backend(&placement.backend))
     }
 
@@ -152,7 +152,7 @@ impl Host {
         Ok(pack)
     }
 
-    async fn open_pack_object(&self, placement: &Placement, known: Option<PackId>) -> Result<Pack> {
+    async fn open_pack_object(&self, placement: &Placement, known: Option<PackId>) -> Result<Arc<Pack>> {
         let object = placement.stored_bytes;
         let mut from = object.saturating_sub(TAIL);
         loop {

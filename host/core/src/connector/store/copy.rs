@@ -16,7 +16,7 @@ use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, 
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
-    /// What it is.
+    /// The identity of the image.
     pub(super) identity: Arc<Identity>,
     /// The object that was there already. It has been confirmed; if one was made as well, every byte of it was read.
     pub(super) there: Option<ObjectId>,
@@ -50,6 +50,11 @@ impl StoredCopy {
     /// The object that this store has made and that counts: not if one was there already.
     fn counting(&self) -> Option<&Made> {
         self.made.as_ref().filter(|_| self.there.is_none())
+    }
+
+    /// The backend that it is on.
+    pub(super) fn backend(&self) -> &str {
+        &self.backend
     }
 
     /// The bytes that were sent and are kept.
@@ -220,7 +225,7 @@ impl Host {
         if *error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) }
     }
 
-    /// What a put has stored. Of several attempts that succeeded, the one with the receipt counts.
+    /// Returns what a put has stored. Of several attempts that succeeded, the one with the receipt counts.
     ///
     /// # Errors
     /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
@@ -267,8 +272,8 @@ impl Host {
         }
     }
 
-    /// Makes sure of a new object that has the name of one that is known to be bad, since it follows from the bytes: a backend
-    /// that knows the name may have kept what it had. Reads every byte.
+    /// Makes sure of a new object that has the name of one that is known to be bad, since it follows from the bytes: a
+    /// backend that knows the name may have kept what it had. Reads every byte.
     ///
     /// # Errors
     /// `corrupt` if it is as bad as before.
@@ -304,7 +309,7 @@ impl Host {
         }
     }
 
-    /// Removes an object that nobody needs, and says whether nothing is left to be removed. If it is, the intent of its
+    /// Removes an object that is not needed, and returns whether nothing is left to be removed. If it is, the intent of its
     /// attempt has to stay.
     ///
     /// Where a name follows from the bytes (a CID), the object of a second store is that of the first: what the

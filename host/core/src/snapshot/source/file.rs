@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -18,7 +18,7 @@ use super::super::extents::next_data;
 use super::super::pages::FileImage;
 use super::super::segment::{SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
-use crate::types::{Body, Error, Result, blocking};
+use crate::types::{Body, Error, Result, SnapshotId, blocking};
 
 /// The content of a hole, allocated once.
 static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; SEGMENT].into());
@@ -29,6 +29,8 @@ pub struct FileSource {
     file: Arc<File>,
     path: Arc<Path>,
     stamp: Stamp,
+    /// What the file was at some time since it was opened, once that is known.
+    was: Arc<Mutex<Option<SnapshotId>>>,
 }
 
 /// Metadata that reveals changes of a file.
@@ -46,8 +48,6 @@ struct FileStamp {
     modified: [i64; 2],
     /// When anything changed. Nobody can set it.
     changed: [i64; 2],
-    /// Mode, owner, group and number of names: what moves `changed` and touches no byte.
-    about: [u64; 4],
 }
 
 impl Stamp {
@@ -58,11 +58,8 @@ impl Stamp {
             let size = rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|errno| fail(errno.into()))?;
             return Ok(Self { size, file: None });
         }
-        let file = FileStamp {
-            modified: [meta.mtime(), meta.mtime_nsec()],
-            changed: [meta.ctime(), meta.ctime_nsec()],
-            about: [meta.mode().into(), meta.uid().into(), meta.gid().into(), meta.nlink()],
-        };
+        let file =
+            FileStamp { modified: [meta.mtime(), meta.mtime_nsec()], changed: [meta.ctime(), meta.ctime_nsec()] };
         Ok(Self { size: meta.len(), file: Some(file) })
     }
 }
@@ -71,7 +68,7 @@ impl Stamp {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Same,
-    /// Its bytes may have changed: something did, and nothing else explains it.
+    /// Its bytes may have changed: something did. A new mode or link may be all, and may be what a writer did as well.
     Unclear,
 }
 
@@ -87,7 +84,7 @@ impl FileSource {
             return Err(Error::invalid(format!("{} is neither a file nor a block device", path.display())));
         }
         let stamp = Stamp::of(&file, &path)?;
-        Ok(Self { file: Arc::new(file), path, stamp })
+        Ok(Self { file: Arc::new(file), path, stamp, was: Arc::default() })
     }
 
     /// The same file, to be read in any order.
@@ -159,15 +156,32 @@ impl FileSource {
         Ok(identity_of(size, digests))
     }
 
-    /// Fails unless the file still has the bytes that were read, as far as anybody can tell.
+    /// Fails unless what was read is what the file was at some time since it was opened. Reads it once more if anything
+    /// about it has changed, unless an earlier reading was the same.
     pub(crate) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
-        if self.compare_now().await? == Judgement::Same {
-            return Ok(());
+        if self.compare_now().await? == Judgement::Unclear && *self.was() != Some(read.id()) {
+            if self.hash(None).await?.id() != read.id() {
+                return Err(self.changed("it was written to"));
+            }
+            self.compare_now().await?;
         }
-        if self.hash(None).await?.id() != read.id() {
-            return Err(self.changed("it was written to"));
+        *self.was() = Some(read.id());
+        Ok(())
+    }
+
+    fn was(&self) -> MutexGuard<'_, Option<SnapshotId>> {
+        self.was.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if anything about the file has changed since it was opened: for who reads it in another way. Blocks.
+    ///
+    /// # Errors
+    /// `conflict` if it changed; errors of the file system.
+    pub(crate) fn check_untouched(&self) -> Result<()> {
+        match self.compare()? {
+            Judgement::Same => Ok(()),
+            Judgement::Unclear => Err(self.changed("something about it did, its mode or its bytes")),
         }
-        self.compare_now().await.map(drop)
     }
 
     async fn compare_now(&self) -> Result<Judgement> {
@@ -221,8 +235,7 @@ impl FileSource {
         if more.is_ok_and(|more| more > 0) {
             return Err(self.changed("it goes on after its size"));
         }
-        let explained = now.changed == before.changed || now.about != before.about;
-        Ok(if explained { Judgement::Same } else { Judgement::Unclear })
+        Ok(if now.changed == before.changed { Judgement::Same } else { Judgement::Unclear })
     }
 
     fn changed(&self, how: &str) -> Error {

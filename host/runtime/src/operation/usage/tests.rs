@@ -50,7 +50,7 @@ fn processor_time_grows_with_the_object_and_with_nothing_else() {
 
 /// The smallest limit counts, what is refused is not held, and what is given back can be taken again.
 #[test]
-fn what_is_held_is_bounded_for_the_operation_and_for_its_backend() {
+fn held_bytes_are_bounded_for_the_operation_and_for_its_backend() {
     let limits = Limits { held_bytes: 60, backend_held_bytes: 100, open_bodies: 2, ..Limits::default() };
     let limits = Limits { backend_open_bodies: 3, ..limits };
     let backend = BackendUsage::new(&limits);

@@ -1,0 +1,124 @@
+//! A database that is put back from a copy: what the copy holds as begun has ended since, nobody knows how.
+
+use super::{Place, id, kind, lease, object, on, snapshot, stored};
+use crate::catalogue::{Catalogue, OwnerToken, PlacementState, RemovalScope};
+
+/// A store, a removal and a deletion are under way, and one snapshot is stored.
+async fn begin(catalogue: &dyn Catalogue) -> OwnerToken {
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    for (seed, name) in [(1, "kept"), (2, "removed")] {
+        catalogue.commit(stored(snapshot(seed, 10), vec![on("local", name)], vec![])).await.unwrap();
+    }
+    catalogue.begin_intent("begun", "local", owner).await.unwrap();
+    catalogue.begin_removal(id(2), RemovalScope::AllNames).await.unwrap();
+    for name in ["removed", "orphan"] {
+        assert!(catalogue.claim("local", &object(name), owner, None).await.unwrap());
+    }
+    owner
+}
+
+/// All of it ends: the store is acknowledged, and what was removed is stored again, as on a backend that names by content.
+async fn end(catalogue: &dyn Catalogue, owner: OwnerToken) {
+    catalogue.commit(stored(snapshot(3, 10), vec![on("local", "begun")], vec!["begun".into()])).await.unwrap();
+    for name in ["removed", "orphan"] {
+        assert_eq!(catalogue.end_claim("local", &object(name), owner).await.unwrap(), Some(vec![]));
+    }
+    catalogue
+        .commit(stored(snapshot(2, 10), vec![on("local", "removed"), on("local", "orphan")], vec![]))
+        .await
+        .unwrap();
+}
+
+async fn nothing_is_begun(catalogue: &dyn Catalogue) {
+    let standing = catalogue.standing("local", vec![object("begun"), object("removed"), object("kept")]).await.unwrap();
+    assert!(standing.under_way.is_empty());
+    let known: Vec<_> = standing.known.iter().map(Option::is_some).collect();
+    assert_eq!(known, [false, false, true], "for an import to find");
+    let expired = catalogue.expired_owners().await.unwrap();
+    assert_eq!(expired, []);
+    assert_eq!(catalogue.stale_intents(expired).await.unwrap(), []);
+    assert_eq!(catalogue.claims().await.unwrap(), []);
+    assert_eq!(catalogue.placements_in(PlacementState::Removing).await.unwrap(), []);
+    assert_eq!(catalogue.get(id(2)).await.unwrap(), None);
+    assert!(catalogue.get(id(1)).await.unwrap().is_some());
+}
+
+pub(crate) async fn what_was_begun_in_a_copy_is_forgotten(place: Place) {
+    let catalogue = place.open().await;
+    let owner = begin(&*catalogue).await;
+    let put_back = (place.copy)();
+    end(&*catalogue, owner).await;
+    let last = catalogue.acquire_owner("last", lease()).await.unwrap();
+    let version = catalogue.placement_of("local", &object("orphan")).await.unwrap().unwrap().version;
+    drop(catalogue);
+    put_back();
+    place.pass(1000);
+
+    let catalogue = place.open().await;
+    nothing_is_begun(&*catalogue).await;
+    let next = catalogue.acquire_owner("me", lease()).await.unwrap();
+    assert!(next > last, "{next} was given before");
+    catalogue.commit(stored(snapshot(4, 10), vec![on("local", "new")], vec![])).await.unwrap();
+    let new = catalogue.placement_of("local", &object("new")).await.unwrap().unwrap();
+    assert!(new.version > version, "{} was given before", new.version);
+    nothing_is_begun(&*place.open().await).await;
+}
+
+/// A crash is no reason to forget: whoever clears up needs what was begun.
+pub(crate) async fn what_has_not_gone_back_keeps_what_was_begun(place: Place) {
+    let catalogue = place.open().await;
+    let owner = begin(&*catalogue).await;
+    drop(catalogue);
+    for _ in 0..3 {
+        let catalogue = place.open().await;
+        catalogue.commit(stored(snapshot(5, 10), vec![on("local", "other")], vec![])).await.unwrap();
+    }
+    let catalogue = place.open().await;
+    assert_eq!(catalogue.claims().await.unwrap().len(), 2);
+    assert_eq!(catalogue.placements_in(PlacementState::Removing).await.unwrap().len(), 1);
+    end(&*catalogue, owner).await;
+}
+
+pub(crate) async fn hosts_under_which_a_copy_is_put_back_can_record_and_delete_nothing(place: Place) {
+    let (first, second) = (place.open().await, place.open().await);
+    let owner = begin(&*first).await;
+    let other = second.acquire_owner("other", lease()).await.unwrap();
+    second.begin_intent("others", "local", other).await.unwrap();
+    let put_back = (place.copy)();
+    end(&*first, owner).await;
+    let late = second.acquire_owner("late", lease()).await.unwrap();
+    put_back();
+
+    assert_eq!(kind(first.claim("local", &object("orphan"), owner, None).await), "conflict");
+    assert_eq!(kind(second.claim("local", &object("removed"), other, None).await), "conflict");
+    let commit = second.commit(stored(snapshot(6, 10), vec![on("local", "others")], vec!["others".into()]));
+    assert_eq!(kind(commit.await), "conflict");
+    assert_eq!(kind(second.renew_owner(late, lease()).await), "conflict");
+    nothing_is_begun(&*second).await;
+    // They go on under leases that nobody had.
+    let next = first.acquire_owner("me", lease()).await.unwrap();
+    assert!(next > late);
+    first.begin_intent("next", "local", next).await.unwrap();
+    first.commit(stored(snapshot(7, 10), vec![on("local", "next")], vec!["next".into()])).await.unwrap();
+}
+
+/// The same copy is put back twice, and one of the time between.
+pub(crate) async fn the_second_time_is_as_the_first(place: Place) {
+    let catalogue = place.open().await;
+    let owner = begin(&*catalogue).await;
+    let (once, twice) = ((place.copy)(), (place.copy)());
+    end(&*catalogue, owner).await;
+    let mut given = Vec::new();
+    once();
+    nothing_is_begun(&*catalogue).await;
+    given.push(catalogue.acquire_owner("a", lease()).await.unwrap());
+    catalogue.begin_intent("between", "local", given[0]).await.unwrap();
+    let between = (place.copy)();
+    catalogue.commit(stored(snapshot(8, 10), vec![on("local", "b")], vec!["between".into()])).await.unwrap();
+    for put_back in [twice, between] {
+        put_back();
+        nothing_is_begun(&*catalogue).await;
+        given.push(catalogue.acquire_owner("a", lease()).await.unwrap());
+    }
+    assert!(given.is_sorted() && given.len() == 3, "{given:?}");
+}

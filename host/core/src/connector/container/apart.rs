@@ -1,0 +1,101 @@
+//! Whether two backends store into two places.
+//!
+//! A folder has as many paths as it is mounted at, an export as many URLs, a bucket as many endpoints as its server has
+//! names: two backends that are configured differently may lead to one container, and two copies there are one. So a copy
+//! counts as a further one only if its backend does not see what the others see. Their identity objects tell: usually one
+//! question for each pair and process. Where each backend sees the other's, one container may have been copied into the
+//! other instead (a mirrored bucket, a disk that was restored from the other). Then an object is made through one backend
+//! and looked for through the other, and removed again.
+
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::IdentityUpload;
+use crate::backend::Upload;
+use crate::connector::Host;
+use crate::types::{Error, ErrorKind, ObjectId, Result};
+
+impl Host {
+    /// Makes sure, once in this process, that a backend stores into another place than others which hold a copy already.
+    ///
+    /// # Errors
+    /// `invalid` if it does not; otherwise as [`Self::ensure_container`], and what the backends say.
+    pub(in crate::connector) fn ensure_apart<'a>(
+        &'a self,
+        backend: &'a str,
+        others: Vec<String>,
+    ) -> BoxFuture<'a, Result<()>> {
+        let check = async move {
+            for other in others {
+                if self.configured(backend)?.is_apart_from(&other) {
+                    continue;
+                }
+                if self.are_one(backend, &other).await? {
+                    return Err(in_one_place(&other, backend));
+                }
+                self.configured(backend)?.set_apart_from(other);
+            }
+            Ok(())
+        };
+        // Boxed, as all that is seldom awaited in the path of every store.
+        check.boxed()
+    }
+
+    async fn are_one(&self, backend: &str, other: &str) -> Result<bool> {
+        self.ensure_container(backend).await?;
+        self.ensure_container(other).await?;
+        let catalogue = &self.inner.catalogue;
+        let (Some(own), Some(theirs)) = (catalogue.container(backend).await?, catalogue.container(other).await?) else {
+            return Ok(false);
+        };
+        Ok(self.sees(backend, &theirs.object).await?
+            && self.sees(other, &own.object).await?
+            && self.shows_what_is_new(backend, other).await?)
+    }
+
+    /// Whether a backend has an object of this name, which another one has given.
+    async fn sees(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+        match self.backend(backend).await?.objects.stat(object).await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.kind() {
+                // It is there, in whatever state.
+                ErrorKind::Archived(_) | ErrorKind::Corrupt => Ok(true),
+                ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::RateLimited(_) | ErrorKind::Cancelled => {
+                    Err(error)
+                }
+                // A name of another adapter's means nothing to this one.
+                _ => Ok(false),
+            },
+        }
+    }
+
+    /// Whether what is stored through one backend is there through the other.
+    async fn shows_what_is_new(&self, backend: &str, other: &str) -> Result<bool> {
+        let objects = &self.backend(backend).await?.objects;
+        let upload =
+            Arc::new(IdentityUpload { host: self.clone(), backend: backend.to_owned(), attempts: Mutex::default() });
+        let receipt = objects.put(Upload::new(upload.clone())).await?;
+        let seen = self.sees(other, &receipt.id).await;
+        // What cannot be removed keeps its intent, for a garbage collection.
+        match self.delete_object(backend, &receipt.id).await {
+            Ok(true) => {
+                if let Some(key) = upload.key_of(&receipt) {
+                    self.inner.catalogue.end_intent(&key).await?;
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(backend, object = %receipt.id, %error, "cannot remove an unused object"),
+        }
+        seen
+    }
+}
+
+/// The error of two backends that lead to one place. It is one of the configuration: no other backend is tried.
+fn in_one_place(one: &str, other: &str) -> Error {
+    Error::invalid(format!(
+        "`{one}` and `{other}` store into the same place under two names of it, so two copies would be one"
+    ))
+    .hint("give each backend of the route a place of its own (another mount, export, bucket or prefix), or ask for fewer `copies`")
+}
