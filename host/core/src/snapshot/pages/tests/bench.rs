@@ -1,4 +1,4 @@
-//! Numbers, by hand: `cargo test --release -p tidelock --lib pages::tests::bench -- --ignored --nocapture`.
+//! Numbers, by hand: `cargo test --release -p tidelock --lib pages::tests::bench -- --ignored --nocapture --test-threads 1`.
 
 use std::fs;
 use std::process::Command;
@@ -7,6 +7,9 @@ use std::time::Instant;
 use crate::snapshot::pages::{Base, Chain, FileImage, Image, Options, Profile, encode_delta, encode_full};
 
 const MIB: usize = 1 << 20;
+
+/// Images to measure in place of generated ones, if they are there: `old` and `new`, and a folder `files`.
+const GIVEN: &str = "../../target/pages";
 
 /// Words of a small machine's memory: pointers, counters, text.
 fn compressible(seed: u64, page: &mut [u8]) {
@@ -130,17 +133,11 @@ fn memory() {
 fn numbers() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-    match std::env::var_os("PAGES_BENCH_DIR") {
-        Some(from) => {
-            fs::copy(std::path::Path::new(&from).join("old"), &old).unwrap();
-            fs::copy(std::path::Path::new(&from).join("new"), &new).unwrap();
-        }
-        None => {
-            let mut bytes = ram(512 * MIB);
-            fs::write(&old, &bytes).unwrap();
-            edit(&mut bytes, 2);
-            fs::write(&new, &bytes).unwrap();
-        }
+    if fs::copy(format!("{GIVEN}/old"), &old).and_then(|_| fs::copy(format!("{GIVEN}/new"), &new)).is_err() {
+        let mut bytes = ram(512 * MIB);
+        fs::write(&old, &bytes).unwrap();
+        edit(&mut bytes, 2);
+        fs::write(&new, &bytes).unwrap();
     }
     let open = |path: &std::path::Path| {
         let file = fs::File::open(path).unwrap();
@@ -208,13 +205,12 @@ fn numbers() {
     }
 }
 
-/// Files beside `zstd -3`: `PAGES_BENCH_FILES=a:b`.
+/// Each of the files that were given, beside `zstd -3`.
 #[test]
 #[ignore = "numbers"]
 fn files() {
-    let Some(files) = std::env::var_os("PAGES_BENCH_FILES") else { return };
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    for path in std::env::split_paths(&files) {
+    for path in fs::read_dir(format!("{GIVEN}/files")).into_iter().flatten().map(|entry| entry.unwrap().path()) {
         let bytes = fs::read(&path).unwrap();
         let out = dir.path().join("out");
         let start = Start::now();
