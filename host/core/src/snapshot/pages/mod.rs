@@ -13,6 +13,7 @@
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
 //! | `decode` | from stored bytes to pages, of which none passes unchecked |
+//! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
 //! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
 //! | `frame`, `assemble`, `full`, `delta`, `settings` | packs being written |
@@ -36,6 +37,7 @@ mod layout;
 mod map;
 mod pack;
 mod pool;
+mod raw;
 mod scan;
 mod settings;
 mod zst;
@@ -53,7 +55,8 @@ pub use frames::{Coding, Frame, Frames};
 pub use full::encode_full;
 pub use image::{FileImage, Image};
 pub use map::{Map, Place, Run};
-pub use pack::{Limits, Opened, Pack, PackSource, is_raw};
+pub use pack::{Limits, Opened, Pack, PackSource};
+pub use raw::is_raw;
 pub use settings::{Counts, Encoded, Options, Sink};
 
 use super::segment::PAGE;

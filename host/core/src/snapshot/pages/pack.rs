@@ -58,12 +58,12 @@ pub(super) struct Contents {
 /// The metadata of a pack, as it was read: within all bounds, and consistent in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pack {
-    contents: Contents,
-    id: PackId,
-    depth: u8,
+    pub(super) contents: Contents,
+    pub(super) id: PackId,
+    pub(super) depth: u8,
     /// First stored page and first page of the snapshot of each run of homes.
-    homes: Vec<(u32, u32)>,
-    stored: u64,
+    pub(super) homes: Vec<(u32, u32)>,
+    pub(super) stored: u64,
 }
 
 /// What the end of an object gave.
@@ -115,42 +115,6 @@ impl Pack {
             return Err(damaged("the frames of the pack do not end where its metadata begins"));
         }
         Ok(Opened::Pack(Arc::new(Self { contents, id, depth, homes, stored: object })))
-    }
-
-    /// An object that holds a snapshot as it is, as the source of packs: a frame for each segment, proven by the segment's
-    /// digest. Its id is the root of the snapshot, and its stored pages are the snapshot's.
-    ///
-    /// # Errors
-    /// `unsupported` for a snapshot of more than [`MAX_PAGES`].
-    pub fn raw(identity: &Identity) -> Result<Self> {
-        let size = identity.size();
-        let Ok(pages) = u32::try_from(size.div_ceil(PAGE as u64)) else {
-            return Err(Error::unsupported(format!("an image of {size} bytes is too large for a pack")));
-        };
-        let mut map = Map::default();
-        for segment in 0..segments_of(size) {
-            let first = segment * SEGMENT_PAGES;
-            let zero = identity.segments().as_slice().get(segment as usize) == Some(&ZERO_SEGMENT);
-            let place = if zero { Place::Nowhere } else { Place::Stored { source: 0, page: first } };
-            map.push(SEGMENT_PAGES.min(pages - first), place);
-        }
-        let contents = Contents {
-            size,
-            snapshot: identity.id(),
-            profile: Profile::Compact,
-            sources: Vec::new(),
-            frames: Frames::raw(size, identity.segments().as_slice()),
-            map,
-            prefixes: Map::default(),
-            listed: Vec::new(),
-        };
-        let id = PackId::from_bytes(*identity.id().as_bytes());
-        Ok(Self { contents, id, depth: 0, homes: vec![(0, 0)], stored: size })
-    }
-
-    /// Returns whether the object holds the snapshot as it is ([`Self::raw`]).
-    pub fn is_raw(&self) -> bool {
-        is_raw(self.id, self.contents.snapshot)
     }
 
     /// The id.
@@ -241,11 +205,6 @@ impl Pack {
         }
         Identity::from_parts(contents.snapshot, contents.size, SegmentDigests::new(digests))
     }
-}
-
-/// Returns whether a pack of this id is an object that holds its snapshot as it is.
-pub fn is_raw(id: PackId, snapshot: SnapshotId) -> bool {
-    id.as_bytes() == snapshot.as_bytes()
 }
 
 /// The number of segments of so many bytes, which have at most [`MAX_PAGES`] pages.
