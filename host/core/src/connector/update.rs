@@ -10,6 +10,7 @@ use std::io::{Seek as _, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::payload::PackFile;
 use super::report::Stored;
@@ -18,7 +19,7 @@ use super::{Host, Image, StoreOptions, data_dir};
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, encode_delta};
 use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
-use crate::types::{Error, Result, SnapshotId, blocking};
+use crate::types::{Error, ErrorKind, Result, SnapshotId, blocking};
 
 /// The most sources of a pack: beyond it, the image is stored whole.
 const MAX_SOURCES: usize = 64;
@@ -112,15 +113,18 @@ impl Host {
             }
         };
         let out = self.temporary_file()?;
-        let (image, new_size) = (new.image()?, new.size());
+        let (stop, new_size) = (Stop::default(), new.size());
+        let image = Stoppable { image: new.image()?, stop: stop.0.clone() };
         let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
         let identity_of_base = base.identity.clone();
         // Without those of the base, the image would have to be read whole for them.
         let with_digests = dirty.is_none() || base.digests.is_some();
         let sidecar = if with_digests { Some(self.temporary_file()?) } else { None };
         let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
+        drop(stop);
         let (encoded, out, sidecar) = match encoded {
-            Ok(done) => done,
+            Ok(Some(done)) => done,
+            Ok(None) => return Ok(None),
             // A base that is damaged on every backend, or too many sources: nothing is wrong with the image.
             Err(error) if is_of_base(&error) => {
                 tracing::warn!(base = %identity_of_base.id(), %error, "the image is stored whole");
@@ -246,7 +250,6 @@ fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
 
 /// Whether what went wrong is the base's fault, or the format's: the image can be stored whole.
 fn is_of_base(error: &Error) -> bool {
-    use crate::types::ErrorKind;
     error.backend().is_some() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
 }
 
@@ -256,13 +259,15 @@ fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
     encoded.pack.sources().len() <= MAX_SOURCES && runs <= RUNS.max((size >> 30).saturating_mul(RUNS_PER_GIB))
 }
 
+/// Writes the change, and the page digests of the image if there is a file for them; `None` if it is not worth its base, or if
+/// there is no room for it.
 fn encode(
-    new: &FileImage,
+    new: &Stoppable,
     base: &BaseOf,
     dirty: Option<&[Range<u64>]>,
     out: File,
     sidecar: Option<File>,
-) -> Result<(Encoded, File, Option<File>)> {
+) -> Result<Option<(Encoded, File, Option<File>)>> {
     let fail = |error| Error::io("a temporary copy of the delta", error);
     let (mut out, mut sidecar) = (std::io::BufWriter::new(out), sidecar.map(std::io::BufWriter::new));
     let parts = Base {
@@ -271,12 +276,61 @@ fn encode(
         image: Some(&*base.image),
         digests: base.digests.as_ref(),
     };
-    let mut sink = |bytes: bytes::Bytes| out.write_all(&bytes).map_err(fail);
+    let (most, mut written, mut given_up) = (pages::Image::size(new) / 100 * WORTH, 0, false);
+    let mut sink = |bytes: bytes::Bytes| {
+        written += bytes.len() as u64;
+        let result = match written <= most {
+            true => out.write_all(&bytes).map_err(fail),
+            false => Err(Error::unsupported("the change is as large as the image")),
+        };
+        given_up = result.is_err();
+        result
+    };
     let digests = sidecar.as_mut().map(|sidecar| sidecar as &mut dyn Write);
-    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), digests, &mut sink)?;
+    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), digests, &mut sink);
+    let encoded = match encoded {
+        Err(error) if given_up => {
+            tracing::debug!(%error, "the image is stored whole");
+            return Ok(None);
+        }
+        encoded => encoded?,
+    };
     let out = out.into_inner().map_err(|error| fail(error.into_error()))?;
     let sidecar = sidecar.map(std::io::BufWriter::into_inner).transpose().map_err(|error| fail(error.into_error()))?;
-    Ok((encoded, out, sidecar))
+    Ok(Some((encoded, out, sidecar)))
+}
+
+/// Ends an encoder when it is dropped: nothing waits for it any more.
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An image that cannot be read any more once that is wanted.
+struct Stoppable {
+    image: FileImage,
+    stop: Arc<AtomicBool>,
+}
+
+impl pages::Image for Stoppable {
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Cancelled, "nothing waits for the change any more")),
+            false => self.image.read_at(buffer, offset),
+        }
+    }
+
+    fn next_data(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
+        self.image.next_data(from, end)
+    }
 }
 
 /// A stored image, for an encoder. Reading blocks, and needs the runtime to go on elsewhere.
