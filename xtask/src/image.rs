@@ -15,6 +15,9 @@ use crate::run::{capture, run};
 
 /// The image's logical size.
 pub const SIZE: u64 = 1 << 30;
+
+/// The bytes of a page.
+const PAGE: usize = 4096;
 /// How much of it files may take; the rest stays free, as in a disk that is in use.
 const FILL: u64 = 700 << 20;
 /// Fewer than mke2fs gives a file system of this size (one inode for 16 KiB).
@@ -167,6 +170,22 @@ pub fn difference(a: &Path, b: &Path) -> Result<Option<u64>> {
             return Ok(None);
         }
         at += n as u64;
+    }
+}
+
+/// The bytes of the pages of 4 KiB in which two files of one length differ.
+pub fn changed_pages(a: &Path, b: &Path) -> Result<u64> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("cannot open {}", path.display()));
+    let (mut left, mut right) = (open(a)?, open(b)?);
+    let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut changed = 0;
+    loop {
+        let (n, m) = (fill(&mut left, &mut one)?, fill(&mut right, &mut other)?);
+        let pages = one[..n].chunks(PAGE).zip(other[..m].chunks(PAGE)).filter(|(x, y)| x != y);
+        changed += pages.map(|(page, _)| page.len() as u64).sum::<u64>();
+        if n == 0 || m == 0 {
+            return Ok(changed);
+        }
     }
 }
 
