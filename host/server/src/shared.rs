@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
@@ -26,6 +27,8 @@ pub(super) struct SharedInner {
     pub(super) metrics: Metrics,
     /// Operations that run, also those whose client has gone.
     pub(super) operations: TaskTracker,
+    /// Places for these: as many as for connections, and held until the operation ends, whatever has become of its client.
+    places: Arc<Semaphore>,
     /// How long a client may stall.
     pub(super) idle: Duration,
     /// The turns of changes of adapters, by backend.
@@ -50,6 +53,7 @@ impl Shared {
             token,
             metrics: Metrics::new(),
             operations: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(service.connections.max(1) as usize)),
             idle: service.idle,
             turns: Mutex::default(),
             uploads: Room::new(service.uploads),
@@ -74,14 +78,18 @@ impl Shared {
     }
 
     /// Runs an operation in its own task and counts it. It continues if the client disconnects: an upload then fails, since
-    /// its body does, and is cleaned up; an operation that needs no more input completes.
+    /// its body does, and is cleaned up; an operation that needs no more input completes. Waits for a place as long as the
+    /// client does: clients that leave and come again do not add up.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
+        let place = self.places.clone().acquire_owned().await;
+        let place = place.map_err(|error| Error::unavailable("the daemon stops").with_source(error))?;
         let running = self.metrics.begin(operation);
         let task = self.operations.spawn(async move {
+            let _place = place;
             let outcome = work.await;
             running.end(outcome.as_ref().err());
             outcome

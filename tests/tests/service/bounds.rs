@@ -1,13 +1,14 @@
 //! What the clients who have the token can take of the daemon: bytes, memory and threads.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidelock_tests::daemon::{Daemon, read};
 use tidelock_tests::data::{MIB, noise};
-use tidelock_tests::program::until;
+use tidelock_tests::program::{Home, until};
 
 use super::strangers::serve;
 use super::{home, variant};
@@ -217,4 +218,40 @@ fn the_bytes_of_uploads_are_bounded() {
     until("there is room again", || server.send("PUT", "/v1/snapshots", &[], &image).status == 200);
     assert_eq!(home.objects().len(), 1);
     daemon.stop();
+}
+
+/// Clients that leave their operations behind and come again: no more operations run than there may be connections.
+#[test]
+fn operations_of_clients_that_left_do_not_add_up() {
+    const PLACES: usize = 8;
+    // A server that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let home = Home::with(&format!(
+        "data_dir = \"tidelock-data\"\n[service]\nconnections = {PLACES}\n\
+         [backends.local]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"objects\" }}\n\
+         [backends.silent]\nadapter = \"s3\"\ngrants.bucket.objects = {{ endpoint = \"http://127.0.0.1:{port}\", \
+         region = \"us-east-1\", bucket = \"vm\", prefix = \"a/\", path_style = true }}\n\
+         [routes.default]\nbackends = [\"local\"]\n[routes.silent]\nbackends = [\"silent\"]\n"
+    ));
+    let daemon = Daemon::start(&home);
+    let server = &daemon.server;
+    let running = || -> usize {
+        let text = String::from_utf8(server.get("/metrics").body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("tidelock_operations_running{operation=\"store\"} "));
+        line.map_or(0, |number| number.parse().unwrap())
+    };
+    for _ in 0..5 * PLACES {
+        let mut client = server.connect();
+        let head = server.head("PUT", "/v1/snapshots?route=silent", &[("content-length", "1")]);
+        client.write_all(head.as_bytes()).unwrap();
+        client.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        drop(client);
+        assert!(running() <= PLACES);
+    }
+    until("all places are taken", || running() == PLACES);
+    // Those who read are served all the same.
+    assert_eq!(server.get("/v1/snapshots").status, 200);
+    daemon.kill();
 }

@@ -3,11 +3,13 @@
 //! on this machine is known to be dead at once, any other one when its lease has expired (`owner.rs`). Attempts that a living
 //! host has given up are among what is cleared away.
 //!
-//! A backend that cannot be asked keeps its leftovers, and the others lose theirs.
+//! A backend that cannot be asked, or is slow, keeps its leftovers so long, and the others lose theirs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
 
 use super::Host;
 use super::labels::{container_keys_in, is_identity_name, keys_in};
@@ -20,6 +22,8 @@ use crate::types::{ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
+/// Backends that are collected at once.
+const AT_ONCE: usize = 16;
 
 /// What a collection may do, and who hears of it.
 #[derive(Clone)]
@@ -73,14 +77,30 @@ impl Host {
             intents.entry(&one.intent.backend).or_default().push(one);
         }
         let mut removals = self.cut_short().await?;
-        for backend in self.inner.backends.keys() {
+        let work = self.inner.backends.keys().map(|backend| {
             let intents = intents.remove(backend.as_str()).unwrap_or_default();
-            let removals = removals.remove(backend).unwrap_or_default();
-            if let Err(error) = self.gc_backend(backend, &options, &intents, removals, &mut removed).await {
-                tracing::warn!(backend, %error, "the leftovers of the backend stay");
-                removed.failed.push(FailedBackend::of(backend, &error));
-            }
+            (backend, intents, removals.remove(backend).unwrap_or_default())
+        });
+        let work: Vec<_> = work.collect();
+        let options = &options;
+        // A backend that is slow holds off no other.
+        let mut collections = stream::iter(work)
+            .map(|(backend, intents, removals)| async move {
+                let mut removed = GcReport::default();
+                if let Err(error) = self.gc_backend(backend, options, &intents, removals, &mut removed).await {
+                    tracing::warn!(backend, %error, "the leftovers of the backend stay");
+                    removed.failed.push(FailedBackend::of(backend, &error));
+                }
+                removed
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(one) = collections.next().await {
+            removed.leftovers += one.leftovers;
+            removed.objects += one.objects;
+            removed.removals += one.removals;
+            removed.failed.extend(one.failed);
         }
+        removed.failed.sort_by(|one, other| one.backend.cmp(&other.backend));
         Ok(removed)
     }
 
