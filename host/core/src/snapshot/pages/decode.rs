@@ -12,11 +12,18 @@ use crate::types::{Error, Result};
 /// The pages of frame `number` of a pack, from its stored bytes and, if it has one, its prefix: see [`Chain::prefix`].
 ///
 /// The stored bytes are proven by the hash in the metadata before anything else is done with them; where they contain page
-/// digests, these are checked too.
+/// digests, these are checked too. Pages that are stored as they are are given from there; `buffer` has room for others, so that it
+/// can be used again.
 ///
 /// # Errors
 /// `corrupt` for any other bytes; `invalid` if there is no such frame.
-pub fn decode_frame(pack: &Pack, number: u32, stored: &[u8], prefix: &[u8]) -> Result<Vec<u8>> {
+pub fn decode_frame<'a>(
+    pack: &Pack,
+    number: u32,
+    stored: &'a [u8],
+    prefix: &[u8],
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
     let Some(frame) = pack.frames().as_slice().get(number as usize) else {
         return Err(Error::invalid(format!("the pack has no frame {number}")));
     };
@@ -26,11 +33,14 @@ pub fn decode_frame(pack: &Pack, number: u32, stored: &[u8], prefix: &[u8]) -> R
     // As long as its digests at least: checked when the metadata was read.
     let (digests, payload) = stored.split_at(frame.pages as usize * pack.profile().bytes_of_digest() as usize);
     let pages = match frame.coding {
-        Coding::Raw => payload.to_vec(),
-        Coding::Zstd => zst::decode(payload, &[], frame.decoded())?,
-        Coding::Prefixed => zst::decode(payload, prefix, frame.decoded())?,
+        Coding::Raw => payload,
+        Coding::Zstd | Coding::Prefixed => {
+            let prefix = if frame.coding == Coding::Prefixed { prefix } else { &[] };
+            zst::decode(payload, prefix, frame.decoded(), buffer)?;
+            buffer
+        }
     };
-    check_pages(pack, frame, &pages, digests.as_chunks::<32>().0)?;
+    check_pages(pack, frame, pages, digests.as_chunks::<32>().0)?;
     Ok(pages)
 }
 

@@ -108,12 +108,13 @@ impl Begun {
 pub struct Decoder<'c> {
     chain: &'c Chain,
     begun: BTreeMap<FrameRef, Begun>,
+    buffer: Vec<u8>,
 }
 
 impl<'c> Decoder<'c> {
     /// For steps of this chain.
     pub fn new(chain: &'c Chain) -> Self {
-        Self { chain, begun: BTreeMap::new() }
+        Self { chain, begun: BTreeMap::new(), buffer: Vec::new() }
     }
 
     /// The bytes that are kept for later prefixes.
@@ -135,17 +136,18 @@ impl<'c> Decoder<'c> {
     /// # Errors
     /// `corrupt` for other bytes than were stored: the same step may then be tried again with others. `invalid` if a step before
     /// it was left out.
-    pub fn decode(&mut self, step: &Step, stored: &[u8]) -> Result<Vec<u8>> {
+    pub fn decode<'a>(&'a mut self, step: &Step, stored: &'a [u8]) -> Result<&'a [u8]> {
         let (pack, _) = self.stored(step)?;
         let begun = self.begun.get(&step.frame).filter(|begun| begun.missing.is_empty());
         if step.prefixed && begun.is_none() {
             return Err(Error::invalid("a step before this one was left out"));
         }
-        let pages = decode_frame(pack, step.frame.frame, stored, begun.map_or(&[][..], |begun| &begun.bytes))?;
+        let prefix = begun.map_or(&[][..], |begun| &begun.bytes);
+        let pages = decode_frame(pack, step.frame.frame, stored, prefix, &mut self.buffer)?;
         self.begun.remove(&step.frame);
         for user in &step.users {
             let begun = self.begun.entry(*user).or_insert_with(|| Begun::new(self.chain.prefix(*user)));
-            begun.fill(step.frame, &pages);
+            begun.fill(step.frame, pages);
         }
         Ok(pages)
     }
@@ -173,7 +175,8 @@ pub fn read_pages(chain: &Chain, range: Range<u64>, fetch: Fetch<'_>) -> Result<
     let mut decoder = Decoder::new(chain);
     for step in chain.steps(first, count) {
         let (pack, stored) = decoder.stored(&step)?;
-        let pages = decoder.decode(&step, &fetch(pack, stored)?)?;
+        let stored = fetch(pack, stored)?;
+        let pages = decoder.decode(&step, &stored)?;
         for placed in &step.placed {
             let from = pages.get(bytes_of(placed.first, placed.len));
             let to = bytes.get_mut(bytes_of(placed.page - first, placed.len));
