@@ -187,6 +187,7 @@ fn killed_half_way_it_goes_on() {
             // Cut short earlier: some of them are not known yet.
             let catalogue = rusqlite::Connection::open(home.path("tidelock-data/catalogue.sqlite")).unwrap();
             let gone = "DELETE FROM placements WHERE seq > 3;
+                        DELETE FROM needs WHERE object NOT IN (SELECT object FROM placements);
                         DELETE FROM names WHERE snapshot NOT IN (SELECT snapshot FROM placements);
                         DELETE FROM snapshots WHERE id NOT IN (SELECT snapshot FROM placements)";
             catalogue.execute_batch(gone).unwrap();

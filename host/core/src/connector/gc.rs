@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, stream};
 
 use super::Host;
@@ -77,23 +78,13 @@ impl Host {
             intents.entry(&one.intent.backend).or_default().push(one);
         }
         let mut removals = self.cut_short().await?;
-        let work = self.inner.backends.keys().map(|backend| {
+        let mut work = Vec::new();
+        for backend in self.inner.backends.keys() {
             let intents = intents.remove(backend.as_str()).unwrap_or_default();
-            (backend, intents, removals.remove(backend).unwrap_or_default())
-        });
-        let work: Vec<_> = work.collect();
-        let options = &options;
+            work.push(self.gc_apart(backend, &options, intents, removals.remove(backend).unwrap_or_default()));
+        }
         // A backend that is slow holds off no other.
-        let mut collections = stream::iter(work)
-            .map(|(backend, intents, removals)| async move {
-                let mut removed = GcReport::default();
-                if let Err(error) = self.gc_backend(backend, options, &intents, removals, &mut removed).await {
-                    tracing::warn!(backend, %error, "the leftovers of the backend stay");
-                    removed.failed.push(FailedBackend::of(backend, &error));
-                }
-                removed
-            })
-            .buffer_unordered(AT_ONCE);
+        let mut collections = stream::iter(work).buffer_unordered(AT_ONCE);
         while let Some(one) = collections.next().await {
             removed.leftovers += one.leftovers;
             removed.objects += one.objects;
@@ -102,6 +93,24 @@ impl Host {
         }
         removed.failed.sort_by(|one, other| one.backend.cmp(&other.backend));
         Ok(removed)
+    }
+
+    /// Collects on one backend. Its failure is in the report.
+    fn gc_apart<'a>(
+        &'a self,
+        backend: &'a str,
+        options: &'a GcOptions,
+        intents: Vec<&'a StaleIntent>,
+        removals: Vec<(ObjectId, Claiming)>,
+    ) -> BoxFuture<'a, GcReport> {
+        Box::pin(async move {
+            let mut removed = GcReport::default();
+            if let Err(error) = self.gc_backend(backend, options, &intents, removals, &mut removed).await {
+                tracing::warn!(backend, %error, "the leftovers of the backend stay");
+                removed.failed.push(FailedBackend::of(backend, &error));
+            }
+            removed
+        })
     }
 
     async fn gc_backend(

@@ -13,7 +13,7 @@ use futures::stream;
 use super::metadata::without_source;
 use crate::catalogue::Placement;
 use crate::connector::Host;
-use crate::snapshot::pages::{Chain, FramePart, FrameRef, decode_frame};
+use crate::snapshot::pages::{Chain, FramePart, FrameRef, Pack, decode_frame};
 use crate::snapshot::{Identity, PAGE, aligned, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Error, Result, blocking};
 
@@ -229,8 +229,9 @@ impl PackReader {
             for (at, (offset, len)) in run.into_iter().zip(bounds) {
                 let Some((pack, _)) = chain.frame(at) else { continue };
                 let from = (offset - start) as usize;
-                let bytes = decode_frame(pack, at.frame, &stored[from..from + len as usize], &[])?;
-                frames.push((at, Bytes::from(bytes)));
+                // A copy: what is kept of one frame must not keep what was fetched with it.
+                let stored = Bytes::copy_from_slice(&stored[from..from + len as usize]);
+                frames.push((at, decoded(pack, at.frame, &stored, &[])?));
             }
             Ok(frames)
         })
@@ -258,11 +259,11 @@ impl PackReader {
         let Some((_, frame)) = self.chain.frame(at) else { return Err(Error::corrupt("the pack has no such frame")) };
         let stored = self.host.fetch(placement, frame.offset, u64::from(frame.stored)).await?;
         let chain = self.chain.clone();
-        let decoded = blocking(move || match chain.frame(at) {
-            Some((pack, _)) => decode_frame(pack, at.frame, &stored, &prefix).map(Bytes::from),
+        let frame = blocking(move || match chain.frame(at) {
+            Some((pack, _)) => decoded(pack, at.frame, &stored, &prefix),
             None => Err(Error::corrupt("the pack has no such frame")),
         });
-        decoded.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))
+        frame.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))
     }
 
     /// Where a pack of the chain can be fetched from, in the order in which that is tried.
@@ -273,6 +274,16 @@ impl PackReader {
             }
             _ => Ok(vec![self.placement.clone()]),
         }
+    }
+}
+
+/// The pages of a frame. Those that are stored as they are stay where they are: at the end of what was fetched.
+fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) -> Result<Bytes> {
+    let mut buffer = Vec::new();
+    let len = decode_frame(pack, frame, stored, prefix, &mut buffer)?.len();
+    match stored.len().checked_sub(len) {
+        Some(start) if buffer.is_empty() => Ok(stored.slice(start..)),
+        _ => Ok(buffer.into()),
     }
 }
 

@@ -146,7 +146,7 @@ impl Chain {
     }
 
     /// As deep as the deepest pack: [`Self::new`] has seen to it that what a frame needs is less deep.
-    fn visit(&self, at: FrameRef, seen: &mut BTreeSet<FrameRef>, order: &mut Vec<FrameRef>) {
+    pub(super) fn visit(&self, at: FrameRef, seen: &mut BTreeSet<FrameRef>, order: &mut Vec<FrameRef>) {
         if seen.insert(at) {
             for part in self.prefix(at) {
                 self.visit(part.frame, seen, order);

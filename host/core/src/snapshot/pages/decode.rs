@@ -1,10 +1,6 @@
 //! From the stored bytes of a frame to its pages. No byte passes unchecked.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use super::PAGE;
-use super::chain::{Chain, FramePart, FrameRef};
 use super::frames::{Coding, Frame};
 use super::layout::damaged;
 use super::pack::Pack;
@@ -16,11 +12,18 @@ use crate::types::{Error, Result};
 /// The pages of frame `number` of a pack, from its stored bytes and, if it has one, its prefix: see [`Chain::prefix`].
 ///
 /// The stored bytes are proven by the hash in the metadata before anything else is done with them; where they contain page
-/// digests, these are checked too.
+/// digests, these are checked too. Pages that are stored as they are are given from there; `buffer` has room for others, so that it
+/// can be used again.
 ///
 /// # Errors
 /// `corrupt` for any other bytes; `invalid` if there is no such frame.
-pub fn decode_frame(pack: &Pack, number: u32, stored: &[u8], prefix: &[u8]) -> Result<Vec<u8>> {
+pub fn decode_frame<'a>(
+    pack: &Pack,
+    number: u32,
+    stored: &'a [u8],
+    prefix: &[u8],
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
     let Some(frame) = pack.frames().as_slice().get(number as usize) else {
         return Err(Error::invalid(format!("the pack has no frame {number}")));
     };
@@ -29,14 +32,22 @@ pub fn decode_frame(pack: &Pack, number: u32, stored: &[u8], prefix: &[u8]) -> R
     }
     // As long as its digests at least: checked when the metadata was read.
     let (digests, payload) = stored.split_at(frame.pages as usize * pack.profile().bytes_of_digest() as usize);
-    let mut pages = match frame.coding {
-        Coding::Raw => payload.to_vec(),
-        Coding::Zstd => zst::decode(payload, &[], frame.decoded())?,
-        Coding::Prefixed => zst::decode(payload, prefix, frame.decoded())?,
+    let pages = match frame.coding {
+        Coding::Raw if payload.len() == frame.decoded() => payload,
+        Coding::Raw => {
+            // The end of an object that holds its snapshot as it is.
+            buffer.clear();
+            buffer.extend_from_slice(payload);
+            buffer.resize(frame.decoded(), 0);
+            buffer
+        }
+        Coding::Zstd | Coding::Prefixed => {
+            let prefix = if frame.coding == Coding::Prefixed { prefix } else { &[] };
+            zst::decode(payload, prefix, frame.decoded(), buffer)?;
+            buffer
+        }
     };
-    // The end of an object that holds its snapshot as it is.
-    pages.resize(frame.decoded(), 0);
-    check_pages(pack, frame, &pages, digests.as_chunks::<32>().0)?;
+    check_pages(pack, frame, pages, digests.as_chunks::<32>().0)?;
     Ok(pages)
 }
 
@@ -62,61 +73,4 @@ pub(super) fn digest_at(size: u64, page: u32, bytes: &[u8]) -> SegmentDigest {
     let start = offset / SEGMENT as u64 * SEGMENT as u64;
     let segment = (size - start).min(SEGMENT as u64) as usize;
     page_digest(bytes, (offset - start) as usize, segment)
-}
-
-/// Gives bytes of an object: those of a pack, in a range of its bytes.
-pub type Fetch<'a> = &'a mut dyn FnMut(&Pack, Range<u64>) -> Result<Vec<u8>>;
-
-/// The bytes of `range` of a snapshot, as far as it has them.
-///
-/// Everything that is needed is held in memory until it is done, so a caller that reads much keeps frames itself.
-///
-/// # Errors
-/// Errors of `fetch`; `corrupt` if it gives other bytes than were stored.
-pub fn read_pages(chain: &Chain, range: Range<u64>, fetch: Fetch<'_>) -> Result<Vec<u8>> {
-    let end = range.end.min(chain.pack().size());
-    let start = range.start.min(end);
-    // Both are within the snapshot.
-    let first = (start / PAGE as u64) as u32;
-    let last = end.div_ceil(PAGE as u64) as u32;
-    let mut kept = BTreeMap::new();
-    let mut bytes = Vec::new();
-    for part in chain.parts(first, last.saturating_sub(first)) {
-        match part.at {
-            None => bytes.resize(bytes.len() + part.len as usize * PAGE, 0),
-            Some(at) => {
-                for frame in chain.closure(at.frame) {
-                    decode(chain, frame, &mut kept, fetch)?;
-                }
-                append(&mut bytes, at, &kept)?;
-            }
-        }
-    }
-    let skipped = (start - u64::from(first) * PAGE as u64) as usize;
-    bytes.truncate((end - u64::from(first) * PAGE as u64) as usize);
-    Ok(bytes.split_off(skipped.min(bytes.len())))
-}
-
-type Kept = BTreeMap<FrameRef, Vec<u8>>;
-
-/// Decodes a frame whose prefix is there, unless it has been.
-fn decode(chain: &Chain, at: FrameRef, kept: &mut Kept, fetch: Fetch<'_>) -> Result<()> {
-    if kept.contains_key(&at) {
-        return Ok(());
-    }
-    let (pack, frame) = chain.frame(at).ok_or_else(|| Error::invalid("the chain has no such frame"))?;
-    let stored = fetch(pack, frame.offset..frame.offset + u64::from(frame.stored))?;
-    let mut prefix = Vec::new();
-    for part in chain.prefix(at) {
-        append(&mut prefix, part, kept)?;
-    }
-    kept.insert(at, decode_frame(pack, at.frame, &stored, &prefix)?);
-    Ok(())
-}
-
-fn append(bytes: &mut Vec<u8>, part: FramePart, kept: &Kept) -> Result<()> {
-    let pages = (part.first as usize * PAGE)..((part.first + part.len) as usize * PAGE);
-    let frame = kept.get(&part.frame).and_then(|frame| frame.get(pages));
-    bytes.extend_from_slice(frame.ok_or_else(|| damaged("a frame that is needed is not there"))?);
-    Ok(())
 }

@@ -12,14 +12,15 @@
 //! | `layout`, `columns`, `zst` | header and footer; numbers; single zstd frames |
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
-//! | `decode` | from stored bytes to pages, of which none passes unchecked |
+//! | `decode`, `steps` | from stored bytes to pages, of which none passes unchecked; whole ranges, each frame once |
 //! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
 //! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
 //! | `frame`, `assemble`, `full`, `delta`, `settings` | packs being written |
 //!
-//! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::parts`] for the frames of a range,
-//! [`Chain::prefix`] for what a frame needs, [`decode_frame`]. Writing: [`encode_full`], [`encode_delta`], into a sink that may block.
+//! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::steps`] for the frames of a range and
+//! [`Decoder`] for their pages; or, for who keeps frames, [`Chain::parts`], [`Chain::prefix`] and [`decode_frame`].
+//! Writing: [`encode_full`], [`encode_delta`], into a sink that may block.
 
 mod assemble;
 mod chain;
@@ -40,6 +41,7 @@ mod pool;
 mod raw;
 mod scan;
 mod settings;
+mod steps;
 mod zst;
 
 #[cfg(test)]
@@ -48,7 +50,7 @@ mod tests;
 pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
 pub use changes::compare;
-pub use decode::{Fetch, decode_frame, read_pages};
+pub use decode::decode_frame;
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
@@ -58,6 +60,7 @@ pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};
 pub use raw::is_raw;
 pub use settings::{Counts, Encoded, Options, Sink};
+pub use steps::{Decoder, Fetch, Placed, Step, read_pages};
 
 use super::segment::PAGE;
 

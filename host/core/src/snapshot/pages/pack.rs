@@ -108,8 +108,9 @@ impl Pack {
             return Err(damaged(format!("the object is pack {id}, not the one that was stored")));
         }
         let (digests, columns) = metadata.split_at(footer.digests_len as usize);
-        let columns = zst::decode(columns, &[], footer.columns_len as usize)?;
-        let (contents, depth) = read(&footer, digests, &columns)?;
+        let mut decoded = Vec::new();
+        zst::decode(columns, &[], footer.columns_len as usize, &mut decoded)?;
+        let (contents, depth) = read(&footer, digests, &decoded)?;
         let homes = homes(&contents)?;
         if contents.frames.end() != footer.digests_at {
             return Err(damaged("the frames of the pack do not end where its metadata begins"));

@@ -11,23 +11,24 @@ use crate::types::{Error, Result};
 /// The window of a frame with its prefix: what a decoder may need at most.
 const MOST_WINDOW: u32 = 26;
 
-/// Decodes one frame of exactly `len` bytes. Allocates no more than that, whatever the frame says.
+/// Decodes one frame of exactly `len` bytes into `out`, in place of what it has. Allocates no more than that, whatever the
+/// frame says.
 ///
 /// # Errors
 /// `corrupt` for anything else.
-pub(super) fn decode(frame: &[u8], prefix: &[u8], len: usize) -> Result<Vec<u8>> {
+pub(super) fn decode(frame: &[u8], prefix: &[u8], len: usize, out: &mut Vec<u8>) -> Result<()> {
     let content = get_frame_content_size(frame).ok().flatten();
     if find_frame_compressed_size(frame) != Ok(frame.len()) || content != Some(len as u64) {
         return Err(damaged("a compressed part of the pack is not what it should be"));
     }
-    let mut out = Vec::new();
+    out.clear();
     out.try_reserve_exact(len).map_err(|error| Error::unavailable("not enough memory").with_source(error))?;
     let mut context = DCtx::try_create().ok_or_else(no_memory)?;
     if !prefix.is_empty() {
         context.ref_prefix(prefix).map_err(failed)?;
     }
-    match context.decompress(&mut out, frame) {
-        Ok(decoded) if decoded == len => Ok(out),
+    match context.decompress(out, frame) {
+        Ok(decoded) if decoded == len => Ok(()),
         Ok(_) => Err(damaged("a compressed part of the pack has another length than it says")),
         Err(code) => Err(damaged(format!("a compressed part of the pack is damaged: {}", get_error_name(code)))),
     }

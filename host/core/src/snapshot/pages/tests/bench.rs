@@ -1,10 +1,11 @@
 //! Numbers, by hand: `cargo test --release -p tidelock --lib pages::tests::bench -- --ignored --nocapture --test-threads 1`.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::snapshot::pages::{Base, Chain, FileImage, Image, Options, Profile, encode_delta, encode_full};
+use crate::snapshot::pages::{Base, Chain, Decoder, FileImage, Image, Options, Profile, encode_delta, encode_full};
 
 const MIB: usize = 1 << 20;
 
@@ -192,6 +193,7 @@ fn numbers() {
     let start = Start::now();
     let encoded = encode_delta(&new_image, &base, None, &Options::new(Profile::Random), None, &mut nothing).unwrap();
     report("delta random", size, encoded.pack.stored(), start);
+    restore(dir.path(), &old_image, &new_image);
     for (what, args) in [
         ("zstd -3", vec![]),
         ("zstd -3 --patch-from", vec![format!("--patch-from={}", old.display()), "--long=31".into()]),
@@ -203,6 +205,47 @@ fn numbers() {
         assert!(done.success());
         report(what, size, fs::metadata(&out).unwrap().len(), start);
     }
+}
+
+/// A delta and its base, decoded in one thread into a file.
+fn restore(dir: &std::path::Path, old: &FileImage, new: &FileImage) {
+    let options = Options::new(Profile::Compact);
+    let mut objects = [Vec::new(), Vec::new()];
+    let full = encode_full(old, &options, None, &mut |piece| {
+        objects[1].extend_from_slice(&piece);
+        Ok(())
+    });
+    let full = full.unwrap();
+    let chain = Chain::new(full.pack.clone(), Vec::new()).unwrap();
+    let base = Base { chain: &chain, identity: &full.identity, image: Some(old), digests: None };
+    let delta = encode_delta(new, &base, None, &options, None, &mut |piece| {
+        objects[0].extend_from_slice(&piece);
+        Ok(())
+    });
+    let chain = Chain::new(delta.unwrap().pack, vec![full.pack]).unwrap();
+    let file = fs::File::create(dir.join("restored")).unwrap();
+    let start = Start::now();
+    file.set_len(new.size()).unwrap();
+    let (mut decoder, mut kept, mut decoding) = (Decoder::new(&chain), 0, std::time::Duration::ZERO);
+    for step in chain.steps(0, u32::MAX) {
+        let (_, range) = decoder.stored(&step).unwrap();
+        let stored = &objects[usize::from(step.frame.source)][range.start as usize..range.end as usize];
+        let began = Instant::now();
+        let pages = decoder.decode(&step, stored).unwrap();
+        decoding += began.elapsed();
+        for placed in &step.placed {
+            let bytes = &pages[placed.first as usize * 4096..][..placed.len as usize * 4096];
+            file.write_all_at(bytes, u64::from(placed.page) * 4096).unwrap();
+        }
+        kept = kept.max(decoder.kept());
+    }
+    report(
+        &format!("restore, {} KiB kept, {decoding:.2?} decoding", kept >> 10),
+        new.size() as usize,
+        objects[0].len() as u64,
+        start,
+    );
+    assert!(fs::read(dir.join("restored")).unwrap() == fs::read(dir.join("new")).unwrap());
 }
 
 /// Each of the files that were given, beside `zstd -3`.

@@ -41,12 +41,13 @@ fn read_all(store: &Store, version: &Version, base: Option<&Version>, object: &[
                 let pack = chain.packs()[usize::from(part.frame.source)].clone();
                 let object = store.object(pack.id());
                 let stored = &object[frame.offset as usize..][..frame.stored as usize];
-                let pages = decode_frame(&pack, part.frame.frame, stored, &[]).unwrap();
+                let mut buffer = Vec::new();
+                let pages = decode_frame(&pack, part.frame.frame, stored, &[], &mut buffer).unwrap();
                 pages[part.first as usize * 4096..][..part.len as usize * 4096].to_vec()
             })
             .collect();
         let stored = &object[frame.offset as usize..(frame.offset + u64::from(frame.stored)) as usize];
-        decode_frame(&pack, number, stored, &prefix)?;
+        decode_frame(&pack, number, stored, &prefix, &mut Vec::new())?;
     }
     Ok(Vec::new())
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod hostile;
 mod images;
+mod kinds;
 mod support;
 mod trips;
 mod vectors;

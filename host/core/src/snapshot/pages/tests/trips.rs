@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::{Store, Uses, Version};
 use crate::snapshot::SEGMENT;
-use crate::snapshot::pages::{Coding, MAX_DEPTH, Options, Place, Profile};
+use crate::snapshot::pages::{Coding, Decoder, MAX_DEPTH, Options, Place, Profile};
 
 const PAGE: usize = 4096;
 const ALL: Uses = Uses { image: true, digests: true };
@@ -161,6 +161,43 @@ fn a_damaged_image_of_the_base_is_noticed() {
     changed[7] += 256;
     let error = store.delta(&rotten, &image(&changed, 0), ALL, None, &options(Profile::Compact, 0)).err().unwrap();
     assert_eq!(error.kind().name(), "corrupt", "{error}");
+}
+
+#[test]
+fn a_chain_is_restored_with_each_frame_once_and_little_kept() {
+    let mut store = Store::default();
+    let mut seeds: Vec<u32> = (0..3000).map(|at| at * 4 + 2).collect();
+    let mut last = store.full(&image(&seeds, 0), &options(Profile::Compact, 64));
+    for round in 1..5 {
+        (0..3000).step_by(5 + round).for_each(|at| seeds[at] += 256 * round as u32);
+        last = store.delta(&last, &image(&seeds, 0), ALL, None, &options(Profile::Compact, 64)).unwrap();
+    }
+    assert_eq!(last.pack().depth(), 4);
+    let chain = store.chain(last.pack().id());
+    let mut decoder = Decoder::new(&chain);
+    let (mut most, mut frames, mut bytes) = (0, std::collections::BTreeSet::new(), vec![0; last.bytes.len()]);
+    for step in chain.steps(0, u32::MAX) {
+        assert!(frames.insert(step.frame), "{:?} twice", step.frame);
+        let (pack, range) = decoder.stored(&step).unwrap();
+        let stored = store.object(pack.id())[range.start as usize..range.end as usize].to_vec();
+        let mut damaged = stored.clone();
+        damaged[0] ^= 1;
+        assert_eq!(decoder.decode(&step, &damaged).unwrap_err().kind().name(), "corrupt");
+        let pages = decoder.decode(&step, &stored).unwrap();
+        for placed in &step.placed {
+            let from = &pages[placed.first as usize * PAGE..][..placed.len as usize * PAGE];
+            bytes[placed.page as usize * PAGE..][..from.len()].copy_from_slice(from);
+        }
+        most = most.max(decoder.kept());
+    }
+    assert!(bytes == *last.bytes);
+    assert_eq!(decoder.kept(), 0);
+    assert_eq!(frames.len() as u32, chain.cost(0, u32::MAX).frames);
+    // A frame, or two that are begun, for each level.
+    assert!(most <= 2 * 5 * 64 * PAGE, "{most} bytes were kept, of {}", bytes.len());
+    let step = chain.steps(0, u32::MAX).pop().unwrap();
+    assert!(!step.is_independent());
+    assert_eq!(Decoder::new(&chain).decode(&step, &[]).unwrap_err().kind().name(), "invalid");
 }
 
 /// An edit of an image: where, how many pages, to what.
