@@ -52,7 +52,7 @@ pub(super) enum Command {
     Init(Init),
     /// Store an image and print its id.
     Store(Store),
-    /// Store a changed image with its base snapshot, and print its id.
+    /// Store what has changed in an image since a base snapshot, and print its id.
     Update(Update),
     /// Apply an existing delta to a snapshot, store the result and print its id.
     Apply(Apply),
@@ -151,7 +151,7 @@ pub(super) struct Update {
     #[arg(long)]
     pub(super) allow_empty: bool,
     /// Read only what this file says may have changed: a bitmap of pages of 4 KiB, lines `OFFSET LENGTH`, or a JSON array of
-    /// objects with `start` and `length`. Other changes are not stored.
+    /// objects with `start` and `length` (docs/formats.md). Other changes are not stored.
     #[arg(long, value_name = "FILE")]
     pub(super) dirty: Option<PathBuf>,
     #[command(flatten)]

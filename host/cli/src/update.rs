@@ -1,4 +1,4 @@
-//! `tidelock update`: stores a changed image with its base.
+//! `tidelock update`: stores what has changed in an image since a base.
 
 use std::path::Path;
 

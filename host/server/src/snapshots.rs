@@ -113,7 +113,7 @@ pub(super) async fn store(
 
 /// Store a changed image
 ///
-/// The body is the whole new image.
+/// The body is the whole new image. Only what has changed is stored, where the backend allows it.
 #[utoipa::path(
     post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
     request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),

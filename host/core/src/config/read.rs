@@ -123,7 +123,10 @@ impl<'a> Item<'a> {
     /// An integer from 1 to `most`.
     pub(super) fn count(&self, most: u32) -> Result<u32> {
         let fits = u32::try_from(self.integer()?).ok().filter(|count| (1..=most).contains(count));
-        fits.ok_or_else(|| self.wrong(format_args!("must be from 1 to {most}")))
+        fits.ok_or_else(|| match most {
+            1 => self.wrong("must be 1"),
+            _ => self.wrong(format_args!("must be from 1 to {most}")),
+        })
     }
 
     /// A number of bytes, also as a text with a unit.

@@ -12,7 +12,7 @@ use super::options::StoreOptions;
 
 /// Returns whether an object that is there already is what a store asks for: one that asks for the bytes as they are
 /// takes no other.
-pub(super) fn suits(found: Encoding, options: &StoreOptions) -> bool {
+pub(super) fn satisfies(found: Encoding, options: &StoreOptions) -> bool {
     match (found, options.raw) {
         (Encoding::Raw, true | false) | (Encoding::Pages, false) => true,
         (Encoding::Pages, true) => false,

@@ -26,7 +26,7 @@ pub struct StoreOptions {
     /// taken from it.
     pub name: Option<String>,
     /// Store the bytes unchanged, so that other programs can use the object: no copy in
-    /// another encoding counts. There is no other encoding yet.
+    /// another encoding counts.
     pub raw: bool,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,

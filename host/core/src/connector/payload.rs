@@ -25,18 +25,18 @@ pub(super) enum Payload {
 }
 
 /// The bytes of one attempt.
-pub(super) struct Laid {
+pub(super) struct ObjectBytes {
     /// The bytes of the object.
     pub(super) body: Body,
     /// What they turn out to be.
     pub(super) reading: Reading,
     /// The number of bytes, if it is known.
     pub(super) size: Option<u64>,
-    /// How they lie.
+    /// How they are encoded.
     pub(super) layout: Layout,
 }
 
-/// How the bytes of an object lie.
+/// How the bytes of an object are encoded.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) encoding: Encoding,
@@ -54,17 +54,17 @@ impl Payload {
     }
 
     /// Begins to read.
-    pub(super) fn lay_out(self, progress: Option<Progress>) -> Laid {
+    pub(super) fn open(self, progress: Option<Progress>) -> ObjectBytes {
         match self {
             Self::Image(source) => {
                 let size = source.size();
                 let (body, reading) = source.read(progress);
-                Laid { body, reading, size, layout: Layout { encoding: Encoding::Raw, pack: None } }
+                ObjectBytes { body, reading, size, layout: Layout { encoding: Encoding::Raw, pack: None } }
             }
             Self::Pack(pack) => {
-                // Its own identity is not asked for: the pack holds another image than its bytes are.
+                // The pack's own identity is not needed: `Reading` reports that of the image.
                 let (body, _) = pack.file.read(None);
-                Laid {
+                ObjectBytes {
                     body,
                     reading: Reading::known(&pack.identity),
                     size: Some(pack.file.size()),

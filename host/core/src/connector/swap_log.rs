@@ -18,7 +18,7 @@ use crate::catalogue::{Catalogue, SwapRow};
 use crate::runtime::{Component, Event, History, HistoryRow, ROWS, Stage, SwapLog};
 use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
-/// The swap_log of one data directory.
+/// The swap log of one data directory.
 pub(super) struct CatalogueSwapLog {
     catalogue: Arc<dyn Catalogue>,
     files: ComponentFiles,

@@ -26,11 +26,10 @@ const MAX_SOURCES: usize = 64;
 /// The most runs of pages per GiB that a map may have, and at least.
 const RUNS_PER_GIB: u64 = 65_536;
 const RUNS: u64 = 65_536;
-/// A pack that has more than this share of the image's data, in percent, is not worth its base. Nor is one of an image of
-/// less than 100 bytes.
-const WORTH: u64 = 80;
+/// A pack above this percentage of the image's data is not stored, nor is one of an image of less than 100 bytes.
+const MAX_PACK_PERCENT: u64 = 80;
 /// The most bytes of page digests that are kept.
-const DIGESTS: u64 = 1 << 30;
+const MAX_DIGEST_BYTES: u64 = 1 << 30;
 
 /// What an image is compared with.
 struct BaseOf {
@@ -108,7 +107,7 @@ impl Host {
             Ok(Some(base)) => base,
             Ok(None) => return Ok(None),
             Err(error) => {
-                tracing::warn!(%base, %error, "the base cannot be compared with: the image is stored whole");
+                tracing::warn!(%base, %error, "cannot read the base: the image is stored whole");
                 return Ok(None);
             }
         };
@@ -126,7 +125,7 @@ impl Host {
             Ok(Some(done)) => done,
             Ok(None) => return Ok(None),
             // A base that is damaged on every backend, or too many sources: nothing is wrong with the image.
-            Err(error) if is_of_base(&error) => {
+            Err(error) if is_base_failure(&error) => {
                 tracing::warn!(base = %identity_of_base.id(), %error, "the image is stored whole");
                 return Ok(None);
             }
@@ -140,7 +139,7 @@ impl Host {
         }
         let counts = &encoded.counts;
         let data = (counts.unchanged + counts.moved + counts.repeated + counts.stored) * pages::PAGE_BYTES;
-        let worth = encoded.pack.stored() <= data.min(new_size) / 100 * WORTH;
+        let worth = encoded.pack.stored() <= data.min(new_size) / 100 * MAX_PACK_PERCENT;
         if !worth || !is_cheap_to_read(&encoded, new_size) {
             return Ok(None);
         }
@@ -148,7 +147,7 @@ impl Host {
         needs.sort_unstable();
         needs.dedup();
         let pack = NewPack { id: encoded.pack.id(), needs };
-        let file = FileSource::new(out, "the delta")?;
+        let file = FileSource::new(out, "the pack")?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
     }
 
@@ -220,7 +219,7 @@ impl Host {
             written.rewind().map_err(fail)?;
             let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
             let size = std::io::copy(&mut written, &mut file).map_err(fail)?;
-            make_room(dir, DIGESTS.saturating_sub(size)).map_err(fail)?;
+            make_room(dir, MAX_DIGEST_BYTES.saturating_sub(size)).map_err(fail)?;
             file.persist(&path).map_err(|error| fail(error.error))?;
             Ok(())
         })
@@ -249,7 +248,7 @@ fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
 }
 
 /// Whether what went wrong is the base's fault, or the format's: the image can be stored whole.
-fn is_of_base(error: &Error) -> bool {
+fn is_base_failure(error: &Error) -> bool {
     error.backend().is_some() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
 }
 
@@ -276,7 +275,7 @@ fn encode(
         image: Some(&*base.image),
         digests: base.digests.as_ref(),
     };
-    let (most, mut written, mut given_up) = (pages::Image::size(new) / 100 * WORTH, 0, false);
+    let (most, mut written, mut given_up) = (pages::Image::size(new) / 100 * MAX_PACK_PERCENT, 0, false);
     let mut sink = |bytes: bytes::Bytes| {
         written += bytes.len() as u64;
         let result = match written <= most {

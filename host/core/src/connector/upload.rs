@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use super::Host;
 use super::labels::{self, fresh_key};
 use super::options::StoreOptions;
-use super::payload::{self, Laid, Layout, Payload};
+use super::payload::{self, Layout, ObjectBytes, Payload};
 use crate::backend::{UploadAttempt, UploadSource};
 use crate::snapshot::Reading;
 use crate::types::{Effect, Error, Features, Receipt, Result, SnapshotId, StoreHint};
@@ -91,8 +91,8 @@ impl StoreUpload {
             _ => None,
         };
         let key = fresh_key(&self.host.inner.platform)?;
-        let Laid { body, reading, size, layout } =
-            payload::take(&mut lock(&self.payload))?.lay_out(self.options.progress.clone());
+        let ObjectBytes { body, reading, size, layout } =
+            payload::take(&mut lock(&self.payload))?.open(self.options.progress.clone());
         let labels = match features.labels {
             true => labels::labels(self.base, self.options.name.as_deref(), layout.encoding),
             false => Vec::new(),

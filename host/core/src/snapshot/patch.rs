@@ -169,6 +169,9 @@ fn reason<R>(error: io::Error, source: &mut Watched<R>, window: u32) -> Error {
             .hint("allow more memory, or store the image itself")
             .with_source(error);
     }
+    if text.to_lowercase().contains("unknown frame descriptor") {
+        return Error::invalid("this is not a delta of zstd").hint(WHAT_TO_GIVE).with_source(error);
+    }
     Error::invalid(format!("the delta does not match the base: {}", text.to_lowercase()))
         .hint(WHAT_TO_GIVE)
         .with_source(error)

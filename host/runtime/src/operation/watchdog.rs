@@ -122,7 +122,7 @@ impl Watch {
 pub(crate) struct Watchdog(Mutex<Vec<Watch>>);
 
 impl Watchdog {
-    /// Watchdog an operation until it ends.
+    /// Watches an operation until it ends.
     pub(crate) fn begin(&self, usage: &Arc<Usage>) {
         let (last, since) = (usage.mark(), usage.began());
         let watch = Watch {

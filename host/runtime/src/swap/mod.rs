@@ -156,7 +156,7 @@ impl Slot {
         lock(&self.0.history).put_aside(digest).cloned()
     }
 
-    /// Begins an operation on the generation that serves, or on a canary if it is its attempt.
+    /// Begins an operation on the generation that serves, or on a canary if it is the canary's turn.
     fn begin(&self) -> Attempt {
         if let Some(canary) = self.0.canary.load_full()
             && self.is_for_canary()

@@ -15,7 +15,7 @@ use tidelock_types::{Error, Result};
 /// A generation that is about to take over.
 pub(super) struct Candidate {
     pub(super) generation: Arc<Generation>,
-    /// Where the swap_log does not have it yet.
+    /// Where the swap log does not have it yet.
     pub(super) component: Option<Arc<Component>>,
     pub(super) event: Event,
     /// Whether it is on trial beside its predecessor.

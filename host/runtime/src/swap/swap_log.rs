@@ -40,7 +40,7 @@ pub trait SwapLog: Send + Sync {
     fn component<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Component>>;
 }
 
-/// A swap_log that lasts as long as the process.
+/// A swap log that lasts as long as the process.
 #[derive(Default)]
 pub struct InMemorySwapLog(Mutex<Held>);
 

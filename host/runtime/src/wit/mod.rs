@@ -1,7 +1,7 @@
 //! Everything specific to a version of the WIT package: bindings, conversions, glue to the capabilities.
 //!
 //! Code outside this folder uses the host's own types. A further version of the package gets its own bindings
-//! and reuses the rest; within `0.1.x` the package only gains interfaces and functions that a guest
+//! and reuses the rest; within `0.1.x` the package only gains interfaces (existing ones never change: ADR 7) that a guest
 //! may import, so that a component built against any earlier `0.1.x` keeps loading.
 
 mod bindings;

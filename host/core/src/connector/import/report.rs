@@ -27,7 +27,7 @@ pub struct Imported {
     pub under_way: u64,
     /// Objects that no host seems to have stored.
     pub foreign: u64,
-    /// Objects that were gone when it was their attempt.
+    /// Objects that were gone by the time they were read.
     pub gone: u64,
     /// Objects in cold storage, which have to be restored before they can be read.
     pub pending: u64,

@@ -52,7 +52,7 @@ impl RecentPacks {
 }
 
 impl Host {
-    /// The pack that is the object of a placement; of one that holds its snapshot as it is, that which stands for it.
+    /// Returns the pack of a placement; for a raw object, an equivalent pack of depth 0.
     ///
     /// # Errors
     /// `corrupt` if the object is not that pack; `not-found` if the snapshot is gone; errors of the backend.
@@ -71,7 +71,7 @@ impl Host {
         }
     }
 
-    /// The pack that an object is which no catalogue knows. Nothing proves yet that it holds what it says.
+    /// Opens the pack in an object that the catalogue does not know. Its content is unproven.
     ///
     /// # Errors
     /// As [`Self::pack_of`].

@@ -20,7 +20,7 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Option<ObjectId>> {
         for placement in self.placements_on(backend, identity.id()).await? {
-            if !encoding::suits(placement.encoding, options) {
+            if !encoding::satisfies(placement.encoding, options) {
                 continue;
             }
             let expected = encoding::expected_size(&placement, identity.size());
@@ -75,7 +75,7 @@ impl Host {
             // The same object: it was stored once more, under the name that follows from its bytes.
             return None;
         }
-        for placement in placements.into_iter().filter(|found| encoding::suits(found.encoding, options)) {
+        for placement in placements.into_iter().filter(|found| encoding::satisfies(found.encoding, options)) {
             match self.prove(&placement, identity).await {
                 Ok(()) => return Some(placement.object),
                 Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! Images of machines change in place, a page here and there. A pack has a complete map from the pages of its snapshot to its own
 //! frames and those of its sources, so reading costs no walk along a chain. What a changed page used to hold is nearly all that
-//! is worth having as a dictionary for what it holds now, so a `compact` delta compresses changed pages with their former selves
+//! is worth having as a dictionary for what it holds now, so a `compact` delta compresses changed pages with their previous content
 //! as prefix; a `random` one has no such dependency, and gives any page with one ranged read. The bytes: `docs/formats.md`.
 //!
 //! Everything here is pure and blocking: bytes in, bytes out, no network. Whoever fetches and stores is above.
