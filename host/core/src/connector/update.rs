@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::packs::needs_of;
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
@@ -140,10 +141,7 @@ impl Host {
         if !worth || !is_cheap_to_read(&encoded, new_size) {
             return Ok(None);
         }
-        let mut needs: Vec<SnapshotId> = encoded.pack.sources().iter().map(|source| source.snapshot).collect();
-        needs.sort_unstable();
-        needs.dedup();
-        let pack = NewPack { id: encoded.pack.id(), needs };
+        let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         let file = FileSource::new(out, "the delta")?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
     }

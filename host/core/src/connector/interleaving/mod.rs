@@ -6,7 +6,8 @@
 //!
 //! - what was acknowledged and not removed since it was recorded can be retrieved, also while the others run;
 //! - no verification finds anything of that bad;
-//! - after the end, one collection leaves no object that nothing knows of, no removal, no claim and no intent.
+//! - after the end, one collection leaves no object that nothing knows of, no removal, no claim and no intent;
+//! - each copy then has what it needs on its own backend, and nothing is kept that nothing needs.
 //!
 //! A seed that fails is made smaller (fewer operations, fewer changes between them) and printed with its steps.
 //! `TIDELOCK_INTERLEAVINGS=FROM..TO`, when this is compiled, runs other seeds.
@@ -57,11 +58,23 @@ impl Script {
         let mut random = Random(seed);
         // Few images and few routes: what does not meet finds nothing. Most of all where names follow from bytes.
         let contended = random.one_in(2);
-        let images = if contended || random.one_in(2) { 1 } else { 1 + random.index(4) };
+        let changes = random.one_in(2);
+        let images = match () {
+            () if changes => 3,
+            () if contended || random.one_in(2) => 1,
+            () => 1 + random.index(4),
+        };
         let routes = if contended { 1..2 } else { [0..1, 1..2, 0..3][random.index(3)].clone() };
-        let before = if contended { 1 } else { random.index(3) };
+        let before = if contended { 1 + usize::from(changes) } else { random.index(3) + usize::from(changes) };
         let count = before + if contended { 3 } else { 2 + random.index(3) };
-        let ops = (0..count).map(|number| op(&mut random, images, &routes, number < before, contended)).collect();
+        let choice = Choice { images, routes: &routes, contended, changes };
+        let mut ops: Vec<Op> = (0..count).map(|number| op(&mut random, choice, number < before)).collect();
+        if changes {
+            // Changes are of something, most often of the same.
+            let base = random.index(2);
+            let Op { act, .. } = &mut ops[0];
+            *act = Act::Store { image: base, name: random.index(3), route: routes.start, stream: false };
+        }
         let mut choices = vec![0; 400];
         if random.one_in(2) {
             // Most faults need a few changes at the right places.
@@ -129,10 +142,24 @@ impl Script {
     }
 }
 
-fn op(random: &mut Random, images: usize, routes: &Range<usize>, before: bool, contended: bool) -> Op {
+/// What the operations of a script may be.
+#[derive(Clone, Copy)]
+struct Choice<'a> {
+    images: usize,
+    routes: &'a Range<usize>,
+    contended: bool,
+    /// Whether some images are stored as changes of others.
+    changes: bool,
+}
+
+fn op(random: &mut Random, choice: Choice<'_>, before: bool) -> Op {
+    let Choice { images, routes, contended, changes } = choice;
     let image = random.index(images);
     let route = routes.start + random.index(routes.len());
-    let store = Act::Store { image, name: random.index(3), route, stream: random.one_in(3) };
+    let store = match changes && random.one_in(2) {
+        true => Act::Update { change: random.index(world::CHANGES.len()), name: random.index(3), route },
+        false => Act::Store { image, name: random.index(3), route, stream: random.one_in(3) },
+    };
     let act = match random.below(12) {
         _ if before && (contended || !random.one_in(4)) => store,
         9..=11 if contended => [Act::RemoveId { image }, Act::Gc, store][random.index(3)],
@@ -196,9 +223,11 @@ fn a_check_that_is_left_out_is_noticed() {
     let op = |act, host| Op { act, host, given_up_after: None, fault: None };
     let store = Act::Store { image: 0, name: 0, route: 1, stream: false };
     let remove = Act::RemoveId { image: 0 };
+    let update = Act::Update { change: 0, name: 0, route: 1 };
     for (without, others) in [
         (Without::Reliance, [op(remove, 0), op(store, 1), op(Act::Gc, 1)]),
         (Without::Claims, [op(remove, 0), op(Act::Gc, 1), op(store, 1)]),
+        (Without::Needs, [op(remove, 0), op(update, 1), op(Act::Gc, 1)]),
         (Without::Versions, [op(Act::Verify { deep: false }, 0), op(remove, 1), op(store, 1)]),
     ] {
         let script = |seed| {
