@@ -18,6 +18,7 @@ mod watched;
 mod world;
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use watched::Without;
@@ -58,7 +59,8 @@ impl Script {
         let mut random = Random(seed);
         // Few images and few routes: what does not meet finds nothing. Most of all where names follow from bytes.
         let contended = random.one_in(2);
-        let changes = random.one_in(2);
+        let base = random.one_in(2).then(|| random.index(2));
+        let changes = base.is_some();
         let images = match () {
             () if changes => 3,
             () if contended || random.one_in(2) => 1,
@@ -67,13 +69,10 @@ impl Script {
         let routes = if contended { 1..2 } else { [0..1, 1..2, 0..3][random.index(3)].clone() };
         let before = if contended { 1 + usize::from(changes) } else { random.index(3) + usize::from(changes) };
         let count = before + if contended { 3 } else { 2 + random.index(3) };
-        let choice = Choice { images, routes: &routes, contended, changes };
+        let choice = Choice { images, routes: &routes, contended, base };
         let mut ops: Vec<Op> = (0..count).map(|number| op(&mut random, choice, number < before)).collect();
-        if changes {
-            // Changes are of something, most often of the same.
-            let base = random.index(2);
-            let Op { act, .. } = &mut ops[0];
-            *act = Act::Store { image: base, name: random.index(3), route: routes.start, stream: false };
+        if let Some(image) = base {
+            ops[0].act = Act::Store { image, name: random.index(3), route: routes.end - 1, stream: false };
         }
         let mut choices = vec![0; 400];
         if random.one_in(2) {
@@ -148,18 +147,23 @@ struct Choice<'a> {
     images: usize,
     routes: &'a Range<usize>,
     contended: bool,
-    /// Whether some images are stored as changes of others.
-    changes: bool,
+    /// Some images are stored as changes, most of them of this one.
+    base: Option<usize>,
 }
 
 fn op(random: &mut Random, choice: Choice<'_>, before: bool) -> Op {
-    let Choice { images, routes, contended, changes } = choice;
-    let image = random.index(images);
+    let Choice { images, routes, contended, base } = choice;
+    let mut image = random.index(images);
     let route = routes.start + random.index(routes.len());
-    let store = match changes && random.one_in(2) {
-        true => Act::Update { change: random.index(world::CHANGES.len()), name: random.index(3), route },
-        false => Act::Store { image, name: random.index(3), route, stream: random.one_in(3) },
-    };
+    let mut store = Act::Store { image, name: random.index(3), route, stream: random.one_in(3) };
+    if let Some(base) = base {
+        let of_base = world::CHANGES.iter().position(|(of, within, _)| *of == base && within.is_none());
+        let change = of_base.filter(|_| !random.one_in(3)).unwrap_or(random.index(world::CHANGES.len()));
+        if before || random.one_in(2) {
+            store = Act::Update { change, name: random.index(3), route };
+        }
+        image = if random.one_in(2) { base } else { world::CHANGES[change].2 };
+    }
     let act = match random.below(12) {
         _ if before && (contended || !random.one_in(4)) => store,
         9..=11 if contended => [Act::RemoveId { image }, Act::Gc, store][random.index(3)],
@@ -215,6 +219,9 @@ fn acknowledged_snapshots_survive_every_order_of_operations() {
     if let Some(found) = found {
         panic!("{found}");
     }
+    let [packs, kept] = [&world::ENDED_WITH_PACKS, &world::ENDED_WITH_KEPT].map(|count| count.load(Ordering::Relaxed));
+    println!("{packs} runs ended with packs, {kept} with removed snapshots that packs need");
+    assert!(packs > (to - from) / 10 && kept > (to - from) / 100, "packs are hardly ever made: {packs}, {kept}");
 }
 
 /// The test would not be worth much if it did not notice what it is for: each check that is left out is one that it needs.

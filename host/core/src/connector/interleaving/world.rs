@@ -54,6 +54,10 @@ backends = ['keyed', 'hashed']
 copies = 2
 ";
 
+/// How many runs ended with packs, and with objects of removed snapshots that packs need.
+pub(super) static ENDED_WITH_PACKS: AtomicU64 = AtomicU64::new(0);
+pub(super) static ENDED_WITH_KEPT: AtomicU64 = AtomicU64::new(0);
+
 /// The operation of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
@@ -463,12 +467,15 @@ async fn judge_needs(
     report: &Report,
 ) -> std::result::Result<(), String> {
     let needs = catalogue.inner.all_needs().await.unwrap();
+    ENDED_WITH_PACKS.fetch_add(u64::from(!needs.is_empty()), Ordering::Relaxed);
+    let mut kept = 0;
     for (image, _) in IMAGES.iter().enumerate() {
         let id = id_of(image);
         let placements = Catalogue::placements(&catalogue.inner, id).await.unwrap();
         let kept_alone = Catalogue::get(&catalogue.inner, id).await.unwrap().is_none();
         let last = events.iter().rfind(|event| event.id == id);
         let counts = last.is_some_and(|last| stays(last, &report.acknowledged));
+        kept += u64::from(kept_alone && !placements.is_empty());
         for placement in &placements {
             let needed = needs.iter().any(|(backend, _, needed)| *backend == placement.backend && *needed == id);
             if kept_alone && !needed {
@@ -491,6 +498,7 @@ async fn judge_needs(
             return Err(format!("image {image} is nowhere and known"));
         }
     }
+    ENDED_WITH_KEPT.fetch_add(kept.min(1), Ordering::Relaxed);
     for (backend, object, needed) in needs {
         let name = ObjectId::new(object.as_str()).unwrap();
         if Catalogue::placement_of(&catalogue.inner, &backend, &name).await.unwrap().is_none() {
