@@ -342,6 +342,8 @@ async fn a_version_is_not_sound_without_its_base() {
             assert_eq!((again.id, again.stored_bytes), (*id, bytes.len() as u64));
             assert_same(&read(&host, *id).await.unwrap(), bytes, "again");
         }
+        let all = host.verify(None, false, None).await.unwrap();
+        assert_eq!(all.bad.len(), usize::from(!removed), "the base alone: {all:?}");
         // So is the base, and then all are sound.
         assert_eq!(store(&host, &versions[0].1).await.unwrap().stored_bytes, versions[0].1.len() as u64);
         let all = host.verify(None, true, None).await.unwrap();

@@ -80,7 +80,9 @@ impl Host {
                         self.heal(&placement, deep).await?;
                     }
                     found.checked += 1;
-                    found.bad.push(BadPlacement::of(&placement, why));
+                    if !self.has_whole(&placement).await? {
+                        found.bad.push(BadPlacement::of(&placement, why));
+                    }
                     continue;
                 }
                 Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
@@ -116,6 +118,13 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
+    async fn has_whole(&self, placement: &Placement) -> Result<bool> {
+        let placements = self.inner.catalogue.placements(placement.snapshot).await?;
+        let whole = |other: &Placement| other.backend == placement.backend && other.pack.is_none();
+        Ok(placements.iter().any(|other| whole(other) && other.state == PlacementState::Live))
     }
 
     /// Marks a good placement live again: a suspect or absent one once its object is there, a damaged one once all of its
