@@ -4,6 +4,7 @@
 //! since a frame of a delta has pages of many windows.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -132,9 +133,8 @@ impl PackReader {
             }
             let mut prefix = BytesMut::new();
             for part in self.chain.prefix(at) {
-                if !found.contains_key(&part.frame) {
-                    let bytes = self.one(part.frame).await?;
-                    found.insert(part.frame, bytes);
+                if let Entry::Vacant(missing) = found.entry(part.frame) {
+                    missing.insert(self.one(part.frame).await?);
                 }
                 prefix.extend_from_slice(pages_of(found.get(&part.frame), part)?);
             }
