@@ -261,3 +261,119 @@ async fn a_base_that_cannot_be_read_is_no_obstacle() {
     let stored = update(&host, stored.id, &newer).await.unwrap();
     assert_same(&read(&host, stored.id).await.unwrap(), &newer, "stored");
 }
+
+/// Another pack of the same snapshot has its pages elsewhere: a copy that would need it there gets the image.
+#[tokio::test]
+async fn a_backend_with_the_base_in_another_form_gets_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, memory) = models(dir.path(), 2).await;
+    // The first version on both, the second as a pack on the one and as it is on the other.
+    let versions = chain(&host, 0).await;
+    drop(host);
+    let host = host_on(dir.path(), 1, &memory).await;
+    let second = changed(&versions[0].1, 70);
+    let id = update(&host, versions[0].0, &second).await.unwrap().id;
+    drop(host);
+    let host = host_on(dir.path(), 2, &memory).await;
+    assert_eq!(store(&host, &second).await.unwrap().stored_bytes, second.len() as u64);
+    assert_eq!(encodings(&host, id).await, [Encoding::Pages, Encoding::Raw]);
+    let third = changed(&second, 71);
+    let stored = update(&host, id, &third).await.unwrap();
+    assert_eq!(encodings(&host, stored.id).await, [Encoding::Pages, Encoding::Raw]);
+    // All objects of the first backend are lost: each copy is complete on its own.
+    for name in memory[0].objects() {
+        assert!(memory[0].damage(&name, Vec::clear));
+    }
+    let host = host_on(dir.path(), 2, &memory).await;
+    assert_all_read(&host, &[(id, second), (stored.id, third)]).await;
+}
+
+/// The second copy of a stream is read from the first one, which was just made, and not from what was there in another form.
+#[tokio::test]
+async fn a_stream_of_what_is_there_as_a_pack_is_stored_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, memory) = models(dir.path(), 1).await;
+    let versions = chain(&host, 1).await;
+    drop(host);
+    let host = host_on(dir.path(), 2, &memory).await;
+    let (id, bytes) = &versions[1];
+    let stream = tidelock::snapshot::StreamSource::new(std::io::Cursor::new(bytes.clone()), "a stream");
+    let stored = host.store(Source::Stream(stream), StoreOptions::default()).await.unwrap();
+    assert_eq!((stored.id, stored.placements.len()), (*id, 2));
+    assert_eq!(encodings(&host, *id).await, [Encoding::Pages, Encoding::Raw]);
+    assert!(memory[0].damage(&object(&host, *id, "first").await, Vec::clear));
+    assert_all_read(&host, &versions[1..]).await;
+}
+
+/// A version whose base is lost is not sound, whether the base is known to users, or kept for others alone, and in whatever
+/// order they are looked at. Storing the image again makes it whole.
+#[tokio::test]
+async fn a_version_is_not_sound_without_its_base() {
+    for (removed, deep, whole) in [(false, false, true), (true, false, true), (true, true, true), (true, true, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, [first, second]) = models(dir.path(), 1).await;
+        let versions = chain(&host, 2).await;
+        let base = object(&host, versions[0].0, "first").await;
+        if removed {
+            host.remove(versions[0].0).await.unwrap();
+        }
+        let listed = 3 - u64::from(removed);
+        let sound = host.verify(None, deep, None).await.unwrap();
+        assert_eq!((sound.checked, sound.bad.len(), sound.unreachable.len()), (listed, 0, 0), "{sound:?}");
+        match whole {
+            true => assert!(first.damage(&base, Vec::clear)),
+            // Of the same size: what is wrong is seen when it is read.
+            false => assert!(first.damage(&base, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1))),
+        }
+        // What was read before is no proof.
+        drop(host);
+        let memory = [first.clone(), second.clone()];
+        let host = host_on(dir.path(), 1, &memory).await;
+        let one = host.verify(Some(versions[2].0), deep, None).await.unwrap();
+        assert_eq!((one.checked, one.bad.len(), one.unreachable.len()), (1, 1, 0), "{one:?}");
+        assert!(one.bad[0].why.contains(&versions[0].0.to_string()), "{one:?}");
+        let all = host.verify(None, deep, None).await.unwrap();
+        assert_eq!((all.checked, all.bad.len(), all.unreachable.len()), (listed, listed as usize, 0), "{all:?}");
+        // Its own object is not at fault.
+        assert_eq!(host.stat(versions[2].0).await.unwrap().placements[0].state, "live");
+        // What is there does not count, and the image is sent as it is.
+        for (id, bytes) in &versions[1..] {
+            let again = store(&host, bytes).await.unwrap();
+            assert_eq!((again.id, again.stored_bytes), (*id, bytes.len() as u64));
+            assert_same(&read(&host, *id).await.unwrap(), bytes, "again");
+        }
+        let all = host.verify(None, false, None).await.unwrap();
+        assert_eq!(all.bad.len(), usize::from(!removed), "the base alone: {all:?}");
+        // So is the base, and then all are sound.
+        assert_eq!(store(&host, &versions[0].1).await.unwrap().stored_bytes, versions[0].1.len() as u64);
+        let all = host.verify(None, true, None).await.unwrap();
+        assert!(all.bad.is_empty() && all.unreachable.is_empty(), "{all:?}");
+        assert_all_read(&host, &versions).await;
+    }
+}
+
+/// An object of a snapshot that was removed, and is kept for others, is found by an import: it is known again.
+#[tokio::test]
+async fn an_import_brings_back_what_is_kept_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, memory) = models(dir.path(), 1).await;
+    let versions = chain(&host, 1).await;
+    // A copy that this catalogue does not know, made by a host with another one.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let turned = [Arc::new(MemoryBackend::new("first")), memory[1].clone()];
+    let other = host_on(elsewhere.path(), 2, &turned).await;
+    store(&other, &versions[0].1).await.unwrap();
+    drop(other);
+    host.remove(versions[0].0).await.unwrap();
+    assert!(host.stat(versions[0].0).await.is_err());
+    assert_eq!(host.import("second", ImportOptions::default()).await.unwrap().imported, 1);
+    assert_all_read(&host, &versions).await;
+    // Both copies go in the end.
+    for (id, _) in versions.iter().rev() {
+        host.remove(*id).await.unwrap();
+    }
+    for memory in &memory {
+        let left: Vec<_> = memory.objects().into_iter().filter(|name| !name.contains("container")).collect();
+        assert_eq!(left, [""; 0], "nothing needs any of them");
+    }
+}

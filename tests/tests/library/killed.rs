@@ -22,30 +22,30 @@ const MANY: u64 = 2000;
 /// Not a multiple of a page.
 const SIZE: usize = 150_001;
 
-struct Place {
+pub struct Place {
     dir: tempfile::TempDir,
 }
 
 /// How a run under `stepper` ended.
-struct Ended {
+pub struct Ended {
     /// The step before which it was killed, if it was.
-    killed_before: Option<String>,
-    status: Option<i32>,
+    pub killed_before: Option<String>,
+    pub status: Option<i32>,
     stdout: String,
-    stderr: String,
+    pub stderr: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A host of this process on the same data as the program's embedded default.
-    async fn open(&self) -> Host {
+    pub async fn open(&self) -> Host {
         self.open_data("tidelock-data").await
     }
 
@@ -67,7 +67,7 @@ impl Place {
         Ended { killed_before, status, stdout: String::from_utf8_lossy(&output.stdout).into_owned(), stderr }
     }
 
-    fn objects(&self) -> Vec<PathBuf> {
+    pub fn objects(&self) -> Vec<PathBuf> {
         let all = files(&self.path("tidelock-data/objects")).into_iter();
         all.filter(|path| file_name(path).starts_with("snap-") && path.extension().is_none()).collect()
     }
@@ -78,13 +78,13 @@ impl Place {
     }
 }
 
-fn file_name(path: &Path) -> &str {
+pub fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Goes through the steps of a command until it has no more. `before` gives the arguments of the run that is killed, and
 /// what `after` is told.
-async fn at_every_step<T>(
+pub async fn at_every_step<T>(
     place: &Place,
     before: impl AsyncFn(u64) -> (Vec<String>, T),
     after: impl AsyncFn(&Ended, T),
@@ -108,7 +108,12 @@ async fn at_every_step<T>(
 }
 
 /// What holds at any time: all that is listed can be read, and after a collection nothing else is there.
-async fn sound(place: &Place, host: &Host, what: &str) -> BTreeSet<SnapshotId> {
+pub async fn sound(place: &Place, host: &Host, what: &str) -> BTreeSet<SnapshotId> {
+    sound_and(place, host, what, 0).await
+}
+
+/// The same, with so many objects of snapshots that were removed and are kept for others.
+pub async fn sound_and(place: &Place, host: &Host, what: &str, kept: usize) -> BTreeSet<SnapshotId> {
     host.gc(Duration::from_millis(1)).await.unwrap_or_else(|error| panic!("gc, {what}: {error:?}"));
     let verified = host.verify(None, true, None).await.unwrap();
     assert!(verified.bad.is_empty() && verified.unreachable.is_empty(), "{what}: {verified:?}");
@@ -121,15 +126,16 @@ async fn sound(place: &Place, host: &Host, what: &str) -> BTreeSet<SnapshotId> {
         ids.insert(snapshot.id);
     }
     assert_eq!(verified.checked, ids.len() as u64, "{what}");
-    for object in place.objects() {
-        assert!(known.iter().any(|known| known.ends_with(file_name(&object))), "{what}: nothing knows of {object:?}");
-    }
-    assert_eq!(place.objects().len(), known.len(), "{what}");
+    let objects = place.objects();
+    let unknown = |object: &&PathBuf| !known.iter().any(|known| known.ends_with(file_name(object)));
+    let unknown: Vec<_> = objects.iter().filter(unknown).collect();
+    assert_eq!(unknown.len(), kept, "{what}: nothing knows of {unknown:?}");
+    assert_eq!(objects.len(), known.len() + kept, "{what}");
     assert_eq!(place.leftovers(), Vec::<PathBuf>::new(), "{what}");
     ids
 }
 
-fn acknowledged(ended: &Ended) -> Option<SnapshotId> {
+pub fn acknowledged(ended: &Ended) -> Option<SnapshotId> {
     ended.stdout.trim().parse().ok()
 }
 

@@ -32,7 +32,7 @@ pub use commit::{Commit, Committed};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
-pub use placement::{ABSENT, NewPack, NewPlacement, Placement, PlacementState};
+pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
@@ -91,6 +91,9 @@ pub trait Catalogue: Send + Sync {
 
     /// Where a pack is, in any state, in the order in which it was placed.
     fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>>;
+
+    /// What an object of a backend needs there, if it is a pack that is known.
+    fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>>;
 
     /// Every placement in a state that is not `live`, for example the removals that a crash cut short.
     ///

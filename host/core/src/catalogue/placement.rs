@@ -72,6 +72,14 @@ impl Placement {
     pub fn is_absent(&self) -> bool {
         self.state == PlacementState::Bad && self.reason.as_deref() == Some(ABSENT)
     }
+
+    /// Whether its object is this pack, where one that holds its snapshot as it is counts as the pack of the snapshot's id.
+    pub fn is_pack(&self, id: PackId) -> bool {
+        match &self.pack {
+            Some(pack) => *pack == id,
+            None => self.snapshot.as_bytes() == id.as_bytes(),
+        }
+    }
 }
 
 /// A text as a reason: what is not visible becomes a space, and what is too long is cut.
@@ -111,9 +119,17 @@ pub struct NewPlacement {
 pub struct NewPack {
     /// Its identity.
     pub id: PackId,
-    /// The snapshots whose objects it takes pages from. Those objects have to be on the same backend, so that no copy depends
-    /// on another backend than its own.
-    pub needs: Vec<SnapshotId>,
+    /// What it takes pages from. Each has to be on the same backend, so that no copy depends on another backend than its own.
+    pub needs: Vec<Need>,
+}
+
+/// Something that a pack takes pages from: this very pack, since another one of the same snapshot has its pages elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The snapshot that it holds.
+    pub snapshot: SnapshotId,
+    /// The pack; of an object that holds its snapshot as it is, the id of the snapshot.
+    pub pack: PackId,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::backend::{ConfiguredBackend, OpenBackend};
+use crate::catalogue::Placement;
 use crate::config::{Cost, Tier};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
@@ -110,6 +111,13 @@ pub struct BadPlacement {
     pub object: ObjectId,
     /// The problem.
     pub why: String,
+}
+
+impl BadPlacement {
+    pub(super) fn of(placement: &Placement, why: String) -> Self {
+        let Placement { snapshot, backend, object, .. } = placement;
+        Self { id: *snapshot, backend: backend.clone(), object: object.clone(), why }
+    }
 }
 
 /// A placement on a backend that can be cold.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::packs::needs_of;
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
@@ -143,10 +144,7 @@ impl Host {
         if !worth || !is_cheap_to_read(&encoded, new_size) {
             return Ok(None);
         }
-        let mut needs: Vec<SnapshotId> = encoded.pack.sources().iter().map(|source| source.snapshot).collect();
-        needs.sort_unstable();
-        needs.dedup();
-        let pack = NewPack { id: encoded.pack.id(), needs };
+        let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         let file = FileSource::new(out, "the pack")?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
     }

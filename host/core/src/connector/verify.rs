@@ -4,6 +4,7 @@ use futures::StreamExt as _;
 
 use super::damage::gave_wrong_bytes;
 use super::encoding::expected_size;
+use super::packs::Sound;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
@@ -16,16 +17,17 @@ const PAGE: usize = 256;
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
     /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
-    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. What is
-    /// removed meanwhile does not count.
+    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. A pack is found
+    /// bad, and not marked, if something that it takes pages from is not sound on its backend. What is removed meanwhile does
+    /// not count.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
     pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
-        let mut found = Verification::default();
+        let (mut found, mut sound) = (Verification::default(), Sound::default());
         if let Some(id) = id {
             let image = self.open(id).await?;
-            self.verify_snapshot(&image, deep, progress.as_ref(), &mut found).await?;
+            self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
             return Ok(found);
         }
         let mut after = None;
@@ -33,7 +35,9 @@ impl Host {
             let page = self.inner.catalogue.list(after, PAGE).await?;
             for snapshot in &page.snapshots {
                 match self.open(snapshot.id).await {
-                    Ok(image) => self.verify_snapshot(&image, deep, progress.as_ref(), &mut found).await?,
+                    Ok(image) => {
+                        self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
+                    }
                     // It was removed since it was listed.
                     Err(error) if *error.kind() == ErrorKind::NotFound => {}
                     Err(error) if *error.kind() == ErrorKind::Corrupt => {
@@ -55,6 +59,7 @@ impl Host {
         deep: bool,
         progress: Option<&Progress>,
         found: &mut Verification,
+        sound: &mut Sound,
     ) -> Result<()> {
         for placement in self.inner.catalogue.placements(image.id()).await? {
             if placement.state == PlacementState::Removing {
@@ -62,16 +67,32 @@ impl Host {
             }
             let (backend, object) = (&placement.backend, &placement.object);
             let outcome = self.verify_placement(&placement, image, deep, progress, &mut found.bytes).await;
+            let lacking = match &outcome {
+                Err(error) if is_of_object(error) => Ok(None),
+                _ => self.lacks(&placement, sound).await,
+            };
+            let outcome = match lacking {
+                Ok(None) => outcome,
+                Ok(Some(lost)) => {
+                    let why = format!("snapshot {lost}, which it takes pages from, has no sound object there");
+                    // Its own object is not at fault.
+                    if outcome.is_ok() {
+                        self.heal(&placement, deep).await?;
+                    }
+                    found.checked += 1;
+                    if !self.has_whole(&placement).await? {
+                        found.bad.push(BadPlacement::of(&placement, why));
+                    }
+                    continue;
+                }
+                Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
+            };
             let Err(error) = outcome else {
                 found.checked += 1;
                 if !self.heal(&placement, deep).await? && placement.state == PlacementState::Bad {
                     // It is there and has its size, and yet its bytes were seen to be wrong.
-                    found.bad.push(BadPlacement {
-                        id: image.id(),
-                        backend: backend.clone(),
-                        object: object.clone(),
-                        why: placement.reason.clone().unwrap_or_else(|| "it was found damaged".to_owned()),
-                    });
+                    let why = placement.reason.clone().unwrap_or_else(|| "it was found damaged".to_owned());
+                    found.bad.push(BadPlacement::of(&placement, why));
                 }
                 continue;
             };
@@ -89,13 +110,8 @@ impl Host {
                 }
                 _ => error,
             };
-            let bad = BadPlacement {
-                id: image.id(),
-                backend: backend.clone(),
-                object: object.clone(),
-                why: error.message().to_owned(),
-            };
-            if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
+            let bad = BadPlacement::of(&placement, error.message().to_owned());
+            if is_of_object(&error) {
                 found.bad.push(bad);
             } else {
                 found.unreachable.push(bad);
@@ -104,9 +120,16 @@ impl Host {
         Ok(())
     }
 
+    /// Whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
+    async fn has_whole(&self, placement: &Placement) -> Result<bool> {
+        let placements = self.inner.catalogue.placements(placement.snapshot).await?;
+        let whole = |other: &Placement| other.backend == placement.backend && other.pack.is_none();
+        Ok(placements.iter().any(|other| whole(other) && other.state == PlacementState::Live))
+    }
+
     /// Marks a good placement live again: a suspect or absent one once its object is there, a damaged one once all of its
     /// bytes are verified. Returns whether it is live.
-    async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
+    pub(super) async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
         let heals = match placement.state {
             PlacementState::Live | PlacementState::Removing => false,
             // Whether wrong bytes were its own is known when it is read.
@@ -123,8 +146,7 @@ impl Host {
     async fn note_unverifiable(&self, id: SnapshotId, error: &Error, found: &mut Verification) -> Result<()> {
         for placement in self.inner.catalogue.placements(id).await? {
             found.checked += 1;
-            let (backend, object) = (placement.backend, placement.object);
-            found.unreachable.push(BadPlacement { id, backend, object, why: error.message().to_owned() });
+            found.unreachable.push(BadPlacement::of(&placement, error.message().to_owned()));
         }
         Ok(())
     }
@@ -137,15 +159,7 @@ impl Host {
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        // A backend that cannot be opened proves nothing about its objects.
-        let backend = self.backend(&placement.backend).await;
-        let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
-        let stat = objects.stat(&placement.object).await?;
-        let expected = expected_size(placement, image.size());
-        if stat.size != expected {
-            let what = format!("the object has {} bytes where {expected} were stored", stat.size);
-            return Err(Error::corrupt(what));
-        }
+        self.verify_size(placement, image.size()).await?;
         if !deep {
             return Ok(());
         }
@@ -158,4 +172,22 @@ impl Host {
         }
         Ok(())
     }
+
+    /// Makes sure that an object is there and has as many bytes as it must, if it holds a snapshot of `size` bytes.
+    pub(super) async fn verify_size(&self, placement: &Placement, size: u64) -> Result<()> {
+        // A backend that cannot be opened proves nothing about its objects.
+        let backend = self.backend(&placement.backend).await;
+        let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
+        let stat = objects.stat(&placement.object).await?;
+        let expected = expected_size(placement, size);
+        match stat.size == expected {
+            true => Ok(()),
+            false => Err(Error::corrupt(format!("the object has {} bytes where {expected} were stored", stat.size))),
+        }
+    }
+}
+
+/// Whether an error says that an object is missing or damaged.
+fn is_of_object(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }

@@ -38,7 +38,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::errors::{damaged, sql};
 use self::place::Place;
 use super::{
-    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
     NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
     Stats, SwapRow,
 };
@@ -236,6 +236,10 @@ impl Catalogue for SqliteCatalogue {
 
     fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>> {
         Box::pin(Self::placements_of_pack(self, pack))
+    }
+
+    fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>> {
+        Box::pin(Self::needs_of(self, backend, object))
     }
 
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {

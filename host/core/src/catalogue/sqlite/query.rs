@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::{Placement, PlacementState, Snapshot, SnapshotPage, SqliteCatalogue, Stats, sql};
+use super::{Need, Placement, PlacementState, Snapshot, SnapshotPage, SqliteCatalogue, Stats, sql};
 use crate::catalogue::BackendStats;
 use crate::types::{Encoding, Error, ObjectId, PackId, Result, SnapshotId};
 
@@ -91,6 +91,30 @@ impl SqliteCatalogue {
 
     pub(super) async fn placements_of_pack(&self, pack: PackId) -> Result<Vec<Placement>> {
         self.with(move |db| placements(db, "WHERE pack = ?1 ORDER BY seq", [pack.as_bytes().as_slice()])).await
+    }
+
+    pub(super) async fn needs_of(&self, backend: &str, object: &ObjectId) -> Result<Vec<Need>> {
+        let (backend, object) = (backend.to_owned(), object.clone());
+        self.with(move |db| {
+            let mut query =
+                db.prepare_cached("SELECT needed, pack FROM needs WHERE backend = ?1 AND object = ?2").map_err(sql)?;
+            let needs = query.query_map((&backend, object.as_str()), |row| {
+                Ok(Need { snapshot: SnapshotId::from_bytes(row.get(0)?), pack: PackId::from_bytes(row.get(1)?) })
+            });
+            needs.and_then(Iterator::collect).map_err(sql)
+        })
+        .await
+    }
+
+    /// All that objects need: the backend and the object, and the snapshot.
+    #[cfg(test)]
+    pub(crate) async fn all_needs(&self) -> Result<Vec<(String, String, SnapshotId)>> {
+        self.with(|db| {
+            let mut query = db.prepare_cached("SELECT backend, object, needed FROM needs").map_err(sql)?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, SnapshotId::from_bytes(row.get(2)?))));
+            rows.and_then(Iterator::collect).map_err(sql)
+        })
+        .await
     }
 
     pub(super) async fn placements_in(&self, state: PlacementState) -> Result<Vec<Placement>> {

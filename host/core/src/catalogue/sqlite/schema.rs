@@ -167,7 +167,8 @@ CREATE TABLE needs (
     backend TEXT NOT NULL,                                  -- the object of this backend
     object  TEXT NOT NULL,
     needed  BLOB NOT NULL REFERENCES snapshots (id),        -- takes pages from an object of this snapshot, on the same backend
-    PRIMARY KEY (backend, object, needed)
+    pack    BLOB NOT NULL CHECK (length(pack) = 32),        -- which is this pack; the snapshot's id: which holds it as it is
+    PRIMARY KEY (backend, object, pack)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX needs_by_needed ON needs (needed, backend);
 

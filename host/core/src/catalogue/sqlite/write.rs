@@ -168,7 +168,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
             insert.execute((id, &new.backend, object, encoding, new.stored_bytes, now, version, pack))
         })
         .map_err(sql)?;
-    needs(db, new)?;
+    needs(db, snapshot, new)?;
     match changed {
         0 => Err(Error::conflict(format!("object `{}` holds another snapshot than {snapshot}", new.object))
             .on_backend(&new.backend)),
@@ -177,24 +177,49 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
 }
 
 /// Records what a pack needs, which has to be live on its backend.
-pub(super) fn needs(db: &Transaction<'_>, new: &NewPlacement) -> Result<()> {
+pub(super) fn needs(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<()> {
     let Some(pack) = &new.pack else { return Ok(()) };
-    for needed in &pack.needs {
+    for need in &pack.needs {
+        let (needed, wanted) = (need.snapshot.as_bytes().as_slice(), need.pack.as_bytes().as_slice());
         let made = db
             .prepare_cached(
-                "INSERT OR REPLACE INTO needs (backend, object, needed)
-                 SELECT ?1, ?2, ?3 WHERE EXISTS
-                     (SELECT 1 FROM placements WHERE snapshot = ?3 AND backend = ?1 AND state = 'live')",
+                "INSERT OR REPLACE INTO needs (backend, object, needed, pack)
+                 SELECT ?1, ?2, ?3, ?4 WHERE EXISTS
+                     (SELECT 1 FROM placements
+                      WHERE snapshot = ?3 AND backend = ?1 AND state = 'live' AND coalesce(pack, snapshot) = ?4)",
             )
-            .and_then(|mut insert| insert.execute((&new.backend, new.object.as_str(), needed.as_bytes().as_slice())))
+            .and_then(|mut insert| insert.execute((&new.backend, new.object.as_str(), needed, wanted)))
             .map_err(sql)?;
         if made == 0 {
-            return Err(Error::conflict(format!(
-                "snapshot {needed}, which the image is a change of, was removed or damaged"
-            ))
-            .on_backend(&new.backend)
-            .hint("store the image again"));
+            let why = format!("snapshot {}, which the image is a change of, was removed or damaged", need.snapshot);
+            return Err(unmet(why, new));
         }
     }
-    Ok(())
+    match pack.needs.is_empty() || !needs_itself(db, snapshot, new)? {
+        true => Ok(()),
+        false => Err(unmet(format!("snapshot {snapshot} would need itself"), new)),
+    }
+}
+
+/// Whether a snapshot comes to need itself by an object that was just recorded: then nothing could ever remove it. It can if
+/// it is stored as a change of what is a change of it.
+fn needs_itself(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<bool> {
+    db.prepare_cached(
+        "WITH RECURSIVE reached (snapshot) AS (
+             SELECT needed FROM needs WHERE backend = ?1 AND object = ?2
+             UNION
+             SELECT needs.needed FROM reached
+             JOIN placements ON placements.snapshot = reached.snapshot AND placements.backend = ?1
+             JOIN needs ON needs.backend = ?1 AND needs.object = placements.object
+         )
+         SELECT EXISTS (SELECT 1 FROM reached WHERE snapshot = ?3)",
+    )
+    .and_then(|mut query| {
+        query.query_row((&new.backend, new.object.as_str(), snapshot.as_bytes().as_slice()), |row| row.get(0))
+    })
+    .map_err(sql)
+}
+
+fn unmet(why: String, new: &NewPlacement) -> Error {
+    Error::conflict(why).on_backend(&new.backend).hint("store the image again")
 }

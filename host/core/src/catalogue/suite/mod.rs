@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 
-use super::{Catalogue, Commit, NewPack, NewPlacement, NewSnapshot};
+use super::{Catalogue, Commit, Need, NewPack, NewPlacement, NewSnapshot};
 use crate::types::{Clock, Encoding, Entropy, ObjectId, PackId, Platform, Result, SnapshotId};
 
 /// One empty database of an engine. Every call of `open` is another handle on it.
@@ -114,9 +114,19 @@ pub(super) fn on(backend: &str, name: &str) -> NewPlacement {
     }
 }
 
-/// A pack that needs objects of these snapshots on its backend.
-pub(super) fn pack_on(backend: &str, name: &str, pack: u8, needs: &[u64]) -> NewPlacement {
-    let pack = NewPack { id: PackId::from_bytes([pack; 32]), needs: needs.iter().map(|seed| id(*seed)).collect() };
+/// What a pack needs of a snapshot that lies as it is.
+pub(super) fn raw(seed: u64) -> Need {
+    Need { snapshot: id(seed), pack: PackId::from_bytes(*id(seed).as_bytes()) }
+}
+
+/// What a pack needs of a snapshot that lies in this pack.
+pub(super) fn packed(seed: u64, pack: u8) -> Need {
+    Need { snapshot: id(seed), pack: PackId::from_bytes([pack; 32]) }
+}
+
+/// A pack that needs others on its backend.
+pub(super) fn pack_on(backend: &str, name: &str, pack: u8, needs: &[Need]) -> NewPlacement {
+    let pack = NewPack { id: PackId::from_bytes([pack; 32]), needs: needs.to_vec() };
     NewPlacement { encoding: Encoding::Pages, pack: Some(pack), ..on(backend, name) }
 }
 

@@ -1,7 +1,7 @@
 //! Packs, and the objects that they take pages from.
 
 use super::removals::objects;
-use super::{Place, id, kind, lease, object, on, pack_on, snapshot, stored};
+use super::{Place, id, kind, lease, object, on, pack_on, packed, raw, snapshot, stored};
 use crate::catalogue::{BegunRemoval, Catalogue, NewPlacement, OwnerToken, PlacementState, RemovalScope};
 use crate::types::PackId;
 
@@ -25,8 +25,8 @@ pub(crate) async fn what_a_pack_needs_stays_until_it_is_gone(place: Place) {
     let catalogue = &*catalogue;
     let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
     store(catalogue, 1, vec![on("local", "base"), on("cloud", "copy")]).await;
-    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[1])]).await;
-    store(catalogue, 3, vec![pack_on("local", "grandchild", 3, &[1, 2])]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[raw(1)])]).await;
+    store(catalogue, 3, vec![pack_on("local", "grandchild", 3, &[raw(1), packed(2, 2)])]).await;
     let by_pack = catalogue.placements_of_pack(PackId::from_bytes([2; 32])).await.unwrap();
     assert!(by_pack.len() == 1 && by_pack[0].snapshot == id(2) && by_pack[0].object == object("delta"));
     // The base goes for its users. Its copy elsewhere, which nothing needs, can be deleted.
@@ -62,14 +62,14 @@ pub(crate) async fn what_a_pack_needs_stays_until_it_is_gone(place: Place) {
 pub(crate) async fn a_pack_needs_what_is_live_on_its_backend(place: Place) {
     let catalogue = place.open().await;
     let catalogue = &*catalogue;
-    let delta = |backend| stored(snapshot(2, 10), vec![pack_on(backend, "delta", 2, &[1])], vec![]);
+    let delta = |backend| stored(snapshot(2, 10), vec![pack_on(backend, "delta", 2, &[raw(1)])], vec![]);
     assert_eq!(kind(catalogue.commit(delta("local")).await), "conflict", "there is none");
     store(catalogue, 1, vec![on("local", "base")]).await;
     assert_eq!(kind(catalogue.commit(delta("cloud")).await), "conflict", "it is elsewhere");
     catalogue.commit(delta("local")).await.unwrap();
     // A base that was removed and is kept can be built upon, and stored again.
     assert!(matches!(remove(catalogue, 1).await, BegunRemoval::Needed { .. }));
-    store(catalogue, 3, vec![pack_on("local", "other", 3, &[1])]).await;
+    store(catalogue, 3, vec![pack_on("local", "other", 3, &[raw(1)])]).await;
     store(catalogue, 1, vec![on("local", "base")]).await;
     assert!(catalogue.get(id(1)).await.unwrap().is_some());
     // One that is being removed, or is damaged, cannot.
@@ -79,10 +79,24 @@ pub(crate) async fn a_pack_needs_what_is_live_on_its_backend(place: Place) {
     let placement = catalogue.placements(id(5)).await.unwrap().remove(0);
     assert!(catalogue.transition(&placement, PlacementState::Bad, None).await.unwrap());
     for seed in [4, 5] {
-        let new = stored(snapshot(6, 10), vec![pack_on("local", "new", 6, &[seed])], vec![]);
+        let new = stored(snapshot(6, 10), vec![pack_on("local", "new", 6, &[raw(seed)])], vec![]);
         assert_eq!(kind(catalogue.commit(new).await), "conflict", "{seed}");
     }
     assert_eq!(catalogue.get(id(6)).await.unwrap(), None, "nothing of it was recorded");
+    // Another pack of the same snapshot has its pages elsewhere, and does not do.
+    store(catalogue, 7, vec![on("local", "as-it-is"), pack_on("cloud", "as-a-pack", 7, &[])]).await;
+    for (backend, need) in [("local", packed(7, 7)), ("cloud", raw(7))] {
+        let new = stored(snapshot(6, 10), vec![pack_on(backend, "new", 6, &[need])], vec![]);
+        assert_eq!(kind(catalogue.commit(new).await), "conflict", "{backend}");
+    }
+    store(catalogue, 6, vec![pack_on("local", "new", 6, &[raw(7)]), pack_on("cloud", "new", 6, &[packed(7, 7)])]).await;
+    assert_eq!(catalogue.needs_of("local", &object("new")).await.unwrap(), [raw(7)]);
+    assert_eq!(catalogue.needs_of("cloud", &object("new")).await.unwrap(), [packed(7, 7)]);
+    // What needed itself, through others, could never be removed.
+    store(catalogue, 8, vec![pack_on("local", "of-6", 8, &[raw(7), packed(6, 6)])]).await;
+    let back = stored(snapshot(7, 10), vec![pack_on("local", "back", 9, &[packed(8, 8)])], vec![]);
+    assert_eq!(kind(catalogue.commit(back).await), "conflict", "it would need itself");
+    store(catalogue, 7, vec![pack_on("cloud", "back", 9, &[])]).await;
 }
 
 pub(crate) async fn what_is_needed_is_replaced_by_the_same_alone(place: Place) {
@@ -94,7 +108,7 @@ pub(crate) async fn what_is_needed_is_replaced_by_the_same_alone(place: Place) {
     };
     let state = async |name| catalogue.placement_of("local", &object(name)).await.unwrap().map(|found| found.state);
     store(catalogue, 1, vec![pack_on("local", "pack", 1, &[])]).await;
-    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[1])]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[packed(1, 1)])]).await;
     mark_bad("pack").await;
     store(catalogue, 1, vec![on("local", "as-it-is")]).await;
     assert_eq!(state("pack").await, Some(PlacementState::Bad), "the delta needs this very pack");

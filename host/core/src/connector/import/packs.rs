@@ -5,8 +5,9 @@ use super::examine::{self, Examined, Finding, Found};
 use super::report::Meter;
 use super::{LeftState, Run};
 use crate::catalogue::{ImportItem, NewPack, Placement, PlacementState};
+use crate::connector::packs::{Sound, needs_of};
 use crate::snapshot::identify;
-use crate::types::{Encoding, ObjectStat, Result, SnapshotId};
+use crate::types::{Encoding, ErrorKind, ObjectStat, Result, SnapshotId};
 
 impl Run<'_> {
     /// Records what was examined, in order: packs once all before them are recorded.
@@ -21,10 +22,23 @@ impl Run<'_> {
             self.silent = 0;
             match self.examine_pack(&one.item).await {
                 Finding::Pack => self.packs.push(one.item.number),
-                finding => self.record(vec![Examined { item: one.item, finding }]).await?,
+                finding => self.record_pack(one.item, finding).await?,
             }
         }
         self.record(ready).await
+    }
+
+    /// Records what was found in a pack, which waits if something that it needs is gone since it was looked for.
+    async fn record_pack(&mut self, item: ImportItem, finding: Finding) -> Result<()> {
+        let number = item.number;
+        match self.record(vec![Examined { item, finding }]).await {
+            Err(error) if *error.kind() == ErrorKind::Conflict => {
+                tracing::info!(%error, "the pack waits");
+                self.packs.push(number);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Examines and records the packs that came before what they take pages from.
@@ -36,7 +50,7 @@ impl Run<'_> {
                 let Some(item) = self.queue.page(number - 1, 1).await?.pop() else { continue };
                 match self.examine_pack(&item).await {
                     Finding::Pack => self.packs.push(number),
-                    finding => self.record(vec![Examined { item, finding }]).await?,
+                    finding => self.record_pack(item, finding).await?,
                 }
                 self.meter.done(self.report.done());
             }
@@ -62,13 +76,9 @@ impl Run<'_> {
         let stat = self.objects.stat(&item.object).await?;
         let placement = placement(self.backend, item, &stat);
         let pack = self.host.open_unknown_pack(&placement).await?;
-        let mut needs: Vec<SnapshotId> = pack.sources().iter().map(|source| source.snapshot).collect();
-        needs.sort_unstable();
-        needs.dedup();
-        for needed in &needs {
-            if self.host.object_on(self.backend, *needed).await?.is_none() {
-                return Ok(Finding::Pack);
-            }
+        let needs = needs_of(&pack);
+        if self.host.missing_of(self.backend, &needs, &mut Sound::default()).await?.is_some() {
+            return Ok(Finding::Pack);
         }
         let (id, snapshot, size) = (pack.id(), pack.snapshot(), pack.size());
         let chain = self.host.chain(pack, self.backend).await?;

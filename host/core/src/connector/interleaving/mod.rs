@@ -6,7 +6,8 @@
 //!
 //! - what was acknowledged and not removed since it was recorded can be retrieved, also while the others run;
 //! - no verification finds anything of that bad;
-//! - after the end, one collection leaves no object that nothing knows of, no removal, no claim and no intent.
+//! - after the end, one collection leaves no object that nothing knows of, no removal, no claim and no intent;
+//! - each copy then has what it needs on its own backend, and nothing is kept that nothing needs.
 //!
 //! A seed that fails is made smaller (fewer operations, fewer changes between them) and printed with its steps.
 //! `TIDELOCK_INTERLEAVINGS=FROM..TO`, when this is compiled, runs other seeds.
@@ -17,6 +18,7 @@ mod watched;
 mod world;
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use watched::Without;
@@ -57,11 +59,21 @@ impl Script {
         let mut random = Random(seed);
         // Few images and few routes: what does not meet finds nothing. Most of all where names follow from bytes.
         let contended = random.one_in(2);
-        let images = if contended || random.one_in(2) { 1 } else { 1 + random.index(4) };
+        let base = random.one_in(2).then(|| random.index(2));
+        let changes = base.is_some();
+        let images = match () {
+            () if changes => 3,
+            () if contended || random.one_in(2) => 1,
+            () => 1 + random.index(4),
+        };
         let routes = if contended { 1..2 } else { [0..1, 1..2, 0..3][random.index(3)].clone() };
-        let before = if contended { 1 } else { random.index(3) };
+        let before = if contended { 1 + usize::from(changes) } else { random.index(3) + usize::from(changes) };
         let count = before + if contended { 3 } else { 2 + random.index(3) };
-        let ops = (0..count).map(|number| op(&mut random, images, &routes, number < before, contended)).collect();
+        let choice = Choice { images, routes: &routes, contended, base };
+        let mut ops: Vec<Op> = (0..count).map(|number| op(&mut random, choice, number < before)).collect();
+        if let Some(image) = base {
+            ops[0].act = Act::Store { image, name: random.index(3), route: routes.end - 1, stream: false };
+        }
         let mut choices = vec![0; 400];
         if random.one_in(2) {
             // Most faults need a few changes at the right places.
@@ -129,10 +141,29 @@ impl Script {
     }
 }
 
-fn op(random: &mut Random, images: usize, routes: &Range<usize>, before: bool, contended: bool) -> Op {
-    let image = random.index(images);
+/// What the operations of a script may be.
+#[derive(Clone, Copy)]
+struct Choice<'a> {
+    images: usize,
+    routes: &'a Range<usize>,
+    contended: bool,
+    /// Some images are stored as changes, most of them of this one.
+    base: Option<usize>,
+}
+
+fn op(random: &mut Random, choice: Choice<'_>, before: bool) -> Op {
+    let Choice { images, routes, contended, base } = choice;
+    let mut image = random.index(images);
     let route = routes.start + random.index(routes.len());
-    let store = Act::Store { image, name: random.index(3), route, stream: random.one_in(3) };
+    let mut store = Act::Store { image, name: random.index(3), route, stream: random.one_in(3) };
+    if let Some(base) = base {
+        let of_base = world::CHANGES.iter().position(|(of, within, _)| *of == base && within.is_none());
+        let change = of_base.filter(|_| !random.one_in(3)).unwrap_or(random.index(world::CHANGES.len()));
+        if before || random.one_in(2) {
+            store = Act::Update { change, name: random.index(3), route };
+        }
+        image = if random.one_in(2) { base } else { world::CHANGES[change].2 };
+    }
     let act = match random.below(12) {
         _ if before && (contended || !random.one_in(4)) => store,
         9..=11 if contended => [Act::RemoveId { image }, Act::Gc, store][random.index(3)],
@@ -188,6 +219,9 @@ fn acknowledged_snapshots_survive_every_order_of_operations() {
     if let Some(found) = found {
         panic!("{found}");
     }
+    let [packs, kept] = [&world::ENDED_WITH_PACKS, &world::ENDED_WITH_KEPT].map(|count| count.load(Ordering::Relaxed));
+    println!("{packs} runs ended with packs, {kept} with removed snapshots that packs need");
+    assert!(packs > (to - from) / 10 && kept > (to - from) / 100, "packs are hardly ever made: {packs}, {kept}");
 }
 
 /// The test would not be worth much if it did not notice what it is for: each check that is left out is one that it needs.
@@ -196,9 +230,11 @@ fn a_check_that_is_left_out_is_noticed() {
     let op = |act, host| Op { act, host, given_up_after: None, fault: None };
     let store = Act::Store { image: 0, name: 0, route: 1, stream: false };
     let remove = Act::RemoveId { image: 0 };
+    let update = Act::Update { change: 0, name: 0, route: 1 };
     for (without, others) in [
         (Without::Reliance, [op(remove, 0), op(store, 1), op(Act::Gc, 1)]),
         (Without::Claims, [op(remove, 0), op(Act::Gc, 1), op(store, 1)]),
+        (Without::Needs, [op(remove, 0), op(update, 1), op(Act::Gc, 1)]),
         (Without::Versions, [op(Act::Verify { deep: false }, 0), op(remove, 1), op(store, 1)]),
     ] {
         let script = |seed| {

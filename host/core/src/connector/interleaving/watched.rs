@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 
 use super::scheduler::Points;
 use crate::catalogue::{
-    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
     OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
     SwapRow,
 };
@@ -23,6 +23,8 @@ pub(super) enum Without {
     Reliance,
     /// Objects are deleted whoever else is deleting them.
     Claims,
+    /// Packs are recorded although something that they need is gone.
+    Needs,
     /// States are changed whatever they are by now.
     Versions,
 }
@@ -59,6 +61,18 @@ impl WatchedCatalogue {
         self.points.point("commit").await;
         if self.without == Without::Reliance {
             store.relies_on.clear();
+        }
+        if self.without == Without::Needs {
+            for placement in &mut store.placements {
+                let Some(pack) = &mut placement.pack else { continue };
+                let mut there = Vec::new();
+                for need in std::mem::take(&mut pack.needs) {
+                    let known = Catalogue::placements(&self.inner, need.snapshot).await?;
+                    let live = |p: &Placement| p.backend == placement.backend && p.state == PlacementState::Live;
+                    there.extend(known.iter().any(live).then_some(need));
+                }
+                pack.needs = there;
+            }
         }
         let id = store.snapshot.id;
         let committed = Catalogue::commit(&self.inner, store).await?;
@@ -167,6 +181,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("placements_of_pack").await;
             Catalogue::placements_of_pack(&self.inner, pack).await
+        })
+    }
+
+    fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>> {
+        Box::pin(async move {
+            self.points.point("needs_of").await;
+            Catalogue::needs_of(&self.inner, backend, object).await
         })
     }
 

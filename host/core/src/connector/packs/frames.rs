@@ -41,6 +41,12 @@ impl RecentFrames {
         Some(found)
     }
 
+    /// Forgets all, so that the next read shows what is stored.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        *self.kept() = Kept::default();
+    }
+
     pub(super) fn put(&self, key: Key, bytes: Bytes) {
         let mut kept = self.kept();
         kept.bytes += bytes.len();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::catalogue::Placement;
+use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::snapshot::pages::{Chain, Limits, Opened, Pack, PackSource, is_raw};
 use crate::types::{ByteRange, Encoding, Error, ErrorKind, PackId, Result, SnapshotId, blocking};
@@ -35,6 +35,12 @@ impl RecentPacks {
         let found = kept.remove(at)?;
         kept.push_back(found.clone());
         Some(found)
+    }
+
+    /// Forgets all, so that the next read shows what is stored.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.kept().clear();
     }
 
     fn put(&self, pack: &Arc<Pack>) {
@@ -184,6 +190,11 @@ impl Host {
                 .during("retrieve")),
         }
     }
+}
+
+/// What a pack needs on its backend.
+pub(in crate::connector) fn needs_of(pack: &Pack) -> Vec<Need> {
+    pack.sources().iter().map(|source| Need { snapshot: source.snapshot, pack: source.id }).collect()
 }
 
 /// Why a pack cannot be read although its own object can. It says nothing about that object.

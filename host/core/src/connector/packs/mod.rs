@@ -7,7 +7,9 @@
 
 mod frames;
 mod metadata;
+mod needs;
 mod read;
 
 pub(super) use frames::RecentFrames;
-pub(super) use metadata::RecentPacks;
+pub(super) use metadata::{RecentPacks, needs_of};
+pub(super) use needs::Sound;

@@ -8,11 +8,12 @@ use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::options::StoreOptions;
+use crate::connector::packs::Sound;
 use crate::connector::payload::{Layout, PackFile, Payload};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::snapshot::{CheckedSource, Identity, Source};
-use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
@@ -181,21 +182,21 @@ impl Host {
     /// An image as the source of further copies, read from one that is not recorded yet. It is opened once the next backend
     /// has begun to take it.
     pub(super) fn source_of(&self, copy: &StoredCopy) -> Option<Source> {
-        let object = copy.there.clone().or(copy.made.as_ref().map(|made| made.object.clone()))?;
-        let layout = copy.made.as_ref().map(|made| made.layout.clone());
-        let (encoding, pack) = layout.map_or((Encoding::Raw, None), |layout| (layout.encoding, layout.pack));
+        // What was made is read, and not what was there, which may be laid out in another way. It goes only once all are recorded.
+        let Made { object, layout, size, .. } = copy.made.as_ref()?;
+        let (object, layout, stored_bytes) = (object.clone(), layout.clone(), *size);
         let (host, identity) = (self.clone(), copy.identity.clone());
         let placement = Arc::new(Placement {
             snapshot: identity.id(),
             backend: copy.backend.clone(),
             object,
-            encoding,
-            pack: pack.map(|pack| pack.id),
+            encoding: layout.encoding,
+            pack: layout.pack.map(|pack| pack.id),
             state: PlacementState::Live,
             reason: None,
             since: 0,
             version: 0,
-            stored_bytes: identity.size(),
+            stored_bytes,
             created: 0,
         });
         let open = move || {
@@ -210,12 +211,12 @@ impl Host {
         if !self.takes_packs(backend).await? {
             return Ok(false);
         }
-        for needed in &pack.pack.needs {
-            if self.placements_on(backend, *needed).await?.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        // What others may need can be mended by the same bytes alone, and must not come to need itself.
+        let there = self.inner.catalogue.placements(pack.identity.id()).await?;
+        let other =
+            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.pack != Some(pack.pack.id);
+        Ok(!there.iter().any(other)
+            && self.missing_of(backend, &pack.pack.needs, &mut Sound::default()).await?.is_none())
     }
 
     /// Takes note that a backend has no base. Returns whether there was one to be noted.

@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::options::StoreOptions;
+use crate::connector::packs::Sound;
 use crate::connector::{Host, encoding};
 use crate::snapshot::Identity;
 use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
@@ -25,7 +26,12 @@ impl Host {
             }
             let expected = encoding::expected_size(&placement, identity.size());
             match self.backend(backend).await?.objects.stat(&placement.object).await {
-                Ok(stat) if stat.size == expected => return Ok(Some(placement.object)),
+                Ok(stat) if stat.size == expected => match self.lacks(&placement, &mut Sound::default()).await? {
+                    None => return Ok(Some(placement.object)),
+                    Some(lost) => {
+                        tracing::warn!(backend, %lost, "what is stored already lacks what it takes pages from")
+                    }
+                },
                 Ok(stat) => {
                     let reason = format!("it has {} bytes where {expected} were stored", stat.size);
                     self.note_damage(&placement, &reason).await?;
@@ -77,7 +83,10 @@ impl Host {
         }
         for placement in placements.into_iter().filter(|found| encoding::satisfies(found.encoding, options)) {
             match self.prove(&placement, identity).await {
-                Ok(()) => return Some(placement.object),
+                Ok(()) => match self.lacks(&placement, &mut Sound::default()).await {
+                    Ok(None) => return Some(placement.object),
+                    _ => tracing::warn!(backend, object = %placement.object, "it lacks what it takes pages from"),
+                },
                 Err(error) => {
                     let (backend, object) = (&placement.backend, &placement.object);
                     tracing::warn!(backend, %object, %error, "what is stored already cannot be relied on");
