@@ -155,7 +155,7 @@ struct Answer {
 }
 
 /// Waits for the end of a process and gives the most memory that it had, in bytes.
-fn peak_of(mut child: Child) -> Result<u64> {
+pub(crate) fn peak_of(mut child: Child) -> Result<u64> {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
