@@ -13,6 +13,8 @@ use tidelock::{Host, NoSecrets, SnapshotId, Source, StoreOptions};
 use super::reads::Quantiles;
 use super::{Plan, connector};
 
+/// Operations that do not count, before the others: they open connections and fill caches.
+const WARM_UP: u64 = 50;
 /// Snapshots that are stored at once while a catalogue is filled.
 const AT_ONCE: usize = 16;
 /// What a tiny snapshot takes in memory: its file and directory, its rows and their indexes.
@@ -59,6 +61,11 @@ pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
 
 async fn row(host: &Host, there: &[SnapshotId], operations: usize, fill_us: f64) -> Result<Row> {
     let mut times: [Vec<f64>; 3] = Default::default();
+    for number in 0..WARM_UP {
+        let id = store(host.clone(), (1 << 50) + number).await?;
+        host.stat(id).await?;
+        host.remove(id).await?;
+    }
     let mut more = Vec::new();
     for number in 0..operations as u64 {
         let start = Instant::now();

@@ -42,7 +42,7 @@ pub fn memory(plan: &Plan, programs: &Programs, note: &dyn Fn(&str)) -> Result<V
     for of_1000 in DIRTY {
         let pages = size / PAGE as u64;
         let mut numbers = Numbers::new(SEED + of_1000);
-        let dirty = ram::pick(pages, (pages * of_1000 / 1000).max(1), &mut numbers);
+        let dirty = ram::pick(SEED, pages, (pages * of_1000 / 1000).max(1), &mut numbers);
         fs::copy(&base, &next)?;
         ram::change(&next, &dirty, &mut numbers)?;
         let name = format!("dirty-{of_1000}");

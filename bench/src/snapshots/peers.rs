@@ -154,9 +154,7 @@ impl Tool for Restic {
         let mut command = self.command();
         command.args(["restore", "latest", "--tag", version.name, "--target"]).arg(into);
         let (_, seconds) = timed(&mut command)?;
-        // It keeps the whole path.
-        let stage = self.0.stage.strip_prefix("/").unwrap_or(&self.0.stage);
-        Ok((into.join(stage).join("image"), seconds))
+        Ok((into.join("image"), seconds))
     }
 }
 

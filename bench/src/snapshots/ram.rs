@@ -198,11 +198,15 @@ impl Sparse {
     }
 }
 
-/// Picks `count` of so many pages in small groups, in order.
-pub fn pick(pages: u64, count: u64, numbers: &mut Numbers) -> Vec<u64> {
+/// Picks `count` pages of an image with this seed and so many pages, in small groups, in order. Groups that begin in zeros
+/// are a quarter as frequent as others: memory that nobody uses seldom changes.
+pub fn pick(seed: u64, pages: u64, count: u64, numbers: &mut Numbers) -> Vec<u64> {
     let mut picked = std::collections::BTreeSet::new();
     while (picked.len() as u64) < count.min(pages) {
         let start = numbers.below(pages);
+        if kind(seed, start) == Kind::Zeros && numbers.below(4) > 0 {
+            continue;
+        }
         let group = 1 + numbers.below(GROUP);
         let left = count - picked.len() as u64;
         picked.extend(start..(start + group.min(left)).min(pages));
@@ -304,7 +308,7 @@ mod tests {
         write(&base, len, 7)?;
         std::fs::copy(&base, &next)?;
         let mut numbers = Numbers::new(8);
-        let dirty = pick(4096, 409, &mut numbers);
+        let dirty = pick(7, 4096, 409, &mut numbers);
         assert_eq!(dirty.len(), 409);
         change(&next, &dirty, &mut numbers)?;
         let (base, next) = (std::fs::read(base)?, std::fs::read(next)?);

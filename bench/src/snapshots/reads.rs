@@ -58,7 +58,7 @@ pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Reads>> {
     fs::copy(&base, &next)?;
     let mut numbers = Numbers::new(SEED + 1);
     let pages = size / PAGE as u64;
-    ram::change(&next, &ram::pick(pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
+    ram::change(&next, &ram::pick(SEED, pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
 
     let config = Config::parse(&connector::config(dir.path()), dir.path())?;
     let host = Host::start(&config, &NoSecrets).await?;

@@ -55,7 +55,11 @@ impl Found {
         }
         for reads in &self.reads {
             let [ours, file] = [reads.range_us, reads.file_us].map(|q| format!("{:.1} / {:.1}", q.p50, q.p99));
-            let _ = writeln!(text, "  {:<34}{ours:>20}, by the kernel from the file {file}", reads.image);
+            let _ = writeln!(
+                text,
+                "  {:<22}{ours:>20}, by the kernel from the file {file}; {} reads",
+                reads.image, reads.reads
+            );
         }
         if !self.catalogue.is_empty() {
             let _ = writeln!(text, "\n{:>12} snapshots{:>12}{:>12}{:>12}   µs, p50", "", "store", "stat", "rm");
@@ -91,13 +95,12 @@ pub fn line(row: &Row) -> String {
 }
 
 fn cells(tool: &str, row: &Row) -> String {
-    if let Some(why) = &row.missing {
-        return format!("  {tool:<34}missing: {why}\n");
-    }
     let added = row.added_bytes.map(size).unwrap_or_default();
     let [encode, restore] =
         [row.encode, row.restore].map(|rate| rate.map(|rate| format!("{rate:.0}")).unwrap_or_default());
-    format!("  {tool:<34}{added:>14}{encode:>12}{restore:>12}\n")
+    let why = row.missing.as_ref().map(|why| format!("   missing: {why}")).unwrap_or_default();
+    let line = format!("  {tool:<34}{added:>14}{encode:>12}{restore:>12}{why}");
+    format!("{}\n", line.trim_end())
 }
 
 fn profile() -> &'static str {

@@ -48,7 +48,7 @@ pub fn run(plan: &Plan, programs: &Programs, note: &dyn Fn(&str)) -> Result<Vec<
         std::mem::swap(&mut previous, &mut current);
         fs::copy(&previous, &current)?;
         let mut numbers = Numbers::new(SEED + number as u64);
-        ram::change(&current, &ram::pick(pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
+        ram::change(&current, &ram::pick(SEED, pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
         let (base, name) = (name(number - 1), name(number));
         let version = Version { name: &name, image: &current, base: Some((&base, &previous)) };
         if number <= VERSIONS {

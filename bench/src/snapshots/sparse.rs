@@ -40,7 +40,7 @@ pub fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
         add(Row::new(&format!("{gib} GiB sparse, whole"), TIDELOCK).stored(sparse.len, added));
         let mut numbers = Numbers::new(SEED + 1);
         let pages = data / PAGE as u64;
-        let dirty = ram::pick(pages, (pages * 5 / 16).max(1), &mut numbers);
+        let dirty = ram::pick(SEED, pages, (pages * 5 / 16).max(1), &mut numbers);
         let dirty: Vec<u64> = dirty.into_iter().map(|number| sparse.page(number)).collect();
         ram::change(&image, &dirty, &mut numbers)?;
         fs::write(&bits, ram::bitmap(&dirty, sparse.len))?;

@@ -62,7 +62,7 @@ pub fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<(Vec<Row>, Vec<Peak>)> {
         fs::remove_file(&back)?;
         let mut numbers = Numbers::new(SEED + 1);
         let pages = size / PAGE as u64;
-        ram::change(&image, &ram::pick(pages, pages / 50, &mut numbers), &mut numbers)?;
+        ram::change(&image, &ram::pick(SEED, pages, pages / 50, &mut numbers), &mut numbers)?;
         let version = Version { name: "next", image: &image, base: Some(("base", &image)) };
         add("update", tidelock.store_watched(version)?);
         add("retrieve of an update", tidelock.restore_watched("next", &back)?);
