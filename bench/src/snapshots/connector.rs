@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::tool::{self, Added, Tool, Version};
-use crate::peak::peak_of;
+use crate::peak::{Most, peak_of};
 use crate::stats::median;
 
 /// Its name in rows.
@@ -93,8 +93,8 @@ impl Tidelock {
         Ok(Added { bytes, seconds: median(&times) })
     }
 
-    /// Stores a version once. Returns the most memory that the process had, in bytes.
-    pub fn store_watched(&mut self, version: Version<'_>) -> Result<u64> {
+    /// Stores a version once. Returns the most memory that the process had.
+    pub(crate) fn store_watched(&mut self, version: Version<'_>) -> Result<Most> {
         let mut command = self.storing(version)?;
         let printed = self.dir.join("printed");
         let child = command.stdin(Stdio::null()).stdout(fs::File::create(&printed)?).spawn()?;
@@ -104,8 +104,8 @@ impl Tidelock {
         Ok(peak)
     }
 
-    /// Restores a version once. Returns the most memory that the process had, in bytes.
-    pub fn restore_watched(&self, name: &str, output: &Path) -> Result<u64> {
+    /// Restores a version once. Returns the most memory that the process had.
+    pub(crate) fn restore_watched(&self, name: &str, output: &Path) -> Result<Most> {
         let mut command = self.restoring(name, output)?;
         peak_of(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?)
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use xtask::run::size;
 
-use super::{Found, Row, aims};
+use super::{Found, Row, aims, whole};
 use crate::report::machine;
 
 impl Found {
@@ -45,10 +45,11 @@ impl Found {
             text += &cells(row.tool, row);
         }
         if !self.peak.is_empty() {
-            text += "\npeak memory, MiB\n";
+            let _ = writeln!(text, "\n{:<36}{:>14}{:>16}", "peak memory, MiB", "", "without files");
         }
         for peak in &self.peak {
-            let _ = writeln!(text, "  {:<34}{:>14.1}", format!("{} GiB, {}", peak.gib, peak.command), peak.peak_mib);
+            let whole::Peak { gib, command, peak_mib, anonymous_mib } = peak;
+            let _ = writeln!(text, "  {:<34}{peak_mib:>14.1}{anonymous_mib:>16.1}", format!("{gib} GiB, {command}"));
         }
         if !self.reads.is_empty() {
             text += "\n4 KiB at random places, µs: p50 / p99\n";

@@ -10,6 +10,7 @@ use xtask::image::difference;
 use super::connector::{TIDELOCK, Tidelock};
 use super::ram::{self, Numbers, PAGE};
 use super::{Plan, Row, Version, first, report, tool};
+use crate::peak::Most;
 use crate::stats::{median, rounded};
 use crate::{GIB, MIB};
 
@@ -29,8 +30,10 @@ pub struct Peak {
     pub gib: u64,
     /// `store`, `update` or `retrieve`, of the base and of the update.
     pub command: &'static str,
-    /// The most memory that it had.
+    /// The most memory that it had, pages of files that it maps included.
     pub peak_mib: f64,
+    /// Of that, what is not of files.
+    pub anonymous_mib: f64,
 }
 
 /// Measures images of the plan's sizes, with 2 % dirty pages.
@@ -43,10 +46,11 @@ pub fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<(Vec<Row>, Vec<Peak>)> {
         note(&format!("making an image of {gib} GiB"));
         ram::write(&image, size, SEED)?;
         let mut tidelock = Tidelock::new(&plan.program, dir.path(), 1)?;
-        let mut add = |command: &'static str, bytes: u64| {
-            let peak_mib = rounded(bytes as f64 / MIB as f64, 1);
-            note(&format!("{gib} GiB, {command}: {peak_mib} MiB of memory"));
-            peaks.push(Peak { gib, command, peak_mib });
+        let mut add = |command: &'static str, most: Most| {
+            let [peak_mib, anonymous_mib] =
+                [most.resident, most.anonymous].map(|bytes| rounded(bytes as f64 / MIB as f64, 1));
+            note(&format!("{gib} GiB, {command}: {peak_mib} MiB of memory, {anonymous_mib} without files"));
+            peaks.push(Peak { gib, command, peak_mib, anonymous_mib });
         };
         add("store", tidelock.store_watched(first("base", &image))?);
         add("retrieve", tidelock.restore_watched("base", &back)?);
