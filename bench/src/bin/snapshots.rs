@@ -28,7 +28,7 @@ struct Arguments {
     /// The sizes of large images, in GiB, smallest first: 1,16 for both that have an aim.
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
     gib: Vec<u64>,
-    /// How many snapshots a catalogue has, fewest first; 1000000 takes an hour.
+    /// How many snapshots a catalogue has, fewest first; 1000000 at the end takes long.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
     snapshots: Vec<u64>,
     /// Operations on a catalogue of each size.

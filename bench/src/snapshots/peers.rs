@@ -326,3 +326,23 @@ impl Tool for Xdelta3 {
         Ok((output, seconds))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_a_contestant_with_a_reason() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let no = || Err("no such package".to_owned());
+        let programs = Programs { restic: no(), borg: no(), casync: no(), zstd: no(), xdelta3: no(), qemu_img: no() };
+        let contestants = programs.contestants(dir.path());
+        assert_eq!(contestants.len(), 5);
+        for (name, tool) in contestants {
+            let why = tool.err().map(|error| error.to_string());
+            assert_eq!(why.as_deref(), Some("no such package"), "{name}");
+        }
+        assert!(programs.versions().iter().all(|version| version == "missing: no such package"));
+        Ok(())
+    }
+}
