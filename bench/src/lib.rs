@@ -17,6 +17,7 @@ pub mod peak;
 pub mod peers;
 pub mod place;
 pub mod report;
+pub mod snapshots;
 pub mod stats;
 pub mod swap;
 pub mod transfer;

@@ -141,7 +141,7 @@ impl Job<'_> {
         let text = fs::read_to_string(&answer)?;
         let answer: Answer = serde_json::from_str(&text).with_context(|| format!("tidelock {command} said {text}"))?;
         ensure!(answer.size == self.gib * GIB, "tidelock {command} speaks of {} bytes", answer.size);
-        let peak_mib = rounded(peak as f64 / MIB as f64, 1);
+        let peak_mib = rounded(peak.resident as f64 / MIB as f64, 1);
         let mib_s = rounded((self.gib * GIB / MIB) as f64 / seconds, 0);
         Ok((answer, Row { backend, command, gib: self.gib, peak_mib, mib_s }))
     }
@@ -154,17 +154,28 @@ struct Answer {
     size: u64,
 }
 
-/// Waits for the end of a process and gives the most memory that it had, in bytes.
-fn peak_of(mut child: Child) -> Result<u64> {
+/// The most memory that a process had, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Most {
+    /// Of its resident set, pages of files that it maps included: `VmHWM`.
+    pub(crate) resident: u64,
+    /// Of that, what is not of files, at the moments at which one looked: the kernel does not keep the most.
+    pub(crate) anonymous: u64,
+}
+
+/// Waits for the end of a process and gives the most memory that it had.
+pub(crate) fn peak_of(mut child: Child) -> Result<Most> {
     let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
+    let mut most = Most::default();
     loop {
-        // One that has ended has no memory any more, and its status no such line.
-        peak = fs::read_to_string(&status).ok().and_then(|text| field(&text, "VmHWM:")).unwrap_or(0).max(peak);
+        // One that has ended has no memory any more, and its status no such lines.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        most.resident = field(&text, "VmHWM:").unwrap_or(0).max(most.resident);
+        most.anonymous = field(&text, "RssAnon:").unwrap_or(0).max(most.anonymous);
         if let Some(end) = child.try_wait()? {
             ensure!(end.success(), "it failed ({end})");
-            ensure!(peak > 0, "it ended before it could be looked at");
-            return Ok(peak);
+            ensure!(most.resident > 0, "it ended before it could be looked at");
+            return Ok(most);
         }
         std::thread::sleep(LOOK);
     }
@@ -176,12 +187,14 @@ mod tests {
 
     #[test]
     fn the_peak_is_that_of_the_process() -> Result<()> {
-        let small = peak_of(Command::new("sleep").arg("0.1").spawn()?)?;
+        let small = peak_of(Command::new("sleep").arg("0.1").spawn()?)?.resident;
         assert!((1..16 * MIB).contains(&small), "{small}");
         // dd takes a block of this size into memory.
         let dd = ["if=/dev/zero", "of=/dev/null", "bs=64M", "count=20"];
         let large = peak_of(Command::new("dd").args(dd).stderr(Stdio::null()).spawn()?)?;
-        assert!((64 * MIB..128 * MIB).contains(&large), "{large}");
+        let Most { resident, anonymous } = large;
+        assert!((64 * MIB..128 * MIB).contains(&resident), "{resident}");
+        assert!((64 * MIB..=resident).contains(&anonymous), "{anonymous} of {resident}");
         assert!(peak_of(Command::new("false").spawn()?).is_err());
         Ok(())
     }

@@ -1,0 +1,94 @@
+//! Pages of an image through the library: `Image::read_at` of 4 KiB at random places, from a folder in the page cache.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use tidelock::config::Config;
+use tidelock::{Host, NoSecrets, Source, StoreOptions};
+
+use super::ram::{self, Numbers, PAGE};
+use super::{Plan, connector};
+use crate::stats::{quantile, rounded};
+
+const SEED: u64 = 11;
+/// The most reads of each image, and the time in which they are made.
+const READS: usize = 20_000;
+const TIME: Duration = Duration::from_secs(10);
+
+/// In microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Quantiles {
+    /// Half take less.
+    pub p50: f64,
+    /// One in a hundred takes more.
+    pub p99: f64,
+}
+
+impl Quantiles {
+    /// Of times in microseconds.
+    pub fn of(times: &[f64]) -> Self {
+        Self { p50: rounded(quantile(times, 0.5), 1), p99: rounded(quantile(times, 0.99), 1) }
+    }
+}
+
+/// Reads of one image.
+#[derive(Debug, Serialize)]
+pub struct Reads {
+    /// `whole`, or `delta` for one that was stored as a change of it.
+    pub image: &'static str,
+    /// How many.
+    pub reads: usize,
+    /// Through the library.
+    pub range_us: Quantiles,
+    /// The same reads of the image's file, by the kernel.
+    pub file_us: Quantiles,
+}
+
+/// Reads an image of half the plan's size, and one with 2 % dirty pages.
+pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Reads>> {
+    let size = plan.bytes() / 2;
+    let dir = plan.folder(size * 4)?;
+    let (base, next) = (dir.path().join("base"), dir.path().join("next"));
+    ram::write(&base, size, SEED)?;
+    fs::copy(&base, &next)?;
+    let mut numbers = Numbers::new(SEED + 1);
+    let pages = size / PAGE as u64;
+    ram::change(&next, &ram::pick(SEED, pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
+
+    let config = Config::parse(&connector::config(dir.path()), dir.path())?;
+    let host = Host::start(&config, &NoSecrets).await?;
+    let whole = host.store(Source::open(&base).await?, StoreOptions::default()).await?.id;
+    let delta = host.update(whole, Source::open(&next).await?, StoreOptions::default()).await?.id;
+    let mut all = Vec::new();
+    for (name, id, file) in [("whole", whole, &base), ("delta", delta, &next)] {
+        note(&format!("reading pages of the {name} image"));
+        let image = host.open(id).await?;
+        all.push(read(name, &image, file).await?);
+    }
+    Ok(all)
+}
+
+async fn read(name: &'static str, image: &tidelock::Image, path: &Path) -> Result<Reads> {
+    let file = File::open(path)?;
+    let pages = image.size() / PAGE as u64;
+    let (mut through, mut direct) = (Vec::new(), Vec::new());
+    let (mut page, mut wanted) = ([0; PAGE], [0; PAGE]);
+    let mut numbers = Numbers::new(SEED + 2);
+    let began = Instant::now();
+    while through.len() < READS && began.elapsed() < TIME {
+        let offset = numbers.below(pages) * PAGE as u64;
+        let start = Instant::now();
+        let read = image.read_at(offset, &mut page).await?;
+        through.push(start.elapsed().as_secs_f64() * 1e6);
+        let start = Instant::now();
+        file.read_exact_at(&mut wanted, offset)?;
+        direct.push(start.elapsed().as_secs_f64() * 1e6);
+        ensure!(read == PAGE && page == wanted, "the page at {offset} is another one");
+    }
+    Ok(Reads { image: name, reads: through.len(), range_us: Quantiles::of(&through), file_us: Quantiles::of(&direct) })
+}
