@@ -12,38 +12,25 @@
 //!
 //! The file and those beside it are for their owner alone, whatever the umask.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+mod changes;
+mod room;
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
-use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, StatVfsMountFlags, accessat, fallocate, mknodat, statvfs,
-};
+use rusqlite::Connection;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, StatVfsMountFlags, accessat, mknodat, statvfs};
 use rustix::io::Errno;
 
 use super::mark::Mark;
 use super::open_files::{Found, OpenFiles, give_up};
 use super::paths::{beside, directory_of};
-use super::put_back::{Settled, Witness};
 use super::read_only::{self, View};
-use super::{put_back, schema, sql};
+use super::schema;
 use crate::types::{Error, Platform, Result};
-
-/// Bytes of the reserve: some hundred removals.
-const RESERVE: u64 = 1 << 20;
-/// Less room than this is too little for a change.
-const SHORT: u64 = RESERVE / 4;
-/// The reserve is made where there is this much.
-const PLENTY: u64 = 4 * RESERVE;
-
-/// Fewer files than this that can be made are too few: SQLite's two, and one for a new mark.
-const FEW_FILES: u64 = 3;
-/// How often a catalogue may be put back while a change is made.
-const ATTEMPTS: u32 = 5;
 
 /// The longest path that SQLite opens: 512 bytes, with what it adds for its own files.
 const LONGEST: usize = 500;
@@ -203,89 +190,6 @@ impl Place {
         Ok(&mut leases.insert(open).1)
     }
 
-    /// Makes sure that the catalogue is what it was when something was last acknowledged (`put_back.rs`).
-    ///
-    /// # Errors
-    /// What the database and the mark meet.
-    pub(super) fn check(&self, connection: &mut Connection) -> Result<()> {
-        match self.witness() {
-            Some(witness) if self.check_writable().is_ok() => put_back::check(connection, &witness),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes a change in a transaction that nobody else's comes between, of a catalogue that is what it was: a new incarnation
-    /// is begun in a transaction of its own before. The change is told the incarnation. It is on disk or rolled back when this
-    /// returns.
-    ///
-    /// # Errors
-    /// What the change, the database and the mark meet.
-    pub(super) fn transact<T>(
-        &self,
-        connection: &mut Connection,
-        change: impl FnOnce(&Transaction<'_>, Option<u64>) -> Result<T>,
-    ) -> Result<T> {
-        for _ in 0..ATTEMPTS {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-            let settled = self.witness().map(|witness| put_back::settle(&transaction, &witness)).transpose()?;
-            let incarnation = match settled {
-                Some(Settled::Begun) => {
-                    transaction.commit().map_err(sql)?;
-                    continue;
-                }
-                Some(Settled::Same(incarnation)) => Some(incarnation),
-                Some(Settled::Unmarked) | None => None,
-            };
-            let changed = change(&transaction, incarnation)?;
-            transaction.commit().map_err(sql)?;
-            return Ok(changed);
-        }
-        Err(Error::unavailable(format!("the catalogue {} is put back again and again", self.path.display()))
-            .hint("try again, and let the mark beside it be"))
-    }
-
-    /// Makes sure that something can be acknowledged in this incarnation.
-    ///
-    /// # Errors
-    /// `unavailable` without a mark.
-    pub(super) fn check_marked(&self, incarnation: Option<u64>) -> Result<()> {
-        match &self.mark {
-            Some(mark) if incarnation.is_none() => {
-                let what = format!("the mark of the catalogue, {}, cannot be made", mark.path().display());
-                Err(Error::unavailable(what).hint("make room in the data directory, and make it writable"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn witness(&self) -> Option<Witness<'_>> {
-        let mark = self.mark.as_ref()?;
-        Some(Witness { mark, file: &self.path, platform: &self.platform })
-    }
-
-    /// Notes that a change of this number is about to be acknowledged, durably. If that fails, there is no mark from then on, so
-    /// that every copy of the catalogue is known for one.
-    ///
-    /// # Errors
-    /// `unavailable` if neither can be done: then the change must not be acknowledged, though it is recorded.
-    pub(super) fn acknowledged(&self, incarnation: Option<u64>, version: u64) -> Result<()> {
-        let (Some(mark), Some(incarnation)) = (&self.mark, incarnation) else { return Ok(()) };
-        let Err(error) = mark.raise(incarnation, version) else { return Ok(()) };
-        let shown = mark.path().display();
-        match mark.void() {
-            Ok(()) => {
-                tracing::warn!(%error, path = %shown, "the mark of the catalogue cannot be written, and was removed");
-                Ok(())
-            }
-            Err(_) => Err(Error::unavailable(format!(
-                "the mark of the catalogue, {shown}, cannot be written ({error}): the change is recorded, but a copy of the \
-                 catalogue that is put back later would not be known to be older, and a collection could remove what was stored"
-            ))
-            .hint("make the folder writable and try again; until then, do not put back a copy of the catalogue")
-            .with_source(error)),
-        }
-    }
-
     /// Calls with a connection on what the file holds now.
     ///
     /// # Errors
@@ -376,20 +280,6 @@ impl Place {
             .hint("use a data directory on writable media; this one can be listed, verified and read from"))
     }
 
-    /// Gives the reserve back for the next change, if this one has met a full disk: a quota does not show beforehand.
-    pub(super) fn after_failure(&self, error: &Error) {
-        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
-        if cause.and_then(rusqlite::Error::sqlite_error_code) == Some(rusqlite::ErrorCode::DiskFull) {
-            self.give_back();
-        }
-    }
-
-    fn give_back(&self) {
-        if std::fs::remove_file(&self.reserve).is_ok() {
-            tracing::warn!(path = %self.path.display(), "the disk of the catalogue is full; its reserve was given back");
-        }
-    }
-
     fn access(&self) -> Access {
         match self.access.load(Ordering::Relaxed) {
             0 => Access::Normal,
@@ -429,56 +319,10 @@ impl Place {
             }
         }
     }
-
-    /// Whether there is too little room for a change.
-    fn is_short(&self) -> bool {
-        self.room().is_some_and(|room| room < SHORT)
-    }
-
-    /// Bytes that this process may still use, where the file system says so.
-    fn room(&self) -> Option<u64> {
-        let found = statvfs(directory_of(&self.path)).ok()?;
-        Some(if self.lacks_files() { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
-    }
-
-    /// Whether the file system has nothing left to make files of, however much room it has.
-    fn lacks_files(&self) -> bool {
-        statvfs(directory_of(&self.path)).is_ok_and(|found| found.f_files > 0 && found.f_favail < FEW_FILES)
-    }
-
-    /// Makes the reserve where there is plenty of room.
-    fn keep_reserve(&self) {
-        if self.reserve.exists() || self.room().is_none_or(|room| room < PLENTY) {
-            return;
-        }
-        let make = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.reserve)?;
-            fill(&file)
-        };
-        match make() {
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                tracing::debug!(%error, "there is no reserve for a full disk");
-                let _ = std::fs::remove_file(&self.reserve);
-            }
-            Ok(()) => {}
-        }
-    }
 }
 
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes up the room of the reserve.
-fn fill(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    match fallocate(file, FallocateFlags::empty(), 0, RESERVE) {
-        // No zeros: some file systems would keep nothing.
-        Err(_) => file.write_all_at(&vec![1; RESERVE as usize], 0),
-        Ok(()) => Ok(()),
-    }
 }
 
 /// Whether nobody can write there.
@@ -494,22 +338,6 @@ fn is_denied(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reserve_is_kept_where_there_is_room_and_given_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.sqlite");
-        let (place, mut connection) = Place::open(&path, Platform::system()).unwrap();
-        let kept = std::fs::metadata(&place.reserve).unwrap();
-        assert!(kept.len() == RESERVE && kept.blocks() * 512 >= RESERVE);
-        place.before_change(&mut connection).unwrap();
-        assert!(place.reserve.exists(), "there is room without it");
-        place.give_back();
-        assert!(!place.reserve.exists());
-        drop(connection);
-        Place::open(&path, Platform::system()).unwrap();
-        assert!(place.reserve.exists());
-    }
 
     #[test]
     fn what_was_wider_is_narrowed() {
