@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::Connection;
+use tidelock_tests::daemon::{Daemon, Server};
 use tidelock_tests::data::{MIB, assert_same, noise};
-use tidelock_tests::program::{Home, Running, until};
+use tidelock_tests::program::{Home, Running, tidelock, until};
 use xtask::skip::skip;
 
 /// The objects are elsewhere, as in a bucket: they do not go back with the catalogue.
@@ -193,6 +194,100 @@ fn what_a_catalogue_that_is_put_back_holds_as_begun_is_left_alone() {
         home.line(&["rm", "begun"]);
         assert_eq!(home.objects_below("objects").len(), 1, "{}", way.what);
     }
+}
+
+/// Under a daemon: what it acknowledges is known to everybody, and it goes on by itself.
+#[test]
+fn a_daemon_under_which_a_catalogue_is_put_back_goes_on() {
+    type PutBack = fn(&Home);
+    let ways: [(&str, PutBack); 3] = [
+        ("its rows", rows),
+        ("a file in the place of the other", |home| {
+            without_catalogue(home, "catalogue.sqlite");
+            fs::rename(home.path("copy/catalogue.sqlite"), home.path("data/catalogue.sqlite")).unwrap();
+        }),
+        ("none, and another process makes one", |home| {
+            without_catalogue(home, "catalogue.sqlite");
+            let refused = home.run(&["stat", "one", "--server", &format!("unix:{}", home.path("sock").display())]);
+            assert!(refused.stderr.contains("was removed"), "{}", refused.stderr);
+            home.line(&["gc"]);
+        }),
+    ];
+    for (what, put_back) in ways {
+        let home = Home::with(ELSEWHERE);
+        home.line_with(&["store", "-", "--name", "one"], b"one");
+        alone(&home);
+        let listen = format!("unix:{}", home.path("sock").display());
+        let daemon = Daemon::with(&home, &["--listen", &listen], None);
+        daemon.server.store(b"two");
+        put_back(&home);
+        for bytes in [b"three", b"four."] {
+            let id = daemon.server.store(bytes);
+            assert_eq!(home.bytes(&["retrieve", &id]), bytes, "{what}");
+        }
+        daemon.stop();
+        home.line(&["import", "local"]);
+        assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 4, "{what}");
+    }
+}
+
+/// A program in a namespace of its own, after a script; `None` where nobody may mount.
+fn after_mount(home: &Home, script: &str, arguments: &[&str]) -> Option<Command> {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{{ {script}; }} >&2 || exit 99; exec \"$@\""), "sh"]);
+    command.arg(tidelock()).args(arguments);
+    home.settle(&mut command);
+    let mut probe = Command::new("unshare");
+    probe.args(["-m", "sh", "-c", &format!("{{ {script}; }} >&2"), "sh"]);
+    home.settle(&mut probe);
+    probe.status().is_ok_and(|status| status.success()).then_some(command)
+}
+
+/// Without the mark a copy that is put back later would not be known for one.
+#[test]
+fn what_the_mark_cannot_tell_is_not_acknowledged() {
+    let home = Home::with(ELSEWHERE);
+    let before = home.line_with(&["store", "-"], b"before");
+    home.file("image", b"after");
+    let script = "mount --bind data/catalogue.mark data/catalogue.mark && mount -o remount,ro,bind data/catalogue.mark";
+    let Some(store) = after_mount(&home, script, &["store", "image"]) else {
+        return skip("what_the_mark_cannot_tell_is_not_acknowledged", "nobody may mount here");
+    };
+    let said = Running::start(store).finish().refused(1, &["store"]);
+    assert!(said.contains("catalogue.mark") && said.contains("is recorded"), "{said}");
+    assert_eq!(home.bytes(&["retrieve", &before]), b"before");
+    // It is recorded, and can be acknowledged once the mark can be written.
+    home.line(&["store", "image"]);
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert_eq!(home.json(&["ls"])["snapshots"].as_array().unwrap().len(), 2);
+
+    fs::remove_dir_all(home.path("data/catalogue.mark")).unwrap();
+    fs::write(home.path("data/catalogue.mark"), b"").unwrap();
+    home.file("other", b"other");
+    assert!(home.run(&["store", "other"]).status.code() != Some(0), "there is no mark");
+}
+
+/// The lower layer of an overlay is shared, as an image of a container is: what is above is a copy of it.
+#[test]
+fn in_an_overlay_a_daemon_stores_again_and_again() {
+    let home = Home::new();
+    home.line_with(&["store", "-", "--name", "below"], b"below");
+    fs::create_dir(home.path("layers")).unwrap();
+    let script = "mount -t tmpfs none layers && mkdir layers/upper layers/work && \
+                  mount -t overlay none -o lowerdir=tidelock-data,upperdir=layers/upper,workdir=layers/work tidelock-data";
+    let listen = format!("unix:{}", home.path("sock").display());
+    let serve = ["serve", "--json", "-v", "--listen", &listen];
+    let Some(serve) = after_mount(&home, script, &serve) else {
+        return skip("in_an_overlay_a_daemon_stores_again_and_again", "nobody may mount an overlay here");
+    };
+    let mut daemon = Running::start(serve);
+    until("it listens", || daemon.printed().contains('\n') || !daemon.runs());
+    let server = Server { address: listen, token: None };
+    for number in 0..4 {
+        server.store(&noise(3000, number));
+    }
+    assert!(!daemon.said().contains("cannot be recorded"), "{}", daemon.said());
+    daemon.kill();
 }
 
 /// Whoever puts a catalogue back is told what to do.

@@ -54,6 +54,43 @@ fn with_a_full_disk_snapshots_are_listed_read_and_removed() {
     assert!(disk.root.join("data/catalogue.sqlite.reserve").exists());
 }
 
+/// A file system that has room, and nothing left to make files of.
+#[test]
+fn where_no_file_can_be_made_snapshots_are_listed_read_and_removed() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::new(&home, "24m,nr_inodes=60") else {
+        return skip("where_no_file_can_be_made_snapshots_are_listed_read_and_removed", "nobody may mount here");
+    };
+    home.file(
+        "tidelock.toml",
+        "data_dir = \"disk/data\"\n[backends.local]\nadapter = \"fs\"\n\
+         grants.directory.objects = { path = \"disk/data/objects\" }\n",
+    );
+    let image = noise(100_000, 1);
+    home.file("image", &image);
+    let run = |arguments: &[&str]| disk.run(&home, arguments);
+    run(&["store", "image", "--name", "vm"]).success(&["store"]);
+    let fill = |part: &str| {
+        for number in 0.. {
+            if fs::File::create_new(disk.root.join(format!("{part}{number}"))).is_err() {
+                break;
+            }
+        }
+    };
+    // The second time, another program has taken what the first gave back: then nothing at all can be written.
+    for round in ["a", "b"] {
+        fill(round);
+        let listed = String::from_utf8(run(&["ls"]).success(&["ls"]).stdout).unwrap();
+        assert!(listed.contains("vm"), "{listed}");
+        fill(round);
+        assert_same(&run(&["retrieve", "vm"]).success(&["retrieve"]).stdout, &image, "without files");
+    }
+    let said = run(&["rm", "vm"]).refused(1, &["rm"]);
+    assert!(said.contains("space"), "{said}");
+    (0..6).for_each(|number| fs::remove_file(disk.root.join(format!("a{number}"))).unwrap());
+    run(&["rm", "vm"]).success(&["rm"]);
+}
+
 /// The program with the data directory on a mount that is read-only for it and for nobody else; `None` where nobody may make
 /// one.
 fn on_read_only_mount(home: &Home, arguments: &[&str]) -> Option<Command> {

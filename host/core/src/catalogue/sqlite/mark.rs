@@ -15,15 +15,20 @@
 //! noticed.
 //!
 //! The mark is in a directory of its own, on which who renames it holds a lock (`flock`), for a listing at that moment could
-//! miss it under both names. The kernel takes the lock away when a process ends.
+//! miss it under both names. The kernel takes the lock away when a process ends; who cannot have it within half a minute fails.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::paths::directory_of;
+
+/// How long a call waits for whoever holds the lock, as SQLite does for its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for taking away a mark that could not be written: whoever waits has waited once by then.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a mark says. The order is that of the numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,12 +48,13 @@ pub(super) struct Reached {
 pub(super) struct Mark {
     dir: PathBuf,
     catalogue: PathBuf,
+    patience: Duration,
 }
 
 impl Mark {
     /// That of the catalogue in this file.
     pub(super) fn of(catalogue: &Path) -> Self {
-        Self { dir: catalogue.with_extension("mark"), catalogue: catalogue.to_owned() }
+        Self { dir: catalogue.with_extension("mark"), catalogue: catalogue.to_owned(), patience: PATIENCE }
     }
 
     /// Where it is.
@@ -59,11 +65,11 @@ impl Mark {
     /// What it says: nothing if it is not there, and several things if others were copied to it.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// What the operating system says; `TimedOut` if another holds the lock.
     pub(super) fn read(&self) -> io::Result<Vec<Reached>> {
         match File::open(&self.dir) {
             Ok(dir) => {
-                dir.lock_shared()?;
+                lock(&dir, self.patience, File::try_lock_shared)?;
                 self.marks()
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -74,7 +80,7 @@ impl Mark {
     /// Makes it say this from now on, durably, whatever it has said before. Returns what it says, with its time.
     ///
     /// # Errors
-    /// What the operating system refuses.
+    /// What the operating system refuses; `TimedOut` if another holds the lock.
     pub(super) fn replace(&self, reached: Reached) -> io::Result<Reached> {
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Ok(()) => {
@@ -85,7 +91,7 @@ impl Mark {
             Err(error) => return Err(error),
         }
         let dir = File::open(&self.dir)?;
-        dir.lock()?;
+        lock(&dir, self.patience, File::try_lock)?;
         let old = self.marks()?;
         let path = self.dir.join(name_of(reached));
         let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
@@ -103,13 +109,14 @@ impl Mark {
     /// now.
     ///
     /// # Errors
-    /// What the operating system refuses.
+    /// What the operating system refuses; `TimedOut` if another holds the lock. Then nothing may be acknowledged until
+    /// [`Self::void`] has done its work.
     pub(super) fn raise(&self, incarnation: u64, version: u64) -> io::Result<()> {
         let dir = match File::open(&self.dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             dir => dir?,
         };
-        dir.lock()?;
+        lock(&dir, self.patience, File::try_lock)?;
         match self.marks()?[..] {
             [old] if old.incarnation == incarnation && old.version < version => {
                 let new = Reached { version, ..old };
@@ -119,6 +126,28 @@ impl Mark {
             // Another has renamed it, and may not have come to this yet.
             [old] if old.incarnation == incarnation => dir.sync_all(),
             _ => Ok(()),
+        }
+    }
+
+    /// Takes the mark away, durably: the catalogue, and every copy of it, counts as put back from then on.
+    ///
+    /// # Errors
+    /// What the operating system refuses; `TimedOut` if another holds the lock.
+    pub(super) fn void(&self) -> io::Result<()> {
+        let dir = File::open(&self.dir)?;
+        lock(&dir, LITTLE_PATIENCE.min(self.patience), File::try_lock)?;
+        for mark in self.marks()? {
+            std::fs::remove_file(self.dir.join(name_of(mark)))?;
+        }
+        dir.sync_all()
+    }
+
+    /// Makes a mark that lies in the lower layer of an overlay a file of the upper one, which has another time. What is
+    /// below is shared with others, as with a copy. To rename it would do the same later, under those who are at work.
+    pub(super) fn take_from_below(&self) {
+        for mark in self.marks().unwrap_or_default() {
+            // What cannot be opened for writing cannot be renamed either, or is in no overlay.
+            let _ = OpenOptions::new().write(true).open(self.dir.join(name_of(mark)));
         }
     }
 
@@ -141,6 +170,25 @@ impl Mark {
             }
         }
         Ok(marks)
+    }
+}
+
+/// Takes a lock, and waits for it as long as that.
+fn lock(
+    dir: &File,
+    patience: Duration,
+    try_lock: impl Fn(&File) -> std::result::Result<(), TryLockError>,
+) -> io::Result<()> {
+    let began = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match try_lock(dir) {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if began.elapsed() >= patience => return Err(ErrorKind::TimedOut.into()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
 
@@ -195,6 +243,21 @@ mod tests {
         assert_eq!(mark.read().unwrap().len(), 2);
         let second = mark.replace(Reached { incarnation: 2, version: 1, tokens: 0, born: 0 }).unwrap();
         assert_eq!(mark.read().unwrap(), [second]);
+    }
+
+    #[test]
+    fn who_holds_the_lock_for_ever_is_not_waited_for() {
+        let (_dir, mark) = fresh();
+        let first = mark.replace(Reached { incarnation: 1, version: 3, tokens: 9, born: 0 }).unwrap();
+        let mark = Mark { patience: Duration::from_millis(50), ..mark };
+        let held = File::open(mark.path()).unwrap();
+        held.lock().unwrap();
+        let calls = [mark.read().map(drop), mark.raise(1, 4), mark.replace(Reached::default()).map(drop), mark.void()];
+        assert!(calls.iter().all(|call| call.as_ref().unwrap_err().kind() == ErrorKind::TimedOut), "{calls:?}");
+        drop(held);
+        assert_eq!(mark.read().unwrap(), [first]);
+        mark.void().unwrap();
+        assert_eq!(mark.read().unwrap(), []);
     }
 
     #[test]

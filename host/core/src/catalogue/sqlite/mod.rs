@@ -16,6 +16,7 @@ mod adopt;
 mod errors;
 mod import_queue;
 mod mark;
+mod open_files;
 mod owners;
 mod paths;
 mod place;
@@ -36,6 +37,7 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::errors::{damaged, sql};
+use self::open_files::OpenFiles;
 use self::place::Place;
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
@@ -49,7 +51,7 @@ use crate::types::{Error, ErrorKind, ObjectId, PackId, Platform, Result, Snapsho
 pub struct SqliteCatalogue {
     connection: Arc<Mutex<Connection>>,
     /// Opened by the first call on a lease.
-    leases: Arc<Mutex<Option<Connection>>>,
+    leases: Arc<Mutex<Option<(OpenFiles, Connection)>>>,
     path: Arc<Path>,
     place: Arc<Place>,
     platform: Platform,
@@ -109,6 +111,7 @@ impl SqliteCatalogue {
         let result = blocking(move || {
             // A panic in a call cannot leave a transaction half done: dropping one rolls it back.
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            place.follow(&mut connection)?;
             place.relieve(&mut connection);
             place.call(&mut connection, call)
         });
@@ -129,11 +132,9 @@ impl SqliteCatalogue {
         self.with(move |db| {
             place.before_change(db)?;
             let change = once(&mut change)?;
-            let settled = |db: &Transaction<'_>| {
-                place.settle(db)?;
-                change(db)
-            };
-            transact(db, settled).inspect_err(|error| place.after_failure(error))
+            let changed = place.transact(db, |db, _| change(db)).inspect_err(|error| place.after_failure(error))?;
+            place.check_found()?;
+            Ok(changed)
         })
         .await
     }
@@ -147,10 +148,15 @@ impl SqliteCatalogue {
         self.with(move |db| {
             place.before_change(db)?;
             let change = once(&mut change)?;
-            let numbered = |db: &Transaction<'_>| Ok((place.settle(db)?, change(db)?, write::next_version(db)?));
+            let numbered = |db: &Transaction<'_>, incarnation| {
+                place.check_marked(incarnation)?;
+                Ok((incarnation, change(db)?, write::next_version(db)?))
+            };
             let (incarnation, changed, version) =
-                transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
-            place.acknowledged(incarnation, version);
+                place.transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
+            place.acknowledged(incarnation, version)?;
+            // After the mark: whoever puts a copy in its place from now on is found out by that.
+            place.check_found()?;
             Ok(changed)
         })
         .await
@@ -165,17 +171,11 @@ impl SqliteCatalogue {
         if self.inline {
             return self.change(change).await;
         }
-        let (leases, path) = (self.leases.clone(), self.path.clone());
-        let (main, place) = (self.connection.clone(), self.place.clone());
+        let (leases, main, place) = (self.leases.clone(), self.connection.clone(), self.place.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let call = move || {
-            place.before_lease(&main)?;
-            let mut connection = leases.lock().unwrap_or_else(PoisonError::into_inner);
-            let open = match &mut *connection {
-                Some(open) => open,
-                none => none.insert(schema::connect_for_leases(&path)?),
-            };
-            transact(open, change)
+            let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+            transact(place.leases(&main, &mut leases)?, change)
         };
         std::thread::Builder::new()
             .name("tidelock-lease".to_owned())

@@ -6,37 +6,31 @@
 //! - **A full disk.** The file is opened in exclusive mode, which needs none but an empty one; others wait meanwhile. For what
 //!   has to be written all the same, removals above all, there is a *reserve*: a file beside the catalogue that takes up room
 //!   while there is plenty, and is given back by the first change that finds too little. Once there is room, the file is
-//!   opened as usual, and a reserve is made again.
+//!   opened as usual, and a reserve is made again. Where not even one more file can be made, the reserve is one that can be
+//!   spared; failing that, the file is read as on read-only media.
 //! - **Read-only media**, and users who may only read: `read_only.rs`.
 //!
 //! The file and those beside it are for their owner alone, whatever the umask.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+mod changes;
+mod room;
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction};
-use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, StatVfsMountFlags, accessat, fallocate, mknodat, statvfs,
-};
+use rusqlite::Connection;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, StatVfsMountFlags, accessat, mknodat, statvfs};
 use rustix::io::Errno;
 
 use super::mark::Mark;
+use super::open_files::{Found, OpenFiles, give_up};
 use super::paths::{beside, directory_of};
-use super::put_back::Witness;
 use super::read_only::{self, View};
-use super::{put_back, schema};
+use super::schema;
 use crate::types::{Error, Platform, Result};
-
-/// Bytes of the reserve: some hundred removals.
-const RESERVE: u64 = 1 << 20;
-/// Less room than this is too little for a change.
-const SHORT: u64 = RESERVE / 4;
-/// The reserve is made where there is this much.
-const PLENTY: u64 = 4 * RESERVE;
 
 /// The longest path that SQLite opens: 512 bytes, with what it adds for its own files.
 const LONGEST: usize = 500;
@@ -49,6 +43,8 @@ enum Access {
     Tight,
     /// Without any change.
     ReadOnly,
+    /// The same, since there is no room for any file.
+    Full,
 }
 
 /// Where a catalogue is, and how it is open at the moment.
@@ -58,7 +54,9 @@ pub(super) struct Place {
     /// None in memory, where nothing can be put back.
     mark: Option<Mark>,
     /// How it is read, if it cannot be changed.
-    view: Option<Mutex<View>>,
+    view: Mutex<Option<View>>,
+    /// What the connection for everything but leases has open.
+    files: Mutex<OpenFiles>,
     platform: Platform,
     /// An [`Access`].
     access: AtomicU8,
@@ -71,71 +69,125 @@ impl Place {
             path: path.to_owned(),
             reserve: beside(path, ".reserve"),
             mark: Some(Mark::of(path)),
-            view: None,
+            view: Mutex::default(),
+            files: Mutex::default(),
             platform,
             access: AtomicU8::new(0),
         };
         place.check_length()?;
         if path.exists() && (is_on_read_only_media(path) || is_denied(path)) {
-            let (view, connection) = View::open(path)?;
-            let place = Self { view: Some(Mutex::new(view)), ..place };
-            place.set(Access::ReadOnly);
+            let connection = place.view(Access::ReadOnly)?;
             return Ok((place, connection));
         }
         place.make_private();
-        match schema::open(path) {
-            Err(_) if place.is_short() && path.exists() => {
-                let connection = schema::open_exclusive(path)?;
-                place.set(Access::Tight);
-                Ok((place, connection))
-            }
-            opened => {
-                let mut connection = opened?;
-                place.check(&mut connection)?;
-                place.keep_reserve();
-                Ok((place, connection))
-            }
+        let mut connection = match place.connect() {
+            Err(_) if place.is_short() && path.exists() => place.view(Access::Full)?,
+            connected => connected?,
+        };
+        if place.access() == Access::Normal {
+            place.mark.iter().for_each(Mark::take_from_below);
+            place.check(&mut connection)?;
+            place.keep_reserve();
         }
+        Ok((place, connection))
     }
 
     /// That of a catalogue without a file.
     #[cfg(test)]
     pub(super) fn in_memory(platform: Platform) -> Self {
-        let (path, reserve) = (PathBuf::new(), PathBuf::new());
-        Self { path, reserve, view: None, mark: None, platform, access: AtomicU8::new(0) }
+        let (path, reserve, view) = (PathBuf::new(), PathBuf::new(), Mutex::default());
+        Self { path, reserve, view, files: Mutex::default(), mark: None, platform, access: AtomicU8::new(0) }
     }
 
-    /// Makes sure that the catalogue is what it was when something was last acknowledged (`put_back.rs`).
-    ///
-    /// # Errors
-    /// What the database and the mark meet.
-    pub(super) fn check(&self, connection: &mut Connection) -> Result<()> {
-        match self.witness() {
-            Some(witness) if self.access() != Access::ReadOnly => put_back::check(connection, &witness),
-            _ => Ok(()),
+    /// Opens the file for changes, in exclusive mode if there is no room for more.
+    fn connect(&self) -> Result<Connection> {
+        let exclusive = || self.open_as(Access::Tight);
+        match self.open_as(Access::Normal) {
+            Err(_) if self.is_short() && self.path.exists() => exclusive().or_else(|error| {
+                if !self.lacks_files() {
+                    return Err(error);
+                }
+                self.give_back();
+                exclusive()
+            }),
+            opened => opened,
         }
     }
 
-    /// The same within a change. Returns the incarnation.
+    fn open_as(&self, access: Access) -> Result<Connection> {
+        let open = if access == Access::Tight { schema::open_exclusive } else { schema::open };
+        let (files, connection) = OpenFiles::open(&self.path, open)?;
+        *lock(&self.files) = files;
+        self.set(access);
+        Ok(connection)
+    }
+
+    /// Opens the file for reading alone.
+    fn view(&self, access: Access) -> Result<Connection> {
+        let (view, connection) = View::open(&self.path)?;
+        *lock(&self.view) = Some(view);
+        self.set(access);
+        Ok(connection)
+    }
+
+    /// Makes sure that the connection is to the file that the path names: opens that one if it is another.
     ///
     /// # Errors
-    /// As [`Self::check`].
-    pub(super) fn settle(&self, change: &Transaction<'_>) -> Result<Option<u64>> {
-        self.witness().map_or(Ok(None), |witness| put_back::settle(change, &witness))
-    }
-
-    fn witness(&self) -> Option<Witness<'_>> {
-        let mark = self.mark.as_ref()?;
-        Some(Witness { mark, file: &self.path, platform: &self.platform })
-    }
-
-    /// Notes that a change of this number is about to be acknowledged.
-    pub(super) fn acknowledged(&self, incarnation: Option<u64>, version: u64) {
-        let (Some(mark), Some(incarnation)) = (&self.mark, incarnation) else { return };
-        if let Err(error) = mark.raise(incarnation, version) {
-            // It is recorded, so it has not failed. The next one notes this one too.
-            tracing::warn!(%error, path = %mark.path().display(), "the mark of the catalogue cannot be written");
+    /// `unavailable` if the path names none, or if the files beside it are others; what opening the file meets.
+    pub(super) fn follow(&self, connection: &mut Connection) -> Result<()> {
+        match self.find() {
+            Found::Same => Ok(()),
+            Found::Another => {
+                *connection = self.connect()?;
+                tracing::warn!(path = %self.path.display(), "another catalogue was put in the place of this one; it is used from now on");
+                self.check(connection)
+            }
+            other => {
+                give_up(connection);
+                Err(other.error(&self.path))
+            }
         }
+    }
+
+    /// Makes sure that the path still names what a change was made in.
+    ///
+    /// # Errors
+    /// `unavailable` otherwise.
+    pub(super) fn check_found(&self) -> Result<()> {
+        match self.find() {
+            Found::Same => Ok(()),
+            other => Err(other.error(&self.path).and("what was recorded just now is not in it, or may not be")),
+        }
+    }
+
+    fn find(&self) -> Found {
+        match self.access() {
+            _ if self.mark.is_none() => Found::Same,
+            // Each way of reading looks at the files itself.
+            Access::ReadOnly | Access::Full => Found::Same,
+            Access::Normal | Access::Tight => lock(&self.files).find(&self.path),
+        }
+    }
+
+    /// The connection for leases, to the file that the path names.
+    ///
+    /// # Errors
+    /// As [`Self::follow`]; `denied` where nothing can be changed, `unavailable` without any room.
+    pub(super) fn leases<'a>(
+        &self,
+        main: &Mutex<Connection>,
+        leases: &'a mut Option<(OpenFiles, Connection)>,
+    ) -> Result<&'a mut Connection> {
+        self.before_lease(main)?;
+        if self.find() != Found::Same {
+            self.follow(&mut lock(main)).inspect_err(|_| leases.iter().for_each(|(_, open)| give_up(open)))?;
+        }
+        let open = leases.take().filter(|(files, _)| files.find(&self.path) == Found::Same);
+        let open = match open {
+            Some(open) => open,
+            None => OpenFiles::open(&self.path, schema::connect_for_leases)?,
+        };
+        Ok(&mut leases.insert(open).1)
     }
 
     /// Calls with a connection on what the file holds now.
@@ -147,31 +199,40 @@ impl Place {
         connection: &mut Connection,
         mut call: impl FnMut(&mut Connection) -> Result<T>,
     ) -> Result<T> {
-        match &self.view {
-            None => call(connection),
-            Some(view) => {
-                let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
-                read_only::read(&self.path, &mut view, connection, call)
+        let mut view = lock(&self.view);
+        match &mut *view {
+            None => {
+                drop(view);
+                call(connection)
             }
+            Some(view) => read_only::read(&self.path, view, connection, call),
         }
     }
 
     /// Opens the file as usual, once there is room for that.
     pub(super) fn relieve(&self, connection: &mut Connection) {
-        if self.access() != Access::Tight || self.is_short() {
+        if !matches!(self.access(), Access::Tight | Access::Full) || self.is_short() {
             return;
         }
         // The other one holds a lock that no two can have.
         let Ok(memory) = Connection::open_in_memory() else { return };
-        drop(std::mem::replace(connection, memory));
-        match schema::open(&self.path) {
-            Ok(open) => {
-                *connection = open;
-                self.set(Access::Normal);
+        let before = std::mem::replace(connection, memory);
+        if self.access() == Access::Full {
+            match self.open_as(Access::Normal) {
+                Ok(open) => {
+                    *connection = open;
+                    *lock(&self.view) = None;
+                }
+                Err(_) => *connection = before,
             }
+            return;
+        }
+        drop(before);
+        match self.open_as(Access::Normal) {
+            Ok(open) => *connection = open,
             Err(error) => {
                 tracing::debug!(%error, "the catalogue is opened in exclusive mode again");
-                if let Ok(open) = schema::open_exclusive(&self.path) {
+                if let Ok(open) = self.open_as(Access::Tight) {
                     *connection = open;
                 }
             }
@@ -196,45 +257,35 @@ impl Place {
     ///
     /// # Errors
     /// `denied` where nothing can be changed, `unavailable` without any room.
-    pub(super) fn before_lease(&self, main: &Mutex<Connection>) -> Result<()> {
+    fn before_lease(&self, main: &Mutex<Connection>) -> Result<()> {
+        if matches!(self.access(), Access::Tight | Access::Full) {
+            self.relieve(&mut lock(main));
+        }
         self.check_writable()?;
-        if self.access() == Access::Tight {
-            self.relieve(&mut main.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        if self.access() == Access::Tight {
-            let what = format!("there is no space left for the catalogue {}", self.path.display());
-            return Err(Error::unavailable(what).hint("free some space in the data directory"));
-        }
-        Ok(())
+        if self.access() == Access::Tight { Err(self.no_space()) } else { Ok(()) }
+    }
+
+    fn no_space(&self) -> Error {
+        Error::unavailable(format!("there is no space left for the catalogue {}", self.path.display()))
+            .hint("free some space in the data directory")
     }
 
     fn check_writable(&self) -> Result<()> {
-        if self.access() != Access::ReadOnly {
-            return Ok(());
+        match self.access() {
+            Access::Normal | Access::Tight => return Ok(()),
+            Access::Full => return Err(self.no_space()),
+            Access::ReadOnly => {}
         }
         Err(Error::denied(format!("the catalogue {} cannot be written to", self.path.display()))
             .hint("use a data directory on writable media; this one can be listed, verified and read from"))
-    }
-
-    /// Gives the reserve back for the next change, if this one has met a full disk: a quota does not show beforehand.
-    pub(super) fn after_failure(&self, error: &Error) {
-        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
-        if cause.and_then(rusqlite::Error::sqlite_error_code) == Some(rusqlite::ErrorCode::DiskFull) {
-            self.give_back();
-        }
-    }
-
-    fn give_back(&self) {
-        if std::fs::remove_file(&self.reserve).is_ok() {
-            tracing::warn!(path = %self.path.display(), "the disk of the catalogue is full; its reserve was given back");
-        }
     }
 
     fn access(&self) -> Access {
         match self.access.load(Ordering::Relaxed) {
             0 => Access::Normal,
             1 => Access::Tight,
-            _ => Access::ReadOnly,
+            2 => Access::ReadOnly,
+            _ => Access::Full,
         }
     }
 
@@ -268,48 +319,10 @@ impl Place {
             }
         }
     }
-
-    /// Whether there is too little room for a change.
-    fn is_short(&self) -> bool {
-        self.room().is_some_and(|room| room < SHORT)
-    }
-
-    /// Bytes that this process may still use, where the file system says so.
-    fn room(&self) -> Option<u64> {
-        let found = statvfs(directory_of(&self.path)).ok()?;
-        let no_files = found.f_files > 0 && found.f_favail == 0;
-        Some(if no_files { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
-    }
-
-    /// Makes the reserve where there is plenty of room.
-    fn keep_reserve(&self) {
-        if self.reserve.exists() || self.room().is_none_or(|room| room < PLENTY) {
-            return;
-        }
-        let make = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.reserve)?;
-            fill(&file)
-        };
-        match make() {
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                tracing::debug!(%error, "there is no reserve for a full disk");
-                let _ = std::fs::remove_file(&self.reserve);
-            }
-            Ok(()) => {}
-        }
-    }
 }
 
-/// Takes up the room of the reserve.
-fn fill(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    match fallocate(file, FallocateFlags::empty(), 0, RESERVE) {
-        // No zeros: some file systems would keep nothing.
-        Err(_) => file.write_all_at(&vec![1; RESERVE as usize], 0),
-        Ok(()) => Ok(()),
-    }
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether nobody can write there.
@@ -325,22 +338,6 @@ fn is_denied(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reserve_is_kept_where_there_is_room_and_given_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.sqlite");
-        let (place, mut connection) = Place::open(&path, Platform::system()).unwrap();
-        let kept = std::fs::metadata(&place.reserve).unwrap();
-        assert!(kept.len() == RESERVE && kept.blocks() * 512 >= RESERVE);
-        place.before_change(&mut connection).unwrap();
-        assert!(place.reserve.exists(), "there is room without it");
-        place.give_back();
-        assert!(!place.reserve.exists());
-        drop(connection);
-        Place::open(&path, Platform::system()).unwrap();
-        assert!(place.reserve.exists());
-    }
 
     #[test]
     fn what_was_wider_is_narrowed() {

@@ -36,6 +36,16 @@ enum Verdict {
     PutBack(Reached),
 }
 
+/// What came of a comparison within a change.
+pub(super) enum Settled {
+    /// It is what it was, in this incarnation.
+    Same(u64),
+    /// There is no mark, and none can be made.
+    Unmarked,
+    /// Something was recorded, which has to be committed before anything else is done: the mark says it already.
+    Begun,
+}
+
 /// What a catalogue is compared with.
 pub(super) struct Witness<'a> {
     pub(super) mark: &'a Mark,
@@ -57,16 +67,16 @@ pub(super) fn check(db: &mut Connection, witness: &Witness<'_>) -> Result<()> {
     change.commit().map_err(sql)
 }
 
-/// Begins a new incarnation if the catalogue is not what it was, within a change. Returns the incarnation; `None` if there is
-/// no mark and none can be made.
+/// Begins a new incarnation if the catalogue is not what it was, within a transaction that does nothing else then: what may
+/// fail must not take this back, for the mark does not go back with it.
 ///
 /// # Errors
 /// What the database meets; the mark too, if the catalogue was put back.
-pub(super) fn settle(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Option<u64>> {
+pub(super) fn settle(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Settled> {
     match compare(db, witness)? {
-        Verdict::Same(reached) => Ok(Some(reached.incarnation)),
+        Verdict::Same(reached) => Ok(Settled::Same(reached.incarnation)),
         Verdict::New => begin(db, witness),
-        Verdict::PutBack(reached) => begin_again(db, witness, reached).map(Some),
+        Verdict::PutBack(reached) => begin_again(db, witness, reached),
     }
 }
 
@@ -109,21 +119,21 @@ fn is_older_than_its_file(db: &Transaction<'_>, witness: &Witness<'_>) -> Result
     .map_err(sql)
 }
 
-fn begin(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Option<u64>> {
+fn begin(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Settled> {
     let first = Reached { incarnation: fresh(witness)?, version: known(db)?.version, tokens: 0, born: 0 };
     match witness.mark.replace(first) {
         Ok(reached) => {
             record(db, reached)?;
-            Ok(Some(reached.incarnation))
+            Ok(Settled::Begun)
         }
         Err(error) => {
             tracing::debug!(%error, path = %witness.mark.path().display(), "the catalogue has no mark");
-            Ok(None)
+            Ok(Settled::Unmarked)
         }
     }
 }
 
-fn begin_again(db: &Transaction<'_>, witness: &Witness<'_>, reached: Reached) -> Result<u64> {
+fn begin_again(db: &Transaction<'_>, witness: &Witness<'_>, reached: Reached) -> Result<Settled> {
     let known = known(db)?;
     let last: Option<u64> = db
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'owners'", [], |row| row.get(0))
@@ -151,7 +161,7 @@ fn begin_again(db: &Transaction<'_>, witness: &Witness<'_>, reached: Reached) ->
     } else {
         tracing::debug!(path = %witness.mark.path().display(), "the catalogue was copied, or its mark is lost; nothing in it was begun");
     }
-    Ok(next.incarnation)
+    Ok(Settled::Begun)
 }
 
 /// Forgets intents, claims, leases and placements that were being removed. Returns how many stores and removals that were.
@@ -184,7 +194,18 @@ fn record(db: &Transaction<'_>, reached: Reached) -> Result<()> {
 }
 
 fn of_mark(witness: &Witness<'_>, error: std::io::Error) -> Error {
-    Error::io(witness.mark.path().display(), error)
+    unusable(witness.mark, error)
+}
+
+/// The error of a mark that cannot be used.
+pub(super) fn unusable(mark: &Mark, error: std::io::Error) -> Error {
+    let shown = mark.path().display();
+    if error.kind() != std::io::ErrorKind::TimedOut {
+        return Error::io(shown, error);
+    }
+    Error::unavailable(format!("another process holds the lock of {shown}"))
+        .hint(format!("try again; `fuser {shown}` shows who has it open"))
+        .with_source(error)
 }
 
 /// A random number that SQLite can hold.

@@ -81,6 +81,79 @@ async fn an_older_file_keeps_what_it_holds() {
     assert_eq!(catalogue.stats().await.unwrap().intents, 0);
 }
 
+/// Moves the files of a catalogue away, or one in their place.
+fn replace(path: &Path, with: Option<&Path>) {
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(paths::beside(path, end));
+    }
+    with.iter().for_each(|with| std::fs::rename(with, path).unwrap());
+}
+
+/// What is open is not what the path names: nothing is recorded where nobody else looks for it.
+#[tokio::test]
+async fn a_catalogue_is_what_its_path_names() {
+    let (directory, catalogue) = fresh().await;
+    let (path, copy) = (catalogue.path().to_owned(), directory.path().join("copy.sqlite"));
+    let store = async |seed: u64, owner, key: &str| {
+        catalogue.begin_intent(key, "local", owner).await?;
+        catalogue.commit(stored(snapshot(seed, 1), vec![on("local", &seed.to_string())], vec![key.into()])).await
+    };
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    store(1, owner, "first").await.unwrap();
+    Connection::open(&path).unwrap().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    store(2, owner, "second").await.unwrap();
+
+    replace(&path, Some(&copy));
+    assert_eq!(kind(catalogue.renew_owner(owner, lease()).await), "conflict");
+    assert_eq!(catalogue.get(id(2)).await.unwrap(), None);
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    store(3, owner, "third").await.unwrap();
+    assert!(open(&path).await.unwrap().get(id(3)).await.unwrap().is_some());
+
+    replace(&path, None);
+    for _ in 0..2 {
+        assert_eq!(kind(catalogue.renew_owner(owner, lease()).await), "unavailable");
+        assert_eq!(kind(store(4, owner, "fourth").await), "unavailable");
+        assert_eq!(kind(catalogue.list(None, 1).await), "unavailable");
+    }
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(kind(store(4, owner, "fourth").await), "unavailable");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "somebody is about to write it");
+    let other = open(&path).await.unwrap();
+    assert_eq!(kind(store(4, owner, "fourth").await), "conflict");
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    store(4, owner, "fourth").await.unwrap();
+    assert!(other.get(id(4)).await.unwrap().is_some());
+}
+
+/// A log that belongs to what was there before is neither read nor written.
+#[tokio::test]
+async fn nothing_is_recorded_beside_the_log_of_another_catalogue() {
+    for over in [true, false] {
+        let (directory, catalogue) = fresh().await;
+        let (path, copy) = (catalogue.path().to_owned(), directory.path().join("copy.sqlite"));
+        let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+        Connection::open(&path).unwrap().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        catalogue.commit(stored(snapshot(1, 1), vec![on("local", "1")], vec![])).await.unwrap();
+        let whole = std::fs::read(&copy).unwrap();
+        match over {
+            true => {
+                ["-wal", "-shm"].iter().for_each(|end| std::fs::remove_file(paths::beside(&path, end)).unwrap());
+                // As `cp` does. To close it would take this process's locks away.
+                let over = std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+                std::io::Write::write_all(&mut &over, &whole).unwrap();
+                std::mem::forget(over);
+            }
+            false => std::fs::rename(&copy, &path).unwrap(),
+        }
+        let error = catalogue.commit(stored(snapshot(2, 1), vec![], vec![])).await.unwrap_err();
+        assert!(error.kind().name() == "unavailable" && error.advice().unwrap().contains("-wal"), "{error}");
+        assert_eq!(kind(catalogue.renew_owner(owner, lease()).await), "unavailable");
+        drop(catalogue);
+        assert!(std::fs::read(&path).unwrap() == whole, "it is as it was put back");
+    }
+}
+
 /// Names and placements of a version that knew one name and three states.
 #[tokio::test]
 async fn a_file_of_schema_3_keeps_its_names_and_placements() {

@@ -102,6 +102,26 @@ pub(crate) async fn hosts_under_which_a_copy_is_put_back_can_record_and_delete_n
     first.commit(stored(snapshot(7, 10), vec![on("local", "next")], vec!["next".into()])).await.unwrap();
 }
 
+/// What finds it out fails and takes nothing back but itself.
+pub(crate) async fn a_change_that_fails_finds_it_out_once(place: Place) {
+    let catalogue = place.open().await;
+    let owner = begin(&*catalogue).await;
+    let put_back = (place.copy)();
+    end(&*catalogue, owner).await;
+    put_back();
+    for _ in 0..3 {
+        assert_eq!(kind(catalogue.begin_intent("begun later", "local", owner).await), "conflict");
+        assert_eq!(kind(catalogue.renew_owner(owner, lease()).await), "conflict");
+    }
+    let next = catalogue.acquire_owner("me", lease()).await.unwrap();
+    catalogue.begin_intent("next", "local", next).await.unwrap();
+    // Nor does one that fails otherwise.
+    let bad = stored(snapshot(7, 10), vec![on("local", "bad")], vec!["unknown".into()]);
+    assert_eq!(kind(catalogue.commit(bad).await), "conflict");
+    catalogue.commit(stored(snapshot(7, 10), vec![on("local", "next")], vec!["next".into()])).await.unwrap();
+    catalogue.renew_owner(next, lease()).await.unwrap();
+}
+
 /// The same copy is put back twice, and one of the time between.
 pub(crate) async fn the_second_time_is_as_the_first(place: Place) {
     let catalogue = place.open().await;
