@@ -93,6 +93,22 @@ impl Directory for InMemory {
         })
     }
 
+    fn write_holds(&self, size: Option<u64>) -> u64 {
+        size.unwrap_or(u64::MAX).min(LARGEST as u64)
+    }
+
+    fn open_holds(&self, _: Option<u64>) -> u64 {
+        0
+    }
+
+    fn read_holds(&self, _: Option<u64>) -> u64 {
+        0
+    }
+
+    fn listing_holds(&self, limit: u32) -> u64 {
+        1024 * u64::from(limit)
+    }
+
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async { Ok(0) })
     }

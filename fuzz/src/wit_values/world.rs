@@ -153,6 +153,22 @@ impl Directory for Stage {
         async { Ok(Page::default()) }.boxed()
     }
 
+    fn write_holds(&self, size: Option<u64>) -> u64 {
+        size.unwrap_or(1 << 20).min(1 << 20)
+    }
+
+    fn open_holds(&self, _: Option<u64>) -> u64 {
+        0
+    }
+
+    fn read_holds(&self, _: Option<u64>) -> u64 {
+        0
+    }
+
+    fn listing_holds(&self, limit: u32) -> u64 {
+        1024 * u64::from(limit)
+    }
+
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
         async { Ok(0) }.boxed()
     }

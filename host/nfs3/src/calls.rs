@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::rpc::MAX_DATA;
+use super::rpc::{MAX_DATA, SMALL_RESULT};
 use super::session::Session;
 use super::status::Fault;
 use super::xdr::{Decoder, Encoder, malformed};
-use tidelock_types::Result;
+use tidelock_types::{Result, owned_if_sparse};
 
 /// The longest handle (`NFS3_FHSIZE`).
 const MAX_HANDLE: usize = 64;
@@ -17,6 +17,14 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 /// Bytes of a directory listing per call.
 const LISTING: u32 = 64 << 10;
+/// The most bytes of a listing that are taken: some servers count the names alone.
+const LARGEST_LISTING: usize = 2 * LISTING as usize;
+/// The most bytes that are held of a listing while its names are looked at: the reply, and for each name, which has at least
+/// 28 bytes there, a slice of it, in a list that may have room for twice as many.
+pub(super) const LISTING_HOLDS: u64 =
+    LARGEST_LISTING as u64 + (LARGEST_LISTING / 28) as u64 * 2 * size_of::<Bytes>() as u64;
+/// The most bytes of a READ's result beside its data.
+pub(super) const READ_FRAME: usize = 512;
 
 /// A server's handle of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +70,19 @@ pub(super) struct Written {
     pub(super) verifier: u64,
 }
 
-/// A part of a listing.
+/// A part of a listing. Its names keep the record; [`Self::at`] is all that is needed to go on.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) names: Vec<Bytes>,
+    pub(super) at: Position,
+    pub(super) end: bool,
+}
+
+/// A position in a listing; the default is its start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
     pub(super) cookie: u64,
     pub(super) verifier: u64,
-    pub(super) end: bool,
 }
 
 /// A handle. It is kept for longer than the record around it, and must not hold that in memory.
@@ -128,7 +142,7 @@ fn new_attributes(head: Encoder, mode: Option<u32>, now: bool) -> Encoder {
 
 impl Session {
     async fn simple(&self, procedure: u32, head: Encoder) -> Result<Decoder, Fault> {
-        self.call(procedure, head, Vec::new()).await
+        self.call(procedure, head, Vec::new(), SMALL_RESULT).await
     }
 
     pub(super) async fn attributes(&self, of: &Handle) -> Result<Attributes, Fault> {
@@ -153,14 +167,18 @@ impl Session {
     }
 
     pub(super) async fn read(&self, file: &Handle, offset: u64, count: u32) -> Result<Piece, Fault> {
-        let mut reply = self.simple(6, Encoder::default().opaque(&file.0).u64(offset).u32(count)).await?;
+        let head = Encoder::default().opaque(&file.0).u64(offset).u32(count);
+        let most = (count as usize).saturating_add(READ_FRAME);
+        let mut reply = self.call(6, head, Vec::new(), most).await?;
+        let whole = reply.left();
         attributes_after(&mut reply)?;
         let (given, end) = (reply.u32()?, reply.flag()?);
         let data = reply.opaque(MAX_DATA as usize)?;
         if data.len() != given as usize || given > count {
             return Err(malformed().into());
         }
-        Ok(Piece { data, end })
+        reply.end()?;
+        Ok(Piece { data: owned_if_sparse(data, whole), end })
     }
 
     /// Writes `data`, at most as much as the server takes at once; `durable` asks that it be safe before it answers.
@@ -177,9 +195,10 @@ impl Session {
         let len = data.iter().map(Bytes::len).sum::<usize>() as u32;
         let how = if durable { FILE_SYNC } else { UNSTABLE };
         let head = Encoder::default().opaque(&file.0).u64(offset).u32(len).u32(how).u32(len);
-        let mut reply = self.call(7, head, data).await?;
+        let mut reply = self.call(7, head, data, SMALL_RESULT).await?;
         skip_consistency(&mut reply)?;
         let written = Written { count: reply.u32()?, durable: reply.u32()? == FILE_SYNC, verifier: reply.u64()? };
+        reply.end()?;
         if written.count > len || (written.count == 0 && len > 0) {
             return Err(malformed().into());
         }
@@ -222,19 +241,21 @@ impl Session {
         self.simple(15, head).await.map(drop)
     }
 
-    /// Some names of a directory behind those that `after` ended with. That it gets on is for the caller to see to.
-    pub(super) async fn names(&self, directory: &Handle, after: Option<&Names>) -> Result<Names, Fault> {
-        let (cookie, verifier) = after.map_or((0, 0), |names| (names.cookie, names.verifier));
+    /// Some names of a directory behind a position. That it gets on is for the caller to see to.
+    pub(super) async fn names(&self, directory: &Handle, after: Position) -> Result<Names, Fault> {
+        let Position { cookie, verifier } = after;
         let head = Encoder::default().opaque(&directory.0).u64(cookie).u64(verifier).u32(LISTING);
-        let mut reply = self.simple(16, head).await?;
+        let mut reply = self.call(16, head, Vec::new(), LARGEST_LISTING).await?;
         attributes_after(&mut reply)?;
-        let mut found = Names { names: Vec::new(), cookie, verifier: reply.u64()?, end: false };
+        let at = Position { cookie, verifier: reply.u64()? };
+        let mut found = Names { names: Vec::new(), at, end: false };
         while reply.flag()? {
             reply.u64()?;
             found.names.push(reply.opaque(MAX_NAME)?);
-            found.cookie = reply.u64()?;
+            found.at.cookie = reply.u64()?;
         }
         found.end = reply.flag()?;
+        reply.end()?;
         Ok(found)
     }
 
@@ -242,6 +263,8 @@ impl Session {
     pub(super) async fn commit(&self, file: &Handle, offset: u64, count: u32) -> Result<u64, Fault> {
         let mut reply = self.simple(21, Encoder::default().opaque(&file.0).u64(offset).u32(count)).await?;
         skip_consistency(&mut reply)?;
-        Ok(reply.u64()?)
+        let verifier = reply.u64()?;
+        reply.end()?;
+        Ok(verifier)
     }
 }

@@ -101,6 +101,26 @@ impl NfsDirectory {
         self.0.list(path, cursor, limit).await
     }
 
+    /// The most bytes that are held while a file is written, of this size if it is known.
+    pub fn write_holds(&self, size: Option<u64>) -> u64 {
+        write::holds(size)
+    }
+
+    /// The most bytes that are held while a file is opened to read so many bytes of it, if their number is known.
+    pub fn open_holds(&self, len: Option<u64>) -> u64 {
+        read::open_holds(len)
+    }
+
+    /// The most bytes that are held for the body of a file that is read, of this length if it is known.
+    pub fn read_holds(&self, len: Option<u64>) -> u64 {
+        read::holds(len)
+    }
+
+    /// The most bytes that are held while a page of so many entries is listed.
+    pub fn listing_holds(&self, limit: u32) -> u64 {
+        tree::listing_holds(limit)
+    }
+
     /// Removes temporary files whose writers are gone, and returns their number.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::stream::StreamExt;
 
-use super::calls::Handle;
+use super::calls::{Handle, READ_FRAME};
+use super::rpc::MAX_DATA;
 use super::session::Session;
 use super::status::{Fault, Status};
 use super::tree::{TRIES, info};
@@ -17,6 +18,19 @@ use tidelock_types::{Body, ByteRange, Error, Result};
 
 /// Pieces requested or waiting to be consumed.
 const AHEAD: usize = 4;
+
+/// The most bytes that are held for `len` bytes that are read, if that is known: of each piece the result of a READ and,
+/// where the server gives less than was asked for, what it gave before; and the piece that is looked at.
+pub(super) fn holds(len: Option<u64>) -> u64 {
+    let piece = u64::from(MAX_DATA).min(len.unwrap_or(u64::MAX));
+    let ahead = len.unwrap_or(u64::MAX).min(AHEAD as u64 * u64::from(MAX_DATA));
+    ahead.saturating_mul(2).saturating_add(piece).saturating_add((AHEAD * READ_FRAME) as u64)
+}
+
+/// The most bytes that are held while a file is opened to read `len` bytes of it, if that is known: the first piece.
+pub(super) fn open_holds(len: Option<u64>) -> u64 {
+    u64::from(MAX_DATA).min(len.unwrap_or(u64::MAX)).saturating_add(READ_FRAME as u64)
+}
 
 /// Opens a file at a checked path.
 pub(super) async fn open(session: &Arc<Session>, path: &str, range: ByteRange) -> Result<File> {
@@ -61,6 +75,8 @@ async fn piece(session: &Session, file: &Handle, start: u64, len: u64) -> Result
         if read.data.is_empty() {
             return Err(shorter().into());
         }
+        // Room for the piece at once: a buffer that grows may be twice as large.
+        gathered.reserve((len - gathered.len() as u64) as usize);
         gathered.extend_from_slice(&read.data);
         if read.end && (gathered.len() as u64) < len {
             return Err(shorter().into());

@@ -3,8 +3,8 @@
 //! One task sends, one receives. A call whose caller gives up keeps its place in the window until its reply comes or the
 //! connection ends, so a server that answers nothing cannot make the table of pending calls grow.
 //!
-//! **Malicious servers.** A record is at most [`RECORD`] long, whatever its number of fragments; an unexpected or
-//! malformed reply closes the connection; so does a call that is not answered in time, and
+//! **Malicious servers.** A record is at most [`RECORD`] long, whatever its number of fragments, and a result at most as
+//! long as its call allows; an unexpected or malformed reply closes the connection; so does a call that is not answered in time, and
 //! a window without progress. No call waits for a closed connection.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::xdr::{Decoder, Encoder, padding};
-use tidelock_types::{Error, Platform, Result};
+use tidelock_types::{Error, Platform, Result, owned_if_sparse};
 
 /// The most bytes of data that one READ or WRITE carries.
 pub(super) const MAX_DATA: u32 = 1 << 20;
@@ -27,6 +27,8 @@ pub(super) const MAX_DATA: u32 = 1 << 20;
 const RECORD: usize = MAX_DATA as usize + (16 << 10);
 /// The most fragments of one record. Servers send one.
 const FRAGMENTS: usize = 256;
+/// The most bytes of a result that has neither data nor names: handles, attributes, flavors of authentication.
+pub(super) const SMALL_RESULT: usize = 4 << 10;
 /// Calls at once on a connection.
 const WINDOW: usize = 16;
 /// The longest verifier of a reply (RFC 5531, section 8.2).
@@ -40,6 +42,9 @@ pub(super) struct Call {
     pub(super) procedure: u32,
     pub(super) head: Bytes,
     pub(super) data: Vec<Bytes>,
+    /// The most bytes of its result, with the status. A longer one is malformed: who waits for a result and is not polled
+    /// for long keeps it.
+    pub(super) most: usize,
 }
 
 /// The reason why there is no reply. The call may have been executed, unless it was rejected.
@@ -177,7 +182,7 @@ impl Connection {
         };
         let permit = self.place().await?.ok_or_else(closed)?;
         match tokio::time::timeout(self.patience, self.exchange(call, permit)).await {
-            Ok(Some(record)) => opened(record).map_err(Failure::Refused),
+            Ok(Some(record)) => opened(record, call.most).map_err(Failure::Refused),
             Ok(None) => Err(closed()),
             Err(_) => Err(self.silent()),
         }
@@ -285,14 +290,16 @@ async fn record(stream: &mut OwnedReadHalf) -> Option<Bytes> {
         record.resize(have + len, 0);
         stream.read_exact(&mut record[have..]).await.ok()?;
         if last {
-            return Some(record.freeze());
+            // Of several fragments there may be room for twice as much.
+            let room = record.capacity();
+            return Some(owned_if_sparse(record.freeze(), room));
         }
     }
     None
 }
 
-/// Decodes the reply behind the header of the call.
-fn opened(record: Bytes) -> Result<Decoder> {
+/// Decodes the reply behind the header of the call: a result of at most so many bytes.
+fn opened(record: Bytes, most: usize) -> Result<Decoder> {
     const REPLY: u32 = 1;
     let mut reply = Decoder::new(record);
     let (_xid, kind, denied) = (reply.u32()?, reply.u32()?, reply.u32()?);
@@ -310,6 +317,7 @@ fn opened(record: Bytes) -> Result<Decoder> {
     let _flavor = reply.u32()?;
     reply.opaque(VERIFIER)?;
     match reply.u32()? {
+        0 if reply.left() > most => Err(super::xdr::malformed()),
         0 => Ok(reply),
         1 | 2 => Err(Error::unsupported("the server does not offer version 3 of NFS or of its mount protocol")
             .hint("check the port in the URL and `mount_port`, and that the server serves NFSv3 over TCP")),

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::calls::{Handle, handle};
 use super::grant::NfsGrant;
-use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA};
+use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA, SMALL_RESULT};
 use super::status::{Fault, Status};
 use super::xdr::{Decoder, Encoder};
 use tidelock_types::{Error, Platform, Result};
@@ -103,10 +103,18 @@ impl Session {
         &self.0.grant
     }
 
-    /// Makes an NFS call, repeating it if necessary, and returns the result behind the status of a success.
-    pub(super) async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
+    /// Makes an NFS call whose result has at most `most` bytes, repeating it if necessary, and returns the result behind the
+    /// status of a success.
+    pub(super) async fn call(
+        &self,
+        procedure: u32,
+        head: Encoder,
+        data: Vec<Bytes>,
+        most: usize,
+    ) -> Result<Decoder, Fault> {
+        let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data, most };
         let export = Arc::clone(&self.0);
-        apart(async move { export.call(procedure, head, data).await }).await
+        apart(async move { export.call(&call).await }).await
     }
 
     /// The export, waiting for a server that was there a moment ago.
@@ -156,12 +164,11 @@ impl Export {
         Self { grant, caller, link: tokio::sync::Mutex::default(), answered: Mutex::new(None), platform }
     }
 
-    async fn call(&self, procedure: u32, head: Encoder, data: Vec<Bytes>) -> Result<Decoder, Fault> {
-        let call = Call { program: NFS.0, version: NFS.1, procedure, head: head.0.into(), data };
+    async fn call(&self, call: &Call) -> Result<Decoder, Fault> {
         let mut waiting = Waiting::default();
         loop {
             let lost = match self.mounted().await {
-                Ok(mounted) => match mounted.connection.call(&call).await {
+                Ok(mounted) => match mounted.connection.call(call).await {
                     Ok(mut reply) => {
                         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.platform.now());
                         match reply.u32()? {
@@ -262,7 +269,14 @@ impl Export {
         let mut mounted = Mounted { connection, root, read: USUAL_DATA, write: USUAL_DATA };
         const FSINFO: u32 = 19;
         let head = Encoder::default().opaque(&mounted.root.0);
-        let call = Call { program: NFS.0, version: NFS.1, procedure: FSINFO, head: head.0.into(), data: Vec::new() };
+        let call = Call {
+            program: NFS.0,
+            version: NFS.1,
+            procedure: FSINFO,
+            head: head.0.into(),
+            data: Vec::new(),
+            most: SMALL_RESULT,
+        };
         let mut reply = mounted.connection.call(&call).await?;
         (mounted.read, mounted.write) = sizes(&mut reply).map_err(Failure::Refused)?;
         Ok(mounted)
@@ -271,7 +285,14 @@ impl Export {
     async fn ask_for_root(&self, port: u16) -> std::result::Result<Handle, Failure> {
         let connection = self.connect(port).await?;
         let head = Encoder::default().opaque(self.grant.export.as_bytes());
-        let call = Call { program: MOUNT.0, version: MOUNT.1, procedure: 1, head: head.0.into(), data: Vec::new() };
+        let call = Call {
+            program: MOUNT.0,
+            version: MOUNT.1,
+            procedure: 1,
+            head: head.0.into(),
+            data: Vec::new(),
+            most: SMALL_RESULT,
+        };
         let mut reply = connection.call(&call).await?;
         self.root_of(&mut reply).map_err(Failure::Refused)
     }
@@ -297,7 +318,8 @@ impl Export {
         })?;
         let head = Encoder::default().u32(program).u32(version).u32(TCP).u32(0);
         let (program, version) = PORT_MAPPER;
-        let call = Call { program, version, procedure: GETPORT, head: head.0.into(), data: Vec::new() };
+        let call =
+            Call { program, version, procedure: GETPORT, head: head.0.into(), data: Vec::new(), most: SMALL_RESULT };
         let port = connection.call(&call).await?.u32().map_err(Failure::Refused)?;
         u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
             Failure::Lost(Error::unavailable("the port mapper has no mount protocol over TCP").hint(hint))

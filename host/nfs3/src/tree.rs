@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::calls::{Attributes, Handle, Kind, Names};
+use super::calls::{Attributes, Handle, Kind, LISTING_HOLDS, Position};
 use super::session::Session;
 use super::status::{Fault, Status};
 use tidelock_types::files::{Entry, FileInfo, LIST_LIMIT, Page};
@@ -23,6 +23,13 @@ const AT_ONCE: usize = 8;
 const MAX_REPLIES: u32 = 1 << 20;
 /// The longest name that is shown (Linux's `NAME_MAX`).
 const LONGEST_NAME: usize = 255;
+
+/// The most bytes that are held for a page of so many entries: a reply to READDIR, and twice the names and entries.
+pub(super) fn listing_holds(limit: u32) -> u64 {
+    // A name, its attributes, and what an ordered set keeps beside it.
+    const ENTRY: u64 = LONGEST_NAME as u64 + 128;
+    LISTING_HOLDS.saturating_add(2 * ENTRY * (u64::from(limit.clamp(1, LIST_LIMIT)) + 2))
+}
 
 impl Session {
     /// The directory at a checked path; the empty one is the root.
@@ -163,10 +170,10 @@ impl Session {
     /// Every name of a directory that is UTF-8 and could be a path's part, in the server's order.
     pub(super) async fn each_name(&self, directory: &Handle, mut take: impl FnMut(&str) + Send) -> Result<(), Fault> {
         let mut tries = TRIES;
-        let mut after: Option<Names> = None;
+        let mut after = Position::default();
         let mut course = Course::default();
         loop {
-            match self.names(directory, after.as_ref()).await {
+            match self.names(directory, after).await {
                 Ok(found) => {
                     found
                         .names
@@ -177,13 +184,14 @@ impl Session {
                     if found.end {
                         return Ok(());
                     }
-                    course.goes_on_at(found.cookie)?;
-                    after = Some(found);
+                    // The names and the record that they are slices of are not kept for the next call.
+                    course.goes_on_at(found.at.cookie)?;
+                    after = found.at;
                 }
                 // The directory changed so that the server cannot go on.
                 Err(fault) if fault.is(Status::BAD_COOKIE) && tries > 1 => {
                     tries -= 1;
-                    after = None;
+                    after = Position::default();
                     course.again();
                 }
                 Err(fault) => return Err(fault),

@@ -29,6 +29,12 @@ const AT_ONCE: usize = 4;
 /// Maximum number of writes of a batch.
 const ATTEMPTS: usize = 5;
 
+/// The most bytes that are held for a file of `size` bytes that is written, if that is known: the batch on its way to the
+/// server, and the one that is gathered.
+pub(super) fn holds(size: Option<u64>) -> u64 {
+    size.unwrap_or(u64::MAX).min(2 * BATCH)
+}
+
 /// Writes a file at a checked path and gives its size. Dropping the future removes the temporary file.
 pub(super) async fn write(session: &Arc<Session>, path: &str, data: Body, options: WriteOptions) -> Result<u64> {
     let data = tidelock_types::files::sized(data, options)?;

@@ -62,7 +62,8 @@ impl Decoder {
         }
     }
 
-    /// Bytes with their length, if there are at most `most`. Shares the record's memory.
+    /// Bytes with their length, if there are at most `most`. Shares the record's memory: what is kept goes through
+    /// [`tidelock_types::owned_if_sparse`].
     pub(super) fn opaque(&mut self, most: usize) -> Result<Bytes> {
         let len = self.u32()? as usize;
         if len > most {
@@ -71,6 +72,16 @@ impl Decoder {
         let bytes = self.take(len)?;
         self.take(padding(len))?;
         Ok(bytes)
+    }
+
+    /// The bytes that are left.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Ends a result. What follows it would be kept with every slice of the record.
+    pub(super) fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(malformed()) }
     }
 
     /// Takes `len` bytes.

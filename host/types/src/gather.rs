@@ -1,6 +1,7 @@
 //! Chunks gathered into batches (for a disk) or parts (for a bucket) without copying them together.
 //!
-//! Large chunks are kept as they are. Small ones are copied into blocks, since a list of a million chunks of ten bytes
+//! Large chunks are kept as they are: who made them sees to it that there is little else in memory behind them
+//! ([`owned_if_sparse`](super::owned_if_sparse)). Small ones are copied into blocks, since a list of a million chunks of ten bytes
 //! would weigh more than the bytes.
 
 use bytes::{Bytes, BytesMut};

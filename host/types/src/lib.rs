@@ -15,6 +15,7 @@ mod ids;
 mod key;
 pub mod limits;
 mod object;
+mod owned;
 pub mod path;
 mod platform;
 mod range;
@@ -34,6 +35,7 @@ pub use object::{
     AccountState, Description, Features, Health, InventoryEntry, InventoryPage, ObjectStat, Receipt, SettingKind,
     SettingSpec, SettingValue, StoreHint,
 };
+pub use owned::{owned_if_sparse, owned_if_sparse_of_http};
 pub use platform::{Clock, Entropy, Platform};
 pub use range::ByteRange;
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, position};

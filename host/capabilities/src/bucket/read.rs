@@ -15,7 +15,7 @@ use super::objects::{Known, info, parse_content_range};
 use super::{Object, ObjectInfo};
 use crate::stall;
 use crate::transport::own;
-use tidelock_types::{Body, ByteRange, Error, Result};
+use tidelock_types::{Body, ByteRange, Error, Result, owned_if_sparse_of_http};
 
 impl BucketInner {
     pub(super) async fn get(self: &Arc<Self>, key: &str, range: ByteRange) -> Result<Object> {
@@ -95,7 +95,7 @@ fn chunks(body: ByteStream) -> impl futures::Stream<Item = Result<Bytes>> + Send
     futures::stream::unfold(Some(body), |body| async move {
         let mut body = body?;
         match body.next().await? {
-            Ok(chunk) => Some((Ok(chunk), Some(body))),
+            Ok(chunk) => Some((Ok(owned_if_sparse_of_http(chunk)), Some(body))),
             Err(error) => {
                 let why = reason(&error);
                 // The SDK's own words; its type for it is not public.

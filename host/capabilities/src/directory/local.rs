@@ -9,7 +9,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata};
 use futures::future::BoxFuture;
 
-use super::names::Names;
+use super::names::{self, Names};
 use super::{Directory, Entry, File, FileInfo, LIST_LIMIT, Page, WriteOptions, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::{check_path, parents, split};
@@ -268,6 +268,22 @@ impl Directory for LocalDirectory {
             })
             .await
         })
+    }
+
+    fn write_holds(&self, size: Option<u64>) -> u64 {
+        write::holds(size)
+    }
+
+    fn open_holds(&self, _: Option<u64>) -> u64 {
+        0
+    }
+
+    fn read_holds(&self, len: Option<u64>) -> u64 {
+        read::holds(len)
+    }
+
+    fn listing_holds(&self, limit: u32) -> u64 {
+        names::page_holds(limit)
     }
 
     fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Directory>> {

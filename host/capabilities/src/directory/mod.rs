@@ -30,11 +30,11 @@ use futures::future::BoxFuture;
 
 use tidelock_types::{Account, Body, ByteRange, Result};
 
-/// The most bytes that are held for a file that is read: those that are read ahead, and those that are looked at.
-pub const READ_HOLDS: u64 = 5 << 20;
-
-/// The most bytes that are held for a file that is written: a batch on its way to the disk, and one that is gathered.
-pub const WRITE_HOLDS: u64 = 2 << 20;
+/// The most entries of a page of `directory`, up to `limit`, for which at most so many bytes are held. At least one.
+pub fn listing_limit(directory: &dyn Directory, limit: u32, bytes: u64) -> u32 {
+    let all = limit.clamp(1, LIST_LIMIT);
+    (1..=all).rev().find(|limit| directory.listing_holds(*limit) <= bytes).unwrap_or(1)
+}
 
 /// Files below one directory. Paths are relative and `/`-separated; [`check_path`] defines valid ones.
 ///
@@ -72,6 +72,19 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// `not-found`; `invalid` for a file.
     fn list_entries<'a>(&'a self, path: &'a str, cursor: Option<&'a str>, limit: u32) -> BoxFuture<'a, Result<Page>>;
+
+    /// The most bytes that are held while a file is written, of this size if it is known. They are charged to the operation
+    /// that writes.
+    fn write_holds(&self, size: Option<u64>) -> u64;
+
+    /// The most bytes that are held while a file is opened to read so many bytes of it, if their number is known.
+    fn open_holds(&self, len: Option<u64>) -> u64;
+
+    /// The most bytes that are held for the body of a file that is read, of this length if it is known.
+    fn read_holds(&self, len: Option<u64>) -> u64;
+
+    /// The most bytes that are held while a page of so many entries is listed, with the page.
+    fn listing_holds(&self, limit: u32) -> u64;
 
     /// The same directory for one operation, if it does blocking work: that is charged to this account.
     fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Directory>> {

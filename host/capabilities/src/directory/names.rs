@@ -13,10 +13,20 @@ use std::sync::{Mutex, PoisonError};
 
 use cap_std::fs::Dir;
 
+use tidelock_types::files::LIST_LIMIT;
 use tidelock_types::path::TEMPORARY;
 
 /// Names that are kept for the pages to come: 16 MiB if all are as long as can be.
 const AHEAD: usize = 1 << 16;
+
+/// The longest name of a local file system.
+const LONGEST_NAME: u64 = 255;
+
+/// The most bytes that are held for a page of so many entries: the names and the entries. The names that are read ahead are
+/// the capability's, and no operation's.
+pub(super) fn page_holds(limit: u32) -> u64 {
+    2 * (LONGEST_NAME + 128) * u64::from(limit.clamp(1, LIST_LIMIT))
+}
 
 /// Names that were read and not yet returned.
 #[derive(Default)]

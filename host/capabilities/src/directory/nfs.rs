@@ -28,6 +28,22 @@ impl Directory for NfsDirectory {
         Box::pin(self.list_entries(path, cursor, limit))
     }
 
+    fn write_holds(&self, size: Option<u64>) -> u64 {
+        self.write_holds(size)
+    }
+
+    fn open_holds(&self, len: Option<u64>) -> u64 {
+        self.open_holds(len)
+    }
+
+    fn read_holds(&self, len: Option<u64>) -> u64 {
+        self.read_holds(len)
+    }
+
+    fn listing_holds(&self, limit: u32) -> u64 {
+        self.listing_holds(limit)
+    }
+
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(self.gc())
     }

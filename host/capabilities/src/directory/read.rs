@@ -18,6 +18,12 @@ const CHUNK: u64 = 1 << 20;
 /// Reads in flight or waiting to be taken.
 const AHEAD: usize = 4;
 
+/// The most bytes that are held for `len` bytes that are read, if that is known: those that are read ahead, and those that are
+/// looked at.
+pub(super) fn holds(len: Option<u64>) -> u64 {
+    len.unwrap_or(u64::MAX).min(CHUNK * (AHEAD as u64 + 1))
+}
+
 /// Opens a file at a checked path. Blocks for a moment.
 pub(super) fn open(root: &Dir, path: &str, range: ByteRange, account: Arc<dyn Account>) -> Result<File> {
     // A FIFO would block until its other end is opened; O_NONBLOCK has no effect on a file.

@@ -26,6 +26,12 @@ const BATCH: u64 = 1 << 20;
 /// After this many bytes writeback is started, so that less is left to wait for at the end. A multiple of the batch.
 const BEHIND: u64 = 8 << 20;
 
+/// The most bytes that are held for a file of `size` bytes that is written, if that is known: the batch on its way to the
+/// disk, and the one that is gathered.
+pub(super) fn holds(size: Option<u64>) -> u64 {
+    size.unwrap_or(u64::MAX).min(2 * BATCH)
+}
+
 /// Writes a file at a checked path and returns its size. Dropping the future removes the temporary file.
 pub(super) async fn write(
     inner: &Arc<DirectoryInner>,

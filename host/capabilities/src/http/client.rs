@@ -14,7 +14,7 @@ use crate::egress::{Names, Origin, SystemNames};
 use crate::grant::{ConnectionSettings, HttpGrant};
 use crate::stall::{self, Clock};
 use crate::transport::{self, BehindProxy};
-use tidelock_types::{Body, Error, Result};
+use tidelock_types::{Body, Error, Result, owned_if_sparse_of_http};
 
 /// The largest piece that is passed to the connection at once. Stalls are detected by pieces, so they must be small
 /// compared with the bytes that a slow line moves within the stall timeout.
@@ -97,7 +97,10 @@ impl HttpClient {
         let status = response.status().as_u16();
         let headers = headers::of_response(response.headers(), self.connection.headers, self.credential.as_ref())?;
         let size = response.content_length();
-        let body = response.bytes_stream().map(|chunk| chunk.map_err(|error| transport::broken(&error)));
+        let body = response.bytes_stream().map(|chunk| match chunk {
+            Ok(chunk) => Ok(owned_if_sparse_of_http(chunk)),
+            Err(error) => Err(transport::broken(&error)),
+        });
         Ok(Response { status, headers, body: stall::watched(Body::new(body, size), self.connection.stall_timeout) })
     }
 }

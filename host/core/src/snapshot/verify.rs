@@ -12,9 +12,10 @@ use futures::stream::{self, Stream, StreamExt};
 
 use super::identity::{Identity, identity_of};
 use super::segment::{SEGMENT, SegmentDigest, SegmentHasher};
-use crate::types::{Body, ByteRange, Error, Result, SnapshotId};
+use crate::types::{Body, ByteRange, Error, Result, SnapshotId, owned_if_sparse};
 
-/// Pieces shorter than this are copied together: a peer that sends single bytes must not cost a handle for each.
+/// Pieces shorter than this are copied together: a peer that sends single bytes must not cost a handle for each. Longer ones
+/// are kept as they are: who made them sees to it that there is little else behind them ([`owned_if_sparse`]).
 const SMALL: usize = 16 << 10;
 
 /// Segments that are being hashed while the next is assembled.
@@ -88,13 +89,14 @@ pub fn verify_range(body: Body, expected: Arc<Identity>, range: ByteRange) -> Re
     let (mut skip, mut left) = (start - fetched.start, len);
     let cut = checked.map(move |chunk| {
         let mut chunk = chunk?;
+        let whole = chunk.len();
         // Both are at most the chunk's length.
         let head = skip.min(chunk.len() as u64);
         skip -= head;
         let mut chunk = chunk.split_off(head as usize);
         chunk.truncate(left.min(chunk.len() as u64) as usize);
         left -= chunk.len() as u64;
-        Ok(chunk)
+        Ok(owned_if_sparse(chunk, whole))
     });
     Ok(Body::new(cut, Some(len)))
 }

@@ -113,6 +113,80 @@ async fn no_lie_about_reading_is_believed() {
     assert!(read(&Fake::saying(READ, &much).open(), "f", None).await.is_err());
 }
 
+/// Whatever is behind a result would be kept in memory with the bytes that are slices of the record.
+#[tokio::test]
+async fn no_reply_has_anything_behind_its_result() {
+    let read_of = |tail: usize| [&[0, 0, SIZE, 1, SIZE], &vec![7; SIZE as usize / 4 + tail][..]].concat();
+    assert!(read(&Fake::saying(READ, &read_of(0)).open(), "f", None).await.is_ok());
+    for tail in [1, 100, 1000, (1 << 18) - 100] {
+        let fake = Fake::saying(READ, &read_of(tail));
+        let error = read(&fake.open(), "f", None).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{tail}: {error}");
+        assert_eq!(fake.seen(READ), 1, "{tail}");
+    }
+    for tail in [1, 1 << 17] {
+        let long = [&listing(&[b"f"], 5, true)[..], &vec![0; tail]].concat();
+        let error = Fake::saying(READDIR, &long).open().list_entries("", None, 10).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{tail}: {error}");
+        let long = [&[0, 0, 0, SIZE, 2, 9, 9], &vec![0; tail][..]].concat();
+        let error = write(&Fake::saying(WRITE, &long).open(), "new", pattern(SIZE as usize)).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{tail}: {error}");
+    }
+    // Where what follows is not looked at, there is room for little.
+    let long = [&found(1, SIZE.into())[..], &[0; 1024]].concat();
+    let error = Fake::saying(LOOKUP, &long).open().stat("f").await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+/// A server that takes nothing: what is taken from the source is what is held, and that is what the directory says.
+#[tokio::test]
+async fn what_a_write_holds_is_what_it_says() {
+    const CHUNK: u64 = 64 << 10;
+    let fake = Fake::start(|asked| match asked.procedure {
+        WRITE => Say::Nothing,
+        _ => Say::Truth,
+    });
+    let directory = fake.open();
+    let taken = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&taken);
+    let endless = futures::stream::repeat_with(move || {
+        counted.fetch_add(CHUNK, std::sync::atomic::Ordering::SeqCst);
+        Ok(pattern(CHUNK as usize))
+    });
+    let writer = directory.clone();
+    let writing =
+        tokio::spawn(async move { writer.write("new", Body::new(endless, None), WriteOptions::default()).await });
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = taken.load(std::sync::atomic::Ordering::SeqCst);
+        if now > 0 && now == before {
+            break;
+        }
+        before = now;
+    }
+    writing.abort();
+    let says = directory.write_holds(None);
+    // One chunk is looked at ahead.
+    assert!((says..=says + CHUNK).contains(&before), "{before} bytes were taken, and it says {says}");
+    assert_eq!(directory.write_holds(Some(10)), 10);
+}
+
+/// Two replies at the largest: what is held for a listing is bounded by what is asked for, not by what is sent.
+#[tokio::test]
+async fn no_listing_is_longer_than_was_asked_for() {
+    let names: Vec<Vec<u8>> = (0..4000).map(|n| format!("{n:04}").into_bytes()).collect();
+    let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    let page = Fake::saying(READDIR, &listing(&names, 5, true)).open().list_entries("", None, 10).await.unwrap();
+    assert_eq!(page.entries.len(), 10);
+    let twice = [&names[..], &names].concat();
+    let directory = Fake::saying(READDIR, &listing(&twice, 5, true)).open();
+    let error = directory.list_entries("", None, 10).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+    let longest = 4 * listing(&twice, 5, true).len() as u64;
+    assert!((128 << 10..longest * 4).contains(&directory.listing_holds(10)), "{}", directory.listing_holds(10));
+}
+
 #[tokio::test]
 async fn the_largest_file_there_can_be_does_no_harm() {
     let fake = Fake::start(|asked| match asked.procedure {

@@ -46,8 +46,8 @@ pub(crate) struct OperationState {
     pub(crate) usage: Arc<Usage>,
     /// Host calls so far.
     calls: u64,
-    /// Host calls under way.
-    pub(crate) calls_in_flight: usize,
+    /// Host calls under way. Each has a clone for as long as it is: a call that is dropped is no longer under way.
+    pub(crate) calls_in_flight: Arc<()>,
     log_left: usize,
     /// When the operation began.
     pub(crate) started: std::time::Instant,
@@ -75,7 +75,7 @@ impl OperationState {
                 environment: environment.clone(),
                 usage,
                 calls: 0,
-                calls_in_flight: 0,
+                calls_in_flight: Arc::default(),
                 log_left: environment.limits.log_bytes,
                 started: environment.platform.now(),
                 capable: true,
@@ -135,7 +135,6 @@ impl OperationState {
 
     /// A body that a capability opened, for which at most so many bytes are held.
     pub(crate) fn opened(&mut self, body: Body, holds: u64) -> wasmtime::Result<Body> {
-        let holds = body.remaining().map_or(holds, |size| size.min(holds));
         let charge = Charge::open(&self.account(), holds).map_err(|exceeded| self.exceed(exceeded))?;
         Ok(body.holding(charge))
     }

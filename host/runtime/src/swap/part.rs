@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 
 use crate::Adapter;
-use tidelock_types::{Body, ByteRange, Error, ObjectId, Result};
+use tidelock_types::{Body, ByteRange, Error, ObjectId, Result, owned_if_sparse};
 
 /// The object, or the part of one, that is read.
 pub(super) struct Part {
@@ -77,13 +77,14 @@ fn clip(body: Body, range: ByteRange) -> Result<Body> {
                 }
                 None => return None,
             };
+            let whole = chunk.len();
             let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= drop as u64;
             let mut chunk = chunk.split_off(drop);
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len()));
             if !chunk.is_empty() {
                 let taken = chunk.len() as u64;
-                return Some((Ok(chunk), (body, skip, left - taken)));
+                return Some((Ok(owned_if_sparse(chunk, whole)), (body, skip, left - taken)));
             }
         }
     });

@@ -5,6 +5,7 @@
 //! [`Caller`] is all that differs between the two.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use wasmtime::component::Accessor;
 
@@ -38,8 +39,9 @@ pub(super) trait Caller {
     fn give(&mut self, body: Body, parts: GuestParts) -> wasmtime::Result<Self::Body>;
 }
 
-/// A call under way.
+/// A call under way. Whatever ends it, dropping this ends all that it counts for.
 struct InFlight {
+    _counted: Arc<()>,
     _wait: Wait,
     _held: Charge,
 }
@@ -52,21 +54,24 @@ fn begins(state: &mut OperationState, holds: u64) -> wasmtime::Result<Option<(Ca
         return Ok(None);
     }
     let limit = state.environment.limits.calls_in_flight;
-    if state.calls_in_flight >= limit {
+    // One is the state's own.
+    if Arc::strong_count(&state.calls_in_flight) > limit {
         return Err(state.exceed(LimitExceeded::CallsInFlight(limit)));
     }
-    state.calls_in_flight += 1;
+    let counted = Arc::clone(&state.calls_in_flight);
     let account = state.account();
     let held = Charge::open(&account, holds).map_err(|exceeded| state.exceed(exceeded))?;
     let mut wait = Wait::new(state.usage.clone(), Waiting::Call);
     wait.set(true);
-    Ok(Some((state.environment.capabilities.for_operation(account), InFlight { _wait: wait, _held: held })))
+    Ok(Some((
+        state.environment.capabilities.for_operation(account),
+        InFlight { _counted: counted, _wait: wait, _held: held },
+    )))
 }
 
 /// Counts a call that is answered. A limit that the capability itself keeps ends the operation too.
 fn ends<T>(state: &mut OperationState, call: InFlight, result: &Result<T>) -> wasmtime::Result<()> {
     drop(call);
-    state.calls_in_flight = state.calls_in_flight.saturating_sub(1);
     state.usage.stepped();
     match result {
         Err(error) if *error.kind() == ErrorKind::Limit => {
@@ -97,3 +102,6 @@ pub(super) async fn call<T, F: Future<Output = Result<T>>>(
     caller.with(|state| ends(state, in_flight, &result))?;
     Ok(outcome(result))
 }
+
+#[cfg(test)]
+mod tests;

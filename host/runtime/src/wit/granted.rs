@@ -43,7 +43,8 @@ pub(super) async fn send<C: Caller>(
     let response = call(&mut caller, holds, |granted| async move { granted.http(&grant)?.send(request).await }).await?;
     Ok(match response {
         Ok(http::Response { status, headers, body }) => {
-            Ok((status, headers, opened(&mut caller, body, REPLY_HOLDS, parts.without_taps())?))
+            let holds = reply_holds(&body);
+            Ok((status, headers, opened(&mut caller, body, holds, parts.without_taps())?))
         }
         Err(error) => Err(error),
     })
@@ -77,7 +78,8 @@ pub(super) async fn get<C: Caller>(
     });
     Ok(match object.await? {
         Ok(bucket::Object { info, body }) => {
-            Ok((object_info(info), opened(&mut caller, body, REPLY_HOLDS, GuestParts::default())?))
+            let holds = reply_holds(&body);
+            Ok((object_info(info), opened(&mut caller, body, holds, GuestParts::default())?))
         }
         Err(error) => Err(error),
     })
@@ -147,7 +149,9 @@ pub(super) async fn write<C: Caller>(
     options: wit::directory::WriteOptions,
 ) -> HostCallResult<u64> {
     let (data, _) = sent(&mut caller, data)?;
-    let holds = write_holds(&path, &data, &options);
+    let size = options.size.or(data.remaining());
+    let holds = directory_holds(&mut caller, &grant, |directory| directory.write_holds(size));
+    let holds = holds.saturating_add(texts(&[&path]));
     let options = directory::WriteOptions { size: options.size, if_absent: options.if_absent };
     call(&mut caller, holds, |granted| async move { granted.directory(&grant)?.write(&path, data, options).await })
         .await
@@ -159,12 +163,17 @@ pub(super) async fn read<C: Caller>(
     path: String,
     range: Option<wit::types::ByteRange>,
 ) -> HostCallResult<(wit::directory::FileInfo, C::Body)> {
-    let file = call(&mut caller, texts(&[&path]), |granted| async move {
-        granted.directory(&grant)?.read(&path, range.map(convert::range_in)).await
+    let len = range.and_then(|range| Some(range.end?.saturating_sub(range.start)));
+    let holds = directory_holds(&mut caller, &grant, |directory| directory.open_holds(len));
+    let file = call(&mut caller, holds.saturating_add(texts(&[&path])), |granted| async move {
+        let directory = granted.directory(&grant)?;
+        let file = directory.read(&path, range.map(convert::range_in)).await?;
+        let holds = directory.read_holds(file.body.remaining());
+        Ok((file, holds))
     });
     Ok(match file.await? {
-        Ok(directory::File { info, body }) => {
-            Ok((file_info(info), opened(&mut caller, body, directory::READ_HOLDS, GuestParts::default())?))
+        Ok((directory::File { info, body }, holds)) => {
+            Ok((file_info(info), opened(&mut caller, body, holds, GuestParts::default())?))
         }
         Err(error) => Err(error),
     })
@@ -194,7 +203,13 @@ pub(super) async fn list_entries(
     cursor: Option<String>,
     limit: u32,
 ) -> HostCallResult<wit::directory::Page> {
-    let holds = texts(&[&path, cursor.as_deref().unwrap_or_default()]);
+    let most = caller.with(|state| listing_bytes(&state.environment.limits));
+    let (limit, holds) = directory_value(&mut caller, &grant, |directory| {
+        let limit = directory::listing_limit(directory, limit, most);
+        (limit, directory.listing_holds(limit))
+    })
+    .unwrap_or((limit, 0));
+    let holds = holds.saturating_add(texts(&[&path, cursor.as_deref().unwrap_or_default()]));
     call(&mut caller, holds, |granted| async move {
         granted.directory(&grant)?.list_entries(&path, cursor.as_deref(), limit).await.map(files)
     })
@@ -233,16 +248,28 @@ fn bucket_holds(arguments: &[&str]) -> u64 {
 /// Returns how many of the requested entries a listing has, and the bytes that are held for it. An operation that
 /// may hold little gets shorter pages.
 fn listing(limits: &Limits, limit: u32, prefix: &str, cursor: Option<&str>) -> (u32, u64) {
-    let most = limits.held_bytes.min(limits.backend_held_bytes) / 2;
-    let limit = bucket::listing_limit(limit, most);
+    let limit = bucket::listing_limit(limit, listing_bytes(limits));
     let arguments = texts(&[prefix, cursor.unwrap_or_default()]);
     (limit, arguments.saturating_add(bucket::listing_holds(limit)))
 }
 
-/// The bytes that are held while a file is written.
-fn write_holds(path: &str, data: &Body, options: &wit::directory::WriteOptions) -> u64 {
-    let size = options.size.or(data.remaining()).unwrap_or(u64::MAX);
-    size.min(directory::WRITE_HOLDS).saturating_add(path.len() as u64)
+/// The most bytes that one listing may hold.
+fn listing_bytes(limits: &Limits) -> u64 {
+    limits.held_bytes.min(limits.backend_held_bytes) / 2
+}
+
+/// What the directory of a grant says: how much it holds is its own affair. Nothing if there is none, and then the call fails.
+fn directory_value<T>(
+    caller: &mut impl Caller,
+    grant: &str,
+    ask: impl FnOnce(&dyn directory::Directory) -> T,
+) -> Option<T> {
+    caller.with(|state| state.environment.capabilities.directory(grant).ok().map(|directory| ask(&*directory)))
+}
+
+/// The bytes that the directory of a grant holds for a call.
+fn directory_holds(caller: &mut impl Caller, grant: &str, ask: impl FnOnce(&dyn directory::Directory) -> u64) -> u64 {
+    directory_value(caller, grant, ask).unwrap_or_default()
 }
 
 /// Returns the bytes that are held for texts.
@@ -255,6 +282,11 @@ const SENT_HOLDS: u64 = 1 << 20;
 
 /// The most bytes that are held of a reply: what the connection takes in before anything reads them.
 const REPLY_HOLDS: u64 = 2 << 20;
+
+/// The bytes that are held of a reply with this body.
+fn reply_holds(body: &Body) -> u64 {
+    body.remaining().unwrap_or(u64::MAX).min(REPLY_HOLDS)
+}
 
 fn put_options(options: wit::bucket::PutOptions) -> bucket::PutOptions {
     bucket::PutOptions {
