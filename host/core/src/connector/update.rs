@@ -148,7 +148,7 @@ impl Host {
         needs.sort_unstable();
         needs.dedup();
         let pack = NewPack { id: encoded.pack.id(), needs };
-        let file = FileSource::new(out, "the delta")?;
+        let file = FileSource::own(out, "the delta")?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
     }
 
@@ -191,7 +191,7 @@ impl Host {
         let (body, reading) = source.read(None);
         let file = self.write_out(body, "a temporary copy of the image").await?;
         reading.identity().await?;
-        FileSource::new(file, "a temporary copy of the image")
+        FileSource::own(file, "a temporary copy of the image")
     }
 
     fn digests_path(&self, id: SnapshotId) -> PathBuf {
