@@ -106,7 +106,7 @@ impl Host {
             Ok((new.finish()?, bytes))
         })
         .await?;
-        let source = FileSource::new(new, "the patched image")?;
+        let source = FileSource::own(new, "the patched image")?;
         let pack = match options.raw {
             true => None,
             false => self.change_of(base, Some(kept), &source, None, &options).await?,
@@ -229,7 +229,7 @@ fn patch(old: &File, delta: Delta, new: &mut Staged) -> Result<u64> {
                 return Err(Error::invalid(format!("{} is not a file, so it cannot be sparse", path.display())));
             }
             // Bytes of a delta that is written to meanwhile would be those of an image that never was.
-            let unchanged = FileSource::new(delta.try_clone().map_err(fail)?, &path)?;
+            let unchanged = FileSource::settled(delta.try_clone().map_err(fail)?, &path)?;
             (new.room)(old.metadata().map_err(fail)?.len())?;
             let applied = apply_sparse(old, &delta, &mut new.file)?;
             unchanged.check_untouched()?;

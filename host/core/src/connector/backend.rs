@@ -10,11 +10,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
 use super::Secrets;
+use super::container::Looks;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::setup::open_backend;
@@ -34,8 +34,10 @@ pub(super) struct ConfiguredBackend {
     given: Option<Arc<dyn Backend>>,
     platform: Platform,
     open: OnceCell<OpenBackend>,
-    /// Set once its container was found to be the one that is recorded (`container.rs`): when that was last made sure of.
-    pub(super) container_seen: OnceCell<Mutex<Instant>>,
+    /// Set once its container was found to be the one that is recorded (`container.rs`).
+    pub(super) container_seen: OnceCell<()>,
+    /// The looks at its container that prove what was done in it.
+    pub(super) looks: Looks,
     /// The backends that were found to store into other places (`container/apart.rs`).
     apart_from: Mutex<BTreeSet<String>>,
 }
@@ -130,6 +132,7 @@ impl ConfiguredBackend {
             platform: options.platform.clone(),
             open: OnceCell::new(),
             container_seen: OnceCell::new(),
+            looks: Looks::default(),
             apart_from: Mutex::default(),
         }
     }
@@ -142,6 +145,11 @@ impl ConfiguredBackend {
     /// Takes note that another backend stores into another place.
     pub(super) fn set_apart_from(&self, other: String) {
         self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).insert(other);
+    }
+
+    /// Takes note that this is not so any more.
+    pub(super) fn unset_apart_from(&self, other: &str) {
+        self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).remove(other);
     }
 
     /// Its name.

@@ -7,7 +7,9 @@
 //! which one it is. Where that is absent too, an absent object says nothing; where it is there, the object is missing.
 //!
 //! It is checked before the first store of a process, before objects are deleted, before an import, and whenever a backend
-//! says `not-found`. Backends whose container is not recorded (a catalogue of an earlier version) get one at the next store,
+//! says `not-found`; and after each upload and each listing. A look proves only what had ended before it began, so those who
+//! have something to prove share the next one that begins (`Looks`). Backends whose container is not recorded (a catalogue of
+//! an earlier version) get one at the next store,
 //! if at least one of a few recorded objects is there; until then, absence is weak evidence.
 //!
 //! Several catalogues may share a container, each with an identity object of its own. Two backends of one catalogue may not,
@@ -15,8 +17,8 @@
 
 mod apart;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -34,8 +36,27 @@ const MAGIC: &str = "tidelock container 1\n";
 pub(super) const IDENTITY_SIZE: u64 = MAGIC.len() as u64 + 33;
 /// How many recorded objects are looked for in a container that is not recorded.
 const SAMPLE: u32 = 5;
-/// A container that was seen within this time is not looked for again before a store is recorded.
-const RECENTLY: Duration = Duration::from_millis(500);
+/// Looks at a container that are shared. They have numbers, in the order in which they begin.
+#[derive(Default)]
+pub(super) struct Looks {
+    begun: AtomicU64,
+    /// The last one that has ended, and its outcome. Locked while one is under way.
+    ended: tokio::sync::Mutex<(u64, Option<Error>)>,
+}
+
+impl Looks {
+    /// Returns the outcome of a look that begins after this is called: one's own, or one that another began meanwhile.
+    async fn after_now<F: Future<Output = Result<()>>>(&self, look: impl FnOnce() -> F) -> Result<()> {
+        let too_early = self.begun.load(Ordering::SeqCst);
+        let mut ended = self.ended.lock().await;
+        if ended.0 <= too_early {
+            // One that is cancelled has a number and no outcome: whoever waits looks.
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            *ended = (number, look().await.err());
+        }
+        ended.1.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
+    }
+}
 
 /// What it means that a backend does not have an object.
 pub(super) enum Absence {
@@ -95,29 +116,19 @@ impl Host {
                     self.identify_container(backend, None).await?;
                 }
             }
-            Ok(Mutex::new(self.inner.platform.now()))
+            Ok(())
         };
         // Boxed, as all that is seldom awaited in the path of every store.
-        async move { self.configured(backend)?.container_seen.get_or_try_init(check).await.map(drop) }.boxed()
+        async move { self.configured(backend)?.container_seen.get_or_try_init(check).await.copied() }.boxed()
     }
 
-    /// Makes sure that a backend still talks to its container, if that was not seen within the last moments.
+    /// Makes sure that a backend still talks to its container, by a look that begins after this was called: it proves where
+    /// whatever has ended before went. Those who come while one looks share the next look.
     ///
     /// # Errors
-    /// As [`Self::ensure_container`].
+    /// As [`Self::check_container`].
     pub(super) fn confirm_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
-        async move {
-            let Some(seen) = self.configured(backend)?.container_seen.get() else {
-                return self.ensure_container(backend).await;
-            };
-            let last = *seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.inner.platform.since(last) >= RECENTLY {
-                self.check_container(backend).await?;
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = self.inner.platform.now();
-            }
-            Ok(())
-        }
-        .boxed()
+        async move { self.configured(backend)?.looks.after_now(|| self.check_container(backend)).await }.boxed()
     }
 
     /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.

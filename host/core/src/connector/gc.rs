@@ -18,7 +18,7 @@ use super::listing::Listing;
 use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
-use crate::catalogue::PlacementState;
+use crate::catalogue::{OwnerToken, PlacementState};
 use crate::types::{ObjectId, Result};
 
 /// Objects that are listed at once.
@@ -72,16 +72,19 @@ impl Host {
     /// As [`Self::gc`].
     pub async fn gc_with(&self, options: GcOptions) -> Result<GcReport> {
         let mut removed = GcReport::default();
+        // What is found to be left over is removed under the lease that was held before it was looked for: if that is ended,
+        // the world has moved on.
+        let token = self.inner.owner.current().await?;
         let stale = self.inner.owner.stale_intents().await?;
         let mut intents: HashMap<&str, Vec<&StaleIntent>> = HashMap::new();
         for one in &stale {
             intents.entry(&one.intent.backend).or_default().push(one);
         }
-        let mut removals = self.cut_short().await?;
+        let mut removals = self.cut_short(token).await?;
         let mut work = Vec::new();
         for backend in self.inner.backends.keys() {
             let intents = intents.remove(backend.as_str()).unwrap_or_default();
-            work.push(self.gc_apart(backend, &options, intents, removals.remove(backend).unwrap_or_default()));
+            work.push(self.gc_apart(backend, &options, token, intents, removals.remove(backend).unwrap_or_default()));
         }
         // A backend that is slow holds off no other.
         let mut collections = stream::iter(work).buffer_unordered(AT_ONCE);
@@ -100,12 +103,13 @@ impl Host {
         &'a self,
         backend: &'a str,
         options: &'a GcOptions,
+        token: OwnerToken,
         intents: Vec<&'a StaleIntent>,
         removals: Vec<(ObjectId, Claiming)>,
     ) -> BoxFuture<'a, GcReport> {
         Box::pin(async move {
             let mut removed = GcReport::default();
-            if let Err(error) = self.gc_backend(backend, options, &intents, removals, &mut removed).await {
+            if let Err(error) = self.gc_backend(backend, options, token, &intents, removals, &mut removed).await {
                 tracing::warn!(backend, %error, "the leftovers of the backend stay");
                 removed.failed.push(FailedBackend::of(backend, &error));
             }
@@ -117,6 +121,7 @@ impl Host {
         &self,
         backend: &str,
         options: &GcOptions,
+        token: OwnerToken,
         intents: &[&StaleIntent],
         removals: Vec<(ObjectId, Claiming)>,
         removed: &mut GcReport,
@@ -137,7 +142,7 @@ impl Host {
             }
         }
         if !intents.is_empty()
-            && let Err(error) = self.remove_orphans(backend, options, intents, removed).await
+            && let Err(error) = self.remove_orphans(backend, options, token, intents, removed).await
         {
             first = first.or(Some(error));
         }
@@ -145,18 +150,21 @@ impl Host {
     }
 
     /// The deletions that were begun and not ended, by backend: those of placements, and of objects that were none.
-    async fn cut_short(&self) -> Result<HashMap<String, Vec<(ObjectId, Claiming)>>> {
+    async fn cut_short(&self, token: OwnerToken) -> Result<HashMap<String, Vec<(ObjectId, Claiming)>>> {
         let catalogue = &self.inner.catalogue;
         let mut found: HashMap<String, Vec<(ObjectId, Claiming)>> = HashMap::new();
         let mut claimed = HashSet::new();
         for claim in self.inner.owner.ended_claims(catalogue.claims().await?).await? {
             claimed.insert((claim.backend.clone(), claim.object.clone()));
-            let how = Claiming { instead_of: Some(claim.token) };
+            let how = Claiming { instead_of: Some(claim.token), under: Some(token) };
             found.entry(claim.backend).or_default().push((claim.object, how));
         }
         for placement in catalogue.placements_in(PlacementState::Removing).await? {
             if !claimed.contains(&(placement.backend.clone(), placement.object.clone())) {
-                found.entry(placement.backend).or_default().push((placement.object, Claiming::default()));
+                found
+                    .entry(placement.backend)
+                    .or_default()
+                    .push((placement.object, Claiming { instead_of: None, under: Some(token) }));
             }
         }
         Ok(found)
@@ -169,6 +177,7 @@ impl Host {
         &self,
         backend: &str,
         options: &GcOptions,
+        token: OwnerToken,
         intents: &[&StaleIntent],
         removed: &mut GcReport,
     ) -> Result<()> {
@@ -181,6 +190,7 @@ impl Host {
         self.check_container(backend).await?;
         let keys: HashSet<&str> = intents.iter().map(|stale| stale.intent.key.as_str()).collect();
         let mut listing = Listing::of(backend, "gc", options.max_objects);
+        let how = Claiming { instead_of: None, under: Some(token) };
         let (mut cursor, mut kept) = (None, HashSet::new());
         loop {
             let page = objects.list(cursor.clone(), PAGE).await?;
@@ -192,7 +202,7 @@ impl Host {
                 let name = entry.id.as_str();
                 let key = keys_in(name).chain(container_keys_in(name)).find_map(|key| keys.get(key).copied());
                 let Some(key) = key else { continue };
-                if self.delete_object(backend, &entry.id).await? {
+                if self.delete_object_as(backend, &entry.id, how).await? {
                     removed.objects += u64::from(!is_identity_name(name));
                 } else if !self.is_known(backend, &entry.id).await? {
                     // Another is about to delete it, and may fail.
@@ -205,6 +215,8 @@ impl Host {
                 next => next,
             };
         }
+        // Nor does what was not listed in one that took its place meanwhile.
+        self.confirm_container(backend).await?;
         let now = self.inner.platform.unix_seconds();
         for stale in intents {
             // That of an owner that may go on stays: its object may come yet, and the next collection looks again.

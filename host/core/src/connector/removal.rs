@@ -52,6 +52,9 @@ impl Drop for Deletion<'_> {
 pub(super) struct Claiming {
     /// Also if it is claimed under this lease, which was ended.
     pub(super) instead_of: Option<OwnerToken>,
+    /// Under this lease, under which was found out that the object is not needed: if that was ended meanwhile, not at all.
+    /// Under the current one if there is none.
+    pub(super) under: Option<OwnerToken>,
 }
 
 impl Host {
@@ -70,7 +73,8 @@ impl Host {
     pub(super) async fn delete_object_as(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<bool> {
         let Some(mut unneeded) = self.delete_one(backend, object, how).await? else { return Ok(false) };
         while let Some(placement) = unneeded.pop() {
-            let deleted = self.delete_one(&placement.backend, &placement.object, Claiming::default()).await;
+            let deleted =
+                self.delete_one(&placement.backend, &placement.object, Claiming { instead_of: None, ..how }).await;
             match deleted {
                 Ok(more) => unneeded.extend(more.into_iter().flatten()),
                 Err(error) => {
@@ -91,7 +95,10 @@ impl Host {
             self.check_container(backend).await?;
         }
         let catalogue = &self.inner.catalogue;
-        let token = self.inner.owner.current().await?;
+        let token = match how.under {
+            Some(token) => token,
+            None => self.inner.owner.current().await?,
+        };
         if !catalogue.claim(backend, object, token, how.instead_of).await? {
             return Ok(None);
         }

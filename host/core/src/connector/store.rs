@@ -85,10 +85,20 @@ impl Host {
         for backend in &route.backends {
             let Some(this) = source.take() else { break };
             let again = again(&this);
-            let others = copies.iter().map(|copy| copy.backend().to_owned()).collect();
-            let copied = match self.ensure_apart(backend, others).await {
+            let others: Vec<String> = copies.iter().map(|copy| copy.backend().to_owned()).collect();
+            let copied = match self.ensure_apart(backend, others.clone()).await {
                 Ok(()) => self.copy_to(backend, this, change, options, &mut identity).await,
                 Err(error) => Err(error),
+            };
+            let copied = match copied {
+                Ok(copy) => match self.confirm_apart(backend, others).await {
+                    Ok(()) => Ok(copy),
+                    Err(error) => {
+                        self.discard(vec![copy]).await;
+                        Err(error)
+                    }
+                },
+                failed => failed,
             };
             match copied {
                 Ok(copy) => copies.push(copy),

@@ -145,7 +145,7 @@ impl Host {
             return Ok(None);
         }
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
-        let file = FileSource::new(out, "the pack")?;
+        let file = FileSource::own(out, "the pack")?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
     }
 
@@ -188,7 +188,7 @@ impl Host {
         let (body, reading) = source.read(None);
         let file = self.write_out(body, "a temporary copy of the image").await?;
         reading.identity().await?;
-        FileSource::new(file, "a temporary copy of the image")
+        FileSource::own(file, "a temporary copy of the image")
     }
 
     fn digests_path(&self, id: SnapshotId) -> PathBuf {

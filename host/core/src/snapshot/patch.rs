@@ -18,7 +18,8 @@ use zstd::zstd_safe::{MAGICNUMBER, get_frame_content_size};
 use super::extents::next_data;
 use crate::types::{Error, Result, format_bytes};
 
-const WHAT_TO_GIVE: &str = "use the output of `zstd --patch-from=BASE NEW`, with exactly this base, or give --format sparse";
+const WHAT_TO_GIVE: &str =
+    "use the output of `zstd --patch-from=BASE NEW`, with exactly this base, or give --format sparse";
 
 /// Limits of a `zstd` delta.
 #[derive(Debug, Clone, Copy)]

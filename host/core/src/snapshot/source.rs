@@ -21,6 +21,7 @@
 mod checked;
 mod file;
 mod stream;
+mod ticks;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, FileTypeExt};

@@ -2,8 +2,9 @@
 //!
 //! A folder has as many paths as it is mounted at, an export as many URLs, a bucket as many endpoints as its server has
 //! names: two backends that are configured differently may lead to one container, and two copies there are one. So a copy
-//! counts as a further one only if its backend does not see what the others see. Their identity objects tell: usually one
-//! question for each pair and process. Where each backend sees the other's, one container may have been copied into the
+//! counts as a further one only if its backend does not see what the others see. Their identity objects tell: one question
+//! for each pair, before the first copy of a process is made, so that nothing is sent in vain, and after each copy, since a
+//! name may lead to another server by then. Where each backend sees the other's, one container may have been copied into the
 //! other instead (a mirrored bucket, a disk that was restored from the other). Then an object is made through one backend
 //! and looked for through the other, and removed again.
 
@@ -40,6 +41,28 @@ impl Host {
             Ok(())
         };
         // Boxed, as all that is seldom awaited in the path of every store.
+        check.boxed()
+    }
+
+    /// Makes sure that a backend on which a copy has been made stores into another place than others which hold one already,
+    /// as it is after the copy was made.
+    ///
+    /// # Errors
+    /// As [`Self::ensure_apart`].
+    pub(in crate::connector) fn confirm_apart<'a>(
+        &'a self,
+        backend: &'a str,
+        others: Vec<String>,
+    ) -> BoxFuture<'a, Result<()>> {
+        let check = async move {
+            for other in others {
+                if self.are_one(backend, &other).await? {
+                    self.configured(backend)?.unset_apart_from(&other);
+                    return Err(in_one_place(&other, backend));
+                }
+            }
+            Ok(())
+        };
         check.boxed()
     }
 

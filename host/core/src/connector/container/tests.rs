@@ -1,5 +1,7 @@
 //! Containers that are another one, absent objects, and what heals.
 
+mod replaced;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,19 +15,33 @@ use crate::types::{AccountState, ArchiveState, ByteRange, Health, InventoryPage,
 use crate::{HostOptions, ImportOptions, NoSecrets, StoreOptions};
 
 /// A backend whose container can be taken away and put back, as a disk.
-struct Mount(Mutex<Arc<MemoryBackend>>);
+struct Mount {
+    container: Mutex<Arc<MemoryBackend>>,
+    /// What it is at the next operation of this kind, and from then on.
+    replaced_at: Mutex<Option<(Operation, Arc<MemoryBackend>)>>,
+    /// Objects that every container has.
+    everywhere: Mutex<Vec<ObjectId>>,
+}
 
 impl Mount {
     fn of(container: &Arc<MemoryBackend>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(container.clone())))
+        let container = Mutex::new(container.clone());
+        Arc::new(Self { container, replaced_at: Mutex::default(), everywhere: Mutex::default() })
     }
 
     fn mount(&self, container: &Arc<MemoryBackend>) {
-        *self.0.lock().unwrap() = container.clone();
+        *self.container.lock().unwrap() = container.clone();
     }
 
     fn now(&self) -> Arc<MemoryBackend> {
-        self.0.lock().unwrap().clone()
+        self.container.lock().unwrap().clone()
+    }
+
+    fn at(&self, operation: Operation) -> Arc<MemoryBackend> {
+        if let Some((_, other)) = self.replaced_at.lock().unwrap().take_if(|(at, _)| *at == operation) {
+            self.mount(&other);
+        }
+        self.now()
     }
 }
 
@@ -39,7 +55,7 @@ impl Backend for Mount {
     }
 
     fn put(&self, upload: Upload) -> BoxFuture<'_, Result<Receipt>> {
-        let now = self.now();
+        let now = self.at(Operation::Put);
         async move { now.put(upload).await }.boxed()
     }
 
@@ -50,16 +66,25 @@ impl Backend for Mount {
 
     fn stat<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<ObjectStat>> {
         let now = self.now();
-        async move { now.stat(id).await }.boxed()
+        let everywhere = self.everywhere.lock().unwrap().contains(id);
+        async move {
+            match everywhere {
+                true => {
+                    Ok(ObjectStat { size: IDENTITY_SIZE, base: None, archive: None, modified: None, labels: vec![] })
+                }
+                false => now.stat(id).await,
+            }
+        }
+        .boxed()
     }
 
     fn delete<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<()>> {
-        let now = self.now();
+        let now = self.at(Operation::Delete);
         async move { now.delete(id).await }.boxed()
     }
 
     fn list(&self, cursor: Option<String>, limit: u32) -> BoxFuture<'_, Result<InventoryPage>> {
-        let now = self.now();
+        let now = self.at(Operation::List);
         async move { now.list(cursor, limit).await }.boxed()
     }
 

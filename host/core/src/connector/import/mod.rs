@@ -108,6 +108,8 @@ impl Host {
             run.meter.found(options.objects.len() as u64);
         } else {
             run.list().await?;
+            // What another container lists, which took the place meanwhile, is not all that there is.
+            self.confirm_container(backend).await?;
         }
         run.work().await?;
         run.late_packs().await?;

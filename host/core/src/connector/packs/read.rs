@@ -4,22 +4,24 @@
 //! since a frame of a delta has pages of many windows.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use futures::stream;
 
 use super::metadata::without_source;
 use crate::catalogue::Placement;
 use crate::connector::Host;
-use crate::snapshot::pages::{Chain, FramePart, FrameRef, Pack, decode_frame};
+use crate::snapshot::pages::{Chain, Coding, FramePart, FrameRef, Pack, decode_frame};
 use crate::snapshot::{Identity, PAGE, aligned, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Error, Result, blocking};
 
 /// Bytes of a snapshot that are made at once.
 const WINDOW: u64 = 4 << 20;
+/// The most parts of a prefix that are looked at for frames to be fetched together.
+const MAX_AHEAD: usize = 1024;
 /// The most bytes of neighbouring frames that are fetched with one request.
 const RUN: u64 = 8 << 20;
 
@@ -109,58 +111,63 @@ impl PackReader {
 
     /// Some frames, decoded.
     async fn frames(&self, needed: &[FrameRef]) -> Result<BTreeMap<FrameRef, Bytes>> {
-        let mut found: BTreeMap<FrameRef, Bytes> =
-            needed.iter().filter_map(|at| Some((*at, self.kept(*at)?))).collect();
-        // What the missing ones need in turn: frames without a prefix first.
-        let mut missing: Vec<FrameRef> = Vec::new();
-        for at in needed.iter().filter(|at| !found.contains_key(at)) {
-            missing.extend(self.chain.closure(*at).into_iter().filter(|at| self.kept(*at).is_none()));
-        }
-        let (with_prefix, plain): (Vec<_>, Vec<_>) =
-            missing.into_iter().partition(|at| !self.chain.prefix(*at).is_empty());
-        let mut plain: Vec<FrameRef> = plain;
-        plain.sort_unstable();
-        plain.dedup();
-        for run in self.runs(&plain) {
-            for (at, bytes) in self.fetch_run(&run).await? {
-                self.keep(at, &bytes);
-                found.insert(at, bytes);
+        let mut found = BTreeMap::new();
+        let (mut alone, mut prefixed) = (Vec::new(), Vec::new());
+        for at in needed {
+            match self.kept(*at) {
+                Some(bytes) => drop(found.insert(*at, bytes)),
+                None if self.has_prefix(*at) => prefixed.push(*at),
+                None => alone.push(*at),
             }
         }
-        for at in with_prefix {
-            if found.contains_key(&at) {
-                continue;
-            }
-            let mut prefix = BytesMut::new();
-            for part in self.chain.prefix(at) {
-                if let Entry::Vacant(missing) = found.entry(part.frame) {
-                    missing.insert(self.one(part.frame).await?);
-                }
-                prefix.extend_from_slice(pages_of(found.get(&part.frame), part)?);
-            }
-            let bytes = self.frame(at, prefix.freeze()).await?;
-            self.keep(at, &bytes);
-            found.insert(at, bytes);
+        for run in self.runs(&alone) {
+            found.extend(self.fetch_run(&run).await?);
+        }
+        for at in prefixed {
+            found.insert(at, self.with_prefix(at).await?);
         }
         Ok(found)
     }
 
-    /// A frame that was decoded before and may have had to go since.
-    async fn one(&self, at: FrameRef) -> Result<Bytes> {
-        if let Some(bytes) = self.kept(at) {
-            return Ok(bytes);
-        }
-        Box::pin(async {
-            let mut prefix = BytesMut::new();
-            for part in self.chain.prefix(at) {
-                let bytes = self.one(part.frame).await?;
-                prefix.extend_from_slice(pages_of(Some(&bytes), part)?);
+    fn has_prefix(&self, at: FrameRef) -> bool {
+        self.chain.frame(at).is_some_and(|(_, frame)| frame.coding == Coding::Prefixed)
+    }
+
+    /// A frame that needs pages of others. These may be all over the base, so no more than a few frames are held at once.
+    fn with_prefix(&self, at: FrameRef) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(async move {
+            if let Some(bytes) = self.kept(at) {
+                return Ok(bytes);
+            }
+            let parts = self.chain.prefix(at);
+            let pages: usize = parts.iter().map(|part| part.len as usize).sum();
+            let mut prefix = BytesMut::with_capacity(pages * PAGE);
+            let mut fetched: Vec<(FrameRef, Bytes)> = Vec::new();
+            for (number, part) in parts.iter().enumerate() {
+                let there = fetched.iter().find(|(at, _)| *at == part.frame).map(|(_, bytes)| bytes.clone());
+                let bytes = match there.or_else(|| self.kept(part.frame)) {
+                    Some(bytes) => bytes,
+                    None if self.has_prefix(part.frame) => self.with_prefix(part.frame).await?,
+                    None => {
+                        fetched = self.fetch_run(&self.run_of(&parts[number..])).await?;
+                        let first = fetched.first().map(|(_, bytes)| bytes.clone());
+                        first.ok_or_else(|| Error::corrupt("a pack has no such frame"))?
+                    }
+                };
+                prefix.extend_from_slice(pages_of(Some(&bytes), *part)?);
             }
             let bytes = self.frame(at, prefix.freeze()).await?;
             self.keep(at, &bytes);
             Ok(bytes)
         })
-        .await
+    }
+
+    /// The frame of the first part, and those of later ones that follow it in its object.
+    fn run_of(&self, parts: &[FramePart]) -> Vec<FrameRef> {
+        let mut ahead: Vec<FrameRef> = parts.iter().take(MAX_AHEAD).map(|part| part.frame).collect();
+        ahead.dedup();
+        ahead.retain(|at| !self.has_prefix(*at));
+        self.runs(&ahead).into_iter().next().unwrap_or_default()
     }
 
     /// A decoded frame, if it is kept.
@@ -198,6 +205,12 @@ impl PackReader {
 
     /// Neighbouring frames without prefix: with one request, or one by one if that fails.
     async fn fetch_run(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
+        let frames = self.fetch_each(run).await?;
+        frames.iter().for_each(|(at, bytes)| self.keep(*at, bytes));
+        Ok(frames)
+    }
+
+    async fn fetch_each(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
         if run.len() > 1
             && let Ok(frames) = self.fetch_together(run).await
         {

@@ -336,9 +336,11 @@ impl Host {
         if object.as_str().contains(&made.key) {
             return Ok(());
         }
+        // As it was before the object is looked for: another store may bring it back meanwhile, and record that.
+        let placement = self.inner.catalogue.placement_of(backend, object).await?;
         match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
-                if let Some(placement) = self.inner.catalogue.placement_of(backend, object).await? {
+                if let Some(placement) = placement {
                     self.inner.catalogue.transition(&placement, PlacementState::Bad, Some(ABSENT)).await?;
                 }
                 Err(Error::conflict("the same image was removed during the store")

@@ -55,11 +55,8 @@ impl Host {
     /// The error of the object if it may be that of the backend.
     async fn pass_over(&self, placement: &Placement, error: Error) -> Result<()> {
         let backend = &placement.backend;
-        let of_object = match self.check_container(backend).await {
-            Ok(()) => self.backend(backend).await?.objects.stat(&placement.object).await.is_err(),
-            Err(_) => false,
-        };
-        if !of_object {
+        let of_object = self.backend(backend).await?.objects.stat(&placement.object).await.is_err();
+        if !of_object || self.check_container(backend).await.is_err() {
             return Err(error);
         }
         tracing::warn!(backend, object = %placement.object, %error, "the object cannot be examined");

@@ -1,11 +1,12 @@
 //! Files and block devices: read by offset, by several threads, as often as is wanted; holes are not read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -17,6 +18,7 @@ use tokio::task::spawn_blocking;
 use super::super::extents::next_data;
 use super::super::pages::FileImage;
 use super::super::segment::{SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
+use super::ticks::{TICK, hide_writes};
 use super::{AHEAD, Identity, Piece, Progress, Reading, Tee, cut_short, identity_of};
 use crate::types::{Body, Error, Result, SnapshotId, blocking};
 
@@ -29,6 +31,8 @@ pub struct FileSource {
     file: Arc<File>,
     path: Arc<Path>,
     stamp: Stamp,
+    /// Whether it can be written to without a trace in its stamp, since it was stamped just now.
+    may_hide: bool,
     /// What the file was at some time since it was opened, once that is known.
     was: Arc<Mutex<Option<SnapshotId>>>,
 }
@@ -51,9 +55,8 @@ struct FileStamp {
 }
 
 impl Stamp {
-    fn of(file: &File, path: &Path) -> Result<Self> {
+    fn of(file: &File, meta: &Metadata, path: &Path) -> Result<Self> {
         let fail = |error| Error::io(path.display(), error);
-        let meta = file.metadata().map_err(fail)?;
         if meta.file_type().is_block_device() {
             let size = rustix::fs::seek(file, rustix::fs::SeekFrom::End(0)).map_err(|errno| fail(errno.into()))?;
             return Ok(Self { size, file: None });
@@ -68,7 +71,8 @@ impl Stamp {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Same,
-    /// Its bytes may have changed: something did. A new mode or link may be all, and may be what a writer did as well.
+    /// Its bytes may have changed. Something did, and a new mode or link may be all of it, or a writer's work as well. Or
+    /// nothing shows, and a write need not have shown.
     Unclear,
 }
 
@@ -79,12 +83,39 @@ impl FileSource {
     /// `invalid` if it is neither a regular file nor a block device.
     pub fn new(file: File, path: impl Into<PathBuf>) -> Result<Self> {
         let path: Arc<Path> = path.into().into();
-        let kind = file.metadata().map_err(|error| Error::io(path.display(), error))?.file_type();
+        let opened = SystemTime::now();
+        let meta = file.metadata().map_err(|error| Error::io(path.display(), error))?;
+        let kind = meta.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::invalid(format!("{} is neither a file nor a block device", path.display())));
         }
-        let stamp = Stamp::of(&file, &path)?;
-        Ok(Self { file: Arc::new(file), path, stamp, was: Arc::default() })
+        let stamp = Stamp::of(&file, &meta, &path)?;
+        let may_hide = stamp.file.is_some() && hide_writes(&file, &meta, opened);
+        Ok(Self { file: Arc::new(file), path, stamp, may_hide, was: Arc::default() })
+    }
+
+    /// A file without a name that this program has written, and nobody else can write to.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn own(file: File, path: impl Into<PathBuf>) -> Result<Self> {
+        Ok(Self { may_hide: false, ..Self::new(file, path)? })
+    }
+
+    /// A file for [`Self::check_untouched`]. Blocks, for some seconds, until every write from now on has a time of its own.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; `conflict` if the file changes meanwhile.
+    pub(crate) fn settled(file: File, path: impl Into<PathBuf>) -> Result<Self> {
+        let this = Self::new(file, path)?;
+        if !this.may_hide {
+            return Ok(this);
+        }
+        // Whatever its clock says, it has moved on by then.
+        std::thread::sleep(TICK);
+        let settled = Self { may_hide: false, ..this };
+        settled.check_untouched()?;
+        Ok(settled)
     }
 
     /// The same file, to be read in any order.
@@ -157,7 +188,7 @@ impl FileSource {
     }
 
     /// Fails unless what was read is what the file was at some time since it was opened. Reads it once more if anything
-    /// about it has changed, unless an earlier reading was the same.
+    /// about it has changed, or if a change need not show (`ticks.rs`), unless an earlier reading was the same.
     pub(crate) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
         if self.compare_now().await? == Judgement::Unclear && *self.was() != Some(read.id()) {
             if self.hash(None).await?.id() != read.id() {
@@ -222,7 +253,8 @@ impl FileSource {
 
     /// Compares the file with what was opened. Fails if it was written to.
     fn compare(&self) -> Result<Judgement> {
-        let now = Stamp::of(&self.file, &self.path)?;
+        let meta = self.file.metadata().map_err(|error| Error::io(self.name(), error))?;
+        let now = Stamp::of(&self.file, &meta, &self.path)?;
         if now.size != self.stamp.size {
             return Err(self.changed(&format!("it had {} bytes and has {}", self.stamp.size, now.size)));
         }
@@ -235,7 +267,7 @@ impl FileSource {
         if more.is_ok_and(|more| more > 0) {
             return Err(self.changed("it goes on after its size"));
         }
-        Ok(if now.changed == before.changed { Judgement::Same } else { Judgement::Unclear })
+        Ok(if now.changed == before.changed && !self.may_hide { Judgement::Same } else { Judgement::Unclear })
     }
 
     fn changed(&self, how: &str) -> Error {

@@ -216,6 +216,63 @@ async fn a_write_whose_time_was_set_back_is_seen() {
     }
 }
 
+/// A file system whose times are of whole seconds, as those of ext4 with small inodes; `None` where nobody may mount.
+struct Coarse(tempfile::TempDir);
+
+impl Coarse {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let script =
+            "truncate -s 32M disk && mkfs.ext4 -q -O ^has_journal -I 128 disk && mkdir m && mount -o loop disk m";
+        let run = std::process::Command::new("sh").args(["-c", script]).current_dir(&directory).output();
+        run.is_ok_and(|run| run.status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for Coarse {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path().join("m")).status();
+    }
+}
+
+/// In the tick in which it was written before, and opened.
+#[tokio::test]
+async fn a_write_that_leaves_the_times_as_they_were_is_seen() {
+    let Some(mounted) = Coarse::mount() else {
+        return eprintln!("SKIPPED: nobody may mount here");
+    };
+    let path = mounted.0.path().join("m/image");
+    std::fs::write(&path, pattern(4 * SEGMENT)).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    let times = || {
+        let meta = std::fs::metadata(&path).unwrap();
+        (meta.modified().unwrap(), std::os::unix::fs::MetadataExt::ctime_nsec(&meta))
+    };
+    let mut unseen = 0;
+    for round in 0..20u8 {
+        file.write_all_at(&[round], 5).unwrap();
+        let before = times();
+        let source = FileSource::new(File::open(&path).unwrap(), &path).unwrap();
+        let (mut body, reading) = source.read(None);
+        body.next().await.unwrap().unwrap();
+        file.write_all_at(&[round, round], 7).unwrap();
+        unseen += u8::from(times() == before);
+        let (_, error) = drain(body).await;
+        assert!(error.unwrap().to_string().contains("it was written to"));
+        assert!(reading.identity().await.is_err());
+        // As it is now, it is an image.
+        assert_eq!(
+            source.identify(None).await.ok(),
+            (times() == before).then(|| expected(&std::fs::read(&path).unwrap()))
+        );
+    }
+    assert!(unseen > 0, "no two writes were within one second");
+    // One who cannot read twice waits until a write would show.
+    let settled = FileSource::settled(File::open(&path).unwrap(), &path).unwrap();
+    file.write_all_at(b"x", 5).unwrap();
+    settled.check_untouched().unwrap_err();
+}
+
 #[tokio::test]
 async fn a_file_of_the_kernel_is_read_to_its_end() {
     let path = "/proc/version";
