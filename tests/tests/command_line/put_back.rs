@@ -208,9 +208,10 @@ fn a_daemon_under_which_a_catalogue_is_put_back_goes_on() {
         }),
         ("none, and another process makes one", |home| {
             without_catalogue(home, "catalogue.sqlite");
-            let refused = home.run(&["stat", "one", "--server", &format!("unix:{}", home.path("sock").display())]);
-            assert!(refused.stderr.contains("was removed"), "{}", refused.stderr);
-            home.line(&["gc"]);
+            let server = Server { address: format!("unix:{}", home.path("sock").display()), token: None };
+            let refused = server.get("/v1/snapshots").problem(503, "unavailable");
+            assert!(refused["detail"].as_str().unwrap().contains("was removed"), "{refused}");
+            home.run(&["gc"]).success(&["gc"]);
         }),
     ];
     for (what, put_back) in ways {
