@@ -6,7 +6,8 @@
 //! million names in one directory are read 16 times rather than a thousand times.
 //!
 //! Only the latest reading of this capability is kept, for all its users: a new listing reads again, so
-//! it never returns names that are older than its start.
+//! it never returns names that are older than its start. And only one reading at a time looks for more than its page:
+//! what is read ahead is charged to no operation, and is bounded for all of them together.
 
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +31,11 @@ pub(super) fn page_holds(limit: u32) -> u64 {
 
 /// Names that were read and not yet returned.
 #[derive(Default)]
-pub(super) struct Names(Mutex<Option<Rest>>);
+pub(super) struct Names {
+    kept: Mutex<Option<Rest>>,
+    /// Held by the reading that reads ahead.
+    ahead: Mutex<()>,
+}
 
 struct Rest {
     path: String,
@@ -56,21 +61,25 @@ impl Names {
         let kept = cursor.and_then(|cursor| self.take(path, cursor, limit));
         let mut rest = match kept {
             Some(rest) => rest,
-            None => read(directory, path, cursor, limit, stop)?,
+            None => {
+                let reads_ahead = self.ahead.try_lock();
+                let most = if reads_ahead.is_ok() { limit.saturating_add(AHEAD) } else { limit };
+                read(directory, path, cursor, most, stop)?
+            }
         };
         let page = rest.names.split_off(rest.names.len().saturating_sub(limit));
         let page: Vec<String> = page.into_iter().rev().collect();
         let more = rest.more || !rest.names.is_empty();
         if let Some(last) = page.last().filter(|_| !rest.names.is_empty()) {
             rest.after.clone_from(last);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
         }
         Ok((page, more))
     }
 
     /// Returns the kept names for this cursor, if they fill a page.
     fn take(&self, path: &str, cursor: &str, limit: usize) -> Option<Rest> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take_if(|rest| rest.path == path && rest.after == cursor)
             .filter(|rest| rest.names.len() >= limit || !rest.more)
     }
@@ -80,10 +89,9 @@ fn read(
     directory: &Dir,
     path: &str,
     cursor: Option<&str>,
-    limit: usize,
+    most: usize,
     stop: &dyn Fn() -> bool,
 ) -> std::io::Result<Rest> {
-    let most = limit.saturating_add(AHEAD);
     let mut least = BinaryHeap::new();
     let mut more = false;
     for entry in directory.entries()? {
@@ -150,6 +158,21 @@ mod tests {
         let (_keep, dir) = folder((0..count).map(|n| format!("{n:06}")));
         let expected: Vec<_> = (0..count).map(|n| format!("{n:06}")).collect();
         assert_eq!(all(&Names::default(), &dir, 1000), expected);
+    }
+
+    /// Many that list at once hold one read-ahead together, and each of them its page.
+    #[test]
+    fn one_reading_at_a_time_reads_ahead() {
+        let (_keep, dir) = folder((0..50).map(|n| format!("{n:02}")));
+        let names = Names::default();
+        let kept = || names.kept.lock().unwrap().as_ref().map(|rest| rest.names.len());
+        let reads = names.ahead.lock().unwrap();
+        let expected: Vec<_> = (0..50).map(|n| format!("{n:02}")).collect();
+        assert_eq!(all(&names, &dir, 7), expected);
+        assert_eq!(kept(), None);
+        drop(reads);
+        names.page(&dir, "d", None, 7, &|| false).unwrap();
+        assert_eq!(kept(), Some(43));
     }
 
     #[test]
