@@ -6,13 +6,34 @@ use std::time::Duration;
 
 use super::backend::WatchedBackend;
 use super::images::{IMAGES, id_of};
-use super::watched::{Event, WatchedCatalogue};
-use super::world::{Report, read, stays};
+use super::watched::{Event, Happened, WatchedCatalogue};
 use crate::backend::Backend as _;
 use crate::catalogue::{Catalogue, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::labels::is_identity_name;
-use crate::types::ObjectId;
+use crate::types::{ObjectId, Result};
+
+/// The reports of the tasks.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) acknowledged: BTreeSet<usize>,
+    pub(super) wrong: Vec<String>,
+}
+
+pub(super) fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
+    matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
+}
+
+pub(super) async fn read(host: &Host, image: usize) -> Result<Vec<u8>> {
+    forget(host);
+    Ok(host.retrieve(id_of(image), None).await?.body.collect(1 << 20).await?.to_vec())
+}
+
+/// Forgets what was read before: it would hide that something is gone.
+pub(super) fn forget(host: &Host) {
+    host.inner.recent_frames.forget();
+    host.inner.recent_packs.forget();
+}
 
 /// Checks the invariants after the end, when one more collection has run.
 pub(super) async fn judge(

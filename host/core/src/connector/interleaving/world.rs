@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::backend::{WatchedBackend, shared};
 use super::images::{CHANGES, IMAGES, id_of, packs, temporary};
-use super::judge::judge;
+use super::judge::{Report, forget, judge, read, stays};
 use super::scheduler::{self, Points, Step, Task};
-use super::watched::{Event, Happened, WatchedCatalogue, Without};
+use super::watched::{Happened, WatchedCatalogue, Without};
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, SqliteCatalogue};
@@ -150,24 +150,6 @@ fn options(name: usize, route: usize) -> StoreOptions {
     StoreOptions { route, name, ..StoreOptions::default() }
 }
 
-pub(super) async fn read(host: &Host, image: usize) -> Result<Vec<u8>> {
-    forget(host);
-    Ok(host.retrieve(id_of(image), None).await?.body.collect(1 << 20).await?.to_vec())
-}
-
-/// Forgets what was read before: it would hide that something is gone.
-fn forget(host: &Host) {
-    host.inner.recent_frames.forget();
-    host.inner.recent_packs.forget();
-}
-
-/// The reports of the tasks.
-#[derive(Default)]
-pub(super) struct Report {
-    pub(super) acknowledged: BTreeSet<usize>,
-    pub(super) wrong: Vec<String>,
-}
-
 async fn act(
     number: usize,
     op: Op,
@@ -254,10 +236,6 @@ impl<'a> Steady<'a> {
         before.iter().rfind(|event| event.id == id).is_some_and(|event| stays(event, &self.acknowledged))
             && !since.iter().any(|event| event.id == id && event.what == Happened::Removed)
     }
-}
-
-pub(super) fn stays(last: &Event, acknowledged: &BTreeSet<usize>) -> bool {
-    matches!(last.what, Happened::Recorded(task) if acknowledged.contains(&task))
 }
 
 /// The violation, and the steps that led to it.
