@@ -40,14 +40,14 @@ pub(super) trait Caller {
 }
 
 /// A call under way. Whatever ends it, dropping this ends all that it counts for.
-struct InFlight {
+pub(super) struct InFlight {
     _counted: Arc<()>,
     _wait: Wait,
     _held: Charge,
 }
 
 /// Counts the start of a call for which so many bytes are held, and returns its capabilities: none during `describe`.
-fn begins(state: &mut OperationState, holds: u64) -> wasmtime::Result<Option<(Capabilities, InFlight)>> {
+pub(super) fn begins(state: &mut OperationState, holds: u64) -> wasmtime::Result<Option<(Capabilities, InFlight)>> {
     state.usage.stepped();
     state.called()?;
     if !state.capable {
@@ -102,6 +102,3 @@ pub(super) async fn call<T, F: Future<Output = Result<T>>>(
     caller.with(|state| ends(state, in_flight, &result))?;
     Ok(outcome(result))
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,8 @@ mod granted;
 mod grants;
 mod sync;
 mod taps;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use body::WitBody;

@@ -1,6 +1,7 @@
 //! What host calls count for, and for how long.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
@@ -8,14 +9,15 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::*;
+use super::call::begins;
+use super::granted;
 use crate::body_handle::Origin;
 use crate::operation::held::BackendUsages;
-use crate::operation::state::Environment;
+use crate::operation::state::{Environment, OperationState};
 use crate::operation::usage::Usage;
-use crate::wit::granted;
+use tidelock_capabilities::Capabilities;
 use tidelock_capabilities::directory::{Directory, File, FileInfo, Page, WriteOptions};
-use tidelock_types::{ByteRange, Limits, Platform};
+use tidelock_types::{Body, ByteRange, Limits, Platform, Result};
 
 /// A directory that answers nothing but `read`, and that says that it holds this.
 struct Silent {
@@ -114,8 +116,7 @@ fn what_a_directory_holds_is_charged() {
     let write = |directory| {
         let mut store = with(directory);
         let data = store.data_mut().hold(Body::new(futures::stream::pending(), None), Origin::Guest).unwrap();
-        let options =
-            super::super::bindings::tidelock::storage::directory::WriteOptions { size: None, if_absent: false };
+        let options = super::bindings::tidelock::storage::directory::WriteOptions { size: None, if_absent: false };
         granted::write(store.data_mut(), "d".into(), "f".into(), data, options)
             .now_or_never()
             .map(|ended| ended.is_err())
