@@ -230,10 +230,10 @@ async fn only_dirty_ranges_are_read() {
     std::fs::write(&path, &new).unwrap();
     let source = || FileSource::new(std::fs::File::open(&path).unwrap(), &path).unwrap();
     let size = new.len() as u64;
-    let dirty = DirtyRanges::new([SEGMENT as u64 + 5..SEGMENT as u64 + 9], size).unwrap();
+    let dirty = DirtyRanges::new(std::iter::once(SEGMENT as u64 + 5..SEGMENT as u64 + 9), size).unwrap();
     let stored = host.update_dirty(base, source(), dirty, StoreOptions::default()).await.unwrap();
     assert_same(&read(&host, stored.id).await.unwrap(), &expected, "the dirty page alone");
-    let all = DirtyRanges::new([0..size], size).unwrap();
+    let all = DirtyRanges::new(std::iter::once(0..size), size).unwrap();
     let stored = host.update_dirty(base, source(), all, StoreOptions::default()).await.unwrap();
     assert_same(&read(&host, stored.id).await.unwrap(), &new, "everything may have changed");
     let none = host.update_dirty(base, source(), DirtyRanges::default(), StoreOptions::default()).await.unwrap();

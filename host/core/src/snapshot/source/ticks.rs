@@ -29,7 +29,7 @@ const LOCAL: [i64; 9] = [EXT, XFS, BTRFS, TMPFS, 0x4d44, 0x2011_bab0, 0xf2f5_201
 /// Whether a file can be written to without a trace in its times. `opened` is when they were asked for, or before.
 pub(super) fn hide_writes(file: &File, times: &Metadata, opened: SystemTime) -> bool {
     let last = (times.mtime(), times.mtime_nsec()).max((times.ctime(), times.ctime_nsec()));
-    let magic = rustix::fs::fstatfs(file).map_or(0, |about| about.f_type as i64);
+    let magic = rustix::fs::fstatfs(file).map_or(0, |about| about.f_type);
     is_recent(last, opened, LOCAL.contains(&magic)) && !(times.ctime_nsec() != 0 && is_fine(magic, times.dev()))
 }
 
