@@ -245,7 +245,7 @@ limits! {
         cpu(Cpu): duration Duration = Duration::from_secs(30);
         enforced "code yields its thread every 10 ms; each poll is timed"
 
-        /// Concurrent operations of the backend; further ones wait.
+        /// Concurrent operations of the adapter that serves; further ones wait. With those of its predecessors that have not ended, at most twice as many.
         in_flight(InFlight): count usize = 64, at most MANY;
         enforced "a queue; each has a slot in the engine's pool"
 

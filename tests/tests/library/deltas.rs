@@ -377,3 +377,31 @@ async fn an_import_brings_back_what_is_kept_for_others() {
         assert_eq!(left, [""; 0], "nothing needs any of them");
     }
 }
+
+/// What was read of one copy proves nothing about another: damage at rest is found although all of it was read just before.
+#[tokio::test]
+async fn a_copy_is_proven_by_its_own_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, [_, second]) = models(dir.path(), 2).await;
+    let versions = chain(&host, 2).await;
+    assert_all_read(&host, &versions).await;
+    assert!(host.verify(None, true, None).await.unwrap().bad.is_empty());
+    let name = object(&host, versions[2].0, "second").await;
+    assert!(second.damage(&name, |bytes| bytes[200] ^= 1));
+    let found = host.verify(None, true, None).await.unwrap();
+    assert_eq!(
+        found.bad.iter().map(|bad| (bad.id, bad.backend.as_str())).collect::<Vec<_>>(),
+        [(versions[2].0, "second")]
+    );
+    // It stays known, whatever is read of the other one.
+    assert_all_read(&host, &versions).await;
+    assert_eq!(host.verify(None, true, None).await.unwrap().bad.len(), 1);
+    // Damage of what it takes pages from is that of its backend too.
+    assert!(second.damage(&name, |bytes| bytes[200] ^= 1));
+    assert!(host.verify(None, true, None).await.unwrap().bad.is_empty(), "it is whole again");
+    let base = object(&host, versions[0].0, "second").await;
+    assert!(second.damage(&base, |bytes| bytes[10] ^= 1));
+    let bad = host.verify(None, true, None).await.unwrap().bad;
+    assert!(!bad.is_empty() && bad.iter().all(|bad| bad.backend == "second"), "{bad:?}");
+    assert_all_read(&host, &versions).await;
+}

@@ -71,8 +71,8 @@ async fn an_update_that_is_killed_at_any_step() {
         assert_eq!(place.objects().len(), 1, "{step}");
     };
     let kinds = at_every_step(&place, before, after).await;
-    for step in ["pwrite", "fsync", "renameat2", "write"] {
-        assert!(kinds.contains(step), "no {step} among {kinds:?}");
+    for step in ["pwrite", "fsync", "rename", "write"] {
+        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
     }
 }
 
@@ -142,7 +142,8 @@ async fn an_import_of_packs_that_is_killed_at_any_step() {
     let catalogue =
         || files(&place.path("tidelock-data")).into_iter().filter(|p| file_name(p).starts_with("catalogue."));
     let before = async |_| {
-        catalogue().for_each(|file| std::fs::remove_file(file).unwrap());
+        // The host before may be closing it still.
+        catalogue().for_each(|file| drop(std::fs::remove_file(file)));
         (vec!["import".to_owned(), "local".to_owned()], ())
     };
     let after = async |ended: &Ended, ()| {

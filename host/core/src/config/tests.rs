@@ -270,11 +270,11 @@ fn errors_say_where_and_what() {
         (&format!("{one}[routes.default]\ncopies = 1"), "line 3, column 9: `routes.default` lacks `backends`"),
         (
             &format!("{one}[routes.default]\nbackends = ['a']\ncopies = 2"),
-            "line 5, column 10: `routes.default.copies` must be from 1 to 1",
+            "line 5, column 10: `routes.default.copies` must be 1",
         ),
         (
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 2"),
-            "line 5, column 7: `routes.default.ack` must be from 1 to 1",
+            "line 5, column 7: `routes.default.ack` must be 1",
         ),
         (
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 'local'"),

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::packs::Caches;
 use super::{Host, encoding};
 use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::Identity;
@@ -90,7 +91,7 @@ impl Host {
     ) -> Option<String> {
         if *error.kind() == ErrorKind::Corrupt && at < identity.size() {
             let again = async {
-                let byte = self.open_placement(placement, identity, Some(ByteRange::of(at, 1))).await?;
+                let byte = self.open_placement(placement, identity, Some(ByteRange::of(at, 1)), Caches::Bypass).await?;
                 byte.collect(1).await
             };
             match again.await {

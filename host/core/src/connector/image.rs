@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::Host;
+use super::packs::Caches;
 use super::retrieve::Retrieved;
 use crate::catalogue::Placement;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
@@ -154,7 +155,7 @@ impl Image {
 
     /// Returns the bytes of one placement, whatever its state, as [`Self::stream`] reads it.
     pub(super) async fn stream_placement(&self, placement: &Placement) -> Result<Body> {
-        self.inner.source.open(placement, None).await
+        self.inner.source.open(placement, None, Caches::Bypass).await
     }
 
     pub(super) fn identity(&self) -> &Identity {

@@ -93,7 +93,9 @@ struct HostInner {
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
     recent_packs: packs::RecentPacks,
-    recent_frames: packs::RecentFrames,
+    recent_frames: Arc<packs::RecentFrames>,
+    /// Places for the making of packs.
+    encoders: tokio::sync::Semaphore,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     /// For the backends that are opened later; `None` once all are open.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 
 use super::Host;
+use super::packs::Caches;
 use crate::backend::Backend;
 use crate::catalogue::{Placement, PlacementState, Snapshot};
 use crate::snapshot::{Identity, aligned, verify_known, verify_range};
@@ -42,10 +43,11 @@ impl Host {
         placement: &Placement,
         identity: &Arc<Identity>,
         range: Option<ByteRange>,
+        caches: Caches,
     ) -> Result<Body> {
         match placement.encoding {
             Encoding::Raw => self.open_raw(placement, identity, range).await,
-            Encoding::Pages => Box::pin(self.open_pack(placement, identity, range)).await,
+            Encoding::Pages => Box::pin(self.open_pack(placement, identity, range, caches)).await,
         }
     }
 

@@ -105,6 +105,7 @@ pub(super) async fn open(
         recent_digests: Default::default(),
         recent_packs: Default::default(),
         recent_frames: Default::default(),
+        encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),
         deletions: Default::default(),
         secrets,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::packs::needs_of;
+use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
@@ -23,7 +23,7 @@ use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
 use crate::types::{Error, ErrorKind, Result, SnapshotId, blocking};
 
 /// The most sources of a pack: beyond it, the image is stored whole.
-const MAX_SOURCES: usize = 64;
+pub(super) const MAX_SOURCES: usize = 64;
 /// The most runs of pages per GiB that a map may have, and at least.
 const RUNS_PER_GIB: u64 = 65_536;
 const RUNS: u64 = 65_536;
@@ -75,15 +75,18 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Stored> {
         let began = self.inner.platform.now();
+        if options.raw {
+            let change = Change { base: Some(base), pack: None };
+            let mut stored = self.store_on_route(source, change, options).await?;
+            stored.delta_bytes = Some(stored.stored_bytes);
+            return Ok(stored);
+        }
         let source = match source {
             Source::File(file) => file,
             // A backend that is sent the image, and not the change, reads it once more.
             other => self.spooled(other).await?,
         };
-        let pack = match options.raw {
-            true => None,
-            false => self.change_of(base, None, &source, dirty, options).await?,
-        };
+        let pack = self.change_of(base, None, &source, dirty, options).await?;
         let change = Change { base: Some(base), pack: pack.as_ref() };
         let mut stored = self.store_on_route(Source::File(source), change, options).await?;
         stored.delta_bytes = Some(pack.map_or(stored.stored_bytes, |pack| pack.file.size()));
@@ -104,6 +107,10 @@ impl Host {
         dirty: Option<DirtyRanges>,
         options: &StoreOptions,
     ) -> Result<Option<Arc<PackFile>>> {
+        if new.is_device() {
+            // It is read twice, and nothing would show that it was written to between.
+            return Ok(None);
+        }
         let base = match self.base_of(base, at_hand, options).await {
             Ok(Some(base)) => base,
             Ok(None) => return Ok(None),
@@ -119,9 +126,12 @@ impl Host {
         let identity_of_base = base.identity.clone();
         // Without those of the base, the image would have to be read whole for them.
         let with_digests = dirty.is_none() || base.digests.is_some();
-        let sidecar = if with_digests { Some(self.temporary_file()?) } else { None };
+        let sidecar = if with_digests { self.temporary_file().ok() } else { None };
+        // Each takes some hundred MiB of memory, and all processors.
+        let place = self.inner.encoders.acquire().await;
+        let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
         let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
-        drop(stop);
+        drop((stop, place));
         let (encoded, out, sidecar) = match encoded {
             Ok(Some(done)) => done,
             Ok(None) => return Ok(None),
@@ -166,7 +176,7 @@ impl Host {
 
     async fn base_on(&self, placement: &Placement, at_hand: Option<File>) -> Result<BaseOf> {
         let id = placement.snapshot;
-        let chain = self.chain(self.pack_of(placement).await?, &placement.backend).await?;
+        let chain = self.chain(self.pack_of(placement, Caches::Use).await?, &placement.backend, Caches::Use).await?;
         let identity = self.identity_of(id).await?;
         let image: Arc<dyn pages::Image> = match at_hand {
             Some(file) => Arc::new(FileImage::new(file, identity.size(), "a temporary copy of the base")),

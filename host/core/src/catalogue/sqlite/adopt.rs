@@ -117,9 +117,15 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     if let Some(name) = &snapshot.name {
         give_name(db, name, snapshot.id, &placement.backend, stored)?;
     }
+    // With another object it is known again, as it would be had nothing of it been kept for others.
+    db.prepare_cached(
+        "UPDATE snapshots SET removed = 0, unnamed = ?2 WHERE id = ?1 AND removed = 1
+             AND NOT EXISTS (SELECT 1 FROM placements WHERE backend = ?3 AND object = ?4)",
+    )
+    .and_then(|mut update| update.execute((id, snapshot.by_id, &placement.backend, placement.object.as_str())))
+    .map_err(sql)?;
     let version = next_version(db)?;
-    let new = db
-        .prepare_cached(
+    db.prepare_cached(
         "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack)
          VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8, ?9) ON CONFLICT (backend, object) DO NOTHING",
     )
@@ -129,12 +135,6 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
         insert.execute((id, backend, object.as_str(), encoding.name(), stored_bytes, stored, now, version, pack))
     })
     .map_err(sql)?;
-    if new > 0 {
-        // It is known again, as it would be had nothing of it been kept for others.
-        db.prepare_cached("UPDATE snapshots SET removed = 0, unnamed = ?2 WHERE id = ?1 AND removed = 1")
-            .and_then(|mut update| update.execute((id, snapshot.by_id)))
-            .map_err(sql)?;
-    }
     needs(db, snapshot.id, placement)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
 }

@@ -180,6 +180,12 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
                     WHERE other.snapshot = NEW.snapshot AND other.backend = NEW.backend AND other.object <> NEW.object
                       AND other.state = 'live' AND other.pack IS NEW.pack)
 BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
+-- Nor that a snapshot that it stores again was removed, and has to be known again.
+CREATE TRIGGER stores_of_earlier_versions BEFORE UPDATE OF segments ON snapshots WHEN OLD.removed = 1 AND NEW.removed = 1
+BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
+CREATE TRIGGER imports_of_earlier_versions BEFORE INSERT ON placements
+WHEN EXISTS (SELECT 1 FROM snapshots WHERE id = NEW.snapshot AND removed = 1)
+BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
 ",
 ];
 

@@ -272,3 +272,34 @@ async fn damage_is_called_corrupt() {
     assert_eq!(error.kind().name(), "corrupt", "{error}");
     assert!(error.advice().unwrap().contains(".backup"));
 }
+
+/// A program of the version before packs that still has the file open: it cannot store again what is kept for others alone,
+/// since it would not be known.
+#[tokio::test]
+async fn an_earlier_version_cannot_store_what_is_kept_for_others() {
+    use crate::catalogue::RemovalScope;
+    use crate::catalogue::suite::{pack_on, raw};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalogue.sqlite");
+    let catalogue = open(&path).await.unwrap();
+    let store = async |seed, placement| {
+        Catalogue::commit(&catalogue, stored(snapshot(seed, 10), vec![placement], vec![])).await.unwrap();
+    };
+    store(1, on("local", "base")).await;
+    store(2, pack_on("local", "delta", 2, &[raw(1)])).await;
+    Catalogue::begin_removal(&catalogue, id(1), RemovalScope::Snapshot).await.unwrap();
+    let old = Connection::open(&path).unwrap();
+    let bytes = id(1);
+    let record = "INSERT INTO snapshots (id, size, base, created, segments, unnamed) VALUES (?1, 10, NULL, 0, x'01', 1)
+                  ON CONFLICT (id) DO UPDATE SET unnamed = 1, segments = excluded.segments WHERE size = excluded.size";
+    let place = "INSERT INTO placements (snapshot, backend, object, state, stored_bytes, created)
+                 VALUES (?1, 'local', 'again', 'live', 10, 0)";
+    for statement in [record, place] {
+        let error = old.execute(statement, [bytes.as_bytes().as_slice()]).unwrap_err();
+        assert!(error.to_string().contains("newer version"), "{error}");
+    }
+    // This one can.
+    store(1, on("local", "again")).await;
+    assert!(Catalogue::get(&catalogue, id(1)).await.unwrap().is_some());
+}

@@ -21,6 +21,7 @@ use futures::stream;
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::damage::Finding;
+use crate::connector::packs::Caches;
 use crate::snapshot::Identity;
 use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, Retry};
 
@@ -69,8 +70,8 @@ impl ImageSource {
     }
 
     /// One placement, with every byte checked.
-    pub(super) async fn open(&self, placement: &Placement, range: Option<ByteRange>) -> Result<Body> {
-        self.host.open_placement(placement, &self.identity, range).await
+    pub(super) async fn open(&self, placement: &Placement, range: Option<ByteRange>, caches: Caches) -> Result<Body> {
+        self.host.open_placement(placement, &self.identity, range, caches).await
     }
 }
 
@@ -122,6 +123,11 @@ struct Troubles {
     away: Option<Error>,
     /// None of those that are lost will: the first of these failures.
     lost: Option<Error>,
+}
+
+/// A placement that is not live may become so by what it gives: then it has to be this one that gives it.
+fn caches_for(placement: &Placement) -> Caches {
+    if placement.state == PlacementState::Live { Caches::Use } else { Caches::Bypass }
 }
 
 impl Reading {
@@ -179,7 +185,7 @@ impl Reading {
                 self.troubles.away.get_or_insert(error);
                 continue;
             }
-            match self.source.open(&placement, self.range()).await {
+            match self.source.open(&placement, self.range(), caches_for(&placement)).await {
                 Ok(body) => {
                     self.begin(placement, body);
                     return Ok(());
@@ -269,7 +275,7 @@ impl Reading {
             }
             (None, Some(placement)) => {
                 host.ask_for_restore(id, &placement).await?;
-                let body = self.source.open(&placement, self.range()).await?;
+                let body = self.source.open(&placement, self.range(), caches_for(&placement)).await?;
                 self.begin(placement, body);
                 Ok(())
             }

@@ -5,7 +5,9 @@ use super::examine::{self, Examined, Finding, Found};
 use super::report::Meter;
 use super::{LeftState, Run};
 use crate::catalogue::{ImportItem, NewPack, Placement, PlacementState};
+use crate::connector::packs::Caches;
 use crate::connector::packs::{Sound, needs_of};
+use crate::connector::update::MAX_SOURCES;
 use crate::snapshot::identify;
 use crate::types::{Encoding, ErrorKind, ObjectStat, Result, SnapshotId};
 
@@ -76,15 +78,19 @@ impl Run<'_> {
         let stat = self.objects.stat(&item.object).await?;
         let placement = placement(self.backend, item, &stat);
         let pack = self.host.open_unknown_pack(&placement).await?;
+        if pack.sources().len() > MAX_SOURCES {
+            let why = format!("it takes pages from {} packs, more than any update makes", pack.sources().len());
+            return Ok(Finding::Left(LeftState::Unreachable, why));
+        }
         let needs = needs_of(&pack);
         if self.host.missing_of(self.backend, &needs, &mut Sound::default()).await?.is_some() {
             return Ok(Finding::Pack);
         }
         let (id, snapshot, size) = (pack.id(), pack.snapshot(), pack.size());
-        let chain = self.host.chain(pack, self.backend).await?;
+        let chain = self.host.chain(pack, self.backend, Caches::Bypass).await?;
         let meter: &Meter = &self.meter;
         let mut before = 0;
-        let body = self.host.pack_body(placement, std::sync::Arc::new(chain), 0..size);
+        let body = self.host.pack_body(placement, std::sync::Arc::new(chain), 0..size, Caches::Bypass);
         let identity = identify(body, |passed| {
             meter.read(passed - before);
             before = passed;

@@ -130,6 +130,7 @@ impl Stage {
             recent_digests: Default::default(),
             recent_packs: Default::default(),
             recent_frames: Default::default(),
+            encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),
             deletions: Default::default(),
             secrets: None,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::Caches;
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::snapshot::pages::{Chain, Limits, Opened, Pack, PackSource, is_raw};
@@ -62,11 +63,13 @@ impl Host {
     ///
     /// # Errors
     /// `corrupt` if the object is not that pack; `not-found` if the snapshot is gone; errors of the backend.
-    pub(in crate::connector) async fn pack_of(&self, placement: &Placement) -> Result<Arc<Pack>> {
+    pub(in crate::connector) async fn pack_of(&self, placement: &Placement, caches: Caches) -> Result<Arc<Pack>> {
         match (placement.encoding, placement.pack) {
             (Encoding::Raw, _) => self.raw_pack(placement.snapshot).await,
             (Encoding::Pages, known) => {
-                if let Some(pack) = known.and_then(|id| self.inner.recent_packs.get(id)) {
+                if caches == Caches::Use
+                    && let Some(pack) = known.and_then(|id| self.inner.recent_packs.get(id))
+                {
                     return Ok(pack);
                 }
                 let opened = self.open_pack_object(placement, known).await;
@@ -89,40 +92,44 @@ impl Host {
     ///
     /// # Errors
     /// `unavailable` if a source cannot be had: its own placements are marked, as far as they are at fault.
-    pub(in crate::connector) async fn chain(&self, pack: Arc<Pack>, backend: &str) -> Result<Chain> {
+    pub(in crate::connector) async fn chain(&self, pack: Arc<Pack>, backend: &str, caches: Caches) -> Result<Chain> {
         let mut sources = Vec::with_capacity(pack.sources().len());
         for source in pack.sources() {
-            sources.push(self.source_pack(source, backend).await?);
+            sources.push(self.source_pack(source, backend, caches).await?);
         }
         Chain::new(pack, sources)
     }
 
-    /// Where the bytes of a pack are, those of one backend first.
+    /// Where the bytes of a pack are, those of one backend first, or alone if a copy is to be proven.
     pub(super) async fn placements_for(
         &self,
         id: PackId,
         snapshot: SnapshotId,
         backend: &str,
+        caches: Caches,
     ) -> Result<Vec<Placement>> {
         let mut placements = match is_raw(id, snapshot) {
             true => self.readable(snapshot).await?,
             false => self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?,
         };
         placements.retain(|placement| placement.pack == (!is_raw(id, snapshot)).then_some(id));
+        placements.retain(|placement| caches == Caches::Use || placement.backend == backend);
         placements.sort_by_key(|placement| placement.backend != backend);
         Ok(placements)
     }
 
-    async fn source_pack(&self, source: &PackSource, backend: &str) -> Result<Arc<Pack>> {
+    async fn source_pack(&self, source: &PackSource, backend: &str, caches: Caches) -> Result<Arc<Pack>> {
         if is_raw(source.id, source.snapshot) {
             return self.raw_pack(source.snapshot).await;
         }
-        if let Some(pack) = self.inner.recent_packs.get(source.id) {
+        if caches == Caches::Use
+            && let Some(pack) = self.inner.recent_packs.get(source.id)
+        {
             return Ok(pack);
         }
         let mut last = None;
-        for placement in self.placements_for(source.id, source.snapshot, backend).await? {
-            match self.pack_of(&placement).await {
+        for placement in self.placements_for(source.id, source.snapshot, backend, caches).await? {
+            match self.pack_of(&placement, caches).await {
                 Ok(pack) => return Ok(pack),
                 Err(error) => last = Some(self.source_failed(&placement, error).await),
             }

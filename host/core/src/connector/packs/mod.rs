@@ -13,3 +13,12 @@ mod read;
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
+
+/// Where what is read of packs may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caches {
+    /// Metadata and frames that were read before, of whichever copy, and sources on any backend: the bytes count.
+    Use,
+    /// This object, and objects of its backend, as they are now: it is the copy that is to be proven.
+    Bypass,
+}

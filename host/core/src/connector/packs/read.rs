@@ -3,7 +3,6 @@
 //! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room (`frames.rs`),
 //! since a frame of a delta has pages of many windows.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream;
 
+use super::Caches;
+use super::frames::RecentFrames;
 use super::metadata::without_source;
 use crate::catalogue::Placement;
 use crate::connector::Host;
@@ -22,8 +23,8 @@ use crate::types::{Body, ByteRange, Error, Result, blocking};
 const WINDOW: u64 = 4 << 20;
 /// The most parts of a prefix that are looked at for frames to be fetched together.
 const MAX_AHEAD: usize = 1024;
-/// The most bytes of neighbouring frames that are fetched with one request.
-const RUN: u64 = 8 << 20;
+/// The most bytes of neighbouring frames, decoded, that are fetched with one request.
+const RUN: usize = 8 << 20;
 
 impl Host {
     /// Opens a placement whose object is a pack, with every segment checked.
@@ -36,20 +37,21 @@ impl Host {
         placement: &Placement,
         identity: &Arc<Identity>,
         range: Option<ByteRange>,
+        caches: Caches,
     ) -> Result<Body> {
-        let pack = self.pack_of(placement).await?;
+        let pack = self.pack_of(placement, caches).await?;
         let (size, id) = (identity.size(), identity.id());
         if pack.snapshot() != id || pack.size() != size {
             return Err(Error::corrupt(format!("the object is a pack of snapshot {}", pack.snapshot()))
                 .on_backend(&placement.backend)
                 .during("retrieve"));
         }
-        let chain = Arc::new(self.chain(pack, &placement.backend).await?);
+        let chain = Arc::new(self.chain(pack, &placement.backend, caches).await?);
         let (start, len) = match range {
             Some(range) => aligned(range, size)?.within(size)?,
             None => (0, size),
         };
-        let body = self.pack_body(placement.clone(), chain, start..start + len);
+        let body = self.pack_body(placement.clone(), chain, start..start + len, caches);
         match range {
             None => Ok(verify_known(body, identity.clone())),
             Some(range) => verify_range(body, identity.clone(), range),
@@ -57,10 +59,20 @@ impl Host {
     }
 
     /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not.
-    pub(in crate::connector) fn pack_body(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>) -> Body {
+    pub(in crate::connector) fn pack_body(
+        &self,
+        placement: Placement,
+        chain: Arc<Chain>,
+        range: Range<u64>,
+        caches: Caches,
+    ) -> Body {
         let len = range.end.saturating_sub(range.start);
         let (at, end, host) = (range.start, range.end, self.clone());
-        let reader = PackReader { host, placement, chain, at, end };
+        let frames = match caches {
+            Caches::Use => self.inner.recent_frames.clone(),
+            Caches::Bypass => Arc::default(),
+        };
+        let reader = PackReader { host, placement, chain, at, end, frames, caches };
         let windows = stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
             Some((item, reader))
@@ -75,6 +87,40 @@ struct PackReader {
     chain: Arc<Chain>,
     at: u64,
     end: u64,
+    /// Decoded frames.
+    frames: Arc<RecentFrames>,
+    caches: Caches,
+}
+
+/// The pages of some parts, one part after the other. The frames may be all over the base, so beside those that are kept no
+/// more than one run of them is held at once.
+struct Pages<'a> {
+    reader: &'a PackReader,
+    parts: &'a [FramePart],
+    /// The next part.
+    number: usize,
+    fetched: Vec<(FrameRef, Bytes)>,
+}
+
+impl Pages<'_> {
+    /// Appends the pages of the next part.
+    async fn next(&mut self, out: &mut BytesMut) -> Result<()> {
+        let Some(part) = self.parts.get(self.number) else { return Ok(()) };
+        let there = self.fetched.iter().find(|(at, _)| *at == part.frame).map(|(_, bytes)| bytes.clone());
+        let bytes = match there.or_else(|| self.reader.kept(part.frame)) {
+            Some(bytes) => bytes,
+            None if self.reader.has_prefix(part.frame) => self.reader.with_prefix(part.frame).await?,
+            None => {
+                self.fetched.clear();
+                self.fetched = self.reader.fetch_run(&self.reader.run_of(&self.parts[self.number..])).await?;
+                let first = self.fetched.first().map(|(_, bytes)| bytes.clone());
+                first.ok_or_else(|| Error::corrupt("a pack has no such frame"))?
+            }
+        };
+        out.extend_from_slice(pages_of(Some(&bytes), *part)?);
+        self.number += 1;
+        Ok(())
+    }
 }
 
 impl PackReader {
@@ -94,67 +140,35 @@ impl PackReader {
         let page = |byte: u64| u32::try_from(byte).map_err(|_| Error::corrupt("a page past the end of all packs"));
         let (first, end) = (page(start / PAGE as u64)?, page((start + len).div_ceil(PAGE as u64))?);
         let parts = self.chain.parts(first, end - first);
-        let mut needed: Vec<FrameRef> = parts.iter().filter_map(|part| part.at).map(|at| at.frame).collect();
-        needed.sort_unstable();
-        needed.dedup();
-        let frames = self.frames(&needed).await?;
         let mut bytes = BytesMut::with_capacity((end - first) as usize * PAGE);
-        for part in parts {
+        let stored: Vec<FramePart> = parts.iter().filter_map(|part| part.at).collect();
+        let mut pages = Pages { reader: self, parts: &stored, number: 0, fetched: Vec::new() };
+        for part in &parts {
             match part.at {
                 None => bytes.resize(bytes.len() + part.len as usize * PAGE, 0),
-                Some(at) => bytes.extend_from_slice(pages_of(frames.get(&at.frame), at)?),
+                Some(_) => pages.next(&mut bytes).await?,
             }
         }
         bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(bytes.freeze())
     }
 
-    /// Some frames, decoded.
-    async fn frames(&self, needed: &[FrameRef]) -> Result<BTreeMap<FrameRef, Bytes>> {
-        let mut found = BTreeMap::new();
-        let (mut alone, mut prefixed) = (Vec::new(), Vec::new());
-        for at in needed {
-            match self.kept(*at) {
-                Some(bytes) => drop(found.insert(*at, bytes)),
-                None if self.has_prefix(*at) => prefixed.push(*at),
-                None => alone.push(*at),
-            }
-        }
-        for run in self.runs(&alone) {
-            found.extend(self.fetch_run(&run).await?);
-        }
-        for at in prefixed {
-            found.insert(at, self.with_prefix(at).await?);
-        }
-        Ok(found)
-    }
-
     fn has_prefix(&self, at: FrameRef) -> bool {
         self.chain.frame(at).is_some_and(|(_, frame)| frame.coding == Coding::Prefixed)
     }
 
-    /// A frame that needs pages of others. These may be all over the base, so no more than a few frames are held at once.
+    /// A frame that needs pages of others.
     fn with_prefix(&self, at: FrameRef) -> BoxFuture<'_, Result<Bytes>> {
         Box::pin(async move {
             if let Some(bytes) = self.kept(at) {
                 return Ok(bytes);
             }
             let parts = self.chain.prefix(at);
-            let pages: usize = parts.iter().map(|part| part.len as usize).sum();
-            let mut prefix = BytesMut::with_capacity(pages * PAGE);
-            let mut fetched: Vec<(FrameRef, Bytes)> = Vec::new();
-            for (number, part) in parts.iter().enumerate() {
-                let there = fetched.iter().find(|(at, _)| *at == part.frame).map(|(_, bytes)| bytes.clone());
-                let bytes = match there.or_else(|| self.kept(part.frame)) {
-                    Some(bytes) => bytes,
-                    None if self.has_prefix(part.frame) => self.with_prefix(part.frame).await?,
-                    None => {
-                        fetched = self.fetch_run(&self.run_of(&parts[number..])).await?;
-                        let first = fetched.first().map(|(_, bytes)| bytes.clone());
-                        first.ok_or_else(|| Error::corrupt("a pack has no such frame"))?
-                    }
-                };
-                prefix.extend_from_slice(pages_of(Some(&bytes), *part)?);
+            let count: usize = parts.iter().map(|part| part.len as usize).sum();
+            let mut prefix = BytesMut::with_capacity(count * PAGE);
+            let mut pages = Pages { reader: self, parts: &parts, number: 0, fetched: Vec::new() };
+            for _ in &parts {
+                pages.next(&mut prefix).await?;
             }
             let bytes = self.frame(at, prefix.freeze()).await?;
             self.keep(at, &bytes);
@@ -165,39 +179,40 @@ impl PackReader {
     /// The frame of the first part, and those of later ones that follow it in its object.
     fn run_of(&self, parts: &[FramePart]) -> Vec<FrameRef> {
         let mut ahead: Vec<FrameRef> = parts.iter().take(MAX_AHEAD).map(|part| part.frame).collect();
-        ahead.dedup();
         ahead.retain(|at| !self.has_prefix(*at));
+        ahead.dedup();
         self.runs(&ahead).into_iter().next().unwrap_or_default()
     }
 
     /// A decoded frame, if it is kept.
     fn kept(&self, at: FrameRef) -> Option<Bytes> {
         let (pack, _) = self.chain.frame(at)?;
-        self.host.inner.recent_frames.get((pack.id(), at.frame))
+        self.frames.get((pack.id(), at.frame))
     }
 
     fn keep(&self, at: FrameRef, bytes: &Bytes) {
         if let Some((pack, _)) = self.chain.frame(at) {
-            self.host.inner.recent_frames.put((pack.id(), at.frame), bytes.clone());
+            self.frames.put((pack.id(), at.frame), bytes.clone());
         }
     }
 
     /// Frames in order, put together where they lie side by side in one object.
     fn runs(&self, frames: &[FrameRef]) -> Vec<Vec<FrameRef>> {
-        let mut runs: Vec<(u64, u64, Vec<FrameRef>)> = Vec::new();
+        let mut runs: Vec<(u64, usize, Vec<FrameRef>)> = Vec::new();
         for at in frames {
             let Some((_, frame)) = self.chain.frame(*at) else { continue };
             let end = frame.offset + u64::from(frame.stored);
             match runs.last_mut() {
-                Some((start, until, run))
+                Some((until, decoded, run))
                     if *until == frame.offset
                         && run.last().is_some_and(|last| last.source == at.source)
-                        && end - *start <= RUN =>
+                        && *decoded + frame.pages as usize * PAGE <= RUN =>
                 {
                     run.push(*at);
                     *until = end;
+                    *decoded += frame.pages as usize * PAGE;
                 }
-                _ => runs.push((frame.offset, end, vec![*at])),
+                _ => runs.push((end, frame.pages as usize * PAGE, vec![*at])),
             }
         }
         runs.into_iter().map(|(_, _, run)| run).collect()
@@ -283,7 +298,7 @@ impl PackReader {
     async fn candidates(&self, source: u8) -> Result<Vec<Placement>> {
         match self.chain.packs().get(usize::from(source)) {
             Some(pack) if source > 0 => {
-                self.host.placements_for(pack.id(), pack.snapshot(), &self.placement.backend).await
+                self.host.placements_for(pack.id(), pack.snapshot(), &self.placement.backend, self.caches).await
             }
             _ => Ok(vec![self.placement.clone()]),
         }

@@ -8,6 +8,7 @@ use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::options::StoreOptions;
+use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
 use crate::connector::payload::{Layout, PackFile, Payload};
 use crate::connector::report::PlacementInfo;
@@ -96,7 +97,7 @@ fn apart(host: Host, placement: Arc<Placement>, identity: Arc<Identity>) -> Body
     let (tell, told) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         let forward = async {
-            let mut body = match host.open_placement(&placement, &identity, None).await {
+            let mut body = match host.open_placement(&placement, &identity, None, Caches::Bypass).await {
                 Ok(body) => body,
                 Err(error) => return drop(tell.send(Err(error)).await),
             };

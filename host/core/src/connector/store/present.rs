@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::options::StoreOptions;
+use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
 use crate::connector::{Host, encoding};
 use crate::snapshot::Identity;
@@ -102,7 +103,7 @@ impl Host {
     /// # Errors
     /// What the read meets; `corrupt` unless the bytes are those of the image.
     pub(super) async fn prove(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
-        let mut body = self.open_placement(placement, identity, None).await?;
+        let mut body = self.open_placement(placement, identity, None, Caches::Bypass).await?;
         while let Some(chunk) = body.next().await {
             chunk?;
         }

@@ -112,6 +112,11 @@ impl Footer {
         if !footer.digests_len.is_multiple_of(32) || u64::from(footer.columns_len) > most_columns(pages) {
             return Err(damaged("the pack has more metadata than its snapshot can need"));
         }
+        // What zstd makes of that many bytes at the most.
+        if u64::from(footer.columns_stored) > u64::from(footer.columns_len) + u64::from(footer.columns_len >> 8) + 1024
+        {
+            return Err(damaged("the pack has more metadata than its snapshot can need"));
+        }
         let end = footer.digests_at.checked_add(footer.metadata_len()).and_then(|end| end.checked_add(FOOTER as u64));
         if footer.digests_at < HEADER as u64 || end != Some(object) {
             return Err(damaged(format!("the object has {object} bytes, and its footer says otherwise")));
@@ -191,6 +196,7 @@ mod tests {
         assert_eq!(wrong(|footer| footer.digests_at = u64::MAX - 10).kind().name(), "corrupt");
         assert_eq!(wrong(|footer| footer.digests_len = 33).kind().name(), "corrupt");
         assert_eq!(wrong(|footer| footer.columns_len = u32::MAX).kind().name(), "corrupt");
+        assert_eq!(wrong(|footer| footer.columns_stored = 700 << 20).kind().name(), "corrupt");
     }
 
     #[test]

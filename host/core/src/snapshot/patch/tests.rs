@@ -116,7 +116,7 @@ fn damaged_deltas_are_invalid() {
     assert_eq!(reason(&delta[..delta.len() - 1]), "the delta is truncated");
     assert_eq!(reason(&delta[..5]), "the delta is truncated");
     assert_eq!(reason(b""), "the delta is truncated");
-    assert!(reason(b"this is no delta at all").starts_with("the delta does not match"));
+    assert_eq!(reason(b"this is no delta at all"), "this is not a delta of zstd");
     assert_eq!(reason(&[&delta[..], b"x"].concat()), "the delta has data after the end of its zstd frame");
     for at in [0, delta.len() / 2, delta.len() - 2] {
         let mut flipped = delta.clone();

@@ -127,6 +127,11 @@ impl FileSource {
         Ok(FileImage::new(file, self.size(), self.name().to_string()))
     }
 
+    /// Whether it is a block device, whose times say nothing of its bytes.
+    pub fn is_device(&self) -> bool {
+        self.stamp.file.is_none()
+    }
+
     /// The number of bytes.
     pub fn size(&self) -> u64 {
         self.stamp.size
