@@ -281,7 +281,7 @@ limits! {
         backend_open_bodies(BackendOpenBodies): count usize = 4096, at most MANY;
         enforced "the same; file descriptors are divided among the backends, and where there are few, fewer operations run at once"
 
-        /// Concurrent jobs of the backend on threads for blocking work (files, digests); further ones wait.
+        /// Concurrent jobs of the backend on threads for blocking work (files, digests, reading pages of a bucket); further ones wait.
         blocking_jobs(BlockingJobs): count usize = 32, at most 512;
         enforced "a queue; a job counts until it has ended, its processor time as `cpu`, and one that nothing waits for is stopped"
 

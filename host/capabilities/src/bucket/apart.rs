@@ -1,7 +1,7 @@
 //! Reading long documents apart from the threads that everything else runs on.
 //!
 //! The SDK makes objects of a document in the future of its request, at once. A page of 1,000 keys takes 3 ms of a release
-//! build, and the worst one that the bounds let through (4 MiB, full of attributes) 300 ms (`page_time.rs`), in which a
+//! build, and the worst one that the bounds let through (4 MiB, full of attributes) 300 ms, in which a
 //! thread of the runtime would do nothing else. So such a request is driven as usual until its reply is there, and from
 //! then on by a blocking job of the operation that wants it.
 

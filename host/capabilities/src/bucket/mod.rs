@@ -21,8 +21,6 @@ mod list;
 mod multipart;
 mod objects;
 mod options;
-#[cfg(test)]
-mod page_time;
 mod parts;
 mod put;
 mod read;

@@ -1,6 +1,5 @@
 //! Packs written and read back.
 
-mod bench;
 mod hostile;
 mod images;
 mod kinds;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::support::{Store, Uses, identify, open};
-use crate::snapshot::pages::{Chain, Options, PackId, PageDigests, Profile, read_pages};
+use super::support::{identify, open};
+use crate::snapshot::pages::{Chain, PackId, PageDigests, read_pages};
 
 const PAGE: &str = include_str!("../../../../../../docs/formats.md");
 
@@ -52,27 +52,4 @@ fn the_documented_packs_are_read() {
     }
     let digests = PageDigests::open(Box::new(vectors["digests"].clone()), full.into()).unwrap();
     assert_eq!(digests.segment(0).unwrap(), crate::snapshot::pages_of(&image("full")));
-}
-
-/// Prints the vectors anew, for another version of the format.
-#[test]
-#[ignore = "prints"]
-fn print_vectors() {
-    let mut store = Store::default();
-    let options = Options::new(Profile::Compact);
-    let full = store.full(&image("full"), &options);
-    let random = store.full(&image("random"), &Options::new(Profile::Random));
-    let uses = Uses { image: true, digests: true };
-    let delta = store.delta(&full, &image("delta"), uses, None, &options).unwrap();
-    for (name, version) in [("full", &full), ("random", &random), ("delta", &delta)] {
-        println!("| `{name}` | `{}` |", version.pack().id());
-        print(name, &version.object);
-    }
-    print("digests", &full.digests);
-}
-
-fn print(name: &str, bytes: &[u8]) {
-    println!("```hex\n{name}");
-    bytes.chunks(64).for_each(|line| println!("{}", data_encoding::HEXLOWER.encode(line)));
-    println!("```");
 }
