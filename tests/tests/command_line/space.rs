@@ -207,7 +207,8 @@ fn a_catalogue_of_an_older_version_is_read_on_read_only_media() {
     db.execute_batch(
         "PRAGMA foreign_keys = off;
          DROP TRIGGER names_of_earlier_versions; DROP TRIGGER renames_of_earlier_versions;
-         DROP TRIGGER removals_of_earlier_versions; DROP TABLE needs; ALTER TABLE snapshots DROP COLUMN removed;
+         DROP TRIGGER removals_of_earlier_versions; DROP TRIGGER stores_of_earlier_versions; DROP TRIGGER imports_of_earlier_versions;
+         DROP TABLE needs; ALTER TABLE snapshots DROP COLUMN removed;
          UPDATE snapshots SET name = 'vm';
          DROP TABLE names; DROP TABLE claims; DROP TABLE containers; DROP TABLE counters;
          ALTER TABLE snapshots DROP COLUMN unnamed; ALTER TABLE snapshots DROP COLUMN base_from;

@@ -9,7 +9,7 @@ use crate::snapshot::segment::{is_zero, page_digest};
 use crate::snapshot::{SEGMENT, SegmentDigest};
 use crate::types::{Error, Result};
 
-/// The pages of frame `number` of a pack, from its stored bytes and, if it has one, its prefix: see [`Chain::prefix`].
+/// The pages of frame `number` of a pack, from its stored bytes and, if it has one, its prefix: see [`Chain::prefix`](super::Chain::prefix).
 ///
 /// The stored bytes are proven by the hash in the metadata before anything else is done with them; where they contain page
 /// digests, these are checked too. Pages that are stored as they are are given from there; `buffer` has room for others, so that it

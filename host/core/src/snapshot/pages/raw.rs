@@ -17,7 +17,7 @@ impl Pack {
     /// digest. Its id is the root of the snapshot, and its stored pages are the snapshot's.
     ///
     /// # Errors
-    /// `unsupported` for a snapshot of more than [`MAX_PAGES`].
+    /// `unsupported` for a snapshot of more than [`MAX_PAGES`](super::MAX_PAGES).
     pub fn raw(identity: &Identity) -> Result<Self> {
         let size = identity.size();
         let Ok(pages) = u32::try_from(size.div_ceil(PAGE as u64)) else {
