@@ -96,7 +96,8 @@ pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
 /// have the bytes that are held.
 pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
     let size = data.remaining();
-    let state = Tap::new(&plan, size, account)?;
+    // On the heap, with what it does: taps may lie in each other, and each takes stack while the innermost is polled.
+    let state = Box::new(Tap::new(&plan, size, account)?);
     let held = Charge::bytes(account, plan.prefix.len() as u64).map_err(|exceeded| exceeded.error())?;
     let (sender, receiver) = oneshot::channel();
     let passing =
@@ -104,16 +105,16 @@ pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, 
             let (mut data, mut state, prefix, sender) = running?;
             let passed = async {
                 if let Some((prefix, _held)) = prefix {
-                    state.update(prefix).await?;
+                    Box::pin(state.update(prefix)).await?;
                 }
                 match data.next().await.transpose()? {
-                    Some(chunk) => state.pass(chunk.clone()).await.map(|()| Some(chunk)),
+                    Some(chunk) => Box::pin(state.pass(chunk.clone())).await.map(|()| Some(chunk)),
                     None => Ok(None),
                 }
             };
             match passed.await {
                 Ok(Some(chunk)) => Some((Ok(chunk), Some((data, state, None, sender)))),
-                Ok(None) => match state.finish().await {
+                Ok(None) => match Box::pin(state.finish()).await {
                     Ok(found) => {
                         let _ = sender.send(Ok(found));
                         None
