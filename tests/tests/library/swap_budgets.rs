@@ -18,7 +18,7 @@ use tidelock_tests::data::{MIB, noise};
 use crate::support::{component, variant};
 
 /// How long operations of a generation that was replaced may go on.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(20);
 
 async fn slot(dir: &Path, limits: Limits) -> (Slot, ObjectId) {
     let mut capabilities = Capabilities::none();
