@@ -23,7 +23,7 @@ use tidelock::types::{Body, ObjectId, SettingValue, StoreHint};
 use tidelock::{Host, ImportOptions, NoSecrets};
 
 use crate::place::field;
-use crate::stats::{quantile, rounded};
+use crate::stats::{Quantiles, rounded};
 use crate::{MIB, data, report, transfer};
 
 /// The bytes of an object that is stored and read.
@@ -44,15 +44,6 @@ pub struct Plan {
     pub layout: String,
     /// Whether a catalogue is rebuilt in the end.
     pub import: bool,
-}
-
-/// In microseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Quantiles {
-    /// Half take less.
-    pub p50: f64,
-    /// One in a hundred takes more.
-    pub p99: f64,
 }
 
 /// A folder of so many objects.
@@ -214,8 +205,7 @@ async fn row(adapter: &Arc<Adapter>, folder: &Folder, count: u64, operations: us
         adapter.remove(id).await?;
     }
     let listing = list(adapter, count).await?;
-    let of =
-        |times: &[f64]| Quantiles { p50: rounded(quantile(times, 0.5), 1), p99: rounded(quantile(times, 0.99), 1) };
+    let of = |times: &[f64]| Quantiles::of(times, 1);
     Ok(Row {
         objects: count,
         store_us: of(&times[0]),

@@ -1,5 +1,23 @@
 //! Medians and other quantiles.
 
+use serde::Serialize;
+
+/// Of times, in the unit that the field's name ends in.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Quantiles {
+    /// Half take less.
+    pub p50: f64,
+    /// One in a hundred takes more.
+    pub p99: f64,
+}
+
+impl Quantiles {
+    /// With so many decimals.
+    pub fn of(times: &[f64], decimals: i32) -> Self {
+        Self { p50: rounded(quantile(times, 0.5), decimals), p99: rounded(quantile(times, 0.99), decimals) }
+    }
+}
+
 /// The value below which the share `q` (0 to 1) of all lies: the nearest one that was measured. 0 for no values.
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();

@@ -10,8 +10,8 @@ use tidelock::config::Config;
 use tidelock::snapshot::StreamSource;
 use tidelock::{Host, NoSecrets, SnapshotId, Source, StoreOptions};
 
-use super::reads::Quantiles;
 use super::{Plan, connector};
+use crate::stats::Quantiles;
 
 /// Operations that do not count, before the others: they open connections and fill caches.
 const WARM_UP: u64 = 50;
@@ -85,7 +85,7 @@ async fn row(host: &Host, there: &[SnapshotId], operations: usize, fill_us: f64)
         host.remove(id).await?;
         times[2].push(start.elapsed().as_secs_f64() * 1e6);
     }
-    let [store, stat, rm] = times.map(|times| Quantiles::of(&times));
+    let [store, stat, rm] = times.map(|times| Quantiles::of(&times, 1));
     let p99_us = [store.p99, stat.p99, rm.p99];
     Ok(Row { snapshots: there.len() as u64, store_us: store.p50, stat_us: stat.p50, rm_us: rm.p50, p99_us, fill_us })
 }

@@ -13,28 +13,12 @@ use tidelock::{Host, NoSecrets, Source, StoreOptions};
 
 use super::ram::{self, Numbers, PAGE};
 use super::{Plan, connector};
-use crate::stats::{quantile, rounded};
+use crate::stats::Quantiles;
 
 const SEED: u64 = 11;
 /// The most reads of each image, and the time in which they are made.
 const READS: usize = 20_000;
 const TIME: Duration = Duration::from_secs(10);
-
-/// In microseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Quantiles {
-    /// Half take less.
-    pub p50: f64,
-    /// One in a hundred takes more.
-    pub p99: f64,
-}
-
-impl Quantiles {
-    /// Of times in microseconds.
-    pub fn of(times: &[f64]) -> Self {
-        Self { p50: rounded(quantile(times, 0.5), 1), p99: rounded(quantile(times, 0.99), 1) }
-    }
-}
 
 /// Reads of one image.
 #[derive(Debug, Serialize)]
@@ -90,5 +74,10 @@ async fn read(name: &'static str, image: &tidelock::Image, path: &Path) -> Resul
         direct.push(start.elapsed().as_secs_f64() * 1e6);
         ensure!(read == PAGE && page == wanted, "the page at {offset} is another one");
     }
-    Ok(Reads { image: name, reads: through.len(), range_us: Quantiles::of(&through), file_us: Quantiles::of(&direct) })
+    Ok(Reads {
+        image: name,
+        reads: through.len(),
+        range_us: Quantiles::of(&through, 1),
+        file_us: Quantiles::of(&direct, 1),
+    })
 }

@@ -20,10 +20,11 @@ use tidelock::{Host, Secrets, Source, StoreOptions};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::place::{self, Server};
+use crate::stats::Quantiles;
 use crate::stats::{median, quantile, rounded};
 use crate::{GIB, MIB, transfer};
 use load::{Load, Window};
-use report::{Changes, FirstOperation, Found, Quantiles, Row};
+use report::{Changes, FirstOperation, Found, Row};
 
 /// The backends and the adapters that serve them.
 pub const BACKENDS: [(&str, &str); 2] = [("local", "fs"), ("cloud", "s3")];
@@ -102,7 +103,7 @@ pub async fn run(plan: Plan, note: impl Fn(&str)) -> Result<(Found, Option<anyho
         failed: ended.failed,
         wrong: ended.wrong,
         p99_ratio: rounded(ratio, 3),
-        first_on_new_ms: Quantiles::of(&firsts),
+        first_on_new_ms: Quantiles::of(&firsts, 3),
         first_operation,
         memory_ratio: rounded(memory[1] / memory[0], 3),
         memory_mib: memory.map(|mib| rounded(mib, 1)),
@@ -128,8 +129,8 @@ fn rows(ended: &load::Ended) -> Vec<Row> {
             rows.push(Row {
                 backend,
                 operation,
-                quiet_ms: Quantiles::of(&quiet),
-                swaps_ms: Quantiles::of(&swaps),
+                quiet_ms: Quantiles::of(&quiet, 3),
+                swaps_ms: Quantiles::of(&swaps, 3),
                 p99_ratio: rounded(quantile(&swaps, 0.99) / quantile(&quiet, 0.99), 3),
                 operations: quiet.len() + swaps.len(),
             });
@@ -232,9 +233,9 @@ async fn first_operation(host: &Host) -> Result<FirstOperation> {
         host.remove(id).await?;
     }
     Ok(FirstOperation {
-        first_ms: Quantiles::of(&firsts),
-        later_ms: Quantiles::of(&laters),
-        added_ms: Quantiles::of(&added),
+        first_ms: Quantiles::of(&firsts, 3),
+        later_ms: Quantiles::of(&laters, 3),
+        added_ms: Quantiles::of(&added, 3),
     })
 }
 

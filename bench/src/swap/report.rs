@@ -7,23 +7,7 @@ use serde_json::{Value, json};
 
 use super::restart::Restart;
 use crate::report::machine;
-use crate::stats::{quantile, rounded};
-
-/// In milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Quantiles {
-    /// Half take less.
-    pub p50: f64,
-    /// One in a hundred takes more.
-    pub p99: f64,
-}
-
-impl Quantiles {
-    /// Of times in milliseconds.
-    pub fn of(times: &[f64]) -> Self {
-        Self { p50: rounded(quantile(times, 0.5), 3), p99: rounded(quantile(times, 0.99), 3) }
-    }
-}
+use crate::stats::Quantiles;
 
 /// One operation on one backend.
 #[derive(Debug, Serialize)]

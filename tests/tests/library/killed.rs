@@ -139,6 +139,15 @@ pub fn acknowledged(ended: &Ended) -> Option<SnapshotId> {
     ended.stdout.trim().parse().ok()
 }
 
+/// What was acknowledged is what was found, and a command that was not killed has acknowledged it.
+#[track_caller]
+pub fn assert_kept(ended: &Ended, found: Option<SnapshotId>, step: &str) {
+    match acknowledged(ended) {
+        Some(id) => assert_eq!(found, Some(id), "{step}: it was acknowledged"),
+        None => assert!(ended.killed_before.is_some(), "{step}: {}", ended.stderr),
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_is_killed_at_any_step() {
     let place = Place::new();
@@ -156,10 +165,7 @@ async fn a_store_that_is_killed_at_any_step() {
         let ids = sound(&place, &host, &step).await;
         assert!(ids.contains(&first), "{step}");
         let found = host.find(&named).await.ok();
-        match acknowledged(ended) {
-            Some(id) => assert_eq!(found, Some(id), "{step}: it was acknowledged"),
-            None => assert!(ended.killed_before.is_some(), "{step}: {}", ended.stderr),
-        }
+        assert_kept(ended, found, &step);
         if let Some(id) = found {
             assert_same(&read(&host, id).await.unwrap(), &bytes, &step);
         }

@@ -5,7 +5,7 @@ use tidelock::{Host, ImportOptions, SnapshotId, Source, StoreOptions};
 use tidelock_tests::data::{assert_same, noise};
 use tidelock_tests::program::files;
 
-use crate::killed::{Ended, Place, acknowledged, at_every_step, file_name, sound, sound_and};
+use crate::killed::{Ended, Place, assert_kept, at_every_step, file_name, sound, sound_and};
 use crate::support::{read, store};
 
 /// Not a multiple of a page.
@@ -57,10 +57,7 @@ async fn an_update_that_is_killed_at_any_step() {
         let ids = sound(&place, &host, &step).await;
         assert!(ids.contains(&base), "{step}");
         let found = host.find(&named).await.ok();
-        match acknowledged(ended) {
-            Some(id) => assert_eq!(found, Some(id), "{step}: it was acknowledged"),
-            None => assert!(ended.killed_before.is_some(), "{step}: {}", ended.stderr),
-        }
+        assert_kept(ended, found, &step);
         if let Some(id) = found {
             assert_same(&read(&host, id).await.unwrap(), &bytes, &step);
             host.remove(id).await.unwrap();

@@ -33,6 +33,7 @@ mod packs;
 mod payload;
 mod placement;
 mod preflight;
+mod recent;
 mod removal;
 mod report;
 mod retrieve;

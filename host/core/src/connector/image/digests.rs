@@ -4,9 +4,7 @@
 //! An id stands for the same digests for ever, so nothing here becomes stale. Whether there is such a snapshot, the
 //! catalogue says at each opening.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
+use crate::connector::recent::{Recent, Weighed};
 use crate::snapshot::Identity;
 use crate::types::SnapshotId;
 
@@ -16,41 +14,27 @@ const DIGESTS: usize = 1 << 20;
 /// The most snapshots whose digests are kept.
 const SNAPSHOTS: usize = 32;
 
-/// Digests by snapshot. What was used last is last.
-#[derive(Default)]
-pub(crate) struct RecentDigests {
-    kept: Mutex<VecDeque<Arc<Identity>>>,
-}
+/// Digests by snapshot.
+pub(crate) type RecentDigests = Recent<Identity>;
 
-impl RecentDigests {
-    /// Those of a snapshot, if they are here.
-    pub(super) fn get(&self, id: SnapshotId) -> Option<Arc<Identity>> {
-        let mut kept = self.kept();
-        let at = kept.iter().position(|identity| identity.id() == id)?;
-        let found = kept.remove(at)?;
-        kept.push_back(found.clone());
-        Some(found)
+impl Weighed for Identity {
+    type Id = SnapshotId;
+    const MOST: usize = DIGESTS;
+    const COUNT: usize = SNAPSHOTS;
+
+    fn id(&self) -> SnapshotId {
+        self.id()
     }
 
-    /// Keeps some, and lets those go that were not used for longest.
-    pub(super) fn put(&self, identity: Arc<Identity>) {
-        let mut kept = self.kept();
-        kept.retain(|other| other.id() != identity.id());
-        kept.push_back(identity);
-        let mut digests: usize = kept.iter().map(|identity| identity.segments().len()).sum();
-        while kept.len() > 1 && (digests > DIGESTS || kept.len() > SNAPSHOTS) {
-            let Some(oldest) = kept.pop_front() else { break };
-            digests -= oldest.segments().len();
-        }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Identity>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn weight(&self) -> usize {
+        self.segments().len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::snapshot::{SEGMENT, SegmentDigests};
 

@@ -1,13 +1,13 @@
 //! The metadata of packs: fetched from the end of an object, proven, and kept for those that were read last.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Caches;
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
+use crate::connector::recent::{Recent, Weighed};
 use crate::snapshot::pages::{Chain, Limits, Opened, Pack, PackSource, is_raw};
 use crate::types::{ByteRange, Encoding, Error, ErrorKind, PackId, Result, SnapshotId, blocking};
 
@@ -19,42 +19,20 @@ const PACKS: usize = 64;
 /// The most runs and frames of all of these; each takes some 20 to 70 bytes.
 const ITEMS: usize = 1 << 20;
 
-/// Metadata of packs by id. What was used last is last.
-#[derive(Default)]
-pub(crate) struct RecentPacks {
-    kept: Mutex<VecDeque<Arc<Pack>>>,
-}
+/// Metadata of packs by id.
+pub(crate) type RecentPacks = Recent<Pack>;
 
-impl RecentPacks {
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Pack>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl Weighed for Pack {
+    type Id = PackId;
+    const MOST: usize = ITEMS;
+    const COUNT: usize = PACKS;
+
+    fn id(&self) -> PackId {
+        self.id()
     }
 
-    fn get(&self, id: PackId) -> Option<Arc<Pack>> {
-        let mut kept = self.kept();
-        let at = kept.iter().position(|pack| pack.id() == id)?;
-        let found = kept.remove(at)?;
-        kept.push_back(found.clone());
-        Some(found)
-    }
-
-    /// Forgets all, so that the next read shows what is stored.
-    #[cfg(test)]
-    pub(crate) fn forget(&self) {
-        self.kept().clear();
-    }
-
-    fn put(&self, pack: &Arc<Pack>) {
-        let items =
-            |pack: &Pack| pack.map().runs().len() + pack.prefixes().runs().len() + pack.frames().as_slice().len();
-        let mut kept = self.kept();
-        kept.retain(|other| other.id() != pack.id());
-        kept.push_back(pack.clone());
-        let mut all: usize = kept.iter().map(|pack| items(pack)).sum();
-        while kept.len() > 1 && (all > ITEMS || kept.len() > PACKS) {
-            let Some(oldest) = kept.pop_front() else { break };
-            all -= items(&oldest);
-        }
+    fn weight(&self) -> usize {
+        self.map().runs().len() + self.prefixes().runs().len() + self.frames().as_slice().len()
     }
 }
 
@@ -74,7 +52,7 @@ impl Host {
                 }
                 let opened = self.open_pack_object(placement, known).await;
                 let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
-                self.inner.recent_packs.put(&pack);
+                self.inner.recent_packs.put(pack.clone());
                 Ok(pack)
             }
         }
@@ -161,7 +139,7 @@ impl Host {
         }
         let identity = self.identity_of(id).await?;
         let pack = Arc::new(blocking(move || Pack::raw(&identity)).await?);
-        self.inner.recent_packs.put(&pack);
+        self.inner.recent_packs.put(pack.clone());
         Ok(pack)
     }
 

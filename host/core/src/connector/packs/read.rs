@@ -117,7 +117,7 @@ impl Pages<'_> {
                 first.ok_or_else(|| Error::corrupt("a pack has no such frame"))?
             }
         };
-        out.extend_from_slice(pages_of(Some(&bytes), *part)?);
+        out.extend_from_slice(pages_of(&bytes, *part)?);
         self.number += 1;
         Ok(())
     }
@@ -316,9 +316,7 @@ fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) -> Result<Byt
 }
 
 /// Pages of a decoded frame.
-fn pages_of(frame: Option<&Bytes>, part: FramePart) -> Result<&[u8]> {
+fn pages_of(frame: &Bytes, part: FramePart) -> Result<&[u8]> {
     let pages = (part.first as usize * PAGE)..((part.first + part.len) as usize * PAGE);
-    frame
-        .and_then(|frame| frame.get(pages))
-        .ok_or_else(|| Error::corrupt("a frame of the pack is shorter than its pages"))
+    frame.get(pages).ok_or_else(|| Error::corrupt("a frame of the pack is shorter than its pages"))
 }

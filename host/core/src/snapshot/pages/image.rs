@@ -4,8 +4,6 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
-
 use super::{MAX_PAGES, PAGE};
 use crate::snapshot::extents::next_data;
 use crate::types::{Error, Result};
@@ -110,30 +108,17 @@ fn copy(from: &[u8], buffer: &mut [u8], offset: u64) -> Result<()> {
     Ok(())
 }
 
-impl Image for Vec<u8> {
+/// Bytes in memory.
+impl<T: AsRef<[u8]> + Send + Sync> Image for T {
     fn size(&self) -> u64 {
-        self.len() as u64
+        self.as_ref().len() as u64
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        copy(self, buffer, offset)
+        copy(self.as_ref(), buffer, offset)
     }
 
     fn bytes(&self) -> Option<&[u8]> {
-        Some(self)
-    }
-}
-
-impl Image for Bytes {
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        copy(self, buffer, offset)
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        Some(self)
+        Some(self.as_ref())
     }
 }
