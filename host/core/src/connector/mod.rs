@@ -27,6 +27,7 @@ mod labels;
 mod lazy_sandbox;
 mod listing;
 mod lock_file;
+mod looked_through;
 mod options;
 mod owner;
 mod packs;

@@ -7,8 +7,9 @@ use rusqlite::Connection;
 
 use super::schema;
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     include_str!("adopt.rs"),
+    include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
     include_str!("query.rs"),

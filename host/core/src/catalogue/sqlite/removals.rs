@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
 use super::write::next_version;
@@ -45,7 +46,10 @@ impl SqliteCatalogue {
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
                  WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
-                     (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)",
+                         (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
+                     AND coalesce((SELECT looked FROM looked_through AS known
+                                   WHERE known.backend IN (placements.backend, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)",
             )
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
@@ -54,7 +58,13 @@ impl SqliteCatalogue {
                 .partition(|placement| placement.state == PlacementState::Removing);
             if !needed.is_empty() {
                 db.execute("UPDATE snapshots SET removed = 1, unnamed = 0 WHERE id = ?1", [bytes]).map_err(sql)?;
-                return Ok(BegunRemoval::Needed { spare, by: needed_by(db, id)? });
+                let mut unknown_on: Vec<String> = Vec::new();
+                for Placement { backend, .. } in needed {
+                    if !unknown_on.contains(&backend) && !is_looked_through(db, &backend)? {
+                        unknown_on.push(backend);
+                    }
+                }
+                return Ok(BegunRemoval::Needed { spare, by: needed_by(db, id)?, unknown_on });
             }
             if spare.is_empty() {
                 forget_snapshot(db, id)?;
@@ -182,7 +192,9 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
                  WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
                      AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
-                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)",
+                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)",
             )
             .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
             .map_err(sql)?;

@@ -66,13 +66,15 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 }
 
 /// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad. Where
-/// packs need the snapshot, only one of the same bytes takes the place of another.
+/// packs need the snapshot, or may do so, only one of the same bytes takes the place of another.
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
     db.prepare_cached(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
          WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'
              AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
-                 OR NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2))",
+                 OR (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)))",
     )
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;

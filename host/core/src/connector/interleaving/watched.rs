@@ -363,6 +363,18 @@ impl Catalogue for WatchedCatalogue {
         })
     }
 
+    fn not_looked_through(&self, backends: Vec<String>) -> BoxFuture<'_, Result<Vec<String>>> {
+        Catalogue::not_looked_through(&self.inner, backends)
+    }
+
+    fn begin_look<'a>(&'a self, backend: &'a str, anew: bool) -> BoxFuture<'a, Result<Option<u64>>> {
+        Catalogue::begin_look(&self.inner, backend, anew)
+    }
+
+    fn end_look<'a>(&'a self, backend: &'a str, look: u64) -> BoxFuture<'a, Result<Option<Vec<Placement>>>> {
+        Catalogue::end_look(&self.inner, backend, look)
+    }
+
     fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {
         Box::pin(async move {
             self.points.point("import_queue").await;
