@@ -22,7 +22,7 @@ mod trust;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::types::{LimitOverrides, Result, SettingValue};
+use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
 pub use service::{Listen, Service};
@@ -232,6 +232,9 @@ pub struct Cost {
     pub egress_gb: Option<f64>,
 }
 
+/// How images without a base are stored where a route does not say.
+pub(crate) const DEFAULT_ENCODING: Encoding = Encoding::Pages;
+
 /// Where snapshots go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -241,6 +244,8 @@ pub struct Route {
     pub copies: u32,
     /// When a store is done.
     pub ack: Ack,
+    /// How images without a base are stored: `pages`, compressed, on backends that take packs; or as they are.
+    pub encoding: Encoding,
 }
 
 /// When a store is done. A store is done once every copy is durable, so only what means that is supported yet: the

@@ -18,6 +18,7 @@ mod container;
 mod damage;
 mod data_dir;
 mod encoding;
+mod full;
 mod gc;
 mod image;
 mod import;
@@ -96,6 +97,9 @@ struct HostInner {
     recent_digests: image::RecentDigests,
     recent_packs: packs::RecentPacks,
     recent_frames: Arc<packs::RecentFrames>,
+    pack_memory: Arc<packs::Memory>,
+    /// Places for the decoding of frames.
+    decoders: tokio::sync::Semaphore,
     /// Places for the making of packs.
     encoders: tokio::sync::Semaphore,
     apply_places: apply::ApplyPlaces,

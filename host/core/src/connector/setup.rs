@@ -10,6 +10,7 @@ use super::data_dir;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
+use super::packs;
 use super::shares;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
@@ -105,6 +106,8 @@ pub(super) async fn open(
         recent_digests: Default::default(),
         recent_packs: Default::default(),
         recent_frames: Default::default(),
+        pack_memory: Default::default(),
+        decoders: packs::decoders(),
         encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),
         deletions: Default::default(),

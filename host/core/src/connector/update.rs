@@ -218,7 +218,7 @@ impl Host {
     }
 
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
-    async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
+    pub(super) async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
         let path = self.digests_path(identity.id());
         blocking(move || {
             let fail = |error| Error::io(path.display(), error);

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::connector::backend::ConfiguredBackend;
 use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
+use crate::connector::packs::decoders;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
 use crate::connector::swap_log::CatalogueSwapLog;
@@ -130,6 +131,8 @@ impl Stage {
             recent_digests: Default::default(),
             recent_packs: Default::default(),
             recent_frames: Default::default(),
+            pack_memory: Default::default(),
+            decoders: decoders(),
             encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),
             deletions: Default::default(),

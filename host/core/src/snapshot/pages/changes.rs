@@ -29,7 +29,7 @@ pub fn compare(
 ) -> Result<Vec<Range<u64>>> {
     check_size(new.size())?;
     let old = Some(Old { identity: old.1, image: Some(old.0), digests: None });
-    let scan = Scan { new, old, zeros: ZeroPages::new(), digests: false, blocks: false, bytes: false };
+    let scan = Scan { new, old, zeros: ZeroPages::new(), digests: false, blocks: false };
     let shared = Shared::new();
     let changes = std::thread::scope(|scope| {
         let pool = Pool::start(scope, &shared, threads)?;

@@ -66,7 +66,6 @@ pub fn encode_delta(
         zeros: ZeroPages::new(),
         digests: true,
         blocks: digests.is_some(),
-        bytes: false,
     };
     let mut sidecar = digests.map(|digests| DigestWriter::new(digests, new.size())).transpose()?;
     let shared = Shared::new();

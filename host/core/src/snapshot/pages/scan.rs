@@ -62,8 +62,6 @@ pub(super) struct Scanned {
     pub(super) digest: Option<SegmentDigest>,
     /// Its block of page digests, if it was asked for.
     pub(super) block: Vec<u8>,
-    /// Its bytes up to whole pages, if they were asked for.
-    pub(super) bytes: Option<Arc<Vec<u8>>>,
 }
 
 /// What a snapshot is compared with.
@@ -84,8 +82,6 @@ pub(super) struct Scan<'a> {
     pub(super) digests: bool,
     /// Whether blocks of page digests are wanted.
     pub(super) blocks: bool,
-    /// Whether the bytes are wanted.
-    pub(super) bytes: bool,
 }
 
 /// Buffers that a thread keeps.
@@ -108,7 +104,7 @@ impl Scan<'_> {
         let len = segment_len(self.new.size(), number);
         let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
         let known = self.known(number)?;
-        let pages = pages.filter(|_| known.is_some() && same_len && !self.bytes);
+        let pages = pages.filter(|_| known.is_some() && same_len);
         let new = bytes_of(&mut buffers.new, self.new, number, pages)?;
         let old = match self.old.and_then(|old| old.image) {
             Some(_) if hole => {
@@ -199,7 +195,7 @@ impl Segment<'_, '_> {
     fn scan(mut self, wanted: Option<&[bool]>) -> Result<Scanned> {
         let first = self.number * SEGMENT_PAGES;
         let pages = self.len.div_ceil(PAGE);
-        let mut scanned = Scanned { runs: Vec::new(), dirty: Vec::new(), digest: None, block: Vec::new(), bytes: None };
+        let mut scanned = Scanned { runs: Vec::new(), dirty: Vec::new(), digest: None, block: Vec::new() };
         if wanted.is_none() && (self.old.is_some_and(|old| old == self.bytes) || self.is_known()) {
             push(&mut scanned.runs, first, pages as u32, Class::Same);
         } else {
@@ -213,9 +209,6 @@ impl Segment<'_, '_> {
         }
         let unchanged = scanned.runs.iter().all(|run| run.class == Class::Same) && self.same_len;
         self.digests(unchanged, &mut scanned)?;
-        if self.scan.bytes {
-            scanned.bytes = Some(Arc::new(self.bytes[..pages * PAGE].to_vec()));
-        }
         Ok(scanned)
     }
 

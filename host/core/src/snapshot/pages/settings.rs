@@ -71,4 +71,6 @@ pub struct Encoded {
     pub identity: Identity,
     /// What its pages came to.
     pub counts: Counts,
+    /// The header of the page digests, if they were written: the first bytes of what was written, unless the size was not known.
+    pub digests_header: Option<[u8; super::digests::HEADER]>,
 }
