@@ -19,6 +19,7 @@ use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
 use crate::catalogue::{OwnerToken, PlacementState};
+use crate::config::HOT;
 use crate::types::{ObjectId, Result};
 
 /// Objects that are listed at once.
@@ -128,8 +129,11 @@ impl Host {
     ) -> Result<()> {
         let capabilities = &self.backend(backend).await?.capabilities;
         // What one step meets does not keep the others from trying.
-        let leftovers =
-            capabilities.gc(options.older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
+        let leftovers = match &self.inner.hot {
+            Some(hot) if backend == HOT => hot.backend.sweep().await,
+            _ => capabilities.gc(options.older_than).await,
+        };
+        let leftovers = leftovers.map_err(|error| error.on_backend(backend).during("gc"));
         let mut first = leftovers.map(|count| removed.leftovers += count).err();
         for (object, how) in removals {
             match self.delete_object_as(backend, &object, how).await {
