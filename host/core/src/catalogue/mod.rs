@@ -130,6 +130,10 @@ pub trait Catalogue: Send + Sync {
     /// does not include them.
     fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>>;
 
+    /// Begins to remove one placement, for room: it is `removing` from then on. Returns whether it is: not if nothing else that
+    /// is live holds its snapshot, or if a pack on the same backend needs one of the snapshot's objects there.
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
+
     /// Claims an object for deletion under a lease. While it is claimed, no store can record it. Returns whether it was:
     /// not if it is a placement in any other state than `removing`, if it is the identity of a container, or if it is
     /// claimed under another lease than this one and `instead_of`, which must have been ended.
@@ -232,6 +236,18 @@ pub trait Catalogue: Send + Sync {
     /// then), if a pack needs a snapshot that has no live placement on the pack's backend, or if the snapshot is known with
     /// another size.
     fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>>;
+
+    /// Records one more object of a snapshot, and ends the intents. Returns whether it did: not if the snapshot is not known
+    /// any more. Changes nothing else about it.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    fn add_placement(
+        &self,
+        id: SnapshotId,
+        placement: NewPlacement,
+        intents: Vec<String>,
+    ) -> BoxFuture<'_, Result<bool>>;
 
     /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is
     /// neither known nor under way, is not about to become known by the store that made it.

@@ -35,6 +35,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
     Config {
         backends: BTreeMap::from([(name, backend)]),
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),
+        hot: None,
         trust: Trust::default(),
         service: Service::on(Listen::Unix("tidelock.sock".into())),
         adapters_dir: None,

@@ -12,6 +12,7 @@
 //! after parsing and cannot suggest the nearest key.
 
 mod default;
+mod hot;
 mod limits;
 mod parse;
 mod read;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
+pub use hot::{HOT, Hot};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -50,6 +52,8 @@ pub struct Config {
     pub backends: BTreeMap<String, BackendConfig>,
     /// The routes by name; [`DEFAULT_ROUTE`] is always there, and all name backends that exist.
     pub routes: BTreeMap<String, Route>,
+    /// The hot tier; `None`: there is none.
+    pub hot: Option<Hot>,
     /// Whose components may be used.
     pub trust: Trust,
     /// The daemon.

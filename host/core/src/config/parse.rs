@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 use url::Url;
 
+use super::hot::hot;
 use super::limits::limits;
 use super::read::{Item, TomlTable, check_name, document, list, map, nearest, path, switch};
 use super::service::service;
@@ -25,6 +26,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "adapters_dir",
             "backends",
             "routes",
+            "hot",
             "trust",
             "service",
         ])?)
@@ -56,8 +58,9 @@ impl Reader<'_> {
         if !routes.contains_key(DEFAULT_ROUTE) {
             routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&named, &backends)?);
         }
+        let hot = root.get("hot").map(|item| hot(&item, self.directory, &data_dir, &backends)).transpose()?;
         let service = service(root.get("service"), self.directory)?;
-        Ok(Config { data_dir, adapters_dir, backends, routes, trust, service })
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {

@@ -19,6 +19,7 @@ use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
 use crate::catalogue::{OwnerToken, PlacementState};
+use crate::config::HOT;
 use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
@@ -133,8 +134,11 @@ impl Host {
     ) -> Result<Vec<Error>> {
         let capabilities = &self.backend(backend).await?.capabilities;
         self.pass_over_looks(vec![backend.to_owned()]).await?;
-        let leftovers =
-            capabilities.gc(options.older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
+        let leftovers = match &self.inner.hot {
+            Some(hot) if backend == HOT => hot.backend.sweep().await,
+            _ => capabilities.gc(options.older_than).await,
+        };
+        let leftovers = leftovers.map_err(|error| error.on_backend(backend).during("gc"));
         let mut met = Vec::new();
         met.extend(leftovers.map(|count| removed.leftovers += count).err());
         for (object, how) in removals {

@@ -20,6 +20,7 @@ mod data_dir;
 mod encoding;
 mod full;
 mod gc;
+mod hot;
 mod image;
 mod import;
 #[cfg(test)]
@@ -54,6 +55,7 @@ use std::sync::Arc;
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::{Delta, Room};
 pub use gc::{GcOptions, GcProgress, GcStep};
+pub use hot::{CopiedOut, HotStats};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use listing::MOST_LISTED;
@@ -93,6 +95,7 @@ struct HostInner {
     data_dir: std::path::PathBuf,
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
+    hot: Option<hot::HotTier>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
     recent_packs: packs::RecentPacks,

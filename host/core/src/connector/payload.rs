@@ -1,5 +1,6 @@
 //! What a store sends to a backend: the image as it is, a full pack that is made of it on the way, or a pack of what has changed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -17,6 +18,8 @@ pub(super) struct PackFile {
     pub(super) identity: Arc<Identity>,
     /// What it is and needs.
     pub(super) pack: NewPack,
+    /// The bytes of the snapshot that are not as in the base that it was made against.
+    pub(super) changed: Vec<Range<u64>>,
 }
 
 /// What is sent.

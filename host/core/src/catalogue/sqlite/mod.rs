@@ -281,6 +281,10 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::begin_removal(self, id, scope))
     }
 
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::begin_eviction(self, backend, object))
+    }
+
     fn claim<'a>(
         &'a self,
         backend: &'a str,
@@ -360,6 +364,10 @@ impl Catalogue for SqliteCatalogue {
 
     fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(Self::commit(self, store))
+    }
+
+    fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(Self::add_placement(self, id, new, intents))
     }
 
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {

@@ -74,6 +74,27 @@ impl SqliteCatalogue {
         .await
     }
 
+    pub(super) async fn begin_eviction(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+        let (backend, object, now) = (backend.to_owned(), object.clone(), self.platform.unix_seconds());
+        self.change(move |db| {
+            let version = next_version(db)?;
+            let changed = db
+                .prepare_cached(
+                    "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
+                     WHERE backend = ?1 AND object = ?2 AND state <> 'removing'
+                         AND EXISTS (SELECT 1 FROM placements AS other
+                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live'
+                                         AND NOT (other.backend = ?1 AND other.object = ?2))
+                         AND NOT EXISTS (SELECT 1 FROM needs
+                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)",
+                )
+                .and_then(|mut update| update.execute((&backend, object.as_str(), now, version)))
+                .map_err(sql)?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
     pub(super) async fn claim(
         &self,
         backend: &str,

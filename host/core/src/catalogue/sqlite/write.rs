@@ -56,6 +56,23 @@ impl SqliteCatalogue {
         })
         .await
     }
+
+    pub(super) async fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> Result<bool> {
+        let now = self.platform.unix_seconds();
+        self.acknowledge(move |db| {
+            intents.iter().try_for_each(|key| check_intent(db, key))?;
+            let known: bool = db
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 0)")
+                .and_then(|mut query| query.query_row([id.as_bytes().as_slice()], |row| row.get(0)))
+                .map_err(sql)?;
+            if known {
+                place(db, id, &new, now)?;
+                intents.iter().try_for_each(|key| forget(db, key))?;
+            }
+            Ok(known)
+        })
+        .await
+    }
 }
 
 pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
-    SwapRow,
+    NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue,
+    Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
@@ -225,6 +225,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(self.begin_removal_watched(id, scope))
     }
 
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("begin_eviction").await;
+            Catalogue::begin_eviction(&self.inner, backend, object).await
+        })
+    }
+
     fn claim<'a>(
         &'a self,
         backend: &'a str,
@@ -340,6 +347,13 @@ impl Catalogue for WatchedCatalogue {
 
     fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(self.commit_watched(store))
+    }
+
+    fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("add_placement").await;
+            Catalogue::add_placement(&self.inner, id, new, intents).await
+        })
     }
 
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {

@@ -120,6 +120,7 @@ impl Stage {
         };
         let catalogue: Arc<dyn Catalogue> = catalogue.clone();
         let inner = HostInner {
+            hot: None,
             owner: Owner::new(catalogue.clone(), self.dir.path().join("run"), platform.clone()),
             catalogue,
             platform,
@@ -174,7 +175,7 @@ async fn act(
         }
         Act::Update { change, name, route } => {
             let (base, _, image) = CHANGES[change];
-            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]) };
+            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]), changed: None };
             if let Ok(stored) = host.store_on_route(source(image, false), change, &options(name, route)).await {
                 if stored.id != id_of(image) {
                     wrong(format!("it is {}", stored.id));

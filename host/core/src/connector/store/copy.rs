@@ -1,5 +1,6 @@
 //! One copy of an image on its way to one backend: found there, or made and not yet recorded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -42,6 +43,8 @@ pub(in crate::connector) struct Change<'a> {
     pub(in crate::connector) base: Option<SnapshotId>,
     /// What has changed, for backends that have the base.
     pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
+    /// The bytes in which all changes lie, if the caller has said so.
+    pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
 }
 
 /// An object that a store has made.
@@ -126,7 +129,7 @@ impl Host {
     ///
     /// # Errors
     /// `conflict` if the image is not what it was before; errors of the source, the backend and the catalogue.
-    pub(super) async fn copy_to(
+    pub(in crate::connector) async fn copy_to(
         &self,
         backend: &str,
         source: Source,

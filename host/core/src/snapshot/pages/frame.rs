@@ -94,6 +94,9 @@ impl Draft<'_> {
     }
 
     fn payload(&self, worker: &mut Worker, pages: &[u8]) -> Result<(Coding, Option<Vec<u8>>)> {
+        if self.level == 0 {
+            return Ok((Coding::Raw, None));
+        }
         let (coding, compressed) = match &self.prefix {
             Some((image, runs)) if !runs.is_empty() => {
                 let prefix = read(*image, runs)?;

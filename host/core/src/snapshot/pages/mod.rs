@@ -51,8 +51,8 @@ mod tests;
 
 pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
-pub use changes::compare;
-pub use decode::decode_frame;
+pub use changes::{changed_bytes, compare, write_digests};
+pub use decode::{decode_frame, page_is};
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};

@@ -115,8 +115,24 @@ impl Scan<'_> {
             Some(image) => Some(bytes_of(&mut buffers.old, image, number, pages)?),
             None => None,
         };
-        let fresh = BTreeMap::new();
-        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh }.scan(pages)
+        let unproven = self.old.and_then(|old| old.image).is_some_and(|image| !image.is_proven());
+        if let (true, None, Some(old)) = (unproven, pages, old) {
+            self.prove(number, old)?;
+        }
+        let (fresh, prove) = (BTreeMap::new(), unproven && pages.is_some());
+        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh, prove }.scan(pages)
+    }
+
+    /// Makes sure that what was read of the base is its segment.
+    fn prove(&self, number: u32, bytes: &[u8]) -> Result<()> {
+        let Some(old) = self.old else { return Ok(()) };
+        let len = segment_len(old.identity.size(), number);
+        match old.identity.segments().as_slice().get(number as usize) {
+            Some(expected) if segment_digest(&bytes[..len]) != *expected => {
+                Err(damaged(format!("the image of the base, {}, is damaged in segment {number}", old.identity.id())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The page digests that the base has for a segment, if they can be had. Damaged ones are as good as none.
@@ -189,6 +205,8 @@ struct Segment<'s, 'a> {
     known: Option<Vec<SegmentDigest>>,
     /// Page digests of this segment that were computed on the way.
     fresh: BTreeMap<usize, SegmentDigest>,
+    /// Whether pages of the base have yet to be proven, one by one.
+    prove: bool,
 }
 
 impl Segment<'_, '_> {
@@ -224,7 +242,10 @@ impl Segment<'_, '_> {
     fn class(&mut self, at: usize, dirty: &mut Vec<Dirty>) -> Result<Class> {
         let bytes = &self.bytes[at * PAGE..(at + 1) * PAGE];
         let old = self.old.map(|old| &old[at * PAGE..(at + 1) * PAGE]);
-        if old.is_some_and(|old| old == bytes) {
+        if let Some(old) = old.filter(|old| *old == bytes) {
+            if self.prove {
+                self.check_old(at, old)?;
+            }
             return Ok(Class::Same);
         }
         let zero = is_zero(bytes);

@@ -18,7 +18,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(Bytes) -> Result<()>;
 pub struct Options {
     /// What the pack is for.
     pub profile: Profile,
-    /// The level of zstd: 1 to 19.
+    /// The level of zstd: 1 to 19; 0: pages are stored as they are.
     pub level: i32,
     /// The number of threads; 0: one for each processor, at most 16.
     pub threads: usize,
