@@ -23,6 +23,7 @@ mod image;
 mod import;
 #[cfg(test)]
 mod interleaving;
+mod jobs;
 mod labels;
 mod lazy_sandbox;
 mod listing;
@@ -54,6 +55,10 @@ pub use apply::{Delta, Room};
 pub use gc::{GcOptions, GcProgress, GcStep};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
+pub use jobs::{
+    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
+    ScrubReport,
+};
 pub use listing::MOST_LISTED;
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
@@ -99,6 +104,9 @@ struct HostInner {
     encoders: tokio::sync::Semaphore,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
+    job_settings: crate::config::Jobs,
+    /// What jobs have done.
+    jobs: jobs::Totals,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

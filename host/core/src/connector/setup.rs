@@ -108,6 +108,8 @@ pub(super) async fn open(
         encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),
         deletions: Default::default(),
+        job_settings: config.jobs.clone(),
+        jobs: Default::default(),
         secrets,
     })
 }

@@ -194,7 +194,7 @@ impl Host {
     }
 
     /// A stream as a file without a name.
-    async fn spooled(&self, source: Source) -> Result<FileSource> {
+    pub(super) async fn spooled(&self, source: Source) -> Result<FileSource> {
         let (body, reading) = source.read(None);
         let file = self.write_out(body, "a temporary copy of the image").await?;
         reading.identity().await?;

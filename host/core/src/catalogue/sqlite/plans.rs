@@ -7,8 +7,10 @@ use rusqlite::Connection;
 
 use super::schema;
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
     include_str!("adopt.rs"),
+    include_str!("job_rows.rs"),
+    include_str!("jobs.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
     include_str!("query.rs"),
@@ -19,10 +21,15 @@ const SOURCES: [&str; 8] = [
 ];
 
 /// The tables with a row for each snapshot, object or name.
-const LARGE: [&str; 3] = ["snapshots", "placements", "names"];
+const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];
 
 /// Statements that count everything, which is what they are for.
-const COUNTING: [&str; 2] = ["SELECT count(*), coalesce(sum(size), 0) FROM snapshots", "SELECT backend, count(*)"];
+const COUNTING: [&str; 4] = [
+    "SELECT count(*), coalesce(sum(size), 0) FROM snapshots",
+    "SELECT backend, count(*)",
+    "SELECT kind, state, count(*) FROM jobs",
+    "SELECT count(*) FROM wanted",
+];
 
 /// The texts between quotation marks.
 fn literals(source: &str) -> Vec<String> {

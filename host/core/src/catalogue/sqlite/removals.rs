@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::job_rows::want_no_more;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
 use super::write::next_version;
@@ -41,6 +42,7 @@ impl SqliteCatalogue {
                     db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
                 }
             }
+            want_no_more(db, id)?;
             let version = next_version(db)?;
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3

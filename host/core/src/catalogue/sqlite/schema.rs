@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -187,6 +187,7 @@ CREATE TRIGGER imports_of_earlier_versions BEFORE INSERT ON placements
 WHEN EXISTS (SELECT 1 FROM snapshots WHERE id = NEW.snapshot AND removed = 1)
 BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
 ",
+    include_str!("schema/jobs.sql"),
 ];
 
 /// Opens a file and brings it up to date.

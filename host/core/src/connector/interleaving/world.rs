@@ -133,6 +133,8 @@ impl Stage {
             encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),
             deletions: Default::default(),
+            job_settings: self.config.jobs.clone(),
+            jobs: Default::default(),
             secrets: None,
         };
         Host { inner: Arc::new(inner) }

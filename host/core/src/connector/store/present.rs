@@ -102,7 +102,7 @@ impl Host {
     ///
     /// # Errors
     /// What the read meets; `corrupt` unless the bytes are those of the image.
-    pub(super) async fn prove(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
+    pub(in crate::connector) async fn prove(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
         let mut body = self.open_placement(placement, identity, None, Caches::Bypass).await?;
         while let Some(chunk) = body.next().await {
             chunk?;
