@@ -1,6 +1,9 @@
 //! The tables `jobs` and `scrub`: what is done in the background.
 
+use std::time::Duration;
+
 use super::read::Item;
+use super::service::duration;
 use crate::types::Result;
 
 /// The most jobs that may be run at once.
@@ -22,10 +25,18 @@ impl Default for Jobs {
 }
 
 /// How the daemon scrubs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrub {
     /// The bytes that are read in a day; `None` reads none.
     pub bytes_per_day: Option<u64>,
+    /// No object is read more often; default a day.
+    pub every: Duration,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { bytes_per_day: None, every: Duration::from_secs(24 * 60 * 60) }
+    }
 }
 
 pub(super) fn jobs(item: &Item<'_>) -> Result<Jobs> {
@@ -39,8 +50,12 @@ pub(super) fn jobs(item: &Item<'_>) -> Result<Jobs> {
 }
 
 pub(super) fn scrub(item: &Item<'_>) -> Result<Scrub> {
-    let table = item.table(&["bytes_per_day"])?;
-    Ok(Scrub { bytes_per_day: table.get("bytes_per_day").map(|item| some_bytes(&item)).transpose()? })
+    let table = item.table(&["bytes_per_day", "every"])?;
+    let otherwise = Scrub::default();
+    Ok(Scrub {
+        bytes_per_day: table.get("bytes_per_day").map(|item| some_bytes(&item)).transpose()?,
+        every: duration(&table, "every")?.unwrap_or(otherwise.every),
+    })
 }
 
 fn some_bytes(item: &Item<'_>) -> Result<u64> {

@@ -105,6 +105,7 @@ struct HostInner {
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     job_settings: crate::config::Jobs,
+    scrub_settings: crate::config::Scrub,
     /// What jobs have done.
     jobs: jobs::Totals,
     /// For the backends that are opened later; `None` once all are open.

@@ -109,6 +109,7 @@ pub(super) async fn open(
         apply_places: Default::default(),
         deletions: Default::default(),
         job_settings: config.jobs.clone(),
+        scrub_settings: config.scrub.clone(),
         jobs: Default::default(),
         secrets,
     })

@@ -3,7 +3,7 @@
 //! What follows from placements (live copies, and which jobs wake up) is kept by triggers: `schema/jobs.sql`.
 
 use futures::future::BoxFuture;
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 
 use super::job_rows::enqueue;
 use super::owners::lost;
@@ -19,16 +19,6 @@ use crate::types::{ObjectId, Result, SnapshotId};
 
 /// The most waiting jobs whose time has come that one call wakes.
 const WOKEN: u32 = 64;
-
-/// The columns of [`job`].
-macro_rules! jobs_where {
-    ($clause:literal) => {
-        concat!(
-            "SELECT seq, kind, snapshot, backend, object, state, copies, attempts, not_before, created, reason FROM jobs ",
-            $clause
-        )
-    };
-}
 
 /// Each operation is described where the trait is.
 impl JobQueue for SqliteCatalogue {
@@ -119,19 +109,11 @@ impl JobQueue for SqliteCatalogue {
 
     fn jobs(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>>> {
         let limit = limit.clamp(1, 10_000) as i64;
-        Box::pin(self.with(move |db| {
-            db.prepare_cached(jobs_where!("WHERE seq > ?1 ORDER BY seq LIMIT ?2"))
-                .and_then(|mut query| query.query_map((after, limit), job)?.collect())
-                .map_err(sql)
-        }))
+        Box::pin(self.with(move |db| jobs(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit))))
     }
 
     fn jobs_of(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Job>>> {
-        Box::pin(self.with(move |db| {
-            db.prepare_cached(jobs_where!("WHERE snapshot = ?1 ORDER BY seq"))
-                .and_then(|mut query| query.query_map([id.as_bytes().as_slice()], job)?.collect())
-                .map_err(sql)
-        }))
+        Box::pin(self.with(move |db| jobs(db, "WHERE snapshot = ?1 ORDER BY seq", [id.as_bytes().as_slice()])))
     }
 
     fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>> {
@@ -304,8 +286,13 @@ fn take(db: &Transaction<'_>, which: Take, token: OwnerToken, now: u64) -> Resul
 }
 
 fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
-    db.prepare_cached(jobs_where!("WHERE seq = ?1"))
-        .and_then(|mut query| query.query_row([seq], job).optional())
+    Ok(jobs(db, "WHERE seq = ?1", [seq])?.pop())
+}
+
+fn jobs(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Job>> {
+    let columns = "seq, kind, snapshot, backend, object, state, copies, attempts, not_before, created, reason";
+    db.prepare_cached(&format!("SELECT {columns} FROM jobs {clause}"))
+        .and_then(|mut query| query.query_map(params, job)?.collect())
         .map_err(sql)
 }
 

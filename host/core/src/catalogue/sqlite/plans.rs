@@ -43,8 +43,8 @@ fn statements(db: &Connection) -> Vec<String> {
         let text = literal.trim();
         if text.starts_with("WHERE ") {
             // Of the two that are put together, where it fits.
-            let whole =
-                ["SELECT seq FROM snapshots", "SELECT seq FROM placements"].map(|head| format!("{head} {text}"));
+            let heads = ["SELECT seq FROM snapshots", "SELECT seq FROM placements", "SELECT seq FROM jobs"];
+            let whole = heads.map(|head| format!("{head} {text}"));
             found.extend(whole.into_iter().filter(|whole| db.prepare(whole).is_ok()));
         } else if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb))
             && !text.contains('{')

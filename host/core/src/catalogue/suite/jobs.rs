@@ -2,8 +2,8 @@
 
 use super::{LEASE, Place, id, kind, lease, object, on, pack_on, raw, snapshot, stored};
 use crate::catalogue::{
-    BegunRemoval, Catalogue, Commit, HeldJob, Job, JobCommit, JobEnd, JobKind, JobQueue as _, JobState, MAX_EVENTS,
-    NewJob, Placement, PlacementState, RemovalScope, Take, WantedCopies,
+    BegunRemoval, Catalogue, Commit, HeldJob, Job, JobCommit, JobEnd, JobKind, JobState, MAX_EVENTS, NewJob, Placement,
+    PlacementState, RemovalScope, Take, WantedCopies,
 };
 
 fn copy_of(seed: u64) -> NewJob {

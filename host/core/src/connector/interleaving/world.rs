@@ -134,6 +134,7 @@ impl Stage {
             apply_places: Default::default(),
             deletions: Default::default(),
             job_settings: self.config.jobs.clone(),
+            scrub_settings: self.config.scrub.clone(),
             jobs: Default::default(),
             secrets: None,
         };

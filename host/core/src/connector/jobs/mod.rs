@@ -6,6 +6,7 @@
 //! | `repair` | a good copy in place of a bad placement |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
+//! | `background` | what a daemon does of this by itself |
 //! | `meter` | how much is read, and how fast |
 //! | `scrub` | reading everything that is stored, again and again |
 //! | `report` | what is said of it |
@@ -16,6 +17,7 @@
 //!
 //! [`JobQueue`]: crate::catalogue::JobQueue
 
+mod background;
 mod copies;
 mod meter;
 mod repair;
