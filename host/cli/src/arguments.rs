@@ -1,10 +1,13 @@
 //! Command-line arguments. The doc comments on fields are the help texts.
 
+mod jobs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+pub(super) use jobs::{Jobs, JobsCommand, RunJobs, Scrub};
 use tidelock::MOST_LISTED;
 use tidelock::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
 
@@ -68,6 +71,12 @@ pub(super) enum Command {
     Rm(Rm),
     /// Verify that backends still hold the stored snapshots.
     Verify(Verify),
+    /// Verify every byte of a snapshot, and make good copies in place of damaged ones. Exit status 1 if some stay.
+    Repair(One),
+    /// Read and compare every stored object, the one that was not for the longest time first.
+    Scrub(Scrub),
+    /// List, run or cancel jobs: repairs, and copies that are still to be made.
+    Jobs(Jobs),
     /// Record objects of a backend that the catalogue lacks, for example to rebuild a lost catalogue.
     Import(Import),
     /// Remove leftovers of interrupted stores.
@@ -384,31 +393,4 @@ fn with_hint(error: Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_arguments_make_sense() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn values_are_checked_and_say_what_to_write() {
-        let error = |words: &[&str]| Arguments::try_parse_from(words).unwrap_err().to_string();
-        assert!(error(&["tidelock", "retrieve", "x", "--range", "7"]).contains("write A..B"));
-        assert!(error(&["tidelock", "gc", "--older-than", "7"]).contains("ms, s, m, h or d"));
-        assert!(error(&["tidelock", "apply", "x", "y", "--format", "z"]).contains("sparse"));
-    }
-
-    #[test]
-    fn global_options_go_anywhere() {
-        let read = |words: &[&str]| Arguments::try_parse_from(words).unwrap().global;
-        assert!(read(&["tidelock", "--json", "ls"]).json);
-        assert!(read(&["tidelock", "ls", "--json"]).json);
-        assert_eq!(read(&["tidelock", "ls", "-vv"]).verbosity(), 2);
-        assert_eq!(read(&["tidelock", "-q", "ls"]).verbosity(), -1);
-        assert!(Arguments::try_parse_from(["tidelock", "-q", "-v", "ls"]).is_err());
-    }
-}
+mod tests;

@@ -32,12 +32,15 @@ mod import;
 mod init;
 mod input;
 mod inspect;
+mod jobs;
 mod ls;
 mod output;
 mod remote;
+mod repair;
 mod resources;
 mod retrieve;
 mod rm;
+mod scrub;
 mod serve;
 mod session;
 mod sign;
@@ -124,6 +127,9 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Ls => ls::run(session).await,
         Command::Rm(arguments) => rm::run(&arguments, session).await,
         Command::Verify(arguments) => verify::run(&arguments, session).await,
+        Command::Repair(arguments) => repair::run(&arguments, session).await,
+        Command::Scrub(arguments) => scrub::run(&arguments, session).await,
+        Command::Jobs(arguments) => jobs::run(arguments, session).await,
         Command::Import(arguments) => import::run(arguments, session).await,
         Command::Gc(arguments) => gc::run(&arguments, session).await,
         Command::Adapter(Adapter::Ls(remote)) => adapter::ls(&remote, session).await,

@@ -26,6 +26,9 @@ fn describe(stat: &SnapshotStat) -> String {
     }
     facts.add("stored", output::moment(stat.created));
     facts.add("takes", format_bytes(stat.stored_bytes));
+    if let Some(copies) = stat.copies {
+        facts.add("copies", format_args!("{copies} wanted"));
+    }
     let mut placements = TextTable::new([
         ("BACKEND", Side::Left),
         ("STATE", Side::Left),
@@ -50,6 +53,10 @@ fn describe(stat: &SnapshotStat) -> String {
             let since = output::moment(placement.since);
             text += &format!("{} on {}, since {since}: {reason}\n", placement.state, placement.backend);
         }
+    }
+    for event in &stat.history {
+        let why = event.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        text += &format!("{} {} on {}{why}\n", output::moment(event.at), event.what, event.backend);
     }
     text
 }

@@ -59,6 +59,11 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>,
     responses((status = 200, description = "In the OpenMetrics text format", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    match shared.host.job_overview().await {
+        Ok(overview) => shared.metrics.jobs(&overview, shared.host.job_counts()),
+        // The others are worth having all the same.
+        Err(error) => tracing::warn!(%error, "jobs cannot be counted"),
+    }
     ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters()))
 }
 

@@ -6,7 +6,7 @@
 //! | `server` | accepting, bounding and ending connections; graceful stop |
 //! | `visitors` | who may hold a connection |
 //! | `routes` | routing, authorization, and the OpenAPI document |
-//! | `snapshots`, `download`, `adapters`, `health` | the requests |
+//! | `snapshots`, `download`, `adapters`, `jobs`, `health` | the requests |
 //! | `upload` | request bodies: images, deltas and components |
 //! | `room` | how many bytes of uploads may be on their way |
 //! | `extract` | parameters of a request beside its body |
@@ -27,6 +27,7 @@ mod adapters;
 mod download;
 mod extract;
 mod health;
+mod jobs;
 mod listen;
 mod metrics;
 mod problem;

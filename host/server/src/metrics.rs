@@ -14,8 +14,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use tidelock::AdapterInfo;
+use tidelock::catalogue::{JobKind, JobState};
 use tidelock::types::{Error, ErrorKind};
+use tidelock::{AdapterInfo, JobCounts, JobOverview};
 
 /// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -56,6 +57,17 @@ struct BackendLabels {
     backend: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    kind: &'static str,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobBytes {
+    what: &'static str,
+}
+
 /// All counters of one daemon.
 pub(super) struct Metrics {
     registry: Mutex<Registry>,
@@ -66,6 +78,10 @@ pub(super) struct Metrics {
     responses: Family<Status, Counter>,
     swaps: Family<Swapped, Counter>,
     generations: Family<BackendLabels, Gauge>,
+    jobs: Family<JobLabels, Gauge>,
+    job_bytes: Family<JobBytes, Counter>,
+    under_number: Gauge,
+    at_risk: Gauge,
     /// Connections that are open.
     pub(super) connections: Gauge,
 }
@@ -81,6 +97,10 @@ impl Metrics {
             responses: Family::default(),
             swaps: Family::default(),
             generations: Family::default(),
+            jobs: Family::default(),
+            job_bytes: Family::default(),
+            under_number: Gauge::default(),
+            at_risk: Gauge::default(),
             connections: Gauge::default(),
         };
         let mut registry = made.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +113,18 @@ impl Metrics {
         registry.register("http_responses", "Responses by status", made.responses.clone());
         registry.register("swaps", "Swaps and rollbacks requested over HTTP", made.swaps.clone());
         registry.register("adapter_generation", "The current generation", made.generations.clone());
+        registry.register("jobs", "Jobs by kind and state", made.jobs.clone());
+        let bytes = made.job_bytes.clone();
+        registry.register_with_unit(
+            "job",
+            "Bytes that jobs have stored, and that scrubs have read",
+            Unit::Bytes,
+            bytes,
+        );
+        let under_number = made.under_number.clone();
+        registry.register("snapshots_under_number", "Snapshots with fewer copies than are wanted", under_number);
+        let at_risk = made.at_risk.clone();
+        registry.register_with_unit("at_risk", "Acknowledged bytes on this machine alone", Unit::Bytes, at_risk);
         registry.register("connections", "Open connections", made.connections.clone());
         drop(registry);
         made
@@ -130,6 +162,25 @@ impl Metrics {
     pub(super) fn swapped(&self, backend: &str, event: &'static str, failed: Option<&Error>) {
         let outcome = outcome(failed);
         self.swaps.get_or_create(&Swapped { backend: backend.to_owned(), event, outcome }).inc();
+    }
+
+    /// How many jobs there are, and what was done so far.
+    pub(super) fn jobs(&self, overview: &JobOverview, counts: JobCounts) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for kind in JobKind::ALL {
+            for state in JobState::ALL {
+                let found = overview.jobs.iter().find(|(of, in_state, _)| (*of, *in_state) == (kind, state));
+                let labels = JobLabels { kind: kind.name(), state: state.name() };
+                self.jobs.get_or_create(&labels).set(found.map_or(0, |(_, _, count)| number(*count)));
+            }
+        }
+        let JobCounts { repaired_bytes, copied_bytes, scrubbed_bytes } = counts;
+        for (what, bytes) in [("repaired", repaired_bytes), ("copied", copied_bytes), ("scrubbed", scrubbed_bytes)] {
+            let counter = self.job_bytes.get_or_create(&JobBytes { what }).clone();
+            counter.inc_by(bytes.saturating_sub(counter.get()));
+        }
+        self.under_number.set(number(overview.under_number));
+        self.at_risk.set(number(overview.at_risk));
     }
 
     /// Everything, as Prometheus takes it.

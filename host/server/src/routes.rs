@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::visitors::Visitor;
-use super::{adapters, download, health, snapshots};
+use super::{adapters, download, health, jobs, snapshots};
 use tidelock::types::Error;
 
 /// Paths without a token.
@@ -84,6 +84,8 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(adapters::swap))
         .routes(routes!(adapters::rollback))
         .routes(routes!(adapters::history))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::cancel))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

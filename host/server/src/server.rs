@@ -93,12 +93,16 @@ impl Server {
             cutting: cutting.clone(),
         };
         let opening = tokio::spawn(keep_opening(shared.host.clone()));
+        let host = shared.host.clone();
+        // Jobs that are cut by a stop are due again.
+        let working = tokio::spawn(async move { host.run_in_background().await });
         tokio::select! {
             biased;
             () = stop => {}
             () = clients.accept(&listener) => {}
         }
         opening.abort();
+        working.abort();
         shared.drain();
         stopping.cancel();
         for stream in listener.close() {

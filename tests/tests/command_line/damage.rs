@@ -124,13 +124,13 @@ fn a_store_that_lacks_a_copy_moves_no_name_and_reports_the_others() {
 fn a_setting_that_would_have_no_effect_is_refused() {
     for (copies, more, expected) in [
         (2, "ack = \"local\"", "there is no local tier"),
-        (2, "ack = 1", "before all 2 copies are durable"),
+        (2, "ack = 3", "must be from 1 to 2"),
         (1, "ack = \"local\"", "there is no local tier"),
     ] {
         let said = Home::with(&two(copies, more)).refused(2, &["ls"]);
         assert!(said.contains("routes.default.ack") && said.contains(expected), "{said}");
     }
-    for (copies, more) in [(2, "ack = 2"), (2, "ack = \"remote\""), (1, "ack = 1")] {
+    for (copies, more) in [(2, "ack = 2"), (2, "ack = \"remote\""), (1, "ack = 1"), (2, "ack = 1")] {
         Home::with(&two(copies, more)).json(&["ls"]);
     }
     let cost = "cost = { storage_gb_month = 0.023, egress_gb = 0.09 }";

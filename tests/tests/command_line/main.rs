@@ -19,6 +19,7 @@ mod outputs;
 mod places;
 mod put_back;
 mod refusals;
+mod repair;
 mod resources;
 mod s3;
 mod s3_world;

@@ -110,9 +110,8 @@ fn object_of(there: &CloudAndFolder, stored: &Stored) -> std::path::PathBuf {
     there.dir.path().join("local").join(placement.object.as_str())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_object_of_a_bucket_is_found_recorded_and_stored_again() {
-    let there = CloudAndFolder::start("damaged", 2, None).await;
+/// A client of the bucket that knows nothing of what lies in it.
+fn client() -> aws_sdk_s3::Client {
     let server = server::shared();
     let grant = tidelock::capabilities::grant::BucketGrant {
         endpoint: Some(server.endpoint.clone()),
@@ -124,7 +123,13 @@ async fn a_damaged_object_of_a_bucket_is_found_recorded_and_stored_again() {
         }),
         ..tidelock::capabilities::grant::BucketGrant::of(&server.region, server::BUCKET)
     };
-    let client = bare(&grant);
+    bare(&grant)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_object_of_a_bucket_is_found_recorded_and_stored_again() {
+    let there = CloudAndFolder::start("damaged", 2, None).await;
+    let client = client();
     let len = 3 * SEGMENT + 5;
     for (number, (range, harm)) in
         [(None, 0), (Some(0..5), 1), (Some(SEGMENT..SEGMENT + 5), 2), (Some(len - 5..len), 3)].into_iter().enumerate()
@@ -150,6 +155,44 @@ async fn a_damaged_object_of_a_bucket_is_found_recorded_and_stored_again() {
         let stored_anew: Vec<_> = again.placements.iter().filter(|new| !stored.placements.contains(new)).collect();
         assert_eq!((again.stored_bytes, stored_anew.len()), (len as u64, 1), "harm {harm}");
         assert_eq!(stored_anew[0].backend, "cloud", "harm {harm}");
+    }
+}
+
+/// One bit, the end, everything, and the object itself: in the bucket, and in the folder.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_in_a_bucket_and_in_a_folder_repair_each_other() {
+    let there = CloudAndFolder::start("repair", 2, None).await;
+    let client = client();
+    let len = 3 * SEGMENT + 5;
+    for (number, backend) in ["cloud", "local"].into_iter().flat_map(|name| [name; 4]).enumerate() {
+        let bytes = noise(len, 100 + number as u64);
+        let what = format!("harm {number} on {backend}");
+        let stored = there.store(&bytes).await;
+        let object = stored.placements.iter().find(|placement| placement.backend == backend).unwrap().object.clone();
+        let mut damaged = bytes.clone();
+        match number % 4 {
+            0 => damaged[len / 2] ^= 1,
+            1 => damaged.truncate(SEGMENT),
+            _ => damaged.clear(),
+        }
+        let (key, path) = (format!("{}/{object}", there.prefix), object_of(&there, &stored));
+        match (backend, number % 4) {
+            ("cloud", 3) => drop(client.delete_object().bucket(server::BUCKET).key(key).send().await.unwrap()),
+            ("cloud", _) => {
+                let put = client.put_object().bucket(server::BUCKET).key(key).body(damaged.into());
+                put.send().await.unwrap();
+            }
+            (_, 3) => std::fs::remove_file(path).unwrap(),
+            _ => std::fs::write(path, damaged).unwrap(),
+        }
+        let read = there.host.retrieve(stored.id, None).await.unwrap().body.collect(len).await.unwrap();
+        assert_same(&read, &bytes, &what);
+        let repair = there.host.repair(stored.id).await.unwrap();
+        let [made] = &repair.repaired[..] else { panic!("{what}: {repair:?}") };
+        assert!(made.backend == backend && made.from != backend && repair.unrepaired.is_empty(), "{what}: {repair:?}");
+        let verified = there.host.verify(Some(stored.id), true, None).await.unwrap();
+        assert!(verified.checked == 2 && verified.bad.is_empty(), "{what}: {verified:?}");
+        there.host.remove(stored.id).await.unwrap();
     }
 }
 

@@ -13,6 +13,7 @@ mod image;
 mod ipfs;
 mod ipfs_lies;
 mod killed;
+mod killed_jobs;
 mod killed_packs;
 mod languages;
 mod liar;

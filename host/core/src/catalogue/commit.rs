@@ -1,6 +1,6 @@
 //! What a store records in one transaction.
 
-use super::{NewPlacement, NewSnapshot};
+use super::{HeldJob, NewJob, NewPlacement, NewSnapshot, WantedCopies};
 use crate::types::{ObjectId, SnapshotId};
 
 /// A store to be recorded.
@@ -15,6 +15,39 @@ pub struct Commit {
     pub relies_on: Vec<(String, ObjectId)>,
     /// The intents to be ended.
     pub intents: Vec<String>,
+    /// The copies that are wanted of it.
+    pub wanted: Option<WantedCopies>,
+    /// Jobs to be enqueued.
+    pub jobs: Vec<NewJob>,
+    /// The job that has made the objects: of the snapshot nothing is changed then but where it is, and it has to be known
+    /// still, or kept for others that need it on the backends of the placements.
+    pub job: Option<JobCommit>,
+}
+
+/// The job of a commit.
+#[derive(Debug, Clone)]
+pub struct JobCommit {
+    /// The job, which has to be held still.
+    pub held: HeldJob,
+    /// What becomes an event of each placement: `repaired`, `copied` or `pushed`.
+    pub what: &'static str,
+    /// Where the bytes came from.
+    pub why: String,
+}
+
+impl Commit {
+    /// One that records a snapshot and nothing else.
+    pub fn of(snapshot: NewSnapshot) -> Self {
+        Self {
+            snapshot,
+            placements: Vec::new(),
+            relies_on: Vec::new(),
+            intents: Vec::new(),
+            wanted: None,
+            jobs: Vec::new(),
+            job: None,
+        }
+    }
 }
 
 /// What recording a store has changed beside.

@@ -13,6 +13,7 @@ mod adopted;
 mod commit;
 mod container;
 mod import_queue;
+mod job;
 mod owner;
 mod placement;
 mod removal;
@@ -28,9 +29,13 @@ use futures::future::BoxFuture;
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
 pub use adopted::{Adopted, Known, Standing};
-pub use commit::{Commit, Committed};
+pub use commit::{Commit, Committed, JobCommit};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
+pub use job::{
+    HOT, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed,
+    Take, WantedCopies,
+};
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
@@ -56,7 +61,7 @@ pub use swap_row::SwapRow;
 /// Beside what an operation names, every one fails with `unavailable` if the database cannot be reached or keeps it waiting
 /// for too long, `corrupt` if it is damaged, `denied` for what its permissions refuse, and `invalid` for a number that it
 /// cannot hold (2^63 and above).
-pub trait Catalogue: Send + Sync {
+pub trait Catalogue: JobQueue + Send + Sync {
     /// The snapshot of this id, if it is known: not if it was removed and is kept for others.
     fn get(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<Snapshot>>>;
 
@@ -109,7 +114,7 @@ pub trait Catalogue: Send + Sync {
 
     /// Moves a placement to another state, if it is still just as it was seen: every other change in between, a removal or a
     /// store of the same image among them, wins. Returns whether it was moved. Of the reason, at most 300 bytes of visible
-    /// characters are kept. This is how every change of state is made but those of [`Self::commit`] and
+    /// characters are kept. With a move to `bad` a [`JobKind::Repair`] is enqueued, and one to `live` ends it. This is how every change of state is made but those of [`Self::commit`] and
     /// [`Self::begin_removal`].
     ///
     /// # Errors
@@ -228,10 +233,11 @@ pub trait Catalogue: Send + Sync {
     ///
     /// A snapshot that is known already keeps its first time and its names; the base is replaced where a new one is given. A
     /// placement that is known already becomes live again. A name passes from the snapshot that had it, which stays. One that
-    /// was kept for others alone is there again.
+    /// was kept for others alone is there again, unless the commit is one of a job ([`Commit::job`]). Jobs are enqueued, and
+    /// wanted copies noted where none or fewer were wanted.
     ///
     /// # Errors
-    /// `conflict` if an intent is gone or its owner's lease was ended, if one of the objects is known to hold another
+    /// `conflict` if an intent is gone or its owner's lease was ended, if a job is not held any more, if one of the objects is known to hold another
     /// snapshot or is being removed, if an object that it relies on is not a live placement of the snapshot (store it anew
     /// then), if a pack needs a snapshot that has no live placement on the pack's backend, or if the snapshot is known with
     /// another size.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Listen,
-    RESTORE_DAYS, Route, Service, Swap, Tier, Trust,
+    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs,
+    Listen, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
 };
 use crate::types::LimitOverrides;
 
@@ -38,6 +38,8 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         hot: None,
         trust: Trust::default(),
         service: Service::on(Listen::Unix("tidelock.sock".into())),
+        jobs: Jobs::default(),
+        scrub: Scrub::default(),
         adapters_dir: None,
         data_dir,
     }

@@ -13,6 +13,7 @@
 
 mod default;
 mod hot;
+mod jobs;
 mod limits;
 mod parse;
 mod read;
@@ -27,6 +28,7 @@ use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
 pub use hot::{HOT, Hot};
+pub use jobs::{Jobs, Scrub};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -58,6 +60,10 @@ pub struct Config {
     pub trust: Trust,
     /// The daemon.
     pub service: Service,
+    /// How jobs are run.
+    pub jobs: Jobs,
+    /// How the daemon scrubs.
+    pub scrub: Scrub,
 }
 
 impl Config {
@@ -252,28 +258,31 @@ pub struct Route {
     pub encoding: Encoding,
 }
 
-/// When a store is done. A store is done once every copy is durable, so only what means that is supported yet: the
-/// configuration and [`Host::start`](crate::Host::start) refuse the rest.
+/// When a store is done. Copies that it does not wait for are made by jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
     /// Once it is durable on this machine. Not supported yet.
     Local,
     /// Once every copy of the route is durable on its backend.
     Remote,
-    /// Once this number of backends have it. Fewer than the route's copies are not supported yet.
+    /// Once this number of backends have it, at most the route's copies.
     Copies(u32),
 }
 
 impl Ack {
-    /// Why a route with so many copies cannot have it; `None` if it can.
-    pub fn why_unsupported(self, copies: u32) -> Option<String> {
+    /// Why a route cannot have it; `None` if it can.
+    pub fn why_unsupported(self) -> Option<&'static str> {
         match self {
-            Self::Remote => None,
-            Self::Copies(count) if count == copies => None,
-            Self::Copies(count) => {
-                Some(format!("is {count}, but a store cannot answer before all {copies} copies are durable yet"))
-            }
-            Self::Local => Some("cannot be \"local\" yet: there is no local tier".to_owned()),
+            Self::Remote | Self::Copies(_) => None,
+            Self::Local => Some("cannot be \"local\" yet: there is no local tier"),
+        }
+    }
+
+    /// How many of the copies of a route a store waits for.
+    pub fn waits_for(self, copies: u32) -> u32 {
+        match self {
+            Self::Local | Self::Remote => copies,
+            Self::Copies(count) => count.clamp(1, copies.max(1)),
         }
     }
 }

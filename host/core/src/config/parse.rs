@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::hot::hot;
+use super::jobs::{jobs, scrub};
 use super::limits::limits;
 use super::read::{Item, TomlTable, check_name, document, list, map, nearest, path, switch};
 use super::service::service;
@@ -14,8 +15,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ENCODING,
-    DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Route,
-    Swap, Tier, Trust,
+    DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS,
+    Route, Scrub, Swap, Tier, Trust,
 };
 use crate::types::{Encoding, Error, LimitOverrides, Result, SettingValue};
 
@@ -29,6 +30,8 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "hot",
             "trust",
             "service",
+            "jobs",
+            "scrub",
         ])?)
     })
 }
@@ -60,7 +63,9 @@ impl Reader<'_> {
         }
         let hot = root.get("hot").map(|item| hot(&item, self.directory, &data_dir, &backends)).transpose()?;
         let service = service(root.get("service"), self.directory)?;
-        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service })
+        let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
+        let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {
@@ -337,7 +342,7 @@ fn places(grants: &Grants) -> BTreeSet<String> {
     directories.chain(buckets).collect()
 }
 
-/// When a store is done. What would answer before every copy is durable is refused: nothing would make the other copies.
+/// When a store is done.
 fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
     let ack = match item.value() {
         DeValue::String(text) if text == "local" => Ack::Local,
@@ -347,7 +352,7 @@ fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
         }
         _ => return Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
     };
-    match ack.why_unsupported(copies) {
+    match ack.why_unsupported() {
         Some(why) => Err(item.wrong(why).hint("leave it out: a store answers once all `copies` are durable")),
         None => Ok(ack),
     }

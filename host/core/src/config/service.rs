@@ -110,7 +110,7 @@ fn bytes(item: &Item<'_>) -> Result<u64> {
     if bytes == 0 { Err(item.wrong("must be more than zero")) } else { Ok(bytes) }
 }
 
-fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
+pub(super) fn duration(table: &TomlTable<'_>, key: &str) -> Result<Option<Duration>> {
     let Some(item) = table.get(key) else { return Ok(None) };
     let duration = item.parsed(parse_duration)?;
     if duration.is_zero() {

@@ -285,9 +285,10 @@ fn errors_say_where_and_what() {
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 'local'"),
             "line 5, column 7: `routes.default.ack` cannot be \"local\" yet: there is no local tier",
         ),
+        (&format!("{one}[jobs]\nparallel = 0"), "line 4, column 12: `jobs.parallel` must be from 1 to 64"),
         (
-            "[backends.a]\nadapter = 'fs'\n[backends.b]\nadapter = 'fs'\n[routes.default]\nbackends = ['a', 'b']\ncopies = 2\nack = 1",
-            "line 8, column 7: `routes.default.ack` is 1, but a store cannot answer before all 2 copies are durable yet",
+            &format!("{one}[scrub]\nbytes_per_day = 0"),
+            "line 4, column 17: `scrub.bytes_per_day` must be more than zero",
         ),
         (
             "[backends.a]\nadapter = 'fs'\ngrants.directory.objects = { path = 'x' }\n[backends.b]\nadapter = 'fs'\n\
@@ -380,7 +381,7 @@ fn uncommented() -> String {
 fn every_example_can_be_used() {
     let config = Config::parse(&uncommented(), Path::new("")).unwrap();
     assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["cloud", "local", "pinning", "vault"]);
-    assert_eq!(config.routes["offsite"].ack, Ack::Copies(2));
+    assert_eq!(config.routes["offsite"].ack, Ack::Copies(1));
     assert!(config.backends["cloud"].grants.bucket["objects"].path_style);
     assert_eq!((config.backends["vault"].restore_days, config.backends["cloud"].restore_days), (7, 3));
 }

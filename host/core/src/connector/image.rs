@@ -17,11 +17,9 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::Host;
-use super::packs::Caches;
 use super::retrieve::Retrieved;
-use crate::catalogue::Placement;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
-use crate::types::{Body, ByteRange, Error, Result, SnapshotId};
+use crate::types::{ByteRange, Error, Result, SnapshotId};
 
 pub(super) use digests::RecentDigests;
 use failover::ImageSource;
@@ -160,11 +158,6 @@ impl Image {
         buffer.resize(count, 0);
         self.read_at(start, &mut buffer).await?;
         Ok(buffer.into())
-    }
-
-    /// Returns the bytes of one placement, whatever its state, as [`Self::stream`] reads it.
-    pub(super) async fn stream_placement(&self, placement: &Placement) -> Result<Body> {
-        self.inner.source.open(placement, None, Caches::Bypass).await
     }
 
     pub(super) fn host(&self) -> &Host {

@@ -25,6 +25,7 @@ mod image;
 mod import;
 #[cfg(test)]
 mod interleaving;
+mod jobs;
 mod labels;
 mod lazy_sandbox;
 mod listing;
@@ -58,6 +59,10 @@ pub use gc::{GcOptions, GcProgress, GcStep};
 pub use hot::{CopiedOut, HotStats};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
+pub use jobs::{
+    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
+    ScrubReport,
+};
 pub use listing::MOST_LISTED;
 pub use options::{HostOptions, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
@@ -107,6 +112,10 @@ struct HostInner {
     encoders: tokio::sync::Semaphore,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
+    job_settings: crate::config::Jobs,
+    scrub_settings: crate::config::Scrub,
+    /// What jobs have done.
+    jobs: jobs::Totals,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

@@ -22,7 +22,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use super::lock_file::LockFile;
-use crate::catalogue::{Catalogue, Claim, ExpiredOwner, Intent, OwnerToken};
+use crate::catalogue::{Catalogue, Claim, ExpiredOwner, HeldJob, Intent, OwnerToken};
 use crate::types::{Error, ErrorKind, Platform, Result, blocking};
 
 /// How long a lease lasts.
@@ -80,11 +80,12 @@ struct State {
     ended: Ended,
 }
 
-/// Intents and claims that this host has given up.
+/// Intents, claims and jobs that this host has given up.
 #[derive(Default)]
 struct Ended {
     keys: Vec<String>,
     claims: Vec<Claim>,
+    jobs: Vec<HeldJob>,
 }
 
 impl Owner {
@@ -102,6 +103,20 @@ impl Owner {
     /// Gives up a claim, as [`Self::give_up`] does intents.
     pub(super) fn release(&self, claim: Claim) {
         self.shared.lock().ended.claims.push(claim);
+    }
+
+    /// Gives up a job, as [`Self::give_up`] does intents.
+    pub(super) fn release_job(&self, held: HeldJob) {
+        self.shared.lock().ended.jobs.push(held);
+    }
+
+    /// Ends the leases of hosts of this machine that have ended without having done so: their jobs are due then.
+    ///
+    /// # Errors
+    /// What the lock files and the catalogue meet.
+    pub(super) async fn end_dead(&self) -> Result<()> {
+        self.sweep().await?;
+        self.flush().await
     }
 
     /// Tells the catalogue what was given up by now, if the keeper has not.
@@ -247,12 +262,13 @@ impl Owner {
 
 impl Ended {
     fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.claims.is_empty()
+        self.keys.is_empty() && self.claims.is_empty() && self.jobs.is_empty()
     }
 
     fn merge(&mut self, other: Self) {
         self.keys.extend(other.keys);
         self.claims.extend(other.claims);
+        self.jobs.extend(other.jobs);
     }
 
     /// Tells the catalogue. Gives back what it could not be told.
@@ -265,7 +281,12 @@ impl Ended {
         if !self.claims.is_empty()
             && let Err(error) = catalogue.release_claims(self.claims.clone()).await
         {
-            return Err((error, Self { claims: self.claims, ..Self::default() }));
+            return Err((error, Self { keys: Vec::new(), ..self }));
+        }
+        if !self.jobs.is_empty()
+            && let Err(error) = catalogue.release_jobs(self.jobs.clone()).await
+        {
+            return Err((error, Self { jobs: self.jobs, ..Self::default() }));
         }
         Ok(())
     }

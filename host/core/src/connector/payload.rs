@@ -18,8 +18,8 @@ pub(super) struct PackFile {
     pub(super) identity: Arc<Identity>,
     /// What it is and needs.
     pub(super) pack: NewPack,
-    /// The bytes of the snapshot that are not as in the base that it was made against.
-    pub(super) changed: Vec<Range<u64>>,
+    /// The bytes of the snapshot that are not as in the base that it was made against, if that is known.
+    pub(super) changed: Option<Vec<Range<u64>>>,
 }
 
 /// What is sent.

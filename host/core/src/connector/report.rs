@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::backend::{ConfiguredBackend, OpenBackend};
-use crate::catalogue::Placement;
+use crate::catalogue::{Placement, PlacementEvent};
 use crate::config::{Cost, Tier};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
@@ -82,6 +82,12 @@ pub struct SnapshotStat {
     pub stored_bytes: u64,
     /// Its placements.
     pub placements: Vec<PlacementStat>,
+    /// The copies that are wanted of it, on different backends; none for a snapshot of a version that did not note it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u32>,
+    /// What happened to its placements, the latest first: at most 100 events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PlacementEvent>,
 }
 
 /// The result of a removal.

@@ -122,6 +122,9 @@ pub(super) async fn open(
         encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),
         deletions: Default::default(),
+        job_settings: config.jobs.clone(),
+        scrub_settings: config.scrub.clone(),
+        jobs: Default::default(),
         secrets,
     })
 }

@@ -54,6 +54,8 @@ impl Host {
             created: snapshot.created,
             stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
             placements,
+            copies: self.inner.catalogue.wanted(id).await?.map(|wanted| wanted.copies),
+            history: self.inner.catalogue.events(id).await?,
         })
     }
 

@@ -13,11 +13,15 @@
 //! **Two copies are in two places.** A backend that turns out to store into the place of another copy ends the store with
 //! `invalid`.
 //!
+//! **Copies that it does not wait for.** Where the route has more copies than a store waits for (`ack`), the transaction that
+//! records it enqueues a job for the others.
+//!
 //! **What a failed store leaves.** A name is recorded with the last copy or not at all. Copies that were made before a
 //! backend failed are kept as a snapshot without a name, so that a second store sends only what is missing; the error
 //! reports them ([`Error::left`]). A store that fails for another reason removes what it has made.
 
 mod copy;
+mod further;
 mod present;
 
 use super::Host;
@@ -26,17 +30,18 @@ use super::labels::check_name;
 use super::options::StoreOptions;
 use super::payload::again;
 use super::report::{PlacementInfo, Stored};
-use crate::catalogue::{Commit, NewSnapshot};
+use crate::catalogue::{Commit, JobKind, NewJob, NewSnapshot, WantedCopies};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
 
-pub(super) use copy::{Change, StoredCopy};
+pub(super) use copy::{Change, StoredCopy, apart};
 
 /// How often a store begins again because what it relies on was removed.
 const ROUNDS: u32 = 3;
 
 impl Host {
-    /// Stores an image. When this returns, it is durable on as many backends as the route has copies.
+    /// Stores an image. When this returns, it is durable on as many backends as the route has copies, or as it waits for
+    /// (`ack`); further ones are made by jobs.
     ///
     /// # Errors
     /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route,
@@ -79,7 +84,8 @@ impl Host {
         let base = change.base;
         let began = self.inner.platform.now();
         let route = self.route(options.route.as_deref())?.clone();
-        let wanted = (route.copies.max(1) as usize).min(route.backends.len());
+        let copies_of_route = route.copies.max(1).min(u32::try_from(route.backends.len()).unwrap_or(u32::MAX));
+        let wanted = route.ack.waits_for(copies_of_route) as usize;
         let (mut source, mut last) = (Some(source), None);
         let mut copies: Vec<StoredCopy> = Vec::new();
         let mut identity = change.pack.map(|pack| pack.identity.clone());
@@ -124,7 +130,7 @@ impl Host {
                 let kept = hot.zip(copies.first().map(|copy| copy.identity.clone()));
                 let mut stored = self.record(copies, base, options, true).await?;
                 if let Some((source, identity)) = kept {
-                    let changed = change.pack.map(|pack| &*pack.changed).or(change.changed);
+                    let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
                     self.keep_hot(source, HotChange { base, changed }, identity, options).await;
                 }
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
@@ -156,12 +162,20 @@ impl Host {
         let identity = first.identity.clone();
         let name = options.name.clone();
         let snapshot = snapshot(&identity, base, name.clone(), complete && name.is_none());
-        let mut committed = self.inner.catalogue.commit(commit(snapshot.clone(), &copies)).await;
+        // What a failed store has left is not what somebody asked for.
+        let wanted = if complete { Some(self.wanted_by(options)?) } else { None };
+        let commit = |copies: &[StoredCopy]| {
+            let missing = wanted.as_ref().is_some_and(|wanted| copies.len() < wanted.copies as usize);
+            let further = NewJob { kind: JobKind::Copy, snapshot: snapshot.id, backend: None, object: None };
+            let jobs = if missing { vec![further] } else { Vec::new() };
+            Commit { wanted: wanted.clone(), jobs, ..commit(snapshot.clone(), copies) }
+        };
+        let mut committed = self.inner.catalogue.commit(commit(&copies)).await;
         let twice = |copy: &StoredCopy| copy.there.is_some() && copy.made.is_some();
         if committed.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Conflict) && copies.iter().any(twice) {
             // What was there is being removed; what was made need not be.
             copies.iter_mut().filter(|copy| twice(copy)).for_each(|copy| copy.there = None);
-            committed = self.inner.catalogue.commit(commit(snapshot, &copies)).await;
+            committed = self.inner.catalogue.commit(commit(&copies)).await;
         }
         let name_taken_from = match committed {
             Ok(committed) => committed.name_taken_from,
@@ -210,6 +224,14 @@ impl Host {
         recorded
     }
 
+    /// The copies that the route of a store wants.
+    fn wanted_by(&self, options: &StoreOptions) -> Result<WantedCopies> {
+        let name = options.route.as_deref().unwrap_or(crate::config::DEFAULT_ROUTE);
+        let route = self.route(Some(name))?;
+        let most = u32::try_from(route.backends.len()).unwrap_or(u32::MAX);
+        Ok(WantedCopies { copies: route.copies.clamp(1, most.max(1)), route: name.to_owned() })
+    }
+
     /// Records the copies of a failed store as a snapshot without a name, and adds this to its error.
     async fn keep_nameless(
         &self,
@@ -249,10 +271,10 @@ fn is_of_first_copy(error: &Error) -> bool {
 /// The record of copies. An object that was made although one was there already is not part of it.
 fn commit(snapshot: NewSnapshot, copies: &[StoredCopy]) -> Commit {
     Commit {
-        snapshot,
         placements: copies.iter().filter_map(StoredCopy::placement).collect(),
         relies_on: copies.iter().filter_map(StoredCopy::relies_on).collect(),
         intents: copies.iter().flat_map(StoredCopy::intents).collect(),
+        ..Commit::of(snapshot)
     }
 }
 

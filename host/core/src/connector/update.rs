@@ -190,7 +190,7 @@ impl Host {
         }
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         let file = FileSource::own(out, "the pack")?;
-        Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack, changed })))
+        Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack, changed: Some(changed) })))
     }
 
     /// What an image is compared with; `None` if no backend of the route could use a pack against it.
@@ -233,7 +233,7 @@ impl Host {
     }
 
     /// A stream as a file without a name.
-    async fn spooled(&self, source: Source) -> Result<FileSource> {
+    pub(super) async fn spooled(&self, source: Source) -> Result<FileSource> {
         let (body, reading) = source.read(None);
         let file = self.write_out(body, "a temporary copy of the image").await?;
         reading.identity().await?;

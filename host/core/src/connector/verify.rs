@@ -1,18 +1,32 @@
 //! Verification: whether recorded objects exist and are unchanged.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 
 use super::damage::gave_wrong_bytes;
 use super::encoding::expected_size;
-use super::packs::Sound;
+use super::packs::{Caches, Sound};
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
-use crate::snapshot::Progress;
+use crate::snapshot::{Identity, Progress};
 use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
 /// Snapshots that are taken from the catalogue at once.
 const PAGE: usize = 256;
+
+/// What came of looking at a placement.
+pub(super) enum Verdict {
+    /// It is what it has to be.
+    Sound,
+    /// It is missing or damaged.
+    Bad(String),
+    /// It could not be looked at.
+    Away(Error),
+    /// It was removed meanwhile.
+    Gone,
+}
 
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
@@ -61,63 +75,80 @@ impl Host {
         found: &mut Verification,
         sound: &mut Sound,
     ) -> Result<()> {
+        let identity = self.identity_of(image.id()).await?;
         for placement in self.inner.catalogue.placements(image.id()).await? {
             if placement.state == PlacementState::Removing {
                 continue;
             }
-            let (backend, object) = (&placement.backend, &placement.object);
-            let outcome = self.verify_placement(&placement, image, deep, progress, &mut found.bytes).await;
-            let lacking = match &outcome {
-                Err(error) if is_of_object(error) => Ok(None),
-                _ => self.lacks(&placement, sound).await,
-            };
-            found.bytes += sound.take_read();
-            let outcome = match lacking {
-                Ok(None) => outcome,
-                Ok(Some(lost)) => {
-                    let why = format!("snapshot {lost}, which it takes pages from, has no sound object there");
-                    // Its own object is not at fault.
-                    if outcome.is_ok() {
-                        self.heal(&placement, deep).await?;
-                    }
-                    found.checked += 1;
-                    if !self.has_whole(&placement).await? {
-                        found.bad.push(BadPlacement::of(&placement, why));
-                    }
-                    continue;
-                }
-                Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
-            };
-            let Err(error) = outcome else {
-                found.checked += 1;
-                if !self.heal(&placement, deep).await? && placement.state == PlacementState::Bad {
-                    // It is there and has its size, and yet its bytes were seen to be wrong.
-                    let why = placement.reason.clone().unwrap_or_else(|| "it was found damaged".to_owned());
-                    found.bad.push(BadPlacement::of(&placement, why));
-                }
-                continue;
-            };
-            let now = self.inner.catalogue.placement_of(backend, object).await?;
-            if now.is_none_or(|now| now.state == PlacementState::Removing) {
-                // It was removed while it was looked at.
-                continue;
+            match self.verify_one(&placement, &identity, deep, progress, &mut found.bytes, sound).await? {
+                Verdict::Gone => continue,
+                Verdict::Sound => {}
+                Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
+                Verdict::Away(error) => found.could_not_check(&placement, &error),
             }
             found.checked += 1;
-            let error = match error.kind() {
-                ErrorKind::NotFound => self.note_missing(&placement, error).await?,
-                ErrorKind::Corrupt => {
-                    self.note_damage(&placement, error.message()).await?;
-                    error
-                }
-                _ => error,
-            };
-            if is_of_object(&error) {
-                found.bad.push(BadPlacement::of(&placement, error.message().to_owned()));
-            } else {
-                found.could_not_check(&placement, &error);
-            }
         }
         Ok(())
+    }
+
+    /// Verifies one placement, and marks it as [`Self::verify`] does. Adds the bytes that it reads to `read`.
+    ///
+    /// # Errors
+    /// Errors of the catalogue.
+    pub(super) async fn verify_one(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        deep: bool,
+        progress: Option<&Progress>,
+        read: &mut u64,
+        sound: &mut Sound,
+    ) -> Result<Verdict> {
+        let (backend, object) = (&placement.backend, &placement.object);
+        let outcome = self.verify_placement(placement, identity, deep, progress, read).await;
+        let lacking = match &outcome {
+            Err(error) if is_of_object(error) => Ok(None),
+            _ => self.lacks(placement, sound).await,
+        };
+        *read += sound.take_read();
+        let outcome = match lacking {
+            Ok(None) => outcome,
+            Ok(Some(lost)) => {
+                // Its own object is not at fault.
+                if outcome.is_ok() {
+                    self.heal(placement, deep).await?;
+                }
+                return Ok(match self.has_whole(placement).await? {
+                    true => Verdict::Sound,
+                    false => {
+                        Verdict::Bad(format!("snapshot {lost}, which it takes pages from, has no sound object there"))
+                    }
+                });
+            }
+            Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
+        };
+        let Err(error) = outcome else {
+            if !self.heal(placement, deep).await? && placement.state == PlacementState::Bad {
+                // It is there and has its size, and yet its bytes were seen to be wrong.
+                let why = placement.reason.clone().unwrap_or_else(|| "it was found damaged".to_owned());
+                return Ok(Verdict::Bad(why));
+            }
+            return Ok(Verdict::Sound);
+        };
+        let now = self.inner.catalogue.placement_of(backend, object).await?;
+        if now.is_none_or(|now| now.state == PlacementState::Removing) {
+            // It was removed while it was looked at.
+            return Ok(Verdict::Gone);
+        }
+        let error = match error.kind() {
+            ErrorKind::NotFound => self.note_missing(placement, error).await?,
+            ErrorKind::Corrupt => {
+                self.note_damage(placement, error.message()).await?;
+                error
+            }
+            _ => error,
+        };
+        Ok(if is_of_object(&error) { Verdict::Bad(error.message().to_owned()) } else { Verdict::Away(error) })
     }
 
     /// Whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
@@ -154,16 +185,16 @@ impl Host {
     async fn verify_placement(
         &self,
         placement: &Placement,
-        image: &Image,
+        identity: &Arc<Identity>,
         deep: bool,
         progress: Option<&Progress>,
         read: &mut u64,
     ) -> Result<()> {
-        self.verify_size(placement, image.size()).await?;
+        self.verify_size(placement, identity.size()).await?;
         if !deep {
             return Ok(());
         }
-        let mut body = image.stream_placement(placement).await?;
+        let mut body = self.open_placement(placement, identity, None, Caches::Bypass).await?;
         while let Some(chunk) = body.next().await {
             *read += chunk?.len() as u64;
             if let Some(progress) = progress {

@@ -126,8 +126,9 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     .map_err(sql)?;
     let version = next_version(db)?;
     db.prepare_cached(
-        "INSERT INTO placements (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack)
-         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8, ?9) ON CONFLICT (backend, object) DO NOTHING",
+        "INSERT INTO placements
+             (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack, scrubbed)
+         VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?7, ?8, ?9, ?7) ON CONFLICT (backend, object) DO NOTHING",
     )
     .and_then(|mut insert| {
         let NewPlacement { backend, object, encoding, stored_bytes, pack } = placement;

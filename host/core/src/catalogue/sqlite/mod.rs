@@ -15,6 +15,8 @@
 mod adopt;
 mod errors;
 mod import_queue;
+mod job_rows;
+mod jobs;
 mod looked_through;
 mod mark;
 mod open_files;

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::job_rows::{note_event, state_changed};
 use super::write::{forget, next_version};
 use super::{Container, Placement, PlacementState, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
@@ -14,7 +15,7 @@ impl SqliteCatalogue {
         }
         let (backend, object, version, now) =
             (seen.backend.clone(), seen.object.clone(), seen.version, self.platform.unix_seconds());
-        let (state, reason) = (seen.state.name(), reason.map(visible_reason));
+        let (snapshot, state, reason) = (seen.snapshot, seen.state.name(), reason.map(visible_reason));
         self.change(move |db| {
             let next = next_version(db)?;
             let moved = db
@@ -24,9 +25,16 @@ impl SqliteCatalogue {
                 )
                 .and_then(|mut update| {
                     let seen = (&backend, object.as_str(), version, state);
-                    update.execute((seen.0, seen.1, seen.2, seen.3, to.name(), reason, now, next))
+                    update.execute((seen.0, seen.1, seen.2, seen.3, to.name(), &reason, now, next))
                 })
                 .map_err(sql)?;
+            if moved > 0 {
+                let place = (backend.as_str(), object.as_str());
+                if state != to.name() {
+                    note_event(db, snapshot, place, (to.name(), reason.as_deref()), now)?;
+                }
+                state_changed(db, snapshot, place, now)?;
+            }
             Ok(moved > 0)
         })
         .await

@@ -7,8 +7,10 @@ use rusqlite::Connection;
 
 use super::schema;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     include_str!("adopt.rs"),
+    include_str!("job_rows.rs"),
+    include_str!("jobs.rs"),
     include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
@@ -20,10 +22,15 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// The tables with a row for each snapshot, object or name.
-const LARGE: [&str; 3] = ["snapshots", "placements", "names"];
+const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];
 
 /// Statements that count everything, which is what they are for.
-const COUNTING: [&str; 2] = ["SELECT count(*), coalesce(sum(size), 0) FROM snapshots", "SELECT backend, count(*)"];
+const COUNTING: [&str; 4] = [
+    "SELECT count(*), coalesce(sum(size), 0) FROM snapshots",
+    "SELECT backend, count(*)",
+    "SELECT kind, state, count(*) FROM jobs",
+    "SELECT count(*) FROM wanted",
+];
 
 /// The texts between quotation marks.
 fn literals(source: &str) -> Vec<String> {
@@ -37,8 +44,8 @@ fn statements(db: &Connection) -> Vec<String> {
         let text = literal.trim();
         if text.starts_with("WHERE ") {
             // Of the two that are put together, where it fits.
-            let whole =
-                ["SELECT seq FROM snapshots", "SELECT seq FROM placements"].map(|head| format!("{head} {text}"));
+            let heads = ["SELECT seq FROM snapshots", "SELECT seq FROM placements", "SELECT seq FROM jobs"];
+            let whole = heads.map(|head| format!("{head} {text}"));
             found.extend(whole.into_iter().filter(|whole| db.prepare(whole).is_ok()));
         } else if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb))
             && !text.contains('{')

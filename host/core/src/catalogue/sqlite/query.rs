@@ -265,12 +265,13 @@ pub(super) fn placements(db: &Connection, clause: &str, params: impl Params) -> 
     let mut rows = query.query(params).map_err(sql)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(sql)? {
-        found.push(placement(row)?);
+        found.push(placement_at(row)?);
     }
     Ok(found)
 }
 
-fn placement(row: &Row<'_>) -> Result<Placement> {
+/// The placement in the first columns of a row, in the order of [`placements`].
+pub(super) fn placement_at(row: &Row<'_>) -> Result<Placement> {
     let read = || {
         let (snapshot, backend): ([u8; 32], String) = (row.get(0)?, row.get(1)?);
         let (object, encoding, state): (String, String, String) = (row.get(2)?, row.get(3)?, row.get(4)?);

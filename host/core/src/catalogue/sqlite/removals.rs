@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
@@ -42,6 +43,7 @@ impl SqliteCatalogue {
                     db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
                 }
             }
+            want_no_more(db, id)?;
             let version = next_version(db)?;
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3

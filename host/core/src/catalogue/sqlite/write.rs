@@ -3,6 +3,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
@@ -42,16 +43,43 @@ impl SqliteCatalogue {
     pub(super) async fn commit(&self, store: Commit) -> Result<Committed> {
         let now = self.platform.unix_seconds();
         self.acknowledge(move |db| {
-            let Commit { snapshot, placements, relies_on, intents } = &store;
+            let Commit { snapshot, placements, relies_on, intents, wanted, jobs, job } = &store;
             intents.iter().try_for_each(|key| check_intent(db, key))?;
             relies_on.iter().try_for_each(|(backend, object)| rely(db, snapshot.id, backend, object.as_str()))?;
-            record(db, snapshot, now)?;
+            let kept = match job {
+                Some(job) => {
+                    check_held(db, job.held)?;
+                    check_known(db, snapshot, placements)?
+                }
+                None => {
+                    record(db, snapshot, now)?;
+                    false
+                }
+            };
             let name_taken_from = match &snapshot.name {
                 Some(name) => give_name(db, name, snapshot.id, now)?,
                 None => None,
             };
+            if kept {
+                // A program of an earlier version must not place what is kept for others: a trigger refuses it.
+                set_kept(db, snapshot.id, false)?;
+            }
             placements.iter().try_for_each(|placement| place(db, snapshot.id, placement, now))?;
+            if kept {
+                set_kept(db, snapshot.id, true)?;
+            }
             intents.iter().try_for_each(|key| forget(db, key))?;
+            if let Some(wanted) = wanted {
+                want(db, snapshot.id, wanted)?;
+            }
+            jobs.iter().try_for_each(|job| enqueue(db, job, now).map(drop))?;
+            for placement in placements {
+                let place = (placement.backend.as_str(), placement.object.as_str());
+                if let Some(job) = job {
+                    note_event(db, snapshot.id, place, (job.what, Some(&job.why)), now)?;
+                }
+                state_changed(db, snapshot.id, place, now)?;
+            }
             Ok(Committed { name_taken_from })
         })
         .await
@@ -102,6 +130,40 @@ fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u6
 pub(super) fn next_version(db: &Transaction<'_>) -> Result<u64> {
     db.prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'version' RETURNING value")
         .and_then(|mut query| query.query_row([], |row| row.get(0)))
+        .map_err(sql)
+}
+
+/// Makes sure of the snapshot of a job's commit. Returns whether it is kept for others alone.
+///
+/// # Errors
+/// `conflict` if it is not known any more, or if nothing needs the placements.
+fn check_known(db: &Transaction<'_>, snapshot: &NewSnapshot, placements: &[NewPlacement]) -> Result<bool> {
+    let removed: Option<bool> = db
+        .prepare_cached("SELECT removed FROM snapshots WHERE id = ?1 AND size = ?2")
+        .and_then(|mut query| {
+            query.query_row((snapshot.id.as_bytes().as_slice(), snapshot.size), |row| row.get(0)).optional()
+        })
+        .map_err(sql)?;
+    let gone = || Error::conflict(format!("snapshot {} was removed meanwhile", snapshot.id));
+    let removed = removed.ok_or_else(gone)?;
+    for placement in placements.iter().filter(|_| removed) {
+        let needed: bool = db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND backend = ?2)")
+            .and_then(|mut query| {
+                query.query_row((snapshot.id.as_bytes().as_slice(), &placement.backend), |row| row.get(0))
+            })
+            .map_err(sql)?;
+        if !needed {
+            return Err(gone());
+        }
+    }
+    Ok(removed)
+}
+
+fn set_kept(db: &Transaction<'_>, id: SnapshotId, kept: bool) -> Result<()> {
+    db.prepare_cached("UPDATE snapshots SET removed = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((id.as_bytes().as_slice(), kept)))
+        .map(drop)
         .map_err(sql)
 }
 
@@ -173,8 +235,8 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
     let changed = db
         .prepare_cached(
             "INSERT INTO placements
-                 (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack)
-             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7, ?8)
+                 (snapshot, backend, object, encoding, state, stored_bytes, created, since, version, pack, scrubbed)
+             VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7, ?8, ?6)
              ON CONFLICT (backend, object) DO UPDATE SET
                  encoding = excluded.encoding, pack = excluded.pack, state = 'live', reason = NULL, stored_bytes = excluded.stored_bytes,
                  since = excluded.since, version = excluded.version

@@ -5,6 +5,7 @@
 //! migrations) it tests beside.
 
 pub(super) mod adopting;
+pub(super) mod jobs;
 pub(super) mod owners;
 pub(super) mod packs;
 pub(super) mod placements;
@@ -97,7 +98,7 @@ pub(super) fn snapshot(seed: u64, size: u64) -> NewSnapshot {
 }
 
 pub(super) fn stored(snapshot: NewSnapshot, placements: Vec<NewPlacement>, intents: Vec<String>) -> Commit {
-    Commit { snapshot, placements, relies_on: Vec::new(), intents }
+    Commit { placements, intents, ..Commit::of(snapshot) }
 }
 
 pub(super) fn object(name: &str) -> ObjectId {
@@ -160,6 +161,11 @@ macro_rules! suite {
                 an_expired_lease_can_be_renewed_until_somebody_ends_it, tokens_only_grow,
                 a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once,
                 only_leases_that_were_seen_expired_end, what_a_living_host_gave_up_is_stale;
+            jobs: a_bad_placement_has_a_repair_until_it_is_good, the_fewest_copies_go_first_then_the_oldest,
+                a_job_is_run_by_one_host_at_a_time, a_job_that_failed_waits_until_its_time_or_a_new_copy,
+                a_job_that_is_cancelled_records_nothing, what_is_removed_is_not_copied,
+                a_repair_of_what_is_kept_leaves_it_removed, a_bad_placement_goes_only_where_a_live_one_is,
+                events_are_bounded, scrubs_go_on_where_they_were, the_most_copies_that_somebody_wants_count;
             adopting: objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
                 a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,

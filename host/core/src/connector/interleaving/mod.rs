@@ -17,6 +17,7 @@ mod images;
 mod judge;
 mod scheduler;
 mod watched;
+mod watched_jobs;
 mod world;
 
 use std::ops::Range;

@@ -137,6 +137,9 @@ impl Stage {
             encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),
             deletions: Default::default(),
+            job_settings: self.config.jobs.clone(),
+            scrub_settings: self.config.scrub.clone(),
+            jobs: Default::default(),
             secrets: None,
         };
         Host { inner: Arc::new(inner) }

@@ -42,7 +42,7 @@ async fn a_host_that_lost_its_lease_goes_on_under_another() {
         let id = SnapshotId::from_bytes([1; 32]);
         let new = NewSnapshot { id, size: 1, base: None, name: None, by_id: true, segments: vec![] };
         let intents = vec![key.into()];
-        catalogue.commit(Commit { snapshot: new, placements: vec![], relies_on: vec![], intents }).await
+        catalogue.commit(Commit { intents, ..Commit::of(new) }).await
     };
     owner.begin_intent("before", "local").await.unwrap();
     let name = owner.keeper.lock().await.as_ref().unwrap().name.clone();

@@ -71,7 +71,12 @@ impl StoredCopy {
         self.counting().map_or(0, |made| made.size)
     }
 
-    pub(super) fn info(&self) -> Option<PlacementInfo> {
+    /// The object that it is, and the placement that it will have.
+    pub(in crate::connector) fn made(&self) -> Option<(&ObjectId, u64)> {
+        self.counting().map(|made| (&made.object, made.size))
+    }
+
+    pub(in crate::connector) fn info(&self) -> Option<PlacementInfo> {
         let object = self.there.as_ref().or(self.made.as_ref().map(|made| &made.object))?;
         Some(PlacementInfo { backend: self.backend.clone(), object: object.clone() })
     }
@@ -83,6 +88,24 @@ impl StoredCopy {
             encoding: made.layout.encoding,
             pack: made.layout.pack.clone(),
             stored_bytes: made.size,
+        })
+    }
+
+    /// The object that was made, as a placement before it is recorded.
+    pub(in crate::connector) fn unrecorded(&self) -> Option<Placement> {
+        let Made { object, layout, size, .. } = self.made.as_ref()?;
+        Some(Placement {
+            snapshot: self.identity.id(),
+            backend: self.backend.clone(),
+            object: object.clone(),
+            encoding: layout.encoding,
+            pack: layout.pack.as_ref().map(|pack| pack.id),
+            state: PlacementState::Live,
+            reason: None,
+            since: 0,
+            version: 0,
+            stored_bytes: *size,
+            created: 0,
         })
     }
 
@@ -99,7 +122,7 @@ impl StoredCopy {
 
 /// The bytes of a copy, read in a task of their own: whoever polls them may be within a call of a guest, and no guest's call
 /// can go on within another one's.
-fn apart(host: Host, placement: Arc<Placement>, identity: Arc<Identity>) -> Body {
+pub(in crate::connector) fn apart(host: Host, placement: Arc<Placement>, identity: Arc<Identity>) -> Body {
     let size = identity.size();
     let (tell, told) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
@@ -194,22 +217,8 @@ impl Host {
     /// has begun to take it.
     pub(super) fn source_of(&self, copy: &StoredCopy) -> Option<Source> {
         // What was made is read, and not what was there, which may be laid out in another way. It goes only once all are recorded.
-        let Made { object, layout, size, .. } = copy.made.as_ref()?;
-        let (object, layout, stored_bytes) = (object.clone(), layout.clone(), *size);
+        let placement = Arc::new(copy.unrecorded()?);
         let (host, identity) = (self.clone(), copy.identity.clone());
-        let placement = Arc::new(Placement {
-            snapshot: identity.id(),
-            backend: copy.backend.clone(),
-            object,
-            encoding: layout.encoding,
-            pack: layout.pack.map(|pack| pack.id),
-            state: PlacementState::Live,
-            reason: None,
-            since: 0,
-            version: 0,
-            stored_bytes,
-            created: 0,
-        });
         let open = move || {
             let (host, placement, identity) = (host.clone(), placement.clone(), identity.clone());
             async move { Ok(apart(host, placement, identity)) }.boxed()
@@ -333,7 +342,7 @@ impl Host {
 
     /// Removes what was made of copies and is not recorded. What cannot be removed keeps its intent, for a garbage
     /// collection.
-    pub(super) async fn discard(&self, copies: Vec<StoredCopy>) {
+    pub(in crate::connector) async fn discard(&self, copies: Vec<StoredCopy>) {
         for StoredCopy { made, mut keys, backend, upload, .. } in copies {
             if let Some(made) = made
                 && self.remove_spare(&backend, &made.object).await

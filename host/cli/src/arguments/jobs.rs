@@ -1,0 +1,50 @@
+//! Arguments of the commands that do what is due in the background.
+
+use clap::{Args, Subcommand, value_parser};
+
+use super::with_hint;
+use tidelock::types::parse_bytes;
+
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) command: Option<JobsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List the jobs, oldest first [default].
+    Ls,
+    /// Run the jobs that are due, once each. Exit status 1 if some are not done.
+    Run(RunJobs),
+    /// Remove a job. It comes back if its reason arises anew.
+    Cancel {
+        /// The number of the job.
+        #[arg(value_name = "JOB")]
+        job: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunJobs {
+    /// Also run jobs that wait for a later time after a failure, and those that have failed for good.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// How many are run at once [default: as configured].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=64))]
+    pub(crate) parallel: Option<u32>,
+    /// Begin no further job once so many bytes were read, for example 10GiB.
+    #[arg(long, value_name = "N", value_parser = bytes)]
+    pub(crate) bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scrub {
+    /// Read no further object once so many bytes were read, for example 10GiB: the next scrub goes on there [default: all].
+    #[arg(long, value_name = "N", value_parser = bytes)]
+    pub(crate) bytes: Option<u64>,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map_err(with_hint)
+}

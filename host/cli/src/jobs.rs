@@ -1,0 +1,180 @@
+//! `tidelock jobs`: what is still to be done in the background.
+
+use std::io::{self, BufWriter, Write};
+
+use serde::Serialize;
+
+use super::arguments::{Jobs, JobsCommand, RunJobs};
+use super::failure::{ErrorObject, Failure};
+use super::output::{self, Side, TextTable};
+use super::session::Session;
+use tidelock::catalogue::Job;
+use tidelock::types::{Error, format_bytes};
+use tidelock::{Host, JobOutcome, JobReport, RunOptions};
+
+/// Jobs that are taken from the catalogue, and aligned with each other, at once.
+const PAGE: usize = 1000;
+
+pub(super) async fn run(arguments: Jobs, session: &Session) -> Result<(), Failure> {
+    let host = session.open().await?;
+    match arguments.command.unwrap_or(JobsCommand::Ls) {
+        JobsCommand::Ls if session.json => objects(&host).await,
+        JobsCommand::Ls => table(&host).await,
+        JobsCommand::Run(arguments) => run_jobs(&arguments, &host, session).await,
+        JobsCommand::Cancel { job } => {
+            let job = host.cancel_job(job).await?;
+            match session.json {
+                true => output::object(&job),
+                false => output::line(format_args!("cancelled: {} of {}", job.kind.name(), job.snapshot)),
+            }
+        }
+    }
+}
+
+async fn table(host: &Host) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let page = host.jobs(after, PAGE).await?;
+        if page.jobs.is_empty() {
+            return Ok(());
+        }
+        let mut table = TextTable::new([
+            ("JOB", Side::Right),
+            ("KIND", Side::Left),
+            ("STATE", Side::Left),
+            ("COPIES", Side::Right),
+            ("CREATED", Side::Left),
+            ("SNAPSHOT", Side::Left),
+            ("BACKEND", Side::Left),
+            ("WHY", Side::Left),
+        ]);
+        for job in page.jobs {
+            table.row([
+                job.id.to_string(),
+                job.kind.name().to_owned(),
+                job.state.name().to_owned(),
+                job.copies.to_string(),
+                output::moment(job.created),
+                job.snapshot.to_string(),
+                job.backend.unwrap_or_else(|| "-".to_owned()),
+                job.reason.unwrap_or_default(),
+            ]);
+        }
+        let text = table.to_string();
+        // Only the first page has a heading.
+        output::text(if after.is_none() { &text } else { text.split_once('\n').map_or("", |(_, rows)| rows) })?;
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// `{"jobs": […]}`. If it breaks off, the list is closed and `error` follows: still one object.
+async fn objects(host: &Host) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout());
+    out.write_all(b"{\"jobs\":[").map_err(Failure::output)?;
+    let result = rows(host, &mut out).await;
+    let end = match &result {
+        Ok(()) => "]}\n".to_owned(),
+        Err(Failure::Error { error, .. }) => {
+            let error =
+                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
+            format!("],\"error\":{error}}}\n")
+        }
+        Err(_) => return result,
+    };
+    out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    result.map_err(Failure::told)
+}
+
+async fn rows(host: &Host, out: &mut impl Write) -> Result<(), Failure> {
+    let (mut after, mut first) = (None, true);
+    loop {
+        let page = host.jobs(after, PAGE).await?;
+        for job in &page.jobs {
+            let row = serde_json::to_string::<Job>(job).map_err(|error| Failure::output(error.into()))?;
+            let comma = if std::mem::take(&mut first) { "" } else { "," };
+            write!(out, "{comma}{row}").map_err(Failure::output)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    ran: &'a JobReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject<'a>>,
+}
+
+async fn run_jobs(arguments: &RunJobs, host: &Host, session: &Session) -> Result<(), Failure> {
+    let bar = session.console.bar("running jobs", None);
+    let options = RunOptions {
+        parallel: arguments.parallel,
+        bytes: arguments.bytes,
+        all: arguments.all,
+        progress: bar.progress(),
+    };
+    let ran = host.run_jobs(&options).await?;
+    drop(bar);
+    let verdict = verdict(&ran);
+    if session.json {
+        output::object(&Report { ran: &ran, error: verdict.as_ref().map(ErrorObject::of) })?;
+    } else {
+        output::text(&describe(&ran))?;
+    }
+    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+}
+
+/// Jobs that are not done are a failure, so that a script notices them.
+fn verdict(ran: &JobReport) -> Option<Error> {
+    let first = ran.outcomes.iter().find(|outcome| !outcome.done);
+    let why = first.and_then(|outcome| outcome.why.clone()).unwrap_or_default();
+    let error = || Error::unavailable(format!("{} of {} jobs are not done: {why}", ran.failed, ran.done + ran.failed));
+    (ran.failed > 0).then(|| error().hint("they are tried again later; `tidelock jobs ls` says when, and why"))
+}
+
+fn describe(ran: &JobReport) -> String {
+    let mut text = format!("done: {} jobs, {} read\n", ran.done, format_bytes(ran.bytes));
+    for JobOutcome { kind, snapshot, made, why, .. } in &ran.outcomes {
+        let kind = kind.name();
+        for object in made {
+            let (size, from) = (format_bytes(object.bytes), &object.from);
+            text += &format!("{kind} of {snapshot}: {size} on {}, from {from}\n", object.backend);
+        }
+        if let Some(why) = why {
+            text += &format!("{kind} of {snapshot}: {why}\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelock::catalogue::JobKind;
+    use tidelock::types::SnapshotId;
+
+    #[test]
+    fn a_job_that_is_not_done_is_a_failure() {
+        let outcome = JobOutcome {
+            job: 1,
+            kind: JobKind::Copy,
+            snapshot: SnapshotId::from_bytes([1; 32]),
+            backend: None,
+            object: None,
+            done: false,
+            made: Vec::new(),
+            why: Some("cloud: no route".to_owned()),
+        };
+        let ran = JobReport { done: 2, failed: 1, outcomes: vec![outcome], ..JobReport::default() };
+        assert_eq!(verdict(&ran).unwrap().to_string(), "1 of 3 jobs are not done: cloud: no route");
+        assert!(describe(&ran).contains("copy of tl1") && describe(&ran).contains("no route"));
+        assert!(verdict(&JobReport { done: 2, ..JobReport::default() }).is_none());
+    }
+}

@@ -1,0 +1,57 @@
+//! `tidelock scrub`: reads everything that is stored.
+
+use serde::Serialize;
+
+use super::arguments::Scrub;
+use super::failure::{ErrorObject, Failure};
+use super::output;
+use super::session::Session;
+use tidelock::types::{Error, format_bytes};
+use tidelock::{BadPlacement, ScrubOptions, ScrubReport};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    scrub: &'a ScrubReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject<'a>>,
+}
+
+pub(super) async fn run(arguments: &Scrub, session: &Session) -> Result<(), Failure> {
+    let host = session.open().await?;
+    let bar = session.console.bar("scrubbing", None);
+    let options = ScrubOptions { bytes: arguments.bytes, progress: bar.progress(), ..ScrubOptions::default() };
+    let scrub = host.scrub(&options).await?;
+    drop(bar);
+    let verdict = verdict(&scrub);
+    if session.json {
+        output::object(&Report { scrub: &scrub, error: verdict.as_ref().map(ErrorObject::of) })?;
+    } else {
+        output::text(&describe(&scrub))?;
+    }
+    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+}
+
+/// Damage is a failure, so that a script notices it.
+fn verdict(scrub: &ScrubReport) -> Option<Error> {
+    if !scrub.bad.is_empty() {
+        let error = Error::corrupt(format!("{} of {} objects missing or damaged", scrub.bad.len(), scrub.checked));
+        return Some(error.hint("run `tidelock jobs run`, or let `tidelock serve` repair them"));
+    }
+    let away = scrub.unreachable.first()?;
+    let what = format!("{} objects could not be checked: {}", scrub.unreachable.len(), away.why);
+    Some(Error::unavailable(what).hint("scrub again once the backend is reachable"))
+}
+
+fn describe(scrub: &ScrubReport) -> String {
+    let rest = if scrub.complete { "" } else { "; the next scrub goes on from here" };
+    let mut text = format!("{} objects, {} read and compared{rest}\n", scrub.checked, format_bytes(scrub.bytes));
+    let mut tell = |placements: &[BadPlacement], what: &str| {
+        for BadPlacement { id, backend, object, why } in placements {
+            text += &format!("{what}: {object} of {id} on {backend}: {why}\n");
+        }
+    };
+    tell(&scrub.bad, "bad");
+    tell(&scrub.unreachable, "unchecked");
+    text
+}

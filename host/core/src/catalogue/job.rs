@@ -1,0 +1,258 @@
+//! Jobs: durable work on snapshots that no command waits for, and what is recorded of it.
+//!
+//! A job is a row that is enqueued in the transaction of what makes it necessary: a repair with the mark of a bad placement, a
+//! push with the placement that is to be pushed. Whoever runs it holds it under a lease ([`OwnerToken`]); a job whose lease
+//! is gone is taken by others, and what its former holder commits under it is refused ([`HeldJob`]). A job says what to look
+//! at, not what to do: whoever runs it looks first, so that running one twice does no harm.
+
+use futures::future::BoxFuture;
+
+use super::{OwnerToken, Placement};
+use crate::types::{ObjectId, Result, SnapshotId};
+
+/// The backend whose placements are no copies: the hot tier, which is this machine.
+pub const HOT: &str = "hot";
+
+/// The events that are kept of a snapshot.
+pub const MAX_EVENTS: u32 = 100;
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobKind {
+    /// Makes a good copy in place of a bad placement.
+    Repair,
+    /// Brings a snapshot that has too few copies to its number.
+    Copy,
+    /// Brings a snapshot from the hot tier to the backends of its route.
+    Push,
+}
+
+impl JobKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Repair, Self::Copy, Self::Push];
+
+    /// The text in the database and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Repair => "repair",
+            Self::Copy => "copy",
+            Self::Push => "push",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    /// It can be run.
+    Queued,
+    /// A host runs it, or has ended while it did.
+    Running,
+    /// It failed, and is tried again after a time.
+    Waiting,
+    /// It failed and is not tried again unless somebody asks for it.
+    Failed,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Waiting, Self::Failed];
+
+    /// The text in the database and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A job to be enqueued. There is one of each kind, snapshot, backend and object at the most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// What it does.
+    pub kind: JobKind,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The backend that it is about; `None` for any of the route.
+    pub backend: Option<String>,
+    /// The object that it is about.
+    pub object: Option<ObjectId>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Job {
+    /// Its number, never given twice.
+    pub id: u64,
+    /// What it does.
+    pub kind: JobKind,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The backend that it is about; none for any of the route.
+    pub backend: Option<String>,
+    /// The object that it is about.
+    pub object: Option<ObjectId>,
+    /// Where it stands.
+    pub state: JobState,
+    /// The live copies of the snapshot: jobs with the fewest are run first.
+    pub copies: u32,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// The time before which it is not run (seconds since 1970-01-01 UTC).
+    pub not_before: u64,
+    /// When it was enqueued (seconds since 1970-01-01 UTC).
+    pub created: u64,
+    /// Why it failed last: at most 300 bytes of visible characters.
+    pub reason: Option<String>,
+}
+
+/// A job that a host runs, under its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldJob {
+    /// Its number.
+    pub id: u64,
+    /// The lease.
+    pub token: OwnerToken,
+}
+
+/// Which job to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The next that is due: that of the snapshot with the fewest live copies, then the oldest.
+    Due,
+    /// This one, also if it waits or has failed.
+    This(u64),
+}
+
+/// How a run of a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd {
+    /// There is nothing left to do: the job is gone.
+    Done,
+    /// It is to be tried again from this time on (seconds since 1970-01-01 UTC).
+    Wait(u64, String),
+    /// It is not to be tried again.
+    Fail(String),
+}
+
+/// How many copies of a snapshot are wanted, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedCopies {
+    /// Live copies on different backends.
+    pub copies: u32,
+    /// The route whose backends take them.
+    pub route: String,
+}
+
+/// How many jobs there are, and what they are about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobStats {
+    /// Jobs by kind and state, where there are any.
+    pub jobs: Vec<(JobKind, JobState, u64)>,
+    /// Snapshots that have fewer live copies than are wanted.
+    pub under_number: u64,
+    /// Logical bytes of snapshots with a [`JobKind::Push`]: acknowledged, and on this machine alone.
+    pub at_risk: u64,
+}
+
+/// Something that happened to a placement.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct PlacementEvent {
+    /// When (seconds since 1970-01-01 UTC).
+    pub at: u64,
+    /// The backend.
+    pub backend: String,
+    /// The object.
+    pub object: ObjectId,
+    /// `bad`, `suspect` and `live` for a change of its state; `repaired`, `copied` and `pushed` for an object that a job has
+    /// made.
+    pub what: String,
+    /// Why, or from where, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A placement, and where it stands in the rotation of scrubs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// The placement.
+    pub placement: Placement,
+    /// When every byte of it was last read, or else when it was stored; and a number that tells apart what is equal there.
+    pub cursor: (u64, u64),
+}
+
+/// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
+/// are, save [`Self::job_stats`]. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+pub trait JobQueue: Send + Sync {
+    /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
+    fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
+
+    /// Enqueues a [`JobKind::Copy`] for at most `limit` snapshots that have fewer live copies than are wanted and none yet,
+    /// those with the fewest first. One with a repair that is queued or run is left for later. Returns how many.
+    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>>;
+
+    /// Whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot. Changes nothing.
+    fn has_due_job(&self) -> BoxFuture<'_, Result<bool>>;
+
+    /// Takes a job under a lease. A job that is run under a lease which was ended, or has expired, is due.
+    ///
+    /// # Errors
+    /// `conflict` if the lease was ended.
+    fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>>;
+
+    /// Ends a run. Returns whether the job was still held: not if it was cancelled, or taken by another since.
+    fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>>;
+
+    /// Gives up runs that ended without a word: their jobs are due again. Those that are not held any more are no error.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn release_jobs(&self, held: Vec<HeldJob>) -> BoxFuture<'_, Result<()>>;
+
+    /// At most `limit` jobs in the order in which they were enqueued, after this number.
+    fn jobs(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>>>;
+
+    /// The jobs of a snapshot.
+    fn jobs_of(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Job>>>;
+
+    /// Removes a job. What runs it can commit nothing under it any more. It comes back if its reason arises anew. Returns the
+    /// job as it was.
+    fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>>;
+
+    /// How many jobs there are. Counts them all.
+    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>>;
+
+    /// The copies of a snapshot that are wanted, if somebody said so.
+    fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;
+
+    /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one and no pack needs it.
+    /// Returns whether it was begun.
+    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+
+    /// The placements of packs on a backend that take pages from an object of a snapshot there.
+    fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;
+
+    /// What happened to the placements of a snapshot, the latest first, at most [`MAX_EVENTS`].
+    fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>>;
+
+    /// At most `limit` placements that were not read whole since the time `before`, those that wait the longest first, after
+    /// the one that gave `after`.
+    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>>;
+
+    /// Notes that every byte of a placement was read by this time (seconds since 1970-01-01 UTC), whatever came of it.
+    fn note_scrubbed<'a>(&'a self, placement: &'a Placement, at: u64) -> BoxFuture<'a, Result<()>>;
+}

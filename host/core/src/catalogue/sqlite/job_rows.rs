@@ -1,0 +1,119 @@
+//! Rows of jobs, events and wanted copies, as parts of other changes.
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::sql;
+use crate::catalogue::placement::visible_reason;
+use crate::catalogue::{HeldJob, JobKind, MAX_EVENTS, NewJob, WantedCopies};
+use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+/// Enqueues a job, unless it is there or its snapshot is not. Returns how many are new.
+pub(super) fn enqueue(db: &Transaction<'_>, new: &NewJob, now: u64) -> Result<u64> {
+    let (backend, object) = (new.backend.as_deref().unwrap_or(""), new.object.as_ref().map_or("", ObjectId::as_str));
+    db.prepare_cached(
+        "INSERT INTO jobs (kind, snapshot, backend, object, state, copies, created, bytes)
+         SELECT ?1, id, ?3, ?4, 'queued',
+                (SELECT count(DISTINCT backend) FROM placements
+                 WHERE snapshot = ?2 AND state = 'live' AND backend <> 'hot'),
+                ?5, size
+         FROM snapshots WHERE id = ?2
+         ON CONFLICT DO NOTHING",
+    )
+    .and_then(|mut insert| insert.execute((new.kind.name(), new.snapshot.as_bytes().as_slice(), backend, object, now)))
+    .map(|made| made as u64)
+    .map_err(sql)
+}
+
+/// Notes an event, and forgets the oldest of the snapshot beyond those that are kept.
+pub(super) fn note_event(
+    db: &Transaction<'_>,
+    snapshot: SnapshotId,
+    place: (&str, &str),
+    (what, why): (&str, Option<&str>),
+    now: u64,
+) -> Result<()> {
+    let id = snapshot.as_bytes().as_slice();
+    db.prepare_cached("INSERT INTO events (snapshot, backend, object, at, what, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+        .and_then(|mut insert| insert.execute((id, place.0, place.1, now, what, why.map(visible_reason))))
+        .map_err(sql)?;
+    db.prepare_cached(
+        "DELETE FROM events WHERE snapshot = ?1 AND seq <=
+             (SELECT seq FROM events WHERE snapshot = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+    )
+    .and_then(|mut delete| delete.execute((id, MAX_EVENTS)))
+    .map(drop)
+    .map_err(sql)
+}
+
+/// Notes how many copies of a snapshot are wanted, unless more were wanted before.
+pub(super) fn want(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCopies) -> Result<()> {
+    db.prepare_cached(
+        "INSERT INTO wanted (snapshot, copies, route, live)
+         VALUES (?1, ?2, ?3, (SELECT count(DISTINCT backend) FROM placements
+                              WHERE snapshot = ?1 AND state = 'live' AND backend <> 'hot'))
+         ON CONFLICT (snapshot) DO UPDATE SET copies = excluded.copies, route = excluded.route
+         WHERE excluded.copies >= copies",
+    )
+    .and_then(|mut insert| insert.execute((snapshot.as_bytes().as_slice(), wanted.copies, &wanted.route)))
+    .map(drop)
+    .map_err(sql)
+}
+
+/// Ends what is wanted of a snapshot that is removed: no copies any more.
+pub(super) fn want_no_more(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
+    let id = snapshot.as_bytes().as_slice();
+    db.prepare_cached("DELETE FROM wanted WHERE snapshot = ?1")
+        .and_then(|mut delete| delete.execute([id]))
+        .map_err(sql)?;
+    db.prepare_cached("DELETE FROM jobs WHERE snapshot = ?1 AND kind IN ('copy', 'push')")
+        .and_then(|mut delete| delete.execute([id]))
+        .map(drop)
+        .map_err(sql)
+}
+
+/// Makes sure that a job is held still.
+///
+/// # Errors
+/// `conflict` if it is not.
+pub(super) fn check_held(db: &Transaction<'_>, held: HeldJob) -> Result<()> {
+    let holds: bool = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE seq = ?1 AND state = 'running' AND token = ?2)
+                AND EXISTS (SELECT 1 FROM owners WHERE token = ?2)",
+        )
+        .and_then(|mut query| query.query_row((held.id, held.token.0), |row| row.get(0)))
+        .map_err(sql)?;
+    match holds {
+        true => Ok(()),
+        false => Err(Error::conflict(format!("job {} was cancelled, or taken over by another host", held.id))),
+    }
+}
+
+/// A placement has come into another state: what is bad is to be repaired, and what is live need not be.
+pub(super) fn state_changed(
+    db: &Transaction<'_>,
+    snapshot: SnapshotId,
+    (backend, object): (&str, &str),
+    now: u64,
+) -> Result<()> {
+    let state: Option<String> = db
+        .prepare_cached("SELECT state FROM placements WHERE backend = ?1 AND object = ?2")
+        .and_then(|mut query| query.query_row((backend, object), |row| row.get(0)).optional())
+        .map_err(sql)?;
+    match state.as_deref() {
+        Some("bad") => {
+            let object = ObjectId::new(object).ok();
+            let new = NewJob { kind: JobKind::Repair, snapshot, backend: Some(backend.to_owned()), object };
+            enqueue(db, &new, now).map(drop)
+        }
+        Some("live") => db
+            .prepare_cached(
+                "DELETE FROM jobs WHERE snapshot = ?1 AND kind = 'repair' AND backend = ?2 AND object = ?3
+                     AND state <> 'running'",
+            )
+            .and_then(|mut delete| delete.execute((snapshot.as_bytes().as_slice(), backend, object)))
+            .map(drop)
+            .map_err(sql),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,331 @@
+//! Jobs, and what is recorded of placements beside their state.
+//!
+//! What follows from placements (live copies, and which jobs wake up) is kept by triggers: `schema/jobs.sql`.
+
+use futures::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
+
+use super::job_rows::enqueue;
+use super::owners::lost;
+use super::query::{placement_at, placement_of};
+use super::write::next_version;
+use super::{OwnerToken, Placement, SqliteCatalogue, sql};
+use crate::catalogue::placement::visible_reason;
+use crate::catalogue::{
+    HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed, Take,
+    WantedCopies,
+};
+use crate::types::{ObjectId, Result, SnapshotId};
+
+/// The most waiting jobs whose time has come that one call wakes.
+const WOKEN: u32 = 64;
+
+/// Each operation is described where the trait is.
+impl JobQueue for SqliteCatalogue {
+    fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>> {
+        let now = self.platform.unix_seconds();
+        Box::pin(self.change(move |db| jobs.iter().try_fold(0, |sum, job| Ok(sum + enqueue(db, job, now)?))))
+    }
+
+    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>> {
+        let now = self.platform.unix_seconds();
+        Box::pin(self.change(move |db| {
+            let found: Vec<[u8; 32]> = db
+                .prepare_cached(
+                    "SELECT snapshot FROM
+                         (SELECT snapshot FROM wanted WHERE live < copies AND asked = 0 ORDER BY live, snapshot LIMIT ?1) AS under
+                     WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.snapshot = under.snapshot AND kind = 'repair'
+                                           AND state IN ('queued', 'running'))",
+                )
+                .and_then(|mut query| query.query_map([limit], |row| row.get(0))?.collect())
+                .map_err(sql)?;
+            let mut made = 0;
+            for snapshot in found {
+                let snapshot = SnapshotId::from_bytes(snapshot);
+                made += enqueue(db, &NewJob { kind: JobKind::Copy, snapshot, backend: None, object: None }, now)?;
+                // Also where there was one: it is not looked at again.
+                asked(db, snapshot)?;
+            }
+            Ok(made)
+        }))
+    }
+
+    fn has_due_job(&self) -> BoxFuture<'_, Result<bool>> {
+        let now = self.platform.unix_seconds();
+        Box::pin(self.with(move |db| {
+            db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')
+                     OR EXISTS (SELECT 1 FROM jobs WHERE state = 'waiting' AND not_before <= ?1)
+                     OR EXISTS (SELECT 1 FROM wanted WHERE live < copies AND asked = 0)
+                     OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running'
+                                AND token NOT IN (SELECT token FROM owners WHERE expires > ?1))",
+            )
+            .and_then(|mut query| query.query_row([now], |row| row.get(0)))
+            .map_err(sql)
+        }))
+    }
+
+    fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>> {
+        let now = self.platform.unix_seconds();
+        Box::pin(self.change(move |db| take(db, which, token, now)))
+    }
+
+    fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.change(move |db| {
+            let change = |statement: &str, params: &[&dyn rusqlite::ToSql]| {
+                db.prepare_cached(statement).and_then(|mut change| change.execute(params)).map_err(sql)
+            };
+            let (seq, token) = (held.id, held.token.0);
+            let changed = match end {
+                JobEnd::Done => {
+                    let done = "DELETE FROM jobs WHERE seq = ?1 AND state = 'running' AND token = ?2";
+                    change(done, &[&seq, &token])?
+                }
+                JobEnd::Wait(until, why) => change(
+                    "UPDATE jobs SET state = 'waiting', token = NULL, not_before = ?3, reason = ?4
+                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                    &[&seq, &token, &until, &visible_reason(&why)],
+                )?,
+                JobEnd::Fail(why) => change(
+                    "UPDATE jobs SET state = 'failed', token = NULL, reason = ?3
+                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                    &[&seq, &token, &visible_reason(&why)],
+                )?,
+            };
+            Ok(changed > 0)
+        }))
+    }
+
+    fn release_jobs(&self, held: Vec<HeldJob>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.change_leases(move |db| {
+            let mut release = db
+                .prepare_cached(
+                    "UPDATE jobs SET state = 'queued', token = NULL WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                )
+                .map_err(sql)?;
+            held.iter().try_for_each(|held| release.execute((held.id, held.token.0)).map(drop)).map_err(sql)
+        }))
+    }
+
+    fn jobs(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>>> {
+        let limit = limit.clamp(1, 10_000) as i64;
+        Box::pin(self.with(move |db| jobs(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit))))
+    }
+
+    fn jobs_of(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Job>>> {
+        Box::pin(self.with(move |db| jobs(db, "WHERE snapshot = ?1 ORDER BY seq", [id.as_bytes().as_slice()])))
+    }
+
+    fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>> {
+        Box::pin(self.change(move |db| {
+            let Some(found) = one_job(db, id)? else { return Ok(None) };
+            db.prepare_cached("DELETE FROM jobs WHERE seq = ?1")
+                .and_then(|mut delete| delete.execute([id]))
+                .map_err(sql)?;
+            // It is enqueued anew once the number of copies changes.
+            asked(db, found.snapshot)?;
+            Ok(Some(found))
+        }))
+    }
+
+    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>> {
+        Box::pin(self.with(|db| {
+            let db = db.transaction().map_err(sql)?;
+            let jobs = db
+                .prepare("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
+                .and_then(|mut query| {
+                    let rows = query.query_map([], |row| Ok((kind_at(row, 0)?, state_at(row, 1)?, row.get(2)?)));
+                    rows?.collect()
+                })
+                .map_err(sql)?;
+            let under_number =
+                db.query_row("SELECT count(*) FROM wanted WHERE live < copies", [], |row| row.get(0)).map_err(sql)?;
+            let at_risk =
+                db.query_row("SELECT value FROM counters WHERE name = 'at_risk'", [], |row| row.get(0)).map_err(sql)?;
+            Ok(JobStats { jobs, under_number, at_risk })
+        }))
+    }
+
+    fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
+        Box::pin(self.with(move |db| {
+            db.prepare_cached("SELECT copies, route FROM wanted WHERE snapshot = ?1")
+                .and_then(|mut query| {
+                    let read = |row: &Row<'_>| Ok(WantedCopies { copies: row.get(0)?, route: row.get(1)? });
+                    query.query_row([id.as_bytes().as_slice()], read).optional()
+                })
+                .map_err(sql)
+        }))
+    }
+
+    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        let (seen, now) = (seen.clone(), self.platform.unix_seconds());
+        Box::pin(self.change(move |db| {
+            let next = next_version(db)?;
+            let retired = db
+                .prepare_cached(
+                    "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
+                     WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = 'bad'
+                         AND EXISTS (SELECT 1 FROM placements AS other
+                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live')
+                         AND (NOT EXISTS (SELECT 1 FROM needs
+                                          WHERE needed = placements.snapshot AND needs.backend = ?1
+                                              AND needs.pack = coalesce(placements.pack, placements.snapshot))
+                              OR EXISTS (SELECT 1 FROM placements AS other
+                                         WHERE other.snapshot = placements.snapshot AND other.backend = ?1
+                                             AND other.state = 'live' AND other.pack IS placements.pack))",
+                )
+                .and_then(|mut update| update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next)))
+                .map_err(sql)?;
+            Ok(retired > 0)
+        }))
+    }
+
+    fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        let backend = backend.to_owned();
+        Box::pin(self.with(move |db| {
+            let objects: Vec<String> = db
+                .prepare_cached("SELECT object FROM needs WHERE needed = ?1 AND backend = ?2")
+                .and_then(|mut query| {
+                    query.query_map((id.as_bytes().as_slice(), &backend), |row| row.get(0))?.collect()
+                })
+                .map_err(sql)?;
+            let found = objects.iter().map(|object| placement_of(db, &backend, object));
+            Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        }))
+    }
+
+    fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>> {
+        Box::pin(self.with(move |db| {
+            let read = |row: &Row<'_>| {
+                let object: String = row.get(2)?;
+                let object = ObjectId::new(object).map_err(|_| invalid(2))?;
+                let (at, backend) = (row.get(0)?, row.get(1)?);
+                Ok(PlacementEvent { at, backend, object, what: row.get(3)?, why: row.get(4)? })
+            };
+            db.prepare_cached(
+                "SELECT at, backend, object, what, why FROM events WHERE snapshot = ?1 ORDER BY seq DESC LIMIT ?2",
+            )
+            .and_then(|mut query| query.query_map((id.as_bytes().as_slice(), MAX_EVENTS), read)?.collect())
+            .map_err(sql)
+        }))
+    }
+
+    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
+        let (scrubbed, seq) = after.unwrap_or_default();
+        Box::pin(self.with(move |db| {
+            let mut query = db
+                .prepare_cached(
+                    "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack,
+                            scrubbed, seq
+                     FROM placements WHERE (scrubbed, seq) > (?1, ?2) AND scrubbed < ?3 ORDER BY scrubbed, seq LIMIT ?4",
+                )
+                .map_err(sql)?;
+            let mut rows = query.query((scrubbed, seq, before, limit)).map_err(sql)?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next().map_err(sql)? {
+                let cursor = (row.get(11).map_err(sql)?, row.get(12).map_err(sql)?);
+                found.push(Scrubbed { placement: placement_at(row)?, cursor });
+            }
+            Ok(found)
+        }))
+    }
+
+    fn note_scrubbed<'a>(&'a self, placement: &'a Placement, at: u64) -> BoxFuture<'a, Result<()>> {
+        let (backend, object) = (placement.backend.clone(), placement.object.clone());
+        Box::pin(self.change(move |db| {
+            db.prepare_cached("UPDATE placements SET scrubbed = ?3 WHERE backend = ?1 AND object = ?2")
+                .and_then(|mut update| update.execute((&backend, object.as_str(), at)))
+                .map(drop)
+                .map_err(sql)
+        }))
+    }
+}
+
+fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
+    db.prepare_cached("UPDATE wanted SET asked = 1 WHERE snapshot = ?1")
+        .and_then(|mut update| update.execute([snapshot.as_bytes().as_slice()]))
+        .map(drop)
+        .map_err(sql)
+}
+
+fn take(db: &Transaction<'_>, which: Take, token: OwnerToken, now: u64) -> Result<Option<Job>> {
+    let held: bool = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM owners WHERE token = ?1)")
+        .and_then(|mut query| query.query_row([token.0], |row| row.get(0)))
+        .map_err(sql)?;
+    if !held {
+        return Err(lost(token));
+    }
+    db.prepare_cached(
+        "UPDATE jobs SET state = 'queued', token = NULL
+         WHERE state = 'running' AND token NOT IN (SELECT token FROM owners WHERE expires > ?1 OR token = ?2)",
+    )
+    .and_then(|mut update| update.execute((now, token.0)))
+    .map_err(sql)?;
+    let found: Option<u64> = match which {
+        Take::This(seq) => db
+            .prepare_cached("SELECT seq FROM jobs WHERE seq = ?1 AND state <> 'running'")
+            .and_then(|mut query| query.query_row([seq], |row| row.get(0)).optional()),
+        Take::Due => {
+            db.prepare_cached(
+                "UPDATE jobs SET state = 'queued' WHERE seq IN
+                     (SELECT seq FROM jobs WHERE state = 'waiting' AND not_before <= ?1 ORDER BY not_before LIMIT ?2)",
+            )
+            .and_then(|mut update| update.execute((now, WOKEN)))
+            .map_err(sql)?;
+            db.prepare_cached("SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, created, seq LIMIT 1")
+                .and_then(|mut query| query.query_row([], |row| row.get(0)).optional())
+        }
+    }
+    .map_err(sql)?;
+    let Some(seq) = found else { return Ok(None) };
+    db.prepare_cached("UPDATE jobs SET state = 'running', token = ?2, attempts = attempts + 1 WHERE seq = ?1")
+        .and_then(|mut update| update.execute((seq, token.0)))
+        .map_err(sql)?;
+    one_job(db, seq)
+}
+
+fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
+    Ok(jobs(db, "WHERE seq = ?1", [seq])?.pop())
+}
+
+fn jobs(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Job>> {
+    let columns = "seq, kind, snapshot, backend, object, state, copies, attempts, not_before, created, reason";
+    db.prepare_cached(&format!("SELECT {columns} FROM jobs {clause}"))
+        .and_then(|mut query| query.query_map(params, job)?.collect())
+        .map_err(sql)
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let (backend, object): (String, String) = (row.get(3)?, row.get(4)?);
+    let object = match object.is_empty() {
+        true => None,
+        false => Some(ObjectId::new(object).map_err(|_| invalid(4))?),
+    };
+    Ok(Job {
+        id: row.get(0)?,
+        kind: kind_at(row, 1)?,
+        snapshot: SnapshotId::from_bytes(row.get(2)?),
+        backend: Some(backend).filter(|backend| !backend.is_empty()),
+        object,
+        state: state_at(row, 5)?,
+        copies: row.get(6)?,
+        attempts: row.get(7)?,
+        not_before: row.get(8)?,
+        created: row.get(9)?,
+        reason: row.get(10)?,
+    })
+}
+
+fn kind_at(row: &Row<'_>, column: usize) -> rusqlite::Result<JobKind> {
+    JobKind::from_name(&row.get::<_, String>(column)?).ok_or_else(|| invalid(column))
+}
+
+fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
+    JobState::from_name(&row.get::<_, String>(column)?).ok_or_else(|| invalid(column))
+}
+
+/// The error of a value that does not fit its column's meaning.
+fn invalid(column: usize) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(column, "a job or an event".to_owned(), rusqlite::types::Type::Text)
+}

@@ -1,0 +1,124 @@
+//! The jobs of the watched catalogue: each call is a point of the scheduler.
+
+use futures::future::BoxFuture;
+
+use super::watched::WatchedCatalogue;
+use crate::catalogue::{
+    HeldJob, Job, JobEnd, JobQueue, JobStats, NewJob, OwnerToken, Placement, PlacementEvent, Scrubbed, Take,
+    WantedCopies,
+};
+use crate::types::{Result, SnapshotId};
+
+impl JobQueue for WatchedCatalogue {
+    fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("enqueue").await;
+            JobQueue::enqueue(&self.inner, jobs).await
+        })
+    }
+
+    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("enqueue_copies").await;
+            JobQueue::enqueue_copies(&self.inner, limit).await
+        })
+    }
+
+    fn has_due_job(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("has_due_job").await;
+            JobQueue::has_due_job(&self.inner).await
+        })
+    }
+
+    fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>> {
+        Box::pin(async move {
+            self.points.point("take_job").await;
+            JobQueue::take_job(&self.inner, which, token).await
+        })
+    }
+
+    fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("end_job").await;
+            JobQueue::end_job(&self.inner, held, end).await
+        })
+    }
+
+    fn release_jobs(&self, held: Vec<HeldJob>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.points.point("release_jobs").await;
+            JobQueue::release_jobs(&self.inner, held).await
+        })
+    }
+
+    fn jobs(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>>> {
+        Box::pin(async move {
+            self.points.point("jobs").await;
+            JobQueue::jobs(&self.inner, after, limit).await
+        })
+    }
+
+    fn jobs_of(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Job>>> {
+        Box::pin(async move {
+            self.points.point("jobs_of").await;
+            JobQueue::jobs_of(&self.inner, id).await
+        })
+    }
+
+    fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>> {
+        Box::pin(async move {
+            self.points.point("cancel_job").await;
+            JobQueue::cancel_job(&self.inner, id).await
+        })
+    }
+
+    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>> {
+        Box::pin(async move {
+            self.points.point("job_stats").await;
+            JobQueue::job_stats(&self.inner).await
+        })
+    }
+
+    fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
+        Box::pin(async move {
+            self.points.point("wanted").await;
+            JobQueue::wanted(&self.inner, id).await
+        })
+    }
+
+    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("retire").await;
+            JobQueue::retire(&self.inner, seen).await
+        })
+    }
+
+    fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            self.points.point("dependents").await;
+            JobQueue::dependents(&self.inner, backend, id).await
+        })
+    }
+
+    fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>> {
+        Box::pin(async move {
+            self.points.point("events").await;
+            JobQueue::events(&self.inner, id).await
+        })
+    }
+
+    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
+        Box::pin(async move {
+            self.points.point("to_scrub").await;
+            JobQueue::to_scrub(&self.inner, after, before, limit).await
+        })
+    }
+
+    fn note_scrubbed<'a>(&'a self, placement: &'a Placement, at: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.points.point("note_scrubbed").await;
+            JobQueue::note_scrubbed(&self.inner, placement, at).await
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! What a daemon does beside its requests: jobs as they become due, and scrubs within a budget.
+
+use std::time::Duration;
+
+use super::run::RunOptions;
+use super::scrub::ScrubOptions;
+use crate::connector::Host;
+
+/// How often jobs are looked for.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often they are looked for where a host may have ended while it ran some, in looks.
+const LOOKS_FOR_DEAD: u32 = 15;
+/// How often the budget of scrubs grows.
+const SLICE: Duration = Duration::from_secs(10);
+/// What is not read of a budget is kept for so long.
+const SAVED: Duration = Duration::from_secs(60 * 60);
+/// The longest pause after failures of the catalogue.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+const DAY: f64 = 24.0 * 60.0 * 60.0;
+
+impl Host {
+    /// Runs jobs as they become due, and scrubs as configured, until it is dropped.
+    pub async fn run_in_background(&self) {
+        tokio::join!(self.keep_running_jobs(), self.keep_scrubbing());
+    }
+
+    async fn keep_running_jobs(&self) {
+        let (mut looks, mut pause) = (0, LOOK);
+        loop {
+            let due = match looks % LOOKS_FOR_DEAD {
+                0 => Ok(true),
+                _ => self.has_due_job().await,
+            };
+            looks += 1;
+            let ran = match due {
+                Ok(true) => self.run_jobs(&RunOptions::default()).await.map(drop),
+                other => other.map(drop),
+            };
+            pause = match ran {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    tracing::warn!(%error, "jobs cannot be run");
+                    (pause * 2).min(LONGEST)
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn keep_scrubbing(&self) {
+        let settings = &self.inner.scrub_settings;
+        let Some(bytes_per_day) = settings.bytes_per_day else { return };
+        let bytes = |time: Duration| bytes_per_day as f64 * time.as_secs_f64() / DAY;
+        let mut budget = 0.0;
+        loop {
+            budget = (budget + bytes(SLICE)).min(bytes(SAVED).max(1.0));
+            if budget >= 1.0 {
+                let options =
+                    ScrubOptions { bytes: Some(budget as u64), not_since: settings.every, ..ScrubOptions::default() };
+                match self.scrub(&options).await {
+                    // One object may be larger than the budget, which makes up for that.
+                    Ok(report) => budget -= report.bytes as f64,
+                    Err(error) => tracing::warn!(%error, "cannot scrub"),
+                }
+            }
+            tokio::time::sleep(SLICE).await;
+        }
+    }
+}

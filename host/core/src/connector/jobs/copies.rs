@@ -1,0 +1,200 @@
+//! Snapshots that have fewer copies than are wanted, and those that are in the hot tier alone.
+//!
+//! What is wanted, and on which route, was recorded by the store. Copies that lie in one place count once (`container/apart.rs`),
+//! and those of the hot tier not at all. A copy is the same pack where its backend has what that needs; of what is in
+//! the hot tier, it is a change against the recorded base where that can be made; else the whole image.
+
+use std::sync::Arc;
+
+use super::report::MadeObject;
+use super::run::{Run, Worked};
+use super::source::is_of_source;
+use crate::catalogue::{HOT, HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
+use crate::connector::packs::Sound;
+use crate::connector::payload::PackFile;
+use crate::connector::store::Change;
+use crate::connector::{Host, StoreOptions};
+use crate::snapshot::{Identity, Source};
+use crate::types::{Error, Result, SnapshotId};
+
+/// A snapshot of which copies are made.
+struct Copying<'a> {
+    job: &'a Job,
+    held: HeldJob,
+    run: &'a Run,
+    snapshot: Snapshot,
+    identity: Arc<Identity>,
+    route: String,
+}
+
+impl Host {
+    /// Runs a [`JobKind::Copy`] or a [`JobKind::Push`].
+    pub(super) async fn run_copies(&self, job: &Job, held: HeldJob, run: &Run) -> Result<Worked> {
+        let catalogue = &self.inner.catalogue;
+        let id = job.snapshot;
+        let (Some(snapshot), Some(wanted)) = (catalogue.get(id).await?, catalogue.wanted(id).await?) else {
+            return Ok(Worked::nothing("no copies of it are wanted any more"));
+        };
+        let Some(route) = self.inner.routes.get(&wanted.route) else {
+            return Err(Error::unavailable(format!("its route, `{}`, is not configured", wanted.route))
+                .hint("add the route to the configuration"));
+        };
+        let mut holders = self.places_of(id).await?;
+        if holders.len() >= wanted.copies as usize {
+            return Ok(Worked::nothing("it has as many copies as are wanted"));
+        }
+        if job.kind == JobKind::Copy && self.is_repaired_first(id).await? {
+            return Err(Error::unavailable("a damaged copy of it is repaired first"));
+        }
+        let identity = self.identity_of(id).await?;
+        let copying = Copying { job, held, run, snapshot, identity, route: wanted.route.clone() };
+        let change = self.change_for(&copying).await;
+        let (mut made, mut last) = (Vec::new(), None);
+        for backend in route.backends.iter().filter(|backend| *backend != HOT) {
+            if holders.len() >= wanted.copies as usize {
+                break;
+            }
+            if holders.contains(backend) {
+                continue;
+            }
+            match self.copy_further(backend, &holders, change.as_ref(), &copying).await {
+                Ok(object) => {
+                    self.inner.jobs.made(job.kind, object.bytes);
+                    holders.push(backend.clone());
+                    made.push(object);
+                }
+                Err(error) => {
+                    tracing::warn!(backend, %error, "cannot make a copy here");
+                    last = Some(error);
+                }
+            }
+        }
+        if holders.len() >= wanted.copies as usize {
+            return Ok(Worked::made(made));
+        }
+        let (there, wanted) = (holders.len(), wanted.copies);
+        let error = last.unwrap_or_else(|| Error::unavailable("the route has no further backend"));
+        Err(error.and(format!("{there} of {wanted} copies are there")))
+    }
+
+    /// The backends with a live placement of a snapshot, each place once.
+    async fn places_of(&self, id: SnapshotId) -> Result<Vec<String>> {
+        let mut places: Vec<String> = Vec::new();
+        for placement in self.copies_of(id, None).await? {
+            let backend = placement.backend;
+            if backend == HOT || places.contains(&backend) {
+                continue;
+            }
+            match self.ensure_apart(&backend, places.clone()).await {
+                Ok(()) => places.push(backend),
+                Err(error) if *error.kind() == crate::types::ErrorKind::Invalid => {
+                    tracing::warn!(backend, %error, "a copy does not count");
+                }
+                // It is away, and has a copy as far as is known.
+                Err(_) => places.push(backend),
+            }
+        }
+        Ok(places)
+    }
+
+    /// Whether a bad placement of a snapshot may become good without a further copy.
+    async fn is_repaired_first(&self, id: SnapshotId) -> Result<bool> {
+        let jobs = self.inner.catalogue.jobs_of(id).await?;
+        let soon = |job: &Job| match job.state {
+            JobState::Running => true,
+            JobState::Queued => job.attempts == 0,
+            JobState::Waiting | JobState::Failed => false,
+        };
+        Ok(jobs.iter().any(|job| job.kind == JobKind::Repair && soon(job)))
+    }
+
+    /// What of a snapshot has changed since its base, for one that is in the hot tier: it is there in another layout.
+    async fn change_for(&self, copying: &Copying<'_>) -> Option<Arc<PackFile>> {
+        let (JobKind::Push, Some(base)) = (copying.job.kind, copying.snapshot.base) else { return None };
+        let change = async {
+            let sources = self.copies_of(copying.snapshot.id, None).await?;
+            let Some(source) = sources.first() else { return Ok(None) };
+            let image = self.spooled(self.image_on(source, &copying.identity, &copying.run.meter)).await?;
+            let options = StoreOptions { route: Some(copying.route.clone()), ..StoreOptions::default() };
+            self.change_of(base, None, &image, None, &options).await
+        };
+        change.await.unwrap_or_else(|error: Error| {
+            tracing::warn!(%base, %error, "the image is pushed whole");
+            None
+        })
+    }
+
+    /// Makes and records one further copy.
+    async fn copy_further(
+        &self,
+        backend: &str,
+        holders: &[String],
+        change: Option<&Arc<PackFile>>,
+        copying: &Copying<'_>,
+    ) -> Result<MadeObject> {
+        self.backend(backend).await?;
+        self.ensure_apart(backend, holders.to_vec()).await?;
+        let mut last = None;
+        for source in self.copies_of(copying.snapshot.id, None).await? {
+            match self.copy_from(&source, backend, holders, change, copying).await {
+                Err(error) if is_of_source(&error) => {
+                    tracing::warn!(backend = source.backend, %error, "cannot copy from here");
+                    let (identity, sound) = (&copying.identity, &mut Sound::default());
+                    self.verify_one(&source, identity, true, None, &mut 0, sound).await?;
+                    last = Some(error);
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable("there is no live copy to make another from")))
+    }
+
+    async fn copy_from(
+        &self,
+        source: &Placement,
+        backend: &str,
+        holders: &[String],
+        change: Option<&Arc<PackFile>>,
+        copying: &Copying<'_>,
+    ) -> Result<MadeObject> {
+        let Copying { identity, run, snapshot, .. } = copying;
+        let same = match change {
+            None if source.backend != HOT => self.pack_if_it_fits(source, backend, identity, run).await?,
+            _ => None,
+        };
+        let pack = change.or(same.as_ref());
+        let options = StoreOptions { name: snapshot.name.clone(), ..StoreOptions::default() };
+        let image: Source = self.image_on(source, identity, &run.meter);
+        let change = Change { base: snapshot.base, pack, changed: None };
+        let copy = self.copy_to(backend, image, change, &options, &mut Some(identity.clone())).await?;
+        if let Err(error) = self.confirm_apart(backend, holders.to_vec()).await {
+            self.discard(vec![copy]).await;
+            return Err(error);
+        }
+        let object = copy.info().map(|info| info.object);
+        let bytes = copy.made().map_or(0, |(_, size)| size);
+        let what = if copying.job.kind == JobKind::Push { "pushed" } else { "copied" };
+        let why = format!("from {}", source.backend);
+        self.record_further(copy, JobCommit { held: copying.held, what, why }).await?;
+        let object = object.ok_or_else(|| Error::other("a copy has no object"))?;
+        Ok(MadeObject { backend: backend.to_owned(), object, from: source.backend.clone(), bytes })
+    }
+
+    /// The pack of a placement, if another backend has what it needs.
+    async fn pack_if_it_fits(
+        &self,
+        source: &Placement,
+        backend: &str,
+        identity: &Arc<Identity>,
+        run: &Run,
+    ) -> Result<Option<Arc<PackFile>>> {
+        if source.pack.is_none() || source.state != PlacementState::Live || !self.takes_packs(backend).await? {
+            return Ok(None);
+        }
+        let needs = self.inner.catalogue.needs_of(&source.backend, &source.object).await?;
+        if self.missing_of(backend, &needs, &mut Sound::default()).await?.is_some() {
+            return Ok(None);
+        }
+        self.pack_on(source, identity, &run.meter).await.map(Some)
+    }
+}

@@ -1,0 +1,33 @@
+//! Running jobs: work that is recorded in the catalogue, and that no command waits for ([`JobQueue`]).
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `run` | takes jobs, runs a few at once, and records how they ended |
+//! | `repair` | a good copy in place of a bad placement |
+//! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
+//! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
+//! | `background` | what a daemon does of this by itself |
+//! | `meter` | how much is read, and how fast |
+//! | `scrub` | reading everything that is stored, again and again |
+//! | `report` | what is said of it |
+//!
+//! A job says what to look at. Whoever runs it looks at how things are then, so that one that is run twice, by a host that stood
+//! still or after a crash at any point, does no harm: its objects have intents like those of any store, are recorded in one
+//! transaction that makes sure of the job, and are found by `gc` otherwise.
+//!
+//! [`JobQueue`]: crate::catalogue::JobQueue
+
+mod background;
+mod copies;
+mod meter;
+mod repair;
+mod report;
+mod run;
+mod scrub;
+mod source;
+
+pub use report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, ScrubReport};
+pub use run::RunOptions;
+pub use scrub::ScrubOptions;
+
+pub(super) use report::Totals;

@@ -1,0 +1,250 @@
+//! A good copy in place of a bad placement.
+//!
+//! The new object is on the same backend, made from another live placement of which every byte is checked, read back to its end
+//! before it is recorded, and recorded in the transaction that begins the removal of the bad one. A pack is replaced by the same
+//! pack where another backend has it and this one has what it needs, since others may take pages from this very pack; by the
+//! whole image otherwise. Packs that take pages from one that cannot be had any more are repaired in turn, and it goes
+//! when the last of them is whole.
+
+use std::sync::Arc;
+
+use super::report::{MadeObject, RepairReport};
+use super::run::{Run, Worked};
+use super::source::is_of_source;
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, NewJob, Placement, PlacementState, Take};
+use crate::connector::packs::Sound;
+use crate::connector::payload::PackFile;
+use crate::connector::report::BadPlacement;
+use crate::connector::store::{Change, StoredCopy};
+use crate::connector::verify::Verdict;
+use crate::connector::{Host, StoreOptions};
+use crate::snapshot::Identity;
+use crate::types::{Encoding, Error, ErrorKind, Result, SnapshotId};
+
+impl Host {
+    /// Reads every byte of every placement of a snapshot, and repairs those that are bad, and those of other snapshots that it
+    /// takes pages from, as far as that can be done. What could not be repaired is left to its job.
+    ///
+    /// # Errors
+    /// `not-found`; errors of the catalogue. What cannot be repaired is in the report.
+    pub async fn repair(&self, id: SnapshotId) -> Result<RepairReport> {
+        let verified = self.verify(Some(id), true, None).await?;
+        let mut report = RepairReport {
+            id,
+            checked: verified.checked,
+            damaged: verified.bad,
+            repaired: Vec::new(),
+            unrepaired: verified.unreachable,
+        };
+        let run = Run::new(self, None, None);
+        for bad in self.bad_placements(id).await? {
+            let new = NewJob {
+                kind: JobKind::Repair,
+                snapshot: bad.snapshot,
+                backend: Some(bad.backend.clone()),
+                object: Some(bad.object.clone()),
+            };
+            self.inner.catalogue.enqueue(vec![new]).await?;
+            let is_of = |job: &Job| {
+                job.kind == JobKind::Repair
+                    && job.backend.as_ref() == Some(&bad.backend)
+                    && job.object.as_ref() == Some(&bad.object)
+            };
+            let known = self.inner.catalogue.jobs_of(bad.snapshot).await?.into_iter().find(is_of);
+            let outcome = match known {
+                Some(job) => self.run_one(Take::This(job.id), &run).await?,
+                None => continue,
+            };
+            match outcome {
+                Some(outcome) if outcome.done => report.repaired.extend(outcome.made),
+                Some(outcome) => {
+                    let why = outcome.why.unwrap_or_default();
+                    report.unrepaired.push(BadPlacement::of(&bad, why));
+                }
+                None => {
+                    let why = "another host is about to repair it".to_owned();
+                    report.unrepaired.push(BadPlacement::of(&bad, why));
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The bad placements of a snapshot, after those that it takes pages from.
+    async fn bad_placements(&self, id: SnapshotId) -> Result<Vec<Placement>> {
+        let catalogue = &self.inner.catalogue;
+        let own = catalogue.placements(id).await?;
+        let mut bad = Vec::new();
+        for placement in own.iter().filter(|placement| placement.pack.is_some()) {
+            for need in catalogue.needs_of(&placement.backend, &placement.object).await? {
+                let needed = catalogue.placements(need.snapshot).await?.into_iter();
+                bad.extend(needed.filter(|p| p.backend == placement.backend && p.is_pack(need.pack)));
+            }
+        }
+        bad.extend(own);
+        bad.retain(|placement| placement.state == PlacementState::Bad);
+        let mut seen = std::collections::HashSet::new();
+        bad.retain(|placement| seen.insert((placement.backend.clone(), placement.object.clone())));
+        Ok(bad)
+    }
+
+    /// Runs a [`JobKind::Repair`].
+    pub(super) async fn run_repair(&self, job: &Job, held: HeldJob, run: &Run) -> Result<Worked> {
+        let (Some(backend), Some(object)) = (&job.backend, &job.object) else {
+            return Ok(Worked::nothing("it names no object"));
+        };
+        let Some(bad) = self.inner.catalogue.placement_of(backend, object).await? else {
+            return Ok(Worked::nothing("the placement is gone"));
+        };
+        match bad.state {
+            PlacementState::Bad => {}
+            PlacementState::Live | PlacementState::Suspect => return Ok(Worked::nothing("it is not bad any more")),
+            PlacementState::Removing => return Ok(Worked::nothing("it is being removed")),
+        }
+        // Opened and looked at, so that what is away is not taken for what is lost.
+        self.backend(backend).await?;
+        self.confirm_container(backend).await?;
+        let identity = self.identity_of(bad.snapshot).await?;
+        if bad.is_absent() && self.is_back(&bad, &identity).await? {
+            return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
+        }
+        let sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
+        if sources.is_empty() {
+            return Err(Error::unavailable("there is no other live copy to repair it from")
+                .hint("store the image again if you still have it"));
+        }
+        let same = self.same_pack(&bad, &identity, run).await?;
+        let (mut last, mut made) = (None, None);
+        for source in sources {
+            match self.replace(&bad, &source, same.as_ref(), &identity, held, run).await {
+                Ok(object) => {
+                    made = Some(object);
+                    break;
+                }
+                Err(error) if is_of_source(&error) => {
+                    // It is marked if it is damaged, and is repaired in its turn.
+                    tracing::warn!(backend = source.backend, %error, "cannot repair from this copy");
+                    self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(made) = made else {
+            return Err(last.unwrap_or_else(|| Error::unavailable("no other copy could be read")));
+        };
+        self.inner.jobs.made(JobKind::Repair, made.bytes);
+        self.retire_bad(&bad).await?;
+        Ok(Worked::made(vec![made]))
+    }
+
+    /// Whether an object that was absent is there again and is right: then it is live.
+    async fn is_back(&self, bad: &Placement, identity: &Arc<Identity>) -> Result<bool> {
+        if self.verify_size(bad, identity.size()).await.is_err() {
+            return Ok(false);
+        }
+        match self.verify_one(bad, identity, true, None, &mut 0, &mut Sound::default()).await? {
+            Verdict::Sound => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// The pack that a bad placement was, from another placement that has it; `None` if none has, or it was no pack.
+    async fn same_pack(&self, bad: &Placement, identity: &Arc<Identity>, run: &Run) -> Result<Option<Arc<PackFile>>> {
+        let Some(id) = bad.pack else { return Ok(None) };
+        let mut there = self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?;
+        there.retain(|p| p.state == PlacementState::Live && (&p.backend, &p.object) != (&bad.backend, &bad.object));
+        for placement in there {
+            match self.pack_on(&placement, identity, &run.meter).await {
+                Ok(pack) => return Ok(Some(pack)),
+                Err(error) => tracing::warn!(backend = placement.backend, %error, "cannot take the pack from here"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a good object in place of a bad one, and records it.
+    async fn replace(
+        &self,
+        bad: &Placement,
+        source: &Placement,
+        same: Option<&Arc<PackFile>>,
+        identity: &Arc<Identity>,
+        held: HeldJob,
+        run: &Run,
+    ) -> Result<MadeObject> {
+        let snapshot = self.inner.catalogue.get_kept(bad.snapshot).await?;
+        let change = Change { base: snapshot.as_ref().and_then(|snapshot| snapshot.base), pack: same, changed: None };
+        let options = StoreOptions {
+            name: snapshot.and_then(|snapshot| snapshot.name),
+            // Somebody may use the object as it is.
+            raw: bad.encoding == Encoding::Raw,
+            ..StoreOptions::default()
+        };
+        let image = self.image_on(source, identity, &run.meter);
+        let copy = self.copy_to(&bad.backend, image, change, &options, &mut Some(identity.clone())).await?;
+        let copy = self.read_back(copy, identity).await?;
+        let info = copy.info();
+        let bytes = copy.made().map_or(0, |(_, size)| size);
+        let why = format!("from {}", source.backend);
+        self.record_further(copy, JobCommit { held, what: "repaired", why }).await?;
+        let object = info.map_or_else(|| bad.object.clone(), |info| info.object);
+        Ok(MadeObject { backend: bad.backend.clone(), object, from: source.backend.clone(), bytes })
+    }
+
+    /// Reads every byte of a copy before it is recorded. Removes it if that fails.
+    async fn read_back(&self, copy: StoredCopy, identity: &Arc<Identity>) -> Result<StoredCopy> {
+        let placement = match (copy.made(), copy.info()) {
+            (Some(_), _) => copy.unrecorded(),
+            (None, Some(info)) => self.inner.catalogue.placement_of(&info.backend, &info.object).await?,
+            (None, None) => None,
+        };
+        let Some(placement) = placement else { return Ok(copy) };
+        let Err(error) = self.prove(&placement, identity).await else { return Ok(copy) };
+        let there = copy.made().is_none();
+        self.discard(vec![copy]).await;
+        if there && *error.kind() == ErrorKind::Corrupt {
+            self.note_damage(&placement, error.message()).await?;
+        }
+        Err(Error::new(error.kind().clone(), format!("what was stored cannot be read back: {}", error.message()))
+            .on_backend(&placement.backend)
+            .during("store")
+            .with_source(error))
+    }
+
+    /// Removes a bad placement that another one has taken the place of. One that packs need goes once these are repaired.
+    async fn retire_bad(&self, bad: &Placement) -> Result<()> {
+        let catalogue = &self.inner.catalogue;
+        let Some(now) = catalogue.placement_of(&bad.backend, &bad.object).await? else { return Ok(()) };
+        if now.state != PlacementState::Bad {
+            return Ok(());
+        }
+        if catalogue.retire(&now).await? {
+            self.remove_replaced(&bad.backend, bad.snapshot).await;
+            return Ok(());
+        }
+        let (backend, why) =
+            (&bad.backend, format!("what it takes pages from, snapshot {}, is lost here", bad.snapshot));
+        for dependent in catalogue.dependents(backend, bad.snapshot).await? {
+            let elsewhere = self.copies_of(dependent.snapshot, Some(&dependent)).await?;
+            if dependent.state == PlacementState::Live && !elsewhere.is_empty() {
+                catalogue.transition(&dependent, PlacementState::Bad, Some(&why)).await?;
+            }
+        }
+        Err(Error::unavailable("others take pages from it: it goes once they are repaired").on_backend(backend))
+    }
+
+    /// Deletes the objects of a snapshot on a backend whose removal has begun. What cannot be deleted now is left to `gc`.
+    pub(in crate::connector) async fn remove_replaced(&self, backend: &str, id: SnapshotId) {
+        let placements = match self.inner.catalogue.placements(id).await {
+            Ok(placements) => placements,
+            Err(error) => return tracing::warn!(backend, %error, "what was replaced is left to gc"),
+        };
+        let removing = |p: &&Placement| p.backend == backend && p.state == PlacementState::Removing;
+        for placement in placements.iter().filter(removing) {
+            if let Err(error) = self.delete_object(backend, &placement.object).await {
+                tracing::warn!(backend, object = %placement.object, %error, "what was replaced is left to gc");
+            }
+        }
+    }
+}

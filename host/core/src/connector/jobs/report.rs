@@ -1,0 +1,165 @@
+//! What is said of jobs, with the keys of `--json` and of the HTTP API.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::catalogue::{Job, JobKind, JobState};
+use crate::connector::report::BadPlacement;
+use crate::types::{ObjectId, SnapshotId};
+
+/// The most outcomes, or placements, that a report names.
+pub(super) const MOST_NAMED: usize = 1000;
+
+/// An object that a job has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MadeObject {
+    /// The backend.
+    pub backend: String,
+    /// The backend's name for it.
+    pub object: ObjectId,
+    /// The backend that its bytes were read from.
+    pub from: String,
+    /// The bytes of the object; 0 if a good one was there already.
+    pub bytes: u64,
+}
+
+/// How the run of a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct JobOutcome {
+    /// The number of the job.
+    pub job: u64,
+    /// What it does.
+    pub kind: JobKind,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The backend that it is about; none for any of the route.
+    pub backend: Option<String>,
+    /// The object that it is about.
+    pub object: Option<ObjectId>,
+    /// Whether there is nothing left to do.
+    pub done: bool,
+    /// The objects that it has made.
+    pub made: Vec<MadeObject>,
+    /// Why it is not done, or why there was nothing to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// The result of a run of jobs.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct JobReport {
+    /// Jobs that have nothing left to do.
+    pub done: u64,
+    /// Jobs that have failed, and are tried again later if that may help.
+    pub failed: u64,
+    /// The bytes that were read for them.
+    pub bytes: u64,
+    /// The outcome of each, of at most 1000.
+    pub outcomes: Vec<JobOutcome>,
+}
+
+impl JobReport {
+    pub(super) fn add(&mut self, outcome: JobOutcome) {
+        match outcome.done {
+            true => self.done += 1,
+            false => self.failed += 1,
+        }
+        if self.outcomes.len() < MOST_NAMED {
+            self.outcomes.push(outcome);
+        }
+    }
+}
+
+/// The result of a repair in the foreground.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RepairReport {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Placements that were checked, every byte of them.
+    pub checked: u64,
+    /// Those that were damaged or missing.
+    pub damaged: Vec<BadPlacement>,
+    /// Objects that were made in their place.
+    pub repaired: Vec<MadeObject>,
+    /// Placements that could not be repaired, and why.
+    pub unrepaired: Vec<BadPlacement>,
+}
+
+/// The result of a scrub.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct ScrubReport {
+    /// Placements of which every byte was read.
+    pub checked: u64,
+    /// The bytes that were read.
+    pub bytes: u64,
+    /// Placements that are missing or damaged, at most 1000 of them. Repairs are enqueued.
+    pub bad: Vec<BadPlacement>,
+    /// Placements that could not be checked, at most 1000 of them.
+    pub unreachable: Vec<BadPlacement>,
+    /// Whether everything was looked at, rather than as much as the budget allows.
+    pub complete: bool,
+}
+
+/// A page of jobs, in the order in which they were enqueued.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// The cursor of the next page; none on the last one.
+    pub next: Option<u64>,
+}
+
+/// How many jobs there are, and what is in danger.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobOverview {
+    /// Jobs by kind and state.
+    pub jobs: Vec<(JobKind, JobState, u64)>,
+    /// Snapshots that have fewer live copies than are wanted.
+    pub under_number: u64,
+    /// Logical bytes that were acknowledged and are on this machine alone.
+    pub at_risk: u64,
+}
+
+/// What this host has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// Bytes of objects that were made in place of bad ones.
+    pub repaired_bytes: u64,
+    /// Bytes of objects that were made to bring snapshots to their number.
+    pub copied_bytes: u64,
+    /// Bytes that scrubs have read.
+    pub scrubbed_bytes: u64,
+}
+
+/// The same while it grows.
+#[derive(Default)]
+pub(in crate::connector) struct Totals {
+    repaired: AtomicU64,
+    copied: AtomicU64,
+    scrubbed: AtomicU64,
+}
+
+impl Totals {
+    pub(super) fn made(&self, kind: JobKind, bytes: u64) {
+        let total = match kind {
+            JobKind::Repair => &self.repaired,
+            JobKind::Copy | JobKind::Push => &self.copied,
+        };
+        total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn scrubbed(&self, bytes: u64) {
+        self.scrubbed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn counts(&self) -> JobCounts {
+        let read = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        JobCounts {
+            repaired_bytes: read(&self.repaired),
+            copied_bytes: read(&self.copied),
+            scrubbed_bytes: read(&self.scrubbed),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Where a copy is read from. Only what is live counts: what is bad proves nothing before it is read to its end, and a restore
+//! from cold storage costs money, which no job spends.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use super::meter::Meter;
+use crate::catalogue::{NewPack, Placement, PlacementState};
+use crate::connector::Host;
+use crate::connector::packs::{Caches, needs_of};
+use crate::connector::payload::PackFile;
+use crate::connector::store::apart;
+use crate::snapshot::pages::{Limits, Opened, Pack};
+use crate::snapshot::{CheckedSource, FileSource, Identity, Source};
+use crate::types::{Error, Result, SnapshotId, Subject, blocking};
+
+impl Host {
+    /// The live placements of a snapshot that a copy may be read from, the first to be tried first; not this one.
+    pub(super) async fn copies_of(&self, id: SnapshotId, except: Option<&Placement>) -> Result<Vec<Placement>> {
+        let mut placements = self.readable(id).await?;
+        placements.retain(|p| p.state == PlacementState::Live);
+        placements.retain(|p| except.is_none_or(|not| (&p.backend, &p.object) != (&not.backend, &not.object)));
+        Ok(placements)
+    }
+
+    /// The image of a placement, every segment of it checked.
+    pub(super) fn image_on(&self, placement: &Placement, identity: &Arc<Identity>, meter: &Arc<Meter>) -> Source {
+        let (host, placement, meter) = (self.clone(), Arc::new(placement.clone()), meter.clone());
+        let image = identity.clone();
+        let open = move || {
+            let (host, placement, identity) = (host.clone(), placement.clone(), image.clone());
+            let meter = meter.clone();
+            async move { Ok(meter.around(apart(host, placement, identity))) }.boxed()
+        };
+        Source::Checked(CheckedSource::new(identity.clone(), open))
+    }
+
+    /// The pack of a placement, in a file, every byte of it checked.
+    ///
+    /// # Errors
+    /// `corrupt` if it is not the pack that was stored; errors of the backend.
+    pub(super) async fn pack_on(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        meter: &Arc<Meter>,
+    ) -> Result<Arc<PackFile>> {
+        let pack = self.pack_of(placement, Caches::Bypass).await?;
+        let objects = &self.backend(&placement.backend).await?.objects;
+        let body = objects.get(&placement.object, None).await;
+        let body = body.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
+        let file = self.write_out(meter.around(body), "a temporary copy of a pack").await?;
+        let (new, backend) = (NewPack { id: pack.id(), needs: needs_of(&pack) }, placement.backend.clone());
+        let file = blocking(move || check_pack(&file, &pack).map(|()| file));
+        let file = file.await.map_err(|error| error.on_backend(&backend).during("retrieve"))?;
+        let file = FileSource::own(file, "a temporary copy of a pack")?;
+        Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new, changed: None }))
+    }
+}
+
+/// Whether a failure is that of what was read rather than of what was written.
+pub(super) fn is_of_source(error: &Error) -> bool {
+    error.operation() == Some("retrieve") && error.subject() == Subject::Object
+}
+
+/// Makes sure that a file is a pack to the byte.
+fn check_pack(file: &File, pack: &Arc<Pack>) -> Result<()> {
+    let fail = |error| Error::io("a temporary copy of a pack", error);
+    let damaged = |what: &str| Error::corrupt(format!("{what} of the pack is not what was stored"));
+    if file.metadata().map_err(fail)?.len() != pack.stored() {
+        return Err(damaged("the size"));
+    }
+    let read = |start: u64, end: u64| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| damaged("the size"))?];
+        file.read_exact_at(&mut bytes, start).map_err(fail)?;
+        Ok(bytes)
+    };
+    let frames = pack.frames();
+    let first = frames.as_slice().first().map_or(frames.end(), |frame| frame.offset);
+    pack.check_header(&read(0, first)?)?;
+    for frame in frames.as_slice() {
+        let stored = read(frame.offset, frame.offset + u64::from(frame.stored))?;
+        if *blake3::hash(&stored).as_bytes() != frame.digest {
+            return Err(damaged("a frame"));
+        }
+    }
+    match Pack::open(&read(frames.end(), pack.stored())?, pack.stored(), Some(pack.id()), Limits::default())? {
+        Opened::Pack(_) => Ok(()),
+        Opened::Longer { .. } => Err(damaged("the metadata")),
+    }
+}

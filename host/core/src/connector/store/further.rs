@@ -1,0 +1,38 @@
+//! Recording one further copy of a snapshot that is known: what a job has made.
+
+use super::StoredCopy;
+use super::snapshot;
+use crate::catalogue::{Commit, JobCommit};
+use crate::connector::Host;
+use crate::types::{ErrorKind, Result};
+
+impl Host {
+    /// Records a copy under a job. Of the snapshot nothing is changed but where it is. Removes what was made if it cannot be
+    /// recorded, and bad objects that the new one takes the place of.
+    ///
+    /// # Errors
+    /// `conflict` if the job is not held any more, if the snapshot was removed, or if what the copy relies on was; errors of the
+    /// catalogue.
+    pub(in crate::connector) async fn record_further(&self, copy: StoredCopy, job: JobCommit) -> Result<()> {
+        let (backend, id) = (copy.backend().to_owned(), copy.identity.id());
+        let commit = Commit {
+            placements: copy.placement().into_iter().collect(),
+            relies_on: copy.relies_on().into_iter().collect(),
+            intents: copy.intents().collect(),
+            job: Some(job),
+            ..Commit::of(snapshot(&copy.identity, None, None, false))
+        };
+        if let Err(error) = self.inner.catalogue.commit(commit).await {
+            if *error.kind() == ErrorKind::Conflict {
+                self.discard(vec![copy]).await;
+            }
+            return Err(error);
+        }
+        match copy.there.is_some() {
+            true => self.discard(vec![copy]).await,
+            false => self.ensure_it_outlived(&copy).await?,
+        }
+        self.remove_replaced(&backend, id).await;
+        Ok(())
+    }
+}
