@@ -259,13 +259,10 @@ mod tests {
 
     #[test]
     fn a_skipped_test_is_not_a_passed_one() {
-        let tally = Tally {
-            passed: 10,
-            failed: 1,
-            ignored: vec!["a: why".into()],
-            aborted: vec!["c: signal 6".into()],
-            ..Tally::default()
-        };
+        let mut tally = Tally::default();
+        (tally.passed, tally.failed) = (10, 1);
+        tally.ignored.push("a: why".into());
+        tally.aborted.push("c: signal 6".into());
         let servers = ["SeaweedFS 4.48", "SeaweedFS 4.48", "Kubo 0.43"].map(String::from);
         let outcome = collect(tally, &["b: no NFS".to_string()], &servers);
         assert_eq!((outcome.passed, outcome.failed), (9, 1));

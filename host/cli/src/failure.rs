@@ -56,6 +56,11 @@ impl Failure {
         Self::Error { error, status: PENDING }
     }
 
+    /// Returns a failure that is not of the user's making, whatever its kind.
+    pub(super) fn failed(error: Error) -> Self {
+        Self::Error { error, status: FAILED }
+    }
+
     /// Returns the failure for an error on a file that the user named: a missing or unreadable one is bad input.
     pub(super) fn input(error: Error) -> Self {
         match error.kind() {

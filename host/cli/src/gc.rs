@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
     } else {
         output::text(&describe(&collected))?;
     }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    verdict.map_or(Ok(()), |error| Err(Failure::failed(error).told()))
 }
 
 /// A backend that keeps its leftovers is a failure, so that a script notices it; of the kind of the first one's.

@@ -60,7 +60,7 @@ use clap::Parser;
 use console::Console;
 use failure::Failure;
 use session::Session;
-use tidelock::runtime::catches_panics;
+use tidelock::runtime::PARSER_THREAD;
 
 /// How long a command that was interrupted has to clean up: threads that wait for a slow disk, or for a terminal.
 const CLEANUP: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     // What is caught is reported as the error that it becomes.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !catches_panics() {
+        if std::thread::current().name() != Some(PARSER_THREAD) {
             report(panic);
         }
     }));

@@ -11,7 +11,6 @@
 //! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
 //! with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
@@ -147,8 +146,7 @@ impl Engine {
         }
         nesting::check(bytes)?;
         // A parser that a component brings to its knees must not bring down more than the component.
-        let read = caught(|| Component::new(&self.inner, bytes))
-            .map_err(|why| Error::invalid(format!("the component cannot be parsed: {why}")))?;
+        let read = caught(|| Component::new(&self.inner, bytes))?;
         let component = read.map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
@@ -191,25 +189,21 @@ impl Engine {
     }
 }
 
-thread_local! {
-    static CATCHES: Cell<bool> = const { Cell::new(false) };
-}
+/// The name of the threads on which components are parsed. A panic on one of them is caught and becomes an error: a program
+/// asks for the name in its panic hook, so as not to report what is reported as an error.
+pub const PARSER_THREAD: &str = "tidelock-parser";
 
-/// Whether a panic on this thread is caught and becomes an error: that of a parser, over a component that is malformed. A
-/// program asks this in its panic hook, so as not to report what is reported as an error.
-pub fn catches_panics() -> bool {
-    CATCHES.get()
-}
-
-/// Calls, and returns the message of a panic as an error.
-fn caught<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    CATCHES.set(true);
-    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
-    CATCHES.set(false);
-    called.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the parser failed");
-        text.lines().next().unwrap_or_default().chars().take(200).collect()
+/// Calls on a thread of its own, and returns a panic as an error with its message.
+fn caught<T: Send>(call: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(PARSER_THREAD.to_owned());
+        let thread = thread.spawn_scoped(scope, call).map_err(|error| Error::io("a thread for the parser", error))?;
+        thread.join().map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the parser failed");
+            let line: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+            Error::invalid(format!("the component cannot be parsed: {line}"))
+        })
     })
 }
 
@@ -347,6 +341,15 @@ impl std::hash::Hasher for Fnv {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_of_a_parser_is_an_error_with_its_message_on_a_thread_that_tells() {
+        let name = || std::thread::current().name().map(str::to_owned);
+        assert_eq!(caught(name).unwrap().as_deref(), Some(PARSER_THREAD));
+        let said = |panics: fn()| caught(panics).unwrap_err().to_string();
+        assert_eq!(said(|| panic!("no type {}\nand more", 7)), "the component cannot be parsed: no type 7");
+        assert_eq!(said(|| panic!("no type")), "the component cannot be parsed: no type");
+    }
 
     fn engine(cache: Option<&Path>) -> Engine {
         let options = EngineOptions { operations: 4, cache: cache.map(Path::to_owned), ..Default::default() };

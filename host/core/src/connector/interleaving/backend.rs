@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use super::scheduler::Points;
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, BackendInfo, Upload};
+use crate::connector::labels::is_identity_name;
 use crate::types::{
     AccountState, ArchiveState, Body, ByteRange, Error, Health, InventoryPage, ObjectId, ObjectStat, Receipt, Result,
 };
@@ -52,6 +53,10 @@ impl Backend for WatchedBackend {
     }
 
     fn stat<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<ObjectStat>> {
+        // The container stays, so nothing comes of what happens meanwhile.
+        if is_identity_name(id.as_str()) {
+            return self.inner.stat(id);
+        }
         self.around("stat", self.inner.stat(id))
     }
 
