@@ -1,10 +1,11 @@
 //! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
 //! An image holds the digests of its segments, so the catalogue is only asked where the objects are, and that at
-//! each request to a backend: a placement that is found bad or is added meanwhile takes effect at once. No byte is returned
+//! each read of a segment (small reads ask once, and again after a failure: `image/alone.rs`): a placement that is found bad or is added meanwhile takes effect at once. No byte is returned
 //! unchecked, and after damage or an outage a read continues from another placement at the byte where it stopped
 //! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].
 
+mod alone;
 mod digests;
 mod failover;
 mod segment_cache;
@@ -22,6 +23,7 @@ use crate::catalogue::Placement;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
 use crate::types::{Body, ByteRange, Error, Result, SnapshotId};
 
+use alone::Alone;
 pub(super) use digests::RecentDigests;
 use failover::ImageSource;
 use segment_cache::SegmentCache;
@@ -29,7 +31,7 @@ use segment_cache::SegmentCache;
 /// A snapshot that is open for reading. Cheap to clone; all clones share what they have read last (at most two segments of
 /// 2 MiB). Keeps its host running.
 ///
-/// Its bytes never change. Reading fails with `unavailable` once the snapshot has been removed.
+/// Its bytes never change. Reading what is not at hand fails with `unavailable` once the snapshot has been removed.
 #[derive(Debug, Clone)]
 pub struct Image {
     inner: Arc<ImageInner>,
@@ -39,6 +41,7 @@ pub struct Image {
 struct ImageInner {
     source: ImageSource,
     cache: SegmentCache,
+    alone: Alone,
 }
 
 impl Host {
@@ -50,7 +53,7 @@ impl Host {
         self.known(id).await?;
         let identity = self.identity_of(id).await?;
         let source = ImageSource { host: self.clone(), identity };
-        Ok(Image { inner: Arc::new(ImageInner { source, cache: SegmentCache::default() }) })
+        Ok(Image { inner: Arc::new(ImageInner { source, cache: SegmentCache::default(), alone: Alone::default() }) })
     }
 }
 
@@ -109,7 +112,8 @@ impl Image {
     /// of the image, none past it.
     ///
     /// Whole segments are read and checked. Those that were read last are kept, and one that several callers want at once
-    /// is fetched once. Needs up to 32 MiB beside the buffer. A backend without ranges reads an object from its
+    /// is fetched once. A small read in a segment that was not read lately fetches its pages alone, where these can be proven: those of
+    /// a pack, and those of a snapshot whose page digests are kept on this machine. Needs up to 32 MiB beside the buffer. A backend without ranges reads an object from its
     /// beginning for each segment that is fetched.
     ///
     /// # Errors
@@ -163,6 +167,11 @@ impl Image {
     }
 
     async fn segment_part(&self, number: u64, from: u64, len: u64) -> Result<Bytes> {
+        if !self.inner.cache.has(number)
+            && let Some(bytes) = self.inner.alone.read(&self.inner.source, number, from, len).await
+        {
+            return Ok(bytes);
+        }
         let fetch = || {
             let source = self.inner.source.clone();
             async move {

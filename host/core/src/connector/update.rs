@@ -16,7 +16,7 @@ use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
-use super::{Host, Image, StoreOptions, data_dir};
+use super::{Host, Image, StoreOptions, data_dir, encoding};
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, encode_delta};
 use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
@@ -124,13 +124,14 @@ impl Host {
         let image = Stoppable { image: new.image()?, stop: stop.0.clone() };
         let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
         let identity_of_base = base.identity.clone();
+        let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
         // Without those of the base, the image would have to be read whole for them.
         let with_digests = dirty.is_none() || base.digests.is_some();
         let sidecar = if with_digests { self.temporary_file().ok() } else { None };
         // Each takes some hundred MiB of memory, and all processors.
         let place = self.inner.encoders.acquire().await;
         let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
-        let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
+        let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar, profile)).await;
         drop((stop, place));
         let (encoded, out, sidecar) = match encoded {
             Ok(Some(done)) => done,
@@ -206,7 +207,7 @@ impl Host {
     }
 
     /// The page digests of a snapshot, if they are kept here and are sound.
-    async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
+    pub(super) async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
         let (path, identity) = (self.digests_path(identity.id()), identity.clone());
         let open = move || {
             let fail = |error| Error::io(path.display(), error);
@@ -274,6 +275,7 @@ fn encode(
     dirty: Option<&[Range<u64>]>,
     out: File,
     sidecar: Option<File>,
+    profile: Profile,
 ) -> Result<Option<(Encoded, File, Option<File>)>> {
     let fail = |error| Error::io("a temporary copy of the delta", error);
     let (mut out, mut sidecar) = (std::io::BufWriter::new(out), sidecar.map(std::io::BufWriter::new));
@@ -294,7 +296,7 @@ fn encode(
         result
     };
     let digests = sidecar.as_mut().map(|sidecar| sidecar as &mut dyn Write);
-    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), digests, &mut sink);
+    let encoded = encode_delta(new, &parts, dirty, &Options::new(profile), digests, &mut sink);
     let encoded = match encoded {
         Err(error) if given_up => {
             tracing::debug!(%error, "the image is stored whole");
