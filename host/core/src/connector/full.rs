@@ -17,7 +17,7 @@ use super::Host;
 use super::packs::needs_of;
 use super::payload::{Layout, ObjectBytes, again};
 use crate::catalogue::NewPack;
-use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full, encode_segments};
+use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};
 use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
 
@@ -89,7 +89,7 @@ impl FullPack {
                 let sink = send.clone();
                 let work = move || {
                     with_sidecar(sidecar, |digests| {
-                        encode_full(&image, &options, digests, &mut |bytes| give(&sink, bytes), &passed(progress))
+                        encode_full_with(&image, &options, digests, &mut |bytes| give(&sink, bytes), &passed(progress))
                     })
                 };
                 let done = blocking(work).await?;
@@ -103,7 +103,7 @@ impl FullPack {
                     let mut segments = Segments { body, rest: Bytes::new(), handle, send: sink.clone() };
                     with_sidecar(sidecar, |digests| {
                         let mut next = || segments.next();
-                        encode_segments(&mut next, &options, digests, &mut |bytes| give(&sink, bytes), &|_| ())
+                        encode_segments(&mut next, &options, digests, &mut |bytes| give(&sink, bytes))
                     })
                 };
                 let done = blocking(work).await?;

@@ -27,13 +27,26 @@ const FRAME: u32 = 2048;
 pub type NextSegment<'a> = &'a mut dyn FnMut() -> Result<Option<Bytes>>;
 
 /// Writes a full pack of an image into `out`, and its page digests into `digests` if these are wanted. Memory does not depend
-/// on the size of the image, but for 32 bytes for each of its segments and what the map needs. `passed` is told how many bytes were read.
+/// on the size of the image, but for 32 bytes for each of its segments and what the map needs.
 ///
 /// Every byte is read once, holes are not read, and pages that seem to equal earlier ones are read again to make sure.
 ///
 /// # Errors
 /// Errors of reading and of `out`; `unsupported` for an image of 16 TiB and more; `conflict` if it became shorter meanwhile.
 pub fn encode_full(
+    new: &dyn Image,
+    options: &Options,
+    digests: Option<&mut dyn Write>,
+    out: Sink<'_>,
+) -> Result<Encoded> {
+    encode_full_with(new, options, digests, out, &|_| ())
+}
+
+/// As [`encode_full`]; `passed` is told how many bytes were read.
+///
+/// # Errors
+/// As [`encode_full`].
+pub fn encode_full_with(
     new: &dyn Image,
     options: &Options,
     digests: Option<&mut dyn Write>,
@@ -57,9 +70,8 @@ pub fn encode_segments(
     options: &Options,
     digests: Option<&mut dyn Write>,
     out: Sink<'_>,
-    passed: &dyn Fn(u64),
 ) -> Result<Encoded> {
-    encode(Input::Segments { next, over: false }, options, digests, out, passed)
+    encode(Input::Segments { next, over: false }, options, digests, out, &|_| ())
 }
 
 /// Where segments come from.

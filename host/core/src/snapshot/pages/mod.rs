@@ -58,7 +58,7 @@ pub use decode::decode_frame;
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
-pub use full::{NextSegment, encode_full, encode_segments};
+pub use full::{NextSegment, encode_full, encode_full_with, encode_segments};
 pub use image::{FileImage, Image};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};

@@ -142,7 +142,7 @@ mod tests {
         image[8192..12288].fill(0);
         let mut digests = Vec::new();
         let options = Options::new(Profile::Compact);
-        let full = encode_full(&image, &options, Some(&mut digests), &mut |_| Ok(()), &|_| ()).unwrap();
+        let full = encode_full(&image, &options, Some(&mut digests), &mut |_| Ok(())).unwrap();
         let digests = PageDigests::open(Box::new(digests), Arc::new(full.identity)).unwrap();
         let proofs = PageProofs::new(digests);
         let size = image.len();
