@@ -234,7 +234,7 @@ async fn damage_in_a_chain_that_is_read_by_a_plan_does_not_show() {
 /// One page of a `random` pack is one request, and so is one of an image as it is whose page digests are at hand.
 #[tokio::test]
 async fn a_page_is_one_request() {
-    let bytes = image();
+    let bytes = noise(10 * SEGMENT, 6);
     for (raw, lines) in [(false, "encoding = \"pages\"\nprofile = \"random\""), (true, "encoding = \"pages\"")] {
         let (dir, memory) = (tempfile::tempdir().unwrap(), models());
         let host = host_on(dir.path(), lines, &memory).await;
@@ -268,7 +268,7 @@ async fn a_page_is_one_request() {
         let wrong = if raw { 6 * SEGMENT + 11 * PAGE } else { 40 };
         assert!(memory[0].damage(&name, |bytes| bytes[wrong] ^= 1));
         let host = host_on(dir.path(), lines, &memory).await;
-        let at = if raw { 6 * SEGMENT + 11 * PAGE } else { SEGMENT };
+        let at = if raw { wrong } else { 0 };
         let error = host.open(id).await.unwrap().read_at(at as u64, &mut page).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
     }
