@@ -172,7 +172,7 @@ impl Tool for Tidelock {
 pub fn config(dir: &Path) -> String {
     format!(
         "data_dir = {:?}\n[backends.local]\nadapter = \"fs\"\n\
-         grants.directory.objects = {{ path = {:?} }}\n[routes.default]\nbackends = [\"local\"]\n",
+         grants.directory.objects = {{ path = {:?} }}\n[routes.default]\nbackends = [\"local\"]\nencoding = \"pages\"\n",
         dir.join("data"),
         dir.join("objects")
     )

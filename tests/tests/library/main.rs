@@ -7,6 +7,7 @@ mod container;
 mod damage;
 mod damage_s3;
 mod deltas;
+mod full_packs;
 mod glacier;
 mod hosts;
 mod image;

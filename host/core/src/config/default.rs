@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs,
-    Listen, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
+    Listen, PackProfile, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
 };
 use crate::types::LimitOverrides;
 
@@ -31,7 +31,13 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         swap: Swap::default(),
         restore_days: RESTORE_DAYS,
     };
-    let route = Route { backends: vec![name.clone()], copies: 1, ack: Ack::Remote, encoding: DEFAULT_ENCODING };
+    let route = Route {
+        backends: vec![name.clone()],
+        copies: 1,
+        ack: Ack::Remote,
+        encoding: DEFAULT_ENCODING,
+        profile: PackProfile::default(),
+    };
     Config {
         backends: BTreeMap::from([(name, backend)]),
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),

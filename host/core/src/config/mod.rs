@@ -243,7 +243,7 @@ pub struct Cost {
 }
 
 /// How images without a base are stored where a route does not say.
-pub(crate) const DEFAULT_ENCODING: Encoding = Encoding::Pages;
+pub(crate) const DEFAULT_ENCODING: Encoding = Encoding::Raw;
 
 /// Where snapshots go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,6 +256,18 @@ pub struct Route {
     pub ack: Ack,
     /// How images without a base are stored: `pages`, compressed, on backends that take packs; or as they are.
     pub encoding: Encoding,
+    /// What packs are made for.
+    pub profile: PackProfile,
+}
+
+/// What packs are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PackProfile {
+    /// Few bytes.
+    #[default]
+    Compact,
+    /// Cheap reads of single pages.
+    Random,
 }
 
 /// When a store is done. Copies that it does not wait for are made by jobs.

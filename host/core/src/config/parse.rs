@@ -15,8 +15,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ENCODING,
-    DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS,
-    Route, Scrub, Swap, Tier, Trust,
+    DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, PackProfile, Proxy,
+    RESTORE_DAYS, Route, Scrub, Swap, Tier, Trust,
 };
 use crate::types::{Encoding, Error, LimitOverrides, Result, SettingValue};
 
@@ -273,7 +273,7 @@ fn cost(item: &Item<'_>) -> Result<Cost> {
 }
 
 fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Route> {
-    let table = item.table(&["backends", "copies", "ack", "encoding"])?;
+    let table = item.table(&["backends", "copies", "ack", "encoding", "profile"])?;
     let mut backends: Vec<String> = Vec::new();
     for item in table.need("backends", "`backends = [\"local\"]`")?.array()? {
         let name = item.text()?;
@@ -302,7 +302,17 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
     }
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies))?;
     let encoding = table.get("encoding").map_or(Ok(DEFAULT_ENCODING), |item| encoding(&item))?;
-    Ok(Route { backends, copies, ack, encoding })
+    let profile = table.get("profile").map_or(Ok(PackProfile::default()), |item| profile(&item))?;
+    Ok(Route { backends, copies, ack, encoding, profile })
+}
+
+/// What packs are made for.
+fn profile(item: &Item<'_>) -> Result<PackProfile> {
+    match item.text()? {
+        "compact" => Ok(PackProfile::Compact),
+        "random" => Ok(PackProfile::Random),
+        _ => Err(item.wrong("must be \"compact\" or \"random\"")),
+    }
 }
 
 /// How images are stored.
@@ -361,7 +371,13 @@ fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
 fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -> Result<Route> {
     let names: Vec<&str> = backends.keys().map(String::as_str).collect();
     if let [only] = names[..] {
-        return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote, encoding: DEFAULT_ENCODING });
+        return Ok(Route {
+            backends: vec![only.to_owned()],
+            copies: 1,
+            ack: Ack::Remote,
+            encoding: DEFAULT_ENCODING,
+            profile: PackProfile::default(),
+        });
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let error = named.wrong(format_args!("has {} entries, but [routes.{DEFAULT_ROUTE}] is missing", names.len()));

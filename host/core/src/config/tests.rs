@@ -111,7 +111,8 @@ fn everything_is_read() {
         backends: vec!["cloud".into(), "local".into()],
         copies: 2,
         ack: Ack::Copies(2),
-        encoding: Encoding::Pages,
+        encoding: Encoding::Raw,
+        profile: PackProfile::Compact,
     };
     assert_eq!(config.routes["default"], route);
     assert_eq!(config.service.listen, Listen::Tcp("127.0.0.1:7070".parse().unwrap()));

@@ -5,6 +5,8 @@
 //! compile before all of them say what it means to them.
 
 use crate::catalogue::Placement;
+use crate::config::PackProfile;
+use crate::snapshot::pages::Profile;
 use crate::types::{Encoding, ObjectStat, Result};
 
 use super::labels;
@@ -16,6 +18,14 @@ pub(super) fn satisfies(found: Encoding, options: &StoreOptions) -> bool {
     match (found, options.raw) {
         (Encoding::Raw, true | false) | (Encoding::Pages, false) => true,
         (Encoding::Pages, true) => false,
+    }
+}
+
+/// The profile of the packs of a route.
+pub(super) fn profile(configured: PackProfile) -> Profile {
+    match configured {
+        PackProfile::Compact => Profile::Compact,
+        PackProfile::Random => Profile::Random,
     }
 }
 

@@ -17,7 +17,7 @@ use super::Host;
 use super::packs::needs_of;
 use super::payload::{Layout, ObjectBytes, again};
 use crate::catalogue::NewPack;
-use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full, encode_segments};
+use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};
 use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
 
@@ -31,12 +31,13 @@ const MOST_THREADS: usize = 8;
 pub(super) struct FullPack {
     pub(super) host: Host,
     pub(super) source: Source,
+    pub(super) profile: Profile,
 }
 
 impl FullPack {
     /// The same once more, if it can be read again.
     pub(super) fn again(&self) -> Option<Self> {
-        Some(Self { host: self.host.clone(), source: again(&self.source)? })
+        Some(Self { host: self.host.clone(), source: again(&self.source)?, profile: self.profile })
     }
 
     /// Begins to read once the bytes are asked for.
@@ -76,7 +77,8 @@ impl FullPack {
         send: mpsc::Sender<Result<Bytes>>,
         progress: Option<Progress>,
     ) -> Result<(Identity, NewPack)> {
-        let Self { host, source } = self;
+        let Self { host, source, profile } = self;
+        let options = options(profile);
         // A further copy of a stream: the first one has left them.
         let digests = !matches!(source, Source::Checked(_));
         let temporary = host.clone();
@@ -87,7 +89,7 @@ impl FullPack {
                 let sink = send.clone();
                 let work = move || {
                     with_sidecar(sidecar, |digests| {
-                        encode_full(&image, &options(), digests, &mut |bytes| give(&sink, bytes), &passed(progress))
+                        encode_full_with(&image, &options, digests, &mut |bytes| give(&sink, bytes), &passed(progress))
                     })
                 };
                 let done = blocking(work).await?;
@@ -101,7 +103,7 @@ impl FullPack {
                     let mut segments = Segments { body, rest: Bytes::new(), handle, send: sink.clone() };
                     with_sidecar(sidecar, |digests| {
                         let mut next = || segments.next();
-                        encode_segments(&mut next, &options(), digests, &mut |bytes| give(&sink, bytes), &|_| ())
+                        encode_segments(&mut next, &options, digests, &mut |bytes| give(&sink, bytes))
                     })
                 };
                 let done = blocking(work).await?;
@@ -121,9 +123,9 @@ impl FullPack {
     }
 }
 
-fn options() -> Options {
+fn options(profile: Profile) -> Options {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    Options { threads: processors.min(MOST_THREADS), ..Options::new(Profile::Compact) }
+    Options { threads: processors.min(MOST_THREADS), ..Options::new(profile) }
 }
 
 fn passed(progress: Option<Progress>) -> impl Fn(u64) {

@@ -1,10 +1,11 @@
 //! Images: snapshots opened for reading. Everything that reads a snapshot uses them.
 //!
 //! An image holds the digests of its segments, so the catalogue is only asked where the objects are, and that at
-//! each request to a backend: a placement that is found bad or is added meanwhile takes effect at once. No byte is returned
+//! each read of a segment (small reads ask once, and again after a failure: `image/alone.rs`): a placement that is found bad or is added meanwhile takes effect at once. No byte is returned
 //! unchecked, and after damage or an outage a read continues from another placement at the byte where it stopped
 //! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].
 
+mod alone;
 mod digests;
 mod failover;
 mod in_place;
@@ -21,6 +22,7 @@ use super::retrieve::Retrieved;
 use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
 use crate::types::{ByteRange, Error, Result, SnapshotId};
 
+use alone::Alone;
 pub(super) use digests::RecentDigests;
 use failover::ImageSource;
 use in_place::InPlace;
@@ -29,7 +31,7 @@ use segment_cache::SegmentCache;
 /// A snapshot that is open for reading. Cheap to clone; all clones share what they have read last (at most two segments of
 /// 2 MiB). Keeps its host running.
 ///
-/// Its bytes never change. Reading fails with `unavailable` once the snapshot and its objects have been removed.
+/// Its bytes never change. Reading what is not at hand fails with `unavailable` once the snapshot and its objects have been removed.
 #[derive(Debug, Clone)]
 pub struct Image {
     inner: Arc<ImageInner>,
@@ -40,6 +42,7 @@ struct ImageInner {
     source: ImageSource,
     cache: SegmentCache,
     in_place: InPlace,
+    alone: Alone,
 }
 
 impl Host {
@@ -51,9 +54,8 @@ impl Host {
         self.known(id).await?;
         let identity = self.identity_of(id).await?;
         let source = ImageSource { host: self.clone(), identity };
-        Ok(Image {
-            inner: Arc::new(ImageInner { source, cache: SegmentCache::default(), in_place: InPlace::default() }),
-        })
+        let (cache, in_place, alone) = (SegmentCache::default(), InPlace::default(), Alone::default());
+        Ok(Image { inner: Arc::new(ImageInner { source, cache, in_place, alone }) })
     }
 }
 
@@ -112,9 +114,10 @@ impl Image {
     /// of the image, none past it.
     ///
     /// Whole segments are read and checked. Those that were read last are kept, and one that several callers want at once
-    /// is fetched once. Needs up to 32 MiB beside the buffer. A backend without ranges reads an object from its
-    /// beginning for each segment that is fetched. Of a hot image, up to 256 KiB are read in place, and only the pages that are
-    /// asked for.
+    /// is fetched once. A small read in a segment that was not read lately fetches its pages alone, where these can be proven:
+    /// those of a pack, and those of a snapshot whose page digests are kept on this machine. Needs up to 32 MiB beside the buffer.
+    /// A backend without ranges reads an object from its beginning for each segment that is fetched. Of a hot image, up to
+    /// 256 KiB are read in place, and only the pages that are asked for.
     ///
     /// # Errors
     /// As [`Self::stream`]; then the content of the buffer is undefined.
@@ -169,6 +172,11 @@ impl Image {
     }
 
     async fn segment_part(&self, number: u64, from: u64, len: u64) -> Result<Bytes> {
+        if !self.inner.cache.has(number)
+            && let Some(bytes) = self.inner.alone.read(&self.inner.source, number, from, len).await
+        {
+            return Ok(bytes);
+        }
         let fetch = || {
             let source = self.inner.source.clone();
             async move {

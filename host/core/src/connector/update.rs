@@ -17,11 +17,9 @@ use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
-use super::{Host, Image, StoreOptions, data_dir};
+use super::{Host, Image, StoreOptions, data_dir, encoding};
 use crate::catalogue::{NewPack, Placement, PlacementState};
-use crate::snapshot::pages::{
-    Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, changed_bytes, encode_delta,
-};
+use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, changed_bytes, encode_delta};
 use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
 use crate::types::{Error, ErrorKind, Result, SnapshotId, blocking};
 
@@ -150,7 +148,8 @@ impl Host {
         };
         // Without those of the base, the image would have to be read whole for them.
         let with_digests = dirty.is_none() || base.digests.is_some();
-        self.pack_against(base, new, dirty, Options::new(Profile::Compact), with_digests).await
+        let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
+        self.pack_against(base, new, dirty, Options::new(profile), with_digests).await
     }
 
     /// The change of an image against a base, as a pack; `None` if it is not worth that. Keeps the page digests of the image

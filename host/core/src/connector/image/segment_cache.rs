@@ -53,6 +53,13 @@ impl SegmentCache {
         outcome.map_err(|error| Arc::try_unwrap(error).unwrap_or_else(|shared| shared.duplicate()))
     }
 
+    /// Whether a segment is here or on its way.
+    pub(super) fn has(&self, number: u64) -> bool {
+        let state = self.state();
+        let under_way = |(wanted, fetch): &(u64, WeakShared<Fetch>)| *wanted == number && fetch.upgrade().is_some();
+        state.kept.iter().any(|(kept, _)| *kept == number) || state.on_their_way.iter().any(under_way)
+    }
+
     fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

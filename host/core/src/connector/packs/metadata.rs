@@ -160,7 +160,7 @@ impl Host {
     ///
     /// # Errors
     /// `corrupt` if there are fewer.
-    pub(super) async fn fetch(&self, placement: &Placement, start: u64, len: u64) -> Result<Bytes> {
+    pub(in crate::connector) async fn fetch(&self, placement: &Placement, start: u64, len: u64) -> Result<Bytes> {
         let objects = &self.backend(&placement.backend).await?.objects;
         let most = usize::try_from(len).map_err(|_| Error::invalid(format!("{len} bytes do not fit into memory")))?;
         let fetched = async {

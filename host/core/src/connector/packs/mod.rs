@@ -15,6 +15,7 @@ mod whole;
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
+pub(super) use read::PackReader;
 pub(super) use room::Memory;
 
 /// Where what is read of packs may come from.

@@ -44,14 +44,7 @@ impl Host {
         range: Option<ByteRange>,
         caches: Caches,
     ) -> Result<Body> {
-        let pack = self.pack_of(placement, caches).await?;
-        let (size, id) = (identity.size(), identity.id());
-        if pack.snapshot() != id || pack.size() != size {
-            return Err(Error::corrupt(format!("the object is a pack of snapshot {}", pack.snapshot()))
-                .on_backend(&placement.backend)
-                .during("retrieve"));
-        }
-        let chain = Arc::new(self.chain(pack, &placement.backend, caches).await?);
+        let (chain, size) = (self.chain_of(placement, identity, caches).await?, identity.size());
         let (start, len) = match range {
             Some(range) => aligned(range, size)?.within(size)?,
             None => (0, size),
@@ -69,6 +62,33 @@ impl Host {
             None => Ok(verify_known(body, identity.clone())),
             Some(range) => verify_range(body, identity.clone(), range),
         }
+    }
+
+    /// The pack of a placement with its sources.
+    ///
+    /// # Errors
+    /// As [`Self::open_pack`].
+    async fn chain_of(&self, placement: &Placement, identity: &Arc<Identity>, caches: Caches) -> Result<Arc<Chain>> {
+        let pack = self.pack_of(placement, caches).await?;
+        if pack.snapshot() != identity.id() || pack.size() != identity.size() {
+            return Err(Error::corrupt(format!("the object is a pack of snapshot {}", pack.snapshot()))
+                .on_backend(&placement.backend)
+                .during("retrieve"));
+        }
+        Ok(Arc::new(self.chain(pack, &placement.backend, caches).await?))
+    }
+
+    /// Opens a placement whose object is a pack, for reads of some pages at a time ([`PackReader::some`]).
+    ///
+    /// # Errors
+    /// As [`Self::open_pack`].
+    pub(in crate::connector) async fn open_pack_pages(
+        &self,
+        placement: Placement,
+        identity: &Arc<Identity>,
+    ) -> Result<PackReader> {
+        let chain = self.chain_of(&placement, identity, Caches::Use).await?;
+        Ok(self.pack_reader(placement, chain, 0..identity.size(), Caches::Use))
     }
 
     /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not.
@@ -105,7 +125,7 @@ impl Host {
     }
 }
 
-pub(super) struct PackReader {
+pub(in crate::connector) struct PackReader {
     pub(super) host: Host,
     pub(super) placement: Placement,
     pub(super) chain: Arc<Chain>,
@@ -159,6 +179,17 @@ impl PackReader {
         // After an error nothing more is asked.
         self.at = if window.is_ok() { self.at + len } else { self.end };
         Some(window)
+    }
+
+    /// Some bytes of the snapshot, which has them, proven by the frames that they are in.
+    ///
+    /// # Errors
+    /// As [`Host::open_pack`].
+    pub(in crate::connector) async fn some(&self, start: u64, len: u64) -> Result<Bytes> {
+        let first = start / PAGE as u64 * PAGE as u64;
+        let mut bytes = self.window(first, start + len - first).await?;
+        // At most a page.
+        Ok(bytes.split_off((start - first) as usize))
     }
 
     /// The bytes of a window, which begins with a page.

@@ -8,6 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
+use crate::connector::encoding;
 use crate::connector::full::FullPack;
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
@@ -177,7 +178,8 @@ impl Host {
         let payload = match change.pack {
             Some(pack) if self.takes_pack(backend, pack).await? => Payload::Pack(pack.clone()),
             _ if self.sends_full_pack(backend, may_be_full(&source), identity.as_deref(), options).await? => {
-                Payload::Full(FullPack { host: self.clone(), source })
+                let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
+                Payload::Full(FullPack { host: self.clone(), source, profile })
             }
             _ => Payload::Image(source),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,13 +28,26 @@ const FRAME: u32 = 2048;
 pub type NextSegment<'a> = &'a mut dyn FnMut() -> Result<Option<Bytes>>;
 
 /// Writes a full pack of an image into `out`, and its page digests into `digests` if these are wanted. Memory does not depend
-/// on the size of the image, but for 32 bytes for each of its segments and what the map needs. `passed` is told how many bytes were read.
+/// on the size of the image, but for 32 bytes for each of its segments and what the map needs.
 ///
 /// Every byte is read once, holes are not read, and pages that seem to equal earlier ones are read again to make sure.
 ///
 /// # Errors
 /// Errors of reading and of `out`; `unsupported` for an image of 16 TiB and more; `conflict` if it became shorter meanwhile.
 pub fn encode_full(
+    new: &dyn Image,
+    options: &Options,
+    digests: Option<&mut dyn Write>,
+    out: Sink<'_>,
+) -> Result<Encoded> {
+    encode_full_with(new, options, digests, out, &|_| ())
+}
+
+/// As [`encode_full`]; `passed` is told how many bytes were read.
+///
+/// # Errors
+/// As [`encode_full`].
+pub fn encode_full_with(
     new: &dyn Image,
     options: &Options,
     digests: Option<&mut dyn Write>,
@@ -57,9 +71,8 @@ pub fn encode_segments(
     options: &Options,
     digests: Option<&mut dyn Write>,
     out: Sink<'_>,
-    passed: &dyn Fn(u64),
 ) -> Result<Encoded> {
-    encode(Input::Segments { next, over: false }, options, digests, out, passed)
+    encode(Input::Segments { next, over: false }, options, digests, out, &|_| ())
 }
 
 /// Where segments come from.
@@ -197,7 +210,8 @@ struct Full<'env, 'o> {
     next: u32,
     /// The number of stored pages in the frames so far.
     sent: u32,
-    draft: Vec<Bytes>,
+    /// Segments, and what of them is in the next frame.
+    draft: Vec<(Bytes, Range<usize>)>,
     homes: Vec<PageRun>,
     /// The bytes so far.
     size: u64,
@@ -294,12 +308,9 @@ impl<'env> Full<'env, '_> {
 
     /// Adds a page to the next frame.
     fn keep(&mut self, page: u32, bytes: &Bytes, at: usize) {
-        let more = bytes.slice(at..at + PAGE);
         match self.draft.last_mut() {
-            Some(last) if last.as_ptr_range().end == more.as_ptr() && self.homes.last().is_some_and(ends_at(page)) => {
-                *last = bytes.slice(at - last.len()..at + PAGE);
-            }
-            _ => self.draft.push(more),
+            Some((last, range)) if last.as_ptr() == bytes.as_ptr() && range.end == at => range.end += PAGE,
+            _ => self.draft.push((bytes.clone(), at..at + PAGE)),
         }
         push(&mut self.homes, page, 1);
         self.next += 1;
@@ -316,7 +327,7 @@ impl<'env> Full<'env, '_> {
         }
         self.sent = self.next;
         let draft = Draft {
-            pages: Pages::Held(std::mem::take(&mut self.draft)),
+            pages: Pages::Held(self.draft.drain(..).map(|(bytes, range)| bytes.slice(range)).collect()),
             homes: std::mem::take(&mut self.homes),
             // As far as it is known: the pages so far are all of them, or those of full segments.
             digests: self.assembly.page_digests_of(self.size),
@@ -325,9 +336,4 @@ impl<'env> Full<'env, '_> {
         };
         self.assembly.send(pool, draft, Vec::new())
     }
-}
-
-/// Whether a run ends before this page.
-fn ends_at(page: u32) -> impl Fn(&PageRun) -> bool {
-    move |(first, len)| first + len == page
 }

@@ -14,6 +14,7 @@
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
 //! | `decode`, `steps` | from stored bytes to pages, of which none passes unchecked; whole ranges, each frame once |
 //! | `plan` | long ranges: which frames in which order, for which windows |
+//! | `proof` | pages that are proven alone |
 //! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
 //! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
@@ -40,6 +41,7 @@ mod map;
 mod pack;
 mod plan;
 mod pool;
+mod proof;
 mod raw;
 mod scan;
 mod settings;
@@ -56,11 +58,12 @@ pub use decode::{decode_frame, page_is};
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
-pub use full::{NextSegment, encode_full, encode_segments};
+pub use full::{NextSegment, encode_full, encode_full_with, encode_segments};
 pub use image::{FileImage, Image};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};
 pub use plan::{Plan, Planned, Window, is_direct};
+pub use proof::PageProofs;
 pub use raw::is_raw;
 pub use settings::{Counts, Encoded, Options, Sink};
 pub use steps::{Decoder, Fetch, Placed, Step, read_pages};
