@@ -196,10 +196,11 @@ fn identify(bytes: &[u8]) -> Identity {
 fn round(base: Profile, delta: Profile, frame_pages: u32, uses: u8, old: &Vec<u8>, new: &Vec<u8>) {
     let options = |profile| Options { frame_pages, threads: 1, ..Options::new(profile) };
     let (mut object, mut digests) = (Vec::new(), Vec::new());
-    let full = encode_full(old, &options(base), Some(&mut digests), &mut |piece| {
+    let mut sink = |piece: bytes::Bytes| {
         object.extend_from_slice(&piece);
         Ok(())
-    });
+    };
+    let full = encode_full(old, &options(base), Some(&mut digests), &mut sink, &|_| ());
     let full: Encoded = full.expect("an image in memory");
     assert_eq!(full.identity, identify(old));
     let first = open(&object, object.len() as u64).expect("a pack that was just written");

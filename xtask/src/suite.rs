@@ -5,7 +5,7 @@
 //! all dependencies are available, so nothing may be skipped there.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ struct SuiteResult {
     failed: u64,
     /// As `name: why`.
     skipped: Vec<String>,
+    /// The programs that ended without a result, as `name: why`. Each is one failure.
+    aborted: Vec<String>,
     /// As `name version`, with how many were started.
     servers: Vec<(String, usize)>,
     /// The result of each fuzz target.
@@ -165,12 +167,20 @@ fn guests_test() -> Command {
 /// One `cargo test`, its output passed on as it comes.
 fn cargo_test(cargo: &mut Command) -> Result<Tally> {
     say!("{}", shown(cargo));
-    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let output = child.stdout.take().context("cargo has no stdout")?;
+    // One pipe for both, so that what Cargo says of a program stands where it ran.
+    let (output, input) = std::io::pipe().context("no pipe")?;
+    if std::io::stderr().is_terminal() {
+        cargo.args(["--color", "always"]);
+    }
+    cargo.stdin(Stdio::null()).stdout(input.try_clone().context("no pipe")?).stderr(input);
+    let child = cargo.spawn();
+    // The ends that the command keeps would keep the pipe open.
+    cargo.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.context("cannot start cargo")?;
     let mut tally = Tally::stream(output, std::io::stderr()).context("cannot read what the tests print")?;
     let status = child.wait().context("cargo did not end")?;
     if !status.success() && tally.failed == 0 {
-        say!("`cargo test` failed ({status}) without a failed test: one did not compile, or ended without a result");
+        say!("`cargo test` failed ({status}) without a failed test: one did not compile");
         tally.failed = 1;
     }
     Ok(tally)
@@ -187,7 +197,7 @@ fn collect(tally: Tally, skips: &[String], servers: &[String]) -> SuiteResult {
     }
     let skipped = skips.iter().cloned().chain(tally.ignored).collect();
     let passed = tally.passed.saturating_sub(skips.len() as u64);
-    SuiteResult { passed, failed: tally.failed, skipped, servers: counted, fuzzed: Vec::new() }
+    SuiteResult { passed, failed: tally.failed, skipped, aborted: tally.aborted, servers: counted, fuzzed: Vec::new() }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -202,6 +212,9 @@ fn summary(steps: &[Step], outcome: &SuiteResult) {
     }
     for failure in steps.iter().filter_map(|step| step.failure.as_ref().map(|why| format!("{}: {why}", step.name))) {
         eprintln!("failed: {failure}");
+    }
+    for aborted in &outcome.aborted {
+        eprintln!("failed: {aborted}");
     }
     eprintln!("real servers: {}", if outcome.servers.is_empty() { "none" } else { "" });
     for (name, count) in &outcome.servers {
@@ -246,11 +259,18 @@ mod tests {
 
     #[test]
     fn a_skipped_test_is_not_a_passed_one() {
-        let tally = Tally { passed: 10, failed: 1, ignored: vec!["a: why".into()] };
+        let tally = Tally {
+            passed: 10,
+            failed: 1,
+            ignored: vec!["a: why".into()],
+            aborted: vec!["c: signal 6".into()],
+            ..Tally::default()
+        };
         let servers = ["SeaweedFS 4.48", "SeaweedFS 4.48", "Kubo 0.43"].map(String::from);
         let outcome = collect(tally, &["b: no NFS".to_string()], &servers);
         assert_eq!((outcome.passed, outcome.failed), (9, 1));
         assert_eq!(outcome.skipped, ["b: no NFS", "a: why"]);
+        assert_eq!(outcome.aborted, ["c: signal 6"]);
         assert_eq!(outcome.servers, [("SeaweedFS 4.48".to_string(), 2), ("Kubo 0.43".to_string(), 1)]);
     }
 

@@ -1,8 +1,9 @@
-//! Counting libtest's results.
+//! Counting the results of `cargo test`.
 //!
-//! libtest's JSON output is not stable, so its text is parsed: the `test result:` line of each test
-//! program, and the lines of ignored tests. Other lines are ignored; failures also show in
-//! Cargo's exit status, and the two are compared.
+//! libtest's JSON output is not stable, so text is parsed: the `test result:` line of each test program, the lines of ignored
+//! tests, and Cargo's lines that say which program runs and how one ended. A program without a result has failed: a signal
+//! or an overflow of its stack ended it, and its other tests did not run. Other lines are ignored; failures also show
+//! in Cargo's exit status, and the two are compared.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -11,24 +12,38 @@ use std::io::{BufRead, BufReader, Read, Write};
 pub struct Tally {
     /// Tests that ran to their end without a failure.
     pub passed: u64,
-    /// Tests that failed.
+    /// Tests that failed, and programs that ended without a result.
     pub failed: u64,
     /// Tests that libtest did not run, as `name: why`.
     pub ignored: Vec<String>,
+    /// The programs that ended without a result, as `name: why`.
+    pub aborted: Vec<String>,
+    running: Program,
+}
+
+/// The program that runs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Program {
+    name: Option<String>,
+    /// Whether it has begun to run tests.
+    begun: bool,
+    /// Whether its result was read, or it was counted as aborted.
+    ended: bool,
 }
 
 impl Tally {
-    /// Copies the output of `cargo test` through to `out` line by line and counts. Bytes that are not UTF-8 pass as they
-    /// are.
+    /// Copies the output of `cargo test`, of both streams, through to `out` line by line and counts. Bytes that are not UTF-8
+    /// pass as they are.
     pub fn stream(input: impl Read, mut out: impl Write) -> std::io::Result<Self> {
         let mut tally = Self::default();
         let mut input = BufReader::new(input);
         let mut line = Vec::new();
         while input.read_until(b'\n', &mut line)? > 0 {
             out.write_all(&line)?;
-            tally.line(&String::from_utf8_lossy(&line));
+            tally.line(&without_colours(&String::from_utf8_lossy(&line)));
             line.clear();
         }
+        tally.next(Program::default());
         out.flush()?;
         Ok(tally)
     }
@@ -38,19 +53,73 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored.extend(other.ignored);
+        self.aborted.extend(other.aborted);
     }
 
     fn line(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += number(counts, "passed");
             self.failed += number(counts, "failed");
+            self.running.ended = true;
         } else if let Some((name, outcome)) =
             line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ignored"))
         {
             let why = outcome.trim().trim_start_matches(',').trim();
             self.ignored.push(format!("{name}: {}", if why.is_empty() { "marked as ignored" } else { why }));
+        } else if let Some(name) = program(line) {
+            self.next(Program { name: Some(name), ..Program::default() });
+        } else if is_beginning(line) {
+            // Documentation tests of one crate run in several programs.
+            let name = self.running.name.clone();
+            self.next(Program { name, begun: true, ended: false });
+        } else if let Some(why) = line.trim_start().strip_prefix("process didn't exit successfully: ")
+            && !self.running.ended
+        {
+            let why = why.rsplit_once("` (").map_or(why, |(_, why)| why.trim_end().trim_end_matches(')'));
+            self.abort(why);
         }
     }
+
+    /// Another program runs from here on: that of before has ended, with a result or without.
+    fn next(&mut self, program: Program) {
+        if self.running.begun && !self.running.ended {
+            self.abort("it ended without a result");
+        }
+        self.running = program;
+    }
+
+    fn abort(&mut self, why: &str) {
+        let name = self.running.name.as_deref().unwrap_or("a test program");
+        self.aborted.push(format!("{name}: {why}"));
+        self.failed += 1;
+        self.running.ended = true;
+    }
+}
+
+/// The program that Cargo says it runs, as `     Running tests/a.rs (target/debug/deps/a-1f)` or `   Doc-tests a`.
+fn program(line: &str) -> Option<String> {
+    let said = line.strip_prefix(' ')?.trim();
+    if let Some(name) = said.strip_prefix("Doc-tests ") {
+        return Some(format!("the documentation of {name}"));
+    }
+    let (source, program) = said.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
+    let stem = program.rsplit('/').next().unwrap_or(program);
+    // Several crates have a `src/lib.rs`.
+    let name = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
+    Some(format!("{name} ({source})"))
+}
+
+/// Whether this is `running 3 tests`.
+fn is_beginning(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    matches!(words[..], ["running", count, "test" | "tests"] if count.parse::<u64>().is_ok())
+}
+
+/// The line without what colours it on a terminal.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| line + part.split_once('m').map_or(part, |(_, rest)| rest))
 }
 
 /// The number before `word` in `ok. 3 passed; 0 failed; …`.
@@ -72,6 +141,7 @@ mod tests {
         let tally = Tally::stream(text.as_bytes(), &mut copied)?;
         assert_eq!((tally.passed, tally.failed), (42, 1));
         assert_eq!(tally.ignored, ["d: marked as ignored", "e: needs a kernel module"]);
+        assert_eq!(tally.aborted, [""; 0]);
         assert_eq!(copied, text.as_bytes());
         Ok(())
     }
@@ -79,7 +149,38 @@ mod tests {
     #[test]
     fn anything_else_counts_nothing() -> std::io::Result<()> {
         let text = b"test result: what\n\xff\xfe\ntest\nthe test result: ok. 9 passed; 0 failed".as_slice();
-        assert_eq!(Tally::stream(text, std::io::sink())?, Tally::default());
+        let Tally { passed, failed, aborted, .. } = Tally::stream(text, std::io::sink())?;
+        assert_eq!((passed, failed, aborted), (0, 0, vec![]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_that_ends_without_a_result_has_failed_and_is_named() -> std::io::Result<()> {
+        let text = "   Compiling a v0.1.0\n\u{1b}[1m\u{1b}[32m     Running\u{1b}[0m unittests src/lib.rs (target/debug/deps/tidelock_types-0a1b)\n\n\
+            running 2 tests\ntest a ... ok\ntest b ... ok\n\n\
+            test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\n     \
+            Running tests/hostile/main.rs (target/debug/deps/hostile-2c3d)\n\nrunning 40 tests\ntest x ... ok\n\n\
+            thread 'y' has overflowed its stack\nfatal runtime error: stack overflow\n\
+            error: test failed, to rerun pass `-p tidelock-tests --test hostile`\n\nCaused by:\n  \
+            process didn't exit successfully: `/a (b)/hostile-2c3d` (signal: 6, SIGABRT: process abort signal)\n     \
+            Running tests/library/main.rs (target/debug/deps/library-4e5f)\n\nrunning 1 test\ntest z ... FAILED\n\n\
+            test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\n\
+            error: test failed, to rerun pass `-p tidelock-tests --test library`\n\nCaused by:\n  \
+            process didn't exit successfully: `library-4e5f` (exit status: 101)\n     \
+            Running tests/plain.rs (target/debug/deps/plain-6a7b)\n\nCaused by:\n  \
+            process didn't exit successfully: `plain-6a7b` (signal: 9, SIGKILL: kill)\n   \
+            Doc-tests tidelock\n\nrunning 1 test\n\n\
+            test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\n\nrunning 3 tests\n";
+        let tally = Tally::stream(text.as_bytes(), std::io::sink())?;
+        assert_eq!((tally.passed, tally.failed), (3, 4));
+        assert_eq!(
+            tally.aborted,
+            [
+                "hostile (tests/hostile/main.rs): signal: 6, SIGABRT: process abort signal",
+                "plain (tests/plain.rs): signal: 9, SIGKILL: kill",
+                "the documentation of tidelock: it ended without a result"
+            ]
+        );
         Ok(())
     }
 }

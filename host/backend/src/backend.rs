@@ -86,6 +86,13 @@ pub trait Backend: Send + Sync {
     /// `unsupported` if it [has no account](BackendInfo::account); what the backend says.
     fn balance(&self) -> BoxFuture<'_, Result<AccountState>>;
 
+    /// Opens an object that is a file of this machine, to be read in place: as [`get`](Self::get), its bytes are unproven.
+    /// Returns `None` if it is none, or cannot be opened now. Blocks for a moment.
+    fn local_file(&self, id: &ObjectId) -> Option<std::fs::File> {
+        let _ = id;
+        None
+    }
+
     /// Takes note that the bytes of a [`get`](Self::get) were not what was stored, as only the caller can find out.
     /// Returns at once.
     fn report(&self, id: &ObjectId, error: &tidelock_types::Error);

@@ -9,7 +9,7 @@ use super::failure::{ErrorObject, Failure};
 use super::output;
 use super::session::Session;
 use tidelock::types::{Error, ErrorKind};
-use tidelock::{GcOptions, GcReport, GcStep};
+use tidelock::{FailedBackend, GcOptions, GcReport, GcStep};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -43,27 +43,33 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
 /// A backend that keeps its leftovers is a failure, so that a script notices it; of the kind of the first one's.
 fn verdict(collected: &GcReport) -> Option<Error> {
     let first = collected.failed.first()?;
-    let names: Vec<&str> = collected.failed.iter().map(|failed| failed.backend.as_str()).collect();
-    let what = format!("leftovers stay on {}: {}", names.join(", "), first.why);
-    let error = Error::new(ErrorKind::from_name(first.kind), what);
-    Some(error.hint(first.hint.clone().unwrap_or_else(|| "run gc again once the backend answers".to_owned())))
+    let error = Error::new(ErrorKind::from_name(first.kind), format!("leftovers stay: {}", errors(&collected.failed)));
+    let hint = collected.failed.iter().find_map(|failed| failed.hint.clone());
+    Some(error.hint(hint.unwrap_or_else(|| "run gc again once the backend answers".to_owned())))
+}
+
+/// Each error of each backend, in one line.
+pub(super) fn errors(failed: &[FailedBackend]) -> String {
+    const SHOWN: usize = 10;
+    let mut all: Vec<_> = failed.iter().map(|failed| format!("backend `{}`: {}", failed.backend, failed.why)).collect();
+    if all.len() > SHOWN {
+        let more = all.len() - SHOWN;
+        all.truncate(SHOWN);
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
 }
 
 fn describe(collected: &GcReport) -> String {
-    let mut text = format!(
+    format!(
         "removed: {} temporary files and unfinished uploads, {} objects of interrupted stores, {} interrupted removals\n",
         collected.leftovers, collected.objects, collected.removals
-    );
-    for failed in collected.failed.iter().skip(1) {
-        text += &format!("leftovers stay on {}: {}\n", failed.backend, failed.why);
-    }
-    text
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidelock::FailedBackend;
 
     #[test]
     fn a_failed_backend_is_reported_and_is_a_failure() {
@@ -76,9 +82,10 @@ mod tests {
             hint: None,
         };
         collected.failed = vec![failed("cloud"), failed("tape")];
-        assert_eq!(verdict(&collected).unwrap().to_string(), "leftovers stay on cloud, tape: no route");
-        assert!(
-            describe(&collected).contains("removed: 2 temporary") && describe(&collected).contains("tape: no route")
-        );
+        let said = verdict(&collected).unwrap().to_string();
+        assert_eq!(said, "leftovers stay: backend `cloud`: no route; backend `tape`: no route");
+        assert!(describe(&collected).contains("removed: 2 temporary"));
+        collected.failed = (0..12).map(|number| failed(&number.to_string())).collect();
+        assert!(verdict(&collected).unwrap().to_string().ends_with("backend `9`: no route; and 2 more"));
     }
 }

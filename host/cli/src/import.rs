@@ -24,7 +24,7 @@ struct Report<'a> {
 }
 
 pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Failure> {
-    let host = session.open().await?;
+    let host = session.open_to_import().await?;
     let named = !arguments.objects.is_empty();
     let bar = Arc::new(session.console.bar("importing", None));
     let options = ImportOptions {
@@ -111,6 +111,12 @@ fn describe(found: &Imported) -> String {
         format_bytes(found.bytes),
         found.known
     );
+    if found.removed > 0 {
+        text += &format!("{} {} of removed snapshots deleted\n", found.removed, plural(found.removed));
+    }
+    if !found.complete {
+        text += "not all of it could be read, so objects of snapshots that are removed stay there\n";
+    }
     if found.left.is_empty() {
         return text;
     }
@@ -133,7 +139,7 @@ mod tests {
     use tidelock::types::ObjectId;
 
     fn found(change: impl Fn(&mut Imported)) -> Imported {
-        let mut found = Imported { backend: "cloud".into(), objects: 3, ..Imported::default() };
+        let mut found = Imported { backend: "cloud".into(), objects: 3, complete: true, ..Imported::default() };
         change(&mut found);
         found
     }

@@ -60,12 +60,20 @@ use clap::Parser;
 use console::Console;
 use failure::Failure;
 use session::Session;
+use tidelock::runtime::catches_panics;
 
 /// How long a command that was interrupted has to clean up: threads that wait for a slow disk, or for a terminal.
 const CLEANUP: Duration = Duration::from_millis(500);
 
 /// Runs the command that the arguments of this process name, and returns its exit status.
 fn main() -> ExitCode {
+    // What is caught is reported as the error that it becomes.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !catches_panics() {
+            report(panic);
+        }
+    }));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -4,6 +4,8 @@
 //! of them was checked and is on disk. Everything else (standard output, a pipe, a device) gets the bytes as they
 //! come; each was checked before.
 //!
+//! A hot image is copied into the file by all processors, or cloned where the file system can share bytes.
+//!
 //! A restore is requested for a snapshot in cold storage, and then waited for (`--wait`) or left to a later command.
 //!
 //! Writing has its own thread, so that neither a slow reader nor a slow disk delays the handling of signals.
@@ -24,7 +26,7 @@ use super::session::Session;
 use super::sink::Sink;
 use super::{input, output};
 use tidelock::types::{ArchiveState, Body, ByteRange, Error, ErrorKind, SnapshotId, format_duration};
-use tidelock::{Host, Image, Retrieved};
+use tidelock::{CopiedOut, Host, Image, Retrieved};
 
 /// How often a restore is waited for before it is left to a later call.
 const RESTORES: u32 = 3;
@@ -48,6 +50,16 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     // A pipe waits for its reader; signals are handled meanwhile.
     let opened = spawn_blocking(move || Sink::open(to.as_deref(), size)).await;
     let sink = opened.map_err(|error| Error::other("opening the output was interrupted").with_source(error))??;
+    let mut sink = sink;
+    if let (None, Some(file)) = (arguments.range, sink.file()) {
+        let bar = session.console.bar("retrieving", Some(size));
+        if let Some(CopiedOut { source, .. }) = image.copy_out(file, bar.progress()).await? {
+            sink.filled(size);
+            drop(bar);
+            finish(sink).await?;
+            return answer(&Report { id: image.id(), size, source, seconds: began.elapsed().as_secs_f64() }, session);
+        }
+    }
     let retrieved = match image.stream(arguments.range).await {
         Err(error) if arguments.wait && is_restoring(&error) => {
             restored(&host, &image, arguments.range, error, &session.console).await?
@@ -58,8 +70,20 @@ pub(super) async fn run(arguments: Retrieve, session: &Session) -> Result<(), Fa
     let bar = session.console.bar("retrieving", Some(size));
     write(retrieved.body, sink, &bar).await?;
     drop(bar);
-    let report = Report { id, size, source, seconds: began.elapsed().as_secs_f64() };
-    if session.json { output::object(&report) } else { Ok(()) }
+    answer(&Report { id, size, source, seconds: began.elapsed().as_secs_f64() }, session)
+}
+
+fn answer(report: &Report, session: &Session) -> Result<(), Failure> {
+    if session.json { output::object(report) } else { Ok(()) }
+}
+
+/// Makes what was written durable and visible.
+async fn finish(sink: Sink) -> Result<(), Failure> {
+    spawn_blocking(move || sink.finish()).await.map_err(stopped)?
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::other("the write was interrupted").with_source(error)
 }
 
 /// The bytes that are asked for.
@@ -148,14 +172,10 @@ async fn write(mut body: Body, mut sink: Sink, bar: &Bar) -> Result<(), Failure>
         }
     }
     drop(send);
-    let stopped = |error| Error::other("the write was interrupted").with_source(error);
     let sink = writer.await.map_err(stopped)?;
     match failed {
         Some(error) => Err(error.into()),
-        None => {
-            let sink = sink?;
-            spawn_blocking(move || sink.finish()).await.map_err(stopped)?
-        }
+        None => finish(sink?).await,
     }
 }
 

@@ -16,17 +16,20 @@ pub(super) async fn run(arguments: &Rm, session: &Session) -> Result<(), Failure
 }
 
 fn describe(text: &str, removed: &Removed) -> String {
-    let Removed { id, placements, kept, names, needed_by } = removed;
+    let Removed { id, placements, kept, names, needed_by, kept_on } = removed;
     match (kept, names.first()) {
         (false, _) => {
             let objects = if *placements == 1 { "object" } else { "objects" };
-            let removed = format!("removed {id} ({placements} {objects})");
-            match needed_by.first() {
-                None => removed,
-                Some(by) => {
-                    format!("{removed}; {by} takes pages from it, so objects of it stay until that is removed too")
-                }
+            let mut removed = format!("removed {id} ({placements} {objects})");
+            if let Some(by) = needed_by.first() {
+                removed += &format!("; {by} takes pages from it, so objects of it stay until that is removed too");
             }
+            for backend in kept_on {
+                removed += &format!(
+                    "; its objects on `{backend}` stay until `tidelock import {backend}` has found out what takes pages from them"
+                );
+            }
+            removed
         }
         (true, Some(name)) => format!("removed the name {text}; {id} is still stored as {name}"),
         (true, None) => {

@@ -86,6 +86,21 @@ impl Session {
     /// Opens the host of this configuration. Backends are opened on demand, so that a command needs no more credentials
     /// than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
+        let host = self.open_to_import().await?;
+        let unknown = host.not_looked_through().await?;
+        if !unknown.is_empty() {
+            let commands: Vec<_> = unknown.iter().map(|backend| format!("`tidelock import {backend}`")).collect();
+            tracing::warn!(
+                "the catalogue may not know all that is on {}: objects of snapshots that are removed stay there until {} has run",
+                unknown.join(", "),
+                commands.join(", ")
+            );
+        }
+        Ok(host)
+    }
+
+    /// The same, without a word on what is to be imported.
+    pub(super) async fn open_to_import(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
 }

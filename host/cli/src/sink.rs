@@ -108,6 +108,21 @@ impl Sink {
         }
     }
 
+    /// The file that is to appear, to be written by another; `None` for everything else.
+    pub(super) fn file(&self) -> Option<File> {
+        match self {
+            Self::Whole { file, .. } => file.file().try_clone().ok(),
+            Self::Standard(_) | Self::Direct { .. } => None,
+        }
+    }
+
+    /// Takes note that the file was written, and how long it is.
+    pub(super) fn filled(&mut self, bytes: u64) {
+        if let Self::Whole { len, .. } = self {
+            *len = bytes;
+        }
+    }
+
     /// Makes it durable and, if it is a file, visible.
     pub(super) fn finish(self) -> Result<(), Failure> {
         match self {

@@ -37,7 +37,7 @@ impl Unnamed {
     /// What the operating system refuses.
     pub(super) fn beside(path: &Path) -> io::Result<Self> {
         let directory = directory_of(path);
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match open(directory, flags, Mode::from_raw_mode(0o600)) {
             Ok(file) => {
                 let file = File::from(file);

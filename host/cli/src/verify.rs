@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::arguments::Verify;
 use super::failure::{ErrorObject, Failure};
+use super::gc::errors;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::types::{Error, format_bytes};
@@ -40,12 +41,18 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
 fn verdict(found: &Verification) -> Option<Error> {
     let objects = |count: usize| format!("{count} of {} {}", found.checked, plural(found.checked));
     if !found.bad.is_empty() {
-        let error = Error::corrupt(format!("{} missing or damaged", objects(found.bad.len())));
+        let mut what = format!("{} missing or damaged", objects(found.bad.len()));
+        if !found.unreachable.is_empty() {
+            what += &format!("; {} could not be checked: {}", found.unreachable.len(), errors(&found.failed));
+        }
+        let error = Error::corrupt(what);
         return Some(error.hint("store the image again, or retrieve the snapshot from another backend"));
     }
     if !found.unreachable.is_empty() {
-        let error = Error::unavailable(format!("{} could not be checked", objects(found.unreachable.len())));
-        return Some(error.hint("try again once the backend is reachable; restore objects in cold storage first"));
+        let what = format!("{} could not be checked: {}", objects(found.unreachable.len()), errors(&found.failed));
+        let hint = found.failed.iter().find_map(|failed| failed.hint.as_deref());
+        let hint = hint.unwrap_or("try again once the backend is reachable; restore objects in cold storage first");
+        return Some(Error::unavailable(what).hint(hint));
     }
     None
 }

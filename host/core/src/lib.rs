@@ -28,13 +28,14 @@
 //! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
 //!
 //! The modules, lowest first (a module imports only lower ones; `docs/ARCHITECTURE.md` has the reasons): [`types`], then
-//! [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`], then [`connector`],
-//! whose public interface is re-exported here. The crate `tidelock-server` serves it over HTTP.
+//! [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`] and [`hot`], then
+//! [`connector`], whose public interface is re-exported here. The crate `tidelock-server` serves it over HTTP.
 
 pub mod builtin;
 pub mod catalogue;
 pub mod config;
 pub mod connector;
+pub mod hot;
 pub mod snapshot;
 
 pub use tidelock_backend as backend;
@@ -43,12 +44,12 @@ pub use tidelock_runtime as runtime;
 pub use tidelock_types as types;
 
 pub use connector::{
-    AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, Delta,
-    FailedBackend, GcOptions, GcProgress, GcReport, GcStep, GrantPreflight, Host, HostOptions, Image, ImportOptions,
-    ImportProgress, ImportStep, Imported, ImportedSnapshot, JobCounts, JobOutcome, JobOverview, JobPage, JobReport,
-    LeftAlone, LeftBehind, LeftState, LimitPreflight, MOST_LISTED, MadeObject, NeedPreflight, NoSecrets, PlacementInfo,
-    PlacementStat, Preflight, Removed, RepairReport, Retrieved, Room, RunOptions, ScrubOptions, ScrubReport, Secrets,
-    SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
+    AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, CopiedOut,
+    Delta, FailedBackend, GcOptions, GcProgress, GcReport, GcStep, GrantPreflight, Host, HostOptions, HotStats, Image,
+    ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, JobCounts, JobOutcome, JobOverview, JobPage,
+    JobReport, LeftAlone, LeftBehind, LeftState, LimitPreflight, MOST_LISTED, MadeObject, NeedPreflight, NoSecrets,
+    PlacementInfo, PlacementStat, Preflight, Removed, RepairReport, Retrieved, Room, RunOptions, ScrubOptions,
+    ScrubReport, Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
 };
 pub use snapshot::{Extent, ExtentKind, Source};
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

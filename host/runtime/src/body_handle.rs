@@ -89,7 +89,7 @@ impl Piece {
     }
 
     fn into_body(self) -> Body {
-        if self.rest.is_empty() { self.body } else { Body::concat(vec![Body::from_bytes(self.rest), self.body]) }
+        self.body.unread(self.rest)
     }
 }
 

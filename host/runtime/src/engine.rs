@@ -11,6 +11,7 @@
 //! that shapes code. Such a file is machine code: whoever can write there can run code in the host. The folder is made
 //! with mode 0700, files appear in it by rename only, and a file that does not load is compiled again.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
@@ -146,8 +147,8 @@ impl Engine {
         }
         nesting::check(bytes)?;
         // A parser that a component brings to its knees must not bring down more than the component.
-        let read = std::panic::AssertUnwindSafe(|| Component::new(&self.inner, bytes));
-        let read = std::panic::catch_unwind(read).map_err(|_| Error::invalid("the component cannot be parsed"))?;
+        let read = caught(|| Component::new(&self.inner, bytes))
+            .map_err(|why| Error::invalid(format!("the component cannot be parsed: {why}")))?;
         let component = read.map_err(|error| {
             if let Some(exceeded) = exceeded(&error, &self.options) {
                 return exceeded.error().with_source(error);
@@ -188,6 +189,28 @@ impl Engine {
             }
         }
     }
+}
+
+thread_local! {
+    static CATCHES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread is caught and becomes an error: that of a parser, over a component that is malformed. A
+/// program asks this in its panic hook, so as not to report what is reported as an error.
+pub fn catches_panics() -> bool {
+    CATCHES.get()
+}
+
+/// Calls, and returns the message of a panic as an error.
+fn caught<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    CATCHES.set(true);
+    let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    CATCHES.set(false);
+    called.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the parser failed");
+        text.lines().next().unwrap_or_default().chars().take(200).collect()
+    })
 }
 
 /// The limit that a component was refused for when it was compiled. wasmtime has no type for it, so its words tell; the

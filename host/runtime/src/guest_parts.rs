@@ -3,9 +3,9 @@
 //! A body travels: a guest taps it, sends it, returns it. What it needs travels with it. So the host knows when the guest's
 //! part is over, who reads the guest's bytes, and how many taps lie around them.
 //!
-//! Each tap is one more call in the stack of the task that polls or drops the body. That depth is the guest's choice,
-//! so it is limited ([`TAPS`]). Nothing else that a guest does puts a body into another one: bodies of one request lie
-//! side by side, and so do the pieces of a body that the host holds (`body_handle.rs`).
+//! Each tap is one more stage of the body (`types/src/body.rs`), which takes memory and no stack. How many there are is the
+//! guest's choice, so it is limited ([`TAPS`]). Nothing that a guest does puts a body into another one: bodies of one
+//! request lie side by side, and so do the pieces of a body that the host holds (`body_handle.rs`).
 
 use std::sync::Arc;
 

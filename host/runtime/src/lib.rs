@@ -32,7 +32,7 @@ mod wit;
 pub use adapter::{Adapter, BackendSpec};
 pub use component::{Component, MAX_COMPONENT_BYTES, signatures_beside};
 pub use digest::ComponentDigest;
-pub use engine::{CompiledFrom, Engine, EngineOptions};
+pub use engine::{CompiledFrom, Engine, EngineOptions, catches_panics};
 pub use inspect::{Inspection, SignatureInfo};
 pub use inspect::{inspect, refusals};
 pub use manifest::Manifest;

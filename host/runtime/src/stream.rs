@@ -69,11 +69,7 @@ impl HostBody {
         if let Some(end) = self.end {
             let _ = end.send(Ok(()));
         }
-        let body = match self.rest.is_empty() {
-            true => self.body,
-            false => Body::concat(vec![Body::from_bytes(self.rest), self.body]),
-        };
-        (body, self.parts)
+        (self.body.unread(self.rest), self.parts)
     }
 
     fn finish(&mut self, how: Result<()>) -> Poll<wasmtime::Result<StreamResult>> {

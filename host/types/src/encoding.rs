@@ -17,6 +17,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// The label of an object that has the name of its encoding, unless that is [`Self::Raw`].
+    pub const LABEL: &'static str = "tidelock-encoding";
+
     /// The name in the catalogue and in `--json`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ mod units;
 
 pub use account::{Account, Charge, Unlimited};
 pub use blocking::{Job, Stop, blocking, job, start_job};
-pub use body::Body;
+pub use body::{Body, Passing, Stage};
 pub use encoding::Encoding;
 pub use error::{
     ArchiveState, Effect, Error, ErrorKind, Fault, Left, PaymentDue, Result, Retry, Subject, drives_terminal,

@@ -324,7 +324,7 @@ limits! {
         enforced "when it is compiled"
 
         /// Taps around one stream of bytes.
-        // Each is a call in the host's own stack when the stream is read and when it is dropped.
+        // Each digests all that passes.
         taps(Taps): count u32 = TAPS 32;
         enforced "counted when a stream is tapped"
 

@@ -109,3 +109,29 @@ fn a_base_has_to_be_there() {
     home.refused(2, &["apply", &absent, "image"]);
     assert!(home.objects().is_empty());
 }
+
+/// A base that was removed and is kept for a version of it: it was damaged, and its bytes are right again.
+#[test]
+fn what_is_kept_for_others_counts_again_once_its_bytes_are_right() {
+    let home = Home::new();
+    let old = noise(5 * MIB, 1);
+    let base = home.line_with(&["store", "-"], &old);
+    let object = home.json(&["stat", &base])["placements"][0]["object"].as_str().unwrap().to_owned();
+    let object = home.path("tidelock-data/objects").join(object);
+    let new = changed(&old, 2);
+    let id = home.line_with(&["update", &base, "-"], &new);
+    home.line(&["rm", &base]);
+    let bytes = std::fs::read(&object).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[3 * MIB + 5000] ^= 1;
+    std::fs::write(&object, damaged).unwrap();
+    let found = home.run(&["verify", "--deep", "--json"]);
+    assert_eq!((found.status.code(), found.json()["bad"].as_array().unwrap().len()), (Some(1), 1));
+    // It is known to be damaged, and a look at its size does not prove the contrary.
+    std::fs::write(&object, bytes).unwrap();
+    assert_eq!(home.run(&["verify", "--json"]).status.code(), Some(1));
+    let healed = home.json(&["verify", "--deep"]);
+    assert_eq!((&healed["checked"], &healed["bytes"]), (&1.into(), &(old.len() + new.len()).into()));
+    home.json(&["verify"]);
+    assert_same(&home.bytes(&["retrieve", &id]), &new, "the version");
+}

@@ -13,6 +13,7 @@ mod inputs;
 mod interop;
 mod killed;
 mod listings;
+mod looked_through;
 mod outages;
 mod outputs;
 mod places;

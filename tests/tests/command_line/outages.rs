@@ -136,3 +136,31 @@ fn a_collection_goes_on_past_a_backend_that_is_down() {
     assert_eq!(report["failed"][0]["backend"], "cloud", "{report}");
     assert_eq!((&report["error"]["kind"], unfinished(0)), (&"unavailable".into(), 0), "{report}");
 }
+
+/// Each backend that is down is named, with what is wrong with it.
+#[test]
+fn gc_and_verify_tell_the_error_of_each_backend() {
+    let backends = ["first", "second", "third"].map(|name| {
+        format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n")
+    });
+    let route = "[routes.default]\nbackends = [\"first\", \"second\", \"third\"]\ncopies = 3\n";
+    let home = Home::with(&[&backends.concat(), route].concat());
+    home.line_with(&["store", "-"], b"image");
+    for name in ["first", "third"] {
+        std::fs::rename(home.path(name), home.path(&format!("{name}-away"))).unwrap();
+        std::fs::write(home.path(name), b"no folder").unwrap();
+    }
+    for command in [["verify", "--json"], ["gc", "--json"]] {
+        let said = home.run(&command);
+        assert_eq!(said.status.code(), Some(1), "{}", said.stderr);
+        let json = said.json();
+        let failed = json["failed"].as_array().unwrap();
+        let named: Vec<_> = failed.iter().map(|failed| failed["backend"].as_str().unwrap()).collect();
+        assert_eq!(named, ["first", "third"], "{json}");
+        for name in ["first", "third"] {
+            let message = json["error"]["message"].as_str().unwrap();
+            assert!(message.contains(&format!("backend `{name}`: ")), "{message}");
+            assert!(said.stderr.contains(&format!("backend `{name}`: ")), "{}", said.stderr);
+        }
+    }
+}

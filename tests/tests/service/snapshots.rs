@@ -45,10 +45,13 @@ fn a_stored_image_comes_back_with_the_answers_of_the_command_line() {
     assert_eq!(listed["snapshots"], home.json(&["ls"])["snapshots"]);
     let removed = server.send("DELETE", "/v1/snapshots/first", &[], &[]).json(200);
     // It was also stored without a name, so its id may be in use.
-    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": [], "needed_by": []}));
+    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": [], "needed_by": [], "kept_on": []}));
     server.get("/v1/snapshots/first").problem(404, "not-found");
     let removed = server.send("DELETE", &format!("/v1/snapshots/{id}"), &[], &[]).json(200);
-    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": false, "names": [], "needed_by": [updated["id"]]}));
+    assert_eq!(
+        removed,
+        json!({"id": id, "placements": 0, "kept": false, "names": [], "needed_by": [updated["id"]], "kept_on": []})
+    );
     server.send("DELETE", "/v1/snapshots/first", &[], &[]).problem(404, "not-found");
     assert_same(&server.get("/v1/snapshots/second").body, &newer, "a change outlives its base");
     daemon.stop();
@@ -68,7 +71,10 @@ fn one_name_is_removed_and_the_other_keeps_the_bytes() {
     let by_id = format!("/v1/snapshots/{}", id.as_str().unwrap());
     server.send("DELETE", &by_id, &[], &[]).problem(409, "conflict");
     let removed = server.send("DELETE", "/v1/snapshots/theirs", &[], &[]).json(200);
-    assert_eq!(removed, json!({"id": id, "placements": 0, "kept": true, "names": ["ours"], "needed_by": []}));
+    assert_eq!(
+        removed,
+        json!({"id": id, "placements": 0, "kept": true, "names": ["ours"], "needed_by": [], "kept_on": []})
+    );
     server.get("/v1/snapshots/theirs").problem(404, "not-found");
     assert_same(&server.get("/v1/snapshots/ours").body, &image, "under the name that is left");
     // A name that moves says from where.

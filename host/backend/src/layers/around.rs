@@ -78,6 +78,10 @@ impl<A: Around> Backend for Surrounded<A> {
         Box::pin(self.around.around(Operation::Balance, self.inner.balance()))
     }
 
+    fn local_file(&self, id: &ObjectId) -> Option<std::fs::File> {
+        self.inner.local_file(id)
+    }
+
     fn report(&self, id: &ObjectId, error: &Error) {
         self.inner.report(id, error);
     }

@@ -7,16 +7,16 @@
 mod pieces;
 
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::StreamExt;
 use hmac::{KeyInit, Mac};
 use sha2::Digest as _;
 use tokio::sync::oneshot;
 
 use pieces::Pieces;
-use tidelock_types::{Account, Body, Charge, Error, Result};
+use tidelock_types::{Account, Body, Charge, Error, Passing, Result, Stage};
 
 /// The most bytes that the digests of all pieces together may take: 64 MiB, which is 2,097,152 SHA-256 digests (256 GiB in
 /// pieces of 128 KiB).
@@ -95,35 +95,10 @@ pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
 /// [`MAX_PIECE_BYTES`]. A body of unknown size that exceeds them ends in the same error. `limit` if the account does not
 /// have the bytes that are held.
 pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, BoxFuture<'static, Result<Digests>>)> {
-    let size = data.remaining();
-    // On the heap, with what it does: taps may lie in each other, and each takes stack while the innermost is polled.
-    let state = Box::new(Tap::new(&plan, size, account)?);
+    let state = Box::new(Tap::new(&plan, data.remaining(), account)?);
     let held = Charge::bytes(account, plan.prefix.len() as u64).map_err(|exceeded| exceeded.error())?;
     let (sender, receiver) = oneshot::channel();
-    let passing =
-        futures::stream::unfold(Some((data, state, Some((plan.prefix, held)), sender)), |running| async move {
-            let (mut data, mut state, prefix, sender) = running?;
-            let passed = async {
-                if let Some((prefix, _held)) = prefix {
-                    Box::pin(state.update(prefix)).await?;
-                }
-                match data.next().await.transpose()? {
-                    Some(chunk) => Box::pin(state.pass(chunk.clone())).await.map(|()| Some(chunk)),
-                    None => Ok(None),
-                }
-            };
-            match passed.await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some((data, state, None, sender)))),
-                Ok(None) => match Box::pin(state.finish()).await {
-                    Ok(found) => {
-                        let _ = sender.send(Ok(found));
-                        None
-                    }
-                    Err(error) => Some((Err(told(sender, error)), None)),
-                },
-                Err(error) => Some((Err(told(sender, error)), None)),
-            }
-        });
+    let running = Running { state, prefix: Some((plan.prefix, held)), sender };
     let digests = async move {
         let found = receiver.await.unwrap_or_else(|_| {
             Err(Error::new(tidelock_types::ErrorKind::Cancelled, "the stream was dropped before its digest was known"))
@@ -133,7 +108,65 @@ pub fn tap(data: Body, plan: Plan, account: &Arc<dyn Account>) -> Result<(Body, 
             digests
         })
     };
-    Ok((Body::new(passing, size), Box::pin(digests)))
+    Ok((data.through(Tapping { running: Some(running), work: None }), Box::pin(digests)))
+}
+
+/// A tap as a stage of a body, so that taps which lie in each other do not take stack.
+struct Tapping {
+    /// `None` while it works, and after the end.
+    running: Option<Running>,
+    work: Option<BoxFuture<'static, (Option<Running>, Passing)>>,
+}
+
+struct Running {
+    state: Box<Tap>,
+    /// What is digested before the first bytes.
+    prefix: Option<(Bytes, Charge)>,
+    sender: oneshot::Sender<Result<Found>>,
+}
+
+impl Stage for Tapping {
+    fn take(&mut self, passing: Passing) {
+        self.work = Some(match self.running.take() {
+            Some(running) => Box::pin(running.pass(passing)),
+            None => Box::pin(std::future::ready((None, passing))),
+        });
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Passing> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let (running, passing) = ready!(work.as_mut().poll(cx));
+        (self.running, self.work) = (running, None);
+        Poll::Ready(passing)
+    }
+}
+
+impl Running {
+    /// Digests what passes.
+    async fn pass(mut self, passing: Passing) -> (Option<Self>, Passing) {
+        let digested = async {
+            let chunk = passing.transpose()?;
+            if let Some((prefix, _held)) = self.prefix.take() {
+                self.state.update(prefix).await?;
+            }
+            if let Some(chunk) = &chunk {
+                self.state.pass(chunk.clone()).await?;
+            }
+            Ok(chunk)
+        };
+        let failed = match digested.await {
+            Ok(Some(chunk)) => return (Some(self), Some(Ok(chunk))),
+            Ok(None) => match self.state.finish().await {
+                Ok(found) => {
+                    let _ = self.sender.send(Ok(found));
+                    return (None, None);
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        (None, Some(Err(told(self.sender, failed))))
+    }
 }
 
 /// Digests that are not taken yet, which are held for the operation.
@@ -230,6 +263,8 @@ impl Tap {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+
     use super::*;
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
@@ -280,6 +315,34 @@ mod tests {
         }
         assert!(passed <= (MAX_PIECE_BYTES / 32) as u64);
         assert_eq!(*digests.await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    /// However many taps lie in each other, they take no stack: neither when they are polled nor when they are dropped.
+    #[test]
+    fn taps_in_taps_take_no_stack() {
+        let on_a_small_stack = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            for (taps, piece) in [(tidelock_types::limits::TAPS, Some(4096)), (5000, None)] {
+                let tapped = || {
+                    let chunks = (0..5).map(|_| Ok(Bytes::from(vec![1; 10_000])));
+                    let body = Body::new(futures::stream::iter(chunks), Some(50_000));
+                    (0..taps).fold((body, Vec::new()), |(body, mut all), _| {
+                        let (body, digests) = tap(body, plan(Algorithm::Blake3, piece, "")).unwrap();
+                        all.push(digests);
+                        (body, all)
+                    })
+                };
+                let (body, digests) = tapped();
+                assert_eq!(runtime.block_on(body.collect(50_000)).unwrap().len(), 50_000);
+                let expected = blake3::hash(&vec![1; 50_000]);
+                for digests in digests {
+                    assert_eq!(runtime.block_on(digests).unwrap().whole, expected.as_bytes());
+                }
+                drop(tapped());
+            }
+        };
+        let small = std::thread::Builder::new().stack_size(256 << 10).spawn(on_a_small_stack);
+        small.unwrap().join().unwrap();
     }
 
     /// Pieces within a task, as large as one, and larger; several tasks, and a rest.

@@ -33,8 +33,8 @@ pub use commit::{Commit, Committed, JobCommit};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use job::{
-    HOT, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed,
-    Take, WantedCopies,
+    HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed, Take,
+    WantedCopies,
 };
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};
@@ -54,7 +54,7 @@ pub use swap_row::SwapRow;
 /// - **Never half.** A call whose future is dropped after it was polled happens whole or not at all.
 /// - **Never older than what it acknowledged.** If the database is put back to an earlier state, from a copy or by a loss of
 ///   its last changes, no call acts on what that state holds as begun: intents, claims and placements that are being removed
-///   are forgotten, leases are ended, and tokens and versions that may have been given since are not given again. It need not be noticed
+///   are forgotten, leases are ended, no backend counts as looked through, and tokens and versions that may have been given since are not given again. It need not be noticed
 ///   before the next change, opening or [`Self::standing`].
 ///
 /// # Errors
@@ -127,13 +127,17 @@ pub trait Catalogue: JobQueue + Send + Sync {
     ) -> BoxFuture<'a, Result<bool>>;
 
     /// Begins to remove a name or a snapshot, in one transaction. Its placements are `removing` from then on, save those
-    /// that a pack on the same backend needs: these stay until the last such pack is gone. Other snapshots may name it as
-    /// their base and go on doing so.
+    /// that a pack on the same backend needs: these stay until the last such pack is gone. So do those on a backend that is not
+    /// looked through, until it is. Other snapshots may name it as their base and go on doing so.
     ///
     /// # Errors
     /// `not-found` if it is not known or does not have the name any more; `conflict` if it has several names and the scope
     /// does not include them.
     fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>>;
+
+    /// Begins to remove one placement, for room: it is `removing` from then on. Returns whether it is: not if nothing else that
+    /// is live holds its snapshot, or if a pack on the same backend needs one of the snapshot's objects there.
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
 
     /// Claims an object for deletion under a lease. While it is claimed, no store can record it. Returns whether it was:
     /// not if it is a placement in any other state than `removing`, if it is the identity of a container, or if it is
@@ -239,6 +243,18 @@ pub trait Catalogue: JobQueue + Send + Sync {
     /// another size.
     fn commit(&self, store: Commit) -> BoxFuture<'_, Result<Committed>>;
 
+    /// Records one more object of a snapshot, and ends the intents. Returns whether it did: not if the snapshot is not known
+    /// any more. Changes nothing else about it.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    fn add_placement(
+        &self,
+        id: SnapshotId,
+        placement: NewPlacement,
+        intents: Vec<String>,
+    ) -> BoxFuture<'_, Result<bool>>;
+
     /// What is known of objects of a backend, all at one moment: an object that was visible before this was asked, and is
     /// neither known nor under way, is not about to become known by the store that made it.
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>>;
@@ -256,6 +272,21 @@ pub trait Catalogue: JobQueue + Send + Sync {
     /// Fills in the bases of snapshots that have none: pairs of an object and the object that it is a change against.
     /// Where either is not known, nothing happens.
     fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>>;
+
+    /// Those of some backends that are not looked through: they may hold packs that are not known here, and nothing on them is
+    /// removed that these may need. That is so of every backend once the database was put back, and of one from
+    /// [`Self::begin_look`] on.
+    fn not_looked_through(&self, backends: Vec<String>) -> BoxFuture<'_, Result<Vec<String>>>;
+
+    /// Begins to look through a backend. It counts as not looked through from then on if nothing of it was recorded before, or
+    /// `anew`, since its container is another one. Returns the number by which [`Self::end_look`] ends that; `None` if it
+    /// is looked through.
+    fn begin_look<'a>(&'a self, backend: &'a str, anew: bool) -> BoxFuture<'a, Result<Option<u64>>>;
+
+    /// Ends it: all that the backend held when the look of this number had begun, or later, is recorded. Returns the placements
+    /// whose removal this has begun, of removed snapshots that nothing needs; `None` if another look was begun
+    /// since, or the database was put back.
+    fn end_look<'a>(&'a self, backend: &'a str, look: u64) -> BoxFuture<'a, Result<Option<Vec<Placement>>>>;
 
     /// An empty list for an import.
     fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>>;

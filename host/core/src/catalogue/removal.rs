@@ -25,13 +25,15 @@ pub enum BegunRemoval {
     NameOnly(Vec<String>),
     /// The snapshot is gone once these objects are; at once if there are none, unless others need it.
     Objects(Vec<Placement>),
-    /// The snapshot is gone for its users. Objects of others take pages from objects of it, which stay as long as they do; the
-    /// ones here are not needed.
+    /// The snapshot is gone for its users. Objects of others take pages from objects of it, or may do so, which stay as long as
+    /// they do; the ones here are not needed.
     Needed {
         /// What can be deleted.
         spare: Vec<Placement>,
         /// Some of the snapshots that need the rest.
         by: Vec<SnapshotId>,
+        /// The backends on which the rest is that are not looked through.
+        unknown_on: Vec<String>,
     },
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs, Listen, RESTORE_DAYS,
-    Route, Scrub, Service, Swap, Tier, Trust,
+    Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs,
+    Listen, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
 };
 use crate::types::LimitOverrides;
 
@@ -31,10 +31,11 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         swap: Swap::default(),
         restore_days: RESTORE_DAYS,
     };
-    let route = Route { backends: vec![name.clone()], copies: 1, ack: Ack::Remote };
+    let route = Route { backends: vec![name.clone()], copies: 1, ack: Ack::Remote, encoding: DEFAULT_ENCODING };
     Config {
         backends: BTreeMap::from([(name, backend)]),
         routes: BTreeMap::from([(DEFAULT_ROUTE.to_owned(), route)]),
+        hot: None,
         trust: Trust::default(),
         service: Service::on(Listen::Unix("tidelock.sock".into())),
         jobs: Jobs::default(),

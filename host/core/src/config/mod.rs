@@ -12,6 +12,7 @@
 //! after parsing and cannot suggest the nearest key.
 
 mod default;
+mod hot;
 mod jobs;
 mod limits;
 mod parse;
@@ -23,9 +24,10 @@ mod trust;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::types::{LimitOverrides, Result, SettingValue};
+use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
+pub use hot::{HOT, Hot};
 pub use jobs::{Jobs, Scrub};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
@@ -52,6 +54,8 @@ pub struct Config {
     pub backends: BTreeMap<String, BackendConfig>,
     /// The routes by name; [`DEFAULT_ROUTE`] is always there, and all name backends that exist.
     pub routes: BTreeMap<String, Route>,
+    /// The hot tier; `None`: there is none.
+    pub hot: Option<Hot>,
     /// Whose components may be used.
     pub trust: Trust,
     /// The daemon.
@@ -238,6 +242,9 @@ pub struct Cost {
     pub egress_gb: Option<f64>,
 }
 
+/// How images without a base are stored where a route does not say.
+pub(crate) const DEFAULT_ENCODING: Encoding = Encoding::Pages;
+
 /// Where snapshots go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -247,6 +254,8 @@ pub struct Route {
     pub copies: u32,
     /// When a store is done.
     pub ack: Ack,
+    /// How images without a base are stored: `pages`, compressed, on backends that take packs; or as they are.
+    pub encoding: Encoding,
 }
 
 /// When a store is done. Copies that it does not wait for are made by jobs.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 use url::Url;
 
+use super::hot::hot;
 use super::jobs::{jobs, scrub};
 use super::limits::limits;
 use super::read::{Item, TomlTable, check_name, document, list, map, nearest, path, switch};
@@ -13,11 +14,11 @@ use super::service::service;
 use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
-    Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Route, Scrub,
-    Swap, Tier, Trust,
+    Ack, AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ENCODING,
+    DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS,
+    Route, Scrub, Swap, Tier, Trust,
 };
-use crate::types::{Error, LimitOverrides, Result, SettingValue};
+use crate::types::{Encoding, Error, LimitOverrides, Result, SettingValue};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
     document(text, |root| {
@@ -26,6 +27,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "adapters_dir",
             "backends",
             "routes",
+            "hot",
             "trust",
             "service",
             "jobs",
@@ -59,10 +61,11 @@ impl Reader<'_> {
         if !routes.contains_key(DEFAULT_ROUTE) {
             routes.insert(DEFAULT_ROUTE.to_owned(), default_route(&named, &backends)?);
         }
+        let hot = root.get("hot").map(|item| hot(&item, self.directory, &data_dir, &backends)).transpose()?;
         let service = service(root.get("service"), self.directory)?;
         let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
         let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
-        Ok(Config { data_dir, adapters_dir, backends, routes, trust, service, jobs, scrub })
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {
@@ -270,7 +273,7 @@ fn cost(item: &Item<'_>) -> Result<Cost> {
 }
 
 fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Route> {
-    let table = item.table(&["backends", "copies", "ack"])?;
+    let table = item.table(&["backends", "copies", "ack", "encoding"])?;
     let mut backends: Vec<String> = Vec::new();
     for item in table.need("backends", "`backends = [\"local\"]`")?.array()? {
         let name = item.text()?;
@@ -298,7 +301,17 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
             .hint("give each backend of the route a place of its own"));
     }
     let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies))?;
-    Ok(Route { backends, copies, ack })
+    let encoding = table.get("encoding").map_or(Ok(DEFAULT_ENCODING), |item| encoding(&item))?;
+    Ok(Route { backends, copies, ack, encoding })
+}
+
+/// How images are stored.
+fn encoding(item: &Item<'_>) -> Result<Encoding> {
+    match item.text()? {
+        "pages" => Ok(Encoding::Pages),
+        "raw" => Ok(Encoding::Raw),
+        _ => Err(item.wrong("must be \"pages\" or \"raw\"")),
+    }
 }
 
 /// Two backends whose grants lead to one place: what is lost there is lost to both, so that two copies would be one.
@@ -348,7 +361,7 @@ fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
 fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -> Result<Route> {
     let names: Vec<&str> = backends.keys().map(String::as_str).collect();
     if let [only] = names[..] {
-        return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote });
+        return Ok(Route { backends: vec![only.to_owned()], copies: 1, ack: Ack::Remote, encoding: DEFAULT_ENCODING });
     }
     let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let error = named.wrong(format_args!("has {} entries, but [routes.{DEFAULT_ROUTE}] is missing", names.len()));

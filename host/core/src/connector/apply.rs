@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::report::Stored;
 use super::store::Change;
 use super::{Host, StoreOptions, data_dir};
+use crate::snapshot::pages::FileImage;
 use crate::snapshot::{FileSource, HEAD, PatchLimits, Source, apply_sparse, apply_zstd, window_of};
 use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
 
@@ -109,9 +110,13 @@ impl Host {
         let source = FileSource::own(new, "the patched image")?;
         let pack = match options.raw {
             true => None,
-            false => self.change_of(base, Some(kept), &source, None, &options).await?,
+            false => {
+                let what = "a temporary copy of the base";
+                let size = kept.metadata().map_err(|error| Error::io(what, error))?.len();
+                self.change_of(base, Some(Arc::new(FileImage::new(kept, size, what))), &source, None, &options).await?
+            }
         };
-        let change = Change { base: Some(base), pack: pack.as_ref() };
+        let change = Change { base: Some(base), pack: pack.as_ref(), changed: None };
         let mut stored = self.store_on_route(Source::File(source), change, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)

@@ -113,6 +113,7 @@ impl Host {
                 Some(container) => self.look_for(backend, &container).await?,
                 None => {
                     self.look_for_some(backend).await?;
+                    self.look_first(backend).await?;
                     self.identify_container(backend, None).await?;
                 }
             }
@@ -132,16 +133,19 @@ impl Host {
     }
 
     /// Records the container that a backend talks to now in place of one that is lost. Does nothing if that is still there.
+    /// Returns whether there was one, and it was lost.
     ///
     /// # Errors
     /// What the backend and the catalogue meet.
-    pub(super) async fn replace_container(&self, backend: &str) -> Result<()> {
+    pub(super) async fn replace_container(&self, backend: &str) -> Result<bool> {
         let lost = self.inner.catalogue.container(backend).await?;
-        match &lost {
-            Some(container) if self.look_for(backend, container).await.is_ok() => Ok(()),
-            Some(container) => self.identify_container(backend, Some(&container.object)).await,
-            None => self.identify_container(backend, None).await,
+        if let Some(container) = &lost
+            && self.look_for(backend, container).await.is_ok()
+        {
+            return Ok(false);
         }
+        self.identify_container(backend, lost.as_ref().map(|container| &container.object)).await?;
+        Ok(lost.is_some())
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {

@@ -19,7 +19,8 @@ use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
 use crate::catalogue::{OwnerToken, PlacementState};
-use crate::types::{ObjectId, Result};
+use crate::config::HOT;
+use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
@@ -109,14 +110,19 @@ impl Host {
     ) -> BoxFuture<'a, GcReport> {
         Box::pin(async move {
             let mut removed = GcReport::default();
-            if let Err(error) = self.gc_backend(backend, options, token, &intents, removals, &mut removed).await {
+            let outcome = self.gc_backend(backend, options, token, &intents, removals, &mut removed).await;
+            for error in outcome.map_or_else(|error| vec![error], |met| met) {
                 tracing::warn!(backend, %error, "the leftovers of the backend stay");
-                removed.failed.push(FailedBackend::of(backend, &error));
+                let failed = FailedBackend::of(backend, &error);
+                if !removed.failed.contains(&failed) {
+                    removed.failed.push(failed);
+                }
             }
             removed
         })
     }
 
+    /// Collects on one backend that can be opened. Returns what its steps have met: none keeps the others from trying.
     async fn gc_backend(
         &self,
         backend: &str,
@@ -125,18 +131,22 @@ impl Host {
         intents: &[&StaleIntent],
         removals: Vec<(ObjectId, Claiming)>,
         removed: &mut GcReport,
-    ) -> Result<()> {
+    ) -> Result<Vec<Error>> {
         let capabilities = &self.backend(backend).await?.capabilities;
-        // What one step meets does not keep the others from trying.
-        let leftovers =
-            capabilities.gc(options.older_than).await.map_err(|error| error.on_backend(backend).during("gc"));
-        let mut first = leftovers.map(|count| removed.leftovers += count).err();
+        self.pass_over_looks(vec![backend.to_owned()]).await?;
+        let leftovers = match &self.inner.hot {
+            Some(hot) if backend == HOT => hot.backend.sweep().await,
+            _ => capabilities.gc(options.older_than).await,
+        };
+        let leftovers = leftovers.map_err(|error| error.on_backend(backend).during("gc"));
+        let mut met = Vec::new();
+        met.extend(leftovers.map(|count| removed.leftovers += count).err());
         for (object, how) in removals {
             match self.delete_object_as(backend, &object, how).await {
                 Ok(deleted) => removed.removals += u64::from(deleted),
                 // The backend is asked no more than once too often.
                 Err(error) => {
-                    first = first.or(Some(error));
+                    met.push(error);
                     break;
                 }
             }
@@ -144,9 +154,9 @@ impl Host {
         if !intents.is_empty()
             && let Err(error) = self.remove_orphans(backend, options, token, intents, removed).await
         {
-            first = first.or(Some(error));
+            met.push(error);
         }
-        first.map_or(Ok(()), Err)
+        Ok(met)
     }
 
     /// The deletions that were begun and not ended, by backend: those of placements, and of objects that were none.

@@ -7,6 +7,7 @@
 
 mod digests;
 mod failover;
+mod in_place;
 mod segment_cache;
 
 use std::ops::Range;
@@ -22,12 +23,13 @@ use crate::types::{ByteRange, Error, Result, SnapshotId};
 
 pub(super) use digests::RecentDigests;
 use failover::ImageSource;
+use in_place::InPlace;
 use segment_cache::SegmentCache;
 
 /// A snapshot that is open for reading. Cheap to clone; all clones share what they have read last (at most two segments of
 /// 2 MiB). Keeps its host running.
 ///
-/// Its bytes never change. Reading fails with `unavailable` once the snapshot has been removed.
+/// Its bytes never change. Reading fails with `unavailable` once the snapshot and its objects have been removed.
 #[derive(Debug, Clone)]
 pub struct Image {
     inner: Arc<ImageInner>,
@@ -37,6 +39,7 @@ pub struct Image {
 struct ImageInner {
     source: ImageSource,
     cache: SegmentCache,
+    in_place: InPlace,
 }
 
 impl Host {
@@ -48,7 +51,9 @@ impl Host {
         self.known(id).await?;
         let identity = self.identity_of(id).await?;
         let source = ImageSource { host: self.clone(), identity };
-        Ok(Image { inner: Arc::new(ImageInner { source, cache: SegmentCache::default() }) })
+        Ok(Image {
+            inner: Arc::new(ImageInner { source, cache: SegmentCache::default(), in_place: InPlace::default() }),
+        })
     }
 }
 
@@ -108,11 +113,15 @@ impl Image {
     ///
     /// Whole segments are read and checked. Those that were read last are kept, and one that several callers want at once
     /// is fetched once. Needs up to 32 MiB beside the buffer. A backend without ranges reads an object from its
-    /// beginning for each segment that is fetched.
+    /// beginning for each segment that is fetched. Of a hot image, up to 256 KiB are read in place, and only the pages that are
+    /// asked for.
     ///
     /// # Errors
     /// As [`Self::stream`]; then the content of the buffer is undefined.
     pub async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        if let Some(filled) = self.inner.in_place.read(&self.inner.source, offset, buffer).await {
+            return Ok(filled);
+        }
         let mut filled = 0;
         for part in self.identity().read_plan(offset, buffer.len() as u64) {
             match part {
@@ -149,6 +158,10 @@ impl Image {
         buffer.resize(count, 0);
         self.read_at(start, &mut buffer).await?;
         Ok(buffer.into())
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.inner.source.host
     }
 
     pub(super) fn identity(&self) -> &Identity {

@@ -19,7 +19,7 @@ const NAME: &str = "tidelock-name";
 const BASE: &str = "tidelock-base-snapshot";
 
 /// The label that holds the encoding, unless it is `raw`.
-const ENCODING: &str = "tidelock-encoding";
+const ENCODING: &str = Encoding::LABEL;
 
 /// The prefix of keys.
 const KEY_PREFIX: &str = "snap-";

@@ -18,7 +18,9 @@ mod container;
 mod damage;
 mod data_dir;
 mod encoding;
+mod full;
 mod gc;
+mod hot;
 mod image;
 mod import;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod labels;
 mod lazy_sandbox;
 mod listing;
 mod lock_file;
+mod looked_through;
 mod options;
 mod owner;
 mod packs;
@@ -53,6 +56,7 @@ use std::sync::Arc;
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::{Delta, Room};
 pub use gc::{GcOptions, GcProgress, GcStep};
+pub use hot::{CopiedOut, HotStats};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use jobs::{
@@ -96,10 +100,14 @@ struct HostInner {
     data_dir: std::path::PathBuf,
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
+    hot: Option<hot::HotTier>,
     routes: BTreeMap<String, Route>,
     recent_digests: image::RecentDigests,
     recent_packs: packs::RecentPacks,
     recent_frames: Arc<packs::RecentFrames>,
+    pack_memory: Arc<packs::Memory>,
+    /// Places for the decoding of frames.
+    decoders: tokio::sync::Semaphore,
     /// Places for the making of packs.
     encoders: tokio::sync::Semaphore,
     apply_places: apply::ApplyPlaces,

@@ -1,7 +1,11 @@
-//! What a store sends to a backend: the image as it is, or a pack that was made of it.
+//! What a store sends to a backend: the image as it is, a full pack that is made of it on the way, or a pack of what has changed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
+use super::full::FullPack;
 use crate::catalogue::NewPack;
 use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
 use crate::types::{Body, Encoding, Error, Result};
@@ -14,13 +18,17 @@ pub(super) struct PackFile {
     pub(super) identity: Arc<Identity>,
     /// What it is and needs.
     pub(super) pack: NewPack,
+    /// The bytes of the snapshot that are not as in the base that it was made against.
+    pub(super) changed: Vec<Range<u64>>,
 }
 
 /// What is sent.
 pub(super) enum Payload {
     /// The image.
     Image(Source),
-    /// A pack.
+    /// The image, encoded on its way.
+    Full(FullPack),
+    /// A pack of what has changed.
     Pack(Arc<PackFile>),
 }
 
@@ -34,13 +42,15 @@ pub(super) struct ObjectBytes {
     pub(super) size: Option<u64>,
     /// How they are encoded.
     pub(super) layout: Layout,
+    /// The pack that they turn out to be, if that is known only at their end.
+    pub(super) made: Option<oneshot::Receiver<NewPack>>,
 }
 
 /// How the bytes of an object are encoded.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) encoding: Encoding,
-    /// The pack that the object is.
+    /// The pack that the object is, once that is known.
     pub(super) pack: Option<NewPack>,
 }
 
@@ -49,6 +59,7 @@ impl Payload {
     pub(super) fn again(&self) -> Option<Self> {
         match self {
             Self::Image(source) => again(source).map(Self::Image),
+            Self::Full(full) => full.again().map(Self::Full),
             Self::Pack(pack) => Some(Self::Pack(pack.clone())),
         }
     }
@@ -59,8 +70,9 @@ impl Payload {
             Self::Image(source) => {
                 let size = source.size();
                 let (body, reading) = source.read(progress);
-                ObjectBytes { body, reading, size, layout: Layout { encoding: Encoding::Raw, pack: None } }
+                ObjectBytes { body, reading, size, layout: Layout { encoding: Encoding::Raw, pack: None }, made: None }
             }
+            Self::Full(full) => full.open(progress),
             Self::Pack(pack) => {
                 // The pack's own identity is not needed: `Reading` reports that of the image.
                 let (body, _) = pack.file.read(None);
@@ -69,6 +81,7 @@ impl Payload {
                     reading: Reading::known(&pack.identity),
                     size: Some(pack.file.size()),
                     layout: Layout { encoding: Encoding::Pages, pack: Some(pack.pack.clone()) },
+                    made: None,
                 }
             }
         }

@@ -4,6 +4,9 @@
 //! (`catalogue/removal.rs`). So no store can rely on it or record it meanwhile, and no two hosts delete the same object at
 //! once: where objects are named after their bytes, the later of two deletions could hit what was stored in between. Within
 //! a host, a set of what is being deleted does the same.
+//!
+//! The container is looked at before a deletion, so that nothing is deleted in another one, and after it, so that nothing is
+//! forgotten that was not deleted.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -104,6 +107,10 @@ impl Host {
         }
         deletion.claimed = Some(token);
         objects.delete(object).await?;
+        // Nor would it notice one that has taken the place since it was looked at: then the object may still be there.
+        if !is_identity_name(object.as_str()) {
+            self.confirm_container(backend).await?;
+        }
         match catalogue.end_claim(backend, object, token).await? {
             Some(unneeded) => {
                 deletion.claimed = None;

@@ -104,6 +104,9 @@ pub struct Removed {
     /// Some of the snapshots that take pages from it. It cannot be read any more, but its objects stay until these are
     /// removed too.
     pub needed_by: Vec<SnapshotId>,
+    /// Backends that may hold more than the catalogue knows. It cannot be read any more, but its objects there stay until an
+    /// import has looked through the backend, and as long as something needs them.
+    pub kept_on: Vec<String>,
 }
 
 /// A placement with a problem.
@@ -193,6 +196,20 @@ pub struct Verification {
     pub bad: Vec<BadPlacement>,
     /// Placements that could not be checked.
     pub unreachable: Vec<BadPlacement>,
+    /// Why they could not be: each error of each backend, once.
+    pub failed: Vec<FailedBackend>,
+}
+
+impl Verification {
+    /// Takes note of a placement that could not be checked.
+    pub(super) fn could_not_check(&mut self, placement: &Placement, error: &Error) {
+        const MOST: usize = 1000;
+        self.unreachable.push(BadPlacement::of(placement, error.message().to_owned()));
+        let failed = FailedBackend::of(&placement.backend, error);
+        if self.failed.len() < MOST && !self.failed.contains(&failed) {
+            self.failed.push(failed);
+        }
+    }
 }
 
 /// The result of a gc.
@@ -204,12 +221,12 @@ pub struct GcReport {
     pub objects: u64,
     /// Interrupted removals that were completed.
     pub removals: u64,
-    /// Backends whose leftovers, or some of them, could not be removed.
+    /// Why leftovers, or some of them, could not be removed: each error of each backend.
     pub failed: Vec<FailedBackend>,
 }
 
-/// A backend that did not do what it was asked.
-#[derive(Debug, Clone, Serialize)]
+/// An error of a backend that did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedBackend {
     /// The backend.
     pub backend: String,

@@ -11,6 +11,7 @@ use super::Host;
 use super::packs::Caches;
 use crate::backend::Backend;
 use crate::catalogue::{Placement, PlacementState, Snapshot};
+use crate::config::HOT;
 use crate::snapshot::{Identity, aligned, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Encoding, Error, ErrorKind, ObjectId, Result, SnapshotId};
 
@@ -71,7 +72,7 @@ impl Host {
     }
 
     /// Returns the placements that may be read: live ones first, then those that are suspect, then those that are bad;
-    /// each in the order of the default route, those of other backends after them, the cheapest to read first.
+    /// each the hot one first, then in the order of the default route, those of other backends after them, the cheapest to read first.
     pub(super) async fn readable(&self, id: SnapshotId) -> Result<Vec<Placement>> {
         self.readable_of(self.inner.catalogue.placements(id).await?)
     }
@@ -87,7 +88,7 @@ impl Host {
                 PlacementState::Suspect => 1,
                 PlacementState::Bad | PlacementState::Removing => 2,
             };
-            (state, order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX))
+            (state, p.backend != HOT, order.iter().position(|name| *name == p.backend).unwrap_or(usize::MAX))
         });
         Ok(placements)
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use super::HostInner;
 use super::backend::{ConfiguredBackend, OpenBackend};
 use super::data_dir;
+use super::hot::HotTier;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
+use super::packs;
 use super::shares;
 use super::swap_log::CatalogueSwapLog;
 use crate::builtin;
@@ -19,7 +21,8 @@ use crate::capabilities::grant::{
     NfsGrant, Proxies, Secret,
 };
 use crate::catalogue::{Catalogue, SqliteCatalogue};
-use crate::config::{self, AdapterSource, Config, CredentialRef};
+use crate::config::{self, AdapterSource, Config, CredentialRef, HOT};
+use crate::hot::HotBackend;
 use crate::runtime::{
     BackendSpec, Canary, Component, ComponentDigest, EngineOptions, Limits, Sandbox, Slot, SlotOptions, SwapLog,
     SwapPolicy, Trust,
@@ -90,10 +93,18 @@ pub(super) async fn open(
     let roots = Arc::new(config.trust.clone());
     let swap_log = CatalogueSwapLog::new(catalogue.clone(), data_dir.join("adapters"), platform.clone());
     let swap_log: Arc<dyn SwapLog> = Arc::new(swap_log);
+    let mut options = options;
+    let hot = config.hot.as_ref().map(|hot| {
+        let backend = Arc::new(HotBackend::new(HOT, &hot.path, platform.clone()));
+        options.backends.insert(HOT.to_owned(), backend.clone());
+        HotTier::new(backend, hot.capacity)
+    });
+    let mut configured = config.backends.clone();
+    configured.extend(hot.as_ref().map(|_| (HOT.to_owned(), config::BackendConfig::hot())));
     let backend = |(name, backend): (&String, _)| {
         (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options))
     };
-    let backends = config.backends.iter().map(backend).collect();
+    let backends = configured.iter().map(backend).collect();
     Ok(HostInner {
         catalogue,
         owner,
@@ -101,10 +112,13 @@ pub(super) async fn open(
         data_dir,
         sandbox,
         backends,
+        hot,
         routes: config.routes.clone(),
         recent_digests: Default::default(),
         recent_packs: Default::default(),
         recent_frames: Default::default(),
+        pack_memory: Default::default(),
+        decoders: packs::decoders(),
         encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),
         deletions: Default::default(),

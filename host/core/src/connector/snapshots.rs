@@ -77,7 +77,8 @@ impl Host {
     }
 
     /// Removes a snapshot from all backends and forgets it. Snapshots with it as their base stay complete: objects that they
-    /// take pages from stay until they are removed.
+    /// take pages from stay until they are removed, and those on a backend that may hold more than the catalogue knows until an
+    /// import has looked through it.
     /// It stops being readable at once; leftovers of a failure are removed by `gc`.
     ///
     /// # Errors
@@ -103,17 +104,22 @@ impl Host {
             self.open_backend(&placement.backend).await?;
             self.check_container(&placement.backend).await?;
         }
-        let (objects, needed_by) = match catalogue.begin_removal(id, scope).await? {
+        self.pass_over_looks(placements.iter().map(|placement| placement.backend.clone()).collect()).await?;
+        let mut removed =
+            Removed { id, placements: 0, kept: false, names: Vec::new(), needed_by: Vec::new(), kept_on: Vec::new() };
+        let objects = match catalogue.begin_removal(id, scope).await? {
             BegunRemoval::NameOnly(names) => {
-                return Ok(Removed { id, placements: 0, kept: true, names, needed_by: Vec::new() });
+                return Ok(Removed { kept: true, names, ..removed });
             }
-            BegunRemoval::Objects(objects) => (objects, Vec::new()),
-            BegunRemoval::Needed { spare, by } => (spare, by),
+            BegunRemoval::Objects(objects) => objects,
+            BegunRemoval::Needed { spare, by, unknown_on } => {
+                (removed.needed_by, removed.kept_on) = (by, unknown_on);
+                spare
+            }
         };
-        let mut removed = 0;
         for placement in &objects {
-            removed += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
+            removed.placements += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
         }
-        Ok(Removed { id, placements: removed, kept: false, names: Vec::new(), needed_by })
+        Ok(removed)
     }
 }

@@ -25,6 +25,7 @@ mod further;
 mod present;
 
 use super::Host;
+use super::hot::HotChange;
 use super::labels::check_name;
 use super::options::StoreOptions;
 use super::payload::again;
@@ -125,7 +126,13 @@ impl Host {
             }
             if copies.len() == wanted {
                 *relied = copies.iter().any(|copy| copy.made.is_none());
+                let hot = self.inner.hot.is_some().then(|| again.or_else(|| self.source_of(copies.first()?))).flatten();
+                let kept = hot.zip(copies.first().map(|copy| copy.identity.clone()));
                 let mut stored = self.record(copies, base, options, true).await?;
+                if let Some((source, identity)) = kept {
+                    let changed = change.pack.map(|pack| &*pack.changed).or(change.changed);
+                    self.keep_hot(source, HotChange { base, changed }, identity, options).await;
+                }
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
             }
@@ -205,6 +212,24 @@ impl Host {
         let route = self.route(Some(name))?;
         let most = u32::try_from(route.backends.len()).unwrap_or(u32::MAX);
         Ok(WantedCopies { copies: route.copies.clamp(1, most.max(1)), route: name.to_owned() })
+    }
+
+    /// Records one more copy of a snapshot that is recorded already. Returns whether it did: not if the snapshot was removed
+    /// meanwhile. What is not recorded is removed again.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(super) async fn record_extra(&self, copy: StoredCopy) -> Result<bool> {
+        let Some(placement) = copy.placement() else {
+            self.discard(vec![copy]).await;
+            return Ok(true);
+        };
+        let (id, intents) = (copy.identity.id(), copy.intents().collect());
+        let recorded = self.inner.catalogue.add_placement(id, placement, intents).await;
+        if !matches!(recorded, Ok(true)) {
+            self.discard(vec![copy]).await;
+        }
+        recorded
     }
 
     /// Records the copies of a failed store as a snapshot without a name, and adds this to its error.

@@ -12,13 +12,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::hot::HotTier;
 use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
 use super::{Host, Image, StoreOptions, data_dir};
 use crate::catalogue::{NewPack, Placement, PlacementState};
-use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, encode_delta};
+use crate::snapshot::pages::{
+    Base, Chain, Encoded, FileImage, Options, PageDigests, Profile, changed_bytes, encode_delta,
+};
 use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
 use crate::types::{Error, ErrorKind, Result, SnapshotId, blocking};
 
@@ -33,11 +36,11 @@ const MAX_PACK_PERCENT: u64 = 80;
 const MAX_DIGEST_BYTES: u64 = 1 << 30;
 
 /// What an image is compared with.
-struct BaseOf {
-    chain: Chain,
-    identity: Arc<Identity>,
-    image: Arc<dyn pages::Image>,
-    digests: Option<PageDigests>,
+pub(super) struct BaseOf {
+    pub(super) chain: Chain,
+    pub(super) identity: Arc<Identity>,
+    pub(super) image: Arc<dyn pages::Image>,
+    pub(super) digests: Option<PageDigests>,
 }
 
 impl Host {
@@ -76,7 +79,7 @@ impl Host {
     ) -> Result<Stored> {
         let began = self.inner.platform.now();
         if options.raw {
-            let change = Change { base: Some(base), pack: None };
+            let change = Change { base: Some(base), ..Change::default() };
             let mut stored = self.store_on_route(source, change, options).await?;
             stored.delta_bytes = Some(stored.stored_bytes);
             return Ok(stored);
@@ -86,8 +89,9 @@ impl Host {
             // A backend that is sent the image, and not the change, reads it once more.
             other => self.spooled(other).await?,
         };
-        let pack = self.change_of(base, None, &source, dirty, options).await?;
-        let change = Change { base: Some(base), pack: pack.as_ref() };
+        let pack = self.change_of(base, None, &source, dirty.as_ref(), options).await?;
+        let change =
+            Change { base: Some(base), pack: pack.as_ref(), changed: dirty.as_ref().map(DirtyRanges::as_slice) };
         let mut stored = self.store_on_route(Source::File(source), change, options).await?;
         stored.delta_bytes = Some(pack.map_or(stored.stored_bytes, |pack| pack.file.size()));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
@@ -95,22 +99,47 @@ impl Host {
     }
 
     /// The change of an image against a base, as a pack; `None` if the image is to be stored whole. `at_hand` has the proven
-    /// bytes of the base, if they are on this machine.
+    /// bytes of the base, if they are on this machine; a hot base is looked for besides.
     ///
     /// # Errors
     /// Errors of reading the image.
     pub(super) async fn change_of(
         &self,
         base: SnapshotId,
-        at_hand: Option<File>,
+        at_hand: Option<Arc<dyn pages::Image>>,
         new: &FileSource,
-        dirty: Option<DirtyRanges>,
+        dirty: Option<&DirtyRanges>,
         options: &StoreOptions,
     ) -> Result<Option<Arc<PackFile>>> {
         if new.is_device() {
             // It is read twice, and nothing would show that it was written to between.
             return Ok(None);
         }
+        let hot = match &at_hand {
+            Some(_) => None,
+            None => self.hot_view(base).await.unwrap_or_default(),
+        };
+        let image = at_hand.or_else(|| hot.clone().map(|hot| hot as Arc<dyn pages::Image>));
+        let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
+        match (self.change_from(base, image, new, dirty.clone(), options).await, hot) {
+            (Err(error), Some(hot)) if *error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%base, %error, "the hot copy of the base is damaged");
+                self.condemn(&hot).await;
+                self.change_from(base, None, new, dirty, options).await.or_else(|error| unless_base(base, error))
+            }
+            (Err(error), _) => unless_base(base, error),
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn change_from(
+        &self,
+        base: SnapshotId,
+        at_hand: Option<Arc<dyn pages::Image>>,
+        new: &FileSource,
+        dirty: Option<Vec<Range<u64>>>,
+        options: &StoreOptions,
+    ) -> Result<Option<Arc<PackFile>>> {
         let base = match self.base_of(base, at_hand, options).await {
             Ok(Some(base)) => base,
             Ok(None) => return Ok(None),
@@ -119,29 +148,34 @@ impl Host {
                 return Ok(None);
             }
         };
+        // Without those of the base, the image would have to be read whole for them.
+        let with_digests = dirty.is_none() || base.digests.is_some();
+        self.pack_against(base, new, dirty, Options::new(Profile::Compact), with_digests).await
+    }
+
+    /// The change of an image against a base, as a pack; `None` if it is not worth that. Keeps the page digests of the image
+    /// if that is wanted.
+    ///
+    /// # Errors
+    /// Errors of reading the image; `corrupt` if the base is damaged, and other [failures of the base](is_base_failure).
+    pub(super) async fn pack_against(
+        &self,
+        base: BaseOf,
+        new: &FileSource,
+        dirty: Option<Vec<Range<u64>>>,
+        options: Options,
+        with_digests: bool,
+    ) -> Result<Option<Arc<PackFile>>> {
         let out = self.temporary_file()?;
         let (stop, new_size) = (Stop::default(), new.size());
         let image = Stoppable { image: new.image()?, stop: stop.0.clone() };
-        let dirty = dirty.map(|dirty| dirty.as_slice().to_vec());
-        let identity_of_base = base.identity.clone();
-        // Without those of the base, the image would have to be read whole for them.
-        let with_digests = dirty.is_none() || base.digests.is_some();
         let sidecar = if with_digests { self.temporary_file().ok() } else { None };
         // Each takes some hundred MiB of memory, and all processors.
         let place = self.inner.encoders.acquire().await;
         let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
-        let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar)).await;
+        let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar, &options)).await;
         drop((stop, place));
-        let (encoded, out, sidecar) = match encoded {
-            Ok(Some(done)) => done,
-            Ok(None) => return Ok(None),
-            // A base that is damaged on every backend, or too many sources: nothing is wrong with the image.
-            Err(error) if is_base_failure(&error) => {
-                tracing::warn!(base = %identity_of_base.id(), %error, "the image is stored whole");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+        let Some((encoded, out, sidecar, changed)) = encoded? else { return Ok(None) };
         new.check_unchanged(&encoded.identity).await?;
         if let Some(sidecar) = sidecar
             && let Err(error) = self.keep_page_digests(&encoded.identity, sidecar).await
@@ -156,11 +190,16 @@ impl Host {
         }
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         let file = FileSource::own(out, "the pack")?;
-        Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack })))
+        Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack, changed })))
     }
 
     /// What an image is compared with; `None` if no backend of the route could use a pack against it.
-    async fn base_of(&self, id: SnapshotId, at_hand: Option<File>, options: &StoreOptions) -> Result<Option<BaseOf>> {
+    async fn base_of(
+        &self,
+        id: SnapshotId,
+        at_hand: Option<Arc<dyn pages::Image>>,
+        options: &StoreOptions,
+    ) -> Result<Option<BaseOf>> {
         let route = self.route(options.route.as_deref())?.backends.clone();
         let mut placements = self.inner.catalogue.placements(id).await?;
         placements.retain(|p| p.state == PlacementState::Live && route.contains(&p.backend));
@@ -174,12 +213,12 @@ impl Host {
         Ok(None)
     }
 
-    async fn base_on(&self, placement: &Placement, at_hand: Option<File>) -> Result<BaseOf> {
+    async fn base_on(&self, placement: &Placement, at_hand: Option<Arc<dyn pages::Image>>) -> Result<BaseOf> {
         let id = placement.snapshot;
         let chain = self.chain(self.pack_of(placement, Caches::Use).await?, &placement.backend, Caches::Use).await?;
         let identity = self.identity_of(id).await?;
         let image: Arc<dyn pages::Image> = match at_hand {
-            Some(file) => Arc::new(FileImage::new(file, identity.size(), "a temporary copy of the base")),
+            Some(image) => image,
             None => Arc::new(StoredImage { image: self.open(id).await?, runtime: tokio::runtime::Handle::current() }),
         };
         let digests = self.page_digests(&identity).await;
@@ -206,7 +245,7 @@ impl Host {
     }
 
     /// The page digests of a snapshot, if they are kept here and are sound.
-    async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
+    pub(super) async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
         let (path, identity) = (self.digests_path(identity.id()), identity.clone());
         let open = move || {
             let fail = |error| Error::io(path.display(), error);
@@ -218,8 +257,9 @@ impl Host {
     }
 
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
-    async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
+    pub(super) async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
         let path = self.digests_path(identity.id());
+        let most = MAX_DIGEST_BYTES.saturating_add(self.inner.hot.as_ref().map_or(0, HotTier::digest_bytes));
         blocking(move || {
             let fail = |error| Error::io(path.display(), error);
             let Some(dir) = path.parent() else { return Ok(()) };
@@ -227,7 +267,7 @@ impl Host {
             written.rewind().map_err(fail)?;
             let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
             let size = std::io::copy(&mut written, &mut file).map_err(fail)?;
-            make_room(dir, MAX_DIGEST_BYTES.saturating_sub(size)).map_err(fail)?;
+            make_room(dir, most.saturating_sub(size)).map_err(fail)?;
             file.persist(&path).map_err(|error| fail(error.error))?;
             Ok(())
         })
@@ -255,6 +295,15 @@ fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A base that is damaged on every backend, or too many sources: nothing is wrong with the image, which is stored whole.
+fn unless_base<T>(base: SnapshotId, error: Error) -> Result<Option<T>> {
+    if !is_base_failure(&error) {
+        return Err(error);
+    }
+    tracing::warn!(%base, %error, "the image is stored whole");
+    Ok(None)
+}
+
 /// Whether what went wrong is the base's fault, or the format's: the image can be stored whole.
 fn is_base_failure(error: &Error) -> bool {
     error.backend().is_some() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
@@ -266,6 +315,9 @@ fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
     encoded.pack.sources().len() <= MAX_SOURCES && runs <= RUNS.max((size >> 30).saturating_mul(RUNS_PER_GIB))
 }
 
+/// A pack that was written, the page digests of its image, and the bytes in which that differs from the base.
+type Written = (Encoded, File, Option<File>, Vec<Range<u64>>);
+
 /// Writes the change, and the page digests of the image if there is a file for them; `None` if it is not worth its base, or if
 /// there is no room for it.
 fn encode(
@@ -274,7 +326,8 @@ fn encode(
     dirty: Option<&[Range<u64>]>,
     out: File,
     sidecar: Option<File>,
-) -> Result<Option<(Encoded, File, Option<File>)>> {
+    options: &Options,
+) -> Result<Option<Written>> {
     let fail = |error| Error::io("a temporary copy of the delta", error);
     let (mut out, mut sidecar) = (std::io::BufWriter::new(out), sidecar.map(std::io::BufWriter::new));
     let parts = Base {
@@ -294,7 +347,7 @@ fn encode(
         result
     };
     let digests = sidecar.as_mut().map(|sidecar| sidecar as &mut dyn Write);
-    let encoded = encode_delta(new, &parts, dirty, &Options::new(Profile::Compact), digests, &mut sink);
+    let encoded = encode_delta(new, &parts, dirty, options, digests, &mut sink);
     let encoded = match encoded {
         Err(error) if given_up => {
             tracing::debug!(%error, "the image is stored whole");
@@ -304,7 +357,8 @@ fn encode(
     };
     let out = out.into_inner().map_err(|error| fail(error.into_error()))?;
     let sidecar = sidecar.map(std::io::BufWriter::into_inner).transpose().map_err(|error| fail(error.into_error()))?;
-    Ok(Some((encoded, out, sidecar)))
+    let changed = changed_bytes(&encoded.pack, base.chain.pack());
+    Ok(Some((encoded, out, sidecar, changed)))
 }
 
 /// Ends an encoder when it is dropped: nothing waits for it any more.

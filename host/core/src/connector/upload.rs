@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use super::Host;
 use super::labels::{self, fresh_key};
 use super::options::StoreOptions;
 use super::payload::{self, Layout, ObjectBytes, Payload};
 use crate::backend::{UploadAttempt, UploadSource};
+use crate::catalogue::NewPack;
 use crate::snapshot::Reading;
 use crate::types::{Effect, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
@@ -35,6 +37,7 @@ pub(super) struct StoreUpload {
 struct Attempt {
     key: String,
     layout: Layout,
+    made: Option<oneshot::Receiver<NewPack>>,
     reading: Reading,
     receipt: Option<Receipt>,
 }
@@ -47,6 +50,8 @@ pub(super) struct StoredAttempt {
     pub(super) receipt: Receipt,
     /// The layout of the bytes in the object.
     pub(super) layout: Layout,
+    /// The pack that they turned out to be, if it is not in the layout.
+    pub(super) made: Option<oneshot::Receiver<NewPack>>,
     /// The identity of the bytes that were read.
     pub(super) reading: Reading,
 }
@@ -78,9 +83,9 @@ impl StoreUpload {
     /// Takes the attempts that have succeeded: usually one.
     pub(super) fn take_stored(&self) -> Vec<StoredAttempt> {
         let attempts = std::mem::take(&mut *lock(&self.attempts)).into_iter();
-        let stored = attempts.filter_map(|Attempt { key, layout, reading, receipt }| {
+        let stored = attempts.filter_map(|Attempt { key, layout, made, reading, receipt }| {
             let receipt = receipt?;
-            Some(StoredAttempt { key, receipt, layout, reading })
+            Some(StoredAttempt { key, receipt, layout, made, reading })
         });
         stored.collect()
     }
@@ -91,7 +96,7 @@ impl StoreUpload {
             _ => None,
         };
         let key = fresh_key(&self.host.inner.platform)?;
-        let ObjectBytes { body, reading, size, layout } =
+        let ObjectBytes { body, reading, size, layout, made } =
             payload::take(&mut lock(&self.payload))?.open(self.options.progress.clone());
         let labels = match features.labels {
             true => labels::labels(self.base, self.options.name.as_deref(), layout.encoding),
@@ -101,7 +106,7 @@ impl StoreUpload {
         let inner = &self.host.inner;
         inner.owner.begin_intent(&key, &self.backend).await?;
         lock(&self.keys).push(key.clone());
-        lock(&self.attempts).push(Attempt { key, layout, reading, receipt: None });
+        lock(&self.attempts).push(Attempt { key, layout, made, reading, receipt: None });
         Ok(UploadAttempt { body, hint, base })
     }
 

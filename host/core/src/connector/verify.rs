@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     /// It is missing or damaged.
     Bad(String),
     /// It could not be looked at.
-    Away(String),
+    Away(Error),
     /// It was removed meanwhile.
     Gone,
 }
@@ -38,7 +38,7 @@ impl Host {
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
     pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
-        let (mut found, mut sound) = (Verification::default(), Sound::default());
+        let (mut found, mut sound) = (Verification::default(), Sound::of(deep));
         if let Some(id) = id {
             let image = self.open(id).await?;
             self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
@@ -84,7 +84,7 @@ impl Host {
                 Verdict::Gone => continue,
                 Verdict::Sound => {}
                 Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
-                Verdict::Away(why) => found.unreachable.push(BadPlacement::of(&placement, why)),
+                Verdict::Away(error) => found.could_not_check(&placement, &error),
             }
             found.checked += 1;
         }
@@ -110,6 +110,7 @@ impl Host {
             Err(error) if is_of_object(error) => Ok(None),
             _ => self.lacks(placement, sound).await,
         };
+        *read += sound.take_read();
         let outcome = match lacking {
             Ok(None) => outcome,
             Ok(Some(lost)) => {
@@ -147,8 +148,7 @@ impl Host {
             }
             _ => error,
         };
-        let why = error.message().to_owned();
-        Ok(if is_of_object(&error) { Verdict::Bad(why) } else { Verdict::Away(why) })
+        Ok(if is_of_object(&error) { Verdict::Bad(error.message().to_owned()) } else { Verdict::Away(error) })
     }
 
     /// Whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
@@ -177,7 +177,7 @@ impl Host {
     async fn note_unverifiable(&self, id: SnapshotId, error: &Error, found: &mut Verification) -> Result<()> {
         for placement in self.inner.catalogue.placements(id).await? {
             found.checked += 1;
-            found.unreachable.push(BadPlacement::of(&placement, error.message().to_owned()));
+            found.could_not_check(&placement, error);
         }
         Ok(())
     }
@@ -208,7 +208,11 @@ impl Host {
     pub(super) async fn verify_size(&self, placement: &Placement, size: u64) -> Result<()> {
         // A backend that cannot be opened proves nothing about its objects.
         let backend = self.backend(&placement.backend).await;
-        let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
+        let away = |error: Error| match error.advice() {
+            Some(hint) => Error::unavailable(error.message()).hint(hint),
+            None => Error::unavailable(error.message()),
+        };
+        let objects = &backend.map_err(away)?.objects;
         let stat = objects.stat(&placement.object).await?;
         let expected = expected_size(placement, size);
         match stat.size == expected {

@@ -33,7 +33,7 @@ pub(crate) use patch::{HEAD, window_of};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};
 pub use segment::{PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, pages_of, segment_digest, segment_from_pages};
 pub use source::{CheckedSource, FileSource, Reading, Source, StreamSource, identify_file};
-pub use verify::{aligned, identify, verify, verify_known, verify_range};
+pub use verify::{aligned, identify, trimmed, verify, verify_known, verify_range};
 pub(crate) use zeros::ReadPart;
 pub use zeros::{Extent, ExtentKind};
 

@@ -149,6 +149,12 @@ pub async fn identify_file(path: impl Into<PathBuf>, progress: Option<Progress>)
 pub struct Reading(oneshot::Receiver<Result<Identity>>);
 
 impl Reading {
+    /// One that is told by whoever reads.
+    pub(crate) fn pair() -> (oneshot::Sender<Result<Identity>>, Self) {
+        let (tell, told) = oneshot::channel();
+        (tell, Self(told))
+    }
+
     /// That of an image that is known already.
     pub fn known(identity: &Identity) -> Self {
         let (tell, told) = oneshot::channel();

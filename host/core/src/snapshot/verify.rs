@@ -79,15 +79,23 @@ pub fn aligned(range: ByteRange, size: u64) -> Result<ByteRange> {
 /// # Errors
 /// `invalid` for a range that does not lie within the snapshot.
 pub fn verify_range(body: Body, expected: Arc<Identity>, range: ByteRange) -> Result<Body> {
-    let (start, len) = range.within(expected.size())?;
-    if len == 0 {
+    if range.within(expected.size())?.1 == 0 {
         return Ok(Body::new(stream::empty(), Some(0)));
     }
     let fetched = aligned(range, expected.size())?;
-    let end = fetched.end.unwrap_or(expected.size());
-    let checked = segments(body, expected, fetched.start, end);
-    let (mut skip, mut left) = (start - fetched.start, len);
-    let cut = checked.map(move |chunk| {
+    let size = expected.size();
+    let end = fetched.end.unwrap_or(size);
+    trimmed(segments(body, expected, fetched.start, end), fetched.start, range, size)
+}
+
+/// Returns `range` of a snapshot of `size` bytes from verified bytes that begin at `from`.
+///
+/// # Errors
+/// `invalid` for a range that does not lie within the snapshot.
+pub fn trimmed(body: Body, from: u64, range: ByteRange, size: u64) -> Result<Body> {
+    let (start, len) = range.within(size)?;
+    let (mut skip, mut left) = (start.saturating_sub(from), len);
+    let cut = body.map(move |chunk| {
         let mut chunk = chunk?;
         let whole = chunk.len();
         // Both are at most the chunk's length.

@@ -2,11 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::Stream;
+use futures::stream::{BoxStream, Stream};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, FutureConsumer, FutureReader, HasData, Lift, Source, StreamReader};
@@ -16,7 +16,7 @@ use crate::guest_parts::GuestParts;
 use crate::operation::state::OperationState;
 use crate::operation::usage::{ReaderWait, Usage, Waiting};
 use crate::stream::{GuestBytes, HostBody, waits_for_guest};
-use tidelock_types::{Body, Error, ErrorKind, Result};
+use tidelock_types::{Body, Error, ErrorKind, Passing, Result, Stage};
 
 use super::convert;
 
@@ -82,10 +82,9 @@ pub(super) fn accept_in(
             // they ended.
             let (once, how) = Once::new(Some(over));
             ended.pipe(&mut store, once)?;
-            let size = body.remaining();
             parts.read_by(reader);
             parts.add(is_over, None);
-            (Body::new(body.chain(ending(how, None, usage)), size), parts)
+            (body.through(Ending { how: ending(how, None, usage).boxed(), waiting: None }), parts)
         }
         Err(stream) => {
             // A guest may report how its bytes ended before it has given them all, so the report is awaited after the
@@ -101,6 +100,31 @@ pub(super) fn accept_in(
             (Body::new(waits_for_guest(chunks, usage).chain(ending), None), parts)
         }
     })
+}
+
+/// The guest's word on how a body ended, at the end of its bytes.
+struct Ending {
+    how: BoxStream<'static, Result<Bytes>>,
+    waiting: Option<Passing>,
+}
+
+impl Stage for Ending {
+    fn take(&mut self, passing: Passing) {
+        self.waiting = Some(passing);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Passing> {
+        match self.waiting.take() {
+            Some(None) => {
+                self.waiting = Some(None);
+                let how = ready!(self.how.poll_next_unpin(cx));
+                self.waiting = None;
+                Poll::Ready(how)
+            }
+            Some(passing) => Poll::Ready(passing),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// How a body ended, as a stream behind its bytes: nothing, or an error.

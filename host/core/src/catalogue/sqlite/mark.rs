@@ -121,12 +121,14 @@ impl Mark {
             [old] if old.incarnation == incarnation && old.version < version => {
                 let new = Reached { version, ..old };
                 std::fs::rename(self.dir.join(name_of(old)), self.dir.join(name_of(new)))?;
-                dir.sync_all()
             }
             // Another has renamed it, and may not have come to this yet.
-            [old] if old.incarnation == incarnation => dir.sync_all(),
-            _ => Ok(()),
+            [old] if old.incarnation == incarnation => {}
+            _ => return Ok(()),
         }
+        // Only a rename has to be alone. Syncs of several processes at once are one for the disk.
+        dir.unlock()?;
+        dir.sync_all()
     }
 
     /// Takes the mark away, durably: the catalogue, and every copy of it, counts as put back from then on.

@@ -17,6 +17,7 @@ mod errors;
 mod import_queue;
 mod job_rows;
 mod jobs;
+mod looked_through;
 mod mark;
 mod open_files;
 mod owners;
@@ -36,11 +37,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
 use self::errors::{damaged, sql};
 use self::open_files::OpenFiles;
-use self::place::Place;
+use self::place::{Place, once, transact};
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
     NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
@@ -104,10 +105,19 @@ impl SqliteCatalogue {
         &self,
         call: impl FnMut(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.with_and_then(call, Ok).await
+    }
+
+    /// The same, and what is done after the call while others may call.
+    async fn with_and_then<T: Send + 'static, U: Send + 'static>(
+        &self,
+        call: impl FnMut(&mut Connection) -> Result<T> + Send + 'static,
+        after: impl FnOnce(T) -> Result<U> + Send + 'static,
+    ) -> Result<U> {
         #[cfg(test)]
         if self.inline {
             let mut call = call;
-            return call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner));
+            return after(call(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner))?);
         }
         let (connection, place) = (self.connection.clone(), self.place.clone());
         let result = blocking(move || {
@@ -115,7 +125,9 @@ impl SqliteCatalogue {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             place.follow(&mut connection)?;
             place.relieve(&mut connection);
-            place.call(&mut connection, call)
+            let called = place.call(&mut connection, call)?;
+            drop(connection);
+            after(called)
         });
         result.await.map_err(|error| self.hinted(error))
     }
@@ -146,19 +158,21 @@ impl SqliteCatalogue {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (place, mut change) = (self.place.clone(), Some(change));
-        self.with(move |db| {
+        let (place, marked, mut change) = (self.place.clone(), self.place.clone(), Some(change));
+        let recorded = move |db: &mut Connection| {
             place.before_change(db)?;
             let change = once(&mut change)?;
             let numbered = |db: &Transaction<'_>, incarnation| {
                 place.check_marked(incarnation)?;
                 Ok((incarnation, change(db)?, write::next_version(db)?))
             };
-            let (incarnation, changed, version) =
-                place.transact(db, numbered).inspect_err(|error| place.after_failure(error))?;
-            place.acknowledged(incarnation, version)?;
+            place.transact(db, numbered).inspect_err(|error| place.after_failure(error))
+        };
+        // While others record theirs: the mark is raised once for all that wait for it.
+        self.with_and_then(recorded, move |(incarnation, changed, version)| {
+            marked.acknowledged(incarnation, version)?;
             // After the mark: whoever puts a copy in its place from now on is found out by that.
-            place.check_found()?;
+            marked.check_found()?;
             Ok(changed)
         })
         .await
@@ -269,6 +283,10 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::begin_removal(self, id, scope))
     }
 
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::begin_eviction(self, backend, object))
+    }
+
     fn claim<'a>(
         &'a self,
         backend: &'a str,
@@ -350,6 +368,10 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::commit(self, store))
     }
 
+    fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(Self::add_placement(self, id, new, intents))
+    }
+
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {
         Box::pin(Self::standing(self, backend, objects))
     }
@@ -360,6 +382,18 @@ impl Catalogue for SqliteCatalogue {
 
     fn link<'a>(&'a self, backend: &'a str, pairs: Vec<(ObjectId, ObjectId)>) -> BoxFuture<'a, Result<()>> {
         Box::pin(Self::link(self, backend, pairs))
+    }
+
+    fn not_looked_through(&self, backends: Vec<String>) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(Self::not_looked_through(self, backends))
+    }
+
+    fn begin_look<'a>(&'a self, backend: &'a str, anew: bool) -> BoxFuture<'a, Result<Option<u64>>> {
+        Box::pin(Self::begin_look(self, backend, anew))
+    }
+
+    fn end_look<'a>(&'a self, backend: &'a str, look: u64) -> BoxFuture<'a, Result<Option<Vec<Placement>>>> {
+        Box::pin(Self::end_look(self, backend, look))
     }
 
     fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {
@@ -381,19 +415,6 @@ impl Catalogue for SqliteCatalogue {
     fn stats(&self) -> BoxFuture<'_, Result<Stats>> {
         Box::pin(Self::stats(self))
     }
-}
-
-/// Takes a change to be made. It is made once: where calls are repeated, nothing can be changed.
-fn once<T>(change: &mut Option<T>) -> Result<T> {
-    change.take().ok_or_else(|| Error::other("a change of the catalogue was made twice"))
-}
-
-/// One transaction, which is on disk or rolled back when this returns.
-fn transact<T>(db: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-    let changed = change(&transaction)?;
-    transaction.commit().map_err(sql)?;
-    Ok(changed)
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@
 //! The file and those beside it are for their owner alone, whatever the umask.
 
 mod changes;
+mod raises;
 mod room;
+
+pub(super) use changes::{once, transact};
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -53,6 +56,7 @@ pub(super) struct Place {
     reserve: PathBuf,
     /// None in memory, where nothing can be put back.
     mark: Option<Mark>,
+    raises: raises::Raises,
     /// How it is read, if it cannot be changed.
     view: Mutex<Option<View>>,
     /// What the connection for everything but leases has open.
@@ -69,6 +73,7 @@ impl Place {
             path: path.to_owned(),
             reserve: beside(path, ".reserve"),
             mark: Some(Mark::of(path)),
+            raises: Default::default(),
             view: Mutex::default(),
             files: Mutex::default(),
             platform,
@@ -96,7 +101,8 @@ impl Place {
     #[cfg(test)]
     pub(super) fn in_memory(platform: Platform) -> Self {
         let (path, reserve, view) = (PathBuf::new(), PathBuf::new(), Mutex::default());
-        Self { path, reserve, view, files: Mutex::default(), mark: None, platform, access: AtomicU8::new(0) }
+        let (files, raises) = Default::default();
+        Self { path, reserve, view, files, mark: None, raises, platform, access: AtomicU8::new(0) }
     }
 
     /// Opens the file for changes, in exclusive mode if there is no room for more.

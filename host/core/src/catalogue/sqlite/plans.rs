@@ -7,10 +7,11 @@ use rusqlite::Connection;
 
 use super::schema;
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     include_str!("adopt.rs"),
     include_str!("job_rows.rs"),
     include_str!("jobs.rs"),
+    include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
     include_str!("query.rs"),

@@ -3,7 +3,8 @@
 //! What it holds as begun (stores, removals, deletions) has ended since in a way that it does not know. To clear up after that
 //! would delete what was acknowledged. So before anything is changed, it is compared with its mark (`mark.rs`). If the two do
 //! not belong together, a new *incarnation* begins: what was begun is forgotten, and no object is touched. What is there is
-//! for `import` to find. All leases end, and the numbers that are never given twice go on far beyond those that may have been
+//! for `import` to find, and until it has, nothing is removed that packs may need which are not known here
+//! (`looked_through.rs`). All leases end, and the numbers that are never given twice go on far beyond those that may have been
 //! given since.
 //!
 //! It is the same for a data directory that was copied: whether the original went on, nobody knows.
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
+use super::looked_through::forget_looks;
 use super::mark::{Mark, Reached, made_at};
 use super::removals::forget_snapshot;
 use super::sql;
@@ -146,6 +148,7 @@ fn begin_again(db: &Transaction<'_>, witness: &Witness<'_>, reached: Reached) ->
         born: 0,
     };
     let forgotten = forget_what_was_begun(db)?;
+    forget_looks(db, next.version)?;
     db.execute("DELETE FROM sqlite_sequence WHERE name = 'owners'", []).map_err(sql)?;
     db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('owners', ?1)", [next.tokens]).map_err(sql)?;
     db.execute("UPDATE counters SET value = ?1 WHERE name = 'version'", [next.version]).map_err(sql)?;

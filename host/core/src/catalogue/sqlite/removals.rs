@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::job_rows::want_no_more;
+use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
 use super::write::next_version;
@@ -47,7 +48,10 @@ impl SqliteCatalogue {
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
                  WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
-                     (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)",
+                         (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
+                     AND coalesce((SELECT looked FROM looked_through AS known
+                                   WHERE known.backend IN (placements.backend, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)",
             )
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
@@ -56,12 +60,39 @@ impl SqliteCatalogue {
                 .partition(|placement| placement.state == PlacementState::Removing);
             if !needed.is_empty() {
                 db.execute("UPDATE snapshots SET removed = 1, unnamed = 0 WHERE id = ?1", [bytes]).map_err(sql)?;
-                return Ok(BegunRemoval::Needed { spare, by: needed_by(db, id)? });
+                let mut unknown_on: Vec<String> = Vec::new();
+                for Placement { backend, .. } in needed {
+                    if !unknown_on.contains(&backend) && !is_looked_through(db, &backend)? {
+                        unknown_on.push(backend);
+                    }
+                }
+                return Ok(BegunRemoval::Needed { spare, by: needed_by(db, id)?, unknown_on });
             }
             if spare.is_empty() {
                 forget_snapshot(db, id)?;
             }
             Ok(BegunRemoval::Objects(spare))
+        })
+        .await
+    }
+
+    pub(super) async fn begin_eviction(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+        let (backend, object, now) = (backend.to_owned(), object.clone(), self.platform.unix_seconds());
+        self.change(move |db| {
+            let version = next_version(db)?;
+            let changed = db
+                .prepare_cached(
+                    "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
+                     WHERE backend = ?1 AND object = ?2 AND state <> 'removing'
+                         AND EXISTS (SELECT 1 FROM placements AS other
+                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live'
+                                         AND NOT (other.backend = ?1 AND other.object = ?2))
+                         AND NOT EXISTS (SELECT 1 FROM needs
+                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)",
+                )
+                .and_then(|mut update| update.execute((&backend, object.as_str(), now, version)))
+                .map_err(sql)?;
+            Ok(changed > 0)
         })
         .await
     }
@@ -184,7 +215,9 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
                  WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
                      AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
-                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)",
+                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)",
             )
             .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
             .map_err(sql)?;

@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 6] = [
+pub(super) const STEPS: [&str; 7] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -186,6 +186,22 @@ BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalo
 CREATE TRIGGER imports_of_earlier_versions BEFORE INSERT ON placements
 WHEN EXISTS (SELECT 1 FROM snapshots WHERE id = NEW.snapshot AND removed = 1)
 BEGIN SELECT RAISE(ABORT, 'a newer version of tidelock has taken over the catalogue: use it, or restart'); END;
+",
+    "
+CREATE TABLE looked_through (
+    backend TEXT    NOT NULL PRIMARY KEY,                   -- '': every backend without a row of its own
+    looked  INTEGER NOT NULL,                               -- 0: it may hold packs that are not known, and what these need stays
+    look    INTEGER NOT NULL                                -- the number of the import that ends this
+) STRICT, WITHOUT ROWID;
+
+-- A program of an earlier version that still has the file open does not know that an object may be needed.
+CREATE TRIGGER unknown_needs_of_earlier_versions BEFORE UPDATE OF state ON placements
+WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
+    AND (SELECT looked FROM looked_through WHERE backend IN (NEW.backend, '') ORDER BY backend DESC LIMIT 1) = 0
+    AND NOT EXISTS (SELECT 1 FROM placements AS other
+                    WHERE other.snapshot = NEW.snapshot AND other.backend = NEW.backend AND other.object <> NEW.object
+                      AND other.state = 'live' AND other.pack IS NEW.pack)
+BEGIN SELECT RAISE(ABORT, 'objects that are not known may need this one'); END;
 ",
     include_str!("schema/jobs.sql"),
 ];

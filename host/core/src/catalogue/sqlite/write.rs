@@ -4,6 +4,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
+use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
@@ -84,6 +85,23 @@ impl SqliteCatalogue {
         })
         .await
     }
+
+    pub(super) async fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> Result<bool> {
+        let now = self.platform.unix_seconds();
+        self.acknowledge(move |db| {
+            intents.iter().try_for_each(|key| check_intent(db, key))?;
+            let known: bool = db
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 0)")
+                .and_then(|mut query| query.query_row([id.as_bytes().as_slice()], |row| row.get(0)))
+                .map_err(sql)?;
+            if known {
+                place(db, id, &new, now)?;
+                intents.iter().try_for_each(|key| forget(db, key))?;
+            }
+            Ok(known)
+        })
+        .await
+    }
 }
 
 pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
@@ -94,13 +112,15 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 }
 
 /// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad. Where
-/// packs need the snapshot, only one of the same bytes takes the place of another.
+/// packs need the snapshot, or may do so, only one of the same bytes takes the place of another.
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
     db.prepare_cached(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
          WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'
              AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
-                 OR NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2))",
+                 OR (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
+                                   ORDER BY known.backend DESC LIMIT 1), 1)))",
     )
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;
@@ -134,7 +154,8 @@ fn check_known(db: &Transaction<'_>, snapshot: &NewSnapshot, placements: &[NewPl
                 query.query_row((snapshot.id.as_bytes().as_slice(), &placement.backend), |row| row.get(0))
             })
             .map_err(sql)?;
-        if !needed {
+        // Where some may need it that are not known, it is kept as if they did.
+        if !needed && is_looked_through(db, &placement.backend)? {
             return Err(gone());
         }
     }

@@ -172,7 +172,8 @@ macro_rules! suite {
                 named_ones_keep_their_order_and_bases_are_found_again;
             put_back: what_was_begun_in_a_copy_is_forgotten, what_has_not_gone_back_keeps_what_was_begun,
                 hosts_under_which_a_copy_is_put_back_can_record_and_delete_nothing,
-                a_change_that_fails_finds_it_out_once, the_second_time_is_as_the_first;
+                a_change_that_fails_finds_it_out_once, the_second_time_is_as_the_first,
+                what_is_not_looked_through_is_kept_until_it_is, what_is_new_is_looked_through_only_once_it_was;
             swaps: rows_keep_their_order_and_generations_count_up, old_rows_go_and_the_one_that_serves_stays,
                 generations_of_several_handles_have_numbers_of_their_own;
         }

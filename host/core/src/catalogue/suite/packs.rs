@@ -30,7 +30,7 @@ pub(crate) async fn what_a_pack_needs_stays_until_it_is_gone(place: Place) {
     let by_pack = catalogue.placements_of_pack(PackId::from_bytes([2; 32])).await.unwrap();
     assert!(by_pack.len() == 1 && by_pack[0].snapshot == id(2) && by_pack[0].object == object("delta"));
     // The base goes for its users. Its copy elsewhere, which nothing needs, can be deleted.
-    let BegunRemoval::Needed { spare, mut by } = remove(catalogue, 1).await else { panic!("it is needed") };
+    let BegunRemoval::Needed { spare, mut by, .. } = remove(catalogue, 1).await else { panic!("it is needed") };
     by.sort();
     let mut both = vec![id(2), id(3)];
     both.sort();
@@ -45,7 +45,7 @@ pub(crate) async fn what_a_pack_needs_stays_until_it_is_gone(place: Place) {
     assert_eq!(delete(catalogue, "cloud", "copy", owner).await, [""; 0]);
     assert!(catalogue.get_kept(id(1)).await.unwrap().is_some());
     // The middle of the chain goes, and is still needed; the last one takes all with it.
-    let BegunRemoval::Needed { spare, by } = remove(catalogue, 2).await else { panic!("it is needed") };
+    let BegunRemoval::Needed { spare, by, .. } = remove(catalogue, 2).await else { panic!("it is needed") };
     assert!(spare.is_empty() && by == [id(3)]);
     assert_eq!(objects(remove(catalogue, 3).await), ["grandchild"]);
     let mut begun = delete(catalogue, "local", "grandchild", owner).await;

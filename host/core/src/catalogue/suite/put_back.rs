@@ -1,7 +1,8 @@
 //! A database that is put back from a copy: what the copy holds as begun has ended since, nobody knows how.
 
-use super::{Place, id, kind, lease, object, on, snapshot, stored};
-use crate::catalogue::{Catalogue, OwnerToken, PlacementState, RemovalScope};
+use super::removals::objects;
+use super::{Place, id, kind, lease, object, on, pack_on, raw, snapshot, stored};
+use crate::catalogue::{Adopted, BegunRemoval, Catalogue, OwnerToken, PlacementState, RemovalScope};
 
 /// A store, a removal and a deletion are under way, and one snapshot is stored.
 async fn begin(catalogue: &dyn Catalogue) -> OwnerToken {
@@ -141,4 +142,80 @@ pub(crate) async fn the_second_time_is_as_the_first(place: Place) {
         given.push(catalogue.acquire_owner("a", lease()).await.unwrap());
     }
     assert!(given.is_sorted() && given.len() == 3, "{given:?}");
+}
+
+async fn unknown(catalogue: &dyn Catalogue) -> Vec<String> {
+    catalogue.not_looked_through(vec!["local".into(), "cloud".into(), "new".into()]).await.unwrap()
+}
+
+/// A pack that the copy does not know needs what it knows. A deletion of that waits for an import to have found the pack.
+pub(crate) async fn what_is_not_looked_through_is_kept_until_it_is(place: Place) {
+    let catalogue = place.open().await;
+    let both = |name| vec![on("local", name), on("cloud", name)];
+    catalogue.commit(stored(snapshot(1, 10), both("base"), vec![])).await.unwrap();
+    catalogue.commit(stored(snapshot(2, 10), both("other"), vec![])).await.unwrap();
+    catalogue.commit(stored(snapshot(4, 10), vec![on("local", "old")], vec![])).await.unwrap();
+    catalogue.commit(stored(snapshot(5, 10), vec![pack_on("local", "known", 5, &[raw(4)])], vec![])).await.unwrap();
+    assert_eq!(unknown(&*catalogue).await, [""; 0]);
+    assert_eq!(catalogue.begin_look("local", false).await.unwrap(), None);
+    let put_back = (place.copy)();
+    let before = catalogue.begin_look("cloud", true).await.unwrap().unwrap();
+    let delta = pack_on("local", "delta", 3, &[raw(1)]);
+    catalogue.commit(stored(snapshot(3, 10), vec![delta.clone()], vec![])).await.unwrap();
+    put_back();
+
+    assert_eq!(catalogue.end_look("cloud", before).await.unwrap(), None, "it was put back since");
+    assert_eq!(unknown(&*catalogue).await, ["local", "cloud", "new"]);
+    for seed in [1, 2, 5] {
+        let begun = catalogue.begin_removal(id(seed), RemovalScope::Snapshot).await.unwrap();
+        let BegunRemoval::Needed { spare, by, mut unknown_on } = begun else { panic!("{begun:?}") };
+        unknown_on.sort();
+        assert_eq!(unknown_on, if seed == 5 { vec!["local"] } else { vec!["cloud", "local"] });
+        assert!(spare.is_empty() && by.is_empty());
+        assert_eq!(catalogue.get(id(seed)).await.unwrap(), None, "it is gone for its users");
+    }
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    for name in ["base", "other", "known"] {
+        assert!(!catalogue.claim("local", &object(name), owner, None).await.unwrap());
+    }
+    // Nor does a new object take the place of a damaged one that is not the same.
+    let mark = catalogue.placement_of("local", &object("old")).await.unwrap().unwrap();
+    assert!(catalogue.transition(&mark, PlacementState::Bad, None).await.unwrap());
+    catalogue.commit(stored(snapshot(4, 10), vec![pack_on("local", "packed", 4, &[])], vec![])).await.unwrap();
+    assert_eq!(catalogue.placements_in(PlacementState::Removing).await.unwrap(), []);
+
+    let look = catalogue.begin_look("local", false).await.unwrap().unwrap();
+    assert_eq!(catalogue.begin_look("local", false).await.unwrap(), Some(look), "two imports look at once");
+    let found = Adopted { snapshot: snapshot(3, 10), placement: delta, base: None, stored: None };
+    catalogue.adopt(vec![found]).await.unwrap();
+    let begun = catalogue.end_look("local", look).await.unwrap().unwrap();
+    let begun: Vec<_> = begun.iter().map(|placement| placement.object.as_str()).collect();
+    assert_eq!(begun, ["other", "known"], "the pack needs the base");
+    assert_eq!(catalogue.end_look("local", look).await.unwrap(), None);
+    assert_eq!(unknown(&*catalogue).await, ["cloud", "new"]);
+    // From here on removals are as ever.
+    assert_eq!(objects(catalogue.begin_removal(id(3), RemovalScope::Snapshot).await.unwrap()), ["delta"]);
+    assert!(catalogue.claim("local", &object("delta"), owner, None).await.unwrap());
+    let begun = catalogue.end_claim("local", &object("delta"), owner).await.unwrap().unwrap();
+    assert!(begun.len() == 1 && begun[0].object == object("base"));
+    let look = catalogue.begin_look("cloud", false).await.unwrap().unwrap();
+    assert_eq!(catalogue.end_look("cloud", look).await.unwrap().unwrap().len(), 2);
+}
+
+/// Of a backend of which nothing is known, and of one whose container is another one.
+pub(crate) async fn what_is_new_is_looked_through_only_once_it_was(place: Place) {
+    let catalogue = place.open().await;
+    assert_eq!(unknown(&*catalogue).await, [""; 0]);
+    let first = catalogue.begin_look("local", false).await.unwrap().unwrap();
+    catalogue.record_container("local", &object("identity"), None, None).await.unwrap();
+    catalogue.commit(stored(snapshot(1, 10), vec![on("local", "base")], vec![])).await.unwrap();
+    assert_eq!(unknown(&*catalogue).await, ["local"]);
+    let anew = catalogue.begin_look("local", true).await.unwrap().unwrap();
+    assert_eq!(catalogue.end_look("local", first).await.unwrap(), None, "its container is another one");
+    assert_eq!(catalogue.end_look("local", anew).await.unwrap(), Some(vec![]));
+    assert_eq!(catalogue.begin_look("local", false).await.unwrap(), None);
+    // As in a catalogue of a version that did not know of this.
+    catalogue.commit(stored(snapshot(2, 10), vec![on("cloud", "base")], vec![])).await.unwrap();
+    assert_eq!(catalogue.begin_look("cloud", false).await.unwrap(), None);
+    assert_eq!(unknown(&*catalogue).await, [""; 0]);
 }

@@ -9,8 +9,9 @@
 //!
 //! **It can be interrupted and run again at any time, beside any other operation.** Results are recorded in
 //! transactions of several objects; the next run finds those known and continues with the others. A store in progress in
-//! any process on this catalogue is recognised by its intent, and its object skipped. Nothing on the backend is
-//! changed, and the catalogue only gains missing records.
+//! any process on this catalogue is recognised by its intent, and its object skipped. The catalogue only gains missing
+//! records. Once everything is read, objects of removed snapshots are deleted that had stayed since something unknown might
+//! have needed them (`connector/looked_through.rs`); nothing else on the backend is changed.
 //!
 //! **Memory** does not grow with the number of objects: the list is on disk (`catalogue/import_queue.rs`), some are
 //! taken from it at once, few are read at once, and the report names the first thousand that were skipped.
@@ -86,10 +87,8 @@ impl Host {
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = self.inner.platform.now();
         let objects = &*self.backend(backend).await?.objects;
-        match options.new_container {
-            true => self.replace_container(backend).await?,
-            false => self.check_container(backend).await?,
-        }
+        // Before anything of it is recorded.
+        let look = self.begin_look(backend, &options).await?;
         let mut run = Run {
             host: self,
             backend,
@@ -114,7 +113,37 @@ impl Host {
         run.work().await?;
         run.late_packs().await?;
         run.settle_bases().await?;
+        if let Some(look) = look
+            && run.has_seen_all()
+        {
+            self.confirm_container(backend).await?;
+            run.report.removed = self.end_look(backend, look).await?.unwrap_or_default();
+        }
+        run.report.complete = self.inner.catalogue.not_looked_through(vec![backend.to_owned()]).await?.is_empty();
         Ok(run.finish(began))
+    }
+
+    /// Makes sure of the container, or of one that takes its place, and begins to look through the backend, unless that
+    /// was done.
+    async fn begin_look(&self, backend: &str, options: &ImportOptions) -> Result<Option<u64>> {
+        let catalogue = &self.inner.catalogue;
+        let look = match self.takes_packs(backend).await? {
+            true => catalogue.begin_look(backend, false).await?,
+            false => {
+                self.pass_over_looks(vec![backend.to_owned()]).await?;
+                None
+            }
+        };
+        if !options.new_container {
+            self.check_container(backend).await?;
+            return Ok(look);
+        }
+        let replaced = self.replace_container(backend).await?;
+        let lists = self.backend(backend).await?.objects.info().inventory;
+        match replaced && lists && self.takes_packs(backend).await? {
+            true => catalogue.begin_look(backend, true).await,
+            false => Ok(look),
+        }
     }
 }
 
@@ -175,6 +204,13 @@ impl Run<'_> {
     /// Takes note of an identity object.
     async fn identified(&self, object: &ObjectId) -> Result<()> {
         self.host.inner.catalogue.record_container(self.backend, object, None, None).await.map(drop)
+    }
+
+    /// Whether everything that may be a pack, or may be needed by one, was read. Where the adapter cannot list, the caller
+    /// knows what there is.
+    fn has_seen_all(&self) -> bool {
+        let all = !self.named || !self.objects.info().inventory;
+        all && self.report.unreachable == 0 && self.report.pending == 0
     }
 
     async fn work(&mut self) -> Result<()> {

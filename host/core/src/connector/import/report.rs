@@ -35,6 +35,11 @@ pub struct Imported {
     pub damaged: u64,
     /// Objects that could not be read.
     pub unreachable: u64,
+    /// Objects of removed snapshots that were deleted, since nothing that was found needs them.
+    pub removed: u64,
+    /// Whether the catalogue knows all that the backend holds, as far as it matters for removals. If not, objects of snapshots
+    /// that are removed stay.
+    pub complete: bool,
     /// Skipped objects with the reason: the first thousand.
     pub left: Vec<LeftAlone>,
     /// The snapshots in the named objects, in the given order; empty if none were named.

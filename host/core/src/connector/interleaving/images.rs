@@ -67,7 +67,7 @@ pub(super) fn packs() -> Vec<Arc<PackFile>> {
         let sources = encoded.pack.sources().iter().map(of_chain).collect();
         chains.push((encoded.pack.clone(), sources));
         let file = FileSource::new(temporary(&bytes), "the delta").unwrap();
-        files.push(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack }));
+        files.push(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack, changed: Vec::new() }));
     }
     files
 }

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue, Standing, Stats,
-    SwapRow,
+    NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue,
+    Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
@@ -225,6 +225,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(self.begin_removal_watched(id, scope))
     }
 
+    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("begin_eviction").await;
+            Catalogue::begin_eviction(&self.inner, backend, object).await
+        })
+    }
+
     fn claim<'a>(
         &'a self,
         backend: &'a str,
@@ -342,6 +349,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(self.commit_watched(store))
     }
 
+    fn add_placement(&self, id: SnapshotId, new: NewPlacement, intents: Vec<String>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("add_placement").await;
+            Catalogue::add_placement(&self.inner, id, new, intents).await
+        })
+    }
+
     fn standing<'a>(&'a self, backend: &'a str, objects: Vec<ObjectId>) -> BoxFuture<'a, Result<Standing>> {
         Box::pin(async move {
             self.points.point("standing").await;
@@ -361,6 +375,18 @@ impl Catalogue for WatchedCatalogue {
             self.points.point("link").await;
             Catalogue::link(&self.inner, backend, pairs).await
         })
+    }
+
+    fn not_looked_through(&self, backends: Vec<String>) -> BoxFuture<'_, Result<Vec<String>>> {
+        Catalogue::not_looked_through(&self.inner, backends)
+    }
+
+    fn begin_look<'a>(&'a self, backend: &'a str, anew: bool) -> BoxFuture<'a, Result<Option<u64>>> {
+        Catalogue::begin_look(&self.inner, backend, anew)
+    }
+
+    fn end_look<'a>(&'a self, backend: &'a str, look: u64) -> BoxFuture<'a, Result<Option<Vec<Placement>>>> {
+        Catalogue::end_look(&self.inner, backend, look)
     }
 
     fn import_queue(&self) -> BoxFuture<'_, Result<Box<dyn ImportQueue>>> {

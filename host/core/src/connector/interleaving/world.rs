@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::connector::backend::ConfiguredBackend;
 use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
+use crate::connector::packs::decoders;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
 use crate::connector::swap_log::CatalogueSwapLog;
@@ -119,6 +120,7 @@ impl Stage {
         };
         let catalogue: Arc<dyn Catalogue> = catalogue.clone();
         let inner = HostInner {
+            hot: None,
             owner: Owner::new(catalogue.clone(), self.dir.path().join("run"), platform.clone()),
             catalogue,
             platform,
@@ -130,6 +132,8 @@ impl Stage {
             recent_digests: Default::default(),
             recent_packs: Default::default(),
             recent_frames: Default::default(),
+            pack_memory: Default::default(),
+            decoders: decoders(),
             encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),
             deletions: Default::default(),
@@ -174,7 +178,7 @@ async fn act(
         }
         Act::Update { change, name, route } => {
             let (base, _, image) = CHANGES[change];
-            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]) };
+            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]), changed: None };
             if let Ok(stored) = host.store_on_route(source(image, false), change, &options(name, route)).await {
                 if stored.id != id_of(image) {
                     wrong(format!("it is {}", stored.id));

@@ -13,7 +13,7 @@ use crate::connector::packs::Sound;
 use crate::connector::report::BadPlacement;
 use crate::connector::verify::Verdict;
 use crate::snapshot::Progress;
-use crate::types::{Error, Result};
+use crate::types::Result;
 
 /// Placements that are taken from the catalogue at once.
 const PAGE: u32 = 64;
@@ -38,7 +38,7 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue. Problems of a placement are in the report.
     pub async fn scrub(&self, options: &ScrubOptions) -> Result<ScrubReport> {
-        let (mut report, mut sound, mut away) = (ScrubReport::default(), Sound::default(), BTreeMap::new());
+        let (mut report, mut sound, mut away) = (ScrubReport::default(), Sound::of(true), BTreeMap::new());
         let now = self.inner.platform.unix_seconds();
         // What was stored within this second too; what is read within it counts as read later, so that it is read once.
         let before = now.saturating_add(1).saturating_sub(options.not_since.as_secs());
@@ -88,7 +88,7 @@ impl Host {
                 let progress = options.progress.as_ref();
                 self.verify_one(placement, &identity, true, progress, &mut report.bytes, sound).await?
             }
-            Err(error) => away(&error),
+            Err(error) => Verdict::Away(error),
         };
         let (named, why) = match verdict {
             Verdict::Gone => return Ok(true),
@@ -100,9 +100,9 @@ impl Host {
                 report.checked += 1;
                 (&mut report.bad, why)
             }
-            Verdict::Away(why) => {
+            Verdict::Away(error) => {
                 if report.unreachable.len() < MOST_NAMED {
-                    report.unreachable.push(BadPlacement::of(placement, why));
+                    report.unreachable.push(BadPlacement::of(placement, error.message().to_owned()));
                 }
                 return Ok(false);
             }
@@ -112,8 +112,4 @@ impl Host {
         }
         Ok(true)
     }
-}
-
-fn away(error: &Error) -> Verdict {
-    Verdict::Away(error.message().to_owned())
 }

@@ -57,7 +57,7 @@ impl Host {
         let file = blocking(move || check_pack(&file, &pack).map(|()| file));
         let file = file.await.map_err(|error| error.on_backend(&backend).during("retrieve"))?;
         let file = FileSource::own(file, "a temporary copy of a pack")?;
-        Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new }))
+        Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new, changed: Vec::new() }))
     }
 }
 

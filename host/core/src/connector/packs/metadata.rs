@@ -79,7 +79,7 @@ impl Host {
     }
 
     /// Where the bytes of a pack are, those of one backend first, or alone if a copy is to be proven.
-    pub(super) async fn placements_for(
+    pub(in crate::connector) async fn placements_for(
         &self,
         id: PackId,
         snapshot: SnapshotId,

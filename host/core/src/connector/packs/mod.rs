@@ -9,10 +9,13 @@ mod frames;
 mod metadata;
 mod needs;
 mod read;
+mod room;
+mod whole;
 
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
+pub(super) use room::Memory;
 
 /// Where what is read of packs may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,4 +24,13 @@ pub(super) enum Caches {
     Use,
     /// This object, and objects of its backend, as they are now: it is the copy that is to be proven.
     Bypass,
+}
+
+/// The most frames that a host decodes at once for long reads: each takes up to 48 MiB.
+const MOST_DECODERS: usize = 4;
+
+/// Places for the decoding of frames: one for each processor, within bounds.
+pub(super) fn decoders() -> tokio::sync::Semaphore {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    tokio::sync::Semaphore::new(processors.min(MOST_DECODERS))
 }

@@ -1,10 +1,12 @@
 //! The bytes of a snapshot that is in a pack: window by window, from the frames that each needs.
 //!
 //! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room (`frames.rs`),
-//! since a frame of a delta has pages of many windows.
+//! since a frame of a delta has pages of many windows. A long range is planned as a whole (`whole.rs`).
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -13,10 +15,11 @@ use futures::stream;
 use super::Caches;
 use super::frames::RecentFrames;
 use super::metadata::without_source;
+use super::whole;
 use crate::catalogue::Placement;
 use crate::connector::Host;
 use crate::snapshot::pages::{Chain, Coding, FramePart, FrameRef, Pack, decode_frame};
-use crate::snapshot::{Identity, PAGE, aligned, verify_known, verify_range};
+use crate::snapshot::{Identity, PAGE, aligned, trimmed, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Error, Result, blocking};
 
 /// Bytes of a snapshot that are made at once.
@@ -25,6 +28,8 @@ const WINDOW: u64 = 4 << 20;
 const MAX_AHEAD: usize = 1024;
 /// The most bytes of neighbouring frames, decoded, that are fetched with one request.
 const RUN: usize = 8 << 20;
+/// The fewest bytes that are read by a plan: it costs little beside these, and keeps no frame for other readers.
+const LONG: u64 = 16 << 20;
 
 impl Host {
     /// Opens a placement whose object is a pack, with every segment checked.
@@ -51,7 +56,15 @@ impl Host {
             Some(range) => aligned(range, size)?.within(size)?,
             None => (0, size),
         };
-        let body = self.pack_body(placement.clone(), chain, start..start + len, caches);
+        if len >= LONG {
+            let reader = self.pack_reader(placement.clone(), chain, start..start + len, caches);
+            let body = whole::body(reader, Some(identity.clone()), start..start + len);
+            return match range {
+                None => Ok(body),
+                Some(range) => trimmed(body, start, range, size),
+            };
+        }
+        let body = self.windows(placement.clone(), chain, start..start + len, caches);
         match range {
             None => Ok(verify_known(body, identity.clone())),
             Some(range) => verify_range(body, identity.clone(), range),
@@ -66,13 +79,24 @@ impl Host {
         range: Range<u64>,
         caches: Caches,
     ) -> Body {
-        let len = range.end.saturating_sub(range.start);
+        if range.end.saturating_sub(range.start) < LONG {
+            return self.windows(placement, chain, range, caches);
+        }
+        whole::body(self.pack_reader(placement, chain, range.clone(), caches), None, range)
+    }
+
+    fn pack_reader(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> PackReader {
         let (at, end, host) = (range.start, range.end, self.clone());
         let frames = match caches {
             Caches::Use => self.inner.recent_frames.clone(),
             Caches::Bypass => Arc::default(),
         };
-        let reader = PackReader { host, placement, chain, at, end, frames, caches };
+        PackReader { host, placement, chain, at, end, frames, caches, places: Mutex::default() }
+    }
+
+    fn windows(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> Body {
+        let len = range.end.saturating_sub(range.start);
+        let reader = self.pack_reader(placement, chain, range, caches);
         let windows = stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
             Some((item, reader))
@@ -81,15 +105,17 @@ impl Host {
     }
 }
 
-struct PackReader {
-    host: Host,
-    placement: Placement,
-    chain: Arc<Chain>,
+pub(super) struct PackReader {
+    pub(super) host: Host,
+    pub(super) placement: Placement,
+    pub(super) chain: Arc<Chain>,
     at: u64,
     end: u64,
     /// Decoded frames.
     frames: Arc<RecentFrames>,
     caches: Caches,
+    /// Where the sources can be fetched from, as far as that was asked: again after a failure.
+    places: Mutex<BTreeMap<u8, Vec<Placement>>>,
 }
 
 /// The pages of some parts, one part after the other. The frames may be all over the base, so beside those that are kept no
@@ -197,7 +223,7 @@ impl PackReader {
     }
 
     /// Frames in order, put together where they lie side by side in one object.
-    fn runs(&self, frames: &[FrameRef]) -> Vec<Vec<FrameRef>> {
+    pub(super) fn runs(&self, frames: &[FrameRef]) -> Vec<Vec<FrameRef>> {
         let mut runs: Vec<(u64, usize, Vec<FrameRef>)> = Vec::new();
         for at in frames {
             let Some((_, frame)) = self.chain.frame(*at) else { continue };
@@ -239,6 +265,23 @@ impl PackReader {
     }
 
     async fn fetch_together(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
+        let stored = self.stored_together(run).await?;
+        let (chain, run) = (self.chain.clone(), run.to_vec());
+        blocking(move || {
+            let mut frames = Vec::with_capacity(run.len());
+            for (at, stored) in run.into_iter().zip(stored) {
+                let Some((pack, _)) = chain.frame(at) else { continue };
+                // A copy: what is kept of one frame must not keep what was fetched with it.
+                let stored = Bytes::copy_from_slice(&stored);
+                frames.push((at, decoded(pack, at.frame, &stored, &[])?));
+            }
+            Ok(frames)
+        })
+        .await
+    }
+
+    /// The stored bytes of neighbouring frames, with one request to the first placement.
+    pub(super) async fn stored_together(&self, run: &[FrameRef]) -> Result<Vec<Bytes>> {
         let bounds: Vec<(u64, u64)> = run
             .iter()
             .filter_map(|at| self.chain.frame(*at))
@@ -251,41 +294,54 @@ impl PackReader {
         let placement = self.candidates(source).await?.into_iter().next();
         let placement = placement.ok_or_else(|| Error::unavailable("no backend has it"))?;
         let stored = self.host.fetch(&placement, start, last + len - start).await?;
-        let (chain, run) = (self.chain.clone(), run.to_vec());
-        blocking(move || {
-            let mut frames = Vec::with_capacity(run.len());
-            for (at, (offset, len)) in run.into_iter().zip(bounds) {
-                let Some((pack, _)) = chain.frame(at) else { continue };
-                let from = (offset - start) as usize;
-                // A copy: what is kept of one frame must not keep what was fetched with it.
-                let stored = Bytes::copy_from_slice(&stored[from..from + len as usize]);
-                frames.push((at, decoded(pack, at.frame, &stored, &[])?));
-            }
-            Ok(frames)
-        })
-        .await
+        let of = |(offset, len): (u64, u64)| stored.slice((offset - start) as usize..(offset - start + len) as usize);
+        Ok(bounds.into_iter().map(of).collect())
     }
 
     /// One frame, from the first of its pack's placements that has it.
     ///
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
-    async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        let mut last = None;
-        for placement in self.candidates(at.source).await? {
-            match self.frame_from(&placement, at, prefix.clone()).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if at.source == 0 => return Err(error),
-                Err(error) => last = Some(self.host.source_failed(&placement, error).await),
+    pub(super) async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
+        self.from_any(at.source, |placement| {
+            let prefix = prefix.clone();
+            async move { self.frame_from(&placement, at, prefix).await }
+        })
+        .await
+    }
+
+    /// Reads something of a pack of the chain from the first of its placements that can give it.
+    ///
+    /// # Errors
+    /// That of this reader's own object; of another one, `unavailable`.
+    pub(super) async fn from_any<T, F: Future<Output = Result<T>>>(
+        &self,
+        source: u8,
+        read: impl Fn(Placement) -> F,
+    ) -> Result<T> {
+        let (mut last, mut tried): (_, Vec<Placement>) = (None, Vec::new());
+        // Those that are known, then those that there are now.
+        for _ in 0..2 {
+            for placement in self.candidates(source).await? {
+                let same = |other: &Placement| other.backend == placement.backend && other.object == placement.object;
+                if tried.iter().any(same) {
+                    continue;
+                }
+                match read(placement.clone()).await {
+                    Ok(read) => return Ok(read),
+                    Err(error) if source == 0 => return Err(error),
+                    Err(error) => last = Some(self.host.source_failed(&placement, error).await),
+                }
+                tried.push(placement);
             }
+            self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&source);
         }
-        let snapshot = self.chain.packs().get(usize::from(at.source)).map_or(self.placement.snapshot, |p| p.snapshot());
+        let snapshot = self.chain.packs().get(usize::from(source)).map_or(self.placement.snapshot, |p| p.snapshot());
         Err(without_source(snapshot, last))
     }
 
     async fn frame_from(&self, placement: &Placement, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        let Some((_, frame)) = self.chain.frame(at) else { return Err(Error::corrupt("the pack has no such frame")) };
-        let stored = self.host.fetch(placement, frame.offset, u64::from(frame.stored)).await?;
+        let stored = self.stored_of(placement, at).await?;
         let chain = self.chain.clone();
         let frame = blocking(move || match chain.frame(at) {
             Some((pack, _)) => decoded(pack, at.frame, &stored, &prefix),
@@ -294,19 +350,30 @@ impl PackReader {
         frame.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))
     }
 
+    /// The stored bytes of a frame, as a placement has them.
+    pub(super) async fn stored_of(&self, placement: &Placement, at: FrameRef) -> Result<Bytes> {
+        let Some((_, frame)) = self.chain.frame(at) else { return Err(Error::corrupt("the pack has no such frame")) };
+        self.host.fetch(placement, frame.offset, u64::from(frame.stored)).await
+    }
+
     /// Where a pack of the chain can be fetched from, in the order in which that is tried.
-    async fn candidates(&self, source: u8) -> Result<Vec<Placement>> {
-        match self.chain.packs().get(usize::from(source)) {
-            Some(pack) if source > 0 => {
-                self.host.placements_for(pack.id(), pack.snapshot(), &self.placement.backend, self.caches).await
-            }
-            _ => Ok(vec![self.placement.clone()]),
+    pub(super) async fn candidates(&self, source: u8) -> Result<Vec<Placement>> {
+        let Some(pack) = self.chain.packs().get(usize::from(source)).filter(|_| source > 0) else {
+            return Ok(vec![self.placement.clone()]);
+        };
+        let known = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(&source).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
+        let backend = &self.placement.backend;
+        let found = self.host.placements_for(pack.id(), pack.snapshot(), backend, self.caches).await?;
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(source, found.clone());
+        Ok(found)
     }
 }
 
 /// The pages of a frame. Those that are stored as they are stay where they are: at the end of what was fetched.
-fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) -> Result<Bytes> {
+pub(super) fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) -> Result<Bytes> {
     let mut buffer = Vec::new();
     let len = decode_frame(pack, frame, stored, prefix, &mut buffer)?.len();
     match stored.len().checked_sub(len) {
@@ -316,7 +383,7 @@ fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) -> Result<Byt
 }
 
 /// Pages of a decoded frame.
-fn pages_of(frame: &Bytes, part: FramePart) -> Result<&[u8]> {
+pub(super) fn pages_of(frame: &Bytes, part: FramePart) -> Result<&[u8]> {
     let pages = (part.first as usize * PAGE)..((part.first + part.len) as usize * PAGE);
     frame.get(pages).ok_or_else(|| Error::corrupt("a frame of the pack is shorter than its pages"))
 }

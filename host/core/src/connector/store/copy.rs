@@ -1,5 +1,6 @@
 //! One copy of an image on its way to one backend: found there, or made and not yet recorded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -7,6 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
+use crate::connector::full::FullPack;
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
@@ -14,7 +16,10 @@ use crate::connector::payload::{Layout, PackFile, Payload};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::snapshot::{CheckedSource, Identity, Source};
-use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
+
+/// The fewest bytes of an image that is stored as a full pack: of fewer, little can be saved.
+const LEAST_FULL: u64 = 64 << 10;
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
@@ -38,6 +43,8 @@ pub(in crate::connector) struct Change<'a> {
     pub(in crate::connector) base: Option<SnapshotId>,
     /// What has changed, for backends that have the base.
     pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
+    /// The bytes in which all changes lie, if the caller has said so.
+    pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
 }
 
 /// An object that a store has made.
@@ -169,6 +176,9 @@ impl Host {
         let objects = &self.backend(backend).await?.objects;
         let payload = match change.pack {
             Some(pack) if self.takes_pack(backend, pack).await? => Payload::Pack(pack.clone()),
+            _ if self.sends_full_pack(backend, may_be_full(&source), identity.as_deref(), options).await? => {
+                Payload::Full(FullPack { host: self.clone(), source })
+            }
             _ => Payload::Image(source),
         };
         let upload = StoreUpload::new(self, backend, payload, base, options);
@@ -229,6 +239,26 @@ impl Host {
             && self.missing_of(backend, &pack.pack.needs, &mut Sound::default()).await?.is_none())
     }
 
+    /// Returns whether an image is encoded as a full pack for a backend. A snapshot that it has as it is, or has had, goes there as
+    /// it is: others may need that very object.
+    async fn sends_full_pack(
+        &self,
+        backend: &str,
+        fits: bool,
+        identity: Option<&Identity>,
+        options: &StoreOptions,
+    ) -> Result<bool> {
+        let asked = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw;
+        if !asked || !fits || !self.takes_packs(backend).await? {
+            return Ok(false);
+        }
+        let Some(identity) = identity else { return Ok(true) };
+        let there = self.inner.catalogue.placements(identity.id()).await?;
+        let as_it_is =
+            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.encoding == Encoding::Raw;
+        Ok(!there.iter().any(as_it_is))
+    }
+
     /// Takes note that a backend has no base. Returns whether there was one to be noted.
     async fn base_is_missing(&self, backend: &str, base: SnapshotId, error: &Error) -> Result<bool> {
         let Some(placement) = self.placements_on(backend, base).await?.into_iter().next() else { return Ok(false) };
@@ -255,10 +285,18 @@ impl Host {
                 keys.push(attempt.key);
             }
         }
-        let Some(StoredAttempt { key, reading, layout, .. }) = chosen else {
+        let Some(StoredAttempt { key, reading, mut layout, made, .. }) = chosen else {
             return Err(Error::corrupt("no attempt has the receipt that was returned").on_backend(backend));
         };
-        let identity = match reading.identity().await {
+        let known = async {
+            let identity = reading.identity().await?;
+            if let Some(made) = made {
+                let unread = |_| Error::new(ErrorKind::Cancelled, "the image was not read to the end");
+                layout.pack = Some(made.await.map_err(unread)?);
+            }
+            Ok(identity)
+        };
+        let identity = match known.await {
             Ok(identity) => Arc::new(identity),
             Err(error) => {
                 if self.remove_spare(backend, &receipt.id).await {
@@ -360,6 +398,12 @@ impl Host {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an image can be stored as a full pack: not that of a device, which may be written to without a trace.
+fn may_be_full(source: &Source) -> bool {
+    let device = matches!(source, Source::File(file) if file.is_device());
+    !device && source.size().is_none_or(|size| size >= LEAST_FULL)
 }
 
 #[cfg(test)]

@@ -92,9 +92,7 @@ impl<'o> Assembly<'o> {
             self.take()?;
         }
         let identity = identity_of(size, digests);
-        if let Some(sidecar) = sidecar {
-            sidecar.finish(identity.id())?;
-        }
+        let digests_header = sidecar.map(|sidecar| sidecar.finish(identity.id(), size)).transpose()?;
         let (sources, numbers) = match base {
             Some((chain, _)) => used(chain, &self.map, &self.prefixes)?,
             None => (Vec::new(), [0; 257]),
@@ -118,7 +116,7 @@ impl<'o> Assembly<'o> {
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };
         (self.out)(tail)?;
-        Ok(Encoded { pack, identity, counts: self.counts })
+        Ok(Encoded { pack, identity, counts: self.counts, digests_header })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::PAGE_BYTES;
 use super::frames::{Coding, Frame};
 use super::layout::damaged;
 use super::map::{Map, Place};
@@ -105,6 +106,16 @@ impl Chain {
     /// Where `len` pages from `first` lie, in order and without gaps, as far as the snapshot has them.
     pub fn parts(&self, first: u32, len: u32) -> Vec<Part> {
         self.split(0, self.packs[0].map(), first, len)
+    }
+
+    /// Where pages of a frame begin in the object of their pack, one after the other; `None` if they are compressed.
+    pub fn direct(&self, part: FramePart) -> Option<u64> {
+        let (pack, frame) = self.frame(part.frame)?;
+        if frame.coding != Coding::Raw {
+            return None;
+        }
+        let digests = u64::from(frame.pages) * pack.profile().bytes_of_digest();
+        Some(frame.offset + digests + u64::from(part.first) * PAGE_BYTES)
     }
 
     /// The pages that are the prefix of a frame, in order; none if it has no prefix.

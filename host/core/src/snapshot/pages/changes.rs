@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io::Write;
 use std::ops::Range;
 
 use super::PAGE;
 use super::digests::{DigestWriter, ZeroPages, segment_len};
 use super::image::{Holes, Image, check_size};
-use super::pack::{SEGMENT_PAGES, segments_of};
-use super::pool::{Pending, Pool, Shared, Worker};
+use super::map::Place;
+use super::pack::{Pack, SEGMENT_PAGES, segments_of};
+use super::pool::{Pending, Pool, Shared, Worker, processors};
 use super::scan::{self, Class, ClassRun, Dirty, Old, Scan, Scanned};
+use crate::snapshot::identity::identity_of;
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, ZERO_SEGMENT};
 use crate::types::{ErrorKind, Result};
 
@@ -29,7 +32,7 @@ pub fn compare(
 ) -> Result<Vec<Range<u64>>> {
     check_size(new.size())?;
     let old = Some(Old { identity: old.1, image: Some(old.0), digests: None });
-    let scan = Scan { new, old, zeros: ZeroPages::new(), digests: false, blocks: false, bytes: false };
+    let scan = Scan { new, old, zeros: ZeroPages::new(), digests: false, blocks: false };
     let shared = Shared::new();
     let changes = std::thread::scope(|scope| {
         let pool = Pool::start(scope, &shared, threads)?;
@@ -44,6 +47,63 @@ pub fn compare(
         }
     }
     Ok(ranges)
+}
+
+/// The ranges of pages, in bytes, of the snapshot of a delta that are not where its base has them. What lies there may be equal
+/// all the same; everything else is.
+pub fn changed_bytes(pack: &Pack, base: &Pack) -> Vec<Range<u64>> {
+    let id_in = |pack: &Pack, source: u8| match source.checked_sub(1) {
+        None => Some(pack.id()),
+        Some(source) => pack.sources().get(usize::from(source)).map(|source| source.id),
+    };
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let mut changed = |first: u32, len: u32| {
+        let (start, end) = (u64::from(first) * PAGE as u64, (u64::from(first) + u64::from(len)) * PAGE as u64);
+        match ranges.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => ranges.push(start..end),
+        }
+    };
+    for run in pack.map().runs() {
+        let mut at = run.first;
+        for old in base.map().parts(run.first, run.len) {
+            let same = match (run.place.plus(old.first - run.first), old.place) {
+                (Place::Nowhere, Place::Nowhere) => true,
+                (Place::Stored { source, page }, Place::Stored { source: other, page: as_before }) => {
+                    page == as_before && id_in(pack, source) == id_in(base, other)
+                }
+                _ => false,
+            };
+            if !same {
+                changed(old.first, old.len);
+            }
+            at = old.first + old.len;
+        }
+        // Past the end of the base.
+        if at < run.first + run.len {
+            changed(at, run.first + run.len - at);
+        }
+    }
+    ranges
+}
+
+/// Writes the page digests of an image, and returns its identity. Holes are not read.
+///
+/// # Errors
+/// Errors of reading and of writing; `unsupported` for an image of 16 TiB and more.
+pub fn write_digests(image: &dyn Image, threads: usize, out: &mut dyn Write) -> Result<Identity> {
+    check_size(image.size())?;
+    let scan = Scan { new: image, old: None, zeros: ZeroPages::new(), digests: true, blocks: true };
+    let shared = Shared::new();
+    let threads = if threads == 0 { processors() } else { threads };
+    let mut sidecar = Some(DigestWriter::new(out, image.size())?);
+    let changes = std::thread::scope(|scope| {
+        let pool = Pool::start(scope, &shared, threads)?;
+        find(&scan, &pool, None, threads + 2, &mut sidecar)
+    })?;
+    let identity = identity_of(image.size(), changes.digests);
+    sidecar.map_or(Ok(()), |sidecar| sidecar.finish(identity.id(), image.size()).map(drop))?;
+    Ok(identity)
 }
 
 /// What has changed.

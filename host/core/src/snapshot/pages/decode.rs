@@ -62,6 +62,13 @@ fn check_pages(pack: &Pack, frame: &Frame, pages: &[u8], digests: &[SegmentDiges
     Ok(())
 }
 
+/// Whether these 4096 bytes are page `page` of a snapshot of `size` bytes, where that has this digest: a last page that is shorter is
+/// followed by zeros.
+pub fn page_is(size: u64, page: u32, bytes: &[u8], digest: &SegmentDigest) -> bool {
+    let Some((bytes, rest)) = bytes.split_at_checked(page_len(size, page)) else { return false };
+    !bytes.is_empty() && is_zero(rest) && digest_at(size, page, bytes) == *digest
+}
+
 /// The bytes of a page of a snapshot of `size` bytes: 4096, or fewer for the last.
 pub(super) fn page_len(size: u64, page: u32) -> usize {
     size.saturating_sub(u64::from(page) * PAGE as u64).min(PAGE as u64) as usize

@@ -33,8 +33,8 @@ pub struct Base<'a> {
     pub chain: &'a Chain,
     /// Its identity.
     pub identity: &'a Identity,
-    /// Its bytes, where they are at hand. The caller has proven them: a damaged page that the new image has too counts as
-    /// unchanged.
+    /// Its bytes, where they are at hand. Those that are [proven](Image::is_proven) are not proven again: a damaged page that
+    /// the new image has too would count as unchanged. Others need [`Self::digests`] to be of use as prefixes.
     pub image: Option<&'a dyn Image>,
     /// Its page digests, if there are any. Without them, changed segments are hashed whole; without `image` as well, all pages
     /// of a changed segment are stored.
@@ -66,7 +66,6 @@ pub fn encode_delta(
         zeros: ZeroPages::new(),
         digests: true,
         blocks: digests.is_some(),
-        bytes: false,
     };
     let mut sidecar = digests.map(|digests| DigestWriter::new(digests, new.size())).transpose()?;
     let shared = Shared::new();

@@ -17,7 +17,7 @@ use crate::types::{Error, Result, SnapshotId};
 
 const FIRST: &[u8; 8] = b"TdLkPgDg";
 const VERSION: u16 = 1;
-const HEADER: usize = 24;
+pub(super) const HEADER: usize = 24;
 const TRAILER: usize = 64;
 const BITS: usize = SEGMENT_PAGES as usize / 8;
 
@@ -86,13 +86,15 @@ impl<'a> DigestWriter<'a> {
         self.out.write_all(block).map_err(cannot_write)
     }
 
-    /// Writes the rest, once all segments are there.
-    pub(super) fn finish(mut self, snapshot: SnapshotId) -> Result<()> {
+    /// Writes the rest, once all segments are there. Returns the header, which was not known at the beginning if the size was not.
+    pub(super) fn finish(mut self, snapshot: SnapshotId, size: u64) -> Result<[u8; HEADER]> {
+        self.header[16..].copy_from_slice(&size.to_le_bytes());
         self.index.extend_from_slice(&self.at.to_le_bytes());
         let check = check(&self.header, &self.index, &snapshot);
         let parts = [&self.index[..], snapshot.as_bytes(), &check];
         parts.into_iter().try_for_each(|part| self.out.write_all(part)).map_err(cannot_write)?;
-        self.out.flush().map_err(cannot_write)
+        self.out.flush().map_err(cannot_write)?;
+        Ok(self.header)
     }
 }
 

@@ -1,8 +1,5 @@
 //! One frame, from pages to stored bytes.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::PAGE;
@@ -21,7 +18,7 @@ pub(super) type PageRun = (u32, u32);
 /// Where the pages of a frame come from.
 pub(super) enum Pages<'a> {
     /// From pieces that are in memory, in order.
-    Held(Vec<(Arc<Vec<u8>>, Range<usize>)>),
+    Held(Vec<Bytes>),
     /// From an image, which is read again; with the hashes that they had before, as far as these are known.
     Read(&'a dyn Image, Vec<Option<u64>>),
 }
@@ -73,9 +70,7 @@ impl Draft<'_> {
     /// Compresses it, or leaves it as it is where that does not help.
     pub(super) fn store(self, worker: &mut Worker) -> Result<StoredFrame> {
         let pages = match &self.pages {
-            Pages::Held(pieces) => {
-                pieces.iter().flat_map(|(piece, range)| piece.get(range.clone())).collect::<Vec<_>>().concat()
-            }
+            Pages::Held(pieces) => pieces.concat(),
             Pages::Read(image, hashes) => {
                 let bytes = read(*image, &self.homes)?;
                 let same = |(page, hash): (&[u8], &Option<u64>)| hash.is_none_or(|hash| hash == content_hash(page));
@@ -99,6 +94,9 @@ impl Draft<'_> {
     }
 
     fn payload(&self, worker: &mut Worker, pages: &[u8]) -> Result<(Coding, Option<Vec<u8>>)> {
+        if self.level == 0 {
+            return Ok((Coding::Raw, None));
+        }
         let (coding, compressed) = match &self.prefix {
             Some((image, runs)) if !runs.is_empty() => {
                 let prefix = read(*image, runs)?;

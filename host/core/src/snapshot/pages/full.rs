@@ -1,28 +1,33 @@
-//! Full packs: an image alone, read once.
+//! Full packs: an image alone, read once from its first byte to its last.
 
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
-use super::PAGE;
+use bytes::Bytes;
+
 use super::assemble::Assembly;
 use super::digests::{DigestWriter, ZeroPages};
 use super::frame::{Draft, PageRun, Pages, push, read};
-use super::hash::Table;
+use super::hash::{Table, content_hash};
 use super::image::{Holes, Image, check_size};
 use super::map::Place;
-use super::pack::{SEGMENT_PAGES, segments_of};
+use super::pack::SEGMENT_PAGES;
 use super::pool::{Pending, Pool, Shared};
-use super::scan::{Class, Scan, Scanned};
 use super::settings::{Encoded, Options, Sink};
-use crate::snapshot::{SEGMENT, ZERO_SEGMENT};
-use crate::types::Result;
+use super::{MAX_PAGES, PAGE};
+use crate::snapshot::segment::{is_zero, page_digest, segment_digest, segment_from_pages};
+use crate::snapshot::{SEGMENT, SegmentDigest, ZERO_SEGMENT};
+use crate::types::{Error, Result};
 
-/// Pages of a frame of a full `compact` pack: 8 MiB.
+/// Pages of a frame of a full `compact` pack: 8 MiB, so that what repeats within the window of `zstd -3` is found.
 const FRAME: u32 = 2048;
 
+/// Gives the next segment of an image: 2 MiB, or fewer for the last one; nothing at its end.
+pub type NextSegment<'a> = &'a mut dyn FnMut() -> Result<Option<Bytes>>;
+
 /// Writes a full pack of an image into `out`, and its page digests into `digests` if these are wanted. Memory does not depend
-/// on the size of the image, but for 32 bytes for each of its segments and what the map needs.
+/// on the size of the image, but for 32 bytes for each of its segments and what the map needs. `passed` is told how many bytes were read.
 ///
 /// Every byte is read once, holes are not read, and pages that seem to equal earlier ones are read again to make sure.
 ///
@@ -33,113 +38,246 @@ pub fn encode_full(
     options: &Options,
     digests: Option<&mut dyn Write>,
     out: Sink<'_>,
+    passed: &dyn Fn(u64),
 ) -> Result<Encoded> {
     check_size(new.size())?;
-    let scan = Scan { new, old: None, zeros: ZeroPages::new(), digests: true, blocks: digests.is_some(), bytes: true };
-    let sidecar = digests.map(|digests| DigestWriter::new(digests, new.size())).transpose()?;
+    encode(Input::Image { image: new, holes: Holes::new(new), at: 0 }, options, digests, out, passed)
+}
+
+/// As [`encode_full`], of an image that comes once and whose size need not be known. Equal pages are stored once only as far as
+/// compression finds them.
+///
+/// The header of the page digests is not known before the end: what is written first is a blank, in whose place [`Encoded::digests_header`]
+/// belongs.
+///
+/// # Errors
+/// As [`encode_full`], and those of `next`; `invalid` if a segment that is not the last one is too short.
+pub fn encode_segments(
+    next: NextSegment<'_>,
+    options: &Options,
+    digests: Option<&mut dyn Write>,
+    out: Sink<'_>,
+    passed: &dyn Fn(u64),
+) -> Result<Encoded> {
+    encode(Input::Segments { next, over: false }, options, digests, out, passed)
+}
+
+/// Where segments come from.
+enum Input<'env, 'n> {
+    Image { image: &'env dyn Image, holes: Holes<'env>, at: u64 },
+    Segments { next: NextSegment<'n>, over: bool },
+}
+
+/// A segment to be looked at.
+enum Given {
+    /// A full one of zeros.
+    Hole,
+    Read {
+        start: u64,
+        len: usize,
+    },
+    Bytes(Bytes),
+}
+
+impl Input<'_, '_> {
+    fn next(&mut self) -> Result<Option<Given>> {
+        match self {
+            Self::Image { image, holes, at } => {
+                let (start, len) = (*at, image.size().saturating_sub(*at).min(SEGMENT as u64));
+                if len == 0 {
+                    return Ok(None);
+                }
+                *at += len;
+                let hole = len == SEGMENT as u64 && holes.covers(start, start + len)?;
+                Ok(Some(if hole { Given::Hole } else { Given::Read { start, len: len as usize } }))
+            }
+            Self::Segments { next, over } => {
+                let Some(bytes) = next()?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+                if *over || bytes.len() > SEGMENT {
+                    return Err(Error::invalid("a segment of the image has another length than it should"));
+                }
+                *over = bytes.len() < SEGMENT;
+                Ok(Some(Given::Bytes(bytes)))
+            }
+        }
+    }
+}
+
+/// A segment that was looked at.
+struct Looked {
+    digest: SegmentDigest,
+    /// Its block of page digests, if it was asked for.
+    block: Vec<u8>,
+    /// Its bytes up to whole pages; none of a full one of zeros.
+    bytes: Bytes,
+    len: usize,
+    /// The hashes of its pages; none for zeros.
+    pages: Vec<Option<u64>>,
+}
+
+impl Looked {
+    fn zeros() -> Self {
+        let pages = vec![None; SEGMENT_PAGES as usize];
+        Self { digest: ZERO_SEGMENT, block: Vec::new(), bytes: Bytes::new(), len: SEGMENT, pages }
+    }
+
+    fn new(bytes: Bytes, blocks: bool, zeros: &ZeroPages) -> Result<Self> {
+        let len = bytes.len();
+        let bytes = match len.is_multiple_of(PAGE) {
+            true => bytes,
+            false => {
+                let mut padded = bytes.to_vec();
+                padded.resize(len.next_multiple_of(PAGE), 0);
+                padded.into()
+            }
+        };
+        let pages: Vec<Option<u64>> =
+            bytes.chunks(PAGE).map(|page| (!is_zero(page)).then(|| content_hash(page))).collect();
+        if len == SEGMENT && pages.iter().all(Option::is_none) {
+            return Ok(Self::zeros());
+        }
+        if !blocks {
+            let digest = segment_digest(&bytes[..len]);
+            return Ok(Self { digest, block: Vec::new(), bytes, len, pages });
+        }
+        let digest = |(at, hash): (usize, &Option<u64>)| match hash {
+            None if (at + 1) * PAGE <= len && len > PAGE => zeros.at(at),
+            _ => page_digest(&bytes[at * PAGE..((at + 1) * PAGE).min(len)], at * PAGE, len),
+        };
+        let digests: Vec<SegmentDigest> = pages.iter().enumerate().map(digest).collect();
+        let block = super::digests::block(&digests, len, zeros);
+        Ok(Self { digest: segment_from_pages(&digests, len)?, block, bytes, len, pages })
+    }
+}
+
+fn encode(
+    input: Input<'_, '_>,
+    options: &Options,
+    digests: Option<&mut dyn Write>,
+    out: Sink<'_>,
+    passed: &dyn Fn(u64),
+) -> Result<Encoded> {
+    let (image, size) = match &input {
+        Input::Image { image, .. } => (Some(*image), Some(image.size())),
+        Input::Segments { .. } => (None, None),
+    };
+    let blocks = digests.is_some();
+    let sidecar = digests.map(|digests| DigestWriter::new(digests, size.unwrap_or_default())).transpose()?;
     let frame_pages = options.frame_pages(FRAME);
     let full = Full {
-        scan: &scan,
         assembly: Assembly::start(out, *options, frame_pages)?,
         sidecar,
-        table: Table::new(new.size().div_ceil(PAGE as u64)),
+        image,
+        table: size.map(|size| Table::new(size.div_ceil(PAGE as u64))),
         frame_pages,
         level: options.level,
         next: 0,
         sent: 0,
         draft: Vec::new(),
         homes: Vec::new(),
+        size: 0,
     };
-    let shared = Shared::new();
+    let (shared, zeros) = (Shared::new(), ZeroPages::new());
     std::thread::scope(|scope| {
         let pool = Pool::start(scope, &shared, options.threads())?;
-        full.run(&pool, options.threads() + 2)
+        full.run(&pool, input, options.threads() + 2, (blocks, zeros), passed)
     })
 }
 
 struct Full<'env, 'o> {
-    scan: &'env Scan<'env>,
     assembly: Assembly<'o>,
     sidecar: Option<DigestWriter<'o>>,
-    table: Table,
+    /// The image, if it can be read again.
+    image: Option<&'env dyn Image>,
+    /// Pages that may be equal to later ones, if these can be compared.
+    table: Option<Table>,
     frame_pages: u32,
     level: i32,
     /// The number of the next stored page.
     next: u32,
     /// The number of stored pages in the frames so far.
     sent: u32,
-    draft: Vec<(Arc<Vec<u8>>, std::ops::Range<usize>)>,
+    draft: Vec<Bytes>,
     homes: Vec<PageRun>,
+    /// The bytes so far.
+    size: u64,
 }
 
 impl<'env> Full<'env, '_> {
-    fn run<'scope>(mut self, pool: &Pool<'scope, 'env>, most: usize) -> Result<Encoded>
+    fn run<'scope>(
+        mut self,
+        pool: &Pool<'scope, 'env>,
+        mut input: Input<'env, '_>,
+        most: usize,
+        (blocks, zeros): (bool, Arc<ZeroPages>),
+        passed: &dyn Fn(u64),
+    ) -> Result<Encoded>
     where
         'env: 'scope,
     {
-        let (scan, size) = (self.scan, self.scan.new.size());
-        let mut holes = Holes::new(scan.new);
-        let mut ahead: VecDeque<Option<Pending<Scanned>>> = VecDeque::new();
-        let (mut digests, segments) = (Vec::new(), segments_of(size));
-        let mut given = 0;
-        for number in 0..segments {
-            while given < segments && ahead.len() < most {
-                let start = u64::from(given) * SEGMENT as u64;
-                let hole = start + SEGMENT as u64 <= size && holes.covers(start, start + SEGMENT as u64)?;
-                let number = given;
-                ahead.push_back(
-                    (!hole).then(|| pool.give(move |worker| scan.segment(number, None, false, &mut worker.buffers))),
-                );
-                given += 1;
-            }
-            match ahead.pop_front().flatten() {
-                None => {
-                    digests.push(ZERO_SEGMENT);
-                    self.assembly.map.push(SEGMENT_PAGES, Place::Nowhere);
-                    self.assembly.counts.zero += u64::from(SEGMENT_PAGES);
-                    self.sidecar.as_mut().map_or(Ok(()), |sidecar| sidecar.push(&[]))?;
-                }
-                Some(scanned) => {
-                    let scanned = scanned.take()?;
-                    self.sidecar.as_mut().map_or(Ok(()), |sidecar| sidecar.push(&scanned.block))?;
-                    digests.extend(scanned.digest);
-                    self.segment(pool, number * SEGMENT_PAGES, &scanned)?;
+        let mut ahead: VecDeque<Option<Pending<Looked>>> = VecDeque::new();
+        let (mut digests, mut over) = (Vec::new(), false);
+        loop {
+            while !over && ahead.len() < most {
+                let (image, zeros) = (self.image, zeros.clone());
+                match input.next()? {
+                    None => over = true,
+                    Some(Given::Hole) => ahead.push_back(None),
+                    Some(Given::Bytes(bytes)) => {
+                        ahead.push_back(Some(pool.give(move |_| Looked::new(bytes, blocks, &zeros))));
+                    }
+                    Some(Given::Read { start, len }) => ahead.push_back(Some(pool.give(move |_| {
+                        let mut bytes = vec![0; len];
+                        image.map_or(Ok(()), |image| image.read_at(&mut bytes, start))?;
+                        Looked::new(bytes.into(), blocks, &zeros)
+                    }))),
                 }
             }
+            let Some(next) = ahead.pop_front() else { break };
+            let looked = next.map_or_else(|| Ok(Looked::zeros()), Pending::take)?;
+            self.sidecar.as_mut().map_or(Ok(()), |sidecar| sidecar.push(&looked.block))?;
+            digests.push(looked.digest);
+            self.segment(pool, &looked)?;
+            passed(self.size);
         }
         self.send(pool)?;
+        let size = self.size;
         self.assembly.finish(size, digests, None, self.sidecar)
     }
 
-    fn segment<'scope>(&mut self, pool: &Pool<'scope, 'env>, start: u32, scanned: &Scanned) -> Result<()>
+    fn segment<'scope>(&mut self, pool: &Pool<'scope, 'env>, looked: &Looked) -> Result<()>
     where
         'env: 'scope,
     {
-        let Some(bytes) = &scanned.bytes else { return Ok(()) };
-        let mut dirty = scanned.dirty.iter();
-        for run in &scanned.runs {
-            if run.class == Class::Zero {
-                self.assembly.map.push(run.len, Place::Nowhere);
-                self.assembly.counts.zero += u64::from(run.len);
+        let first = self.size / PAGE as u64;
+        if first + looked.pages.len() as u64 > u64::from(MAX_PAGES) {
+            check_size(u64::MAX)?;
+        }
+        // Within the bound.
+        let first = first as u32;
+        self.size += looked.len as u64;
+        for ((page, hash), at) in (first..).zip(&looked.pages).zip((0..).step_by(PAGE)) {
+            let Some(hash) = *hash else {
+                self.assembly.map.push(1, Place::Nowhere);
+                self.assembly.counts.zero += 1;
                 continue;
-            }
-            for (page, found) in (run.first..run.first + run.len).zip(&mut dirty) {
-                let at = (page - start) as usize * PAGE;
-                let place = match self.earlier(found.hash, &bytes[at..at + PAGE])? {
-                    Some(place) => {
-                        self.assembly.counts.repeated += 1;
-                        place
-                    }
-                    None => {
-                        self.table.put(found.hash, page);
-                        self.keep(page, bytes, at);
-                        Place::Stored { source: 0, page: self.next - 1 }
-                    }
-                };
-                self.assembly.map.push(1, place);
-                if self.next == self.sent + self.frame_pages {
-                    self.send(pool)?;
+            };
+            let place = match self.earlier(hash, &looked.bytes[at..at + PAGE])? {
+                Some(place) => {
+                    self.assembly.counts.repeated += 1;
+                    place
                 }
+                None => {
+                    if let Some(table) = &mut self.table {
+                        table.put(hash, page);
+                    }
+                    self.keep(page, &looked.bytes, at);
+                    Place::Stored { source: 0, page: self.next - 1 }
+                }
+            };
+            self.assembly.map.push(1, place);
+            if self.next == self.sent + self.frame_pages {
+                self.send(pool)?;
             }
         }
         Ok(())
@@ -147,17 +285,21 @@ impl<'env> Full<'env, '_> {
 
     /// Where a page with this content lies already.
     fn earlier(&self, hash: u64, bytes: &[u8]) -> Result<Option<Place>> {
-        let Some(page) = self.table.get(hash) else { return Ok(None) };
+        let (Some(table), Some(image)) = (&self.table, self.image) else { return Ok(None) };
+        let Some(page) = table.get(hash) else { return Ok(None) };
         let place = self.assembly.map.at(page);
-        let same = place != Place::Nowhere && read(self.scan.new, &[(page, 1)])? == bytes;
+        let same = place != Place::Nowhere && read(image, &[(page, 1)])? == bytes;
         Ok(same.then_some(place))
     }
 
     /// Adds a page to the next frame.
-    fn keep(&mut self, page: u32, bytes: &Arc<Vec<u8>>, at: usize) {
+    fn keep(&mut self, page: u32, bytes: &Bytes, at: usize) {
+        let more = bytes.slice(at..at + PAGE);
         match self.draft.last_mut() {
-            Some((last, range)) if Arc::ptr_eq(last, bytes) && range.end == at => range.end += PAGE,
-            _ => self.draft.push((bytes.clone(), at..at + PAGE)),
+            Some(last) if last.as_ptr_range().end == more.as_ptr() && self.homes.last().is_some_and(ends_at(page)) => {
+                *last = bytes.slice(at - last.len()..at + PAGE);
+            }
+            _ => self.draft.push(more),
         }
         push(&mut self.homes, page, 1);
         self.next += 1;
@@ -176,10 +318,16 @@ impl<'env> Full<'env, '_> {
         let draft = Draft {
             pages: Pages::Held(std::mem::take(&mut self.draft)),
             homes: std::mem::take(&mut self.homes),
-            digests: self.assembly.page_digests_of(self.scan.new.size()),
+            // As far as it is known: the pages so far are all of them, or those of full segments.
+            digests: self.assembly.page_digests_of(self.size),
             prefix: None,
             level: self.level,
         };
         self.assembly.send(pool, draft, Vec::new())
     }
+}
+
+/// Whether a run ends before this page.
+fn ends_at(page: u32) -> impl Fn(&PageRun) -> bool {
+    move |(first, len)| first + len == page
 }

@@ -28,6 +28,12 @@ pub trait Image: Send + Sync {
         Ok((from < end).then_some(from..end))
     }
 
+    /// Whether what is read is known to be right. What is not is compared with the digests of its snapshot while it serves as
+    /// the base of a delta.
+    fn is_proven(&self) -> bool {
+        true
+    }
+
     /// All bytes, if they are in memory or mapped into it: they are then compared where they are.
     fn bytes(&self) -> Option<&[u8]> {
         None

@@ -13,6 +13,7 @@
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
 //! | `decode`, `steps` | from stored bytes to pages, of which none passes unchecked; whole ranges, each frame once |
+//! | `plan` | long ranges: which frames in which order, for which windows |
 //! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
 //! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
@@ -20,7 +21,7 @@
 //!
 //! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::steps`] for the frames of a range and
 //! [`Decoder`] for their pages; or, for who keeps frames, [`Chain::parts`], [`Chain::prefix`] and [`decode_frame`].
-//! Writing: [`encode_full`], [`encode_delta`], into a sink that may block.
+//! Writing: [`encode_full`], [`encode_segments`], [`encode_delta`], into a sink that may block.
 
 mod assemble;
 mod chain;
@@ -37,6 +38,7 @@ mod image;
 mod layout;
 mod map;
 mod pack;
+mod plan;
 mod pool;
 mod raw;
 mod scan;
@@ -49,15 +51,16 @@ mod tests;
 
 pub use crate::types::PackId;
 pub use chain::{Chain, Cost, FramePart, FrameRef, Part};
-pub use changes::compare;
-pub use decode::decode_frame;
+pub use changes::{changed_bytes, compare, write_digests};
+pub use decode::{decode_frame, page_is};
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
-pub use full::encode_full;
+pub use full::{NextSegment, encode_full, encode_segments};
 pub use image::{FileImage, Image};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};
+pub use plan::{Plan, Planned, Window, is_direct};
 pub use raw::is_raw;
 pub use settings::{Counts, Encoded, Options, Sink};
 pub use steps::{Decoder, Fetch, Placed, Step, read_pages};

@@ -62,8 +62,6 @@ pub(super) struct Scanned {
     pub(super) digest: Option<SegmentDigest>,
     /// Its block of page digests, if it was asked for.
     pub(super) block: Vec<u8>,
-    /// Its bytes up to whole pages, if they were asked for.
-    pub(super) bytes: Option<Arc<Vec<u8>>>,
 }
 
 /// What a snapshot is compared with.
@@ -84,8 +82,6 @@ pub(super) struct Scan<'a> {
     pub(super) digests: bool,
     /// Whether blocks of page digests are wanted.
     pub(super) blocks: bool,
-    /// Whether the bytes are wanted.
-    pub(super) bytes: bool,
 }
 
 /// Buffers that a thread keeps.
@@ -108,7 +104,7 @@ impl Scan<'_> {
         let len = segment_len(self.new.size(), number);
         let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
         let known = self.known(number)?;
-        let pages = pages.filter(|_| known.is_some() && same_len && !self.bytes);
+        let pages = pages.filter(|_| known.is_some() && same_len);
         let new = bytes_of(&mut buffers.new, self.new, number, pages)?;
         let old = match self.old.and_then(|old| old.image) {
             Some(_) if hole => {
@@ -119,8 +115,24 @@ impl Scan<'_> {
             Some(image) => Some(bytes_of(&mut buffers.old, image, number, pages)?),
             None => None,
         };
-        let fresh = BTreeMap::new();
-        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh }.scan(pages)
+        let unproven = self.old.and_then(|old| old.image).is_some_and(|image| !image.is_proven());
+        if let (true, None, Some(old)) = (unproven, pages, old) {
+            self.prove(number, old)?;
+        }
+        let (fresh, prove) = (BTreeMap::new(), unproven && pages.is_some());
+        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh, prove }.scan(pages)
+    }
+
+    /// Makes sure that what was read of the base is its segment.
+    fn prove(&self, number: u32, bytes: &[u8]) -> Result<()> {
+        let Some(old) = self.old else { return Ok(()) };
+        let len = segment_len(old.identity.size(), number);
+        match old.identity.segments().as_slice().get(number as usize) {
+            Some(expected) if segment_digest(&bytes[..len]) != *expected => {
+                Err(damaged(format!("the image of the base, {}, is damaged in segment {number}", old.identity.id())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The page digests that the base has for a segment, if they can be had. Damaged ones are as good as none.
@@ -193,13 +205,15 @@ struct Segment<'s, 'a> {
     known: Option<Vec<SegmentDigest>>,
     /// Page digests of this segment that were computed on the way.
     fresh: BTreeMap<usize, SegmentDigest>,
+    /// Whether pages of the base have yet to be proven, one by one.
+    prove: bool,
 }
 
 impl Segment<'_, '_> {
     fn scan(mut self, wanted: Option<&[bool]>) -> Result<Scanned> {
         let first = self.number * SEGMENT_PAGES;
         let pages = self.len.div_ceil(PAGE);
-        let mut scanned = Scanned { runs: Vec::new(), dirty: Vec::new(), digest: None, block: Vec::new(), bytes: None };
+        let mut scanned = Scanned { runs: Vec::new(), dirty: Vec::new(), digest: None, block: Vec::new() };
         if wanted.is_none() && (self.old.is_some_and(|old| old == self.bytes) || self.is_known()) {
             push(&mut scanned.runs, first, pages as u32, Class::Same);
         } else {
@@ -213,9 +227,6 @@ impl Segment<'_, '_> {
         }
         let unchanged = scanned.runs.iter().all(|run| run.class == Class::Same) && self.same_len;
         self.digests(unchanged, &mut scanned)?;
-        if self.scan.bytes {
-            scanned.bytes = Some(Arc::new(self.bytes[..pages * PAGE].to_vec()));
-        }
         Ok(scanned)
     }
 
@@ -231,7 +242,10 @@ impl Segment<'_, '_> {
     fn class(&mut self, at: usize, dirty: &mut Vec<Dirty>) -> Result<Class> {
         let bytes = &self.bytes[at * PAGE..(at + 1) * PAGE];
         let old = self.old.map(|old| &old[at * PAGE..(at + 1) * PAGE]);
-        if old.is_some_and(|old| old == bytes) {
+        if let Some(old) = old.filter(|old| *old == bytes) {
+            if self.prove {
+                self.check_old(at, old)?;
+            }
             return Ok(Class::Same);
         }
         let zero = is_zero(bytes);

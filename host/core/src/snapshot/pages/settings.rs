@@ -18,7 +18,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(Bytes) -> Result<()>;
 pub struct Options {
     /// What the pack is for.
     pub profile: Profile,
-    /// The level of zstd: 1 to 19.
+    /// The level of zstd: 1 to 19; 0: pages are stored as they are.
     pub level: i32,
     /// The number of threads; 0: one for each processor, at most 16.
     pub threads: usize,
@@ -71,4 +71,6 @@ pub struct Encoded {
     pub identity: Identity,
     /// What its pages came to.
     pub counts: Counts,
+    /// The header of the page digests, if they were written: the first bytes of what was written, unless the size was not known.
+    pub digests_header: Option<[u8; super::digests::HEADER]>,
 }

@@ -137,6 +137,12 @@ impl FileSource {
         self.stamp.size
     }
 
+    /// The bytes that it takes at the most if its holes are kept: those that its file system has given it.
+    pub(crate) fn allocated(&self) -> u64 {
+        let about = self.file.metadata().ok().filter(Metadata::is_file);
+        about.map_or(self.size(), |about| about.blocks().saturating_mul(512).min(self.size()))
+    }
+
     /// Returns the bytes in segments, and their identity. Can be called again. Runs on a Tokio runtime; a body that
     /// is not polled reads at most two segments ahead.
     pub fn read(&self, progress: Option<Progress>) -> (Body, Reading) {

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::Place;
+use crate::catalogue::sqlite::mark::Mark;
 use crate::catalogue::sqlite::put_back::{self, Settled, Witness};
 use crate::catalogue::sqlite::sql;
 use crate::types::{Error, Result};
@@ -72,25 +73,45 @@ impl Place {
     }
 
     /// Notes that a change of this number is about to be acknowledged, durably. If that fails, there is no mark from then on, so
-    /// that every copy of the catalogue is known for one.
+    /// that every copy of the catalogue is known for one. Those that come while the mark is raised share the next time.
     ///
     /// # Errors
     /// `unavailable` if neither can be done: then the change must not be acknowledged, though it is recorded.
     pub(in crate::catalogue::sqlite) fn acknowledged(&self, incarnation: Option<u64>, version: u64) -> Result<()> {
         let (Some(mark), Some(incarnation)) = (&self.mark, incarnation) else { return Ok(()) };
-        let Err(error) = mark.raise(incarnation, version) else { return Ok(()) };
-        let shown = mark.path().display();
-        match mark.void() {
-            Ok(()) => {
-                tracing::warn!(%error, path = %shown, "the mark of the catalogue cannot be written, and was removed");
-                Ok(())
-            }
-            Err(_) => Err(Error::unavailable(format!(
-                "the mark of the catalogue, {shown}, cannot be written ({error}): the change is recorded, but a copy of the \
-                 catalogue that is put back later would not be known to be older, and a collection could remove what was stored"
-            ))
-            .hint("make the folder writable and try again; until then, do not put back a copy of the catalogue")
-            .with_source(error)),
-        }
+        self.raises.cover(incarnation, version, |version| raise(mark, incarnation, version))
     }
+}
+
+fn raise(mark: &Mark, incarnation: u64, version: u64) -> Result<()> {
+    let Err(error) = mark.raise(incarnation, version) else { return Ok(()) };
+    let shown = mark.path().display();
+    match mark.void() {
+        Ok(()) => {
+            tracing::warn!(%error, path = %shown, "the mark of the catalogue cannot be written, and was removed");
+            Ok(())
+        }
+        Err(_) => Err(Error::unavailable(format!(
+            "the mark of the catalogue, {shown}, cannot be written ({error}): the change is recorded, but a copy of the \
+             catalogue that is put back later would not be known to be older, and a collection could remove what was stored"
+        ))
+        .hint("make the folder writable and try again; until then, do not put back a copy of the catalogue")
+        .with_source(error)),
+    }
+}
+
+/// Takes a change to be made. It is made once: where calls are repeated, nothing can be changed.
+pub(in crate::catalogue::sqlite) fn once<T>(change: &mut Option<T>) -> Result<T> {
+    change.take().ok_or_else(|| Error::other("a change of the catalogue was made twice"))
+}
+
+/// One transaction, which is on disk or rolled back when this returns.
+pub(in crate::catalogue::sqlite) fn transact<T>(
+    db: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let changed = change(&transaction)?;
+    transaction.commit().map_err(sql)?;
+    Ok(changed)
 }

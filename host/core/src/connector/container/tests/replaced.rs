@@ -95,6 +95,34 @@ async fn a_listing_of_a_container_that_took_the_place_ends_no_intent() {
     assert_eq!((disk.objects().len(), host.inner.catalogue.stats().await.unwrap().intents), (2, 0));
 }
 
+/// A removal, what a removal sets free, and what a collection finds: none of it is forgotten before it is gone.
+#[tokio::test]
+async fn a_container_that_takes_the_place_during_a_deletion_forgets_no_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mount, disk, id) = stored(dir.path()).await;
+    let other = replace_at(&mount, Operation::Delete);
+    is_away(host.remove(id).await);
+    assert_eq!((disk.objects().len(), other.objects().len()), (2, 0));
+    assert_eq!(placement(&host, id).await.state, PlacementState::Removing);
+    assert_eq!(host.gc(Duration::ZERO).await.unwrap().failed.len(), 1);
+    mount.mount(&disk);
+    replace_at(&mount, Operation::Delete);
+    assert_eq!(host.gc(Duration::ZERO).await.unwrap().removals, 0);
+    mount.mount(&disk);
+    assert_eq!(host.gc(Duration::ZERO).await.unwrap().removals, 1);
+    assert_eq!(disk.objects().len(), 1);
+    // Of a store that failed, and of which nothing is recorded but its intent.
+    disk.fail_next(Operation::Put, ErrorKind::TimedOut, true);
+    store(&host, b"lost").await.unwrap_err();
+    replace_at(&mount, Operation::Delete);
+    let collected = host.gc(Duration::ZERO).await.unwrap();
+    assert_eq!((collected.objects, collected.failed.len()), (0, 1));
+    assert_eq!(host.inner.catalogue.stats().await.unwrap().intents, 1);
+    mount.mount(&disk);
+    assert_eq!(host.gc(Duration::ZERO).await.unwrap().objects, 1);
+    assert_eq!(disk.objects().len(), 1);
+}
+
 #[tokio::test]
 async fn what_was_found_under_a_lease_is_not_removed_under_another() {
     let dir = tempfile::tempdir().unwrap();

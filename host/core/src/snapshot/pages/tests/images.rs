@@ -49,10 +49,11 @@ fn a_sparse_file_costs_its_data() {
     let (file, image) = sparse(&pages);
     let options = Options::new(Profile::Compact);
     let (mut object, mut digests) = (Vec::new(), Vec::new());
-    let full = encode_full(&image, &options, Some(&mut digests), &mut |piece| {
+    let mut sink = |piece: bytes::Bytes| {
         object.extend_from_slice(&piece);
         Ok(())
-    });
+    };
+    let full = encode_full(&image, &options, Some(&mut digests), &mut sink, &|_| ());
     let full = full.unwrap();
     let read = image.1.swap(0, Ordering::Relaxed);
     assert!(read <= 4 * SEGMENT as u64 + 3 * 4096, "{read} bytes were read");
@@ -142,7 +143,7 @@ fn a_file_that_becomes_shorter_is_refused() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&pattern(SEGMENT), 0).unwrap();
     let image = FileImage::new(file, SEGMENT as u64 + 1, "a file");
-    let error = encode_full(&image, &Options::new(Profile::Compact), None, &mut |_| Ok(())).unwrap_err();
+    let error = encode_full(&image, &Options::new(Profile::Compact), None, &mut |_| Ok(()), &|_| ()).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Conflict, "{error}");
 }
 
@@ -160,7 +161,7 @@ fn a_sink_that_gives_up_ends_the_encoder() {
             left -= 1;
             if left < 0 { Err(Error::other("gives up")) } else { Ok(()) }
         };
-        let error = encode_full(&image, &options, None, &mut sink).unwrap_err();
+        let error = encode_full(&image, &options, None, &mut sink, &|_| ()).unwrap_err();
         assert_eq!(error.message(), "gives up", "{pieces}");
         let mut left = pieces;
         let mut sink = |_| {

@@ -70,7 +70,7 @@ impl Store {
             object.extend_from_slice(&piece);
             Ok(())
         };
-        let encoded = encode_full(&bytes.to_vec(), options, Some(&mut digests), &mut sink).unwrap();
+        let encoded = encode_full(&bytes.to_vec(), options, Some(&mut digests), &mut sink, &|_| ()).unwrap();
         self.put(bytes, encoded, object, digests)
     }
 

@@ -1,0 +1,217 @@
+//! An image that is encoded as a full pack while it is sent: nothing of it is written to this machine but the digests of its pages,
+//! which the next update needs.
+//!
+//! What the pack is follows from the image and is known at the end of the reading, as the identity is. An attempt that begins again
+//! encodes again. An upload that ends takes its encoder with it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt as _;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Host;
+use super::packs::needs_of;
+use super::payload::{Layout, ObjectBytes, again};
+use crate::catalogue::NewPack;
+use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full, encode_segments};
+use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
+use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
+
+/// Pieces of the pack that wait to be sent.
+const READY: usize = 4;
+
+/// The most threads of one encoder.
+const MOST_THREADS: usize = 8;
+
+/// An image to be sent as a full pack.
+pub(super) struct FullPack {
+    pub(super) host: Host,
+    pub(super) source: Source,
+}
+
+impl FullPack {
+    /// The same once more, if it can be read again.
+    pub(super) fn again(&self) -> Option<Self> {
+        Some(Self { host: self.host.clone(), source: again(&self.source)? })
+    }
+
+    /// Begins to read once the bytes are asked for.
+    pub(super) fn open(self, progress: Option<Progress>) -> ObjectBytes {
+        let (tell, reading) = Reading::pair();
+        let (made, pack) = oneshot::channel();
+        let start = async move {
+            let (send, receive) = mpsc::channel(READY);
+            // In a task of its own: whoever polls the bytes may be within a call of a guest.
+            tokio::spawn(async move {
+                let encoded = self.encode(send.clone(), progress).await;
+                match &encoded {
+                    Ok((identity, pack)) => {
+                        // Nobody may wait any more. Both are told before the end of the bytes is.
+                        let _ = (tell.send(Ok(identity.clone())), made.send(pack.clone()));
+                    }
+                    Err(error) => {
+                        let _ = tell.send(Err(error.duplicate()));
+                        let _ = send.send(Err(error.duplicate())).await;
+                    }
+                }
+            });
+            stream::unfold(receive, |mut receive| async { receive.recv().await.map(|item| (item, receive)) })
+        };
+        let layout = Layout { encoding: Encoding::Pages, pack: None };
+        ObjectBytes {
+            body: Body::new(stream::once(start).flatten(), None),
+            reading,
+            size: None,
+            layout,
+            made: Some(pack),
+        }
+    }
+
+    async fn encode(
+        self,
+        send: mpsc::Sender<Result<Bytes>>,
+        progress: Option<Progress>,
+    ) -> Result<(Identity, NewPack)> {
+        let Self { host, source } = self;
+        // A further copy of a stream: the first one has left them.
+        let digests = !matches!(source, Source::Checked(_));
+        let temporary = host.clone();
+        let sidecar = blocking(move || Ok(digests.then(|| temporary.temporary_file().ok()).flatten())).await?;
+        let (encoded, sidecar) = match source {
+            Source::File(file) => {
+                let image = Watched { image: file.image()?, send: send.clone() };
+                let sink = send.clone();
+                let work = move || {
+                    with_sidecar(sidecar, |digests| {
+                        encode_full(&image, &options(), digests, &mut |bytes| give(&sink, bytes), &passed(progress))
+                    })
+                };
+                let done = blocking(work).await?;
+                file.check_unchanged(&done.0.identity).await?;
+                done
+            }
+            other => {
+                let (body, reading) = other.read(progress);
+                let (handle, sink) = (Handle::current(), send.clone());
+                let work = move || {
+                    let mut segments = Segments { body, rest: Bytes::new(), handle, send: sink.clone() };
+                    with_sidecar(sidecar, |digests| {
+                        let mut next = || segments.next();
+                        encode_segments(&mut next, &options(), digests, &mut |bytes| give(&sink, bytes), &|_| ())
+                    })
+                };
+                let done = blocking(work).await?;
+                if reading.identity().await?.id() != done.0.identity.id() {
+                    return Err(Error::other("the pack is of another image than was read"));
+                }
+                done
+            }
+        };
+        if let Some(sidecar) = sidecar
+            && let Err(error) = host.keep_page_digests(&encoded.identity, sidecar).await
+        {
+            tracing::warn!(%error, "cannot keep page digests");
+        }
+        let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
+        Ok((encoded.identity, pack))
+    }
+}
+
+fn options() -> Options {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    Options { threads: processors.min(MOST_THREADS), ..Options::new(Profile::Compact) }
+}
+
+fn passed(progress: Option<Progress>) -> impl Fn(u64) {
+    move |count| {
+        if let Some(progress) = &progress {
+            progress(count);
+        }
+    }
+}
+
+fn over() -> Error {
+    Error::new(ErrorKind::Cancelled, "nothing waits for the pack any more")
+}
+
+fn give(send: &mpsc::Sender<Result<Bytes>>, bytes: Bytes) -> Result<()> {
+    send.blocking_send(Ok(bytes)).map_err(|_| over())
+}
+
+/// Encodes with a file for page digests, and completes that.
+fn with_sidecar(
+    sidecar: Option<File>,
+    encode: impl FnOnce(Option<&mut dyn Write>) -> Result<Encoded>,
+) -> Result<(Encoded, Option<File>)> {
+    let Some(file) = sidecar else { return Ok((encode(None)?, None)) };
+    let fail = |error| Error::io("writing page digests", error);
+    let mut out = BufWriter::new(file);
+    let encoded = encode(Some(&mut out))?;
+    let file = out.into_inner().map_err(|error| fail(error.into_error()))?;
+    if let Some(header) = &encoded.digests_header {
+        file.write_all_at(header, 0).map_err(fail)?;
+    }
+    Ok((encoded, Some(file)))
+}
+
+/// An image that cannot be read any more once nothing waits for it.
+struct Watched {
+    image: FileImage,
+    send: mpsc::Sender<Result<Bytes>>,
+}
+
+impl Image for Watched {
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        if self.send.is_closed() { Err(over()) } else { self.image.read_at(buffer, offset) }
+    }
+
+    fn next_data(&self, from: u64, end: u64) -> Result<Option<std::ops::Range<u64>>> {
+        self.image.next_data(from, end)
+    }
+}
+
+/// A body in segments, for an encoder. Reading blocks, and needs the runtime to go on elsewhere.
+struct Segments {
+    body: Body,
+    rest: Bytes,
+    handle: Handle,
+    send: mpsc::Sender<Result<Bytes>>,
+}
+
+impl Segments {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        let mut pieces = Vec::new();
+        let mut len = 0;
+        while len < SEGMENT {
+            if self.rest.is_empty() {
+                let (body, send) = (&mut self.body, &self.send);
+                let next = self.handle.block_on(async {
+                    tokio::select! {
+                        next = body.next() => next,
+                        () = send.closed() => Some(Err(over())),
+                    }
+                });
+                match next {
+                    Some(bytes) => self.rest = bytes?,
+                    None => break,
+                }
+            }
+            let piece = self.rest.split_to(self.rest.len().min(SEGMENT - len));
+            len += piece.len();
+            pieces.push(piece);
+        }
+        Ok(match pieces.len() {
+            0 => None,
+            1 => pieces.pop(),
+            _ => Some(pieces.concat().into()),
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Room for pages that a reader needs later: in memory as far as there is any, which all readers of a host share, else in a
+//! temporary file of the reader's own. So the memory of a restore depends neither on the size of the image nor on the length of
+//! the chain.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::types::{Error, Result};
+
+/// The most bytes that all readers of a host hold in memory for later.
+const MEMORY: usize = 96 << 20;
+
+/// The unit of a temporary file: the pages of the largest frame, and of the largest prefix.
+const SLOT: usize = 16 << 20;
+
+/// Memory that readers share.
+#[derive(Default)]
+pub(crate) struct Memory {
+    used: AtomicUsize,
+}
+
+impl Memory {
+    fn take(&self, len: usize) -> bool {
+        let more = |used: usize| used.checked_add(len).filter(|all| *all <= MEMORY);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, len: usize) {
+        self.used.fetch_sub(len, Ordering::Relaxed);
+    }
+
+    /// The bytes that are in use.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes the temporary file of a reader.
+type Make = Box<dyn Fn() -> Result<File> + Send + Sync>;
+
+/// The room of one reader. Everything here may block.
+pub(super) struct Room {
+    memory: Arc<Memory>,
+    make: Make,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    file: Option<Arc<File>>,
+    /// Those that were used and are free.
+    free: Vec<u64>,
+    /// How many there are.
+    count: u64,
+}
+
+impl Room {
+    pub(super) fn new(memory: Arc<Memory>, make: impl Fn() -> Result<File> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { memory, make: Box::new(make), slots: Mutex::default() })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self) -> Result<(Arc<File>, u64)> {
+        let mut slots = self.slots();
+        let file = match &slots.file {
+            Some(file) => file.clone(),
+            None => slots.file.insert(Arc::new((self.make)()?)).clone(),
+        };
+        let number = slots.free.pop().unwrap_or_else(|| {
+            slots.count += 1;
+            slots.count - 1
+        });
+        Ok((file, number))
+    }
+
+    /// Room for `len` bytes, at most those of a frame, to be written. What was not written is not defined.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub(super) fn space(self: &Arc<Self>, len: usize) -> Result<Held> {
+        if len > SLOT {
+            return Err(Error::corrupt("a frame is larger than any can be"));
+        }
+        let place = match self.memory.take(len) {
+            true => Place::Memory(Mutex::new(vec![0; len])),
+            false => {
+                let (file, slot) = self.slot()?;
+                Place::File { file, slot }
+            }
+        };
+        Ok(Held { room: self.clone(), place, len })
+    }
+
+    /// Keeps bytes for later.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub(super) fn keep(self: &Arc<Self>, bytes: Bytes) -> Result<Held> {
+        if self.memory.take(bytes.len()) {
+            let len = bytes.len();
+            return Ok(Held { room: self.clone(), place: Place::Bytes(bytes), len });
+        }
+        let held = self.space(bytes.len())?;
+        held.write(0, &bytes)?;
+        Ok(held)
+    }
+}
+
+enum Place {
+    /// Whole, and not written to any more.
+    Bytes(Bytes),
+    Memory(Mutex<Vec<u8>>),
+    File {
+        file: Arc<File>,
+        slot: u64,
+    },
+}
+
+/// Bytes that are held until it is dropped.
+pub(super) struct Held {
+    room: Arc<Room>,
+    place: Place,
+    len: usize,
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::io("a temporary file of a restore", error)
+}
+
+fn beyond() -> Error {
+    Error::corrupt("a frame of the pack is shorter than its pages")
+}
+
+impl Held {
+    fn within(&self, at: usize, len: usize) -> Result<()> {
+        if at.checked_add(len).is_some_and(|end| end <= self.len) { Ok(()) } else { Err(beyond()) }
+    }
+
+    /// Writes some bytes.
+    ///
+    /// # Errors
+    /// Those of the temporary file; `corrupt` past the end.
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        self.within(at, bytes.len())?;
+        match &self.place {
+            Place::Memory(memory) => {
+                let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                let to = memory.get_mut(at..at + bytes.len()).ok_or_else(beyond)?;
+                to.copy_from_slice(bytes);
+                Ok(())
+            }
+            Place::File { file, slot } => file.write_all_at(bytes, slot * SLOT as u64 + at as u64).map_err(failed),
+            Place::Bytes(_) => Err(beyond()),
+        }
+    }
+
+    /// Reads some bytes.
+    ///
+    /// # Errors
+    /// Those of the temporary file; `corrupt` past the end.
+    pub(super) fn read(&self, at: usize, bytes: &mut [u8]) -> Result<()> {
+        self.within(at, bytes.len())?;
+        match &self.place {
+            Place::Bytes(held) => bytes.copy_from_slice(held.get(at..at + bytes.len()).ok_or_else(beyond)?),
+            Place::Memory(memory) => {
+                let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                bytes.copy_from_slice(memory.get(at..at + bytes.len()).ok_or_else(beyond)?);
+            }
+            Place::File { file, slot } => {
+                file.read_exact_at(bytes, slot * SLOT as u64 + at as u64).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All bytes.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub(super) fn all(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.len];
+        self.read(0, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        match &self.place {
+            Place::File { slot, .. } => self.room.slots().free.push(*slot),
+            Place::Bytes(_) | Place::Memory(_) => self.room.memory.give_back(self.len),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_in_a_file_whose_slots_are_used_again() {
+        let memory = Arc::<Memory>::default();
+        let files = Arc::new(AtomicUsize::new(0));
+        let made = files.clone();
+        let room = Room::new(memory.clone(), move || {
+            made.fetch_add(1, Ordering::Relaxed);
+            tempfile::tempfile().map_err(failed)
+        });
+        let all: Vec<Held> = (0..8u8).map(|number| room.keep(vec![number; SLOT].into()).unwrap()).collect();
+        assert_eq!((memory.used(), files.load(Ordering::Relaxed), room.slots().count), (MEMORY, 1, 2));
+        for (number, held) in all.iter().enumerate() {
+            let mut some = [9; 3];
+            held.read(SLOT - 3, &mut some).unwrap();
+            assert_eq!(some, [number as u8; 3]);
+            assert!(held.read(SLOT - 2, &mut some).is_err());
+        }
+        drop(all);
+        assert_eq!((memory.used(), room.slots().free.len()), (0, 2));
+        let fill: Vec<Held> = (0..7).map(|_| room.space(SLOT).unwrap()).collect();
+        fill[6].write(5, b"later").unwrap();
+        assert_eq!(&fill[6].all().unwrap()[5..10], b"later");
+        assert_eq!((room.slots().count, files.load(Ordering::Relaxed)), (2, 1));
+        assert!(room.space(SLOT + 1).is_err());
+    }
+}

@@ -1,0 +1,411 @@
+//! Long ranges of a snapshot that is in a pack: every frame is fetched and decoded once, on all processors, and windows are made
+//! ahead of whoever takes them.
+//!
+//! The plan (`Plan`) has frames in an order in which prefixes are complete when they are needed. Decoded pages that later windows
+//! and prefixes need are kept in a room of bounded memory (`room.rs`). Pages of raw objects that lie where they belong are read with
+//! the window: they are not proven by their frames but with the window, by the digests of its segments. If one is not right, the
+//! window is made again from frames that are proven one by one, which finds the object that is at fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use tokio::sync::{mpsc, watch};
+
+use super::read::{PackReader, decoded, pages_of};
+use super::room::{Held, Room};
+use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
+use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
+use crate::types::{Body, Error, ErrorKind, Result, blocking};
+
+/// Bytes of a window: two segments.
+const WINDOW: u64 = 4 << 20;
+/// Runs of frames and windows that are under way at once.
+const AHEAD: usize = 6;
+/// Windows that wait to be taken.
+const READY: usize = 2;
+/// Bytes between two ranges of a raw object that are fetched rather than asked for in two requests.
+const GAP: u64 = 256 << 10;
+
+static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; WINDOW as usize].into());
+
+/// What is done next.
+enum Work {
+    /// Frames, by their numbers in the plan: neighbours in one object, or one alone.
+    Frames(Range<usize>),
+    Window(Window),
+}
+
+/// The prefix of a frame while it is filled.
+struct Begun {
+    parts: Vec<FramePart>,
+    bytes: Held,
+}
+
+/// A frame that windows need.
+struct Kept {
+    frame: Arc<Held>,
+    windows: u32,
+}
+
+#[derive(Default)]
+struct State {
+    begun: BTreeMap<usize, Arc<Begun>>,
+    kept: BTreeMap<usize, Kept>,
+    /// Frames that were decoded after the first one that was not.
+    early: BTreeSet<usize>,
+}
+
+/// A range while it is read.
+pub(super) struct Whole {
+    reader: PackReader,
+    plan: Plan,
+    /// The digests that the segments must have, if they are known.
+    expected: Option<Arc<Identity>>,
+    room: Arc<Room>,
+    state: Mutex<State>,
+    /// How many frames of the plan, from the first on, are decoded.
+    decoded: watch::Sender<usize>,
+}
+
+/// The bytes of a range that begins with a page, and with a segment if the digests are known; planned when they are first asked for.
+pub(super) fn body(reader: PackReader, expected: Option<Arc<Identity>>, range: Range<u64>) -> Body {
+    let len = range.end.saturating_sub(range.start);
+    let (tell, told) = mpsc::channel(READY);
+    let start = async move {
+        // In a task of its own, so that it goes on while what it has made is handed on.
+        tokio::spawn(async move {
+            let forward = async {
+                let mut windows = match planned(reader, expected, range).await {
+                    Ok(whole) => Box::pin(whole.windows()),
+                    Err(error) => return drop(tell.send(Err(error)).await),
+                };
+                while let Some(window) = windows.next().await {
+                    let over = window.is_err();
+                    if tell.send(window).await.is_err() || over {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = forward => {}
+                () = tell.closed() => {}
+            }
+        });
+        stream::unfold(told, |mut told| async { told.recv().await.map(|item| (item, told)) })
+    };
+    Body::new(stream::once(start).flatten(), Some(len))
+}
+
+async fn planned(reader: PackReader, expected: Option<Arc<Identity>>, range: Range<u64>) -> Result<Arc<Whole>> {
+    let past = || Error::corrupt("a page past the end of all packs");
+    let first = u32::try_from(range.start / PAGE as u64).map_err(|_| past())?;
+    let end = u32::try_from(range.end.div_ceil(PAGE as u64)).map_err(|_| past())?;
+    let chain = reader.chain.clone();
+    let window = (WINDOW / PAGE as u64) as u32;
+    let plan = blocking(move || Ok(Plan::new(&chain, first, end.saturating_sub(first), window))).await?;
+    let host = reader.host.clone();
+    let room = Room::new(reader.host.inner.pack_memory.clone(), move || host.temporary_file());
+    let (decoded, _) = watch::channel(0);
+    Ok(Arc::new(Whole { reader, plan, expected, room, state: Mutex::default(), decoded }))
+}
+
+impl Whole {
+    fn windows(self: Arc<Self>) -> impl futures::Stream<Item = Result<Bytes>> + Send {
+        let work = self.work();
+        stream::iter(work)
+            .map(move |work| {
+                let this = self.clone();
+                async move {
+                    match work {
+                        Work::Frames(frames) => this.frames(frames).await.map(|()| None),
+                        Work::Window(window) => this.window(window).await.map(Some),
+                    }
+                }
+            })
+            .buffered(AHEAD)
+            .filter_map(|done| async { done.transpose() })
+    }
+
+    /// Frames and windows in the order in which they are begun.
+    fn work(&self) -> Vec<Work> {
+        let (mut work, mut given) = (Vec::new(), 0);
+        for window in &self.plan.windows {
+            while given < window.after {
+                let run = self.run_from(given, window.after);
+                work.push(Work::Frames(given..given + run));
+                given += run;
+            }
+            work.push(Work::Window(*window));
+        }
+        work
+    }
+
+    /// How many frames from this one on can be fetched together: it alone if it has a prefix.
+    fn run_from(&self, first: usize, end: usize) -> usize {
+        let frames: Vec<FrameRef> =
+            self.plan.frames[first..end].iter().take_while(|frame| frame.after == 0).map(|frame| frame.frame).collect();
+        self.reader.runs(&frames).first().map_or(1, Vec::len).max(1)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many frames are decoded.
+    async fn until(&self, count: usize) {
+        let mut told = self.decoded.subscribe();
+        // The other end is here.
+        let _ = told.wait_for(|decoded| *decoded >= count).await;
+    }
+
+    /// Takes note that a frame was decoded.
+    fn done(&self, number: usize) {
+        let mut state = self.state();
+        state.early.insert(number);
+        self.decoded.send_if_modified(|decoded| {
+            let before = *decoded;
+            while state.early.remove(decoded) {
+                *decoded += 1;
+            }
+            *decoded != before
+        });
+    }
+
+    async fn frames(self: &Arc<Self>, numbers: Range<usize>) -> Result<()> {
+        let frames: Vec<FrameRef> = self.plan.frames[numbers.clone()].iter().map(|frame| frame.frame).collect();
+        if frames.len() > 1
+            && let Ok(stored) = self.reader.stored_together(&frames).await
+        {
+            for (number, stored) in numbers.clone().zip(stored) {
+                if self.decode(number, stored).await.is_err() {
+                    self.one(number).await?;
+                }
+            }
+            return Ok(());
+        }
+        for number in numbers {
+            self.one(number).await?;
+        }
+        Ok(())
+    }
+
+    /// One frame, from the first of its pack's placements that has it.
+    async fn one(self: &Arc<Self>, number: usize) -> Result<()> {
+        let at = self.plan.frames[number].frame;
+        let this = self.clone();
+        self.reader
+            .from_any(at.source, move |placement| {
+                let this = this.clone();
+                async move {
+                    let stored = this.reader.stored_of(&placement, at).await?;
+                    let decoded = this.decode(number, stored).await;
+                    decoded.map_err(|error| match error.backend() {
+                        None if *error.kind() == ErrorKind::Corrupt => {
+                            error.on_backend(&placement.backend).during("retrieve")
+                        }
+                        _ => error,
+                    })
+                }
+            })
+            .await
+    }
+
+    /// Decodes a frame and hands its pages on.
+    ///
+    /// # Errors
+    /// `corrupt` for other bytes than were stored: the same frame may be tried again with others.
+    async fn decode(self: &Arc<Self>, number: usize, stored: Bytes) -> Result<()> {
+        self.until(self.plan.frames[number].after).await;
+        let place = self.reader.host.inner.decoders.acquire().await;
+        let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
+        let this = self.clone();
+        blocking(move || this.take(number, &stored)).await?;
+        drop(place);
+        self.done(number);
+        Ok(())
+    }
+
+    fn take(&self, number: usize, stored: &Bytes) -> Result<()> {
+        let (chain, planned) = (&self.reader.chain, &self.plan.frames[number]);
+        let at = planned.frame;
+        let (pack, _) = chain.frame(at).ok_or_else(|| Error::corrupt("the pack has no such frame"))?;
+        let begun = self.state().begun.get(&number).cloned();
+        let prefix = begun.map_or(Ok(Vec::new()), |begun| begun.bytes.all())?;
+        let pages = decoded(pack, at.frame, stored, &prefix)?;
+        drop(prefix);
+        self.state().begun.remove(&number);
+        for user in &planned.users {
+            let begun = self.begun(*user)?;
+            let mut to = 0;
+            for part in &begun.parts {
+                if part.frame == at {
+                    begun.bytes.write(to, pages_of(&pages, *part)?)?;
+                }
+                to += part.len as usize * PAGE;
+            }
+        }
+        if planned.windows > 0 {
+            let frame = Arc::new(self.room.keep(pages)?);
+            self.state().kept.insert(number, Kept { frame, windows: planned.windows });
+        }
+        Ok(())
+    }
+
+    /// The prefix of a frame, begun if it is not yet.
+    fn begun(&self, number: usize) -> Result<Arc<Begun>> {
+        if let Some(begun) = self.state().begun.get(&number) {
+            return Ok(begun.clone());
+        }
+        let parts = self.reader.chain.prefix(self.plan.frames[number].frame);
+        let pages: usize = parts.iter().map(|part| part.len as usize).sum();
+        let begun = Arc::new(Begun { parts, bytes: self.room.space(pages * PAGE)? });
+        // Another thread may have begun it meanwhile.
+        Ok(self.state().begun.entry(number).or_insert(begun).clone())
+    }
+
+    async fn window(self: &Arc<Self>, window: Window) -> Result<Bytes> {
+        self.until(window.after).await;
+        let chain = self.reader.chain.clone();
+        let parts = chain.parts(window.first, window.len);
+        let (start, len) = self.bytes_of(&chain, window);
+        if parts.iter().all(|part| part.at.is_none()) && self.all_zeros(start, len) {
+            return Ok(ZEROS.slice(..len));
+        }
+        let direct = match self.expected {
+            Some(_) => self.direct(&chain, &parts).await.ok(),
+            None => None,
+        };
+        let mut made = Err(Error::corrupt("it was not read yet"));
+        if let Some(direct) = direct {
+            let (this, parts) = (self.clone(), parts.clone());
+            made = blocking(move || this.assemble(&parts, start, len, &direct)).await;
+        }
+        if made.is_err() {
+            // Frame by frame, each from the first placement that has it: this finds what is wrong.
+            let direct = self.direct_from_frames(&chain, &parts).await?;
+            let (this, parts) = (self.clone(), parts.clone());
+            made = blocking(move || this.assemble(&parts, start, len, &direct)).await;
+        }
+        let made = made.map_err(|error| match error.backend() {
+            None => error.on_backend(&self.reader.placement.backend).during("retrieve"),
+            Some(_) => error,
+        })?;
+        self.release(&chain, &parts);
+        Ok(made)
+    }
+
+    /// The first byte of a window, and the number of its bytes.
+    fn bytes_of(&self, chain: &Chain, window: Window) -> (u64, usize) {
+        let start = u64::from(window.first) * PAGE as u64;
+        let len = (u64::from(window.len) * PAGE as u64).min(chain.pack().size().saturating_sub(start));
+        // At most a window.
+        (start, len as usize)
+    }
+
+    fn digests(&self, start: u64, len: usize) -> &[SegmentDigest] {
+        let first = (start / SEGMENT as u64) as usize;
+        let digests = self.expected.as_ref().map_or(&[][..], |expected| expected.segments().as_slice());
+        digests.get(first..first + len.div_ceil(SEGMENT)).unwrap_or_default()
+    }
+
+    /// Whether these bytes are whole segments of zeros, or nothing is known of them.
+    fn all_zeros(&self, start: u64, len: usize) -> bool {
+        let whole = len.is_multiple_of(SEGMENT) && !self.digests(start, len).is_empty();
+        self.expected.is_none() || (whole && self.digests(start, len).iter().all(|digest| *digest == ZERO_SEGMENT))
+    }
+
+    /// The pages of raw objects that a window has where they belong, by the first page of each part; not proven.
+    async fn direct(&self, chain: &Chain, parts: &[Part]) -> Result<BTreeMap<u32, Bytes>> {
+        let mut by_source = BTreeMap::<u8, Vec<(u64, u64, u32)>>::new();
+        for part in parts.iter().filter(|part| is_direct(chain, part)) {
+            let Some(at) = part.at else { continue };
+            let Some((pack, _)) = chain.frame(at.frame) else { continue };
+            let start = u64::from(part.first) * PAGE as u64;
+            let end = (start + u64::from(part.len) * PAGE as u64).min(pack.size());
+            by_source.entry(at.frame.source).or_default().push((start, end, part.first));
+        }
+        let mut found = BTreeMap::new();
+        for (source, ranges) in by_source {
+            let placement = self.reader.candidates(source).await?.first().cloned();
+            let placement = placement.ok_or_else(|| Error::unavailable("no backend has it"))?;
+            for group in ranges.chunk_by(|(_, end, _), (start, _, _)| start.saturating_sub(*end) <= GAP) {
+                let (Some((start, ..)), Some((_, end, _))) = (group.first(), group.last()) else { continue };
+                let bytes = self.reader.host.fetch(&placement, *start, end - start).await?;
+                for (from, to, page) in group {
+                    found.insert(*page, bytes.slice((from - start) as usize..(to - start) as usize));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same pages, from proven frames.
+    async fn direct_from_frames(&self, chain: &Chain, parts: &[Part]) -> Result<BTreeMap<u32, Bytes>> {
+        let mut found = BTreeMap::new();
+        let mut last: Option<(FrameRef, Bytes)> = None;
+        for part in parts.iter().filter(|part| is_direct(chain, part)) {
+            let Some(at) = part.at else { continue };
+            let frame = match last.take().filter(|(frame, _)| *frame == at.frame) {
+                Some((_, bytes)) => bytes,
+                None => self.reader.frame(at.frame, Bytes::new()).await?,
+            };
+            pages_of(&frame, at)?;
+            let from = at.first as usize * PAGE;
+            found.insert(part.first, frame.slice(from..from + at.len as usize * PAGE));
+            last = Some((at.frame, frame));
+        }
+        Ok(found)
+    }
+
+    /// Puts a window together, and compares its segments.
+    fn assemble(&self, parts: &[Part], start: u64, len: usize, direct: &BTreeMap<u32, Bytes>) -> Result<Bytes> {
+        let short = || Error::corrupt("a frame of the pack is shorter than its pages");
+        let mut bytes = vec![0; len.next_multiple_of(PAGE)];
+        for part in parts {
+            let Some(at) = part.at else { continue };
+            let from = (u64::from(part.first) * PAGE as u64 - start) as usize;
+            let to = bytes.get_mut(from..from + part.len as usize * PAGE).ok_or_else(short)?;
+            if let Some(found) = direct.get(&part.first) {
+                // The last page of an object may be short.
+                to.get_mut(..found.len()).ok_or_else(short)?.copy_from_slice(found);
+                continue;
+            }
+            let number = self.plan.number(at.frame).ok_or_else(short)?;
+            let frame = self.state().kept.get(&number).map(|kept| kept.frame.clone()).ok_or_else(short)?;
+            frame.read(at.first as usize * PAGE, to)?;
+        }
+        bytes.truncate(len);
+        for ((number, segment), digest) in
+            (start / SEGMENT as u64..).zip(bytes.chunks(SEGMENT)).zip(self.digests(start, len))
+        {
+            if segment_digest(segment) != *digest {
+                let from = number * SEGMENT as u64;
+                let to = from + segment.len() as u64;
+                return Err(Error::corrupt(format!(
+                    "segment {number} (bytes {from}..{to}) differs from the stored one"
+                )));
+            }
+        }
+        Ok(bytes.into())
+    }
+
+    /// Lets go of the frames that no later window needs.
+    fn release(&self, chain: &Chain, parts: &[Part]) {
+        let frames: BTreeSet<FrameRef> =
+            parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at.map(|at| at.frame)).collect();
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        for number in frames.into_iter().filter_map(|frame| self.plan.number(frame)) {
+            if let Some(kept) = state.kept.get_mut(&number) {
+                kept.windows = kept.windows.saturating_sub(1);
+                if kept.windows == 0 {
+                    gone.extend(state.kept.remove(&number));
+                }
+            }
+        }
+        drop(state);
+    }
+}

@@ -1,0 +1,100 @@
+//! A long range of a snapshot, planned before anything of it is fetched: windows in order, and the frames that each needs, so that
+//! each frame is fetched and decoded once.
+//!
+//! Frames come in the order in which the windows first need them, each after those of its prefix. Pages of an object that holds its
+//! snapshot as it is, and that are where they were there, need no frame: a window takes them from the object itself, and is
+//! proven as a whole. They are in a frame only where a prefix or another place needs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::chain::{Chain, FrameRef, Part};
+
+/// A frame to fetch and decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The frame.
+    pub frame: FrameRef,
+    /// The frames, by their number in the plan, whose prefixes need pages of it.
+    pub users: Vec<usize>,
+    /// How many windows have pages of it.
+    pub windows: u32,
+    /// How many frames of the plan, from the first on, have to be decoded before it: those of its prefix are among them.
+    /// 0: it has no prefix.
+    pub after: usize,
+}
+
+/// Pages that are made at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first page.
+    pub first: u32,
+    /// The number of pages.
+    pub len: u32,
+    /// How many frames of the plan, from the first on, have to be decoded before it.
+    pub after: usize,
+}
+
+/// How a range is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The frames, in the order in which they are to be decoded.
+    pub frames: Vec<Planned>,
+    /// The windows, in the order of the snapshot.
+    pub windows: Vec<Window>,
+    /// The number of each frame.
+    numbers: BTreeMap<FrameRef, usize>,
+}
+
+impl Plan {
+    /// For `len` pages from `first`, in windows of at most `window` pages.
+    pub fn new(chain: &Chain, first: u32, len: u32, window: u32) -> Self {
+        let end = first.saturating_add(len).min(chain.pack().map().pages());
+        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+        let mut windows = Vec::new();
+        let mut uses = BTreeMap::<FrameRef, u32>::new();
+        let mut at = first;
+        while at < end {
+            let len = window.max(1).min(end - at);
+            let wanted: BTreeSet<FrameRef> = chain
+                .parts(at, len)
+                .iter()
+                .filter(|part| !is_direct(chain, part))
+                .filter_map(|part| part.at.map(|at| at.frame))
+                .collect();
+            for frame in wanted {
+                chain.visit(frame, &mut seen, &mut order);
+                *uses.entry(frame).or_default() += 1;
+            }
+            windows.push(Window { first: at, len, after: order.len() });
+            at += len;
+        }
+        let numbers: BTreeMap<FrameRef, usize> = order.iter().copied().zip(0..).collect();
+        let frame = |frame: &FrameRef| Planned {
+            frame: *frame,
+            users: Vec::new(),
+            windows: uses.get(frame).copied().unwrap_or_default(),
+            after: 0,
+        };
+        let mut frames: Vec<Planned> = order.iter().map(frame).collect();
+        for (user, frame) in order.iter().enumerate() {
+            let needed: BTreeSet<FrameRef> = chain.prefix(*frame).iter().map(|part| part.frame).collect();
+            for number in needed.iter().filter_map(|needed| numbers.get(needed).copied()) {
+                frames[number].users.push(user);
+                frames[user].after = frames[user].after.max(number + 1);
+            }
+        }
+        Self { frames, windows, numbers }
+    }
+
+    /// The number of a frame, if it is in the plan.
+    pub fn number(&self, frame: FrameRef) -> Option<usize> {
+        self.numbers.get(&frame).copied()
+    }
+}
+
+/// Whether pages can be taken from an object that has them at the same place as the snapshot.
+pub fn is_direct(chain: &Chain, part: &Part) -> bool {
+    let Some(at) = part.at else { return false };
+    let Some((pack, frame)) = chain.frame(at.frame) else { return false };
+    pack.is_raw() && frame.first.checked_add(at.first) == Some(part.first)
+}

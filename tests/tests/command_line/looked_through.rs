@@ -1,0 +1,135 @@
+//! A catalogue that does not know all that is on a backend: put back from a copy, lost and begun anew, or imported in part. What
+//! it does not know takes pages from what it knows, and nothing of that is deleted.
+
+use std::fs;
+
+use rusqlite::Connection;
+use tidelock_tests::data::{MIB, assert_same, changed, noise};
+use tidelock_tests::program::Home;
+
+/// The objects are elsewhere, as in a bucket: they do not go back with the catalogue.
+const ELSEWHERE: &str =
+    "data_dir = \"data\"\n[backends.local]\nadapter = \"fs\"\ngrants.directory.objects = { path = \"objects\" }\n";
+
+/// A base, a version that is a change of it, and where a copy of the catalogue was made between the two.
+struct Versions {
+    home: Home,
+    base: Vec<u8>,
+    version: Vec<u8>,
+    ids: [String; 2],
+}
+
+fn versions() -> Versions {
+    let home = Home::with(ELSEWHERE);
+    let base = noise(5 * MIB, 1);
+    let version = changed(&base, 2);
+    let first = home.line_with(&["store", "-", "--name", "base"], &base);
+    home.line_with(&["store", "-", "--name", "other"], b"other");
+    let copy = home.path("copy.sqlite");
+    let db = Connection::open(home.path("data/catalogue.sqlite")).unwrap();
+    db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    let second = home.line_with(&["update", &first, "-"], &version);
+    assert_eq!(home.json(&["stat", &second])["placements"][0]["encoding"], "pages");
+    Versions { home, base, version, ids: [first, second] }
+}
+
+fn put_back(home: &Home, catalogue: Option<&str>) {
+    fs::remove_dir_all(home.path("data")).unwrap();
+    if let Some(copy) = catalogue {
+        fs::create_dir(home.path("data")).unwrap();
+        fs::copy(home.path(copy), home.path("data/catalogue.sqlite")).unwrap();
+    }
+}
+
+/// `rm` says in words and in JSON that the objects stay, and every command that the catalogue may not know all.
+fn removed_and_kept(home: &Home, name: &str, objects: usize) {
+    let said = home.run(&["ls"]).success(&["ls"]).stderr;
+    assert_eq!(said.matches("tidelock import local").count(), 1, "{said}");
+    let removed = home.json(&["rm", name]);
+    assert_eq!((&removed["placements"], &removed["kept"]), (&0.into(), &false.into()), "{removed}");
+    assert_eq!(removed["kept_on"], serde_json::json!(["local"]));
+    home.refused(2, &["retrieve", name]);
+    home.json(&["gc", "--older-than", "1ms"]);
+    assert_eq!(home.objects_below("objects").len(), objects, "{name}");
+}
+
+#[test]
+fn nothing_that_unknown_packs_need_is_removed_after_a_catalogue_was_put_back() {
+    let Versions { home, base, version, ids } = versions();
+    put_back(&home, Some("copy.sqlite"));
+    home.run(&["ls"]).success(&["ls"]);
+    removed_and_kept(&home, "base", 3);
+    let said = home.line(&["rm", "other"]);
+    assert!(said.contains("(0 objects)") && said.contains("tidelock import local"), "{said}");
+    let imported = home.json(&["import", "local"]);
+    assert_eq!(
+        (&imported["imported"], &imported["removed"], &imported["complete"]),
+        (&1.into(), &1.into(), &true.into())
+    );
+    assert_same(&home.bytes(&["retrieve", &ids[1]]), &version, "the version that the copy did not know");
+    assert_eq!(home.objects_below("objects").len(), 2, "the base is needed, and nothing else that was removed");
+    home.refused(2, &["retrieve", &ids[0]]);
+    // From here on it is a catalogue as any other.
+    assert_eq!(home.run(&["ls"]).success(&["ls"]).stderr, "");
+    home.line_with(&["store", "-", "--name", "base"], &base);
+    home.line(&["rm", "base"]);
+    home.line(&["rm", &ids[1]]);
+    assert_eq!(home.objects_below("objects").len(), 0);
+}
+
+/// The same kind of loss: what is left of the knowledge is a part, whichever way that came about.
+#[test]
+fn nothing_that_unknown_packs_need_is_removed_by_a_catalogue_that_was_begun_anew() {
+    let ways: [(&str, fn(&Home, &str, &[u8])); 2] = [
+        ("the base is imported alone", |home, object, _| drop(home.line(&["import", "local", object]))),
+        ("the base is stored again, and is imported later", |home, object, base| {
+            home.line_with(&["store", "-", "--name", "base"], base);
+            home.line(&["import", "local", object]);
+        }),
+    ];
+    for (what, way) in ways {
+        let Versions { home, base, version, ids } = versions();
+        let object = home.json(&["stat", "base"])["placements"][0]["object"].as_str().unwrap().to_owned();
+        put_back(&home, None);
+        way(&home, &object, &base);
+        let objects = home.objects_below("objects").len();
+        removed_and_kept(&home, &ids[0], objects);
+        let imported = home.json(&["import", "local"]);
+        assert_eq!(imported["complete"], true, "{what}: {imported}");
+        assert_same(&home.bytes(&["retrieve", &ids[1]]), &version, what);
+        home.line(&["rm", &ids[1]]);
+        home.line(&["rm", "other"]);
+        assert_eq!(home.objects_below("objects").len(), 0, "{what}");
+    }
+}
+
+/// An import that has not read everything does not count.
+#[test]
+fn an_import_that_could_not_read_all_keeps_what_may_be_needed() {
+    let Versions { home, version, ids, .. } = versions();
+    let object = home.json(&["stat", "base"])["placements"][0]["object"].as_str().unwrap().to_owned();
+    let base = home.path("objects").join(&object);
+    put_back(&home, None);
+    fs::rename(&base, home.path("aside")).unwrap();
+    let imported = home.run(&["import", "local", "--json"]);
+    assert_eq!(
+        (imported.status.code(), &imported.json()["complete"]),
+        (Some(1), &false.into()),
+        "the pack has no base"
+    );
+    fs::rename(home.path("aside"), &base).unwrap();
+    home.line(&["import", "local", &object]);
+    removed_and_kept(&home, &ids[0], 3);
+    home.json(&["import", "local"]);
+    assert_same(&home.bytes(&["retrieve", &ids[1]]), &version, "the version");
+}
+
+/// A container that was empty needs no import, however often hosts come and go.
+#[test]
+fn a_fresh_start_needs_no_import() {
+    let home = Home::new();
+    home.line_with(&["store", "-", "--name", "one"], b"one");
+    assert_eq!(home.run(&["ls"]).success(&["ls"]).stderr, "");
+    assert_eq!(home.json(&["rm", "one"])["placements"], 1);
+    assert_eq!(home.objects().len(), 0);
+}
