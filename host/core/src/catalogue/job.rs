@@ -10,9 +10,6 @@ use futures::future::BoxFuture;
 use super::{OwnerToken, Placement};
 use crate::types::{ObjectId, Result, SnapshotId};
 
-/// The backend whose placements are no copies: the hot tier, which is this machine.
-pub const HOT: &str = "hot";
-
 /// The events that are kept of a snapshot.
 pub const MAX_EVENTS: u32 = 100;
 

@@ -167,9 +167,11 @@ impl JobQueue for SqliteCatalogue {
                      WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = 'bad'
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live')
-                         AND (NOT EXISTS (SELECT 1 FROM needs
-                                          WHERE needed = placements.snapshot AND needs.backend = ?1
-                                              AND needs.pack = coalesce(placements.pack, placements.snapshot))
+                         AND ((NOT EXISTS (SELECT 1 FROM needs
+                                           WHERE needed = placements.snapshot AND needs.backend = ?1
+                                               AND needs.pack = coalesce(placements.pack, placements.snapshot))
+                               AND coalesce((SELECT looked FROM looked_through AS known
+                                             WHERE known.backend IN (?1, '') ORDER BY known.backend DESC LIMIT 1), 1))
                               OR EXISTS (SELECT 1 FROM placements AS other
                                          WHERE other.snapshot = placements.snapshot AND other.backend = ?1
                                              AND other.state = 'live' AND other.pack IS placements.pack))",

@@ -4,6 +4,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
+use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
@@ -153,7 +154,8 @@ fn check_known(db: &Transaction<'_>, snapshot: &NewSnapshot, placements: &[NewPl
                 query.query_row((snapshot.id.as_bytes().as_slice(), &placement.backend), |row| row.get(0))
             })
             .map_err(sql)?;
-        if !needed {
+        // Where some may need it that are not known, it is kept as if they did.
+        if !needed && is_looked_through(db, &placement.backend)? {
             return Err(gone());
         }
     }

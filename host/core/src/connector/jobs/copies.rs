@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::report::MadeObject;
 use super::run::{Run, Worked};
 use super::source::is_of_source;
-use crate::catalogue::{HOT, HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
+use crate::config::HOT;
 use crate::connector::packs::Sound;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
@@ -163,7 +164,8 @@ impl Host {
             _ => None,
         };
         let pack = change.or(same.as_ref());
-        let options = StoreOptions { name: snapshot.name.clone(), ..StoreOptions::default() };
+        let options =
+            StoreOptions { name: snapshot.name.clone(), route: Some(copying.route.clone()), ..StoreOptions::default() };
         let image: Source = self.image_on(source, identity, &run.meter);
         let change = Change { base: snapshot.base, pack, changed: None };
         let copy = self.copy_to(backend, image, change, &options, &mut Some(identity.clone())).await?;

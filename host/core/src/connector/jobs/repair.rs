@@ -12,6 +12,7 @@ use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
 use super::source::is_of_source;
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, NewJob, Placement, PlacementState, Take};
+use crate::config::HOT;
 use crate::connector::packs::Sound;
 use crate::connector::payload::PackFile;
 use crate::connector::report::BadPlacement;
@@ -113,6 +114,11 @@ impl Host {
             return Err(Error::unavailable("there is no other live copy to repair it from")
                 .hint("store the image again if you still have it"));
         }
+        if backend == HOT {
+            // It is an image at hand, and comes back with the next store or update.
+            self.retire_bad(&bad).await?;
+            return Ok(Worked::nothing("the image is not kept hot any more"));
+        }
         let same = self.same_pack(&bad, &identity, run).await?;
         let (mut last, mut made) = (None, None);
         for source in sources {
@@ -179,6 +185,7 @@ impl Host {
             name: snapshot.and_then(|snapshot| snapshot.name),
             // Somebody may use the object as it is.
             raw: bad.encoding == Encoding::Raw,
+            route: self.route_of(bad.snapshot).await?,
             ..StoreOptions::default()
         };
         let image = self.image_on(source, identity, &run.meter);
@@ -190,6 +197,12 @@ impl Host {
         self.record_further(copy, JobCommit { held, what: "repaired", why }).await?;
         let object = info.map_or_else(|| bad.object.clone(), |info| info.object);
         Ok(MadeObject { backend: bad.backend.clone(), object, from: source.backend.clone(), bytes })
+    }
+
+    /// The route that a snapshot was stored on, if it is configured.
+    async fn route_of(&self, id: SnapshotId) -> Result<Option<String>> {
+        let wanted = self.inner.catalogue.wanted(id).await?;
+        Ok(wanted.map(|wanted| wanted.route).filter(|route| self.inner.routes.contains_key(route)))
     }
 
     /// Reads every byte of a copy before it is recorded. Removes it if that fails.

@@ -38,7 +38,7 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue. Problems of a placement are in the report.
     pub async fn scrub(&self, options: &ScrubOptions) -> Result<ScrubReport> {
-        let (mut report, mut sound, mut away) = (ScrubReport::default(), Sound::default(), BTreeMap::new());
+        let (mut report, mut sound, mut away) = (ScrubReport::default(), Sound::of(true), BTreeMap::new());
         let now = self.inner.platform.unix_seconds();
         // What was stored within this second too; what is read within it counts as read later, so that it is read once.
         let before = now.saturating_add(1).saturating_sub(options.not_since.as_secs());
