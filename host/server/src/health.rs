@@ -59,7 +59,9 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>,
     responses((status = 200, description = "In the OpenMetrics text format", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters()))
+    // One that cannot be looked at keeps its last numbers.
+    let hot = shared.host.hot_stats().await.unwrap_or_default();
+    ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters(), hot))
 }
 
 /// This document

@@ -9,6 +9,7 @@ mod damage_s3;
 mod deltas;
 mod glacier;
 mod hosts;
+mod hot;
 mod image;
 mod ipfs;
 mod ipfs_lies;
