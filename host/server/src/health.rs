@@ -64,7 +64,9 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
         // The others are worth having all the same.
         Err(error) => tracing::warn!(%error, "jobs cannot be counted"),
     }
-    ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters()))
+    // One that cannot be looked at keeps its last numbers.
+    let hot = shared.host.hot_stats().await.unwrap_or_default();
+    ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters(), hot))
 }
 
 /// This document

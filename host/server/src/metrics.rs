@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use tidelock::catalogue::{JobKind, JobState};
 use tidelock::types::{Error, ErrorKind};
-use tidelock::{AdapterInfo, JobCounts, JobOverview};
+use tidelock::{AdapterInfo, HotStats, JobCounts, JobOverview};
 
 /// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -82,6 +83,7 @@ pub(super) struct Metrics {
     job_bytes: Family<JobBytes, Counter>,
     under_number: Gauge,
     at_risk: Gauge,
+    hot: Hot,
     /// Connections that are open.
     pub(super) connections: Gauge,
 }
@@ -101,6 +103,7 @@ impl Metrics {
             job_bytes: Family::default(),
             under_number: Gauge::default(),
             at_risk: Gauge::default(),
+            hot: Hot::default(),
             connections: Gauge::default(),
         };
         let mut registry = made.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +129,7 @@ impl Metrics {
         let at_risk = made.at_risk.clone();
         registry.register_with_unit("at_risk", "Acknowledged bytes on this machine alone", Unit::Bytes, at_risk);
         registry.register("connections", "Open connections", made.connections.clone());
+        made.hot.register(&mut registry);
         drop(registry);
         made
     }
@@ -184,7 +188,10 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus takes it.
-    pub(super) fn text(&self, adapters: &[AdapterInfo]) -> String {
+    pub(super) fn text(&self, adapters: &[AdapterInfo], hot: Option<HotStats>) -> String {
+        if let Some(hot) = hot {
+            self.hot.set(&hot);
+        }
         for adapter in adapters {
             let label = BackendLabels { backend: adapter.backend.clone() };
             let number = i64::try_from(adapter.generation).unwrap_or(i64::MAX);
@@ -194,6 +201,36 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
         text
+    }
+}
+
+/// The hot tier. All are zero where there is none.
+#[derive(Default)]
+struct Hot {
+    capacity: Gauge,
+    bytes: Gauge,
+    entries: Gauge,
+    hits: Counter,
+    evictions: Counter,
+}
+
+impl Hot {
+    fn register(&self, registry: &mut Registry) {
+        let bytes = || Unit::Bytes;
+        registry.register_with_unit("hot_capacity", "What the hot tier may take", bytes(), self.capacity.clone());
+        registry.register_with_unit("hot_used", "What the hot tier takes", bytes(), self.bytes.clone());
+        registry.register("hot_entries", "Objects of the hot tier", self.entries.clone());
+        registry.register("hot_hits", "Objects of the hot tier that were opened to be read", self.hits.clone());
+        registry.register("hot_evictions", "Objects that made room for others", self.evictions.clone());
+    }
+
+    fn set(&self, stats: &HotStats) {
+        let gauge = |gauge: &Gauge, value: u64| drop(gauge.set(i64::try_from(value).unwrap_or(i64::MAX)));
+        gauge(&self.capacity, stats.capacity);
+        gauge(&self.bytes, stats.bytes);
+        gauge(&self.entries, stats.entries);
+        self.hits.inner().store(stats.hits, Ordering::Relaxed);
+        self.evictions.inner().store(stats.evictions, Ordering::Relaxed);
     }
 }
 
@@ -246,7 +283,7 @@ mod tests {
         drop(metrics.begin("retrieve"));
         let open = metrics.begin("remove");
         metrics.received().inc_by(7);
-        let text = metrics.text(&[]);
+        let text = metrics.text(&[], None);
         for line in [
             "tidelock_operations_total{operation=\"store\",outcome=\"ok\"} 1",
             "tidelock_operations_total{operation=\"store\",outcome=\"denied\"} 1",
@@ -260,6 +297,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         open.end(None);
-        assert!(metrics.text(&[]).contains("tidelock_operations_running{operation=\"remove\"} 0"));
+        assert!(metrics.text(&[], None).contains("tidelock_operations_running{operation=\"remove\"} 0"));
     }
 }

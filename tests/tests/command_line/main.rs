@@ -8,6 +8,7 @@ mod damage;
 mod deltas;
 mod evidence;
 mod glacier;
+mod hot;
 mod import;
 mod inputs;
 mod interop;

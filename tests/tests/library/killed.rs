@@ -40,6 +40,13 @@ impl Place {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// With this configuration, whose data directory is the embedded default's.
+    pub fn with(config: &str) -> Self {
+        let place = Self::new();
+        std::fs::write(place.path("tidelock.toml"), config).unwrap();
+        place
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -50,7 +57,10 @@ impl Place {
     }
 
     async fn open_data(&self, data: &str) -> Host {
-        let config = Config::embedded_default(self.path(data));
+        let config = match std::fs::read_to_string(self.path("tidelock.toml")) {
+            Ok(text) => Config::parse(&text, self.dir.path()).unwrap(),
+            Err(_) => Config::embedded_default(self.path(data)),
+        };
         Host::start(&config, &NoSecrets).await.unwrap_or_else(|error| panic!("it starts again: {error:?}"))
     }
 

@@ -10,6 +10,7 @@ mod deltas;
 mod full_packs;
 mod glacier;
 mod hosts;
+mod hot;
 mod image;
 mod ipfs;
 mod ipfs_lies;

@@ -216,8 +216,8 @@ impl HotBackend {
             Err(error) if *error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
+        labels.retain(|(name, _)| name != Encoding::LABEL);
         if let Some((_, encoding)) = name.split_once('.') {
-            labels.retain(|(name, _)| name != Encoding::LABEL);
             labels.push((Encoding::LABEL.to_owned(), encoding.to_owned()));
         }
         Ok(labels)

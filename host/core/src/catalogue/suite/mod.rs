@@ -152,9 +152,10 @@ macro_rules! suite {
                 an_ambiguous_beginning_is_refused, every_beginning_is_exact, pages_follow_each_other,
                 the_numbers_add_up, several_handles_write_at_once, a_call_that_is_dropped_is_whole_or_not_at_all;
             placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, a_state_changes_only_as_it_was_seen,
-                a_store_relies_only_on_what_is_live, containers_are_recorded_once;
+                a_store_relies_only_on_what_is_live, containers_are_recorded_once,
+                a_placement_is_added_to_what_is_known_alone;
             packs: what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
-                what_is_needed_is_replaced_by_the_same_alone;
+                what_is_needed_is_replaced_by_the_same_alone, an_eviction_leaves_a_copy_and_what_is_needed;
             removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
                 an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;
             owners: an_intent_belongs_to_a_lease, only_the_dead_leave_stale_intents, a_fenced_owner_records_nothing,

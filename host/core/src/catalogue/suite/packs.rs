@@ -120,3 +120,33 @@ pub(crate) async fn what_is_needed_is_replaced_by_the_same_alone(place: Place) {
     store(catalogue, 3, vec![pack_on("local", "b", 3, &[])]).await;
     assert_eq!(state("a").await, Some(PlacementState::Removing), "nothing needs it");
 }
+
+pub(crate) async fn an_eviction_leaves_a_copy_and_what_is_needed(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    let evict = async |name: &str| catalogue.begin_eviction("hot", &object(name)).await.unwrap();
+    store(catalogue, 1, vec![on("hot", "base"), on("cloud", "a")]).await;
+    store(catalogue, 2, vec![pack_on("hot", "delta", 2, &[raw(1)]), on("cloud", "b")]).await;
+    store(catalogue, 3, vec![on("hot", "only")]).await;
+    assert!(!evict("base").await, "the delta needs it");
+    assert!(!evict("only").await, "there is no other");
+    assert!(!evict("unknown").await);
+    // One that is known to be bad is none.
+    let bad = catalogue.placement_of("cloud", &object("b")).await.unwrap().unwrap();
+    assert!(catalogue.transition(&bad, PlacementState::Bad, Some("rotten")).await.unwrap());
+    assert!(!evict("delta").await);
+    let bad = catalogue.placement_of("cloud", &object("b")).await.unwrap().unwrap();
+    assert!(catalogue.transition(&bad, PlacementState::Live, None).await.unwrap());
+    assert!(evict("delta").await);
+    assert!(!evict("delta").await, "it is under way");
+    assert!(!evict("base").await, "until the delta is gone");
+    assert_eq!(delete(catalogue, "hot", "delta", owner).await, [""; 0]);
+    assert!(evict("base").await);
+    assert_eq!(delete(catalogue, "hot", "base", owner).await, [""; 0]);
+    for (seed, left) in [(1, "a"), (2, "b"), (3, "only")] {
+        let placements = catalogue.placements(id(seed)).await.unwrap();
+        assert!(placements.len() == 1 && placements[0].object == object(left), "{placements:?}");
+        assert!(catalogue.get(id(seed)).await.unwrap().is_some());
+    }
+}

@@ -112,3 +112,26 @@ pub(crate) async fn containers_are_recorded_once(place: Place) {
     assert!(!catalogue.claim("local", &second, owner, None).await.unwrap());
     assert!(catalogue.claim("local", &first, owner, None).await.unwrap());
 }
+
+pub(crate) async fn a_placement_is_added_to_what_is_known_alone(place: Place) {
+    let catalogue = place.open().await;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    let named = crate::catalogue::NewSnapshot { name: Some("kept".into()), by_id: false, ..snapshot(1, 10) };
+    catalogue.commit(stored(named, vec![on("local", "a")], vec![])).await.unwrap();
+    catalogue.begin_intent("key", "hot", owner).await.unwrap();
+    assert!(catalogue.add_placement(id(1), on("hot", "h"), vec!["key".into()]).await.unwrap());
+    assert_eq!(catalogue.stats().await.unwrap().intents, 0);
+    assert_eq!(catalogue.placements(id(1)).await.unwrap().len(), 2);
+    assert_eq!(kind(catalogue.add_placement(id(1), on("hot", "i"), vec!["key".into()]).await), "conflict", "no intent");
+    assert_eq!(kind(catalogue.add_placement(id(2), on("hot", "i"), vec!["none".into()]).await), "conflict");
+    // It was removed meanwhile, or never there: nothing brings it back.
+    catalogue.begin_intent("late", "hot", owner).await.unwrap();
+    for name in ["a", "h"] {
+        catalogue.begin_removal(id(1), RemovalScope::Snapshot).await.unwrap();
+        let backend = if name == "a" { "local" } else { "hot" };
+        assert!(catalogue.claim(backend, &object(name), owner, None).await.unwrap());
+        catalogue.end_claim(backend, &object(name), owner).await.unwrap();
+    }
+    assert!(!catalogue.add_placement(id(1), on("hot", "late"), vec!["late".into()]).await.unwrap());
+    assert_eq!((catalogue.get(id(1)).await.unwrap(), catalogue.stats().await.unwrap().intents), (None, 1));
+}
