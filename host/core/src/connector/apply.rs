@@ -111,7 +111,7 @@ impl Host {
             true => None,
             false => self.change_of(base, Some(kept), &source, None, &options).await?,
         };
-        let change = Change { base: Some(base), pack: pack.as_ref() };
+        let change = Change { base: Some(base), pack: pack.as_ref(), whole: false };
         let mut stored = self.store_on_route(Source::File(source), change, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)

@@ -5,7 +5,7 @@
 //! compile before all of them say what it means to them.
 
 use crate::catalogue::Placement;
-use crate::types::{Encoding, ObjectStat, Result};
+use crate::types::{Encoding, Features, ObjectStat, Result};
 
 use super::labels;
 use super::options::StoreOptions;
@@ -25,6 +25,12 @@ pub(super) fn satisfies(found: Encoding, options: &StoreOptions) -> bool {
 /// `unsupported` for an encoding that this version does not know.
 pub(super) fn of_unknown(stat: &ObjectStat) -> Result<Encoding> {
     labels::encoding_in(&stat.labels)
+}
+
+/// Whether an adapter can keep a pack: it keeps labels, which tell a pack from an image of the same bytes, and gives any
+/// part of an object at once.
+pub(super) fn keeps_packs(features: Features) -> bool {
+    features.labels && features.ranges
 }
 
 /// The bytes that the object of a placement must have, if it holds a snapshot of `size` bytes.

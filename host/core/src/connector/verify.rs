@@ -5,6 +5,7 @@ use futures::StreamExt as _;
 use super::damage::gave_wrong_bytes;
 use super::encoding::expected_size;
 use super::packs::Sound;
+use super::placement::noted;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
@@ -24,7 +25,7 @@ impl Host {
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
     pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
-        let (mut found, mut sound) = (Verification::default(), Sound::default());
+        let (mut found, mut sound) = (Verification::default(), Sound::of(deep));
         if let Some(id) = id {
             let image = self.open(id).await?;
             self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
@@ -71,6 +72,7 @@ impl Host {
                 Err(error) if is_of_object(error) => Ok(None),
                 _ => self.lacks(&placement, sound).await,
             };
+            found.bytes += sound.take_read();
             let outcome = match lacking {
                 Ok(None) => outcome,
                 Ok(Some(lost)) => {
@@ -137,7 +139,8 @@ impl Host {
             PlacementState::Bad => deep || placement.is_absent(),
         };
         if heals {
-            self.inner.catalogue.transition(placement, PlacementState::Live, None).await?;
+            let healed = self.inner.catalogue.transition(placement, PlacementState::Live, None).await;
+            noted(placement, healed)?;
         }
         Ok(heals)
     }
@@ -180,7 +183,7 @@ impl Host {
         let objects = &backend.map_err(|error| Error::unavailable(error.message()))?.objects;
         let stat = objects.stat(&placement.object).await?;
         let expected = expected_size(placement, size);
-        match stat.size == expected {
+        match self.has_its_size(placement, expected, stat.size).await {
             true => Ok(()),
             false => Err(Error::corrupt(format!("the object has {} bytes where {expected} were stored", stat.size))),
         }

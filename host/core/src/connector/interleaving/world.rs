@@ -171,7 +171,7 @@ async fn act(
         }
         Act::Update { change, name, route } => {
             let (base, _, image) = CHANGES[change];
-            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]) };
+            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]), whole: false };
             if let Ok(stored) = host.store_on_route(source(image, false), change, &options(name, route)).await {
                 if stored.id != id_of(image) {
                     wrong(format!("it is {}", stored.id));

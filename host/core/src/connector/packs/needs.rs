@@ -3,6 +3,9 @@
 
 use std::collections::HashSet;
 
+use futures::StreamExt as _;
+
+use super::Caches;
 use crate::catalogue::{Need, Placement, PlacementState};
 use crate::connector::Host;
 use crate::types::{ErrorKind, PackId, Result, SnapshotId};
@@ -24,7 +27,12 @@ impl Host {
             return Ok(None);
         }
         let needs = self.inner.catalogue.needs_of(backend, object).await?;
-        let missing = self.missing_of(backend, &needs, sound).await?;
+        let mut missing = self.missing_of(backend, &needs, sound).await?;
+        // What the object itself says counts for more than the catalogue.
+        if missing.is_some() && matches!(self.amended(placement).await, Ok(Some(_))) {
+            let needs = self.inner.catalogue.needs_of(backend, object).await?;
+            missing = self.missing_of(backend, &needs, sound).await?;
+        }
         if missing.is_some() {
             let now = self.inner.catalogue.placement_of(backend, object).await?;
             if now.is_none_or(|now| now.state == PlacementState::Removing) {
@@ -53,7 +61,7 @@ impl Host {
             placements.retain(|there| there.backend == *backend && there.is_pack(need.pack));
             let (mut there, mut away) = (false, None);
             for one in placements {
-                match self.is_sound(&one).await {
+                match self.is_sound(&one, sound).await {
                     Ok(found) => there |= found,
                     Err(error) => away = Some(error),
                 }
@@ -67,8 +75,18 @@ impl Host {
         Ok(None)
     }
 
+    /// Reads and verifies all bytes of a placement, also of a snapshot that is kept for others. Returns how many there are.
+    async fn read_whole(&self, placement: &Placement) -> Result<u64> {
+        let identity = self.identity_of(placement.snapshot).await?;
+        let mut body = self.open_placement(placement, &identity, None, Caches::Bypass).await?;
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        Ok(identity.size())
+    }
+
     /// Whether something that a pack needs is there and not known to be bad. Marks it as if it were verified itself.
-    async fn is_sound(&self, placement: &Placement) -> Result<bool> {
+    async fn is_sound(&self, placement: &Placement, sound: &mut Sound) -> Result<bool> {
         if placement.state == PlacementState::Removing {
             return Ok(false);
         }
@@ -76,8 +94,20 @@ impl Host {
             Some(snapshot) => snapshot.size,
             None => return Ok(false),
         };
-        match self.verify_size(placement, size).await {
-            Ok(()) => Ok(self.heal(placement, false).await? || placement.state != PlacementState::Bad),
+        let checked = async {
+            self.verify_size(placement, size).await?;
+            if self.heal(placement, false).await? || placement.state == PlacementState::Live {
+                return Ok(true);
+            }
+            // What is kept for others alone is verified with them: nobody else reads all of it.
+            if sound.deep {
+                sound.read += self.read_whole(placement).await?;
+            }
+            let readable = placement.state == PlacementState::Suspect && !sound.live;
+            self.heal(placement, sound.deep).await.map(|healed| healed || readable)
+        };
+        match checked.await {
+            Ok(sound) => Ok(sound),
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 match self.note_missing(placement, error).await? {
                     error if *error.kind() == ErrorKind::NotFound => Ok(false),
@@ -96,17 +126,40 @@ impl Host {
 
 /// Packs that were found sound in one verification: many others may need them. What does not fit is asked for again.
 #[derive(Default)]
-pub(in crate::connector) struct Sound(HashSet<(String, PackId)>);
+pub(in crate::connector) struct Sound {
+    packs: HashSet<(String, PackId)>,
+    /// Whether those that are known to be damaged are read, and count again if all of their bytes are right.
+    deep: bool,
+    /// The bytes of those.
+    read: u64,
+    /// Whether only what is live counts.
+    live: bool,
+}
 
 impl Sound {
+    /// For a verification.
+    pub(in crate::connector) fn of(deep: bool) -> Self {
+        Self { deep, ..Self::default() }
+    }
+
+    /// For a pack that is to be recorded: the catalogue lets it need what is live, and nothing else.
+    pub(in crate::connector) fn of_a_new_pack() -> Self {
+        Self { live: true, ..Self::default() }
+    }
+
+    /// The bytes that were read beside those of the packs themselves since this was asked last.
+    pub(in crate::connector) fn take_read(&mut self) -> u64 {
+        std::mem::take(&mut self.read)
+    }
+
     fn has(&self, backend: &str, pack: PackId) -> bool {
-        self.0.contains(&(backend.to_owned(), pack))
+        self.packs.contains(&(backend.to_owned(), pack))
     }
 
     fn add(&mut self, backend: &str, pack: PackId) {
         const MOST: usize = 10_000;
-        if self.0.len() < MOST {
-            self.0.insert((backend.to_owned(), pack));
+        if self.packs.len() < MOST {
+            self.packs.insert((backend.to_owned(), pack));
         }
     }
 }

@@ -59,19 +59,25 @@ impl Host {
     }
 
     /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not.
-    pub(in crate::connector) fn pack_body(
+    pub(super) fn pack_body(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> Body {
+        let frames = match caches {
+            Caches::Use => self.inner.recent_frames.clone(),
+            Caches::Bypass => Arc::default(),
+        };
+        self.pack_body_with(placement, chain, range, caches, frames)
+    }
+
+    /// As [`Self::pack_body`], with the decoded frames that are kept there.
+    pub(super) fn pack_body_with(
         &self,
         placement: Placement,
         chain: Arc<Chain>,
         range: Range<u64>,
         caches: Caches,
+        frames: Arc<RecentFrames>,
     ) -> Body {
         let len = range.end.saturating_sub(range.start);
         let (at, end, host) = (range.start, range.end, self.clone());
-        let frames = match caches {
-            Caches::Use => self.inner.recent_frames.clone(),
-            Caches::Bypass => Arc::default(),
-        };
         let reader = PackReader { host, placement, chain, at, end, frames, caches };
         let windows = stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
@@ -273,11 +279,23 @@ impl PackReader {
     async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
         let mut last = None;
         for placement in self.candidates(at.source).await? {
-            match self.frame_from(&placement, at, prefix.clone()).await {
+            let failed = match self.frame_from(&placement, at, prefix.clone()).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if at.source == 0 => return Err(error),
-                Err(error) => last = Some(self.host.source_failed(&placement, error).await),
+                Err(error) => error,
+            };
+            let again = || self.frame_from(&placement, at, prefix.clone());
+            match self.host.source_failed(&placement, failed, again).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => last = Some(error),
             }
+        }
+        // A copy that is to be proven depends on its own backend, and on the very packs that it names.
+        if self.caches == Caches::Use
+            && at.source > 0
+            && let Some(bytes) = self.host.in_another_form(&self.chain, at).await
+        {
+            return Ok(bytes);
         }
         let snapshot = self.chain.packs().get(usize::from(at.source)).map_or(self.placement.snapshot, |p| p.snapshot());
         Err(without_source(snapshot, last))

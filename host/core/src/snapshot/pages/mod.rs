@@ -12,6 +12,7 @@
 //! | `layout`, `columns`, `zst` | header and footer; numbers; single zstd frames |
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
+//! | `unproven` | what has to be read to prove a pack |
 //! | `decode`, `steps` | from stored bytes to pages, of which none passes unchecked; whole ranges, each frame once |
 //! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
@@ -42,6 +43,7 @@ mod raw;
 mod scan;
 mod settings;
 mod steps;
+mod unproven;
 mod zst;
 
 #[cfg(test)]
@@ -56,6 +58,7 @@ pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
 pub use full::encode_full;
 pub use image::{FileImage, Image};
+pub use layout::{LAST_BYTES, looks_like_pack};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};
 pub use raw::is_raw;
