@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(super) use jobs::{Jobs, JobsCommand, RunJobs, Scrub};
 use tidelock::MOST_LISTED;
-use tidelock::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
+use tidelock::types::{ByteRange, Encoding, Error, ObjectId, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
 ///
@@ -248,6 +248,9 @@ pub(super) struct Import {
     /// Request a restore of objects in cold storage, which costs money; import again once it is done.
     #[arg(long)]
     pub(super) restore: bool,
+    /// What the bytes of these objects are, whatever their labels say: `raw` for an image, `pages` for a pack.
+    #[arg(long, value_name = "ENCODING", requires = "objects", value_parser = Encoding::from_name)]
+    pub(super) encoding: Option<Encoding>,
     /// The container that snapshots were stored into is lost for good: go on with the one that the backend has now.
     #[arg(long)]
     pub(super) new_container: bool,

@@ -31,6 +31,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         objects: arguments.objects,
         foreign: arguments.foreign,
         restore: arguments.restore,
+        encoding: arguments.encoding,
         new_container: arguments.new_container,
         max_objects: Some(arguments.max_objects),
         progress: Some(progress(bar.clone())),

@@ -126,6 +126,16 @@ pub trait Catalogue: JobQueue + Send + Sync {
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<bool>>;
 
+    /// Corrects what is recorded of a pack, if its placement is still just as it was seen: which pack its object is, its bytes,
+    /// and what it needs. Its state stays. Returns whether it was corrected.
+    ///
+    /// # Errors
+    /// `conflict` if it needs a snapshot that is not known, or would come to need itself.
+    fn amend<'a>(&'a self, seen: &'a Placement, pack: NewPack, stored_bytes: u64) -> BoxFuture<'a, Result<bool>>;
+
+    /// Replaces the segment digests of a snapshot, which were found to be damaged, by those that lead to its id.
+    fn mend_segments(&self, id: SnapshotId, segments: Vec<u8>) -> BoxFuture<'_, Result<()>>;
+
     /// Begins to remove a name or a snapshot, in one transaction. Its placements are `removing` from then on, save those
     /// that a pack on the same backend needs: these stay until the last such pack is gone. So do those on a backend that is not
     /// looked through, until it is. Other snapshots may name it as their base and go on doing so.

@@ -116,7 +116,7 @@ impl Host {
                 self.change_of(base, Some(Arc::new(FileImage::new(kept, size, what))), &source, None, &options).await?
             }
         };
-        let change = Change { base: Some(base), pack: pack.as_ref(), changed: None };
+        let change = Change { base: Some(base), pack: pack.as_ref(), ..Change::default() };
         let mut stored = self.store_on_route(Source::File(source), change, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)

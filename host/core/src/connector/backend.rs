@@ -9,6 +9,7 @@
 //! at the bottom of it is known here alone, where adapters are replaced and looked at.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -36,6 +37,8 @@ pub(super) struct ConfiguredBackend {
     open: OnceCell<OpenBackend>,
     /// Set once its container was found to be the one that is recorded (`container.rs`).
     pub(super) container_seen: OnceCell<()>,
+    /// Set once it has not shown the label of a pack that it was sent: it is sent no others until the host starts again.
+    pub(super) loses_labels: AtomicBool,
     /// The looks at its container that prove what was done in it.
     pub(super) looks: Looks,
     /// The backends that were found to store into other places (`container/apart.rs`).
@@ -132,6 +135,7 @@ impl ConfiguredBackend {
             platform: options.platform.clone(),
             open: OnceCell::new(),
             container_seen: OnceCell::new(),
+            loses_labels: AtomicBool::new(false),
             looks: Looks::default(),
             apart_from: Mutex::default(),
         }

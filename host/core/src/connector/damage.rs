@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use super::packs::Caches;
+use super::placement::noted;
 use super::{Host, encoding};
 use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::Identity;
@@ -64,9 +65,8 @@ impl Host {
             }
             ErrorKind::Corrupt | ErrorKind::Invalid if error.subject() == Subject::Object => {
                 let Some(reason) = self.proof_of_damage(placement, identity, at, &error).await else {
-                    if *error.kind() == ErrorKind::Corrupt && placement.state == PlacementState::Live {
-                        let reason = format!("{WRONG_ONCE}: {}", error.message());
-                        self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await?;
+                    if *error.kind() == ErrorKind::Corrupt {
+                        self.note_wrong_once(placement, &error).await?;
                     }
                     return Ok(Finding { error, lost: false });
                 };
@@ -79,6 +79,19 @@ impl Host {
             }
             _ => Ok(Finding { error, lost: false }),
         }
+    }
+
+    /// Takes note that an object gave wrong bytes, and not again.
+    ///
+    /// # Errors
+    /// What the catalogue meets.
+    pub(super) async fn note_wrong_once(&self, placement: &Placement, error: &Error) -> Result<()> {
+        if placement.state != PlacementState::Live {
+            return Ok(());
+        }
+        let reason = format!("{WRONG_ONCE}: {}", error.message());
+        let marked = self.inner.catalogue.transition(placement, PlacementState::Suspect, Some(&reason)).await;
+        noted(placement, marked).map(drop)
     }
 
     /// Looks at an object a second time. Returns what is wrong with it, if it is.
@@ -105,6 +118,7 @@ impl Host {
         let objects = &self.backend(&placement.backend).await.ok()?.objects;
         let expected = encoding::expected_size(placement, identity.size());
         let size = objects.stat(&placement.object).await.ok()?.size;
-        (size != expected).then(|| format!("it has {size} bytes where {expected} were stored"))
+        (!self.has_its_size(placement, expected, size).await)
+            .then(|| format!("it has {size} bytes where {expected} were stored"))
     }
 }

@@ -7,7 +7,7 @@
 use crate::catalogue::Placement;
 use crate::config::PackProfile;
 use crate::snapshot::pages::Profile;
-use crate::types::{Encoding, ObjectStat, Result};
+use crate::types::{Encoding, Features, ObjectStat, Result};
 
 use super::labels;
 use super::options::StoreOptions;
@@ -35,6 +35,12 @@ pub(super) fn profile(configured: PackProfile) -> Profile {
 /// `unsupported` for an encoding that this version does not know.
 pub(super) fn of_unknown(stat: &ObjectStat) -> Result<Encoding> {
     labels::encoding_in(&stat.labels)
+}
+
+/// Whether an adapter can keep a pack: it keeps labels, which tell a pack from an image of the same bytes, and gives any
+/// part of an object at once.
+pub(super) fn keeps_packs(features: Features) -> bool {
+    features.labels && features.ranges
 }
 
 /// The bytes that the object of a placement must have, if it holds a snapshot of `size` bytes.

@@ -8,7 +8,7 @@
 use super::Host;
 use super::container::Absence;
 use crate::catalogue::{ABSENT, Placement, PlacementState};
-use crate::types::{Error, Result};
+use crate::types::{Error, ErrorKind, Result};
 
 impl Host {
     /// Takes note that the backend answered `not-found` about an object. Returns the error to go on with: `error` itself if
@@ -40,10 +40,25 @@ impl Host {
         if seen.state == PlacementState::Removing || (settled && seen.reason.is_some()) {
             return Ok(());
         }
-        if self.inner.catalogue.transition(seen, state, Some(reason)).await? {
+        if noted(seen, self.inner.catalogue.transition(seen, state, Some(reason)).await)? {
             let (backend, object) = (&seen.backend, &seen.object);
             tracing::warn!(backend, %object, state = state.name(), reason, "a placement cannot be relied on");
         }
         Ok(())
+    }
+}
+
+/// Whether a change of state was recorded. A catalogue that can only be read, on read-only media, keeps no evidence: what was
+/// found is reported all the same.
+///
+/// # Errors
+/// What else the catalogue meets.
+pub(super) fn noted(seen: &Placement, outcome: Result<bool>) -> Result<bool> {
+    match outcome {
+        Err(error) if *error.kind() == ErrorKind::Denied => {
+            tracing::warn!(backend = seen.backend, %error, "cannot record what was found");
+            Ok(false)
+        }
+        outcome => outcome,
     }
 }

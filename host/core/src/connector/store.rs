@@ -23,6 +23,7 @@
 mod copy;
 mod further;
 mod present;
+mod send;
 
 use super::Host;
 use super::hot::HotChange;
@@ -59,11 +60,16 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Stored> {
         options.name.as_deref().map_or(Ok(()), check_name)?;
-        let (mut source, mut round) = (source, 0);
+        let (mut source, mut change, mut round) = (source, change, 0);
         loop {
             let (again, mut relied) = (again(&source), false);
             round += 1;
             match (self.store_once(source, change, options, &mut relied).await, again) {
+                // What it takes pages from was removed or marked since it was made. Whole, it needs nothing.
+                (Err(error), Some(again)) if relied && change.sends_pack() && *error.kind() == ErrorKind::Conflict => {
+                    tracing::warn!(%error, "the image is stored whole");
+                    (source, change.whole) = (again, true);
+                }
                 (Err(error), Some(again)) if relied && *error.kind() == ErrorKind::Conflict && round < ROUNDS => {
                     tracing::info!(%error, "storing once more: what was there already was removed meanwhile");
                     source = again;
@@ -73,7 +79,7 @@ impl Host {
         }
     }
 
-    /// One round of a store. `relied` is set if it came to a record that counts on copies which were there already.
+    /// One round of a store. `relied` is set if it came to a record that counts on what was there already.
     async fn store_once(
         &self,
         source: Source,
@@ -125,7 +131,7 @@ impl Host {
                 }
             }
             if copies.len() == wanted {
-                *relied = copies.iter().any(|copy| copy.made.is_none());
+                *relied = copies.iter().any(StoredCopy::relies);
                 let hot = self.inner.hot.is_some().then(|| again.or_else(|| self.source_of(copies.first()?))).flatten();
                 let kept = hot.zip(copies.first().map(|copy| copy.identity.clone()));
                 let mut stored = self.record(copies, base, options, true).await?;

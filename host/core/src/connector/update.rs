@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::encoding::keeps_packs;
 use super::hot::HotTier;
 use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
@@ -88,8 +89,8 @@ impl Host {
             other => self.spooled(other).await?,
         };
         let pack = self.change_of(base, None, &source, dirty.as_ref(), options).await?;
-        let change =
-            Change { base: Some(base), pack: pack.as_ref(), changed: dirty.as_ref().map(DirtyRanges::as_slice) };
+        let changed = dirty.as_ref().map(DirtyRanges::as_slice);
+        let change = Change { base: Some(base), pack: pack.as_ref(), changed, whole: false };
         let mut stored = self.store_on_route(Source::File(source), change, options).await?;
         stored.delta_bytes = Some(pack.map_or(stored.stored_bytes, |pack| pack.file.size()));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
@@ -225,10 +226,11 @@ impl Host {
     }
 
     /// Whether packs can be stored on a backend: it keeps labels, which tell a pack from an image of the same bytes when a
-    /// catalogue is rebuilt, and gives any part of an object at once.
+    /// catalogue is rebuilt, and gives any part of an object at once. Not if it was seen to lose the label of a pack.
     pub(super) async fn takes_packs(&self, backend: &str) -> Result<bool> {
         let info = self.backend(backend).await?.objects.info();
-        Ok(info.features.labels && info.features.ranges && !info.archive)
+        let backend = self.configured(backend)?;
+        Ok(keeps_packs(info.features) && !info.archive && !backend.loses_labels.load(Ordering::Relaxed))
     }
 
     /// A stream as a file without a name.

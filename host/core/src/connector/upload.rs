@@ -5,6 +5,7 @@
 //! garbage collection looks for the object once the upload has ended. The intents of those that succeeded are ended by
 //! the transaction that records the object, or stay if that never comes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
@@ -12,13 +13,14 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::Host;
+use super::encoding::keeps_packs;
 use super::labels::{self, fresh_key};
 use super::options::StoreOptions;
 use super::payload::{self, Layout, ObjectBytes, Payload};
 use crate::backend::{UploadAttempt, UploadSource};
 use crate::catalogue::NewPack;
 use crate::snapshot::Reading;
-use crate::types::{Effect, Error, Features, Receipt, Result, SnapshotId, StoreHint};
+use crate::types::{Effect, Encoding, Error, Features, Receipt, Result, SnapshotId, StoreHint};
 
 /// The upload of one image to one backend.
 pub(super) struct StoreUpload {
@@ -27,6 +29,8 @@ pub(super) struct StoreUpload {
     /// Empty once what can be read only once has been read.
     payload: Mutex<Option<Payload>>,
     replayable: bool,
+    /// Set by an attempt that began with an adapter that cannot keep a pack.
+    refused: AtomicBool,
     base: Option<SnapshotId>,
     options: StoreOptions,
     attempts: Mutex<Vec<Attempt>>,
@@ -72,6 +76,7 @@ impl StoreUpload {
             host: host.clone(),
             backend: backend.to_owned(),
             replayable: payload.again().is_some(),
+            refused: AtomicBool::new(false),
             payload: Mutex::new(Some(payload)),
             base,
             options: options.clone(),
@@ -90,6 +95,26 @@ impl StoreUpload {
         stored.collect()
     }
 
+    /// Where it goes.
+    pub(super) fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// What the image is a change of.
+    pub(super) fn base(&self) -> Option<SnapshotId> {
+        self.base
+    }
+
+    /// How it is stored.
+    pub(super) fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    /// Whether an attempt did not begin since the adapter cannot keep a pack.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     async fn begin_attempt(&self, features: Features) -> Result<UploadAttempt> {
         let base = match self.base {
             Some(base) if features.lineage => self.host.object_on(&self.backend, base).await?,
@@ -98,6 +123,11 @@ impl StoreUpload {
         let key = fresh_key(&self.host.inner.platform)?;
         let ObjectBytes { body, reading, size, layout, made } =
             payload::take(&mut lock(&self.payload))?.open(self.options.progress.clone());
+        // The adapter may be another one than when it was decided what to send.
+        if layout.encoding == Encoding::Pages && !keeps_packs(features) {
+            self.refused.store(true, Ordering::Relaxed);
+            return Err(Error::unsupported("the adapter that serves now cannot keep a pack").on_backend(&self.backend));
+        }
         let labels = match features.labels {
             true => labels::labels(self.base, self.options.name.as_deref(), layout.encoding),
             false => Vec::new(),

@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use super::damage::gave_wrong_bytes;
 use super::encoding::expected_size;
 use super::packs::{Caches, Sound};
+use super::placement::noted;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
@@ -168,7 +169,8 @@ impl Host {
             PlacementState::Bad => deep || placement.is_absent(),
         };
         if heals {
-            self.inner.catalogue.transition(placement, PlacementState::Live, None).await?;
+            let healed = self.inner.catalogue.transition(placement, PlacementState::Live, None).await;
+            noted(placement, healed)?;
         }
         Ok(heals)
     }
@@ -215,7 +217,7 @@ impl Host {
         let objects = &backend.map_err(away)?.objects;
         let stat = objects.stat(&placement.object).await?;
         let expected = expected_size(placement, size);
-        match stat.size == expected {
+        match self.has_its_size(placement, expected, stat.size).await {
             true => Ok(()),
             false => Err(Error::corrupt(format!("the object has {} bytes where {expected} were stored", stat.size))),
         }

@@ -13,6 +13,7 @@
 //! schema is `schema.rs`; `docs/formats.md` describes the tables.
 
 mod adopt;
+mod amend;
 mod errors;
 mod import_queue;
 mod job_rows;
@@ -44,8 +45,8 @@ use self::open_files::OpenFiles;
 use self::place::{Place, once, transact};
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, Standing,
-    Stats, SwapRow,
+    NewPack, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
+    Standing, Stats, SwapRow,
 };
 use crate::types::{Error, ErrorKind, ObjectId, PackId, Platform, Result, SnapshotId, blocking};
 
@@ -252,6 +253,14 @@ impl Catalogue for SqliteCatalogue {
 
     fn placements_of_pack(&self, pack: PackId) -> BoxFuture<'_, Result<Vec<Placement>>> {
         Box::pin(Self::placements_of_pack(self, pack))
+    }
+
+    fn amend<'a>(&'a self, seen: &'a Placement, pack: NewPack, stored_bytes: u64) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::amend(self, seen, pack, stored_bytes))
+    }
+
+    fn mend_segments(&self, id: SnapshotId, segments: Vec<u8>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::mend_segments(self, id, segments))
     }
 
     fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>> {

@@ -6,7 +6,7 @@ use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
-use super::write::next_version;
+use super::write::{WORTHLESS, next_version};
 use super::{BegunRemoval, Claim, OwnerToken, Placement, PlacementState, RemovalScope, SqliteCatalogue, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
@@ -48,7 +48,10 @@ impl SqliteCatalogue {
             db.prepare_cached(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
                  WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
-                         (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
+                     (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
+                     AND NOT EXISTS
+                     (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
+                          AND needs.backend = placements.backend)
                      AND coalesce((SELECT looked FROM looked_through AS known
                                    WHERE known.backend IN (placements.backend, '')
                                    ORDER BY known.backend DESC LIMIT 1), 1)",
@@ -201,7 +204,8 @@ impl SqliteCatalogue {
     }
 }
 
-/// Forgets what an object has needed, and begins the removal of what was kept for it alone.
+/// Forgets what an object has needed, and begins the removal of what was kept for it alone: of a removed snapshot, or of one
+/// that is there as it is and of which this gives nothing.
 fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now: u64) -> Result<Vec<Placement>> {
     let mut query =
         db.prepare_cached("DELETE FROM needs WHERE backend = ?1 AND object = ?2 RETURNING needed").map_err(sql)?;
@@ -211,19 +215,24 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
     for id in needed {
         let version = next_version(db)?;
         let changed = db
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
                  WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
-                     AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
-                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                     AND (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                              AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
+                          OR {WORTHLESS} AND EXISTS (SELECT 1 FROM placements AS better
+                              WHERE better.snapshot = ?1 AND better.backend = ?2 AND better.state = 'live'
+                                  AND better.object <> placements.object AND better.pack IS NULL))
+                     AND NOT EXISTS (SELECT 1 FROM needs
+                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot) AND needs.backend = ?2)
                      AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
-                                   ORDER BY known.backend DESC LIMIT 1), 1)",
-            )
+                                   ORDER BY known.backend DESC LIMIT 1), 1)"
+            ))
             .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
             .map_err(sql)?;
         if changed > 0 {
-            let clause = "WHERE snapshot = ?1 AND backend = ?2 AND state = 'removing' ORDER BY seq";
-            begun.extend(placements(db, clause, (id.as_slice(), backend))?);
+            let clause = "WHERE snapshot = ?1 AND backend = ?2 AND state = 'removing' AND version = ?3 ORDER BY seq";
+            begun.extend(placements(db, clause, (id.as_slice(), backend, version))?);
         }
     }
     Ok(begun)

@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 7] = [
+pub(super) const STEPS: [&str; 8] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -204,6 +204,19 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
 BEGIN SELECT RAISE(ABORT, 'objects that are not known may need this one'); END;
 ",
     include_str!("schema/jobs.sql"),
+    "
+-- An object is needed by whoever names its pack, also where the snapshot beside that is damaged.
+CREATE INDEX needs_by_pack ON needs (pack, backend);
+-- A snapshot can be in several packs, of which some are needed.
+DROP TRIGGER removals_of_earlier_versions;
+CREATE TRIGGER removals_of_earlier_versions BEFORE UPDATE OF state ON placements
+WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
+    AND EXISTS (SELECT 1 FROM needs WHERE backend = NEW.backend AND pack = coalesce(NEW.pack, NEW.snapshot))
+    AND NOT EXISTS (SELECT 1 FROM placements AS other
+                    WHERE other.snapshot = NEW.snapshot AND other.backend = NEW.backend AND other.object <> NEW.object
+                      AND other.state = 'live' AND other.pack IS NEW.pack)
+BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
+",
 ];
 
 /// Opens a file and brings it up to date.

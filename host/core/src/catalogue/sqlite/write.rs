@@ -111,17 +111,27 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Begins the removal of objects that a new one takes the place of: those of the same backend that are known to be bad. Where
-/// packs need the snapshot, or may do so, only one of the same bytes takes the place of another.
+/// A condition on a row of `placements`: its object gives nothing, since it is known to be bad, or is a pack of which
+/// something that it needs is.
+pub(super) const WORTHLESS: &str = "
+    (placements.state = 'bad' OR EXISTS
+        (SELECT 1 FROM needs WHERE needs.backend = placements.backend AND needs.object = placements.object
+             AND NOT EXISTS (SELECT 1 FROM placements AS source
+                 WHERE source.snapshot = needs.needed AND source.backend = needs.backend
+                     AND source.state IN ('live', 'suspect') AND coalesce(source.pack, source.snapshot) = needs.pack)))";
+
+/// Begins the removal of objects that a new one takes the place of: those of the same backend that give nothing. Of what packs
+/// need, or may need, only one of the same bytes takes the place of another.
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
-    db.prepare_cached(
+    db.prepare_cached(&format!(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
-         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state = 'bad'
+         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state <> 'removing' AND {WORTHLESS}
              AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
-                 OR (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
+                 OR (NOT EXISTS (SELECT 1 FROM needs
+                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot) AND needs.backend = ?2)
                      AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
-                                   ORDER BY known.backend DESC LIMIT 1), 1)))",
-    )
+                                   ORDER BY known.backend DESC LIMIT 1), 1)))"
+    ))
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;
     Ok(())
@@ -286,7 +296,7 @@ pub(super) fn needs(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlaceme
 
 /// Whether a snapshot comes to need itself by an object that was just recorded: then nothing could ever remove it. It can if
 /// it is stored as a change of what is a change of it.
-fn needs_itself(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<bool> {
+pub(super) fn needs_itself(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<bool> {
     db.prepare_cached(
         "WITH RECURSIVE reached (snapshot) AS (
              SELECT needed FROM needs WHERE backend = ?1 AND object = ?2

@@ -159,7 +159,7 @@ impl Host {
         };
         let promise = self.make_hot_room(hot, wanted).await?;
         let options = StoreOptions { raw: false, progress: None, ..options.clone() };
-        let change = Change { base: change.base, pack: pack.as_ref(), changed: None };
+        let change = Change { base: change.base, pack: pack.as_ref(), ..Change::default() };
         let copy = Box::pin(self.copy_to(HOT, source, change, &options, identity)).await;
         drop(promise);
         copy

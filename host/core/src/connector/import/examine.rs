@@ -1,15 +1,25 @@
 //! Examining one object: its metadata on the backend, and the identity of its bytes.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot};
 use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
 use crate::connector::labels::{keys_in, read_labels};
+use crate::snapshot::pages::{LAST_BYTES, looks_like_pack};
 use crate::snapshot::{Identity, identify};
-use crate::types::{ArchiveState, Encoding, Error, ErrorKind, ObjectStat, Result};
+use crate::types::{ArchiveState, Body, Encoding, Error, ErrorKind, ObjectStat, Result};
 
 use super::LeftState;
 use super::report::Meter;
+
+/// Why an object is left alone that has no label and is a pack by its bytes. Taken for an image, what it holds would be lost:
+/// it would be recorded as another snapshot. Taken for a pack, an image that holds the bytes of one would.
+const UNLABELLED: &str = "it looks like a pack whose label `tidelock-encoding` is lost: put the label back, or import the \
+                          object by name with `--encoding pages`, or `raw` if it is an image that holds a pack";
 
 /// An object that was looked at.
 pub(super) struct Examined {
@@ -62,19 +72,28 @@ impl Found {
     }
 }
 
-/// Looks at an object and reads it. Asks for its restore, for so many days, if it is cold and that is wanted.
-pub(super) async fn examine(objects: &dyn Backend, item: ImportItem, restore: Option<u32>, meter: &Meter) -> Examined {
-    let finding = match look(objects, &item, restore, meter).await {
+/// How objects are looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// Ask for the restore of what is cold, for so many days.
+    pub(super) restore: Option<u32>,
+    /// What the bytes are, whatever the labels say.
+    pub(super) encoding: Option<Encoding>,
+}
+
+/// Looks at an object and reads it.
+pub(super) async fn examine(objects: &dyn Backend, item: ImportItem, how: Manner, meter: &Meter) -> Examined {
+    let finding = match look(objects, &item, how, meter).await {
         Ok(finding) => finding,
         Err(error) => judge(error),
     };
     Examined { item, finding }
 }
 
-async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, meter: &Meter) -> Result<Finding> {
+async fn look(objects: &dyn Backend, item: &ImportItem, how: Manner, meter: &Meter) -> Result<Finding> {
     let stat = objects.stat(&item.object).await?;
     if let Some(state @ (ArchiveState::Archived | ArchiveState::Restoring(_))) = &stat.archive
-        && let Some(left) = thaw(objects, item, state, restore).await?
+        && let Some(left) = thaw(objects, item, state, how.restore).await?
     {
         return Ok(left);
     }
@@ -84,11 +103,14 @@ async fn look(objects: &dyn Backend, item: &ImportItem, restore: Option<u32>, me
     {
         return Ok(Finding::Identity);
     }
-    let encoding = of_unknown(&stat)?;
-    let identity = match encoding {
+    let encoding = how.encoding.map_or_else(|| of_unknown(&stat), Ok)?;
+    let (identity, ends) = match encoding {
         Encoding::Raw => read_through(objects, item, stat.size, meter).await?,
         Encoding::Pages => return Ok(Finding::Pack),
     };
+    if how.encoding.is_none() && looks_like_pack(&ends.first, &ends.last) {
+        return Ok(Finding::Left(LeftState::Damaged, UNLABELLED.to_owned()));
+    }
     if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);
         return Ok(Finding::Left(LeftState::Damaged, why));
@@ -119,9 +141,17 @@ async fn thaw(
 }
 
 /// Reads an object of `size` bytes, and no more than these.
-async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter: &Meter) -> Result<Identity> {
+async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter: &Meter) -> Result<(Identity, Ends)> {
     let mut before = 0;
-    identify(objects.get(&item.object, None).await?, |passed| {
+    let ends = Arc::new(Mutex::new(Ends::default()));
+    let (body, noting) = (objects.get(&item.object, None).await?, ends.clone());
+    let declared = body.remaining();
+    let body = body.inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            noting.lock().unwrap_or_else(PoisonError::into_inner).take(chunk);
+        }
+    });
+    let identity = identify(Body::new(body, declared), |passed| {
         meter.read(passed - before);
         before = passed;
         if passed <= size {
@@ -129,7 +159,27 @@ async fn read_through(objects: &dyn Backend, item: &ImportItem, size: u64, meter
         }
         Err(Error::corrupt(format!("it has more than the {size} bytes that the backend reports")))
     })
-    .await
+    .await?;
+    let ends = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((identity, ends))
+}
+
+/// The first and the last bytes of an object.
+#[derive(Debug, Default)]
+struct Ends {
+    first: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Ends {
+    /// Takes note of the next bytes.
+    fn take(&mut self, chunk: &[u8]) {
+        const FIRST_BYTES: usize = 8;
+        let missing = FIRST_BYTES.saturating_sub(self.first.len());
+        self.first.extend_from_slice(&chunk[..chunk.len().min(missing)]);
+        self.last.extend_from_slice(&chunk[chunk.len().saturating_sub(LAST_BYTES)..]);
+        self.last.drain(..self.last.len().saturating_sub(LAST_BYTES));
+    }
 }
 
 /// Returns the finding for a failure.

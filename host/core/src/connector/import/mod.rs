@@ -41,8 +41,8 @@ use super::labels::{is_identity_name, keys_in, may_be_ours};
 use super::listing::Listing;
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
-use crate::types::{Error, ObjectId, Result, SnapshotId};
-use examine::{Examined, Finding};
+use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
+use examine::{Examined, Finding, Manner};
 use report::Meter;
 
 /// Objects that are listed at once.
@@ -68,6 +68,8 @@ pub struct ImportOptions {
     pub foreign: bool,
     /// Request a restore of objects in cold storage, which costs money. A later import reads them.
     pub restore: bool,
+    /// What the bytes of the objects are, whatever their labels say: for named objects alone.
+    pub encoding: Option<Encoding>,
     /// Take the container that the backend talks to now for its own, in place of the recorded one, which is lost for good.
     pub new_container: bool,
     /// How many objects the backend may list; `None` is [`MOST_LISTED`](super::MOST_LISTED).
@@ -81,11 +83,14 @@ impl Host {
     /// operation.
     ///
     /// # Errors
-    /// `not-found` for an unknown backend; `unavailable` if it talks to another container than the one that is recorded;
+    /// `not-found` for an unknown backend; `invalid` for an encoding without named objects; `unavailable` if it talks to another container than the one that is recorded;
     /// `unsupported` if its adapter cannot list and no objects are named; the
     /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
         let began = self.inner.platform.now();
+        if options.encoding.is_some() && options.objects.is_empty() {
+            return Err(Error::invalid("an encoding can be given for named objects only"));
+        }
         let objects = &*self.backend(backend).await?.objects;
         // Before anything of it is recorded.
         let look = self.begin_look(backend, &options).await?;
@@ -222,10 +227,10 @@ impl Run<'_> {
             let unknown = self.sift(batch).await?;
             let (objects, meter) = (self.objects, self.meter.clone());
             let days = self.host.backend(self.backend).await?.restore_days;
-            let restore = self.options.restore.then_some(days);
+            let how = Manner { restore: self.options.restore.then_some(days), encoding: self.options.encoding };
             // In order, so that the catalogue lists snapshots in the order in which they were stored.
             let examined =
-                stream::iter(unknown).map(|item| examine::examine(objects, item, restore, &meter)).buffered(AT_ONCE);
+                stream::iter(unknown).map(|item| examine::examine(objects, item, how, &meter)).buffered(AT_ONCE);
             let mut examined = std::pin::pin!(examined.ready_chunks(RECORDED));
             while let Some(some) = examined.next().await {
                 self.record_in_order(some).await?;

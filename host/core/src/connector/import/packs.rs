@@ -8,7 +8,6 @@ use crate::catalogue::{ImportItem, NewPack, Placement, PlacementState};
 use crate::connector::packs::Caches;
 use crate::connector::packs::{Sound, needs_of};
 use crate::connector::update::MAX_SOURCES;
-use crate::snapshot::identify;
 use crate::types::{Encoding, ErrorKind, ObjectStat, Result, SnapshotId};
 
 impl Run<'_> {
@@ -86,21 +85,10 @@ impl Run<'_> {
         if self.host.missing_of(self.backend, &needs, &mut Sound::default()).await?.is_some() {
             return Ok(Finding::Pack);
         }
-        let (id, snapshot, size) = (pack.id(), pack.snapshot(), pack.size());
+        let id = pack.id();
         let chain = self.host.chain(pack, self.backend, Caches::Bypass).await?;
         let meter: &Meter = &self.meter;
-        let mut before = 0;
-        let body = self.host.pack_body(placement, std::sync::Arc::new(chain), 0..size, Caches::Bypass);
-        let identity = identify(body, |passed| {
-            meter.read(passed - before);
-            before = passed;
-            Ok(())
-        })
-        .await?;
-        if identity.id() != snapshot {
-            let why = format!("it is a pack that says it holds {snapshot}, and holds {}", identity.id());
-            return Ok(Finding::Left(LeftState::Damaged, why));
-        }
+        let identity = self.host.prove_pack(&placement, chain, |bytes| meter.read(bytes)).await?;
         let pack = NewPack { id, needs };
         Ok(Finding::Snapshot(Box::new(Found { identity, encoding: Encoding::Pages, pack: Some(pack), stat })))
     }

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage, SqliteCatalogue,
-    Standing, Stats, SwapRow,
+    NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
+    SqliteCatalogue, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
@@ -182,6 +182,17 @@ impl Catalogue for WatchedCatalogue {
             self.points.point("placements_of_pack").await;
             Catalogue::placements_of_pack(&self.inner, pack).await
         })
+    }
+
+    fn amend<'a>(&'a self, seen: &'a Placement, pack: NewPack, stored_bytes: u64) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("amend").await;
+            Catalogue::amend(&self.inner, seen, pack, stored_bytes).await
+        })
+    }
+
+    fn mend_segments(&self, id: SnapshotId, segments: Vec<u8>) -> BoxFuture<'_, Result<()>> {
+        Catalogue::mend_segments(&self.inner, id, segments)
     }
 
     fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>> {

@@ -178,7 +178,7 @@ async fn act(
         }
         Act::Update { change, name, route } => {
             let (base, _, image) = CHANGES[change];
-            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]), changed: None };
+            let change = Change { base: Some(id_of(base)), pack: Some(&packs[change]), ..Change::default() };
             if let Ok(stored) = host.store_on_route(source(image, false), change, &options(name, route)).await {
                 if stored.id != id_of(image) {
                     wrong(format!("it is {}", stored.id));

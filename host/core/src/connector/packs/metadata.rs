@@ -50,7 +50,13 @@ impl Host {
                 {
                     return Ok(pack);
                 }
-                let opened = self.open_pack_object(placement, known).await;
+                let mut opened = self.open_pack_object(placement, known).await;
+                // The object may be right, and the catalogue wrong.
+                if opened.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Corrupt)
+                    && let Ok(Some(now)) = Box::pin(self.amended(placement)).await
+                {
+                    opened = self.open_pack_object(&now, now.pack).await;
+                }
                 let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
                 self.inner.recent_packs.put(pack.clone());
                 Ok(pack)
@@ -90,6 +96,12 @@ impl Host {
             true => self.readable(snapshot).await?,
             false => self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?,
         };
+        if placements.is_empty() && !is_raw(id, snapshot) {
+            // The catalogue may be wrong about one of the snapshot's objects.
+            for other in self.readable(snapshot).await? {
+                placements.extend(Box::pin(self.amended(&other)).await.ok().flatten());
+            }
+        }
         placements.retain(|placement| placement.pack == (!is_raw(id, snapshot)).then_some(id));
         placements.retain(|placement| caches == Caches::Use || placement.backend == backend);
         placements.sort_by_key(|placement| placement.backend != backend);
@@ -98,7 +110,8 @@ impl Host {
 
     async fn source_pack(&self, source: &PackSource, backend: &str, caches: Caches) -> Result<Arc<Pack>> {
         if is_raw(source.id, source.snapshot) {
-            return self.raw_pack(source.snapshot).await;
+            let raw = self.raw_pack(source.snapshot).await;
+            return raw.map_err(|error| without_source(source.snapshot, Some(error)));
         }
         if caches == Caches::Use
             && let Some(pack) = self.inner.recent_packs.get(source.id)
@@ -107,37 +120,61 @@ impl Host {
         }
         let mut last = None;
         for placement in self.placements_for(source.id, source.snapshot, backend, caches).await? {
-            match self.pack_of(&placement, caches).await {
+            let failed = match self.pack_of(&placement, caches).await {
                 Ok(pack) => return Ok(pack),
-                Err(error) => last = Some(self.source_failed(&placement, error).await),
+                Err(error) => error,
+            };
+            match self.source_failed(&placement, failed, || self.pack_of(&placement, Caches::Bypass)).await {
+                Ok(pack) => return Ok(pack),
+                Err(error) => last = Some(error),
             }
         }
         Err(without_source(source.snapshot, last))
     }
 
-    /// Records what the failure of a source says of its object, and returns the failure.
-    pub(super) async fn source_failed(&self, placement: &Placement, error: Error) -> Error {
-        let noted = match error.kind() {
-            ErrorKind::Corrupt => self.note_damage(placement, error.message()).await,
-            ErrorKind::NotFound => {
-                return match self.note_missing(placement, error.duplicate()).await {
-                    Ok(found) => found,
-                    Err(_) => error,
+    /// Records what the failure of a source says of its object. If that says that it is damaged, it is read once more, as any
+    /// other object is (`damage.rs`): what was damaged on its way condemns nothing, and what comes then is returned.
+    ///
+    /// # Errors
+    /// The failure.
+    pub(super) async fn source_failed<T, F: Future<Output = Result<T>>>(
+        &self,
+        placement: &Placement,
+        error: Error,
+        again: impl FnOnce() -> F,
+    ) -> Result<T> {
+        match error.kind() {
+            ErrorKind::NotFound => Err(match self.note_missing(placement, error.duplicate()).await {
+                Ok(found) => found,
+                Err(_) => error,
+            }),
+            ErrorKind::Corrupt => {
+                let again = again().await;
+                let noted = match &again {
+                    Ok(_) => self.note_wrong_once(placement, &error).await,
+                    Err(again) if *again.kind() == ErrorKind::Corrupt => {
+                        self.note_damage(placement, again.message()).await
+                    }
+                    // It cannot be read any more: nothing is known but that it gave wrong bytes.
+                    Err(_) => self.note_wrong_once(placement, &error).await,
                 };
+                if let Err(other) = noted {
+                    tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
+                }
+                again.map_err(|_| error)
             }
-            _ => Ok(()),
-        };
-        if let Err(other) = noted {
-            tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
+            _ => Err(error),
         }
-        error
     }
 
     async fn raw_pack(&self, id: SnapshotId) -> Result<Arc<Pack>> {
         if let Some(pack) = self.inner.recent_packs.get(PackId::from_bytes(*id.as_bytes())) {
             return Ok(pack);
         }
-        let identity = self.identity_of(id).await?;
+        let identity = match self.identity_of(id).await {
+            Err(error) if *error.kind() == ErrorKind::Corrupt => self.identity_by_reading(id, error).await?,
+            identity => identity?,
+        };
         let pack = Arc::new(blocking(move || Pack::raw(&identity)).await?);
         self.inner.recent_packs.put(pack.clone());
         Ok(pack)

@@ -5,9 +5,12 @@
 //! segment. What a source gives is taken from whichever of its placements has it, so damage in one of them is found,
 //! recorded, and does not show.
 
+mod amend;
 mod frames;
 mod metadata;
 mod needs;
+mod other_form;
+mod prove;
 mod read;
 mod room;
 mod whole;

@@ -27,7 +27,12 @@ impl Host {
             return Ok(None);
         }
         let needs = self.inner.catalogue.needs_of(backend, object).await?;
-        let missing = self.missing_of(backend, &needs, sound).await?;
+        let mut missing = self.missing_of(backend, &needs, sound).await?;
+        // What the object itself says counts for more than the catalogue.
+        if missing.is_some() && matches!(self.amended(placement).await, Ok(Some(_))) {
+            let needs = self.inner.catalogue.needs_of(backend, object).await?;
+            missing = self.missing_of(backend, &needs, sound).await?;
+        }
         if missing.is_some() {
             let now = self.inner.catalogue.placement_of(backend, object).await?;
             if now.is_none_or(|now| now.state == PlacementState::Removing) {
@@ -91,14 +96,15 @@ impl Host {
         };
         let checked = async {
             self.verify_size(placement, size).await?;
-            if self.heal(placement, false).await? || placement.state != PlacementState::Bad {
+            if self.heal(placement, false).await? || placement.state == PlacementState::Live {
                 return Ok(true);
             }
             // What is kept for others alone is verified with them: nobody else reads all of it.
             if sound.deep {
                 sound.read += self.read_whole(placement).await?;
             }
-            self.heal(placement, sound.deep).await
+            let readable = placement.state == PlacementState::Suspect && !sound.live;
+            self.heal(placement, sound.deep).await.map(|healed| healed || readable)
         };
         match checked.await {
             Ok(sound) => Ok(sound),
@@ -126,12 +132,19 @@ pub(in crate::connector) struct Sound {
     deep: bool,
     /// The bytes of those.
     read: u64,
+    /// Whether only what is live counts.
+    live: bool,
 }
 
 impl Sound {
     /// For a verification.
     pub(in crate::connector) fn of(deep: bool) -> Self {
         Self { deep, ..Self::default() }
+    }
+
+    /// For a pack that is to be recorded: the catalogue lets it need what is live, and nothing else.
+    pub(in crate::connector) fn of_a_new_pack() -> Self {
+        Self { live: true, ..Self::default() }
     }
 
     /// The bytes that were read beside those of the packs themselves since this was asked last.

@@ -57,7 +57,7 @@ impl Host {
                 Some(range) => trimmed(body, start, range, size),
             };
         }
-        let body = self.windows(placement.clone(), chain, start..start + len, caches);
+        let body = windows(self.pack_reader(placement.clone(), chain, start..start + len, caches), start..start + len);
         match range {
             None => Ok(verify_known(body, identity.clone())),
             Some(range) => verify_range(body, identity.clone(), range),
@@ -91,18 +91,22 @@ impl Host {
         Ok(self.pack_reader(placement, chain, 0..identity.size(), Caches::Use))
     }
 
-    /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not.
-    pub(in crate::connector) fn pack_body(
+    /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not. Decoded frames are kept
+    /// in `frames`.
+    pub(super) fn pack_body_with(
         &self,
         placement: Placement,
         chain: Arc<Chain>,
         range: Range<u64>,
         caches: Caches,
+        frames: Arc<RecentFrames>,
     ) -> Body {
+        let mut reader = self.pack_reader(placement, chain, range.clone(), caches);
+        reader.frames = frames;
         if range.end.saturating_sub(range.start) < LONG {
-            return self.windows(placement, chain, range, caches);
+            return windows(reader, range);
         }
-        whole::body(self.pack_reader(placement, chain, range.clone(), caches), None, range)
+        whole::body(reader, None, range)
     }
 
     fn pack_reader(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> PackReader {
@@ -113,16 +117,16 @@ impl Host {
         };
         PackReader { host, placement, chain, at, end, frames, caches, places: Mutex::default() }
     }
+}
 
-    fn windows(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> Body {
-        let len = range.end.saturating_sub(range.start);
-        let reader = self.pack_reader(placement, chain, range, caches);
-        let windows = stream::unfold(reader, |mut reader| async move {
-            let item = reader.next().await?;
-            Some((item, reader))
-        });
-        Body::new(windows, Some(len))
-    }
+/// The bytes of a range, one window after the other.
+fn windows(reader: PackReader, range: Range<u64>) -> Body {
+    let len = range.end.saturating_sub(range.start);
+    let windows = stream::unfold(reader, |mut reader| async move {
+        let item = reader.next().await?;
+        Some((item, reader))
+    });
+    Body::new(windows, Some(len))
 }
 
 pub(in crate::connector) struct PackReader {
@@ -334,11 +338,17 @@ impl PackReader {
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
     pub(super) async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        self.from_any(at.source, |placement| {
+        let read = self.from_any(at.source, |placement| {
             let prefix = prefix.clone();
             async move { self.frame_from(&placement, at, prefix).await }
-        })
-        .await
+        });
+        match read.await {
+            // A copy that is to be proven depends on its own backend, and on the very packs that it names.
+            Err(error) if self.caches == Caches::Use && at.source > 0 => {
+                self.host.in_another_form(&self.chain, at).await.ok_or(error)
+            }
+            read => read,
+        }
     }
 
     /// Reads something of a pack of the chain from the first of its placements that can give it.
@@ -358,10 +368,14 @@ impl PackReader {
                 if tried.iter().any(same) {
                     continue;
                 }
-                match read(placement.clone()).await {
+                let failed = match read(placement.clone()).await {
                     Ok(read) => return Ok(read),
                     Err(error) if source == 0 => return Err(error),
-                    Err(error) => last = Some(self.host.source_failed(&placement, error).await),
+                    Err(error) => error,
+                };
+                match self.host.source_failed(&placement, failed, || read(placement.clone())).await {
+                    Ok(read) => return Ok(read),
+                    Err(error) => last = Some(error),
                 }
                 tried.push(placement);
             }

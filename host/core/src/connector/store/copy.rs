@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 
-use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::encoding;
@@ -13,7 +12,7 @@ use crate::connector::full::FullPack;
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
-use crate::connector::payload::{Layout, PackFile, Payload};
+use crate::connector::payload::{Layout, PackFile, Payload, again};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::snapshot::{CheckedSource, Identity, Source};
@@ -34,7 +33,7 @@ pub(in crate::connector) struct StoredCopy {
     keys: Vec<String>,
     backend: String,
     /// Gives up the intents of its attempts when it ends, so it must not end before the copy is recorded.
-    upload: Option<Arc<StoreUpload>>,
+    pub(super) upload: Option<Arc<StoreUpload>>,
 }
 
 /// What an image is a change of, if it is one.
@@ -46,11 +45,20 @@ pub(in crate::connector) struct Change<'a> {
     pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
     /// The bytes in which all changes lie, if the caller has said so.
     pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
+    /// Send the image all the same. What the pack holds is what the image has to be.
+    pub(in crate::connector) whole: bool,
+}
+
+impl Change<'_> {
+    /// Whether backends are sent the pack.
+    pub(in crate::connector) fn sends_pack(&self) -> bool {
+        self.pack.is_some() && !self.whole
+    }
 }
 
 /// An object that a store has made.
 pub(super) struct Made {
-    object: ObjectId,
+    pub(super) object: ObjectId,
     key: String,
     layout: Layout,
     size: u64,
@@ -60,6 +68,11 @@ impl StoredCopy {
     /// The object that this store has made and that counts: not if one was there already.
     fn counting(&self) -> Option<&Made> {
         self.made.as_ref().filter(|_| self.there.is_none())
+    }
+
+    /// Whether it counts on what was there already: the object itself, or what its pack takes pages from.
+    pub(super) fn relies(&self) -> bool {
+        self.made.as_ref().is_none_or(|made| made.layout.pack.is_some())
     }
 
     /// The backend that it is on.
@@ -174,28 +187,38 @@ impl Host {
             let (identity, there, backend) = (known.clone(), Some(object), backend.to_owned());
             return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
         }
-        let objects = &self.backend(backend).await?.objects;
-        let payload = match change.pack {
-            Some(pack) if self.takes_pack(backend, pack).await? => Payload::Pack(pack.clone()),
-            _ if self.sends_full_pack(backend, may_be_full(&source), identity.as_deref(), options).await? => {
-                let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
-                Payload::Full(FullPack { host: self.clone(), source, profile })
+        let mut copy = match change.pack {
+            Some(pack) if change.sends_pack() && self.takes_pack(backend, pack).await? => {
+                self.send_pack(backend, Payload::Pack(pack.clone()), base, options).await?
             }
-            _ => Payload::Image(source),
+            _ => None,
         };
-        let upload = StoreUpload::new(self, backend, payload, base, options);
-        let mut put = objects.put(Upload::new(upload.clone())).await;
-        if let (Err(error), Some(base)) = (&put, base)
-            && *error.kind() == ErrorKind::NotFound
-            && self.base_is_missing(backend, base, error).await?
-            && upload.is_replayable()
+        let mut source = Some(source);
+        if copy.is_none()
+            && let Some(this) = source.take()
         {
-            // Lineage is information: without its base, an image is stored all the same.
-            put = objects.put(Upload::new(upload.clone())).await;
+            source = match self.sends_full_pack(backend, may_be_full(&this), identity.as_deref(), options).await? {
+                true => {
+                    let again = again(&this);
+                    let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
+                    let full = Payload::Full(FullPack { host: self.clone(), source: this, profile });
+                    copy = self.send_pack(backend, full, base, options).await?;
+                    again
+                }
+                false => Some(this),
+            };
         }
-        let receipt = put?;
-        let mut copy = self.settle(backend, receipt, upload.take_stored(), options).await?;
-        copy.upload = Some(upload);
+        let copy = match (copy, source) {
+            (Some(copy), _) => copy,
+            (None, Some(source)) => {
+                self.send(&StoreUpload::new(self, backend, Payload::Image(source), base, options)).await?
+            }
+            (None, None) => {
+                return Err(Error::unavailable("the backend does not keep the labels that packs need")
+                    .on_backend(backend)
+                    .hint("store the image again: it will be sent as it is"));
+            }
+        };
         // It may have gone to another container that took its place meanwhile.
         if let Err(error) = self.confirm_container(backend).await {
             self.discard(vec![copy]).await;
@@ -238,7 +261,7 @@ impl Host {
         let other =
             |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.pack != Some(pack.pack.id);
         Ok(!there.iter().any(other)
-            && self.missing_of(backend, &pack.pack.needs, &mut Sound::default()).await?.is_none())
+            && self.missing_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?.is_none())
     }
 
     /// Returns whether an image is encoded as a full pack for a backend. A snapshot that it has as it is, or has had, goes there as
@@ -262,7 +285,7 @@ impl Host {
     }
 
     /// Takes note that a backend has no base. Returns whether there was one to be noted.
-    async fn base_is_missing(&self, backend: &str, base: SnapshotId, error: &Error) -> Result<bool> {
+    pub(super) async fn base_is_missing(&self, backend: &str, base: SnapshotId, error: &Error) -> Result<bool> {
         let Some(placement) = self.placements_on(backend, base).await?.into_iter().next() else { return Ok(false) };
         let error = self.note_missing(&placement, error.duplicate()).await?;
         if *error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) }

@@ -27,12 +27,14 @@ impl Host {
             }
             let expected = encoding::expected_size(&placement, identity.size());
             match self.backend(backend).await?.objects.stat(&placement.object).await {
-                Ok(stat) if stat.size == expected => match self.lacks(&placement, &mut Sound::default()).await? {
-                    None => return Ok(Some(placement.object)),
-                    Some(lost) => {
-                        tracing::warn!(backend, %lost, "what is stored already lacks what it takes pages from")
+                Ok(stat) if self.has_its_size(&placement, expected, stat.size).await => {
+                    match self.lacks(&placement, &mut Sound::default()).await? {
+                        None => return Ok(Some(placement.object)),
+                        Some(lost) => {
+                            tracing::warn!(backend, %lost, "what is stored already lacks what it takes pages from")
+                        }
                     }
-                },
+                }
                 Ok(stat) => {
                     let reason = format!("it has {} bytes where {expected} were stored", stat.size);
                     self.note_damage(&placement, &reason).await?;

@@ -18,6 +18,17 @@ const LAST: &[u8; 8] = b"TdLkLast";
 /// The context string of the pack id. It names the format; another layout gets another string.
 const ID_CONTEXT: &str = "tidelock 2026-11 pack v1";
 
+/// Bytes at the end of an object by which a pack is known, see [`looks_like_pack`].
+pub const LAST_BYTES: usize = FOOTER;
+
+/// Returns whether an object that begins and ends with these bytes (the last ones are [`LAST_BYTES`]) was written as a
+/// pack, also if it is torn or damaged at one of its ends. An image can hold the same bytes.
+pub fn looks_like_pack(first: &[u8], last: &[u8]) -> bool {
+    let is_footer =
+        |last: &[u8; FOOTER]| last[120..] == LAST[..] && blake3::hash(&last[..96]).as_bytes()[..24] == last[96..120];
+    first.starts_with(FIRST) || last.last_chunk::<FOOTER>().is_some_and(is_footer)
+}
+
 /// The header of every pack of a profile.
 pub(super) fn header(profile: Profile) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];

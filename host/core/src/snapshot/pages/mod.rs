@@ -12,6 +12,7 @@
 //! | `layout`, `columns`, `zst` | header and footer; numbers; single zstd frames |
 //! | `map`, `frames`, `pack` | metadata: where pages lie, what frames there are, all of it with its bounds |
 //! | `chain` | a pack with its sources: what is needed for a page, and what that costs |
+//! | `unproven` | what has to be read to prove a pack |
 //! | `decode`, `steps` | from stored bytes to pages, of which none passes unchecked; whole ranges, each frame once |
 //! | `plan` | long ranges: which frames in which order, for which windows |
 //! | `proof` | pages that are proven alone |
@@ -46,6 +47,7 @@ mod raw;
 mod scan;
 mod settings;
 mod steps;
+mod unproven;
 mod zst;
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
 pub use full::{NextSegment, encode_full, encode_full_with, encode_segments};
 pub use image::{FileImage, Image};
+pub use layout::{LAST_BYTES, looks_like_pack};
 pub use map::{Map, Place, Run};
 pub use pack::{Limits, Opened, Pack, PackSource};
 pub use plan::{Plan, Planned, Window, is_direct};

@@ -1,0 +1,66 @@
+//! Sending an image or a pack to a backend.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::copy::StoredCopy;
+use crate::backend::{Upload, UploadSource as _};
+use crate::connector::options::StoreOptions;
+use crate::connector::payload::Payload;
+use crate::connector::upload::StoreUpload;
+use crate::connector::{Host, encoding};
+use crate::types::{Encoding, ErrorKind, Result, SnapshotId};
+
+impl Host {
+    /// Sends what an upload has.
+    pub(super) async fn send(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
+        let backend = upload.backend();
+        let objects = &self.backend(backend).await?.objects;
+        let mut put = objects.put(Upload::new(upload.clone())).await;
+        if let (Err(error), Some(base)) = (&put, upload.base())
+            && *error.kind() == ErrorKind::NotFound
+            && self.base_is_missing(backend, base, error).await?
+            && upload.is_replayable()
+        {
+            // Lineage is information: without its base, an image is stored all the same.
+            put = objects.put(Upload::new(upload.clone())).await;
+        }
+        let mut copy = self.settle(backend, put?, upload.take_stored(), upload.options()).await?;
+        copy.upload = Some(upload.clone());
+        Ok(copy)
+    }
+
+    /// Sends a pack or an image that becomes one, and makes sure that its label has arrived: without it, nothing would tell the pack from an image when a
+    /// catalogue is rebuilt. `None` if the backend cannot keep it, and has none of it.
+    pub(super) async fn send_pack(
+        &self,
+        backend: &str,
+        pack: Payload,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Option<StoredCopy>> {
+        let upload = StoreUpload::new(self, backend, pack, base, options);
+        let copy = match self.send(&upload).await {
+            Err(error) if upload.was_refused() => {
+                tracing::warn!(backend, %error, "the image is stored whole");
+                return Ok(None);
+            }
+            sent => sent?,
+        };
+        let Some(made) = &copy.made else { return Ok(Some(copy)) };
+        let stat = self.backend(backend).await?.objects.stat(&made.object).await;
+        match stat.and_then(|stat| encoding::of_unknown(&stat)) {
+            Ok(Encoding::Pages) => Ok(Some(copy)),
+            Ok(Encoding::Raw) => {
+                tracing::warn!(backend, "the backend does not keep labels: images are stored whole");
+                self.configured(backend)?.loses_labels.store(true, Ordering::Relaxed);
+                self.discard(vec![copy]).await;
+                Ok(None)
+            }
+            Err(error) => {
+                self.discard(vec![copy]).await;
+                Err(error)
+            }
+        }
+    }
+}
