@@ -111,7 +111,7 @@ impl Host {
         Box::pin(async move {
             let mut removed = GcReport::default();
             let outcome = self.gc_backend(backend, options, token, &intents, removals, &mut removed).await;
-            for error in outcome.map_or_else(|error| vec![error], |met| met) {
+            for error in outcome.unwrap_or_else(|error| vec![error]) {
                 tracing::warn!(backend, %error, "the leftovers of the backend stay");
                 let failed = FailedBackend::of(backend, &error);
                 if !removed.failed.contains(&failed) {
