@@ -225,7 +225,7 @@ impl Hot {
     }
 
     fn set(&self, stats: &HotStats) {
-        let gauge = |gauge: &Gauge, value: u64| drop(gauge.set(i64::try_from(value).unwrap_or(i64::MAX)));
+        let gauge = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         gauge(&self.capacity, stats.capacity);
         gauge(&self.bytes, stats.bytes);
         gauge(&self.entries, stats.entries);

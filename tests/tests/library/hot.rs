@@ -118,9 +118,8 @@ async fn a_page_that_has_rotted_is_not_given_and_the_hot_copy_is_marked() {
     let versions = versions();
     let base = store(&host, &versions[0]).await.unwrap().id;
     let next = update(&host, base, &versions[1]).await;
-    for (id, bytes, file, at) in
-        [(base, &versions[0], 0, 4 * SEGMENT + 7), (next, &versions[1], 1, 32 + 1000 + 2 * PAGE)]
-    {
+    let cases = [(next, &versions[1], 1, 32 + 1000 + 2 * PAGE), (base, &versions[0], 0, 4 * SEGMENT + 7)];
+    for (id, bytes, file, at) in cases {
         let image = host.open(id).await.unwrap();
         read_at(&image, 0, PAGE).await;
         let path = &hot_files(dir.path())[file];
@@ -134,7 +133,7 @@ async fn a_page_that_has_rotted_is_not_given_and_the_hot_copy_is_marked() {
         }
         let placements = host.stat(id).await.unwrap().placements;
         let state = |backend: &str| placements.iter().find(|p| p.backend == backend).unwrap().state;
-        assert_eq!((state("local"), state("hot")), ("live", "bad"));
+        assert_eq!((state("local"), state("hot")), ("live", "bad"), "file {file}: {placements:?}");
     }
 }
 
