@@ -13,6 +13,7 @@
 
 mod default;
 mod limits;
+mod packs;
 mod parse;
 mod read;
 mod service;

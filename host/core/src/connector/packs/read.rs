@@ -334,7 +334,7 @@ impl PackReader {
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
     pub(super) async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        self.from_any(at.source, |placement| {
+        self.any_of(at.source, |placement| {
             let prefix = prefix.clone();
             async move { self.frame_from(&placement, at, prefix).await }
         })
@@ -345,7 +345,7 @@ impl PackReader {
     ///
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
-    pub(super) async fn from_any<T, F: Future<Output = Result<T>>>(
+    pub(super) async fn any_of<T, F: Future<Output = Result<T>>>(
         &self,
         source: u8,
         read: impl Fn(Placement) -> F,

@@ -197,7 +197,7 @@ impl Whole {
         let at = self.plan.frames[number].frame;
         let this = self.clone();
         self.reader
-            .from_any(at.source, move |placement| {
+            .any_of(at.source, move |placement| {
                 let this = this.clone();
                 async move {
                     let stored = this.reader.stored_of(&placement, at).await?;
