@@ -28,7 +28,7 @@ const READY: usize = 4;
 const MOST_THREADS: usize = 8;
 
 /// The fewest bytes of an image that is stored as a full pack: of fewer, little can be saved.
-const LEAST_FULL: u64 = 64 << 10;
+const LEAST_FULL: u64 = if cfg!(test) { 1 } else { 64 << 10 };
 
 /// An image to be sent as a full pack.
 pub(super) struct FullPack {

@@ -378,9 +378,11 @@ impl Whole {
             frame.read(at.first as usize * PAGE, to)?;
         }
         bytes.truncate(len);
-        for ((number, segment), digest) in
-            (start / SEGMENT as u64..).zip(bytes.chunks(SEGMENT)).zip(self.digests(start, len))
-        {
+        let digests = self.digests(start, len);
+        if self.expected.is_some() && digests.len() != len.div_ceil(SEGMENT) {
+            return Err(Error::corrupt("a window past the end of the snapshot"));
+        }
+        for ((number, segment), digest) in (start / SEGMENT as u64..).zip(bytes.chunks(SEGMENT)).zip(digests) {
             if segment_digest(segment) != *digest {
                 let from = number * SEGMENT as u64;
                 let to = from + segment.len() as u64;
