@@ -1,4 +1,5 @@
-//! Pages of an image through the library: `Image::read_at` of 4 KiB at random places, from a folder in the page cache.
+//! Pages of an image through the library: `Image::read_at` of 4 KiB at random places, from a folder in the page cache. The packs are
+//! of the profile `random`.
 
 use std::fs;
 use std::fs::File;
@@ -44,7 +45,9 @@ pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Reads>> {
     let pages = size / PAGE as u64;
     ram::change(&next, &ram::pick(SEED, pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
 
-    let config = Config::parse(&connector::config(dir.path()), dir.path())?;
+    // The table of the route is the last one.
+    let text = format!("{}profile = \"random\"\n", connector::config(dir.path()));
+    let config = Config::parse(&text, dir.path())?;
     let host = Host::start(&config, &NoSecrets).await?;
     let whole = host.store(Source::open(&base).await?, StoreOptions::default()).await?.id;
     let delta = host.update(whole, Source::open(&next).await?, StoreOptions::default()).await?.id;

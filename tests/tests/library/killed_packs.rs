@@ -73,6 +73,41 @@ async fn an_update_that_is_killed_at_any_step() {
     }
 }
 
+/// A store that is encoded while it is sent.
+#[tokio::test]
+async fn a_store_of_a_full_pack_that_is_killed_at_any_step() {
+    let place = Place::new();
+    let config = "data_dir = \"tidelock-data\"\n[backends.local]\nadapter = \"fs\"\n\
+                  grants.directory.objects = { path = \"tidelock-data/objects\" }\n\
+                  [routes.default]\nbackends = [\"local\"]\nencoding = \"pages\"\n";
+    std::fs::write(place.path("tidelock.toml"), config).unwrap();
+    let original = noise(SIZE, 7);
+    let before = async |number: u64| {
+        let bytes = version(&original, number);
+        std::fs::write(place.path("image"), &bytes).unwrap();
+        let named = format!("n{number}");
+        let arguments = ["--config", "tidelock.toml", "store", "image", "--name", &named];
+        (arguments.map(str::to_owned).to_vec(), (named, bytes))
+    };
+    let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
+        let step = format!("{named}, {:?}", ended.killed_before);
+        let host = place.open().await;
+        sound(&place, &host, &step).await;
+        let found = host.find(&named).await.ok();
+        assert_kept(ended, found, &step);
+        if let Some(id) = found {
+            assert_same(&read(&host, id).await.unwrap(), &bytes, &step);
+            assert_eq!(host.stat(id).await.unwrap().placements[0].encoding.to_string(), "pages", "{step}");
+            host.remove(id).await.unwrap();
+        }
+        assert_eq!(place.objects().len(), 0, "{step}");
+    };
+    let kinds = at_every_step(&place, before, after).await;
+    for step in ["pwrite", "fsync", "rename", "write"] {
+        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_removal_of_what_is_needed_that_is_killed_at_any_step() {
     let place = Place::new();

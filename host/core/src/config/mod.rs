@@ -15,6 +15,7 @@ mod default;
 mod hot;
 mod jobs;
 mod limits;
+mod packs;
 mod parse;
 mod read;
 mod service;

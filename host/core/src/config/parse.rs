@@ -9,6 +9,7 @@ use url::Url;
 use super::hot::hot;
 use super::jobs::{jobs, scrub};
 use super::limits::limits;
+use super::packs::{encoding, profile};
 use super::read::{Item, TomlTable, check_name, document, list, map, nearest, path, switch};
 use super::service::service;
 use super::swap::swap;
@@ -18,7 +19,7 @@ use super::{
     DEFAULT_ROUTE, DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, PackProfile, Proxy,
     RESTORE_DAYS, Route, Scrub, Swap, Tier, Trust,
 };
-use crate::types::{Encoding, Error, LimitOverrides, Result, SettingValue};
+use crate::types::{Error, LimitOverrides, Result, SettingValue};
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
     document(text, |root| {
@@ -304,24 +305,6 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
     let encoding = table.get("encoding").map_or(Ok(DEFAULT_ENCODING), |item| encoding(&item))?;
     let profile = table.get("profile").map_or(Ok(PackProfile::default()), |item| profile(&item))?;
     Ok(Route { backends, copies, ack, encoding, profile })
-}
-
-/// What packs are made for.
-fn profile(item: &Item<'_>) -> Result<PackProfile> {
-    match item.text()? {
-        "compact" => Ok(PackProfile::Compact),
-        "random" => Ok(PackProfile::Random),
-        _ => Err(item.wrong("must be \"compact\" or \"random\"")),
-    }
-}
-
-/// How images are stored.
-fn encoding(item: &Item<'_>) -> Result<Encoding> {
-    match item.text()? {
-        "pages" => Ok(Encoding::Pages),
-        "raw" => Ok(Encoding::Raw),
-        _ => Err(item.wrong("must be \"pages\" or \"raw\"")),
-    }
 }
 
 /// Two backends whose grants lead to one place: what is lost there is lost to both, so that two copies would be one.

@@ -13,10 +13,10 @@ use futures::{StreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Host;
 use super::packs::needs_of;
 use super::payload::{Layout, ObjectBytes, again};
-use crate::catalogue::NewPack;
+use super::{Host, StoreOptions};
+use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};
 use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
@@ -26,6 +26,9 @@ const READY: usize = 4;
 
 /// The most threads of one encoder.
 const MOST_THREADS: usize = 8;
+
+/// The fewest bytes of an image that is stored as a full pack: of fewer, little can be saved.
+const LEAST_FULL: u64 = if cfg!(test) { 1 } else { 64 << 10 };
 
 /// An image to be sent as a full pack.
 pub(super) struct FullPack {
@@ -120,6 +123,34 @@ impl FullPack {
         }
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         Ok((encoded.identity, pack))
+    }
+}
+
+/// Whether an image can be stored as a full pack: not that of a device, which may be written to without a trace.
+pub(super) fn may_be_full(source: &Source) -> bool {
+    let device = matches!(source, Source::File(file) if file.is_device());
+    !device && source.size().is_none_or(|size| size >= LEAST_FULL)
+}
+
+impl Host {
+    /// Returns whether an image is encoded as a full pack for a backend. A snapshot that it has as it is, or has had, goes there as
+    /// it is: others may need that very object.
+    pub(super) async fn sends_full_pack(
+        &self,
+        backend: &str,
+        fits: bool,
+        identity: Option<&Identity>,
+        options: &StoreOptions,
+    ) -> Result<bool> {
+        let asked = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw;
+        if !asked || !fits || !self.takes_packs(backend).await? {
+            return Ok(false);
+        }
+        let Some(identity) = identity else { return Ok(true) };
+        let there = self.inner.catalogue.placements(identity.id()).await?;
+        let as_it_is =
+            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.encoding == Encoding::Raw;
+        Ok(!there.iter().any(as_it_is))
     }
 }
 

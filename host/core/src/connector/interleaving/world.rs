@@ -43,6 +43,7 @@ backends = ['hashed']
 [routes.both]
 backends = ['keyed', 'hashed']
 copies = 2
+encoding = 'pages'
 ";
 
 /// The operation of a task.

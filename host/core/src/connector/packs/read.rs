@@ -338,7 +338,7 @@ impl PackReader {
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
     pub(super) async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        let read = self.from_any(at.source, |placement| {
+        let read = self.any_of(at.source, |placement| {
             let prefix = prefix.clone();
             async move { self.frame_from(&placement, at, prefix).await }
         });
@@ -355,7 +355,7 @@ impl PackReader {
     ///
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
-    pub(super) async fn from_any<T, F: Future<Output = Result<T>>>(
+    pub(super) async fn any_of<T, F: Future<Output = Result<T>>>(
         &self,
         source: u8,
         read: impl Fn(Placement) -> F,

@@ -197,7 +197,7 @@ impl Whole {
         let at = self.plan.frames[number].frame;
         let this = self.clone();
         self.reader
-            .from_any(at.source, move |placement| {
+            .any_of(at.source, move |placement| {
                 let this = this.clone();
                 async move {
                     let stored = this.reader.stored_of(&placement, at).await?;
@@ -378,9 +378,11 @@ impl Whole {
             frame.read(at.first as usize * PAGE, to)?;
         }
         bytes.truncate(len);
-        for ((number, segment), digest) in
-            (start / SEGMENT as u64..).zip(bytes.chunks(SEGMENT)).zip(self.digests(start, len))
-        {
+        let digests = self.digests(start, len);
+        if self.expected.is_some() && digests.len() != len.div_ceil(SEGMENT) {
+            return Err(Error::corrupt("a window past the end of the snapshot"));
+        }
+        for ((number, segment), digest) in (start / SEGMENT as u64..).zip(bytes.chunks(SEGMENT)).zip(digests) {
             if segment_digest(segment) != *digest {
                 let from = number * SEGMENT as u64;
                 let to = from + segment.len() as u64;

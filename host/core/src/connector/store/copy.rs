@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::encoding;
-use crate::connector::full::FullPack;
+use crate::connector::full::{FullPack, may_be_full};
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
@@ -16,10 +16,7 @@ use crate::connector::payload::{Layout, PackFile, Payload, again};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
 use crate::snapshot::{CheckedSource, Identity, Source};
-use crate::types::{Body, Encoding, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
-
-/// The fewest bytes of an image that is stored as a full pack: of fewer, little can be saved.
-const LEAST_FULL: u64 = 64 << 10;
+use crate::types::{Body, Error, ErrorKind, ObjectId, Receipt, Result, SnapshotId};
 
 /// An image on a backend, not yet recorded.
 pub(in crate::connector) struct StoredCopy {
@@ -264,26 +261,6 @@ impl Host {
             && self.missing_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?.is_none())
     }
 
-    /// Returns whether an image is encoded as a full pack for a backend. A snapshot that it has as it is, or has had, goes there as
-    /// it is: others may need that very object.
-    async fn sends_full_pack(
-        &self,
-        backend: &str,
-        fits: bool,
-        identity: Option<&Identity>,
-        options: &StoreOptions,
-    ) -> Result<bool> {
-        let asked = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw;
-        if !asked || !fits || !self.takes_packs(backend).await? {
-            return Ok(false);
-        }
-        let Some(identity) = identity else { return Ok(true) };
-        let there = self.inner.catalogue.placements(identity.id()).await?;
-        let as_it_is =
-            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.encoding == Encoding::Raw;
-        Ok(!there.iter().any(as_it_is))
-    }
-
     /// Takes note that a backend has no base. Returns whether there was one to be noted.
     pub(super) async fn base_is_missing(&self, backend: &str, base: SnapshotId, error: &Error) -> Result<bool> {
         let Some(placement) = self.placements_on(backend, base).await?.into_iter().next() else { return Ok(false) };
@@ -423,12 +400,6 @@ impl Host {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether an image can be stored as a full pack: not that of a device, which may be written to without a trace.
-fn may_be_full(source: &Source) -> bool {
-    let device = matches!(source, Source::File(file) if file.is_device());
-    !device && source.size().is_none_or(|size| size >= LEAST_FULL)
 }
 
 #[cfg(test)]
