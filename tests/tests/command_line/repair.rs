@@ -214,6 +214,40 @@ fn a_store_that_waits_for_one_copy_leaves_the_others_to_jobs() {
     assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
 }
 
+/// What is durable on this machine is acknowledged, and pushed to the backends afterwards; what is not pushed yet is bounded.
+#[test]
+fn a_store_that_waits_for_this_machine_alone_is_pushed_by_a_job() {
+    let local = config(2, "ack = \"local\"");
+    let home = Home::with(&format!("{local}[hot]\ncapacity = \"64 MiB\"\nat_risk = \"3 MiB\"\n"));
+    let images: Vec<Vec<u8>> = (0..3).map(|seed| noise(MIB, 70 + seed)).collect();
+    let mut ids = Vec::new();
+    for bytes in &images {
+        let stored = home.json(&["store", &home.file("image", bytes)]);
+        assert_eq!(stored["placements"].as_array().unwrap().len(), 1, "{stored}");
+        assert_eq!(stored["placements"][0]["backend"], "hot", "{stored}");
+        ids.push(stored["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(jobs(&home).iter().filter(|job| job["kind"] == "push").count(), 3);
+    assert_same(&home.bytes(&["retrieve", &ids[0]]), &images[0], "from this machine");
+    // One more would be too much at risk: it waits, and pushes what others have left.
+    let newer = changed(&images[2], 80);
+    ids.push(home.line_with(&["update", &ids[2], "-"], &newer));
+    assert!(jobs(&home).len() < 4, "{:?}", jobs(&home));
+    home.json(&["jobs", "run"]);
+    assert_eq!(jobs(&home), Vec::<Value>::new());
+    for (id, bytes) in ids.iter().zip(images.iter().chain([&newer])) {
+        let there = live(&home, id);
+        assert!(["hot", "first", "second"].iter().all(|name| there.contains(&(*name).to_owned())), "{there:?}");
+        assert_same(&home.bytes(&["retrieve", id]), bytes, "pushed");
+    }
+    assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
+    // Without this machine's copy, all of it is there.
+    fs::remove_dir_all(home.path("tidelock-data/hot")).unwrap();
+    for (id, bytes) in ids.iter().zip(images.iter().chain([&newer])) {
+        assert_same(&home.bytes(&["retrieve", id]), bytes, "from the backends");
+    }
+}
+
 /// A backend is gone for good: what was on it is brought back to its number on the others.
 #[test]
 fn what_has_too_few_copies_gets_further_ones_on_other_backends() {
