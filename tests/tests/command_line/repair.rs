@@ -22,7 +22,10 @@ fn config(copies: u32, more: &str) -> String {
         )
     };
     let backends: String = ["first", "second", "third"].map(backend).concat();
-    format!("{backends}[routes.default]\nbackends = [\"first\", \"second\", \"third\"]\ncopies = {copies}\n{more}\n")
+    format!(
+        "{backends}[routes.default]\nbackends = [\"first\", \"second\", \"third\"]\ncopies = {copies}\n\
+         encoding = \"raw\"\n{more}\n"
+    )
 }
 
 fn placements(home: &Home, id: &str) -> Vec<Value> {
@@ -124,8 +127,9 @@ fn what_has_no_other_copy_waits_and_says_so() {
     let path = object(&home, &id, "first");
     let whole = fs::read(&path).unwrap();
     HARMS[0].1(&path);
-    let said = home.refused(1, &["repair", &id]);
-    assert!(said.contains("no other live copy"), "{said}");
+    let repair = home.run(&["repair", &id, "--json"]);
+    let why = repair.json()["unrepaired"][0]["why"].as_str().unwrap().to_owned();
+    assert!(repair.status.code() == Some(1) && why.contains("no other live copy"), "{why}");
     let waiting = jobs(&home);
     assert_eq!(waiting[0]["state"], "waiting", "{waiting:?}");
     assert!(waiting[0]["reason"].as_str().unwrap().contains("no other live copy"), "{waiting:?}");
@@ -160,7 +164,7 @@ fn a_backend_that_is_away_is_not_repaired_and_loses_nothing() {
 /// A version that is stored as what has changed is repaired as that, since others may need this very pack.
 #[test]
 fn a_damaged_pack_is_replaced_by_the_same_pack() {
-    let home = folders(2, "");
+    let home = Home::with(&config(2, "").replace("encoding = \"raw\"", "encoding = \"pages\""));
     let mut versions = vec![noise(4 * MIB, 5)];
     let mut ids = vec![home.line_with(&["store", "-"], &versions[0])];
     for number in 0..2 {
@@ -212,6 +216,40 @@ fn a_store_that_waits_for_one_copy_leaves_the_others_to_jobs() {
     let sizes: Vec<u64> = placements(&home, &update).iter().map(|one| one["stored_bytes"].as_u64().unwrap()).collect();
     assert!(sizes.len() == 3 && sizes.iter().all(|size| *size < MIB as u64), "{sizes:?}");
     assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
+}
+
+/// What is durable on this machine is acknowledged, and pushed to the backends afterwards; what is not pushed yet is bounded.
+#[test]
+fn a_store_that_waits_for_this_machine_alone_is_pushed_by_a_job() {
+    let local = config(2, "ack = \"local\"");
+    let home = Home::with(&format!("{local}[hot]\ncapacity = \"64 MiB\"\nat_risk = \"3 MiB\"\n"));
+    let images: Vec<Vec<u8>> = (0..3).map(|seed| noise(MIB, 70 + seed)).collect();
+    let mut ids = Vec::new();
+    for bytes in &images {
+        let stored = home.json(&["store", &home.file("image", bytes)]);
+        assert_eq!(stored["placements"].as_array().unwrap().len(), 1, "{stored}");
+        assert_eq!(stored["placements"][0]["backend"], "hot", "{stored}");
+        ids.push(stored["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(jobs(&home).iter().filter(|job| job["kind"] == "push").count(), 3);
+    assert_same(&home.bytes(&["retrieve", &ids[0]]), &images[0], "from this machine");
+    // One more would be too much at risk: it waits, and pushes what others have left.
+    let newer = changed(&images[2], 80);
+    ids.push(home.line_with(&["update", &ids[2], "-"], &newer));
+    assert!(jobs(&home).len() < 4, "{:?}", jobs(&home));
+    home.json(&["jobs", "run"]);
+    assert_eq!(jobs(&home), Vec::<Value>::new());
+    for (id, bytes) in ids.iter().zip(images.iter().chain([&newer])) {
+        let there = live(&home, id);
+        assert!(["hot", "first", "second"].iter().all(|name| there.contains(&(*name).to_owned())), "{there:?}");
+        assert_same(&home.bytes(&["retrieve", id]), bytes, "pushed");
+    }
+    assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
+    // Without this machine's copy, all of it is there.
+    fs::remove_dir_all(home.path("tidelock-data/hot")).unwrap();
+    for (id, bytes) in ids.iter().zip(images.iter().chain([&newer])) {
+        assert_same(&home.bytes(&["retrieve", id]), bytes, "from the backends");
+    }
 }
 
 /// A backend is gone for good: what was on it is brought back to its number on the others.

@@ -233,6 +233,9 @@ pub trait JobQueue: Send + Sync {
     /// How many jobs there are. Counts them all.
     fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>>;
 
+    /// Logical bytes of snapshots with a [`JobKind::Push`].
+    fn at_risk(&self) -> BoxFuture<'_, Result<u64>>;
+
     /// The copies of a snapshot that are wanted, if somebody said so.
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;
 

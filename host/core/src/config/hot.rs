@@ -17,6 +17,8 @@ pub struct Hot {
     pub capacity: u64,
     /// The directory; by default `hot` in the data directory.
     pub path: PathBuf,
+    /// The most bytes of images that may be acknowledged and on this machine alone; by default half of the capacity.
+    pub at_risk: u64,
 }
 
 impl BackendConfig {
@@ -44,12 +46,19 @@ pub(super) fn hot(
     data_dir: &Path,
     backends: &BTreeMap<String, BackendConfig>,
 ) -> Result<Hot> {
-    let table = item.table(&["capacity", "path"])?;
+    let table = item.table(&["capacity", "path", "at_risk"])?;
     let capacity = table.need("capacity", "`capacity = \"50 GiB\"`")?;
     let bytes = capacity.bytes()?;
     if bytes == 0 {
         return Err(capacity.wrong("must be more than zero").hint("leave the table `hot` out to have no hot tier"));
     }
+    let at_risk = match table.get("at_risk") {
+        None => bytes / 2,
+        Some(item) => match item.bytes()? {
+            at_risk if at_risk > bytes => return Err(item.wrong("must not be more than the capacity")),
+            at_risk => at_risk,
+        },
+    };
     if backends.contains_key(HOT) {
         return Err(item
             .misnamed("is the hot tier, and there is a backend of that name")
@@ -68,7 +77,7 @@ pub(super) fn hot(
             .unwrap_or(item)
             .wrong(format_args!("is the folder of the backend `{name}`"))
             .hint("give the hot tier a folder of its own")),
-        (None, _) => Ok(Hot { capacity: bytes, path: place }),
+        (None, _) => Ok(Hot { capacity: bytes, path: place, at_risk }),
     }
 }
 

@@ -274,7 +274,7 @@ pub enum PackProfile {
 /// When a store is done. Copies that it does not wait for are made by jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
-    /// Once it is durable on this machine. Not supported yet.
+    /// Once it is durable in the hot tier; without one, as [`Self::Remote`]. The configuration refuses it without one.
     Local,
     /// Once every copy of the route is durable on its backend.
     Remote,
@@ -283,14 +283,6 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// Why a route cannot have it; `None` if it can.
-    pub fn why_unsupported(self) -> Option<&'static str> {
-        match self {
-            Self::Remote | Self::Copies(_) => None,
-            Self::Local => Some("cannot be \"local\" yet: there is no local tier"),
-        }
-    }
-
     /// How many of the copies of a route a store waits for.
     pub fn waits_for(self, copies: u32) -> u32 {
         match self {

@@ -55,8 +55,9 @@ impl Reader<'_> {
         if backends.is_empty() {
             return Err(named.wrong("must hold at least one backend").hint(format!("write {example}")));
         }
+        let has_hot = root.get("hot").is_some();
         let mut routes = match root.get("routes") {
-            Some(item) => map(&item, |item| route(item, &backends))?,
+            Some(item) => map(&item, |item| route(item, &backends, has_hot))?,
             None => BTreeMap::new(),
         };
         if !routes.contains_key(DEFAULT_ROUTE) {
@@ -273,7 +274,7 @@ fn cost(item: &Item<'_>) -> Result<Cost> {
     })
 }
 
-fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Route> {
+fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>, has_hot: bool) -> Result<Route> {
     let table = item.table(&["backends", "copies", "ack", "encoding", "profile"])?;
     let mut backends: Vec<String> = Vec::new();
     for item in table.need("backends", "`backends = [\"local\"]`")?.array()? {
@@ -301,7 +302,7 @@ fn route(item: &Item<'_>, known: &BTreeMap<String, BackendConfig>) -> Result<Rou
             .wrong(format_args!("has {copies} copies, but `{one}` and `{other}` store into the same place"))
             .hint("give each backend of the route a place of its own"));
     }
-    let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies))?;
+    let ack = table.get("ack").map_or(Ok(Ack::Remote), |item| ack(&item, copies, has_hot))?;
     let encoding = table.get("encoding").map_or(Ok(DEFAULT_ENCODING), |item| encoding(&item))?;
     let profile = table.get("profile").map_or(Ok(PackProfile::default()), |item| profile(&item))?;
     Ok(Route { backends, copies, ack, encoding, profile })
@@ -336,19 +337,19 @@ fn places(grants: &Grants) -> BTreeSet<String> {
 }
 
 /// When a store is done.
-fn ack(item: &Item<'_>, copies: u32) -> Result<Ack> {
-    let ack = match item.value() {
+fn ack(item: &Item<'_>, copies: u32, has_hot: bool) -> Result<Ack> {
+    Ok(match item.value() {
+        DeValue::String(text) if text == "local" && !has_hot => {
+            let error = item.wrong("cannot be \"local\": there is no local tier");
+            return Err(error.hint("add a table [hot] with its `capacity`"));
+        }
         DeValue::String(text) if text == "local" => Ack::Local,
         DeValue::String(text) if text == "remote" => Ack::Remote,
         DeValue::Integer(_) => {
             Ack::Copies(item.count(copies).map_err(|error| error.hint("cannot be more than `copies`"))?)
         }
         _ => return Err(item.wrong("must be \"local\", \"remote\" or a number of copies")),
-    };
-    match ack.why_unsupported() {
-        Some(why) => Err(item.wrong(why).hint("leave it out: a store answers once all `copies` are durable")),
-        None => Ok(ack),
-    }
+    })
 }
 
 fn default_route(named: &Item<'_>, backends: &BTreeMap<String, BackendConfig>) -> Result<Route> {

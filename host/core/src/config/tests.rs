@@ -278,7 +278,7 @@ fn errors_say_where_and_what() {
         ),
         (
             &format!("{one}[routes.default]\nbackends = ['a']\nack = 'local'"),
-            "line 5, column 7: `routes.default.ack` cannot be \"local\" yet: there is no local tier",
+            "line 5, column 7: `routes.default.ack` cannot be \"local\": there is no local tier",
         ),
         (&format!("{one}[jobs]\nparallel = 0"), "line 4, column 12: `jobs.parallel` must be from 1 to 64"),
         (

@@ -97,7 +97,7 @@ pub(super) async fn open(
     let hot = config.hot.as_ref().map(|hot| {
         let backend = Arc::new(HotBackend::new(HOT, &hot.path, platform.clone()));
         options.backends.insert(HOT.to_owned(), backend.clone());
-        HotTier::new(backend, hot.capacity)
+        HotTier::new(backend, hot.capacity, hot.at_risk)
     });
     let mut configured = config.backends.clone();
     configured.extend(hot.as_ref().map(|_| (HOT.to_owned(), config::BackendConfig::hot())));

@@ -22,6 +22,7 @@
 
 mod copy;
 mod further;
+mod local;
 mod present;
 mod send;
 
@@ -32,8 +33,11 @@ use super::options::StoreOptions;
 use super::payload::again;
 use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{Commit, JobKind, NewJob, NewSnapshot, WantedCopies};
+use crate::config::{Ack, HOT};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
+
+use local::Locally;
 
 pub(super) use copy::{Change, StoredCopy, apart};
 
@@ -92,6 +96,16 @@ impl Host {
         let route = self.route(options.route.as_deref())?.clone();
         let copies_of_route = route.copies.max(1).min(u32::try_from(route.backends.len()).unwrap_or(u32::MAX));
         let wanted = route.ack.waits_for(copies_of_route) as usize;
+        let source = match route.ack {
+            Ack::Local => match Box::pin(self.store_locally(source, change, options)).await? {
+                Locally::Stored(mut stored) => {
+                    stored.seconds = self.inner.platform.since(began).as_secs_f64();
+                    return Ok(stored);
+                }
+                Locally::Elsewhere(source) => source,
+            },
+            Ack::Remote | Ack::Copies(_) => source,
+        };
         let (mut source, mut last) = (Some(source), None);
         let mut copies: Vec<StoredCopy> = Vec::new();
         let mut identity = change.pack.map(|pack| pack.identity.clone());
@@ -171,8 +185,11 @@ impl Host {
         // What a failed store has left is not what somebody asked for.
         let wanted = if complete { Some(self.wanted_by(options)?) } else { None };
         let commit = |copies: &[StoredCopy]| {
-            let missing = wanted.as_ref().is_some_and(|wanted| copies.len() < wanted.copies as usize);
-            let further = NewJob { kind: JobKind::Copy, snapshot: snapshot.id, backend: None, object: None };
+            // What is hot is no copy.
+            let there = copies.iter().filter(|copy| copy.backend() != HOT).count();
+            let missing = wanted.as_ref().is_some_and(|wanted| there < wanted.copies as usize);
+            let kind = if there == 0 { JobKind::Push } else { JobKind::Copy };
+            let further = NewJob { kind, snapshot: snapshot.id, backend: None, object: None };
             let jobs = if missing { vec![further] } else { Vec::new() };
             Commit { wanted: wanted.clone(), jobs, ..commit(snapshot.clone(), copies) }
         };

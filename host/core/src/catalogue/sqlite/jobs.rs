@@ -146,6 +146,10 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
+    fn at_risk(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.with(|db| at_risk(db)))
+    }
+
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
         Box::pin(self.with(move |db| {
             db.prepare_cached("SELECT copies, route FROM wanted WHERE snapshot = ?1")
@@ -317,6 +321,12 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         created: row.get(9)?,
         reason: row.get(10)?,
     })
+}
+
+fn at_risk(db: &Connection) -> Result<u64> {
+    db.prepare_cached("SELECT value FROM counters WHERE name = 'at_risk'")
+        .and_then(|mut query| query.query_row([], |row| row.get(0)))
+        .map_err(sql)
 }
 
 fn kind_at(row: &Row<'_>, column: usize) -> rusqlite::Result<JobKind> {

@@ -31,6 +31,8 @@ pub(super) use view::HotView;
 pub(super) struct HotTier {
     pub(super) backend: Arc<HotBackend>,
     capacity: u64,
+    /// The most bytes that may be on this machine alone.
+    pub(super) at_risk: u64,
     /// Bytes that stores under way may write.
     promised: Arc<AtomicU64>,
     /// Held by who makes room.
@@ -62,8 +64,8 @@ pub(super) struct HotChange<'a> {
 }
 
 impl HotTier {
-    pub(super) fn new(backend: Arc<HotBackend>, capacity: u64) -> Self {
-        Self { backend, capacity, promised: Arc::default(), making_room: tokio::sync::Mutex::new(()) }
+    pub(super) fn new(backend: Arc<HotBackend>, capacity: u64, at_risk: u64) -> Self {
+        Self { backend, capacity, at_risk, promised: Arc::default(), making_room: tokio::sync::Mutex::new(()) }
     }
 
     /// The bytes of page digests that are kept for its images beyond those that are kept anyway. An image has a 128th of its

@@ -104,7 +104,7 @@ impl Host {
     ///
     /// # Errors
     /// `corrupt` if it is damaged; errors of reading and writing.
-    pub(super) async fn ensure_page_digests(&self, identity: &Arc<Identity>) -> Result<()> {
+    pub(in crate::connector) async fn ensure_page_digests(&self, identity: &Arc<Identity>) -> Result<()> {
         if self.page_digests(identity).await.is_some() {
             return Ok(());
         }

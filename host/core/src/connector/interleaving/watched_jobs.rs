@@ -80,6 +80,13 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
+    fn at_risk(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("at_risk").await;
+            JobQueue::at_risk(&self.inner).await
+        })
+    }
+
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
         Box::pin(async move {
             self.points.point("wanted").await;

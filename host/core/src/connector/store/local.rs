@@ -1,0 +1,92 @@
+//! Stores that answer once the image is durable on this machine (`ack = "local"`).
+//!
+//! The image goes to the hot tier, and one transaction records that placement and the job that pushes it to the backends of
+//! the route. Until that has ended, the image is on this machine alone: the hot tier does not let it go, and its bytes are *at
+//! risk*. There is a bound for these: a store that would exceed it waits, and meanwhile does what the others have left to be
+//! pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
+
+use std::time::Duration;
+
+use super::Change;
+use crate::connector::hot::HotChange;
+use crate::connector::payload::again;
+use crate::connector::report::Stored;
+use crate::connector::{Host, RunOptions, StoreOptions};
+use crate::snapshot::Source;
+use crate::types::{Error, Result};
+
+/// How long a store waits for a push that others run before it looks again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often it looks while nothing is pushed.
+const LOOKS: u32 = 120;
+
+/// What came of a store onto this machine.
+pub(super) enum Locally {
+    /// It is acknowledged.
+    Stored(Stored),
+    /// The backends have to take it.
+    Elsewhere(Source),
+}
+
+impl Host {
+    /// Stores an image into the hot tier.
+    ///
+    /// # Errors
+    /// `unavailable` if too much is at risk and nothing of it can be pushed; those of reading the image and of the catalogue.
+    pub(super) async fn store_locally(
+        &self,
+        source: Source,
+        change: Change<'_>,
+        options: &StoreOptions,
+    ) -> Result<Locally> {
+        let Some(most) = self.inner.hot.as_ref().map(|hot| hot.at_risk) else { return Ok(Locally::Elsewhere(source)) };
+        let size = source.size().unwrap_or(0);
+        if size > most {
+            tracing::warn!(size, most, "the image is larger than what may be at risk: it is stored on the backends");
+            return Ok(Locally::Elsewhere(source));
+        }
+        self.wait_until_less_is_at_risk(most - size).await?;
+        let (again, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
+        let changed = change.pack.map(|pack| &*pack.changed).or(change.changed);
+        let hot = HotChange { base: change.base, changed };
+        let copy = match (self.put_hot(source, hot, &mut identity, options).await, again) {
+            (Ok(copy), _) => copy,
+            (Err(error), Some(again)) if error.another_may_serve() => {
+                tracing::warn!(%error, "the hot tier cannot take the image: it is stored on the backends");
+                return Ok(Locally::Elsewhere(again));
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let identity = copy.identity.clone();
+        let stored = self.record(vec![copy], change.base, options, true).await?;
+        if let Err(error) = self.ensure_page_digests(&identity).await {
+            tracing::info!(%error, "page digests of a hot image are not kept");
+        }
+        Ok(Locally::Stored(stored))
+    }
+
+    /// Waits until at most so many bytes are at risk.
+    async fn wait_until_less_is_at_risk(&self, most: u64) -> Result<()> {
+        let mut last = u64::MAX;
+        let mut looks = 0;
+        loop {
+            let at_risk = self.inner.catalogue.at_risk().await?;
+            if at_risk <= most {
+                return Ok(());
+            }
+            looks = if at_risk < last { 0 } else { looks + 1 };
+            last = at_risk;
+            if looks > LOOKS {
+                return Err(Error::unavailable(format!(
+                    "{at_risk} bytes of images are on this machine alone, and cannot be pushed to the backends"
+                ))
+                .hint("`tidelock jobs ls` says why; raise `at_risk` in [hot] if more may be lost with this machine"));
+            }
+            // Nobody else may be there to do it.
+            let ran = Box::pin(self.run_jobs(&RunOptions { parallel: Some(1), ..RunOptions::default() })).await?;
+            if ran.done == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
