@@ -15,6 +15,7 @@ mod killed;
 mod listings;
 mod outages;
 mod outputs;
+mod packs;
 mod places;
 mod put_back;
 mod refusals;

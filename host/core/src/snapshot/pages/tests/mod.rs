@@ -5,4 +5,5 @@ mod images;
 mod kinds;
 mod support;
 mod trips;
+mod unproven;
 mod vectors;
