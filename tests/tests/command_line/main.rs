@@ -17,6 +17,7 @@ mod listings;
 mod looked_through;
 mod outages;
 mod outputs;
+mod packs;
 mod places;
 mod put_back;
 mod refusals;

@@ -89,9 +89,19 @@ impl SqliteCatalogue {
                      WHERE backend = ?1 AND object = ?2 AND state <> 'removing'
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live'
-                                         AND NOT (other.backend = ?1 AND other.object = ?2))
+                                         AND NOT (other.backend = ?1 AND other.object = ?2)
+                                         AND NOT EXISTS
+                                             (SELECT 1 FROM needs WHERE needs.backend = other.backend
+                                                  AND needs.object = other.object AND NOT EXISTS
+                                                  (SELECT 1 FROM placements AS source
+                                                   WHERE source.snapshot = needs.needed AND source.backend = needs.backend
+                                                       AND source.state = 'live'
+                                                       AND coalesce(source.pack, source.snapshot) = needs.pack)))
                          AND NOT EXISTS (SELECT 1 FROM needs
-                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)",
+                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)
+                         AND NOT EXISTS (SELECT 1 FROM needs
+                                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
+                                             AND needs.backend = ?1)",
                 )
                 .and_then(|mut update| update.execute((&backend, object.as_str(), now, version)))
                 .map_err(sql)?;

@@ -154,7 +154,8 @@ macro_rules! suite {
             placements: a_commit_is_all_or_nothing, storing_again_adds_and_revives, a_state_changes_only_as_it_was_seen,
                 a_store_relies_only_on_what_is_live, containers_are_recorded_once,
                 a_placement_is_added_to_what_is_known_alone;
-            packs: what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
+            packs: what_a_pack_proves_is_recorded_in_place_of_what_was, what_gives_nothing_goes_with_the_whole,
+                what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
                 what_is_needed_is_replaced_by_the_same_alone, an_eviction_leaves_a_copy_and_what_is_needed;
             removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
                 an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;

@@ -2,7 +2,9 @@
 
 use super::removals::objects;
 use super::{Place, id, kind, lease, object, on, pack_on, packed, raw, snapshot, stored};
-use crate::catalogue::{BegunRemoval, Catalogue, NewPlacement, OwnerToken, PlacementState, RemovalScope};
+use crate::catalogue::{
+    BegunRemoval, Catalogue, Need, NewPack, NewPlacement, OwnerToken, PlacementState, RemovalScope,
+};
 use crate::types::PackId;
 
 async fn store(catalogue: &dyn Catalogue, seed: u64, placements: Vec<NewPlacement>) {
@@ -148,5 +150,58 @@ pub(crate) async fn an_eviction_leaves_a_copy_and_what_is_needed(place: Place) {
         let placements = catalogue.placements(id(seed)).await.unwrap();
         assert!(placements.len() == 1 && placements[0].object == object(left), "{placements:?}");
         assert!(catalogue.get(id(seed)).await.unwrap().is_some());
+    }
+}
+
+pub(crate) async fn what_a_pack_proves_is_recorded_in_place_of_what_was(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    store(catalogue, 1, vec![on("local", "base")]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[raw(1)])]).await;
+    store(catalogue, 3, vec![pack_on("local", "grandchild", 3, &[packed(2, 2)])]).await;
+    let at = |name: &'static str| async move { catalogue.placement_of("local", &object(name)).await.unwrap().unwrap() };
+    let seen = at("grandchild").await;
+    let proven = |pack: u8, needs: &[Need]| NewPack { id: PackId::from_bytes([pack; 32]), needs: needs.to_vec() };
+    assert!(catalogue.amend(&seen, proven(4, &[raw(1), packed(2, 2)]), 77).await.unwrap());
+    let now = at("grandchild").await;
+    assert_eq!((now.pack, now.stored_bytes, now.state), (Some(PackId::from_bytes([4; 32])), 77, seen.state));
+    assert_eq!(catalogue.needs_of("local", &object("grandchild")).await.unwrap().len(), 2);
+    assert!(!catalogue.amend(&seen, proven(5, &[]), 1).await.unwrap(), "it was changed since");
+    // Nothing of a correction that is refused stays.
+    assert_eq!(kind(catalogue.amend(&now, proven(5, &[raw(9)]), 1).await), "conflict", "an unknown snapshot");
+    assert_eq!(kind(catalogue.amend(&at("delta").await, proven(2, &[packed(3, 3)]), 1).await), "conflict", "a circle");
+    assert_eq!(at("grandchild").await, now);
+    assert_eq!(catalogue.needs_of("local", &object("delta")).await.unwrap(), [raw(1)]);
+    // An object that holds its snapshot as it is needs nothing.
+    assert!(!catalogue.amend(&at("base").await, proven(6, &[]), 1).await.unwrap());
+
+    let BegunRemoval::Needed { .. } = remove(catalogue, 1).await else { panic!("it is needed") };
+    catalogue.mend_segments(id(1), vec![7; 64]).await.unwrap();
+    assert_eq!(catalogue.segments(id(1)).await.unwrap(), [7; 64]);
+    assert_eq!(catalogue.get(id(1)).await.unwrap(), None, "it stays removed");
+}
+
+pub(crate) async fn what_gives_nothing_goes_with_the_whole(place: Place) {
+    let catalogue = place.open().await;
+    let catalogue = &*catalogue;
+    let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
+    store(catalogue, 1, vec![on("local", "base")]).await;
+    store(catalogue, 2, vec![pack_on("local", "delta", 2, &[raw(1)])]).await;
+    store(catalogue, 3, vec![pack_on("local", "grandchild", 3, &[packed(2, 2)])]).await;
+    let delta = catalogue.placement_of("local", &object("delta")).await.unwrap().unwrap();
+    assert!(catalogue.transition(&delta, PlacementState::Bad, Some("damaged")).await.unwrap());
+    let removing = || async {
+        let found = catalogue.placements_in(PlacementState::Removing).await.unwrap();
+        found.into_iter().map(|placement| placement.object.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    // The pack above it still names it: its metadata may be of use.
+    store(catalogue, 2, vec![on("local", "whole")]).await;
+    assert_eq!(removing().await, [""; 0]);
+    store(catalogue, 3, vec![on("local", "also whole")]).await;
+    assert_eq!(removing().await, ["grandchild"]);
+    assert_eq!(delete(catalogue, "local", "grandchild", owner).await, ["delta"]);
+    assert_eq!(delete(catalogue, "local", "delta", owner).await, [""; 0]);
+    for seed in [1, 2, 3] {
+        assert_eq!(catalogue.placements(id(seed)).await.unwrap().len(), 1);
     }
 }

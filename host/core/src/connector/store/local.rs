@@ -47,7 +47,7 @@ impl Host {
         }
         self.wait_until_less_is_at_risk(most - size).await?;
         let (again, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
-        let changed = change.pack.map(|pack| &*pack.changed).or(change.changed);
+        let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
         let copy = match (self.put_hot(source, hot, &mut identity, options).await, again) {
             (Ok(copy), _) => copy,

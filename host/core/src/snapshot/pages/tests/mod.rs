@@ -6,4 +6,5 @@ mod kinds;
 mod stored;
 mod support;
 mod trips;
+mod unproven;
 mod vectors;
