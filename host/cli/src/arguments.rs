@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use tidelock::MOST_LISTED;
-use tidelock::snapshot::DirtyFormat;
 use tidelock::types::{ByteRange, Error, ObjectId, PublicKey, parse_duration};
 
 /// Stores the snapshots of virtual machines and agents through sandboxed adapters.
@@ -158,7 +157,7 @@ pub(super) struct Update {
     pub(super) dirty: Option<PathBuf>,
     /// The form of what `--dirty` gives. Without it, what has the length of a bitmap is one, unless it can be text as well.
     #[arg(long, value_enum, requires = "dirty")]
-    pub(super) dirty_format: Option<DirtyForm>,
+    pub(super) dirty_format: Option<super::update::DirtyForm>,
     #[command(flatten)]
     pub(super) how: How,
 }
@@ -176,27 +175,6 @@ pub(super) struct Apply {
     pub(super) format: Format,
     #[command(flatten)]
     pub(super) how: How,
-}
-
-/// The form of dirty ranges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DirtyForm {
-    /// A bit for each page of 4 KiB.
-    Bitmap,
-    /// Lines `OFFSET LENGTH`.
-    Ranges,
-    /// A JSON array of objects with `start` and `length`.
-    Json,
-}
-
-impl From<DirtyForm> for DirtyFormat {
-    fn from(form: DirtyForm) -> Self {
-        match form {
-            DirtyForm::Bitmap => Self::Bitmap,
-            DirtyForm::Ranges => Self::Ranges,
-            DirtyForm::Json => Self::Json,
-        }
-    }
 }
 
 /// The format of a delta.

@@ -81,7 +81,8 @@ async fn page_digests_that_cannot_be_written_do_not_end_an_update() {
     let base = host.base_of(base, None, &StoreOptions::default()).await.unwrap().unwrap();
     let (out, image) = (host.temporary_file().unwrap(), file(&new).image().unwrap());
     let written = blocking(move || {
-        let image = Stoppable { image, stop: Stop::default().0.clone() };
+        let stop = Stop::default();
+        let image = Stoppable { image, stop: stop.0.clone() };
         let full = File::options().write(true).open("/dev/full").map_err(|error| Error::io("/dev/full", error))?;
         encode(&image, &base, None, out, Some(full))
     });
