@@ -160,9 +160,13 @@ pub(super) struct Update {
     #[arg(long)]
     pub(super) allow_empty: bool,
     /// Read only what this file says may have changed: a bitmap of pages of 4 KiB, lines `OFFSET LENGTH`, or a JSON array of
-    /// objects with `start` and `length` (docs/formats.md). Other changes are not stored.
+    /// objects with `start` and `length` (docs/formats.md). Other changes are not stored, and the rest of the base is not read:
+    /// damage in it that nobody has noticed is carried on.
     #[arg(long, value_name = "FILE")]
     pub(super) dirty: Option<PathBuf>,
+    /// The form of what `--dirty` gives. Without it, what has the length of a bitmap is one, unless it can be text as well.
+    #[arg(long, value_enum, requires = "dirty")]
+    pub(super) dirty_format: Option<super::update::DirtyForm>,
     #[command(flatten)]
     pub(super) how: How,
 }

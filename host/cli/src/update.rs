@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use tidelock::snapshot::{DirtyRanges, Source, max_dirty_bytes};
+use clap::ValueEnum;
+use tidelock::snapshot::{DirtyFormat, DirtyRanges, Source, max_dirty_bytes};
 use tidelock::types::Error;
 use tokio::io::AsyncReadExt as _;
 
@@ -11,8 +12,29 @@ use super::failure::Failure;
 use super::session::Session;
 use super::{input, store};
 
+/// The form of dirty ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DirtyForm {
+    /// A bit for each page of 4 KiB.
+    Bitmap,
+    /// Lines `OFFSET LENGTH`.
+    Ranges,
+    /// A JSON array of objects with `start` and `length`.
+    Json,
+}
+
+impl From<DirtyForm> for DirtyFormat {
+    fn from(form: DirtyForm) -> Self {
+        match form {
+            DirtyForm::Bitmap => Self::Bitmap,
+            DirtyForm::Ranges => Self::Ranges,
+            DirtyForm::Json => Self::Json,
+        }
+    }
+}
+
 /// Reads what has changed in an image of `size` bytes.
-async fn dirty(path: &Path, size: u64) -> Result<DirtyRanges, Failure> {
+async fn dirty(path: &Path, format: Option<DirtyFormat>, size: u64) -> Result<DirtyRanges, Failure> {
     let fail = |error| Failure::input(Error::io(path.display(), error));
     let file = tokio::fs::File::open(path).await.map_err(fail)?;
     let most = max_dirty_bytes(size);
@@ -22,7 +44,11 @@ async fn dirty(path: &Path, size: u64) -> Result<DirtyRanges, Failure> {
         let what = format!("{} has more than {most} bytes, which no list of dirty ranges needs", path.display());
         return Err(Failure::input(Error::invalid(what)));
     }
-    DirtyRanges::parse(&given, size).map_err(|error| {
+    let parsed = match format {
+        None => DirtyRanges::parse(&given, size),
+        Some(format) => DirtyRanges::parse_as(format, &given, size),
+    };
+    parsed.map_err(|error| {
         let told = Error::invalid(format!("{}: {}", path.display(), error.message()));
         Failure::input(error.advice().map_or(told.duplicate(), |advice| told.hint(advice)))
     })
@@ -43,7 +69,7 @@ pub(super) async fn run(arguments: Update, session: &Session) -> Result<(), Fail
                     "leave it out to store from a pipe",
                 ));
             };
-            let dirty = dirty(&path, image.size()).await?;
+            let dirty = dirty(&path, arguments.dirty_format.map(Into::into), image.size()).await?;
             host.update_dirty(base, image, dirty, options).await?
         }
     };

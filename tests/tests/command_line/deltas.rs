@@ -135,3 +135,61 @@ fn what_is_kept_for_others_counts_again_once_its_bytes_are_right() {
     home.json(&["verify"]);
     assert_same(&home.bytes(&["retrieve", &id]), &new, "the version");
 }
+
+#[test]
+fn a_bitmap_that_begins_like_a_text_is_a_bitmap() {
+    let home = Home::new();
+    let old = noise(MIB, 1);
+    let base = home.line_with(&["store", "-"], &old);
+    // For 256 pages: like a comment, like an empty line, like JSON.
+    for (seed, first) in [(2, b'#'), (3, b'\n'), (4, b'[')] {
+        let mut bitmap = vec![0; 32];
+        bitmap[0] = first;
+        let mut new = old.clone();
+        for page in (0..8).filter(|page| first >> page & 1 == 1) {
+            new[page * 4096..(page + 1) * 4096].copy_from_slice(&noise(4096, seed));
+        }
+        home.file("new", &new);
+        home.file("dirty", &bitmap);
+        let id = home.line(&["update", &base, "new", "--dirty", "dirty"]);
+        assert_same(&home.bytes(&["retrieve", &id]), &new, "with the changed pages");
+    }
+    // Blanks alone are a bitmap with a page in eight, and may be a list that has lost its lines.
+    let mut new = old.clone();
+    (5..256).step_by(8).for_each(|page| new[page * 4096] ^= 1);
+    home.file("new", &new);
+    home.file("dirty", &[b' '; 32]);
+    let refused = home.refused(2, &["update", &base, "new", "--dirty", "dirty"]);
+    assert!(refused.contains("--dirty-format"), "{refused}");
+    home.refused(2, &["update", &base, "new", "--dirty", "dirty", "--dirty-format", "ranges"]);
+    let id = home.line(&["update", &base, "new", "--dirty", "dirty", "--dirty-format", "bitmap"]);
+    assert_same(&home.bytes(&["retrieve", &id]), &new, "as a bitmap");
+}
+
+#[test]
+fn every_bit_of_the_header_of_a_pack_is_proven() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let old = noise(2 * MIB, 1);
+    // Less than what is fetched with the metadata, and more.
+    for (seed, len) in [(2, 4096), (3, MIB)] {
+        let base = home.line_with(&["store", "-"], &old);
+        let mut new = old.clone();
+        new[..len].copy_from_slice(&noise(len, seed));
+        let id = home.line_with(&["update", &base, "-"], &new);
+        let placement = &home.json(&["stat", &id])["placements"][0];
+        assert_eq!(placement["encoding"], "pages");
+        let path = home.path("tidelock-data/objects").join(placement["object"].as_str().unwrap());
+        home.json(&["verify", "--deep"]);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let file = File::options().write(true).read(true).open(&path).unwrap();
+        file.write_all_at(b"t", 0).unwrap();
+        let said = home.run(&["verify", "--deep"]);
+        assert!(said.status.code() == Some(4) && said.stderr.contains("header"), "{}: {}", said.status, said.stderr);
+        // Nothing of what it holds is doubtful.
+        file.write_all_at(b"T", 0).unwrap();
+        home.json(&["verify", "--deep"]);
+        assert_same(&home.bytes(&["retrieve", &id]), &new, "once it is mended");
+        home.json(&["rm", &id]);
+    }
+}

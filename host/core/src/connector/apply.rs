@@ -17,10 +17,9 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
-use super::store::Change;
 use super::{Host, StoreOptions, data_dir};
 use crate::snapshot::pages::FileImage;
-use crate::snapshot::{FileSource, HEAD, PatchLimits, Source, apply_sparse, apply_zstd, window_of};
+use crate::snapshot::{FileSource, HEAD, Identifier, PatchLimits, apply_sparse, apply_zstd, window_of};
 use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
 
 /// The windows of all deltas that are applied at once out of bodies: as much as the largest one may have.
@@ -28,6 +27,9 @@ const WINDOWS: u64 = 2 << 30;
 
 /// The unit in which windows are counted; each delta takes at least one, so that at most 16 are applied at once.
 const WINDOW_UNIT: u64 = 128 << 20;
+
+/// What errors call the copy of a base.
+const COPY_OF_BASE: &str = "a temporary copy of the base";
 
 /// A change against a base.
 pub enum Delta {
@@ -93,13 +95,18 @@ impl Host {
             other => (other, None),
         };
         let old = self.fetch_to_file(base, &room).await?;
-        let new = Staged { file: self.temporary_file()?, len: 0, room };
+        let new = Staged { file: self.temporary_file()?, len: 0, written: Identifier::new(), room };
         let place = match window {
             Some(window) => Some(self.inner.apply_places.take(window).await?),
             None => None,
         };
-        let kept = old.try_clone().map_err(|error| Error::io("a temporary copy of the base", error))?;
-        let (new, delta_bytes) = blocking(move || {
+        let kept = old.try_clone().map_err(|error| Error::io(COPY_OF_BASE, error))?;
+        let proven = FileSource::own(
+            old.try_clone().map_err(|error| Error::io(COPY_OF_BASE, error))?,
+            COPY_OF_BASE,
+            Some(base),
+        )?;
+        let (source, delta_bytes) = blocking(move || {
             // For as long as the work runs, also when nothing waits for it.
             let _place = place;
             let mut new = new;
@@ -107,7 +114,6 @@ impl Host {
             Ok((new.finish()?, bytes))
         })
         .await?;
-        let source = FileSource::own(new, "the patched image")?;
         let pack = match options.raw {
             true => None,
             false => {
@@ -116,8 +122,9 @@ impl Host {
                 self.change_of(base, Some(Arc::new(FileImage::new(kept, size, what))), &source, None, &options).await?
             }
         };
-        let change = Change { base: Some(base), pack: pack.as_ref(), ..Change::default() };
-        let mut stored = self.store_on_route(Source::File(source), change, &options).await?;
+        // What was taken from the copy is the base's only if the disk gives back what was written.
+        proven.identify(None).await?;
+        let (mut stored, _) = self.store_change(base, source, pack, None, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)
     }
@@ -129,9 +136,9 @@ impl Host {
         // Before the bytes are fetched, and before this copy takes the room of everything else.
         let room = rustix::fs::fstatvfs(&file).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
         if room.is_ok_and(|room| room < retrieved.size) {
-            return Err(Error::io("a temporary copy of the base", io::ErrorKind::StorageFull.into()));
+            return Err(Error::io(COPY_OF_BASE, io::ErrorKind::StorageFull.into()));
         }
-        write_to(retrieved.body, file, "a temporary copy of the base").await
+        write_to(retrieved.body, file, COPY_OF_BASE).await
     }
 
     /// A body in such a file.
@@ -185,18 +192,21 @@ fn window_of_file(delta: &File) -> Result<u64> {
 struct Staged {
     file: File,
     len: u64,
+    written: Identifier,
     room: Room,
 }
 
 impl Staged {
-    fn finish(mut self) -> Result<File> {
+    /// The image, which is compared whenever it is read with what was written, where that passed through memory.
+    fn finish(mut self) -> Result<FileSource> {
         let fail = |error| Error::io("the patched image", error);
         if self.len > 0 {
             // What ends in a hole.
             self.file.set_len(self.len).map_err(fail)?;
         }
         self.file.rewind().map_err(fail)?;
-        Ok(self.file)
+        let written = self.written.finish();
+        FileSource::own(self.file, "the patched image", Some(written.id()).filter(|_| self.len > 0))
     }
 }
 
@@ -208,6 +218,7 @@ impl Write for Staged {
         } else {
             self.file.write_all(bytes)?;
         }
+        self.written.update(bytes);
         self.len += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -278,7 +289,7 @@ mod tests {
                     Ok(())
                 }
             });
-            let mut new = Staged { file: tempfile::tempfile().unwrap(), len: 0, room };
+            let mut new = Staged { file: tempfile::tempfile().unwrap(), len: 0, written: Identifier::new(), room };
             patch(&old, Delta::Sparse(path.clone()), &mut new)
         };
         assert_eq!(apply(|_| ()).unwrap(), 1 << 16);

@@ -74,11 +74,11 @@ impl Payload {
             }
             Self::Full(full) => full.open(progress),
             Self::Pack(pack) => {
-                // The pack's own identity is not needed: `Reading` reports that of the image.
-                let (body, _) = pack.file.read(None);
+                // It fails at its end unless it is what was written.
+                let (body, reading) = pack.file.read(None);
                 ObjectBytes {
                     body,
-                    reading: Reading::known(&pack.identity),
+                    reading: reading.holding(pack.identity.clone()),
                     size: Some(pack.file.size()),
                     layout: Layout { encoding: Encoding::Pages, pack: Some(pack.pack.clone()) },
                     made: None,

@@ -5,22 +5,23 @@
 //! so that no copy depends on another backend than its own; any other one gets the image as it is. So does every backend if
 //! the pack would save little, or would need too many others.
 
-use std::fs::File;
-use std::io::{Seek as _, Write};
+mod encode;
+mod page_digests;
+
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+
+use encode::{Stop, Stoppable, StoredImage, Written, encode};
 
 use super::encoding::keeps_packs;
-use super::hot::HotTier;
 use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
 use super::report::Stored;
 use super::store::Change;
-use super::{Host, Image, StoreOptions, data_dir, encoding};
+use super::{Host, StoreOptions, encoding};
 use crate::catalogue::{NewPack, Placement, PlacementState};
-use crate::snapshot::pages::{Base, Chain, Encoded, FileImage, Options, PageDigests, changed_bytes, encode_delta};
+use crate::snapshot::pages::{Chain, Encoded, Options, PageDigests};
 use crate::snapshot::{DirtyRanges, FileSource, Identity, Source, pages};
 use crate::types::{Error, ErrorKind, Result, SnapshotId, blocking};
 
@@ -31,8 +32,6 @@ const RUNS_PER_GIB: u64 = 65_536;
 const RUNS: u64 = 65_536;
 /// A pack above this percentage of the image's data is not stored, nor is one of an image of less than 100 bytes.
 const MAX_PACK_PERCENT: u64 = 80;
-/// The most bytes of page digests that are kept.
-const MAX_DIGEST_BYTES: u64 = 1 << 30;
 
 /// What an image is compared with.
 pub(super) struct BaseOf {
@@ -89,12 +88,38 @@ impl Host {
             other => self.spooled(other).await?,
         };
         let pack = self.change_of(base, None, &source, dirty.as_ref(), options).await?;
+        let pack_bytes = pack.as_ref().map(|pack| pack.file.size());
         let changed = dirty.as_ref().map(DirtyRanges::as_slice);
-        let change = Change { base: Some(base), pack: pack.as_ref(), changed, whole: false };
-        let mut stored = self.store_on_route(Source::File(source), change, options).await?;
-        stored.delta_bytes = Some(pack.map_or(stored.stored_bytes, |pack| pack.file.size()));
+        let (mut stored, as_pack) = self.store_change(base, source, pack, changed, options).await?;
+        stored.delta_bytes = pack_bytes.filter(|_| as_pack).or(Some(stored.stored_bytes));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
         Ok(stored)
+    }
+
+    /// Stores an image as the change of a base: as this pack, or whole if there is none, or if the disk does not give it back as
+    /// it was written. Returns whether the pack was used.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub(super) async fn store_change(
+        &self,
+        base: SnapshotId,
+        image: FileSource,
+        pack: Option<Arc<PackFile>>,
+        changed: Option<&[Range<u64>]>,
+        options: &StoreOptions,
+    ) -> Result<(Stored, bool)> {
+        if let Some(pack) = &pack {
+            let change = Change { base: Some(base), pack: Some(pack), changed, whole: false };
+            match self.store_on_route(Source::File(image.clone()), change, options).await {
+                Err(error) if pack.file.is_damaged() => {
+                    tracing::warn!(%error, "the image is stored whole");
+                }
+                outcome => return outcome.map(|stored| (stored, true)),
+            }
+        }
+        let change = Change { base: Some(base), pack: None, changed, whole: false };
+        Ok((self.store_on_route(Source::File(image), change, options).await?, false))
     }
 
     /// The change of an image against a base, as a pack; `None` if the image is to be stored whole. `at_hand` has the proven
@@ -175,7 +200,7 @@ impl Host {
         let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
         let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar, &options)).await;
         drop((stop, place));
-        let Some((encoded, out, sidecar, changed)) = encoded? else { return Ok(None) };
+        let Some(Written { encoded, out, id, sidecar, changed }) = encoded? else { return Ok(None) };
         new.check_unchanged(&encoded.identity).await?;
         if let Some(sidecar) = sidecar
             && let Err(error) = self.keep_page_digests(&encoded.identity, sidecar).await
@@ -189,7 +214,7 @@ impl Host {
             return Ok(None);
         }
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
-        let file = FileSource::own(out, "the pack")?;
+        let file = FileSource::own(out, "the pack", Some(id))?;
         Ok(Some(Arc::new(PackFile { file, identity: Arc::new(encoded.identity), pack, changed: Some(changed) })))
     }
 
@@ -233,67 +258,12 @@ impl Host {
         Ok(keeps_packs(info.features) && !info.archive && !backend.loses_labels.load(Ordering::Relaxed))
     }
 
-    /// A stream as a file without a name.
+    /// A stream as a file without a name. Whatever reads it is compared with the stream.
     pub(super) async fn spooled(&self, source: Source) -> Result<FileSource> {
         let (body, reading) = source.read(None);
         let file = self.write_out(body, "a temporary copy of the image").await?;
-        reading.identity().await?;
-        FileSource::own(file, "a temporary copy of the image")
+        FileSource::own(file, "a temporary copy of the image", Some(reading.identity().await?.id()))
     }
-
-    fn digests_path(&self, id: SnapshotId) -> PathBuf {
-        self.inner.data_dir.join("page-digests").join(id.to_string())
-    }
-
-    /// The page digests of a snapshot, if they are kept here and are sound.
-    pub(super) async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
-        let (path, identity) = (self.digests_path(identity.id()), identity.clone());
-        let open = move || {
-            let fail = |error| Error::io(path.display(), error);
-            let file = File::open(&path).map_err(fail)?;
-            let size = file.metadata().map_err(fail)?.len();
-            PageDigests::open(Box::new(FileImage::new(file, size, path.display().to_string())), identity)
-        };
-        blocking(open).await.ok()
-    }
-
-    /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
-    pub(super) async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
-        let path = self.digests_path(identity.id());
-        let most = MAX_DIGEST_BYTES.saturating_add(self.inner.hot.as_ref().map_or(0, HotTier::digest_bytes));
-        blocking(move || {
-            let fail = |error| Error::io(path.display(), error);
-            let Some(dir) = path.parent() else { return Ok(()) };
-            data_dir::make(dir).map_err(fail)?;
-            written.rewind().map_err(fail)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
-            let size = std::io::copy(&mut written, &mut file).map_err(fail)?;
-            make_room(dir, most.saturating_sub(size)).map_err(fail)?;
-            file.persist(&path).map_err(|error| fail(error.error))?;
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// Removes the oldest files until the others have at most so many bytes.
-fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        files.push((about.modified()?, about.len(), entry.path()));
-    }
-    files.sort();
-    let mut all: u64 = files.iter().map(|(_, len, _)| len).sum();
-    for (_, len, path) in files {
-        if all <= most {
-            break;
-        }
-        std::fs::remove_file(path)?;
-        all -= len;
-    }
-    Ok(())
 }
 
 /// A base that is damaged on every backend, or too many sources: nothing is wrong with the image, which is stored whole.
@@ -316,101 +286,5 @@ fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
     encoded.pack.sources().len() <= MAX_SOURCES && runs <= RUNS.max((size >> 30).saturating_mul(RUNS_PER_GIB))
 }
 
-/// A pack that was written, the page digests of its image, and the bytes in which that differs from the base.
-type Written = (Encoded, File, Option<File>, Vec<Range<u64>>);
-
-/// Writes the change, and the page digests of the image if there is a file for them; `None` if it is not worth its base, or if
-/// there is no room for it.
-fn encode(
-    new: &Stoppable,
-    base: &BaseOf,
-    dirty: Option<&[Range<u64>]>,
-    out: File,
-    sidecar: Option<File>,
-    options: &Options,
-) -> Result<Option<Written>> {
-    let fail = |error| Error::io("a temporary copy of the delta", error);
-    let (mut out, mut sidecar) = (std::io::BufWriter::new(out), sidecar.map(std::io::BufWriter::new));
-    let parts = Base {
-        chain: &base.chain,
-        identity: &base.identity,
-        image: Some(&*base.image),
-        digests: base.digests.as_ref(),
-    };
-    let (most, mut written, mut given_up) = (pages::Image::size(new) / 100 * MAX_PACK_PERCENT, 0, false);
-    let mut sink = |bytes: bytes::Bytes| {
-        written += bytes.len() as u64;
-        let result = match written <= most {
-            true => out.write_all(&bytes).map_err(fail),
-            false => Err(Error::unsupported("the change is as large as the image")),
-        };
-        given_up = result.is_err();
-        result
-    };
-    let digests = sidecar.as_mut().map(|sidecar| sidecar as &mut dyn Write);
-    let encoded = encode_delta(new, &parts, dirty, options, digests, &mut sink);
-    let encoded = match encoded {
-        Err(error) if given_up => {
-            tracing::debug!(%error, "the image is stored whole");
-            return Ok(None);
-        }
-        encoded => encoded?,
-    };
-    let out = out.into_inner().map_err(|error| fail(error.into_error()))?;
-    let sidecar = sidecar.map(std::io::BufWriter::into_inner).transpose().map_err(|error| fail(error.into_error()))?;
-    let changed = changed_bytes(&encoded.pack, base.chain.pack());
-    Ok(Some((encoded, out, sidecar, changed)))
-}
-
-/// Ends an encoder when it is dropped: nothing waits for it any more.
-#[derive(Default)]
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// An image that cannot be read any more once that is wanted.
-struct Stoppable {
-    image: FileImage,
-    stop: Arc<AtomicBool>,
-}
-
-impl pages::Image for Stoppable {
-    fn size(&self) -> u64 {
-        self.image.size()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Cancelled, "nothing waits for the change any more")),
-            false => self.image.read_at(buffer, offset),
-        }
-    }
-
-    fn next_data(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
-        self.image.next_data(from, end)
-    }
-}
-
-/// A stored image, for an encoder. Reading blocks, and needs the runtime to go on elsewhere.
-struct StoredImage {
-    image: Image,
-    runtime: tokio::runtime::Handle,
-}
-
-impl pages::Image for StoredImage {
-    fn size(&self) -> u64 {
-        self.image.size()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let wanted = buffer.len();
-        match self.runtime.block_on(self.image.read_at(offset, buffer))? {
-            filled if filled == wanted => Ok(()),
-            filled => Err(Error::corrupt(format!("the base ends {} bytes early", wanted - filled))),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,12 @@
 //!
 //! | form | as given by |
 //! | --- | --- |
-//! | a bit for each page of 4 KiB, the lowest bit of each byte first; as many bytes as that needs, or up to the next multiple of 8 | `KVM_GET_DIRTY_LOG`, QEMU's and Firecracker's dirty bitmaps |
-//! | lines `OFFSET LENGTH` in bytes, decimal or with `0x`; empty lines, and lines that begin with `#`, are left out | anything that can print |
-//! | JSON: an array of objects with `start` (or `offset`) and `length`; one with `"dirty": false` is left out | QEMU's block dirty bitmaps, as `qemu-img map` and `nbdinfo` print them |
+//! | [`DirtyFormat::Bitmap`]: a bit for each page of 4 KiB, the lowest bit of each byte first; as many bytes as that needs, or up to the next multiple of 8 | `KVM_GET_DIRTY_LOG`, QEMU's and Firecracker's dirty bitmaps |
+//! | [`DirtyFormat::Ranges`]: lines `OFFSET LENGTH` in bytes, decimal or with `0x`; empty lines, and lines that begin with `#`, are left out | anything that can print |
+//! | [`DirtyFormat::Json`]: an array of objects with `start` (or `offset`) and `length`; one with `"dirty": false` is left out | QEMU's block dirty bitmaps, as `qemu-img map` and `nbdinfo` print them |
 //!
-//! A text is taken for a text, so a bitmap that consists of nothing but digits, spaces and line ends is not one.
+//! The form is not guessed where two fit: what has the length of a bitmap is one, and if it is text as well, the caller has to
+//! name the form. Taking one for the other would leave changes out of what is stored.
 
 use std::ops::Range;
 
@@ -25,21 +26,57 @@ pub fn max_dirty_bytes(size: u64) -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DirtyRanges(Vec<Range<u64>>);
 
-impl DirtyRanges {
-    /// Reads what is given for an image of `size` bytes.
+/// The form in which dirty ranges are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirtyFormat {
+    /// A bit for each page.
+    Bitmap,
+    /// Lines `OFFSET LENGTH`.
+    Ranges,
+    /// A JSON array of objects.
+    Json,
+}
+
+impl DirtyFormat {
+    /// The form that this has, for an image of `size` bytes.
     ///
     /// # Errors
-    /// `invalid` for anything else than the forms above, for ranges past the end, and for a bitmap of another size.
-    pub fn parse(given: &[u8], size: u64) -> Result<Self> {
-        if given.is_empty() && size > 0 {
-            // What failed to write it would otherwise say that nothing has changed.
-            return Err(Error::invalid("the file of dirty ranges is empty").hint("write `[]` if nothing has changed"));
+    /// `invalid` if two forms fit, or none.
+    pub fn of(given: &[u8], size: u64) -> Result<Self> {
+        let fits = is_bitmap_of(given.len() as u64, size);
+        match (fits, is_text(given)) {
+            (true, true) if !given.is_empty() => {
+                let what = format!("the dirty pages may be a bitmap and may be text: they have {} bytes", given.len());
+                Err(Error::invalid(what).hint("name the form: `--dirty-format bitmap`, `ranges` or `json`"))
+            }
+            (true, _) => Ok(Self::Bitmap),
+            (false, true) if given.trim_ascii_start().starts_with(b"[") => Ok(Self::Json),
+            (false, true) => Ok(Self::Ranges),
+            (false, false) => Err(no_bitmap(given.len() as u64, size)),
         }
-        let text = given.trim_ascii_start();
-        match text.first() {
-            Some(b'[') => Self::of_json(text, size),
-            _ if is_list(given) => Self::of_list(given, size),
-            _ => Self::of_bitmap(given, size),
+    }
+}
+
+impl DirtyRanges {
+    /// Reads what is given for an image of `size` bytes, in the form that it turns out to have.
+    ///
+    /// # Errors
+    /// `invalid` for anything else than the forms above, for ranges past the end, for a bitmap of another size, and for what
+    /// may have two forms: [`Self::parse_as`] reads that.
+    pub fn parse(given: &[u8], size: u64) -> Result<Self> {
+        refuse_empty(given, size)?;
+        Self::parse_as(DirtyFormat::of(given, size)?, given, size)
+    }
+
+    /// Reads what is given in this form for an image of `size` bytes.
+    ///
+    /// # Errors
+    /// Those of the form's own function.
+    pub fn parse_as(format: DirtyFormat, given: &[u8], size: u64) -> Result<Self> {
+        match format {
+            DirtyFormat::Bitmap => Self::from_bitmap(given, size),
+            DirtyFormat::Ranges => Self::from_ranges(given, size),
+            DirtyFormat::Json => Self::from_json(given, size),
         }
     }
 
@@ -81,14 +118,13 @@ impl DirtyRanges {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    fn of_bitmap(bitmap: &[u8], size: u64) -> Result<Self> {
-        let least = bitmap_bytes(size);
-        let given = bitmap.len() as u64;
-        if given != least && given != least.next_multiple_of(8) {
-            return Err(Error::invalid(format!(
-                "the dirty pages are neither a list nor a bitmap of the image: {given} bytes, where {least} are a bit for each page"
-            ))
-            .hint("give a bitmap with a bit for each page of 4 KiB, lines `OFFSET LENGTH`, or a JSON array"));
+    /// From a bit for each page of an image of `size` bytes.
+    ///
+    /// # Errors
+    /// `invalid` for a bitmap of another size, and for pages past the end.
+    pub fn from_bitmap(bitmap: &[u8], size: u64) -> Result<Self> {
+        if !is_bitmap_of(bitmap.len() as u64, size) {
+            return Err(no_bitmap(bitmap.len() as u64, size));
         }
         let pages = size.div_ceil(PAGE as u64);
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -108,7 +144,12 @@ impl DirtyRanges {
         Ok(Self(ranges))
     }
 
-    fn of_list(list: &[u8], size: u64) -> Result<Self> {
+    /// From lines `OFFSET LENGTH`, for an image of `size` bytes.
+    ///
+    /// # Errors
+    /// `invalid` for other lines, for ranges past the end, and if there is no line with a range: what failed to write them would
+    /// otherwise say that nothing has changed.
+    pub fn from_ranges(list: &[u8], size: u64) -> Result<Self> {
         let text = std::str::from_utf8(list).map_err(|_| Error::invalid("the list of dirty ranges is not text"))?;
         let wrong =
             |number: usize| Error::invalid(format!("line {} of the dirty ranges is not `OFFSET LENGTH`", number + 1));
@@ -124,33 +165,71 @@ impl DirtyRanges {
             };
             ranges.push(start..start.checked_add(len).ok_or_else(|| wrong(at))?);
         }
+        if ranges.is_empty() && size > 0 {
+            return Err(Error::invalid("the list of dirty ranges has no range").hint(NOTHING));
+        }
         Self::new(ranges, size)
     }
 
-    fn of_json(text: &[u8], size: u64) -> Result<Self> {
+    /// From a JSON array of objects, for an image of `size` bytes; `[]` says that nothing has changed.
+    ///
+    /// # Errors
+    /// `invalid` for anything else, and for ranges past the end.
+    pub fn from_json(text: &[u8], size: u64) -> Result<Self> {
+        /// With `start`, an `offset` beside it is where the bytes lie in the file of the image: `qemu-img map`.
         #[derive(serde::Deserialize)]
         struct Entry {
-            #[serde(alias = "offset")]
-            start: u64,
+            start: Option<u64>,
+            offset: Option<u64>,
             length: u64,
             dirty: Option<bool>,
         }
+        refuse_empty(text, size)?;
         let wrong = |error: serde_json::Error| Error::invalid(format!("the JSON of the dirty ranges: {error}"));
         let entries: Vec<Entry> = serde_json::from_slice(text).map_err(wrong)?;
-        let ranges = entries.into_iter().filter(|entry| entry.dirty != Some(false));
-        Self::new(ranges.map(|entry| entry.start..entry.start.saturating_add(entry.length)), size)
+        let mut ranges = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.dirty != Some(false)) {
+            let Some(start) = entry.start.or(entry.offset) else {
+                return Err(Error::invalid("the JSON of the dirty ranges: an entry has neither `start` nor `offset`"));
+            };
+            ranges.push(start..start.saturating_add(entry.length));
+        }
+        Self::new(ranges, size)
     }
+}
+
+/// How to say that nothing has changed.
+const NOTHING: &str = "write `[]` if nothing has changed";
+
+/// What failed to write it would otherwise say that nothing has changed.
+fn refuse_empty(given: &[u8], size: u64) -> Result<()> {
+    match given.is_empty() && size > 0 {
+        true => Err(Error::invalid("the file of dirty ranges is empty").hint(NOTHING)),
+        false => Ok(()),
+    }
+}
+
+fn is_bitmap_of(len: u64, size: u64) -> bool {
+    let least = bitmap_bytes(size);
+    len == least || len == least.next_multiple_of(8)
+}
+
+fn no_bitmap(given: u64, size: u64) -> Error {
+    let least = bitmap_bytes(size);
+    Error::invalid(format!(
+        "the dirty pages are neither a list nor a bitmap of the image: {given} bytes, where {least} are a bit for each page"
+    ))
+    .hint("give a bitmap with a bit for each page of 4 KiB, lines `OFFSET LENGTH`, or a JSON array")
 }
 
 fn bitmap_bytes(size: u64) -> u64 {
     size.div_ceil(PAGE as u64).div_ceil(8)
 }
 
-/// Whether what is given is lines of numbers.
-fn is_list(given: &[u8]) -> bool {
-    let digit = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'x' | b'X' | b' ' | b'\t' | b'\r' | b'\n');
-    let mut lines = given.split(|byte| *byte == b'\n');
-    lines.all(|line| line.trim_ascii_start().starts_with(b"#") || line.iter().all(|byte| digit(*byte)))
+/// Whether what is given can be a text: also one with mistakes, which must not become a bitmap by them.
+fn is_text(given: &[u8]) -> bool {
+    let printable = |character: char| !character.is_control() || matches!(character, '\t' | '\r' | '\n');
+    std::str::from_utf8(given).is_ok_and(|text| text.chars().all(printable))
 }
 
 fn number(word: &str) -> Option<u64> {
@@ -185,8 +264,61 @@ mod tests {
         let json = br#" [{"start": 5000, "length": 7000, "dirty": true, "zero": false}, {"offset": 0, "length": 9, "dirty": false},
             {"offset": 409600, "length": 1}]"#;
         assert_eq!(parse(json).unwrap(), expected);
-        assert_eq!(parse(b"# none\n").unwrap(), []);
         assert_eq!(parse(b"[]").unwrap(), []);
+    }
+
+    #[test]
+    fn a_bitmap_is_not_taken_for_a_text_nor_a_text_for_a_bitmap() {
+        // Comments, blanks and a bracket, by their first bytes: 13 bytes are a bitmap of the image.
+        for (first, pages) in
+            [(&b"#"[..], &[0, 1, 5][..]), (b"\n", &[1, 3]), (b"[", &[0, 1, 3, 4, 6]), (b" #", &[5, 8, 9, 13])]
+        {
+            let mut bitmap = first.to_vec();
+            bitmap.resize(13, 0);
+            let dirty = DirtyRanges::parse(&bitmap, SIZE).unwrap();
+            let expected = pages.iter().map(|page| page * 4096..(page + 1) * 4096);
+            assert_eq!(dirty, DirtyRanges::new(expected, SIZE).unwrap(), "{first:?}");
+        }
+        // What may be both is neither, until it is named.
+        for both in [
+            &b"4096 4096\n   "[..],
+            b"             ",
+            b"#############",
+            b"\n\n\n\n\n\n\n\n\n\n\n\n\n",
+            b"[            ",
+            b"4096 4O96    ",
+        ] {
+            let error = parse(both).unwrap_err();
+            assert!(
+                both.len() == 13 && error.advice().is_some_and(|advice| advice.contains("--dirty-format")),
+                "{error}"
+            );
+        }
+        assert_eq!(DirtyRanges::from_ranges(b"4096 4096\n   ", SIZE).unwrap().as_slice(), [4096..8192]);
+        assert_eq!(DirtyRanges::from_json(b"[]           ", SIZE).unwrap().as_slice(), []);
+        // 0x20 in each byte: one page of eight. The last one is past the end.
+        assert!(DirtyRanges::from_bitmap(b"             ", SIZE).is_err());
+        assert_eq!(DirtyRanges::from_bitmap(b"            \n", 104 * 4096).unwrap().as_slice().len(), 14);
+    }
+
+    #[test]
+    fn what_names_no_range_does_not_say_that_nothing_has_changed() {
+        for nothing in [&b""[..], b"\n", b"# none\n", b" \t\r\n\n", b"# one\n\n# two"] {
+            let told = [DirtyRanges::parse(nothing, SIZE), DirtyRanges::from_ranges(nothing, SIZE)];
+            for error in told.map(Result::unwrap_err) {
+                assert!(error.advice().is_some_and(|advice| advice.contains("`[]`")), "{nothing:?}: {error}");
+            }
+        }
+        assert_eq!(DirtyRanges::from_ranges(b"0 0", SIZE).unwrap().as_slice(), []);
+        assert_eq!(DirtyRanges::parse(b"", 0).unwrap().as_slice(), []);
+    }
+
+    #[test]
+    fn of_two_places_the_one_in_the_image_counts() {
+        let map = br#"[{ "start": 4096, "length": 4096, "depth": 0, "present": true, "zero": false, "data": true, "offset": 327680},
+            {"length": 1, "offset": 0, "start": 12288}]"#;
+        assert_eq!(parse(map).unwrap(), [4096..8192, 12288..16384]);
+        assert!(parse(br#"[{"length": 1, "dirty": true}]"#).is_err());
     }
 
     #[test]
@@ -195,6 +327,7 @@ mod tests {
         for wrong in [
             &[][..],
             &[0; 12],
+            b"\xff\xff\xff 4096 4096\n",
             &[0; 15],
             &[0; 17],
             &past,

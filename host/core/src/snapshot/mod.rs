@@ -27,7 +27,7 @@ mod zeros;
 
 use std::sync::Arc;
 
-pub use dirty::{DirtyRanges, max_dirty_bytes};
+pub use dirty::{DirtyFormat, DirtyRanges, max_dirty_bytes};
 pub use identity::{Identifier, Identity, SegmentDigests};
 pub(crate) use patch::{HEAD, window_of};
 pub use patch::{PatchLimits, SparseReport, apply_sparse, apply_zstd};

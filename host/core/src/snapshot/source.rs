@@ -26,6 +26,7 @@ mod ticks;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt, unfold};
@@ -146,29 +147,37 @@ pub async fn identify_file(path: impl Into<PathBuf>, progress: Option<Progress>)
 }
 
 /// The identity of a body: known once its last segment has been yielded.
-pub struct Reading(oneshot::Receiver<Result<Identity>>);
+pub struct Reading {
+    told: oneshot::Receiver<Result<Identity>>,
+    /// What the bytes stand for, if they are not the image itself.
+    holds: Option<Arc<Identity>>,
+}
 
 impl Reading {
     /// One that is told by whoever reads.
     pub(crate) fn pair() -> (oneshot::Sender<Result<Identity>>, Self) {
         let (tell, told) = oneshot::channel();
-        (tell, Self(told))
+        (tell, Self::new(told))
     }
 
-    /// That of an image that is known already.
-    pub fn known(identity: &Identity) -> Self {
-        let (tell, told) = oneshot::channel();
-        // The other end is here.
-        let _ = tell.send(Ok(identity.clone()));
-        Self(told)
+    fn new(told: oneshot::Receiver<Result<Identity>>) -> Self {
+        Self { told, holds: None }
     }
 
-    /// The identity of all bytes of the body.
+    /// The same of bytes that hold this image in another encoding.
+    #[must_use]
+    pub fn holding(self, identity: Arc<Identity>) -> Self {
+        Self { holds: Some(identity), ..self }
+    }
+
+    /// The identity of all bytes of the body, or of the image that they hold.
     ///
     /// # Errors
     /// The failure that ended the body; `cancelled` if the body was dropped before its end.
     pub async fn identity(self) -> Result<Identity> {
-        self.0.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to the end")))
+        let cancelled = |_| Err(Error::new(ErrorKind::Cancelled, "the image was not read to the end"));
+        let read = self.told.await.unwrap_or_else(cancelled)?;
+        Ok(self.holds.map_or(read, Arc::unwrap_or_clone))
     }
 }
 
@@ -199,7 +208,7 @@ impl Tee {
         let (tell, told) = oneshot::channel();
         let tee = Self { read: read.boxed(), file, size, progress, tell: Some(tell), digests: Vec::new(), len: 0 };
         let body = unfold(tee, |mut tee| async move { tee.next().await.map(|item| (item, tee)) });
-        (body, Reading(told))
+        (body, Reading::new(told))
     }
 
     async fn next(&mut self) -> Option<Result<Bytes>> {

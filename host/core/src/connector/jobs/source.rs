@@ -17,6 +17,9 @@ use crate::snapshot::pages::{Limits, Opened, Pack};
 use crate::snapshot::{CheckedSource, FileSource, Identity, Source};
 use crate::types::{Error, Result, SnapshotId, Subject, blocking};
 
+/// What a pack waits in while it is copied.
+const COPY: &str = "a temporary copy of a pack";
+
 impl Host {
     /// The live placements of a snapshot that a copy may be read from, the first to be tried first; not this one.
     pub(super) async fn copies_of(&self, id: SnapshotId, except: Option<&Placement>) -> Result<Vec<Placement>> {
@@ -52,11 +55,14 @@ impl Host {
         let objects = &self.backend(&placement.backend).await?.objects;
         let body = objects.get(&placement.object, None).await;
         let body = body.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
-        let file = self.write_out(meter.around(body), "a temporary copy of a pack").await?;
+        let file = self.write_out(meter.around(body), COPY).await?;
         let (new, backend) = (NewPack { id: pack.id(), needs: needs_of(&pack) }, placement.backend.clone());
+        let copy = |file: &File| file.try_clone().map_err(|error| Error::io(COPY, error));
+        // What is checked is what is sent, or the attempt fails.
+        let bytes = FileSource::own(copy(&file)?, COPY, None)?.identify(None).await?;
         let file = blocking(move || check_pack(&file, &pack).map(|()| file));
         let file = file.await.map_err(|error| error.on_backend(&backend).during("retrieve"))?;
-        let file = FileSource::own(file, "a temporary copy of a pack")?;
+        let file = FileSource::own(file, COPY, Some(bytes.id()))?;
         Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new, changed: None }))
     }
 }
@@ -68,7 +74,7 @@ pub(super) fn is_of_source(error: &Error) -> bool {
 
 /// Makes sure that a file is a pack to the byte.
 fn check_pack(file: &File, pack: &Arc<Pack>) -> Result<()> {
-    let fail = |error| Error::io("a temporary copy of a pack", error);
+    let fail = |error| Error::io(COPY, error);
     let damaged = |what: &str| Error::corrupt(format!("{what} of the pack is not what was stored"));
     if file.metadata().map_err(fail)?.len() != pack.stored() {
         return Err(damaged("the size"));

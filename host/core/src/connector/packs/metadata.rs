@@ -8,7 +8,7 @@ use super::Caches;
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::connector::recent::{Recent, Weighed};
-use crate::snapshot::pages::{Chain, Limits, Opened, Pack, PackSource, is_raw};
+use crate::snapshot::pages::{Chain, HEADER_BYTES, Limits, Opened, Pack, PackSource, is_raw};
 use crate::types::{ByteRange, Encoding, Error, ErrorKind, PackId, Result, SnapshotId, blocking};
 
 /// The bytes at the end of a pack that are fetched first: with them comes the whole metadata of most deltas.
@@ -50,12 +50,12 @@ impl Host {
                 {
                     return Ok(pack);
                 }
-                let mut opened = self.open_pack_object(placement, known).await;
+                let mut opened = self.open_pack_object(placement, known, caches).await;
                 // The object may be right, and the catalogue wrong.
                 if opened.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Corrupt)
                     && let Ok(Some(now)) = Box::pin(self.amended(placement)).await
                 {
-                    opened = self.open_pack_object(&now, now.pack).await;
+                    opened = self.open_pack_object(&now, now.pack, caches).await;
                 }
                 let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
                 self.inner.recent_packs.put(pack.clone());
@@ -69,7 +69,9 @@ impl Host {
     /// # Errors
     /// As [`Self::pack_of`].
     pub(in crate::connector) async fn open_unknown_pack(&self, placement: &Placement) -> Result<Arc<Pack>> {
-        self.open_pack_object(placement, None).await.map_err(|error| error.on_backend(&placement.backend))
+        self.open_pack_object(placement, None, Caches::Bypass)
+            .await
+            .map_err(|error| error.on_backend(&placement.backend))
     }
 
     /// A pack with its sources.
@@ -180,13 +182,29 @@ impl Host {
         Ok(pack)
     }
 
-    async fn open_pack_object(&self, placement: &Placement, known: Option<PackId>) -> Result<Arc<Pack>> {
+    /// The header says nothing that the footer does not say as well, so a read does without it: what proves itself is not
+    /// refused. Where the object itself is to be proven, it is checked too.
+    async fn open_pack_object(
+        &self,
+        placement: &Placement,
+        known: Option<PackId>,
+        caches: Caches,
+    ) -> Result<Arc<Pack>> {
         let object = placement.stored_bytes;
         let mut from = object.saturating_sub(TAIL);
         loop {
             let tail = self.fetch(placement, from, object - from).await?;
-            match Pack::open(&tail, object, known, Limits::default())? {
-                Opened::Pack(pack) => return Ok(pack),
+            match Pack::open(&tail, object, known, Limits::DEFAULT)? {
+                Opened::Pack(pack) => {
+                    if caches == Caches::Bypass {
+                        let head = match from {
+                            0 => tail,
+                            _ => self.fetch(placement, 0, HEADER_BYTES).await?,
+                        };
+                        pack.check_header(&head)?;
+                    }
+                    return Ok(pack);
+                }
                 Opened::Longer { from: earlier } if earlier < from => from = earlier,
                 Opened::Longer { .. } => return Err(Error::corrupt("the footer of the pack names no metadata")),
             }

@@ -1,6 +1,7 @@
 //! A pack while it is written: frames go out in order as they are ready, and the metadata grows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -62,6 +63,7 @@ impl<'o> Assembly<'o> {
         draft: Draft<'env>,
         prefix: Vec<(u32, Place)>,
     ) -> Result<()> {
+        self.check_runs()?;
         while self.sent.len() >= self.most {
             self.take()?;
         }
@@ -111,12 +113,38 @@ impl<'o> Assembly<'o> {
         let tail = Bytes::from(seal(&contents)?);
         let object = contents.frames.end() + tail.len() as u64;
         // Read back, so that nothing is stored that could not be.
-        let pack = match Pack::open(&tail, object, None, Limits { metadata: u32::MAX })? {
+        let pack = match Pack::open(&tail, object, None, self.options.limits)? {
             Opened::Pack(pack) => pack,
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };
+        if let Some((chain, _)) = base {
+            check_chain(&pack, chain, self.options.limits)?;
+        }
         (self.out)(tail)?;
         Ok(Encoded { pack, identity, counts: self.counts, digests_header })
+    }
+}
+
+/// Makes sure that a reader takes the pack together with its sources.
+fn check_chain(pack: &Arc<Pack>, base: &Chain, limits: Limits) -> Result<()> {
+    let of = |source: &PackSource| base.packs().iter().find(|other| other.id() == source.id).cloned();
+    let sources: Vec<Arc<Pack>> = pack.sources().iter().filter_map(of).collect();
+    let all = pack.metadata() + sources.iter().map(|source| source.metadata()).sum::<u64>();
+    if all > u64::from(limits.metadata) {
+        return Err(Error::unsupported(format!("the pack and its sources would have {all} bytes of metadata"))
+            .hint("rebase the snapshot first, or store the image whole"));
+    }
+    Chain::new(pack.clone(), sources).map(drop)
+}
+
+impl Assembly<'_> {
+    /// Ends what cannot become a pack before it takes memory: each run has two bytes of columns or more.
+    fn check_runs(&self) -> Result<()> {
+        let runs = self.map.runs().len() + self.prefixes.runs().len();
+        match runs as u64 > u64::from(self.options.limits.metadata / 2) {
+            true => Err(Error::unsupported("the image is too fragmented for one pack")),
+            false => Ok(()),
+        }
     }
 }
 

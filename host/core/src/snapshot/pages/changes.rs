@@ -14,7 +14,7 @@ use super::pool::{Pending, Pool, Shared, Worker, processors};
 use super::scan::{self, Class, ClassRun, Dirty, Old, Scan, Scanned};
 use crate::snapshot::identity::identity_of;
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, ZERO_SEGMENT};
-use crate::types::{ErrorKind, Result};
+use crate::types::Result;
 
 /// Changed pages whose hashes are kept: 96 MiB.
 const HASHES: usize = 4 << 20;
@@ -160,7 +160,7 @@ pub(super) fn find<'scope, 'env: 'scope>(
             }
             _ => {
                 scan::push(&mut changes.runs, first, pages, Class::Same);
-                (old, copied_block(scan, number)?)
+                (old, copied_block(scan, number))
             }
         };
         changes.digests.extend(digest);
@@ -169,13 +169,11 @@ pub(super) fn find<'scope, 'env: 'scope>(
     Ok(changes)
 }
 
-/// The block of page digests that the base has for a segment. It is not proven: whoever uses it does that.
-fn copied_block(scan: &Scan<'_>, number: u32) -> Result<Vec<u8>> {
-    let Some(digests) = scan.old.and_then(|old| old.digests).filter(|_| scan.blocks) else { return Ok(Vec::new()) };
-    match digests.block(number) {
-        Err(error) if *error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
-        block => block,
-    }
+/// The block of page digests that the base has for a segment; none if it cannot be read, which readers take for damage. It is
+/// not proven: whoever uses it does that.
+fn copied_block(scan: &Scan<'_>, number: u32) -> Vec<u8> {
+    let digests = scan.old.and_then(|old| old.digests).filter(|_| scan.blocks);
+    digests.and_then(|digests| digests.block(number).ok()).unwrap_or_default()
 }
 
 fn look<'scope, 'env: 'scope>(

@@ -47,7 +47,8 @@ pub struct Base<'a> {
 /// page digests are then read whole. A change outside of these ranges is not seen: the pack is one of an image without it.
 ///
 /// # Errors
-/// Errors of reading and of `out`; `unsupported` for an image of 16 TiB and more, and if the pack would need more than 255 sources;
+/// Errors of reading and of `out`; `unsupported` for an image of 16 TiB and more, if the pack would need more than 255 sources, and if a
+/// reader would refuse it ([`Options::limits`]);
 /// `conflict` if the image changed meanwhile; `corrupt` if the base's image is not what its digests say; `invalid` for parts of
 /// different bases.
 pub fn encode_delta(

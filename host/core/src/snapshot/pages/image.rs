@@ -34,6 +34,12 @@ pub trait Image: Send + Sync {
         true
     }
 
+    /// Whether reading it costs little more than comparing it. Where page digests say which pages have changed, only those are
+    /// read of an image that is not near.
+    fn is_near(&self) -> bool {
+        true
+    }
+
     /// All bytes, if they are in memory or mapped into it: they are then compared where they are.
     fn bytes(&self) -> Option<&[u8]> {
         None

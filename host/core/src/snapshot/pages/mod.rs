@@ -76,6 +76,9 @@ use super::segment::PAGE;
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = PAGE as u64;
 
+/// Bytes of the header of a pack.
+pub const HEADER_BYTES: u64 = layout::HEADER as u64;
+
 /// The most pages of a snapshot: 16 TiB, less one.
 pub const MAX_PAGES: u32 = u32::MAX;
 

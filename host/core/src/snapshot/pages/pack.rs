@@ -13,17 +13,21 @@ use crate::types::{Error, PackId, Result, SnapshotId};
 /// Pages of a segment.
 pub(super) const SEGMENT_PAGES: u32 = (SEGMENT / PAGE) as u32;
 
-/// What reading the metadata of a pack may cost.
-#[derive(Debug, Clone, Copy)]
+/// What reading the metadata of a pack may cost. Writers keep to it: a pack that a reader would refuse is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes of columns, decoded, and the most bytes of digests. What is kept in memory is at most eight times as much.
     pub metadata: u32,
 }
 
-impl Default for Limits {
+impl Limits {
     /// 64 MiB.
+    pub const DEFAULT: Self = Self { metadata: 64 << 20 };
+}
+
+impl Default for Limits {
     fn default() -> Self {
-        Self { metadata: 64 << 20 }
+        Self::DEFAULT
     }
 }
 
@@ -64,6 +68,8 @@ pub struct Pack {
     /// First stored page and first page of the snapshot of each run of homes.
     pub(super) homes: Vec<(u32, u32)>,
     pub(super) stored: u64,
+    /// Bytes of digests and columns, decoded; none of an object that holds a snapshot as it is.
+    pub(super) metadata: u64,
 }
 
 /// What the end of an object gave.
@@ -115,7 +121,8 @@ impl Pack {
         if contents.frames.end() != footer.digests_at {
             return Err(damaged("the frames of the pack do not end where its metadata begins"));
         }
-        Ok(Opened::Pack(Arc::new(Self { contents, id, depth, homes, stored: object })))
+        let metadata = u64::from(footer.digests_len) + u64::from(footer.columns_len);
+        Ok(Opened::Pack(Arc::new(Self { contents, id, depth, homes, stored: object, metadata })))
     }
 
     /// The id.
@@ -136,6 +143,12 @@ impl Pack {
     /// The bytes of the pack.
     pub fn stored(&self) -> u64 {
         self.stored
+    }
+
+    /// The bytes of its metadata, decoded: digests and columns. What is kept of them in memory is at most eight times as much.
+    /// None for an object that holds the snapshot as it is, whose digests are those of the snapshot.
+    pub fn metadata(&self) -> u64 {
+        self.metadata
     }
 
     /// What it was made for.
@@ -175,12 +188,17 @@ impl Pack {
         (page < self.contents.frames.pages()).then(|| home + (page - stored))
     }
 
-    /// Checks the header of the object, of which [`Self::open`] does not need to see anything.
+    /// Checks the header of the object, of which [`Self::open`] does not need to see anything. `bytes` are those that the object
+    /// begins with: [`HEADER_BYTES`](super::HEADER_BYTES) or more.
     ///
     /// # Errors
     /// `corrupt` if it is not the header of this pack.
     pub fn check_header(&self, bytes: &[u8]) -> Result<()> {
-        if bytes == header(self.contents.profile) { Ok(()) } else { Err(damaged("the header of the pack is damaged")) }
+        if bytes.starts_with(&header(self.contents.profile)) {
+            Ok(())
+        } else {
+            Err(damaged("the header of the pack is damaged"))
+        }
     }
 
     /// The identity of the snapshot; `base` is that of the base's snapshot, if there is one.

@@ -12,7 +12,7 @@ use super::layout::damaged;
 use super::pack::SEGMENT_PAGES;
 use crate::snapshot::segment::{is_zero, segment_digest, segment_from_pages};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest};
-use crate::types::{ErrorKind, Result};
+use crate::types::Result;
 
 /// Bytes that are read and compared in one step: they stay in the processor's cache.
 const STEP: usize = 256 << 10;
@@ -103,24 +103,38 @@ impl Scan<'_> {
     ) -> Result<Scanned> {
         let len = segment_len(self.new.size(), number);
         let same_len = self.old.is_some_and(|old| segment_len(old.identity.size(), number) == len);
-        let known = self.known(number)?;
+        let known = self.known(number);
         let pages = pages.filter(|_| known.is_some() && same_len);
         let new = bytes_of(&mut buffers.new, self.new, number, pages)?;
+        let far = self.old.and_then(|old| old.image).is_some_and(|image| !image.is_near());
+        let mut fresh = BTreeMap::new();
+        let changed = match &known {
+            Some(known) if far && same_len && !hole => Some(self.changed(number, new, known, pages, &mut fresh)),
+            _ => None,
+        };
+        // Zeros are nowhere, whatever was there before.
+        let wanted: Option<Vec<bool>> = changed.as_ref().map(|changed| {
+            let zero = |at: usize| is_zero(&new[at * PAGE..(at + 1) * PAGE]);
+            changed.iter().enumerate().map(|(at, changed)| *changed && !zero(at)).collect()
+        });
+        let of_old = wanted.as_deref().or(pages);
         let old = match self.old.and_then(|old| old.image) {
             Some(_) if hole => {
                 buffers.old.clear();
                 buffers.old.resize(SEGMENT, 0);
                 Some(&buffers.old[..])
             }
-            Some(image) => Some(bytes_of(&mut buffers.old, image, number, pages)?),
+            Some(image) => Some(bytes_of(&mut buffers.old, image, number, of_old)?),
             None => None,
         };
+        let wanted = changed.as_deref().or(pages);
+        let by_digests = changed.is_some();
         let unproven = self.old.and_then(|old| old.image).is_some_and(|image| !image.is_proven());
-        if let (true, None, Some(old)) = (unproven, pages, old) {
+        if let (true, None, Some(old)) = (unproven, wanted, old) {
             self.prove(number, old)?;
         }
-        let (fresh, prove) = (BTreeMap::new(), unproven && pages.is_some());
-        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh, prove }.scan(pages)
+        let prove = unproven && wanted.is_some();
+        Segment { scan: self, number, len, same_len, bytes: new, old, known, fresh, by_digests, prove }.scan(wanted)
     }
 
     /// Makes sure that what was read of the base is its segment.
@@ -135,17 +149,42 @@ impl Scan<'_> {
         }
     }
 
-    /// The page digests that the base has for a segment, if they can be had. Damaged ones are as good as none.
-    fn known(&self, number: u32) -> Result<Option<Vec<SegmentDigest>>> {
-        let Some(digests) = self.old.and_then(|old| old.digests) else { return Ok(None) };
-        if !digests.comparable(number, self.new.size()) {
-            return Ok(None);
-        }
-        match digests.segment(number) {
-            Ok(digests) => Ok(Some(digests)),
-            Err(error) if *error.kind() == ErrorKind::Corrupt => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Which pages are not what the page digests of the base say; of those that are not among `pages`, none. The digests that
+    /// this takes are put into `fresh`.
+    fn changed(
+        &self,
+        number: u32,
+        bytes: &[u8],
+        known: &[SegmentDigest],
+        pages: Option<&[bool]>,
+        fresh: &mut BTreeMap<usize, SegmentDigest>,
+    ) -> Vec<bool> {
+        let size = self.new.size();
+        let len = segment_len(size, number);
+        let changed = |at: usize| {
+            if pages.is_some_and(|pages| !pages[at]) {
+                return false;
+            }
+            let page = &bytes[at * PAGE..((at + 1) * PAGE).min(len)];
+            let zero = page.len() == PAGE && len > PAGE && is_zero(page);
+            let digest = match zero {
+                true => self.zeros.at(at),
+                false => digest_at(size, number * SEGMENT_PAGES + at as u32, page),
+            };
+            let changed = known.get(at) != Some(&digest);
+            if changed {
+                fresh.insert(at, digest);
+            }
+            changed
+        };
+        (0..len.div_ceil(PAGE)).map(changed).collect()
+    }
+
+    /// The page digests that the base has for a segment, if they can be had. Those that are damaged, or cannot be read, are as
+    /// good as none: nothing depends on them.
+    fn known(&self, number: u32) -> Option<Vec<SegmentDigest>> {
+        let digests = self.old?.digests?;
+        digests.segment(number).ok().filter(|_| digests.comparable(number, self.new.size()))
     }
 }
 
@@ -207,6 +246,9 @@ struct Segment<'s, 'a> {
     fresh: BTreeMap<usize, SegmentDigest>,
     /// Whether pages of the base have yet to be proven, one by one.
     prove: bool,
+    /// Whether the pages to be looked at are those that have changed, by their digests. Of the base, only what pages that are
+    /// not zeros used to be was read.
+    by_digests: bool,
 }
 
 impl Segment<'_, '_> {
@@ -241,6 +283,9 @@ impl Segment<'_, '_> {
 
     fn class(&mut self, at: usize, dirty: &mut Vec<Dirty>) -> Result<Class> {
         let bytes = &self.bytes[at * PAGE..(at + 1) * PAGE];
+        if self.by_digests && is_zero(bytes) {
+            return Ok(Class::Zero);
+        }
         let old = self.old.map(|old| &old[at * PAGE..(at + 1) * PAGE]);
         if let Some(old) = old.filter(|old| *old == bytes) {
             if self.prove {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Profile;
-use super::pack::Pack;
+use super::pack::{Limits, Pack};
 use super::pool::processors;
 use crate::snapshot::Identity;
 use crate::types::Result;
@@ -24,12 +24,14 @@ pub struct Options {
     pub threads: usize,
     /// The pages of a frame, at most [`Profile::most_frame_pages`]; 0: what suits the profile.
     pub frame_pages: u32,
+    /// What reading it may cost: its own metadata, and that of the pack and all its sources together.
+    pub limits: Limits,
 }
 
 impl Options {
     /// The defaults of a profile: level 3, every processor.
     pub const fn new(profile: Profile) -> Self {
-        Self { profile, level: 3, threads: 0, frame_pages: 0 }
+        Self { profile, level: 3, threads: 0, frame_pages: 0, limits: Limits::DEFAULT }
     }
 
     pub(super) fn threads(&self) -> usize {

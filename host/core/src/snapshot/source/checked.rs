@@ -46,7 +46,7 @@ impl CheckedSource {
         let start = Checked { source: self.clone(), body: None, len: 0, progress, tell: Some(tell) };
         let bytes =
             stream::unfold(start, |mut checked| async move { checked.next().await.map(|item| (item, checked)) });
-        (Body::new(bytes, Some(self.size())), Reading(told))
+        (Body::new(bytes, Some(self.size())), Reading::new(told))
     }
 }
 

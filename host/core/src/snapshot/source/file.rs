@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -35,6 +35,15 @@ pub struct FileSource {
     may_hide: bool,
     /// What the file was at some time since it was opened, once that is known.
     was: Arc<Mutex<Option<SnapshotId>>>,
+    /// What this program has written into it, if it did.
+    written: Option<Arc<Written>>,
+}
+
+/// What was written into a file of this program.
+struct Written {
+    id: SnapshotId,
+    /// Whether something else was read out of it.
+    damaged: AtomicBool,
 }
 
 /// Metadata that reveals changes of a file.
@@ -91,15 +100,23 @@ impl FileSource {
         }
         let stamp = Stamp::of(&file, &meta, &path)?;
         let may_hide = stamp.file.is_some() && hide_writes(&file, &meta, opened);
-        Ok(Self { file: Arc::new(file), path, stamp, may_hide, was: Arc::default() })
+        Ok(Self { file: Arc::new(file), path, stamp, may_hide, was: Arc::default(), written: None })
     }
 
-    /// A file without a name that this program has written, and nobody else can write to.
+    /// A file without a name that this program has written, and nobody else can write to. `written` is the identity of the
+    /// bytes as they were in memory, if it is known: whoever reads others out of it fails with `conflict`, as if it had changed. The disk is
+    /// not believed.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub(crate) fn own(file: File, path: impl Into<PathBuf>) -> Result<Self> {
-        Ok(Self { may_hide: false, ..Self::new(file, path)? })
+    pub(crate) fn own(file: File, path: impl Into<PathBuf>, written: Option<SnapshotId>) -> Result<Self> {
+        let written = written.map(|id| Arc::new(Written { id, damaged: AtomicBool::new(false) }));
+        Ok(Self { may_hide: false, written, ..Self::new(file, path)? })
+    }
+
+    /// Whether other bytes were read out of a file of this program than it has written.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.written.as_ref().is_some_and(|written| written.damaged.load(Ordering::Relaxed))
     }
 
     /// A file for [`Self::check_untouched`]. Blocks, for some seconds, until every write from now on has a time of its own.
@@ -201,6 +218,14 @@ impl FileSource {
     /// Fails unless what was read is what the file was at some time since it was opened. Reads it once more if anything
     /// about it has changed, or if a change need not show (`ticks.rs`), unless an earlier reading was the same.
     pub(crate) async fn check_unchanged(&self, read: &Identity) -> Result<()> {
+        if let Some(written) = self.written.as_ref().filter(|written| written.id != read.id()) {
+            written.damaged.store(true, Ordering::Relaxed);
+            return Err(Error::conflict(format!(
+                "{} was damaged: other bytes are read than were written",
+                self.name()
+            ))
+            .hint("check the disk of the data directory"));
+        }
         if self.compare_now().await? == Judgement::Unclear && *self.was() != Some(read.id()) {
             if self.hash(None).await?.id() != read.id() {
                 return Err(self.changed("it was written to"));

@@ -1,5 +1,7 @@
 //! Reading real files, pipes and streams.
 
+mod written;
+
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;

@@ -206,3 +206,109 @@ fn the_number_of_threads_does_not_matter() {
     };
     assert!([2, 3, 16].into_iter().all(|threads| pack(threads) == pack(1)));
 }
+
+/// An image that is read over a network.
+struct Far(Vec<u8>, AtomicU64);
+
+impl Image for Far {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn is_near(&self) -> bool {
+        false
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.0.read_at(buffer, offset)
+    }
+}
+
+/// A file of page digests of which some parts cannot be read.
+struct Broken(Vec<u8>, Range<u64>);
+
+impl Image for Broken {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        match offset < self.1.end && offset + buffer.len() as u64 > self.1.start {
+            true => Err(Error::io("page digests", std::io::Error::from_raw_os_error(5))),
+            false => self.0.read_at(buffer, offset),
+        }
+    }
+}
+
+/// An image of four segments, and another one with changed pages, new zeros, and what were zeros.
+fn changed_pages() -> (Vec<u8>, Vec<u8>) {
+    let mut old = pattern(3 * SEGMENT + 9000);
+    old[40 * 4096..50 * 4096].fill(0);
+    let mut new = old.clone();
+    for page in [7, 45, 600, 601, 1538] {
+        new[page * 4096 + 5] ^= 3;
+    }
+    new[700 * 4096..720 * 4096].fill(0);
+    (old, new)
+}
+
+#[test]
+fn with_page_digests_only_what_changed_pages_used_to_be_is_read_of_a_far_base() {
+    let (old, new) = changed_pages();
+    let mut store = Store::default();
+    let options = Options { threads: 2, ..Options::new(Profile::Compact) };
+    let base = store.full(&old, &options);
+    let chain = store.chain(base.pack().id());
+    let near = store.delta(&base, &new, Uses { image: true, digests: true }, None, &options).unwrap();
+    let known = base.page_digests();
+    let ranges = [7 * 4096..8 * 4096, 40 * 4096..1000 * 4096, 1500 * 4096..1539 * 4096];
+    for changed in [None, Some(&ranges[..])] {
+        let far = Far(old.clone(), AtomicU64::new(0));
+        let against = Base { chain: &chain, identity: &base.identity, image: Some(&far), digests: Some(&known) };
+        let mut digests = Vec::new();
+        let made = encode_delta(&new, &against, changed, &options, Some(&mut digests), &mut |_| Ok(())).unwrap();
+        // The same pack as from a comparison of everything.
+        assert_eq!(made.pack.id(), near.pack().id());
+        assert_eq!(
+            (made.identity, made.counts, digests),
+            (near.encoded.identity.clone(), near.encoded.counts, near.digests.to_vec())
+        );
+        // Once to compare, once as prefix.
+        let read = far.1.load(Ordering::Relaxed);
+        assert!(read <= 2 * 5 * 4096, "{read} bytes of the base were read");
+    }
+    // A page that is not what its digest says is not taken as a prefix.
+    let mut rotten = old.clone();
+    rotten[600 * 4096 + 100] ^= 1;
+    let far = Far(rotten, AtomicU64::new(0));
+    let against = Base { chain: &chain, identity: &base.identity, image: Some(&far), digests: Some(&known) };
+    let error = encode_delta(&new, &against, None, &options, None, &mut |_| Ok(())).unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn page_digests_that_cannot_be_read_are_not_there() {
+    let (old, new) = changed_pages();
+    let mut store = Store::default();
+    let options = Options { threads: 2, ..Options::new(Profile::Compact) };
+    let base = store.full(&old, &options);
+    let chain = store.chain(base.pack().id());
+    let whole = store.delta(&base, &new, Uses { image: true, digests: false }, None, &options).unwrap();
+    let all = old.len() as u64;
+    let range = 7 * 4096..1539 * 4096;
+    for changed in [None, Some(std::slice::from_ref(&range)), Some(std::slice::from_ref(&(0..all)))] {
+        for lost in [24..25, 20_000..30_000, 24..40_000] {
+            let file = Broken(base.digests.to_vec(), lost.clone());
+            let known = PageDigests::open(Box::new(file), base.identity.clone()).unwrap();
+            let against =
+                Base { chain: &chain, identity: &base.identity, image: Some(&*base.bytes), digests: Some(&known) };
+            let (mut digests, mut object) = (Vec::new(), 0);
+            let made = encode_delta(&new, &against, changed, &options, Some(&mut digests), &mut |piece| {
+                object += piece.len();
+                Ok(())
+            });
+            assert_eq!(made.unwrap().pack.id(), whole.pack().id(), "{lost:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod hostile;
 mod images;
 mod kinds;
+mod limits;
 mod stored;
 mod support;
 mod trips;

@@ -158,3 +158,11 @@ pub(super) fn open(object: &[u8], known: Option<PackId>) -> Result<Arc<Pack>> {
         Opened::Longer { .. } => Err(Error::corrupt("longer than the object")),
     }
 }
+
+/// The pack of a whole object, if a reader with these limits takes it.
+pub(super) fn open_within(object: &[u8], id: PackId, limits: Limits) -> Result<Arc<Pack>> {
+    match Pack::open(object, object.len() as u64, Some(id), limits)? {
+        Opened::Pack(pack) => Ok(pack),
+        Opened::Longer { from } => panic!("all of it was given, and it is wanted from {from}"),
+    }
+}
