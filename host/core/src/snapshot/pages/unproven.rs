@@ -28,7 +28,10 @@ impl Chain {
         let pack = self.pack();
         let base = base.and_then(|base| Some((base, self.packs().get(1)?)));
         let mut changed = base
-            .map_or_else(|| vec![0..pack.map().pages()], |(_, base)| changed_pages(pack, base))
+            .map_or_else(
+                || std::iter::once(0..pack.map().pages()).collect::<Vec<_>>(),
+                |(_, base)| changed_pages(pack, base),
+            )
             .into_iter()
             .peekable();
         let (size, mut layouts) = (identity.size(), HashMap::new());
