@@ -12,9 +12,12 @@ use super::HotView;
 use crate::config::HOT;
 use crate::connector::Image;
 use crate::snapshot::pages::{self, FileImage};
-use crate::snapshot::{Identity, Progress, SEGMENT, ZERO_SEGMENT, segment_digest};
+use crate::snapshot::{Identity, Progress, SEGMENT, SegmentDigest, ZERO_SEGMENT};
 use crate::types::holes::data_runs;
 use crate::types::{ByteRange, Error, Result, blocking};
+
+/// Bytes that are read, proven and written in one step: they stay in the processor's cache.
+const STEP: usize = 256 << 10;
 
 /// How an image came into a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +96,7 @@ fn copy(view: &HotView, to: &File, progress: Option<&Progress>) -> Result<(bool,
         next: AtomicU64::new(0),
         done: AtomicU64::new(0),
         damaged: Mutex::default(),
+        writing: Mutex::default(),
         progress,
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(16);
@@ -115,12 +119,13 @@ struct Work<'a> {
     next: AtomicU64,
     done: AtomicU64,
     damaged: Mutex<Vec<u64>>,
+    writing: Mutex<()>,
     progress: Option<&'a Progress>,
 }
 
 impl Work<'_> {
     fn run(&self) -> Result<()> {
-        let mut buffer = vec![0; SEGMENT];
+        let mut buffer = vec![0; STEP];
         let digests = self.identity.segments().as_slice();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -133,12 +138,8 @@ impl Work<'_> {
             // Nothing is written for zeros. Those of a clone are looked at where they are no hole.
             let read = !hole || (self.to.is_none() && self.from.next_data(start, start + len as u64)?.is_some());
             if read {
-                let bytes = &mut buffer[..len];
-                let right = self.from.read_at(bytes, start).is_ok() && segment_digest(bytes) == *expected;
-                match (right, self.to) {
-                    (true, Some(to)) => write(to, bytes, start)?,
-                    (true, None) => {}
-                    (false, _) => self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(number),
+                if self.digest(start, len, &mut buffer)? != Some(*expected) {
+                    self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(number);
                 }
             }
             let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
@@ -146,6 +147,26 @@ impl Work<'_> {
                 progress(done);
             }
         }
+    }
+
+    /// Copies a segment, and returns its digest; `None` if it cannot be read. What is wrong is written all the same: it is
+    /// written over later.
+    fn digest(&self, start: u64, len: usize, buffer: &mut [u8]) -> Result<Option<SegmentDigest>> {
+        let mut hasher = blake3::Hasher::new();
+        for step in (0..len).step_by(STEP) {
+            let bytes = &mut buffer[..STEP.min(len - step)];
+            let at = start + step as u64;
+            if self.from.read_at(bytes, at).is_err() {
+                return Ok(None);
+            }
+            hasher.update(bytes);
+            if let Some(to) = self.to {
+                // One thread at a time can write to a file; others would wait for it in the kernel, and busily.
+                let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                write(to, bytes, at)?;
+            }
+        }
+        Ok(Some(*hasher.finalize().as_bytes()))
     }
 }
 
