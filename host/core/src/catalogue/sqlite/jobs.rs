@@ -41,7 +41,16 @@ impl JobQueue for SqliteCatalogue {
                 .map_err(sql)?;
             let mut made = 0;
             for snapshot in found {
+                let live: bool = db
+                    .prepare_cached("SELECT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live')")
+                    .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+                    .map_err(sql)?;
                 let snapshot = SnapshotId::from_bytes(snapshot);
+                if !live {
+                    // There is nothing to copy. It is looked at again once that changes.
+                    asked(db, snapshot)?;
+                    continue;
+                }
                 made += enqueue(db, &NewJob { kind: JobKind::Copy, snapshot, backend: None, object: None }, now)?;
                 // Also where there was one: it is not looked at again.
                 asked(db, snapshot)?;
