@@ -164,7 +164,7 @@ fn a_backend_that_is_away_is_not_repaired_and_loses_nothing() {
 /// A version that is stored as what has changed is repaired as that, since others may need this very pack.
 #[test]
 fn a_damaged_pack_is_replaced_by_the_same_pack() {
-    let home = Home::with(&config(2, "").replace("encoding = \"raw\"", "encoding = \"pages\""));
+    let home = folders(2, "");
     let mut versions = vec![noise(4 * MIB, 5)];
     let mut ids = vec![home.line_with(&["store", "-"], &versions[0])];
     for number in 0..2 {

@@ -33,7 +33,7 @@ impl JobQueue for SqliteCatalogue {
             let found: Vec<[u8; 32]> = db
                 .prepare_cached(
                     "SELECT snapshot FROM
-                         (SELECT snapshot FROM wanted WHERE live < copies AND asked = 0 ORDER BY live, snapshot LIMIT ?1) AS under
+                         (SELECT snapshot FROM wanted INDEXED BY wanted_under WHERE live < copies AND asked = 0 ORDER BY live, snapshot LIMIT ?1) AS under
                      WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.snapshot = under.snapshot AND kind = 'repair'
                                            AND state IN ('queued', 'running'))",
                 )
@@ -41,7 +41,16 @@ impl JobQueue for SqliteCatalogue {
                 .map_err(sql)?;
             let mut made = 0;
             for snapshot in found {
+                let live: bool = db
+                    .prepare_cached("SELECT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live')")
+                    .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+                    .map_err(sql)?;
                 let snapshot = SnapshotId::from_bytes(snapshot);
+                if !live {
+                    // There is nothing to copy. It is looked at again once that changes.
+                    asked(db, snapshot)?;
+                    continue;
+                }
                 made += enqueue(db, &NewJob { kind: JobKind::Copy, snapshot, backend: None, object: None }, now)?;
                 // Also where there was one: it is not looked at again.
                 asked(db, snapshot)?;
@@ -56,7 +65,7 @@ impl JobQueue for SqliteCatalogue {
             db.prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')
                      OR EXISTS (SELECT 1 FROM jobs WHERE state = 'waiting' AND not_before <= ?1)
-                     OR EXISTS (SELECT 1 FROM wanted WHERE live < copies AND asked = 0)
+                     OR EXISTS (SELECT 1 FROM wanted INDEXED BY wanted_under WHERE live < copies AND asked = 0)
                      OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running'
                                 AND token NOT IN (SELECT token FROM owners WHERE expires > ?1))",
             )
