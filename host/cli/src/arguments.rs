@@ -166,7 +166,7 @@ pub(super) struct Update {
     pub(super) dirty: Option<PathBuf>,
     /// The form of what `--dirty` gives. Without it, what has the length of a bitmap is one, unless it can be text as well.
     #[arg(long, value_enum, requires = "dirty")]
-    pub(super) dirty_format: Option<super::update::DirtyForm>,
+    pub(super) dirty_format: Option<super::dirty_form::DirtyForm>,
     #[command(flatten)]
     pub(super) how: How,
 }

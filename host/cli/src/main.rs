@@ -25,6 +25,7 @@ mod apply;
 mod arguments;
 mod console;
 mod credentials;
+mod dirty_form;
 mod failure;
 mod gc;
 mod id;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use clap::ValueEnum;
 use tidelock::snapshot::{DirtyFormat, DirtyRanges, Source, max_dirty_bytes};
 use tidelock::types::Error;
 use tokio::io::AsyncReadExt as _;
@@ -11,27 +10,6 @@ use super::arguments::Update;
 use super::failure::Failure;
 use super::session::Session;
 use super::{input, store};
-
-/// The form of dirty ranges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DirtyForm {
-    /// A bit for each page of 4 KiB.
-    Bitmap,
-    /// Lines `OFFSET LENGTH`.
-    Ranges,
-    /// A JSON array of objects with `start` and `length`.
-    Json,
-}
-
-impl From<DirtyForm> for DirtyFormat {
-    fn from(form: DirtyForm) -> Self {
-        match form {
-            DirtyForm::Bitmap => Self::Bitmap,
-            DirtyForm::Ranges => Self::Ranges,
-            DirtyForm::Json => Self::Json,
-        }
-    }
-}
 
 /// Reads what has changed in an image of `size` bytes.
 async fn dirty(path: &Path, format: Option<DirtyFormat>, size: u64) -> Result<DirtyRanges, Failure> {

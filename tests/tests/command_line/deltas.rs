@@ -158,7 +158,7 @@ fn a_bitmap_that_begins_like_a_text_is_a_bitmap() {
     let mut new = old.clone();
     (5..256).step_by(8).for_each(|page| new[page * 4096] ^= 1);
     home.file("new", &new);
-    home.file("dirty", &[b' '; 32]);
+    home.file("dirty", [b' '; 32]);
     let refused = home.refused(2, &["update", &base, "new", "--dirty", "dirty"]);
     assert!(refused.contains("--dirty-format"), "{refused}");
     home.refused(2, &["update", &base, "new", "--dirty", "dirty", "--dirty-format", "ranges"]);

@@ -80,7 +80,8 @@ fn nothing_that_unknown_packs_need_is_removed_after_a_catalogue_was_put_back() {
 /// The same kind of loss: what is left of the knowledge is a part, whichever way that came about.
 #[test]
 fn nothing_that_unknown_packs_need_is_removed_by_a_catalogue_that_was_begun_anew() {
-    let ways: [(&str, fn(&Home, &str, &[u8])); 2] = [
+    type Way = fn(&Home, &str, &[u8]);
+    let ways: [(&str, Way); 2] = [
         ("the base is imported alone", |home, object, _| drop(home.line(&["import", "local", object]))),
         ("the base is stored again, and is imported later", |home, object, base| {
             home.line_with(&["store", "-", "--name", "base"], base);

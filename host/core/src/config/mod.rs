@@ -18,6 +18,7 @@ mod limits;
 mod packs;
 mod parse;
 mod read;
+mod routes;
 mod service;
 mod swap;
 mod trust;
@@ -292,6 +293,8 @@ impl Ack {
     }
 }
 
+#[cfg(test)]
+mod default_tests;
 #[cfg(test)]
 mod grant_tests;
 #[cfg(test)]

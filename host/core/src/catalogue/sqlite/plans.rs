@@ -7,10 +7,8 @@ use rusqlite::Connection;
 
 use super::schema;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 9] = [
     include_str!("adopt.rs"),
-    include_str!("job_rows.rs"),
-    include_str!("jobs.rs"),
     include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
@@ -20,6 +18,7 @@ const SOURCES: [&str; 11] = [
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
+const OF_JOBS: [&str; 2] = [include_str!("job_rows.rs"), include_str!("jobs.rs")];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];
@@ -43,13 +42,16 @@ fn literals(source: &str) -> Vec<String> {
 
 fn statements(db: &Connection) -> Vec<String> {
     let mut found = Vec::new();
-    for literal in SOURCES.iter().flat_map(|source| literals(source)) {
+    let of =
+        |tables: &'static [&'static str], source: &str| literals(source).into_iter().map(move |text| (tables, text));
+    let sources = SOURCES.iter().flat_map(|source| of(&["snapshots", "placements"], source));
+    let of_jobs = OF_JOBS.iter().flat_map(|source| of(&["jobs"], source));
+    for (tables, literal) in sources.chain(of_jobs) {
         let text = literal.trim();
         if text.starts_with("WHERE ") {
-            // Of the two that are put together, where it fits.
-            let heads = ["SELECT seq FROM snapshots", "SELECT seq FROM placements", "SELECT seq FROM jobs"];
-            let whole = heads.map(|head| format!("{head} {text}"));
-            found.extend(whole.into_iter().filter(|whole| db.prepare(whole).is_ok()));
+            // Of those that are put together, where it fits.
+            let whole = tables.iter().map(|table| format!("SELECT seq FROM {table} {text}"));
+            found.extend(whole.filter(|whole| db.prepare(whole).is_ok()));
         } else if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb))
             && !text.contains('{')
         {

@@ -142,7 +142,7 @@ pub(crate) async fn a_job_that_failed_waits_until_its_time_or_a_new_copy(place: 
 
 pub(crate) async fn a_job_that_is_cancelled_records_nothing(place: Place) {
     let catalogue = place.open().await;
-    store(&*catalogue, 1, &["local"], 2).await;
+    store(&*catalogue, 1, &["local", "other"], 3).await;
     catalogue.enqueue_copies(9).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let job = catalogue.take_job(Take::Due, token).await.unwrap().unwrap();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::WatchedBackend;
+use super::events::{Event, Happened};
 use super::images::{IMAGES, id_of};
-use super::watched::{Event, Happened, WatchedCatalogue};
+use super::watched::WatchedCatalogue;
 use crate::backend::Backend as _;
 use crate::catalogue::{Catalogue, Placement, PlacementState};
 use crate::connector::Host;

@@ -13,6 +13,7 @@
 //! `TIDELOCK_INTERLEAVINGS=FROM..TO`, when this is compiled, runs other seeds.
 
 mod backend;
+mod events;
 mod images;
 mod judge;
 mod scheduler;
@@ -23,7 +24,7 @@ mod world;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use watched::Without;
+use events::Without;
 use world::{Act, Failed, Op, Stage};
 
 /// A run: what is done, and in which order.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use super::events::{Event, Happened, Without};
 use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
@@ -13,36 +14,6 @@ use crate::catalogue::{
     SqliteCatalogue, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
-
-/// A check that is left out, to see that the test finds what it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Without {
-    /// Nothing.
-    Nothing,
-    /// Stores rely on what they have found, whatever has become of it.
-    Reliance,
-    /// Objects are deleted whoever else is deleting them.
-    Claims,
-    /// Packs are recorded although something that they need is gone.
-    Needs,
-    /// States are changed whatever they are by now.
-    Versions,
-}
-
-/// An event of a snapshot.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Event {
-    pub(super) id: SnapshotId,
-    pub(super) what: Happened,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happened {
-    /// This task recorded it.
-    Recorded(usize),
-    /// Its removal has begun.
-    Removed,
-}
 
 /// The catalogue of all hosts of a run.
 pub(super) struct WatchedCatalogue {

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backend::{WatchedBackend, shared};
+use super::events::{Happened, Without};
 use super::images::{CHANGES, IMAGES, id_of, packs, temporary};
 use super::judge::{Report, forget, judge, read, stays};
 use super::scheduler::{self, Points, Step, Task};
-use super::watched::{Happened, WatchedCatalogue, Without};
+use super::watched::WatchedCatalogue;
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, SqliteCatalogue};

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -28,8 +28,6 @@ const AHEAD: usize = 6;
 const READY: usize = 2;
 /// Bytes between two ranges of a raw object that are fetched rather than asked for in two requests.
 const GAP: u64 = 256 << 10;
-
-static ZEROS: LazyLock<Bytes> = LazyLock::new(|| vec![0; WINDOW as usize].into());
 
 /// What is done next.
 enum Work {
@@ -62,6 +60,8 @@ struct State {
 pub(super) struct Whole {
     reader: PackReader,
     plan: Plan,
+    /// A window of zeros.
+    zeros: Bytes,
     /// The digests that the segments must have, if they are known.
     expected: Option<Arc<Identity>>,
     room: Arc<Room>,
@@ -109,7 +109,8 @@ async fn planned(reader: PackReader, expected: Option<Arc<Identity>>, range: Ran
     let host = reader.host.clone();
     let room = Room::new(reader.host.inner.pack_memory.clone(), move || host.temporary_file());
     let (decoded, _) = watch::channel(0);
-    Ok(Arc::new(Whole { reader, plan, expected, room, state: Mutex::default(), decoded }))
+    let zeros = vec![0; WINDOW as usize].into();
+    Ok(Arc::new(Whole { reader, plan, zeros, expected, room, state: Mutex::default(), decoded }))
 }
 
 impl Whole {
@@ -272,7 +273,7 @@ impl Whole {
         let parts = chain.parts(window.first, window.len);
         let (start, len) = self.bytes_of(&chain, window);
         if parts.iter().all(|part| part.at.is_none()) && self.all_zeros(start, len) {
-            return Ok(ZEROS.slice(..len));
+            return Ok(self.zeros.slice(..len));
         }
         let direct = match self.expected {
             Some(_) => self.direct(&chain, &parts).await.ok(),
