@@ -167,7 +167,7 @@ impl Image {
         &self.inner.source.host
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &Arc<Identity> {
         &self.inner.source.identity
     }
 

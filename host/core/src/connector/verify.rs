@@ -76,12 +76,11 @@ impl Host {
         found: &mut Verification,
         sound: &mut Sound,
     ) -> Result<()> {
-        let identity = self.identity_of(image.id()).await?;
         for placement in self.inner.catalogue.placements(image.id()).await? {
             if placement.state == PlacementState::Removing {
                 continue;
             }
-            match self.verify_one(&placement, &identity, deep, progress, &mut found.bytes, sound).await? {
+            match self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound).await? {
                 Verdict::Gone => continue,
                 Verdict::Sound => {}
                 Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),

@@ -6,7 +6,8 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::write::{needs, next_version};
+use super::versions::next_version;
+use super::write::needs;
 use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
 use crate::catalogue::Known;
 use crate::types::{Error, ObjectId, Result, SnapshotId};

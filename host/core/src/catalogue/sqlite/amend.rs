@@ -1,6 +1,7 @@
 //! Corrections of rows that were found to be damaged, by what proves itself.
 
-use super::write::{needs_itself, next_version};
+use super::versions::next_version;
+use super::write::needs_itself;
 use super::{NewPack, NewPlacement, Placement, SqliteCatalogue, sql};
 use crate::types::{Error, Result, SnapshotId};
 

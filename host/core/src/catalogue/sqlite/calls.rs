@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction};
 use super::SqliteCatalogue;
 use super::errors::damaged;
 use super::place::{once, transact};
-use super::write;
+use super::versions;
 use crate::types::{Error, ErrorKind, Result, blocking};
 
 impl SqliteCatalogue {
@@ -75,7 +75,7 @@ impl SqliteCatalogue {
             let change = once(&mut change)?;
             let numbered = |db: &Transaction<'_>, incarnation| {
                 place.check_marked(incarnation)?;
-                Ok((incarnation, change(db)?, write::next_version(db)?))
+                Ok((incarnation, change(db)?, versions::next_version(db)?))
             };
             place.transact(db, numbered).inspect_err(|error| place.after_failure(error))
         };

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 use super::job_rows::enqueue;
 use super::owners::lost;
 use super::query::{placement_at, placement_of};
-use super::write::next_version;
+use super::versions::next_version;
 use super::{OwnerToken, Placement, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{

@@ -7,7 +7,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::query::placements;
-use super::write::next_version;
+use super::versions::next_version;
 use super::{Placement, SqliteCatalogue, sql};
 use crate::types::Result;
 

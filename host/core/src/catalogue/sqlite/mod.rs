@@ -32,6 +32,7 @@ mod read_only;
 mod removals;
 mod schema;
 mod swaps;
+mod versions;
 mod write;
 
 use std::path::{Path, PathBuf};

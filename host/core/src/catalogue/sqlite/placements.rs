@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::job_rows::{note_event, state_changed};
-use super::write::{forget, next_version};
+use super::versions::next_version;
+use super::write::forget;
 use super::{Container, Placement, PlacementState, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::types::{Error, ObjectId, Result};

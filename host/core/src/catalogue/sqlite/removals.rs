@@ -6,7 +6,8 @@ use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
-use super::write::{WORTHLESS, next_version};
+use super::versions::next_version;
+use super::write::WORTHLESS;
 use super::{BegunRemoval, Claim, OwnerToken, Placement, PlacementState, RemovalScope, SqliteCatalogue, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 

@@ -7,6 +7,7 @@ use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
+use super::versions::next_version;
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
 use crate::types::{Error, Result, SnapshotId};
 
@@ -135,13 +136,6 @@ fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u6
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;
     Ok(())
-}
-
-/// A number that was never given before.
-pub(super) fn next_version(db: &Transaction<'_>) -> Result<u64> {
-    db.prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'version' RETURNING value")
-        .and_then(|mut query| query.query_row([], |row| row.get(0)))
-        .map_err(sql)
 }
 
 /// Makes sure of the snapshot of a job's commit. Returns whether it is kept for others alone.
