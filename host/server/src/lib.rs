@@ -8,6 +8,7 @@
 //! | `routes` | routing, authorization, and the OpenAPI document |
 //! | `snapshots`, `download`, `adapters`, `health` | the requests |
 //! | `upload` | request bodies: images, deltas and components |
+//! | `lanes` | places for operations, with a share for each route and backend |
 //! | `room` | how many bytes of uploads may be on their way |
 //! | `extract` | parameters of a request beside its body |
 //! | `problem` | failures as RFC 9457 problem details |
@@ -27,6 +28,7 @@ mod adapters;
 mod download;
 mod extract;
 mod health;
+mod lanes;
 mod listen;
 mod metrics;
 mod problem;

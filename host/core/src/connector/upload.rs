@@ -5,6 +5,7 @@
 //! garbage collection looks for the object once the upload has ended. The intents of those that succeeded are ended by
 //! the transaction that records the object, or stay if that never comes.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
@@ -91,6 +92,9 @@ impl StoreUpload {
     }
 
     async fn begin_attempt(&self, features: Features) -> Result<UploadAttempt> {
+        if let Some(begun) = &self.options.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
         let base = match self.base {
             Some(base) if features.lineage => self.host.object_on(&self.backend, base).await?,
             _ => None,

@@ -10,12 +10,15 @@ mod metadata;
 mod needs;
 mod read;
 mod room;
+mod shares;
+mod short;
 mod whole;
 
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
 pub(super) use room::Memory;
+pub(super) use shares::Shares;
 
 /// Where what is read of packs may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

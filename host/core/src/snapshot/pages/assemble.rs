@@ -10,8 +10,9 @@ use super::digests::DigestWriter;
 use super::frame::{Draft, StoredFrame};
 use super::frames::{Coding, Frames};
 use super::layout::header;
+use super::limits::Limits;
 use super::map::{Map, Place};
-use super::pack::{Contents, Limits, Opened, Pack, PackSource, seal};
+use super::pack::{Contents, Opened, Pack, PackSource, seal};
 use super::pool::{Pending, Pool};
 use super::settings::{Counts, Encoded, Options, Sink};
 use super::{MAX_SOURCES, PAGE, Profile};
@@ -111,7 +112,7 @@ impl<'o> Assembly<'o> {
         let tail = Bytes::from(seal(&contents)?);
         let object = contents.frames.end() + tail.len() as u64;
         // Read back, so that nothing is stored that could not be.
-        let pack = match Pack::open(&tail, object, None, Limits { metadata: u32::MAX })? {
+        let pack = match Pack::open(&tail, object, None, Limits { metadata: u32::MAX, items: u32::MAX })? {
             Opened::Pack(pack) => pack,
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };

@@ -7,7 +7,7 @@ use super::frames::{Coding, Frame};
 use super::layout::damaged;
 use super::map::{Map, Place};
 use super::pack::Pack;
-use crate::types::Result;
+use crate::types::{Error, Result};
 
 /// A frame of a pack of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,10 +65,15 @@ impl Chain {
     /// From a pack and its sources, in the order of [`Pack::sources`].
     ///
     /// # Errors
-    /// `corrupt` if these are not its sources, or do not fit together.
+    /// `corrupt` if these are not its sources, or do not fit together; `unsupported` if they take more than
+    /// [`Limits::CHAIN_MEMORY`](super::Limits::CHAIN_MEMORY).
     pub fn new(first: Arc<Pack>, sources: Vec<Arc<Pack>>) -> Result<Self> {
         let mut packs = vec![first];
         packs.extend(sources);
+        let memory = packs.iter().fold(0, |all: usize, pack| all.saturating_add(pack.memory()));
+        if memory > super::Limits::CHAIN_MEMORY {
+            return Err(Error::unsupported("the metadata of a pack and its sources exceeds the limit"));
+        }
         let listed = packs[0].sources();
         if listed.len() != packs.len() - 1 {
             return Err(damaged(format!("{} packs in place of {} sources", packs.len() - 1, listed.len())));
