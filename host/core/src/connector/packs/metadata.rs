@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Caches;
-use super::shares::{Part, Share};
+use super::shares::{Part, Share, UNIT};
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::connector::recent::{Recent, Weighed};
@@ -103,7 +103,7 @@ impl Host {
         let _turn = self.inner.pack_shares.chains.of(backend.to_owned()).await;
         for source in pack.sources() {
             let source = self.source_pack(source, backend, caches, Part::Source { held }).await?;
-            held = held.saturating_add(source.memory());
+            held = held.saturating_add(source.memory().next_multiple_of(UNIT));
             sources.push(source);
         }
         blocking(move || Chain::new(pack, sources)).await

@@ -27,7 +27,7 @@ const AHEAD_EACH: usize = 32 << 20;
 /// How long a pack waits for room for its metadata.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The unit of a share.
-const UNIT: usize = 1 << 10;
+pub(super) const UNIT: usize = 1 << 10;
 /// The most keys that are kept of turns and packs that nobody has any more.
 const STALE: usize = 1024;
 
