@@ -294,7 +294,8 @@ mod tests {
                 "{error}"
             );
         }
-        assert_eq!(DirtyRanges::from_ranges(b"4096 4096\n   ", SIZE).unwrap().as_slice(), [4096..8192]);
+        let page = 4096..8192;
+        assert_eq!(DirtyRanges::from_ranges(b"4096 4096\n   ", SIZE).unwrap().as_slice(), std::slice::from_ref(&page));
         assert_eq!(DirtyRanges::from_json(b"[]           ", SIZE).unwrap().as_slice(), []);
         // 0x20 in each byte: one page of eight. The last one is past the end.
         assert!(DirtyRanges::from_bitmap(b"             ", SIZE).is_err());

@@ -137,10 +137,8 @@ impl Work<'_> {
             let hole = len == SEGMENT && *expected == ZERO_SEGMENT;
             // Nothing is written for zeros. Those of a clone are looked at where they are no hole.
             let read = !hole || (self.to.is_none() && self.from.next_data(start, start + len as u64)?.is_some());
-            if read {
-                if self.digest(start, len, &mut buffer)? != Some(*expected) {
-                    self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-                }
+            if read && self.digest(start, len, &mut buffer)? != Some(*expected) {
+                self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(number);
             }
             let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
             if let Some(progress) = self.progress {
