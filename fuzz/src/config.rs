@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidelock::ErrorKind;
 use tidelock::capabilities::grant;
-use tidelock::config::{BackendConfig, Config, DEFAULT_ROUTE, Listen};
+use tidelock::config::{Ack, BackendConfig, Config, DEFAULT_ROUTE, Listen};
 
 use crate::one_line;
 
@@ -48,6 +48,7 @@ fn makes_sense(config: &Config) {
             assert!(!route.backends[..at].contains(name), "the same backend twice");
         }
         assert!((1..=route.backends.len()).contains(&(route.copies as usize)));
+        assert!(route.ack != Ack::Local || config.hot.is_some(), "an acknowledgement that nothing can give");
     }
     assert!(matches!(config.service.listen, Listen::Unix(_)) || config.service.token_file.is_some());
 }

@@ -24,7 +24,7 @@ use tidelock::snapshot::{Identifier, Identity};
 use crate::one_line;
 
 const PAGE: usize = 4096;
-const LIMITS: Limits = Limits { metadata: 1 << 20 };
+const LIMITS: Limits = Limits { metadata: 1 << 20, ..Limits::DEFAULT };
 /// The most pages of an image that is encoded.
 const PAGES: usize = 48;
 

@@ -13,7 +13,7 @@
 //! | `sink` | where retrieved images go |
 //! | `unnamed` | files that have no name until they are complete |
 //! | `remote` | client of a running daemon |
-//! | `resources` | threads and file descriptors |
+//! | `resources` | threads, file descriptors and memory |
 //!
 //! Standard output has the answer and nothing else, so that a shell can take it; with `--json` it is one object, of a
 //! failure too. This is the only part of the crate that reads the environment, installs a logger, makes a runtime and
@@ -93,6 +93,9 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     let console = Console::new(arguments.global.quiet);
     console.log(arguments.global.verbosity());
     resources::raise_descriptors();
+    if matches!(arguments.command, Command::Serve(_)) {
+        resources::give_memory_back();
+    }
     let runtime = resources::runtime()?;
     let session = Session::new(arguments.global, console);
     let result = runtime.block_on(async {

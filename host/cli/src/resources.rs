@@ -1,4 +1,4 @@
-//! What the program needs of the system before it begins: threads and file descriptors.
+//! What the program needs of the system before it begins, and what it gives back: threads, file descriptors and memory.
 //!
 //! A runtime that cannot have its threads panics, or never does the work that it has put aside for them. So it is made only
 //! where the threads are to be had, and those for blocking work are started at once and kept: what comes later may have to
@@ -105,5 +105,47 @@ pub(super) fn raise_descriptors() -> Option<u64> {
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
         Err(_) => current,
+    }
+}
+
+/// Allocations of so many bytes and more go back to the system as soon as they are freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const GIVEN_BACK: std::ffi::c_int = 512 << 10;
+
+/// Has large allocations go back to the system when they are freed. Call it before there are threads.
+///
+/// Left to itself, glibc raises the size from which it does so to that of the largest one that was freed, up to 32 MiB, and
+/// keeps the rest between smaller ones for as long as the process lives.
+pub(super) fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes two numbers, and only changes how later allocations are made.
+    unsafe {
+        // It is no matter if it fails: then more memory is kept.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, GIVEN_BACK);
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    /// The bytes of memory that this process has.
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[test]
+    fn memory_that_was_used_once_goes_back() {
+        give_memory_back();
+        // Raises what glibc keeps, if nothing else was said.
+        drop(vec![1u8; 16 << 20]);
+        let before = resident();
+        // Something small behind each.
+        let all: Vec<(Vec<u8>, Box<[u8]>)> = (0..128).map(|_| (vec![1; 1 << 20], vec![1; 100 << 10].into())).collect();
+        assert!(resident() > before + (128 << 20));
+        let small: Vec<Box<[u8]>> = all.into_iter().map(|(_, small)| small).collect();
+        assert!(resident() < before + (48 << 20), "{} MiB are kept", (resident() - before) >> 20);
+        drop(small);
     }
 }

@@ -27,6 +27,6 @@ pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> 
 impl How {
     /// Returns the options for the library.
     pub(super) fn options(self, progress: Option<Progress>) -> StoreOptions {
-        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress }
+        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress, begun: None }
     }
 }

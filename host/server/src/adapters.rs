@@ -123,11 +123,14 @@ where
 {
     let change = change(shared.host.clone(), backend.clone(), told(&backend));
     let turn = shared.turn(&backend);
+    // Whoever waits has done nothing yet, and goes with the client. One change of each backend runs: that is their bound, so
+    // that operations of backends which do not answer cannot hold off the change that would help.
+    let turn = turn.lock_owned().await;
     let work = async move {
-        let _turn = turn.lock().await;
+        let _turn = turn;
         change.await
     };
-    let outcome = shared.run(event, work).await;
+    let outcome = shared.run_change(event, work).await;
     shared.metrics.swapped(&backend, event, outcome.as_ref().err());
     Ok(Json(outcome?))
 }

@@ -8,6 +8,7 @@
 //! | `routes` | routing, authorization, and the OpenAPI document |
 //! | `snapshots`, `download`, `adapters`, `jobs`, `health` | the requests |
 //! | `upload` | request bodies: images, deltas and components |
+//! | `lanes` | places for operations, with a share for each route and backend |
 //! | `room` | how many bytes of uploads may be on their way |
 //! | `extract` | parameters of a request beside its body |
 //! | `problem` | failures as RFC 9457 problem details |
@@ -28,6 +29,7 @@ mod download;
 mod extract;
 mod health;
 mod jobs;
+mod lanes;
 mod listen;
 mod metrics;
 mod problem;

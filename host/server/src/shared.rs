@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::lanes::{Begun, Lane, Lanes};
 use super::metrics::Metrics;
 use super::room::Room;
 use super::secrets::Token;
@@ -27,8 +28,8 @@ pub(super) struct SharedInner {
     pub(super) metrics: Metrics,
     /// Operations that run, also those whose client has gone.
     pub(super) operations: TaskTracker,
-    /// Places for these: as many as for connections, and held until the operation ends, whatever has become of its client.
-    places: Arc<Semaphore>,
+    /// Places for these, held until the operation ends, whatever has become of its client.
+    lanes: Lanes,
     /// How long a client may stall.
     pub(super) idle: Duration,
     /// The turns of changes of adapters, by backend.
@@ -48,12 +49,13 @@ impl Deref for Shared {
 
 impl Shared {
     pub(super) fn new(host: Host, token: Option<Token>, service: &Service) -> Self {
+        let lanes = Lanes::new(service.connections as usize, host.routes(), host.backends());
         Self(Arc::new(SharedInner {
             host,
             token,
             metrics: Metrics::new(),
             operations: TaskTracker::new(),
-            places: Arc::new(Semaphore::new(service.connections.max(1) as usize)),
+            lanes,
             idle: service.idle,
             turns: Mutex::default(),
             uploads: Room::new(service.uploads),
@@ -78,19 +80,48 @@ impl Shared {
     }
 
     /// Runs an operation in its own task and counts it. It continues if the client disconnects: an upload then fails, since
-    /// its body does, and is cleaned up; an operation that needs no more input completes. Waits for a place as long as the
-    /// client does: clients that leave and come again do not add up.
+    /// its body does, and is cleaned up; an operation that needs no more input completes. One that has not `begun` by then has
+    /// only waited, and is dropped. Waits for a place as long as the client does: clients that leave and come again do not
+    /// add up.
     pub(super) async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        lane: Lane,
+        begun: Option<Begun>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let place = self.lanes.place(&lane).await;
+        let place = place.map_err(|error| Error::unavailable("the daemon stops").with_source(error))?;
+        self.spawn(operation, begun, place, work).await
+    }
+
+    /// Runs a change of an adapter as [`Self::run`] does an operation, without a place: the caller has the turn of its backend.
+    pub(super) async fn run_change<T: Send + 'static>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.map_err(|error| Error::unavailable("the daemon stops").with_source(error))?;
+        self.spawn(operation, None, (), work).await
+    }
+
+    async fn spawn<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        begun: Option<Begun>,
+        place: impl Send + 'static,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         let running = self.metrics.begin(operation);
+        let client = CancellationToken::new();
+        // Dropped with the request.
+        let _client = client.clone().drop_guard();
         let task = self.operations.spawn(async move {
             let _place = place;
-            let outcome = work.await;
+            let outcome = tokio::select! {
+                biased;
+                outcome = work => outcome,
+                () = left(&client, begun) => Err(Error::other("the client left before anything was done")),
+            };
             running.end(outcome.as_ref().err());
             outcome
         });
@@ -98,5 +129,13 @@ impl Shared {
             Ok(outcome) => outcome,
             Err(error) => Err(Error::other("the operation was cancelled").with_source(error)),
         }
+    }
+}
+
+/// Waits until the client has left an operation that has not begun; for ever if it has.
+async fn left(client: &CancellationToken, begun: Option<Begun>) {
+    client.cancelled().await;
+    if begun.is_none_or(|begun| begun.load(Ordering::Relaxed)) {
+        std::future::pending::<()>().await;
     }
 }

@@ -12,13 +12,14 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Named, Parameters, switch};
+use super::lanes::{Begun, Lane};
 use super::problem::{Details, Problem};
 use super::room::Share;
 use super::shared::Shared;
 use super::upload;
 use tidelock::catalogue::SnapshotPage;
 use tidelock::types::Error;
-use tidelock::{Removed, SnapshotStat, StoreOptions, Stored};
+use tidelock::{Host, Removed, SnapshotStat, StoreOptions, Stored};
 
 /// Default number of snapshots in a response.
 const PAGE: usize = 1000;
@@ -42,8 +43,8 @@ pub(super) struct How {
 }
 
 impl How {
-    fn options(self) -> StoreOptions {
-        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress: None }
+    fn options(self, begun: Begun) -> StoreOptions {
+        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress: None, begun: Some(begun) }
     }
 }
 
@@ -107,8 +108,10 @@ pub(super) async fn store(
 ) -> Result<impl IntoResponse, Problem> {
     let (image, share) = upload::image(&shared, &headers, body, how.allow_empty)?;
     let host = shared.host.clone();
-    let stored = shared.run("store", async move { host.store(image, how.options()).await }).await;
-    answer(stored, &share)
+    let (lane, begun) = (Lane::route(how.route.as_deref()), Begun::default());
+    let options = how.options(begun.clone());
+    let work = async move { host.store(image, options).await };
+    answer(shared.run("store", lane, Some(begun), work).await, &share)
 }
 
 /// Store a changed image
@@ -132,11 +135,13 @@ pub(super) async fn update(
 ) -> Result<impl IntoResponse, Problem> {
     let (image, share) = upload::image(&shared, &headers, body, how.allow_empty)?;
     let host = shared.host.clone();
+    let (lane, begun) = (Lane::route(how.route.as_deref()), Begun::default());
+    let options = how.options(begun.clone());
     let work = async move {
         let base = host.find(&base).await?;
-        host.update(base, image, how.options()).await
+        host.update(base, image, options).await
     };
-    answer(shared.run("update", work).await, &share)
+    answer(shared.run("update", lane, Some(begun), work).await, &share)
 }
 
 /// Apply a delta to a snapshot
@@ -162,7 +167,8 @@ pub(super) async fn apply(
     }
     let (delta, share) = upload::delta(&shared, &headers, body)?;
     let host = shared.host.clone();
-    let options = How { route: how.route, name: how.name, raw: how.raw, allow_empty: false }.options();
+    let (lane, begun) = (Lane::route(how.route.as_deref()), Begun::default());
+    let options = How { route: how.route, name: how.name, raw: how.raw, allow_empty: false }.options(begun.clone());
     let staged = share.clone();
     let work = async move {
         let base = host.find(&base).await?;
@@ -173,7 +179,7 @@ pub(super) async fn apply(
         });
         host.apply_within(base, delta, options, room).await
     };
-    answer(shared.run("apply", work).await, &share)
+    answer(shared.run("apply", lane, Some(begun), work).await, &share)
 }
 
 /// The answer to an upload. One for which there was no room has failed because of that, whatever it says.
@@ -248,6 +254,13 @@ pub(super) async fn remove(
     Parameters(how): Parameters<RemovalHow>,
 ) -> Result<Json<Removed>, Problem> {
     let host = shared.host.clone();
+    let lane = Lane::backend(a_backend(&host, &id).await);
     let work = async move { host.remove_by(&id, how.all_names).await };
-    Ok(Json(shared.run("remove", work).await?))
+    Ok(Json(shared.run("remove", lane, None, work).await?))
+}
+
+/// A backend that holds a snapshot, if any does. What fails here fails in the operation too.
+async fn a_backend(host: &Host, id: &str) -> Option<String> {
+    let stat = host.stat(host.find(id).await.ok()?).await.ok()?;
+    stat.placements.into_iter().map(|placement| placement.backend).max()
 }

@@ -106,6 +106,7 @@ struct HostInner {
     recent_packs: packs::RecentPacks,
     recent_frames: Arc<packs::RecentFrames>,
     pack_memory: Arc<packs::Memory>,
+    pack_shares: packs::Shares,
     /// Places for the decoding of frames.
     decoders: tokio::sync::Semaphore,
     /// Places for the making of packs.
@@ -266,6 +267,11 @@ impl Host {
             let known: Vec<_> = self.backends().collect();
             Error::not_found(format!("no backend `{name}`")).hint(format!("use one of {}", known.join(", ")))
         })
+    }
+
+    /// Returns the names of all configured routes.
+    pub fn routes(&self) -> impl Iterator<Item = &str> {
+        self.inner.routes.keys().map(String::as_str)
     }
 
     fn route(&self, name: Option<&str>) -> Result<&Route> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::snapshot::Progress;
@@ -30,6 +31,8 @@ pub struct StoreOptions {
     pub raw: bool,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,
+    /// Becomes `true` once a backend may be changed. Until then a store has only read and waited.
+    pub begun: Option<Arc<AtomicBool>>,
 }
 
 #[cfg(test)]

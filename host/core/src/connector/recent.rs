@@ -50,8 +50,7 @@ impl<T: Weighed> Recent<T> {
         }
     }
 
-    /// Forgets all, so that the next read shows what is stored.
-    #[cfg(test)]
+    /// Forgets all: to make room, or so that the next read shows what is stored.
     pub(super) fn forget(&self) {
         self.kept().clear();
     }

@@ -118,6 +118,7 @@ pub(super) async fn open(
         recent_packs: Default::default(),
         recent_frames: Default::default(),
         pack_memory: Default::default(),
+        pack_shares: Default::default(),
         decoders: packs::decoders(),
         encoders: tokio::sync::Semaphore::new(2),
         apply_places: Default::default(),

@@ -116,6 +116,9 @@ impl StoreUpload {
     }
 
     async fn begin_attempt(&self, features: Features) -> Result<UploadAttempt> {
+        if let Some(begun) = &self.options.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
         let base = match self.base {
             Some(base) if features.lineage => self.host.object_on(&self.backend, base).await?,
             _ => None,

@@ -135,6 +135,7 @@ impl Stage {
             recent_packs: Default::default(),
             recent_frames: Default::default(),
             pack_memory: Default::default(),
+            pack_shares: Default::default(),
             decoders: decoders(),
             encoders: tokio::sync::Semaphore::new(2),
             apply_places: Default::default(),

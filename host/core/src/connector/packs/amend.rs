@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::metadata::needs_of;
+use super::shares::Part;
 use crate::catalogue::{Need, NewPack, Placement};
 use crate::connector::Host;
 use crate::snapshot::{Identity, identify};
@@ -20,12 +21,16 @@ impl Host {
     /// # Errors
     /// `corrupt` if it is no pack; errors of the backend and of the catalogue.
     pub(in crate::connector) async fn amended(&self, placement: &Placement) -> Result<Option<Placement>> {
+        self.amended_as(placement, Part::First).await
+    }
+
+    pub(super) async fn amended_as(&self, placement: &Placement, part: Part) -> Result<Option<Placement>> {
         if placement.encoding != Encoding::Pages {
             return Ok(None);
         }
         let stat = self.backend(&placement.backend).await?.objects.stat(&placement.object).await?;
         let found = Placement { pack: None, stored_bytes: stat.size, ..placement.clone() };
-        let pack = self.open_unknown_pack(&found).await?;
+        let pack = self.open_unknown_part(&found, part).await?;
         if pack.snapshot() != placement.snapshot {
             return Ok(None);
         }
@@ -48,7 +53,7 @@ impl Host {
             // What was found holds all the same.
             Err(error) => tracing::warn!(backend, %object, %error, "cannot correct what is recorded of the object"),
         }
-        self.inner.recent_packs.put(pack);
+        self.keep_pack(&pack);
         let now = catalogue.placement_of(backend, object).await?.filter(|now| now.snapshot == placement.snapshot);
         Ok(now.map(|now| Placement { pack: Some(id), stored_bytes: stat.size, ..now }))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Caches;
+use super::shares::{Part, Share, UNIT};
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::connector::recent::{Recent, Weighed};
@@ -16,15 +17,17 @@ const TAIL: u64 = 64 << 10;
 
 /// The most packs of which the metadata is kept.
 const PACKS: usize = 64;
-/// The most runs and frames of all of these; each takes some 20 to 70 bytes.
-const ITEMS: usize = 1 << 20;
+/// The most bytes that these take.
+const KEPT: usize = 64 << 20;
+/// The bytes in memory of a segment of an object that is no pack.
+const RAW_SEGMENT: usize = 128;
 
 /// Metadata of packs by id.
 pub(crate) type RecentPacks = Recent<Pack>;
 
 impl Weighed for Pack {
     type Id = PackId;
-    const MOST: usize = ITEMS;
+    const MOST: usize = KEPT;
     const COUNT: usize = PACKS;
 
     fn id(&self) -> PackId {
@@ -32,7 +35,7 @@ impl Weighed for Pack {
     }
 
     fn weight(&self) -> usize {
-        self.map().runs().len() + self.prefixes().runs().len() + self.frames().as_slice().len()
+        self.memory()
     }
 }
 
@@ -42,25 +45,46 @@ impl Host {
     /// # Errors
     /// `corrupt` if the object is not that pack; `not-found` if the snapshot is gone; errors of the backend.
     pub(in crate::connector) async fn pack_of(&self, placement: &Placement, caches: Caches) -> Result<Arc<Pack>> {
-        match (placement.encoding, placement.pack) {
-            (Encoding::Raw, _) => self.raw_pack(placement.snapshot).await,
-            (Encoding::Pages, known) => {
-                if caches == Caches::Use
-                    && let Some(pack) = known.and_then(|id| self.inner.recent_packs.get(id))
-                {
-                    return Ok(pack);
-                }
-                let mut opened = self.open_pack_object(placement, known, caches).await;
-                // The object may be right, and the catalogue wrong.
-                if opened.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Corrupt)
-                    && let Ok(Some(now)) = Box::pin(self.amended(placement)).await
-                {
-                    opened = self.open_pack_object(&now, now.pack, caches).await;
-                }
-                let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
-                self.inner.recent_packs.put(pack.clone());
-                Ok(pack)
-            }
+        self.part_of(placement, caches, Part::First).await
+    }
+
+    async fn part_of(&self, placement: &Placement, caches: Caches, part: Part) -> Result<Arc<Pack>> {
+        if placement.encoding == Encoding::Raw {
+            return self.raw_pack(placement.snapshot, part).await;
+        }
+        let known = placement.pack.filter(|_| caches == Caches::Use);
+        if let Some(pack) = known.and_then(|id| self.pack_at_hand(id)) {
+            return Ok(pack);
+        }
+        // Sources have the turn of their chain.
+        let _turn = match (known, part) {
+            (Some(id), Part::First) => Some(self.inner.pack_shares.opening.of((placement.backend.clone(), id)).await),
+            _ => None,
+        };
+        if let Some(pack) = known.and_then(|id| self.pack_at_hand(id)) {
+            return Ok(pack);
+        }
+        let mut opened = self.open_pack_object(placement, placement.pack, caches, part).await;
+        // The object may be right, and the catalogue wrong.
+        if opened.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Corrupt)
+            && let Ok(Some(now)) = Box::pin(self.amended_as(placement, part)).await
+        {
+            opened = self.open_pack_object(&now, now.pack, caches, part).await;
+        }
+        let pack = opened.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
+        self.keep_pack(&pack);
+        Ok(pack)
+    }
+
+    fn pack_at_hand(&self, id: PackId) -> Option<Arc<Pack>> {
+        self.inner.recent_packs.get(id).or_else(|| self.inner.pack_shares.live(id))
+    }
+
+    pub(super) fn keep_pack(&self, pack: &Arc<Pack>) {
+        self.inner.pack_shares.is_live(pack);
+        // A larger one is shared by those that read it, and goes with them.
+        if pack.weight() <= KEPT / 2 {
+            self.inner.recent_packs.put(pack.clone());
         }
     }
 
@@ -69,21 +93,31 @@ impl Host {
     /// # Errors
     /// As [`Self::pack_of`].
     pub(in crate::connector) async fn open_unknown_pack(&self, placement: &Placement) -> Result<Arc<Pack>> {
-        self.open_pack_object(placement, None, Caches::Bypass)
-            .await
-            .map_err(|error| error.on_backend(&placement.backend))
+        self.open_unknown_part(placement, Part::First).await
+    }
+
+    pub(super) async fn open_unknown_part(&self, placement: &Placement, part: Part) -> Result<Arc<Pack>> {
+        let opened = self.open_pack_object(placement, None, Caches::Bypass, part).await;
+        opened.map_err(|error| error.on_backend(&placement.backend))
     }
 
     /// A pack with its sources.
     ///
     /// # Errors
-    /// `unavailable` if a source cannot be had: its own placements are marked, as far as they are at fault.
+    /// `unavailable` if a source cannot be had: its own placements are marked, as far as they are at fault. `unsupported` if the
+    /// metadata of all of them exceeds the limit.
     pub(in crate::connector) async fn chain(&self, pack: Arc<Pack>, backend: &str, caches: Caches) -> Result<Chain> {
-        let mut sources = Vec::with_capacity(pack.sources().len());
-        for source in pack.sources() {
-            sources.push(self.source_pack(source, backend, caches).await?);
+        let (mut sources, mut held) = (Vec::with_capacity(pack.sources().len()), 0usize);
+        if pack.sources().is_empty() {
+            return Chain::new(pack, sources);
         }
-        Chain::new(pack, sources)
+        let _turn = self.inner.pack_shares.chains.of(backend.to_owned()).await;
+        for source in pack.sources() {
+            let source = self.source_pack(source, backend, caches, Part::Source { held }).await?;
+            held = held.saturating_add(source.memory().next_multiple_of(UNIT));
+            sources.push(source);
+        }
+        blocking(move || Chain::new(pack, sources)).await
     }
 
     /// Where the bytes of a pack are, those of one backend first, or alone if a copy is to be proven.
@@ -110,28 +144,36 @@ impl Host {
         Ok(placements)
     }
 
-    async fn source_pack(&self, source: &PackSource, backend: &str, caches: Caches) -> Result<Arc<Pack>> {
+    async fn source_pack(&self, source: &PackSource, backend: &str, caches: Caches, part: Part) -> Result<Arc<Pack>> {
         if is_raw(source.id, source.snapshot) {
-            let raw = self.raw_pack(source.snapshot).await;
-            return raw.map_err(|error| without_source(source.snapshot, Some(error)));
+            let raw = self.raw_pack(source.snapshot, part).await;
+            return raw.map_err(|error| match error.kind() {
+                ErrorKind::Unsupported => error,
+                _ => without_source(source.snapshot, Some(error)),
+            });
         }
         if caches == Caches::Use
-            && let Some(pack) = self.inner.recent_packs.get(source.id)
+            && let Some(pack) = self.pack_at_hand(source.id)
         {
             return Ok(pack);
         }
         let mut last = None;
         for placement in self.placements_for(source.id, source.snapshot, backend, caches).await? {
-            let failed = match self.pack_of(&placement, caches).await {
+            let failed = match self.part_of(&placement, caches, part).await {
                 Ok(pack) => return Ok(pack),
                 Err(error) => error,
             };
-            match self.source_failed(&placement, failed, || self.pack_of(&placement, Caches::Bypass)).await {
+            let again = || self.part_of(&placement, Caches::Bypass, part);
+            match self.source_failed(&placement, failed, again).await {
                 Ok(pack) => return Ok(pack),
                 Err(error) => last = Some(error),
             }
         }
-        Err(without_source(source.snapshot, last))
+        match last {
+            // It is not the fault of an object.
+            Some(error) if *error.kind() == ErrorKind::Unsupported => Err(error),
+            last => Err(without_source(source.snapshot, last)),
+        }
     }
 
     /// Records what the failure of a source says of its object. If that says that it is damaged, it is read once more, as any
@@ -169,16 +211,17 @@ impl Host {
         }
     }
 
-    async fn raw_pack(&self, id: SnapshotId) -> Result<Arc<Pack>> {
-        if let Some(pack) = self.inner.recent_packs.get(PackId::from_bytes(*id.as_bytes())) {
+    async fn raw_pack(&self, id: SnapshotId, part: Part) -> Result<Arc<Pack>> {
+        if let Some(pack) = self.pack_at_hand(PackId::from_bytes(*id.as_bytes())) {
             return Ok(pack);
         }
         let identity = match self.identity_of(id).await {
             Err(error) if *error.kind() == ErrorKind::Corrupt => self.identity_by_reading(id, error).await?,
             identity => identity?,
         };
-        let pack = Arc::new(blocking(move || Pack::raw(&identity)).await?);
-        self.inner.recent_packs.put(pack.clone());
+        let bytes = identity.segments().len() * RAW_SEGMENT;
+        let pack = self.charged(bytes, part, move || Ok(Arc::new(Pack::raw(&identity)?))).await?;
+        self.keep_pack(&pack);
         Ok(pack)
     }
 
@@ -189,26 +232,52 @@ impl Host {
         placement: &Placement,
         known: Option<PackId>,
         caches: Caches,
+        part: Part,
     ) -> Result<Arc<Pack>> {
-        let object = placement.stored_bytes;
+        let (object, limits) = (placement.stored_bytes, Limits::DEFAULT);
         let mut from = object.saturating_sub(TAIL);
-        loop {
-            let tail = self.fetch(placement, from, object - from).await?;
-            match Pack::open(&tail, object, known, Limits::DEFAULT)? {
-                Opened::Pack(pack) => {
-                    if caches == Caches::Bypass {
-                        let head = match from {
-                            0 => tail,
-                            _ => self.fetch(placement, 0, HEADER_BYTES).await?,
-                        };
-                        pack.check_header(&head)?;
-                    }
-                    return Ok(pack);
-                }
+        let mut tail = self.fetch(placement, from, object - from).await?;
+        let bytes = Pack::opening(&tail, object, limits);
+        let mut share = self.metadata_share(bytes, part).await?;
+        let pack = loop {
+            let end = tail.clone();
+            match blocking(move || Pack::open(&end, object, known, limits)).await? {
+                Opened::Pack(pack) => break pack,
                 Opened::Longer { from: earlier } if earlier < from => from = earlier,
                 Opened::Longer { .. } => return Err(Error::corrupt("the footer of the pack names no metadata")),
             }
+            tail = self.fetch(placement, from, object - from).await?;
+            // The share is for what the footer said first.
+            if Pack::opening(&tail, object, limits) > bytes {
+                return Err(Error::corrupt("the footer of the pack is another one than before"));
+            }
+        };
+        if caches == Caches::Bypass {
+            let head = match from {
+                0 => tail,
+                _ => self.fetch(placement, 0, HEADER_BYTES).await?,
+            };
+            pack.check_header(&head)?;
         }
+        share.shrink(pack.memory());
+        Ok(pack.charged(share))
+    }
+
+    /// Makes a pack that may take so many bytes while it is made.
+    async fn charged(
+        &self,
+        bytes: usize,
+        part: Part,
+        make: impl FnOnce() -> Result<Arc<Pack>> + Send + 'static,
+    ) -> Result<Arc<Pack>> {
+        let mut share = self.metadata_share(bytes, part).await?;
+        let pack = blocking(make).await?;
+        share.shrink(pack.memory());
+        Ok(pack.charged(share))
+    }
+
+    async fn metadata_share(&self, bytes: usize, part: Part) -> Result<Share> {
+        self.inner.pack_shares.metadata(bytes, part, || self.inner.recent_packs.forget()).await
     }
 
     /// Some bytes of an object, in memory. The caller bounds them.

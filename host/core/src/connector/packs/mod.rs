@@ -13,6 +13,8 @@ mod other_form;
 mod prove;
 mod read;
 mod room;
+mod shares;
+mod short;
 mod whole;
 
 pub(super) use frames::RecentFrames;
@@ -20,6 +22,7 @@ pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
 pub(super) use read::PackReader;
 pub(super) use room::Memory;
+pub(super) use shares::Shares;
 
 /// Where what is read of packs may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

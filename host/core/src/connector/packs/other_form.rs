@@ -29,6 +29,8 @@ impl Host {
             let mut placements = self.readable(pack.snapshot()).await.ok()?;
             placements.retain(|other| other.state == PlacementState::Live && !other.is_pack(pack.id()));
             for placement in placements {
+                // Their bytes have no share of a budget until all of a frame is there.
+                let _turn = self.inner.pack_shares.other_forms.of(placement.backend.clone()).await;
                 match self.frame_in(chain, at, &placement, &identity).await {
                     Ok(bytes) => return Some(bytes),
                     Err(error) => {

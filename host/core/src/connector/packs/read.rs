@@ -1,37 +1,42 @@
 //! The bytes of a snapshot that is in a pack: window by window, from the frames that each needs.
 //!
-//! Frames that lie side by side are fetched with one request. Decoded frames are kept as long as there is room (`frames.rs`),
-//! since a frame of a delta has pages of many windows. A long range is planned as a whole (`whole.rs`).
+//! Frames that lie side by side are fetched with one request. A short range is made window by window (`short.rs`), and its decoded
+//! frames are kept as long as there is room (`frames.rs`), since a frame of a delta has pages of many windows. A long range is
+//! planned as a whole (`whole.rs`).
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use futures::future::BoxFuture;
+use bytes::Bytes;
 use futures::stream;
+use tokio::sync::SemaphorePermit;
 
 use super::Caches;
 use super::frames::RecentFrames;
 use super::metadata::without_source;
+use super::shares::Share;
+use super::short::Prefix;
 use super::whole;
 use crate::catalogue::Placement;
 use crate::connector::Host;
-use crate::snapshot::pages::{Chain, Coding, FramePart, FrameRef, Pack, decode_frame};
+use crate::snapshot::pages::{Chain, Frame, FramePart, FrameRef, Pack, decode_frame};
 use crate::snapshot::{Identity, PAGE, aligned, trimmed, verify_known, verify_range};
 use crate::types::{Body, ByteRange, Error, Result, blocking};
 
-/// Bytes of a snapshot that are made at once.
-const WINDOW: u64 = 4 << 20;
-/// The most parts of a prefix that are looked at for frames to be fetched together.
-const MAX_AHEAD: usize = 1024;
 /// The most bytes of neighbouring frames, decoded, that are fetched with one request.
 const RUN: usize = 8 << 20;
 /// The fewest bytes that are read by a plan: it costs little beside these, and keeps no frame for other readers.
 const LONG: u64 = 16 << 20;
 
 impl Host {
+    /// Waits for a place to decode.
+    pub(super) async fn decoder(&self) -> Result<SemaphorePermit<'_>> {
+        let place = self.inner.decoders.acquire().await;
+        place.map_err(|error| Error::other("the host stops").with_source(error))
+    }
+
     /// Opens a placement whose object is a pack, with every segment checked.
     ///
     /// # Errors
@@ -133,58 +138,16 @@ pub(in crate::connector) struct PackReader {
     pub(super) host: Host,
     pub(super) placement: Placement,
     pub(super) chain: Arc<Chain>,
-    at: u64,
-    end: u64,
+    pub(super) at: u64,
+    pub(super) end: u64,
     /// Decoded frames.
-    frames: Arc<RecentFrames>,
-    caches: Caches,
+    pub(super) frames: Arc<RecentFrames>,
+    pub(super) caches: Caches,
     /// Where the sources can be fetched from, as far as that was asked: again after a failure.
     places: Mutex<BTreeMap<u8, Vec<Placement>>>,
 }
 
-/// The pages of some parts, one part after the other. The frames may be all over the base, so beside those that are kept no
-/// more than one run of them is held at once.
-struct Pages<'a> {
-    reader: &'a PackReader,
-    parts: &'a [FramePart],
-    /// The next part.
-    number: usize,
-    fetched: Vec<(FrameRef, Bytes)>,
-}
-
-impl Pages<'_> {
-    /// Appends the pages of the next part.
-    async fn next(&mut self, out: &mut BytesMut) -> Result<()> {
-        let Some(part) = self.parts.get(self.number) else { return Ok(()) };
-        let there = self.fetched.iter().find(|(at, _)| *at == part.frame).map(|(_, bytes)| bytes.clone());
-        let bytes = match there.or_else(|| self.reader.kept(part.frame)) {
-            Some(bytes) => bytes,
-            None if self.reader.has_prefix(part.frame) => self.reader.with_prefix(part.frame).await?,
-            None => {
-                self.fetched.clear();
-                self.fetched = self.reader.fetch_run(&self.reader.run_of(&self.parts[self.number..])).await?;
-                let first = self.fetched.first().map(|(_, bytes)| bytes.clone());
-                first.ok_or_else(|| Error::corrupt("a pack has no such frame"))?
-            }
-        };
-        out.extend_from_slice(pages_of(&bytes, *part)?);
-        self.number += 1;
-        Ok(())
-    }
-}
-
 impl PackReader {
-    async fn next(&mut self) -> Option<Result<Bytes>> {
-        if self.at >= self.end {
-            return None;
-        }
-        let len = WINDOW.min(self.end - self.at);
-        let window = self.window(self.at, len).await;
-        // After an error nothing more is asked.
-        self.at = if window.is_ok() { self.at + len } else { self.end };
-        Some(window)
-    }
-
     /// Some bytes of the snapshot, which has them, proven by the frames that they are in.
     ///
     /// # Errors
@@ -194,67 +157,6 @@ impl PackReader {
         let mut bytes = self.window(first, start + len - first).await?;
         // At most a page.
         Ok(bytes.split_off((start - first) as usize))
-    }
-
-    /// The bytes of a window, which begins with a page.
-    async fn window(&self, start: u64, len: u64) -> Result<Bytes> {
-        let page = |byte: u64| u32::try_from(byte).map_err(|_| Error::corrupt("a page past the end of all packs"));
-        let (first, end) = (page(start / PAGE as u64)?, page((start + len).div_ceil(PAGE as u64))?);
-        let parts = self.chain.parts(first, end - first);
-        let mut bytes = BytesMut::with_capacity((end - first) as usize * PAGE);
-        let stored: Vec<FramePart> = parts.iter().filter_map(|part| part.at).collect();
-        let mut pages = Pages { reader: self, parts: &stored, number: 0, fetched: Vec::new() };
-        for part in &parts {
-            match part.at {
-                None => bytes.resize(bytes.len() + part.len as usize * PAGE, 0),
-                Some(_) => pages.next(&mut bytes).await?,
-            }
-        }
-        bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        Ok(bytes.freeze())
-    }
-
-    fn has_prefix(&self, at: FrameRef) -> bool {
-        self.chain.frame(at).is_some_and(|(_, frame)| frame.coding == Coding::Prefixed)
-    }
-
-    /// A frame that needs pages of others.
-    fn with_prefix(&self, at: FrameRef) -> BoxFuture<'_, Result<Bytes>> {
-        Box::pin(async move {
-            if let Some(bytes) = self.kept(at) {
-                return Ok(bytes);
-            }
-            let parts = self.chain.prefix(at);
-            let count: usize = parts.iter().map(|part| part.len as usize).sum();
-            let mut prefix = BytesMut::with_capacity(count * PAGE);
-            let mut pages = Pages { reader: self, parts: &parts, number: 0, fetched: Vec::new() };
-            for _ in &parts {
-                pages.next(&mut prefix).await?;
-            }
-            let bytes = self.frame(at, prefix.freeze()).await?;
-            self.keep(at, &bytes);
-            Ok(bytes)
-        })
-    }
-
-    /// The frame of the first part, and those of later ones that follow it in its object.
-    fn run_of(&self, parts: &[FramePart]) -> Vec<FrameRef> {
-        let mut ahead: Vec<FrameRef> = parts.iter().take(MAX_AHEAD).map(|part| part.frame).collect();
-        ahead.retain(|at| !self.has_prefix(*at));
-        ahead.dedup();
-        self.runs(&ahead).into_iter().next().unwrap_or_default()
-    }
-
-    /// A decoded frame, if it is kept.
-    fn kept(&self, at: FrameRef) -> Option<Bytes> {
-        let (pack, _) = self.chain.frame(at)?;
-        self.frames.get((pack.id(), at.frame))
-    }
-
-    fn keep(&self, at: FrameRef, bytes: &Bytes) {
-        if let Some((pack, _)) = self.chain.frame(at) {
-            self.frames.put((pack.id(), at.frame), bytes.clone());
-        }
     }
 
     /// Frames in order, put together where they lie side by side in one object.
@@ -279,40 +181,41 @@ impl PackReader {
         runs.into_iter().map(|(_, _, run)| run).collect()
     }
 
-    /// Neighbouring frames without prefix: with one request, or one by one if that fails.
-    async fn fetch_run(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
-        let frames = self.fetch_each(run).await?;
-        frames.iter().for_each(|(at, bytes)| self.keep(*at, bytes));
-        Ok(frames)
-    }
-
-    async fn fetch_each(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
+    /// Neighbouring frames without prefix: with one request, or one by one if that fails; and the share that they take.
+    pub(super) async fn run(&self, run: &[FrameRef]) -> Result<(Vec<(FrameRef, Bytes)>, Option<Share>)> {
         if run.len() > 1
-            && let Ok(frames) = self.fetch_together(run).await
+            && let Ok((frames, share)) = self.fetch_together(run).await
         {
-            return Ok(frames);
+            return Ok((frames, Some(share)));
         }
         let mut frames = Vec::with_capacity(run.len());
         for at in run {
-            frames.push((*at, self.frame(*at, Bytes::new()).await?));
+            // Its share goes: waiting for the next one with it could be waiting for others that do the same.
+            frames.push((*at, self.frame(*at, None).await?.0));
         }
-        Ok(frames)
+        Ok((frames, None))
     }
 
-    async fn fetch_together(&self, run: &[FrameRef]) -> Result<Vec<(FrameRef, Bytes)>> {
-        let stored = self.stored_together(run).await?;
+    async fn fetch_together(&self, run: &[FrameRef]) -> Result<(Vec<(FrameRef, Bytes)>, Share)> {
+        let sizes = run.iter().filter_map(|at| self.chain.frame(*at)).map(|(_, frame)| sizes_of(frame));
+        let (stored, pages) = sizes.fold((0, 0), |(stored, pages), (some, more)| (stored + some, pages + more));
+        let shares = &self.host.inner.pack_shares;
+        let _fetching = shares.fetching(&self.placement.backend, stored).await?;
+        let all = self.stored_together(run).await?;
+        let share = shares.decoding(stored + pages).await?;
+        let _place = self.host.decoder().await?;
         let (chain, run) = (self.chain.clone(), run.to_vec());
-        blocking(move || {
+        let frames = blocking(move || {
             let mut frames = Vec::with_capacity(run.len());
-            for (at, stored) in run.into_iter().zip(stored) {
+            for (at, stored) in run.into_iter().zip(all) {
                 let Some((pack, _)) = chain.frame(at) else { continue };
                 // A copy: what is kept of one frame must not keep what was fetched with it.
                 let stored = Bytes::copy_from_slice(&stored);
                 frames.push((at, decoded(pack, at.frame, &stored, &[])?));
             }
             Ok(frames)
-        })
-        .await
+        });
+        Ok((frames.await?, share))
     }
 
     /// The stored bytes of neighbouring frames, with one request to the first placement.
@@ -333,11 +236,11 @@ impl PackReader {
         Ok(bounds.into_iter().map(of).collect())
     }
 
-    /// One frame, from the first of its pack's placements that has it.
+    /// One frame, from the first of its pack's placements that has it, and the share that it takes.
     ///
     /// # Errors
     /// That of this reader's own object; of another one, `unavailable`.
-    pub(super) async fn frame(&self, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
+    pub(super) async fn frame(&self, at: FrameRef, prefix: Option<Arc<Prefix>>) -> Result<(Bytes, Share)> {
         let read = self.any_of(at.source, |placement| {
             let prefix = prefix.clone();
             async move { self.frame_from(&placement, at, prefix).await }
@@ -345,7 +248,9 @@ impl PackReader {
         match read.await {
             // A copy that is to be proven depends on its own backend, and on the very packs that it names.
             Err(error) if self.caches == Caches::Use && at.source > 0 => {
-                self.host.in_another_form(&self.chain, at).await.ok_or(error)
+                let bytes = self.host.in_another_form(&self.chain, at).await.ok_or(error)?;
+                let share = self.host.inner.pack_shares.decoding(bytes.len()).await?;
+                Ok((bytes, share))
             }
             read => read,
         }
@@ -385,14 +290,29 @@ impl PackReader {
         Err(without_source(snapshot, last))
     }
 
-    async fn frame_from(&self, placement: &Placement, at: FrameRef, prefix: Bytes) -> Result<Bytes> {
-        let stored = self.stored_of(placement, at).await?;
+    async fn frame_from(
+        &self,
+        placement: &Placement,
+        at: FrameRef,
+        prefix: Option<Arc<Prefix>>,
+    ) -> Result<(Bytes, Share)> {
+        let (stored, pages) = self.chain.frame(at).map_or((0, 0), |(_, frame)| sizes_of(frame));
+        let before = prefix.as_ref().map_or(0, |prefix| prefix.len());
+        let shares = &self.host.inner.pack_shares;
+        let _fetching = shares.fetching(&placement.backend, stored).await?;
+        let bytes = self.stored_of(placement, at).await?;
+        let share = shares.decoding(stored + pages + before).await?;
+        let _place = self.host.decoder().await?;
         let chain = self.chain.clone();
-        let frame = blocking(move || match chain.frame(at) {
-            Some((pack, _)) => decoded(pack, at.frame, &stored, &prefix),
-            None => Err(Error::corrupt("the pack has no such frame")),
+        let frame = blocking(move || {
+            let prefix = prefix.map_or(Ok(Vec::new()), |prefix| prefix.all())?;
+            match chain.frame(at) {
+                Some((pack, _)) => decoded(pack, at.frame, &bytes, &prefix),
+                None => Err(Error::corrupt("the pack has no such frame")),
+            }
         });
-        frame.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))
+        let frame = frame.await.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
+        Ok((frame, share))
     }
 
     /// The stored bytes of a frame, as a placement has them.
@@ -415,6 +335,11 @@ impl PackReader {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(source, found.clone());
         Ok(found)
     }
+}
+
+/// The bytes of a frame as it is stored, and of its pages.
+fn sizes_of(frame: &Frame) -> (usize, usize) {
+    (frame.stored as usize, frame.pages as usize * PAGE)
 }
 
 /// The pages of a frame. Those that are stored as they are stay where they are: at the end of what was fetched.

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::read::{PackReader, decoded, pages_of};
 use super::room::{Held, Room};
+use super::shares::Share;
 use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
 use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
@@ -68,6 +69,8 @@ pub(super) struct Whole {
     state: Mutex<State>,
     /// How many frames of the plan, from the first on, are decoded.
     decoded: watch::Sender<usize>,
+    /// For runs of frames and windows that are begun ahead, if there is room for them.
+    ahead: Option<Share>,
 }
 
 /// The bytes of a range that begins with a page, and with a segment if the digests are known; planned when they are first asked for.
@@ -110,12 +113,14 @@ async fn planned(reader: PackReader, expected: Option<Arc<Identity>>, range: Ran
     let room = Room::new(reader.host.inner.pack_memory.clone(), move || host.temporary_file());
     let (decoded, _) = watch::channel(0);
     let zeros = vec![0; WINDOW as usize].into();
-    Ok(Arc::new(Whole { reader, plan, zeros, expected, room, state: Mutex::default(), decoded }))
+    let (state, ahead) = (Mutex::default(), reader.host.inner.pack_shares.ahead());
+    Ok(Arc::new(Whole { reader, plan, zeros, expected, room, state, decoded, ahead }))
 }
 
 impl Whole {
     fn windows(self: Arc<Self>) -> impl futures::Stream<Item = Result<Bytes>> + Send {
         let work = self.work();
+        let ahead = if self.ahead.is_some() { AHEAD } else { 1 };
         stream::iter(work)
             .map(move |work| {
                 let this = self.clone();
@@ -126,7 +131,7 @@ impl Whole {
                     }
                 }
             })
-            .buffered(AHEAD)
+            .buffered(ahead)
             .filter_map(|done| async { done.transpose() })
     }
 
@@ -220,11 +225,14 @@ impl Whole {
     /// `corrupt` for other bytes than were stored: the same frame may be tried again with others.
     async fn decode(self: &Arc<Self>, number: usize, stored: Bytes) -> Result<()> {
         self.until(self.plan.frames[number].after).await;
-        let place = self.reader.host.inner.decoders.acquire().await;
-        let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
+        let frame = self.reader.chain.frame(self.plan.frames[number].frame);
+        let pages = frame.map_or(0, |(_, frame)| frame.pages as usize);
+        // The pages, and as many of a prefix.
+        let host = &self.reader.host;
+        let _share = host.inner.pack_shares.decoding(stored.len() + 2 * pages * PAGE).await?;
+        let _place = host.decoder().await?;
         let this = self.clone();
         blocking(move || this.take(number, &stored)).await?;
-        drop(place);
         self.done(number);
         Ok(())
     }
@@ -351,7 +359,7 @@ impl Whole {
             let Some(at) = part.at else { continue };
             let frame = match last.take().filter(|(frame, _)| *frame == at.frame) {
                 Some((_, bytes)) => bytes,
-                None => self.reader.frame(at.frame, Bytes::new()).await?,
+                None => self.reader.frame(at.frame, None).await?.0,
             };
             pages_of(&frame, at)?;
             let from = at.first as usize * PAGE;

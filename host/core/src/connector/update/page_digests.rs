@@ -1,8 +1,8 @@
 //! The page digests of the snapshots that were compared last: a cache, without which updates read more.
 
 use std::fs::File;
-use std::io::Seek as _;
-use std::path::PathBuf;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::connector::hot::HotTier;
@@ -32,26 +32,35 @@ impl Host {
     }
 
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
-    pub(in crate::connector) async fn keep_page_digests(&self, identity: &Identity, mut written: File) -> Result<()> {
+    pub(in crate::connector) async fn keep_page_digests(&self, identity: &Identity, written: File) -> Result<()> {
         let path = self.digests_path(identity.id());
         let most = MAX_DIGEST_BYTES.saturating_add(self.inner.hot.as_ref().map_or(0, HotTier::digest_bytes));
         blocking(move || {
-            let fail = |error| Error::io(path.display(), error);
-            let Some(dir) = path.parent() else { return Ok(()) };
-            data_dir::make(dir).map_err(fail)?;
-            written.rewind().map_err(fail)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
-            let size = std::io::copy(&mut written, &mut file).map_err(fail)?;
-            make_room(dir, most.saturating_sub(size)).map_err(fail)?;
-            file.persist(&path).map_err(|error| fail(error.error))?;
-            Ok(())
+            let kept = keep_digests(&path, written, most);
+            kept.map_err(|error| Error::io(path.display(), error))
         })
         .await
     }
 }
 
+/// Copies a file to a path in a folder whose files have at most so many bytes; one that has more itself is not kept.
+fn keep_digests(path: &Path, mut written: File, most: u64) -> std::io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    let size = written.metadata()?.len();
+    if size > most {
+        return Ok(());
+    }
+    data_dir::make(dir)?;
+    make_room(dir, most - size)?;
+    written.rewind()?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    std::io::copy(&mut written.take(size), &mut file)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// Removes the oldest files until the others have at most so many bytes.
-fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
+fn make_room(dir: &Path, most: u64) -> std::io::Result<()> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -68,4 +77,33 @@ fn make_room(dir: &std::path::Path, most: u64) -> std::io::Result<()> {
         all -= len;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_digests_are_bounded_whatever_one_file_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |len: u64| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(len).unwrap();
+            file
+        };
+        let kept = |name: &str, len| keep_digests(&dir.path().join("d").join(name), of(len), 10).unwrap();
+        let there = || -> Vec<u64> {
+            let files = std::fs::read_dir(dir.path().join("d")).into_iter().flatten();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).collect()
+        };
+        kept("huge", 11);
+        assert_eq!(there(), [0u64; 0]);
+        kept("first", 6);
+        kept("huge", 1 << 40);
+        assert_eq!(there(), [6]);
+        kept("second", 7);
+        assert_eq!(there(), [7]);
+        kept("third", 3);
+        assert_eq!(there().iter().sum::<u64>(), 10);
+    }
 }

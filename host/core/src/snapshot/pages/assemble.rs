@@ -11,8 +11,9 @@ use super::digests::DigestWriter;
 use super::frame::{Draft, StoredFrame};
 use super::frames::{Coding, Frames};
 use super::layout::header;
+use super::limits::Limits;
 use super::map::{Map, Place};
-use super::pack::{Contents, Limits, Opened, Pack, PackSource, seal};
+use super::pack::{Contents, Opened, Pack, PackSource, seal};
 use super::pool::{Pending, Pool};
 use super::settings::{Counts, Encoded, Options, Sink};
 use super::{MAX_SOURCES, PAGE, Profile};
@@ -117,31 +118,26 @@ impl<'o> Assembly<'o> {
             Opened::Pack(pack) => pack,
             Opened::Longer { .. } => return Err(Error::other("the metadata of a pack is longer than itself")),
         };
-        if let Some((chain, _)) = base {
-            check_chain(&pack, chain, self.options.limits)?;
-        }
+        check_chain(&pack, base.as_ref().map(|(chain, _)| *chain), self.options.limits)?;
         (self.out)(tail)?;
         Ok(Encoded { pack, identity, counts: self.counts, digests_header })
     }
 }
 
 /// Makes sure that a reader takes the pack together with its sources.
-fn check_chain(pack: &Arc<Pack>, base: &Chain, limits: Limits) -> Result<()> {
-    let of = |source: &PackSource| base.packs().iter().find(|other| other.id() == source.id).cloned();
+fn check_chain(pack: &Arc<Pack>, base: Option<&Chain>, limits: Limits) -> Result<()> {
+    let packs = base.map_or(&[][..], Chain::packs);
+    let of = |source: &PackSource| packs.iter().find(|other| other.id() == source.id).cloned();
     let sources: Vec<Arc<Pack>> = pack.sources().iter().filter_map(of).collect();
-    let all = pack.metadata() + sources.iter().map(|source| source.metadata()).sum::<u64>();
-    if all > u64::from(limits.metadata) {
-        return Err(Error::unsupported(format!("the pack and its sources would have {all} bytes of metadata"))
-            .hint("rebase the snapshot first, or store the image whole"));
-    }
-    Chain::new(pack.clone(), sources).map(drop)
+    Chain::within(pack.clone(), sources, limits).map(drop)
 }
 
 impl Assembly<'_> {
     /// Ends what cannot become a pack before it takes memory: each run has two bytes of columns or more.
     fn check_runs(&self) -> Result<()> {
         let runs = self.map.runs().len() + self.prefixes.runs().len();
-        match runs as u64 > u64::from(self.options.limits.metadata / 2) {
+        let Limits { metadata, items, .. } = self.options.limits;
+        match runs as u64 > u64::from(items.min(metadata / 2)) {
             true => Err(Error::unsupported("the image is too fragmented for one pack")),
             false => Ok(()),
         }

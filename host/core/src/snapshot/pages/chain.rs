@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::PAGE_BYTES;
 use super::frames::{Coding, Frame};
 use super::layout::damaged;
+use super::limits::Limits;
 use super::map::{Map, Place};
 use super::pack::Pack;
-use crate::types::Result;
+use crate::types::{Error, Result};
 
 /// A frame of a pack of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,10 +67,24 @@ impl Chain {
     /// From a pack and its sources, in the order of [`Pack::sources`].
     ///
     /// # Errors
-    /// `corrupt` if these are not its sources, or do not fit together.
+    /// `corrupt` if these are not its sources, or do not fit together; `unsupported` if they take more memory than
+    /// [`Limits::DEFAULT`] allows.
     pub fn new(first: Arc<Pack>, sources: Vec<Arc<Pack>>) -> Result<Self> {
+        Self::within(first, sources, Limits::DEFAULT)
+    }
+
+    /// As [`Self::new`], with other limits.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn within(first: Arc<Pack>, sources: Vec<Arc<Pack>>, limits: Limits) -> Result<Self> {
         let mut packs = vec![first];
         packs.extend(sources);
+        let memory = packs.iter().fold(0, |all: usize, pack| all.saturating_add(pack.memory()));
+        if memory > limits.chain_memory {
+            return Err(Error::unsupported("the metadata of a pack and its sources exceeds the limit")
+                .hint("rebase the snapshot first, or store the image whole"));
+        }
         let listed = packs[0].sources();
         if listed.len() != packs.len() - 1 {
             return Err(damaged(format!("{} packs in place of {} sources", packs.len() - 1, listed.len())));

@@ -1,7 +1,7 @@
 //! The numbers of which the columns of a pack consist: LEB128 in the shortest form.
 
 use super::layout::damaged;
-use crate::types::Result;
+use crate::types::{Error, Result};
 
 /// Appends a number.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
@@ -53,6 +53,14 @@ impl<'a> Columns<'a> {
             Ok(count) if count <= self.0.len() => Ok(count),
             _ => Err(damaged("the metadata of the pack is shorter than it says")),
         }
+    }
+
+    /// As [`Self::count`], of items of which so many are left.
+    pub(super) fn items(&mut self, most: u64, left: &mut u32) -> Result<usize> {
+        let count = self.count(most)?;
+        let after = u32::try_from(count).ok().and_then(|count| left.checked_sub(count));
+        *left = after.ok_or_else(|| Error::unsupported("the metadata of the pack exceeds the limit"))?;
+        Ok(count)
     }
 
     /// `count` numbers, each at most `most`.

@@ -141,9 +141,10 @@ impl Frames {
         columns: &mut Columns<'_>,
         profile: Profile,
         pages: u32,
+        items: &mut u32,
         mut digest: impl FnMut() -> Result<SegmentDigest>,
     ) -> Result<Self> {
-        let count = columns.count(u64::from(pages))?;
+        let count = columns.items(u64::from(pages), items)?;
         let most = profile.most_frame_pages();
         let each = columns.list(count, most)?;
         let stored = columns.list(count, most * (PAGE as u32 + 32))?;

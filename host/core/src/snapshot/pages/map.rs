@@ -119,9 +119,10 @@ impl Map {
         }
     }
 
-    /// Reads the columns of a map of `pages` pages. `stored` has the stored pages of each source, by number.
-    pub(super) fn read(columns: &mut Columns<'_>, pages: u32, stored: &[u32]) -> Result<Self> {
-        let count = columns.count(u64::from(pages))?;
+    /// Reads the columns of a map of `pages` pages, of at most so many `items`. `stored` has the stored pages of each source, by
+    /// number.
+    pub(super) fn read(columns: &mut Columns<'_>, pages: u32, stored: &[u32], items: &mut u32) -> Result<Self> {
+        let count = columns.items(u64::from(pages), items)?;
         let lengths = columns.list(count, pages)?;
         let kinds = columns.list(count, stored.len() as u32)?;
         let mut map = Self { runs: Vec::with_capacity(count), pages: 0 };
@@ -203,14 +204,17 @@ mod tests {
         fn maps_come_back(map in maps()) {
             let bytes = columns(&map);
             let mut read = Columns::new(&bytes);
-            prop_assert_eq!(&Map::read(&mut read, map.pages(), &STORED).unwrap(), &map);
+            prop_assert_eq!(&Map::read(&mut read, map.pages(), &STORED, &mut 40).unwrap(), &map);
             read.end().unwrap();
-            prop_assert!(Map::read(&mut Columns::new(&bytes), map.pages() + 1, &STORED).is_err());
+            if let Some(mut fewer) = (map.runs().len() as u32).checked_sub(1) {
+                prop_assert!(Map::read(&mut Columns::new(&bytes), map.pages(), &STORED, &mut fewer).is_err());
+            }
+            prop_assert!(Map::read(&mut Columns::new(&bytes), map.pages() + 1, &STORED, &mut 40).is_err());
         }
 
         #[test]
         fn any_bytes_are_a_map_in_its_one_form_or_none(bytes in prop::collection::vec(0u8..12, 0..24), pages in 0u32..30) {
-            if let Ok(map) = Map::read(&mut Columns::new(&bytes), pages, &STORED) {
+            if let Ok(map) = Map::read(&mut Columns::new(&bytes), pages, &STORED, &mut 40) {
                 prop_assert_eq!(map.pages(), pages);
                 prop_assert!(bytes.starts_with(&columns(&map)));
             }

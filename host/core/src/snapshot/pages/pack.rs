@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::columns::{Columns, put};
 use super::frames::{Coding, Frames};
 use super::layout::{FOOTER, Footer, HEADER, damaged, header, most_columns};
+use super::limits::{Charge, Limits};
 use super::map::{Map, Place};
 use super::{MAX_DEPTH, MAX_PAGES, MAX_SOURCES, PAGE, Profile, zst};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, SegmentDigests, ZERO_SEGMENT};
@@ -12,24 +13,6 @@ use crate::types::{Error, PackId, Result, SnapshotId};
 
 /// Pages of a segment.
 pub(super) const SEGMENT_PAGES: u32 = (SEGMENT / PAGE) as u32;
-
-/// What reading the metadata of a pack may cost. Writers keep to it: a pack that a reader would refuse is not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The most bytes of columns, decoded, and the most bytes of digests. What is kept in memory is at most eight times as much.
-    pub metadata: u32,
-}
-
-impl Limits {
-    /// 64 MiB.
-    pub const DEFAULT: Self = Self { metadata: 64 << 20 };
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// A pack that another one points into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +51,7 @@ pub struct Pack {
     /// First stored page and first page of the snapshot of each run of homes.
     pub(super) homes: Vec<(u32, u32)>,
     pub(super) stored: u64,
-    /// Bytes of digests and columns, decoded; none of an object that holds a snapshot as it is.
-    pub(super) metadata: u64,
+    pub(super) charge: Charge,
 }
 
 /// What the end of an object gave.
@@ -116,13 +98,17 @@ impl Pack {
         let (digests, columns) = metadata.split_at(footer.digests_len as usize);
         let mut decoded = Vec::new();
         zst::decode(columns, &[], footer.columns_len as usize, &mut decoded)?;
-        let (contents, depth) = read(&footer, digests, &decoded)?;
+        let (contents, depth) = read(&footer, digests, &decoded, limits)?;
+        drop(decoded);
         let homes = homes(&contents)?;
         if contents.frames.end() != footer.digests_at {
             return Err(damaged("the frames of the pack do not end where its metadata begins"));
         }
-        let metadata = u64::from(footer.digests_len) + u64::from(footer.columns_len);
-        Ok(Opened::Pack(Arc::new(Self { contents, id, depth, homes, stored: object, metadata })))
+        Ok(Opened::Pack(Arc::new(Self::from_parts(contents, id, depth, homes, object))))
+    }
+
+    pub(super) fn from_parts(contents: Contents, id: PackId, depth: u8, homes: Vec<(u32, u32)>, stored: u64) -> Self {
+        Self { contents, id, depth, homes, stored, charge: Charge::default() }
     }
 
     /// The id.
@@ -143,12 +129,6 @@ impl Pack {
     /// The bytes of the pack.
     pub fn stored(&self) -> u64 {
         self.stored
-    }
-
-    /// The bytes of its metadata, decoded: digests and columns. What is kept of them in memory is at most eight times as much.
-    /// None for an object that holds the snapshot as it is, whose digests are those of the snapshot.
-    pub fn metadata(&self) -> u64 {
-        self.metadata
     }
 
     /// What it was made for.
@@ -312,7 +292,7 @@ fn segment_runs(contents: &Contents) -> Vec<u32> {
     runs
 }
 
-fn read(footer: &Footer, digests: &[u8], columns: &[u8]) -> Result<(Contents, u8)> {
+fn read(footer: &Footer, digests: &[u8], columns: &[u8], limits: Limits) -> Result<(Contents, u8)> {
     // Checked with the footer: at most `MAX_PAGES`.
     let pages = footer.size.div_ceil(PAGE as u64) as u32;
     debug_assert!(columns.len() as u64 <= most_columns(u64::from(pages)));
@@ -333,12 +313,13 @@ fn read(footer: &Footer, digests: &[u8], columns: &[u8]) -> Result<(Contents, u8
         sources.push(PackSource { id, snapshot, pages, depth: depth as u8 });
     }
     let depth = columns.small(u32::from(MAX_DEPTH))? as u8;
-    let frames = Frames::read(&mut columns, footer.profile, pages, &mut digest)?;
+    let mut items = limits.items;
+    let frames = Frames::read(&mut columns, footer.profile, pages, &mut items, &mut digest)?;
     let mut stored: Vec<u32> = [frames.pages()].into_iter().chain(sources.iter().map(|source| source.pages)).collect();
-    let map = Map::read(&mut columns, pages, &stored)?;
+    let map = Map::read(&mut columns, pages, &stored, &mut items)?;
     // No prefix is in the pack itself.
     stored[0] = 0;
-    let prefixes = Map::read(&mut columns, frames.prefixed(), &stored)?;
+    let prefixes = Map::read(&mut columns, frames.prefixed(), &stored, &mut items)?;
     for frame in frames.as_slice().iter().filter(|frame| frame.coding == Coding::Prefixed) {
         if prefixes.parts(frame.prefix_first, frame.pages).all(|run| run.place == Place::Nowhere) {
             return Err(damaged("a frame of the pack has a prefix of nothing"));

@@ -41,7 +41,7 @@ impl Pack {
             listed: Vec::new(),
         };
         let id = PackId::from_bytes(*identity.id().as_bytes());
-        Ok(Self { contents, id, depth: 0, homes: vec![(0, 0)], stored: size, metadata: 0 })
+        Ok(Self::from_parts(contents, id, 0, vec![(0, 0)], size))
     }
 
     /// Returns whether the object holds the snapshot as it is ([`Self::raw`]).

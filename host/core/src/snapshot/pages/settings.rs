@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Profile;
-use super::pack::{Limits, Pack};
+use super::limits::Limits;
+use super::pack::Pack;
 use super::pool::processors;
 use crate::snapshot::Identity;
 use crate::types::Result;
@@ -24,7 +25,7 @@ pub struct Options {
     pub threads: usize,
     /// The pages of a frame, at most [`Profile::most_frame_pages`]; 0: what suits the profile.
     pub frame_pages: u32,
-    /// What reading it may cost: its own metadata, and that of the pack and all its sources together.
+    /// What reading it may cost, alone and together with all its sources.
     pub limits: Limits,
 }
 

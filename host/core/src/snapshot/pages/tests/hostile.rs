@@ -110,7 +110,7 @@ fn the_end_of_an_object_is_enough() {
             let crate::snapshot::pages::Opened::Longer { from: found } = opened else { panic!("{opened:?}") };
             assert_eq!(found, from as u64);
         }
-        let error = Pack::open(object, all, None, Limits { metadata: 10 }).unwrap_err();
+        let error = Pack::open(object, all, None, Limits { metadata: 10, ..Limits::default() }).unwrap_err();
         assert_eq!(error.kind().name(), "unsupported");
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::support::{Store, Uses, Version, open_within};
-use crate::snapshot::pages::{Limits, Options, Profile};
+use crate::snapshot::pages::{Chain, Limits, Options, Profile};
 use crate::types::Result;
 
 const PAGE: usize = 4096;
@@ -15,14 +15,26 @@ fn image(changed: &[usize], round: u8) -> Vec<u8> {
     bytes
 }
 
-fn delta(store: &mut Store, base: &Version, bytes: &[u8], profile: Profile, metadata: u32) -> Result<Version> {
-    let options = Options { frame_pages: 8, threads: 1, limits: Limits { metadata }, ..Options::new(profile) };
+fn delta(store: &mut Store, base: &Version, bytes: &[u8], profile: Profile, limits: Limits) -> Result<Version> {
+    let options = Options { frame_pages: 8, threads: 1, limits, ..Options::new(profile) };
     store.delta(base, bytes, Uses { image: true, digests: true }, None, &options)
 }
 
-/// The metadata of a pack and its sources, and the most of one of them that a reader looks at.
-fn metadata(store: &Store, version: &Version) -> u64 {
-    store.chain(version.pack().id()).packs().iter().map(|pack| pack.metadata()).sum()
+/// Reads a pack and its sources as a reader with these limits does; the sources have been read before.
+fn read(store: &Store, version: &Version, limits: Limits) -> Result<Chain> {
+    let id = version.pack().id();
+    let pack = open_within(&store.object(id), id, limits)?;
+    Chain::within(pack, store.chain(id).packs()[1..].to_vec(), limits)
+}
+
+/// The least that a reader takes a pack with.
+fn least(read: impl Fn(u32) -> bool) -> u32 {
+    let (mut no, mut yes) = (0, u32::MAX);
+    while yes - no > 1 {
+        let middle = no + (yes - no) / 2;
+        if read(middle) { yes = middle } else { no = middle }
+    }
+    yes
 }
 
 proptest! {
@@ -34,23 +46,26 @@ proptest! {
         more in prop::collection::vec(0..PAGES, 1..100),
         random: bool,
         limit in 0u32..20_000,
+        of in 0..3,
     ) {
         let mut store = Store::default();
         let profile = if random { Profile::Random } else { Profile::Compact };
         let base = store.full(&image(&[], 0), &Options::new(Profile::Compact));
-        let first = delta(&mut store, &base, &image(&changed, 2), profile, u32::MAX).unwrap();
+        let limits = |limit: u32| match of {
+            0 => Limits { metadata: limit, ..Limits::DEFAULT },
+            1 => Limits { items: limit, ..Limits::DEFAULT },
+            _ => Limits { chain_memory: limit as usize, ..Limits::DEFAULT },
+        };
+        let first = delta(&mut store, &base, &image(&changed, 2), profile, Limits::DEFAULT).unwrap();
         let next = image(&[changed, more].concat(), 4);
-        let whole = delta(&mut store, &first, &next, profile, Limits::DEFAULT.metadata).unwrap();
-        let all = u32::try_from(metadata(&store, &whole)).unwrap();
+        let whole = delta(&mut store, &first, &next, profile, Limits::DEFAULT).unwrap();
+        let all = least(|limit| read(&store, &whole, limits(limit)).is_ok());
+        prop_assert!(all > 0 && all < 1 << 20);
         for limit in [limit, all - 1, all] {
-            match delta(&mut store, &first, &next, profile, limit) {
+            match delta(&mut store, &first, &next, profile, limits(limit)) {
                 Ok(made) => {
                     prop_assert!(limit >= all);
-                    for pack in store.chain(made.pack().id()).packs() {
-                        let object = store.object(pack.id());
-                        let opened = open_within(&object, pack.id(), Limits { metadata: limit });
-                        prop_assert!(opened.is_ok());
-                    }
+                    prop_assert!(read(&store, &made, limits(limit)).is_ok());
                 }
                 Err(error) => {
                     prop_assert!(limit < all, "{}", error);
