@@ -143,9 +143,10 @@ fn a_proxy_is_used_where_one_is_named() {
         let expected = if endpoint.starts_with("https") {
             format!("CONNECT localhost:{port} ")
         } else {
-            format!("PUT {endpoint}/b/")
+            // Whichever request comes first on the connection.
+            format!(" {endpoint}/b/")
         };
-        assert!(heads.iter().any(|head| head.starts_with(&expected)), "{heads:?}");
+        assert!(heads.iter().any(|head| head.contains(&expected)), "{heads:?}");
         assert!(!heads.concat().contains("hush-hush"));
     }
 
