@@ -51,7 +51,11 @@ impl Host {
             for snapshot in &page.snapshots {
                 match self.open(snapshot.id).await {
                     Ok(image) => {
-                        self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
+                        match self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await {
+                            // It was removed since it was opened.
+                            Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                            outcome => outcome?,
+                        }
                     }
                     // It was removed since it was listed.
                     Err(error) if *error.kind() == ErrorKind::NotFound => {}

@@ -225,10 +225,9 @@ impl Whole {
     /// `corrupt` for other bytes than were stored: the same frame may be tried again with others.
     async fn decode(self: &Arc<Self>, number: usize, stored: Bytes) -> Result<()> {
         self.until(self.plan.frames[number].after).await;
-        let frame = self.reader.chain.frame(self.plan.frames[number].frame);
+        let (host, frame) = (&self.reader.host, self.reader.chain.frame(self.plan.frames[number].frame));
         let pages = frame.map_or(0, |(_, frame)| frame.pages as usize);
         // The pages, and as many of a prefix.
-        let host = &self.reader.host;
         let _share = host.inner.pack_shares.decoding(stored.len() + 2 * pages * PAGE).await?;
         let _place = host.decoder().await?;
         let this = self.clone();

@@ -40,6 +40,7 @@ mod image;
 mod layout;
 mod limits;
 mod map;
+mod memory;
 mod pack;
 mod plan;
 mod pool;
