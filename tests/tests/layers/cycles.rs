@@ -13,7 +13,11 @@ const KNOWN: [(&str, &str); 5] = [
         "capabilities/directory: local, read, write",
         "reading and writing are parts of the local directory, in files of their own",
     ),
-    ("core/connector: backend, setup", "a backend is opened when it is first used, and setup makes what it opens into"),
+    (
+        "core/connector: backend, hot, image, jobs, report, setup, store, update, verify",
+        "a store leaves its image hot, and jobs that it enqueues store; a backend is opened when it is first used, and setup \
+         makes what it opens into",
+    ),
     ("nfs3: calls, session", "the calls are methods of the session, in a file of their own"),
     (
         "runtime/swap: attempt, generation, read, trial",

@@ -166,7 +166,11 @@ async fn sound(place: &Place, host: &Host, what: &str) -> BTreeSet<SnapshotId> {
     }
     for folder in ["hot", "objects"] {
         for file in files(&place.path("tidelock-data").join(folder)) {
-            let name = file_name(&file).trim_end_matches(".side").trim_end_matches(".base").to_owned();
+            let name = file_name(&file).trim_end_matches(".side").to_owned();
+            if name.ends_with(".base") {
+                // Of an attempt that was cut off, the adapter may leave the labels, which are written before the object.
+                continue;
+            }
             assert!(known.contains(&name) || name.starts_with("tidelock-container-"), "{what}: nothing knows {file:?}");
         }
     }

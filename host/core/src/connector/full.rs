@@ -13,8 +13,8 @@ use futures::{StreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::object_bytes::{Layout, ObjectBytes, again};
 use super::packs::needs_of;
-use super::payload::{Layout, ObjectBytes, again};
 use super::{Host, StoreOptions};
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};

@@ -31,6 +31,7 @@ mod lazy_sandbox;
 mod listing;
 mod lock_file;
 mod looked_through;
+mod object_bytes;
 mod options;
 mod owner;
 mod packs;

@@ -3,12 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::full::FullPack;
+use super::object_bytes::{Layout, ObjectBytes, again};
 use crate::catalogue::NewPack;
-use crate::snapshot::{FileSource, Identity, Progress, Reading, Source};
-use crate::types::{Body, Encoding, Error, Result};
+use crate::snapshot::{FileSource, Identity, Progress, Source};
+use crate::types::{Encoding, Error, Result};
 
 /// A pack that was made on this machine, in a file that is gone when it is closed.
 pub(super) struct PackFile {
@@ -30,28 +29,6 @@ pub(super) enum Payload {
     Full(FullPack),
     /// A pack of what has changed.
     Pack(Arc<PackFile>),
-}
-
-/// The bytes of one attempt.
-pub(super) struct ObjectBytes {
-    /// The bytes of the object.
-    pub(super) body: Body,
-    /// What they turn out to be.
-    pub(super) reading: Reading,
-    /// The number of bytes, if it is known.
-    pub(super) size: Option<u64>,
-    /// How they are encoded.
-    pub(super) layout: Layout,
-    /// The pack that they turn out to be, if that is known only at their end.
-    pub(super) made: Option<oneshot::Receiver<NewPack>>,
-}
-
-/// How the bytes of an object are encoded.
-#[derive(Debug, Clone)]
-pub(super) struct Layout {
-    pub(super) encoding: Encoding,
-    /// The pack that the object is, once that is known.
-    pub(super) pack: Option<NewPack>,
 }
 
 impl Payload {
@@ -96,13 +73,4 @@ pub(super) fn take(payload: &mut Option<Payload>) -> Result<Payload> {
     let again = payload.as_ref().and_then(Payload::again);
     std::mem::replace(payload, again)
         .ok_or_else(|| Error::invalid("the image comes from a stream, which can be read only once"))
-}
-
-/// The same source once more, if it can be read again.
-pub(super) fn again(source: &Source) -> Option<Source> {
-    match source {
-        Source::File(file) => Some(Source::File(file.clone())),
-        Source::Checked(checked) => Some(Source::Checked(checked.clone())),
-        Source::Stream(_) => None,
-    }
 }

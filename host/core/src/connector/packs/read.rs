@@ -6,29 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::stream;
 use tokio::sync::SemaphorePermit;
 
 use super::Caches;
 use super::frames::RecentFrames;
 use super::metadata::without_source;
+use super::prefix::Prefix;
 use super::shares::Share;
-use super::short::Prefix;
-use super::whole;
 use crate::catalogue::Placement;
 use crate::connector::Host;
-use crate::snapshot::pages::{Chain, Frame, FramePart, FrameRef, Pack, decode_frame};
-use crate::snapshot::{Identity, PAGE, aligned, trimmed, verify_known, verify_range};
-use crate::types::{Body, ByteRange, Error, Result, blocking};
+use crate::snapshot::PAGE;
+use crate::snapshot::pages::{Chain, Frame, FrameRef, Pack, decode_frame};
+use crate::types::{Error, Result, blocking};
 
 /// The most bytes of neighbouring frames, decoded, that are fetched with one request.
 const RUN: usize = 8 << 20;
-/// The fewest bytes that are read by a plan: it costs little beside these, and keeps no frame for other readers.
-const LONG: u64 = 16 << 20;
 
 impl Host {
     /// Waits for a place to decode.
@@ -36,102 +31,6 @@ impl Host {
         let place = self.inner.decoders.acquire().await;
         place.map_err(|error| Error::other("the host stops").with_source(error))
     }
-
-    /// Opens a placement whose object is a pack, with every segment checked.
-    ///
-    /// # Errors
-    /// `corrupt` if the pack is damaged, `unavailable` if something that it takes pages from cannot be had; errors of the
-    /// backend.
-    pub(in crate::connector) async fn open_pack(
-        &self,
-        placement: &Placement,
-        identity: &Arc<Identity>,
-        range: Option<ByteRange>,
-        caches: Caches,
-    ) -> Result<Body> {
-        let (chain, size) = (self.chain_of(placement, identity, caches).await?, identity.size());
-        let (start, len) = match range {
-            Some(range) => aligned(range, size)?.within(size)?,
-            None => (0, size),
-        };
-        if len >= LONG {
-            let reader = self.pack_reader(placement.clone(), chain, start..start + len, caches);
-            let body = whole::body(reader, Some(identity.clone()), start..start + len);
-            return match range {
-                None => Ok(body),
-                Some(range) => trimmed(body, start, range, size),
-            };
-        }
-        let body = windows(self.pack_reader(placement.clone(), chain, start..start + len, caches), start..start + len);
-        match range {
-            None => Ok(verify_known(body, identity.clone())),
-            Some(range) => verify_range(body, identity.clone(), range),
-        }
-    }
-
-    /// The pack of a placement with its sources.
-    ///
-    /// # Errors
-    /// As [`Self::open_pack`].
-    async fn chain_of(&self, placement: &Placement, identity: &Arc<Identity>, caches: Caches) -> Result<Arc<Chain>> {
-        let pack = self.pack_of(placement, caches).await?;
-        if pack.snapshot() != identity.id() || pack.size() != identity.size() {
-            return Err(Error::corrupt(format!("the object is a pack of snapshot {}", pack.snapshot()))
-                .on_backend(&placement.backend)
-                .during("retrieve"));
-        }
-        Ok(Arc::new(self.chain(pack, &placement.backend, caches).await?))
-    }
-
-    /// Opens a placement whose object is a pack, for reads of some pages at a time ([`PackReader::some`]).
-    ///
-    /// # Errors
-    /// As [`Self::open_pack`].
-    pub(in crate::connector) async fn open_pack_pages(
-        &self,
-        placement: Placement,
-        identity: &Arc<Identity>,
-    ) -> Result<PackReader> {
-        let chain = self.chain_of(&placement, identity, Caches::Use).await?;
-        Ok(self.pack_reader(placement, chain, 0..identity.size(), Caches::Use))
-    }
-
-    /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not. Decoded frames are kept
-    /// in `frames`.
-    pub(super) fn pack_body_with(
-        &self,
-        placement: Placement,
-        chain: Arc<Chain>,
-        range: Range<u64>,
-        caches: Caches,
-        frames: Arc<RecentFrames>,
-    ) -> Body {
-        let mut reader = self.pack_reader(placement, chain, range.clone(), caches);
-        reader.frames = frames;
-        if range.end.saturating_sub(range.start) < LONG {
-            return windows(reader, range);
-        }
-        whole::body(reader, None, range)
-    }
-
-    fn pack_reader(&self, placement: Placement, chain: Arc<Chain>, range: Range<u64>, caches: Caches) -> PackReader {
-        let (at, end, host) = (range.start, range.end, self.clone());
-        let frames = match caches {
-            Caches::Use => self.inner.recent_frames.clone(),
-            Caches::Bypass => Arc::default(),
-        };
-        PackReader { host, placement, chain, at, end, frames, caches, places: Mutex::default() }
-    }
-}
-
-/// The bytes of a range, one window after the other.
-fn windows(reader: PackReader, range: Range<u64>) -> Body {
-    let len = range.end.saturating_sub(range.start);
-    let windows = stream::unfold(reader, |mut reader| async move {
-        let item = reader.next().await?;
-        Some((item, reader))
-    });
-    Body::new(windows, Some(len))
 }
 
 pub(in crate::connector) struct PackReader {
@@ -144,7 +43,7 @@ pub(in crate::connector) struct PackReader {
     pub(super) frames: Arc<RecentFrames>,
     pub(super) caches: Caches,
     /// Where the sources can be fetched from, as far as that was asked: again after a failure.
-    places: Mutex<BTreeMap<u8, Vec<Placement>>>,
+    pub(super) places: Mutex<BTreeMap<u8, Vec<Placement>>>,
 }
 
 impl PackReader {
@@ -350,10 +249,4 @@ pub(super) fn decoded(pack: &Pack, frame: u32, stored: &Bytes, prefix: &[u8]) ->
         Some(start) if buffer.is_empty() => Ok(stored.slice(start..)),
         _ => Ok(buffer.into()),
     }
-}
-
-/// Pages of a decoded frame.
-pub(super) fn pages_of(frame: &Bytes, part: FramePart) -> Result<&[u8]> {
-    let pages = (part.first as usize * PAGE)..((part.first + part.len) as usize * PAGE);
-    frame.get(pages).ok_or_else(|| Error::corrupt("a frame of the pack is shorter than its pages"))
 }

@@ -13,8 +13,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Caches;
 use super::frames::RecentFrames;
-use super::read::{PackReader, pages_of};
-use super::room::{Held, Room};
+use super::prefix::{Prefix, pages_of};
+use super::read::PackReader;
+use super::room::Room;
 use crate::snapshot::PAGE;
 use crate::snapshot::pages::{Chain, Coding, FramePart, FrameRef};
 use crate::types::{Error, Result, blocking};
@@ -34,43 +35,6 @@ struct Step {
     /// Whether it was at hand.
     kept: bool,
     prefixed: bool,
-}
-
-/// A prefix that is filled.
-pub(super) struct Prefix {
-    parts: Vec<FramePart>,
-    bytes: Held,
-}
-
-impl Prefix {
-    /// Room for the prefix of a frame. May block.
-    fn new(chain: &Chain, at: FrameRef, room: &Arc<Room>) -> Result<Self> {
-        let parts = chain.prefix(at);
-        let pages: usize = parts.iter().map(|part| part.len as usize).sum();
-        Ok(Self { parts, bytes: room.space(pages * PAGE)? })
-    }
-
-    /// Takes what it needs of the pages of a frame. May block.
-    fn fill(&self, at: FrameRef, pages: &Bytes) -> Result<()> {
-        let mut to = 0;
-        for part in &self.parts {
-            if part.frame == at {
-                self.bytes.write(to, pages_of(pages, *part)?)?;
-            }
-            to += part.len as usize * PAGE;
-        }
-        Ok(())
-    }
-
-    /// Its bytes. May block.
-    pub(super) fn all(&self) -> Result<Vec<u8>> {
-        self.bytes.all()
-    }
-
-    /// The number of its bytes.
-    pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len as usize * PAGE).sum()
-    }
 }
 
 /// The frames that some need which are not at hand, those of prefixes first.

@@ -1,10 +1,9 @@
 //! Long ranges of a snapshot that is in a pack: every frame is fetched and decoded once, on all processors, and windows are made
 //! ahead of whoever takes them.
 //!
-//! The plan (`Plan`) has frames in an order in which prefixes are complete when they are needed. Decoded pages that later windows
-//! and prefixes need are kept in a room of bounded memory (`room.rs`). Pages of raw objects that lie where they belong are read with
-//! the window: they are not proven by their frames but with the window, by the digests of its segments. If one is not right, the
-//! window is made again from frames that are proven one by one, which finds the object that is at fault.
+//! The plan (`Plan`) has frames in an order in which prefixes are complete when they are needed. What later windows and prefixes
+//! need is kept in a room of bounded memory (`room.rs`). Pages of raw objects that lie where they belong are read and proven with the
+//! window. If one is not right, the window is made again from frames that are proven one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,7 +13,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::sync::{mpsc, watch};
 
-use super::read::{PackReader, decoded, pages_of};
+use super::prefix::pages_of;
+use super::read::{PackReader, decoded};
 use super::room::{Held, Room};
 use super::shares::Share;
 use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
@@ -32,7 +32,7 @@ const GAP: u64 = 256 << 10;
 
 /// What is done next.
 enum Work {
-    /// Frames, by their numbers in the plan: neighbours in one object, or one alone.
+    /// Frames of the plan: neighbours in one object, or one alone.
     Frames(Range<usize>),
     Window(Window),
 }
@@ -394,9 +394,8 @@ impl Whole {
             if segment_digest(segment) != *digest {
                 let from = number * SEGMENT as u64;
                 let to = from + segment.len() as u64;
-                return Err(Error::corrupt(format!(
-                    "segment {number} (bytes {from}..{to}) differs from the stored one"
-                )));
+                let what = format!("segment {number} (bytes {from}..{to}) differs from the stored one");
+                return Err(Error::corrupt(what));
             }
         }
         Ok(bytes.into())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Change;
 use crate::connector::hot::HotChange;
-use crate::connector::payload::again;
+use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
 use crate::connector::{Host, RunOptions, StoreOptions};
 use crate::snapshot::Source;
