@@ -241,6 +241,7 @@ fn operations_of_clients_that_left_do_not_add_up() {
         let line = text.lines().find_map(|line| line.strip_prefix("tidelock_operations_running{operation=\"store\"} "));
         line.map_or(0, |number| number.parse().unwrap())
     };
+    let mut most = 0;
     for _ in 0..5 * PLACES {
         let mut client = server.connect();
         let head = server.head("PUT", "/v1/snapshots?route=silent", &[("content-length", "1")]);
@@ -248,10 +249,13 @@ fn operations_of_clients_that_left_do_not_add_up() {
         client.write_all(b"x").unwrap();
         std::thread::sleep(Duration::from_millis(20));
         drop(client);
-        assert!(running() <= PLACES);
+        let running = running();
+        assert!(running < PLACES, "{running}");
+        most = most.max(running);
     }
-    until("all places are taken", || running() == PLACES);
-    // Those who read are served all the same.
+    assert!(most > 0, "nothing was asked of the server");
+    // Those who read are served all the same, and those who store elsewhere have places of their own.
     assert_eq!(server.get("/v1/snapshots").status, 200);
+    server.store(b"elsewhere");
     daemon.kill();
 }

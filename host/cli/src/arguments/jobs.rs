@@ -13,7 +13,7 @@ pub(crate) struct Jobs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// List the jobs, oldest first [default].
+    /// List the jobs, oldest first (the default).
     Ls,
     /// Run the jobs that are due, once each. Exit status 1 if some are not done.
     Run(RunJobs),

@@ -10,7 +10,7 @@ pub struct Limits {
     pub metadata: u32,
     /// The most runs of map and prefixes and the most frames, all together.
     pub items: u32,
-    /// The most bytes that the metadata of a pack and of all of its sources may take in memory ([`Pack::memory`]).
+    /// The most bytes that the metadata of a pack and of all of its sources may take in memory (`Pack::memory`).
     pub chain_memory: usize,
 }
 
