@@ -238,7 +238,7 @@ impl Connection {
         frame
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.pending.calls().waiting.is_none()
     }

@@ -136,7 +136,7 @@ fn tag(id: SnapshotId) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{id}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Whether `If-None-Match` names the tag. Weak ones count here (RFC 9110, 13.1.2).
+/// Returns whether `If-None-Match` names the tag. Weak ones count here (RFC 9110, 13.1.2).
 fn has_already(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let named = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = named.flat_map(|value| value.split(',')).map(str::trim);

@@ -172,7 +172,7 @@ fn status_of(error: &Error) -> StatusCode {
     }
 }
 
-/// Whether a disk of this machine was full.
+/// Returns whether a disk of this machine was full.
 fn is_full(error: &Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(found) = cause {

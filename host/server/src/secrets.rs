@@ -71,7 +71,7 @@ impl Token {
         Self(blake3::hash(token.as_bytes()))
     }
 
-    /// Whether this is it.
+    /// Returns whether this is it.
     pub(super) fn is(&self, given: &[u8]) -> bool {
         self.0 == blake3::hash(given)
     }

@@ -188,7 +188,7 @@ impl Places {
         self.0.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection was still a stranger, which it no longer is.
+    /// Returns whether a connection was still a stranger, which it no longer is.
     fn forget(&self, number: u64) -> bool {
         let mut strangers = self.strangers();
         strangers.silent.remove(number).or_else(|| strangers.speaking.remove(number)).is_some()
@@ -218,7 +218,7 @@ fn silent() -> usize {
 }
 
 impl Visitor {
-    /// Whether it came as a stranger, whose request is not to be read before a part of it is there.
+    /// Returns whether it came as a stranger, whose request is not to be read before a part of it is there.
     pub(super) fn came_as_stranger(&self) -> bool {
         self.0.number.is_some()
     }

@@ -203,7 +203,7 @@ pub trait JobQueue: Send + Sync {
     /// those with the fewest first. One with a repair that is queued or run is left for later. Returns how many.
     fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>>;
 
-    /// Whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot. Changes nothing.
+    /// Returns whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot. Changes nothing.
     fn has_due_job(&self) -> BoxFuture<'_, Result<bool>>;
 
     /// Takes a job under a lease. A job that is run under a lease which was ended, or has expired, is due.

@@ -87,7 +87,7 @@ pub trait Catalogue: JobQueue + Send + Sync {
     /// The snapshot that has this name.
     fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SnapshotId>>>;
 
-    /// Whether there is a snapshot of exactly so many bytes. Where there is none, new bytes of that length are a new
+    /// Returns whether there is a snapshot of exactly so many bytes. Where there is none, new bytes of that length are a new
     /// snapshot.
     fn has_size(&self, size: u64) -> BoxFuture<'_, Result<bool>>;
 

@@ -46,7 +46,7 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// Whether its owner has given it up, and lives as far as is known ([`Catalogue::abandon_intents`]).
+    /// Returns whether its owner has given it up, and lives as far as is known ([`Catalogue::abandon_intents`]).
     ///
     /// [`Catalogue::abandon_intents`]: super::Catalogue::abandon_intents
     pub fn is_given_up(&self) -> bool {

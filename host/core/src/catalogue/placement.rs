@@ -68,12 +68,12 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Whether it is bad only because the object was not there ([`ABSENT`]).
+    /// Returns whether it is bad only because the object was not there ([`ABSENT`]).
     pub fn is_absent(&self) -> bool {
         self.state == PlacementState::Bad && self.reason.as_deref() == Some(ABSENT)
     }
 
-    /// Whether its object is this pack, where one that holds its snapshot as it is counts as the pack of the snapshot's id.
+    /// Returns whether its object is this pack, where one that holds its snapshot as it is counts as the pack of the snapshot's id.
     pub fn is_pack(&self, id: PackId) -> bool {
         match &self.pack {
             Some(pack) => *pack == id,

@@ -141,7 +141,7 @@ impl ConfiguredBackend {
         }
     }
 
-    /// Whether another backend was found to store into another place.
+    /// Returns whether another backend was found to store into another place.
     pub(super) fn is_apart_from(&self, other: &str) -> bool {
         self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).contains(other)
     }

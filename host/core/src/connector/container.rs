@@ -68,7 +68,7 @@ pub(super) enum Absence {
     Unknown,
 }
 
-/// Whether these are the bytes of an identity object.
+/// Returns whether these are the bytes of an identity object.
 pub(super) fn is_identity(bytes: &[u8]) -> bool {
     let digits = bytes.strip_prefix(MAGIC.as_bytes()).and_then(|rest| rest.strip_suffix(b"\n"));
     digits.is_some_and(|digits| {

@@ -37,7 +37,7 @@ pub(super) fn of_unknown(stat: &ObjectStat) -> Result<Encoding> {
     labels::encoding_in(&stat.labels)
 }
 
-/// Whether an adapter can keep a pack: it keeps labels, which tell a pack from an image of the same bytes, and gives any
+/// Returns whether an adapter can keep a pack: it keeps labels, which tell a pack from an image of the same bytes, and gives any
 /// part of an object at once.
 pub(super) fn keeps_packs(features: Features) -> bool {
     features.labels && features.ranges

@@ -126,7 +126,7 @@ impl FullPack {
     }
 }
 
-/// Whether an image can be stored as a full pack: not that of a device, which may be written to without a trace.
+/// Returns whether an image can be stored as a full pack: not that of a device, which may be written to without a trace.
 pub(super) fn may_be_full(source: &Source) -> bool {
     let device = matches!(source, Source::File(file) if file.is_device());
     !device && source.size().is_none_or(|size| size >= LEAST_FULL)

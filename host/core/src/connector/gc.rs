@@ -239,7 +239,7 @@ impl Host {
         Ok(())
     }
 
-    /// Whether an object is a placement, or identifies the container.
+    /// Returns whether an object is a placement, or identifies the container.
     async fn is_known(&self, backend: &str, object: &ObjectId) -> Result<bool> {
         let catalogue = &self.inner.catalogue;
         Ok(catalogue.placement_of(backend, object).await?.is_some()

@@ -106,7 +106,7 @@ struct Recurrence {
 }
 
 impl Recurrence {
-    /// Whether this one was there before. Sees a circle when it has been gone round once more at the latest.
+    /// Returns whether this one was there before. Sees a circle when it has been gone round once more at the latest.
     fn meets(&mut self, text: &str) -> bool {
         if self.kept.as_deref() == Some(text) {
             return true;

@@ -49,7 +49,7 @@ impl Host {
         }
     }
 
-    /// Whether a backend lists no object that a host may have stored. One that does not answer may have some.
+    /// Returns whether a backend lists no object that a host may have stored. One that does not answer may have some.
     async fn is_empty(&self, backend: &str) -> Result<bool> {
         let objects = &self.backend(backend).await?.objects;
         let mut cursor = None;

@@ -249,7 +249,7 @@ impl Owner {
         Ok(token)
     }
 
-    /// Whether a lease was ended by somebody else.
+    /// Returns whether a lease was ended by somebody else.
     async fn is_lost(&self, token: OwnerToken) -> bool {
         let renewed = self.catalogue.renew_owner(token, LEASE).await;
         let lost = renewed.is_err_and(|error| *error.kind() == ErrorKind::Conflict);

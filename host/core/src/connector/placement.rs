@@ -48,7 +48,7 @@ impl Host {
     }
 }
 
-/// Whether a change of state was recorded. A catalogue that can only be read, on read-only media, keeps no evidence: what was
+/// Returns whether a change of state was recorded. A catalogue that can only be read, on read-only media, keeps no evidence: what was
 /// found is reported all the same.
 ///
 /// # Errors

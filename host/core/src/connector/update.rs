@@ -250,7 +250,7 @@ impl Host {
         Ok(BaseOf { chain, identity, image, digests })
     }
 
-    /// Whether packs can be stored on a backend: it keeps labels, which tell a pack from an image of the same bytes when a
+    /// Returns whether packs can be stored on a backend: it keeps labels, which tell a pack from an image of the same bytes when a
     /// catalogue is rebuilt, and gives any part of an object at once. Not if it was seen to lose the label of a pack.
     pub(super) async fn takes_packs(&self, backend: &str) -> Result<bool> {
         let info = self.backend(backend).await?.objects.info();
@@ -275,12 +275,12 @@ fn unless_base<T>(base: SnapshotId, error: Error) -> Result<Option<T>> {
     Ok(None)
 }
 
-/// Whether what went wrong is the base's fault, or the format's: the image can be stored whole.
+/// Returns whether what went wrong is the base's fault, or the format's: the image can be stored whole.
 fn is_base_failure(error: &Error) -> bool {
     error.backend().is_some() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
 }
 
-/// Whether the map is not in too many pieces.
+/// Returns whether the map is not in too many pieces.
 fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
     let runs = encoded.pack.map().runs().len() as u64;
     encoded.pack.sources().len() <= MAX_SOURCES && runs <= RUNS.max((size >> 30).saturating_mul(RUNS_PER_GIB))

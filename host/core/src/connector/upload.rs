@@ -111,7 +111,7 @@ impl StoreUpload {
         &self.options
     }
 
-    /// Whether an attempt did not begin since the adapter cannot keep a pack.
+    /// Returns whether an attempt did not begin since the adapter cannot keep a pack.
     pub(super) fn was_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }

@@ -155,7 +155,7 @@ impl Host {
         Ok(if is_of_object(&error) { Verdict::Bad(error.message().to_owned()) } else { Verdict::Away(error) })
     }
 
-    /// Whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
+    /// Returns whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
     async fn has_whole(&self, placement: &Placement) -> Result<bool> {
         let placements = self.inner.catalogue.placements(placement.snapshot).await?;
         let whole = |other: &Placement| other.backend == placement.backend && other.pack.is_none();
@@ -227,7 +227,7 @@ impl Host {
     }
 }
 
-/// Whether an error says that an object is missing or damaged.
+/// Returns whether an error says that an object is missing or damaged.
 fn is_of_object(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }

@@ -242,7 +242,7 @@ impl HotBackend {
     }
 }
 
-/// Whether a file of this name can be an object: nothing else has a name of letters, digits, `-` and, before its encoding, a dot.
+/// Returns whether a file of this name can be an object: nothing else has a name of letters, digits, `-` and, before its encoding, a dot.
 fn is_object(name: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -226,7 +226,7 @@ fn bitmap_bytes(size: u64) -> u64 {
     size.div_ceil(PAGE as u64).div_ceil(8)
 }
 
-/// Whether what is given can be a text: also one with mistakes, which must not become a bitmap by them.
+/// Returns whether what is given can be a text: also one with mistakes, which must not become a bitmap by them.
 fn is_text(given: &[u8]) -> bool {
     let printable = |character: char| !character.is_control() || matches!(character, '\t' | '\r' | '\n');
     std::str::from_utf8(given).is_ok_and(|text| text.chars().all(printable))

@@ -53,7 +53,7 @@ impl SegmentDigests {
         self.0.len()
     }
 
-    /// Whether there are none, as for a snapshot of no bytes.
+    /// Returns whether there are none, as for a snapshot of no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

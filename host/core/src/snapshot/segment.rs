@@ -29,7 +29,7 @@ pub const ZERO_SEGMENT: SegmentDigest = [
     0x18, 0x17, 0xfd, 0x25, 0x91, 0x5b, 0x81, 0x53, 0x31, 0x6e, 0xe0, 0x59, 0xf8,
 ];
 
-/// Whether all bytes are zero, at the speed of a memory comparison.
+/// Returns whether all bytes are zero, at the speed of a memory comparison.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     static ZEROS: [u8; PAGE] = [0; PAGE];
     bytes.chunks(PAGE).all(|chunk| chunk == &ZEROS[..chunk.len()])

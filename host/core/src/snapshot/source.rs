@@ -128,7 +128,7 @@ impl Source {
     }
 }
 
-/// Whether the size of a regular file means nothing: the kernel's own files, and those that say 0 and have bytes.
+/// Returns whether the size of a regular file means nothing: the kernel's own files, and those that say 0 and have bytes.
 fn has_made_up_size(file: &File) -> std::io::Result<bool> {
     /// procfs, sysfs, cgroup2, debugfs, tracefs, securityfs: `linux/magic.h`.
     const MADE_UP: [u64; 6] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673];

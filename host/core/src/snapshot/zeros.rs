@@ -32,7 +32,7 @@ pub enum ExtentKind {
 }
 
 impl Identity {
-    /// Whether a segment is known to be all zeros.
+    /// Returns whether a segment is known to be all zeros.
     pub(super) fn is_zero(&self, number: u64) -> bool {
         let digest = usize::try_from(number).ok().and_then(|number| self.segments().as_slice().get(number));
         digest == Some(&ZERO_SEGMENT) && self.segment_len(number) == SEGMENT as u64

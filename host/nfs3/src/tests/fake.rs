@@ -28,7 +28,7 @@ pub(super) struct ReceivedCall {
 }
 
 impl ReceivedCall {
-    /// Whether this name is among the arguments.
+    /// Returns whether this name is among the arguments.
     pub(super) fn names(&self, name: &str) -> bool {
         self.record.windows(name.len()).any(|part| part == name.as_bytes())
     }

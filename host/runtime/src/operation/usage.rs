@@ -249,13 +249,13 @@ impl Usage {
         Mark { steps: now(&self.steps), bytes: now(&self.bytes), object: now(&self.object) }
     }
 
-    /// Whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
+    /// Returns whether standing still is nobody's fault here. A guest that lets a host call wait for it has no excuse.
     pub(crate) fn excused(&self) -> bool {
         let some = |count: &AtomicU32| count.load(Ordering::Relaxed) > 0;
         some(&self.outside) || (some(&self.calls) && !some(&self.guest))
     }
 
-    /// Whether it waits for the source of a store or the reader of a retrieve.
+    /// Returns whether it waits for the source of a store or the reader of a retrieve.
     pub(crate) fn waits_for_outside(&self) -> bool {
         self.outside.load(Ordering::Relaxed) > 0
     }

@@ -74,7 +74,7 @@ pub(super) fn forget_looks(db: &Transaction<'_>, look: u64) -> Result<()> {
     set(db, "", false, look)
 }
 
-/// Whether a backend is looked through.
+/// Returns whether a backend is looked through.
 pub(super) fn is_looked_through(db: &Transaction<'_>, backend: &str) -> Result<bool> {
     let row = match own_row(db, backend)? {
         None => own_row(db, "")?,
@@ -83,7 +83,7 @@ pub(super) fn is_looked_through(db: &Transaction<'_>, backend: &str) -> Result<b
     Ok(row.is_none_or(|(looked, _)| looked))
 }
 
-/// Whether something of a backend is recorded.
+/// Returns whether something of a backend is recorded.
 fn is_known(db: &Transaction<'_>, backend: &str) -> Result<bool> {
     db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM containers WHERE backend = ?1)

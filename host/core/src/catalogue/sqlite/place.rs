@@ -331,12 +331,12 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether nobody can write there.
+/// Returns whether nobody can write there.
 fn is_on_read_only_media(path: &Path) -> bool {
     statvfs(directory_of(path)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Whether this user may not write to a file that is there; others may.
+/// Returns whether this user may not write to a file that is there; others may.
 fn is_denied(path: &Path) -> bool {
     accessat(CWD, path, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
 }

@@ -110,7 +110,7 @@ fn known(db: &Transaction<'_>) -> Result<Known> {
     Ok(Known { recorded: incarnation.zip(marked), version })
 }
 
-/// Whether a catalogue of a version without marks is a copy: something in it was begun before its file was made.
+/// Returns whether a catalogue of a version without marks is a copy: something in it was begun before its file was made.
 fn is_older_than_its_file(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<bool> {
     db.query_row(
         "SELECT EXISTS (SELECT 1 FROM intents WHERE started < ?1)

@@ -91,7 +91,7 @@ impl View {
         Err(restless(path))
     }
 
-    /// Whether the files are still what they were, so that what was read since can be relied on.
+    /// Returns whether the files are still what they were, so that what was read since can be relied on.
     pub(super) fn is_current(&self, path: &Path) -> bool {
         match self {
             Self::Beside(file) => State::of(path).identity() == *file,
@@ -137,7 +137,7 @@ impl State {
         Self { file: stamp(path), log: stamp(&beside(path, "-wal")), index }
     }
 
-    /// Whether there is a log with changes.
+    /// Returns whether there is a log with changes.
     fn has_log(&self) -> bool {
         self.log.is_some_and(|(_, _, size, ..)| size > 0)
     }
@@ -154,7 +154,7 @@ impl State {
         View::Still(Box::new(Still(self.clone())))
     }
 
-    /// Whether a file changed just now.
+    /// Returns whether a file changed just now.
     fn is_recent(&self) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
         let recent =

@@ -288,7 +288,7 @@ pub(super) fn needs(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlaceme
     }
 }
 
-/// Whether a snapshot comes to need itself by an object that was just recorded: then nothing could ever remove it. It can if
+/// Returns whether a snapshot comes to need itself by an object that was just recorded: then nothing could ever remove it. It can if
 /// it is stored as a change of what is a change of it.
 pub(super) fn needs_itself(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement) -> Result<bool> {
     db.prepare_cached(

@@ -78,7 +78,7 @@ impl Host {
             && self.shows_what_is_new(backend, other).await?)
     }
 
-    /// Whether a backend has an object of this name, which another one has given.
+    /// Returns whether a backend has an object of this name, which another one has given.
     async fn sees(&self, backend: &str, object: &ObjectId) -> Result<bool> {
         match self.backend(backend).await?.objects.stat(object).await {
             Ok(_) => Ok(true),
@@ -94,7 +94,7 @@ impl Host {
         }
     }
 
-    /// Whether what is stored through one backend is there through the other.
+    /// Returns whether what is stored through one backend is there through the other.
     async fn shows_what_is_new(&self, backend: &str, other: &str) -> Result<bool> {
         let objects = &self.backend(backend).await?.objects;
         let upload =

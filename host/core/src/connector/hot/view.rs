@@ -127,12 +127,12 @@ impl Host {
 }
 
 impl HotView {
-    /// Whether its own file still has its name: one that was removed must not be read any more.
+    /// Returns whether its own file still has its name: one that was removed must not be read any more.
     pub(in crate::connector) fn is_there(&self) -> bool {
         self.files.first().and_then(|file| file.metadata().ok()).is_some_and(|about| about.nlink() > 0)
     }
 
-    /// Whether single pages can be proven.
+    /// Returns whether single pages can be proven.
     pub(in crate::connector) fn proves_pages(&self) -> bool {
         self.digests.is_some()
     }
@@ -258,7 +258,7 @@ impl HotView {
     }
 }
 
-/// Whether a read that must not wait would have to, or cannot be told not to.
+/// Returns whether a read that must not wait would have to, or cannot be told not to.
 fn is_not_at_hand(error: &std::io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL))

@@ -53,7 +53,7 @@ impl SegmentCache {
         outcome.map_err(|error| Arc::try_unwrap(error).unwrap_or_else(|shared| shared.duplicate()))
     }
 
-    /// Whether a segment is here or on its way.
+    /// Returns whether a segment is here or on its way.
     pub(super) fn has(&self, number: u64) -> bool {
         let state = self.state();
         let under_way = |(wanted, fetch): &(u64, WeakShared<Fetch>)| *wanted == number && fetch.upgrade().is_some();

@@ -211,7 +211,7 @@ impl Run<'_> {
         self.host.inner.catalogue.record_container(self.backend, object, None, None).await.map(drop)
     }
 
-    /// Whether everything that may be a pack, or may be needed by one, was read. Where the adapter cannot list, the caller
+    /// Returns whether everything that may be a pack, or may be needed by one, was read. Where the adapter cannot list, the caller
     /// knows what there is.
     fn has_seen_all(&self) -> bool {
         let all = !self.named || !self.objects.info().inventory;

@@ -98,7 +98,7 @@ impl Host {
         Ok(places)
     }
 
-    /// Whether a bad placement of a snapshot may become good without a further copy.
+    /// Returns whether a bad placement of a snapshot may become good without a further copy.
     async fn is_repaired_first(&self, id: SnapshotId) -> Result<bool> {
         let jobs = self.inner.catalogue.jobs_of(id).await?;
         let soon = |job: &Job| match job.state {

@@ -144,7 +144,7 @@ impl Host {
         Ok(Worked::made(vec![made]))
     }
 
-    /// Whether an object that was absent is there again and is right: then it is live.
+    /// Returns whether an object that was absent is there again and is right: then it is live.
     async fn is_back(&self, bad: &Placement, identity: &Arc<Identity>) -> Result<bool> {
         if self.verify_size(bad, identity.size()).await.is_err() {
             return Ok(false);

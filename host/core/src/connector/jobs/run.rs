@@ -202,7 +202,7 @@ impl Host {
             .ok_or_else(|| Error::not_found(format!("no job {job}")).hint("run `tidelock jobs ls` to list the jobs"))
     }
 
-    /// Whether there is a job that is due. Changes nothing.
+    /// Returns whether there is a job that is due. Changes nothing.
     ///
     /// # Errors
     /// Errors of the catalogue.

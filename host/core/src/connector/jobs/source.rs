@@ -67,7 +67,7 @@ impl Host {
     }
 }
 
-/// Whether a failure is that of what was read rather than of what was written.
+/// Returns whether a failure is that of what was read rather than of what was written.
 pub(super) fn is_of_source(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
 }

@@ -58,7 +58,7 @@ impl Host {
         Ok(now.map(|now| Placement { pack: Some(id), stored_bytes: stat.size, ..now }))
     }
 
-    /// Whether an object has the bytes that it must have, or the catalogue was wrong about that.
+    /// Returns whether an object has the bytes that it must have, or the catalogue was wrong about that.
     pub(in crate::connector) async fn has_its_size(&self, placement: &Placement, expected: u64, found: u64) -> bool {
         let amended =
             async { self.amended(placement).await.is_ok_and(|now| now.is_some_and(|now| now.stored_bytes == found)) };

@@ -85,7 +85,7 @@ impl Host {
         Ok(identity.size())
     }
 
-    /// Whether something that a pack needs is there and not known to be bad. Marks it as if it were verified itself.
+    /// Returns whether something that a pack needs is there and not known to be bad. Marks it as if it were verified itself.
     async fn is_sound(&self, placement: &Placement, sound: &mut Sound) -> Result<bool> {
         if placement.state == PlacementState::Removing {
             return Ok(false);

@@ -319,7 +319,7 @@ impl Whole {
         digests.get(first..first + len.div_ceil(SEGMENT)).unwrap_or_default()
     }
 
-    /// Whether these bytes are whole segments of zeros, or nothing is known of them.
+    /// Returns whether these bytes are whole segments of zeros, or nothing is known of them.
     fn all_zeros(&self, start: u64, len: usize) -> bool {
         let whole = len.is_multiple_of(SEGMENT) && !self.digests(start, len).is_empty();
         self.expected.is_none() || (whole && self.digests(start, len).iter().all(|digest| *digest == ZERO_SEGMENT))

@@ -48,7 +48,7 @@ pub(in crate::connector) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Whether backends are sent the pack.
+    /// Returns whether backends are sent the pack.
     pub(in crate::connector) fn sends_pack(&self) -> bool {
         self.pack.is_some() && !self.whole
     }
@@ -68,7 +68,7 @@ impl StoredCopy {
         self.made.as_ref().filter(|_| self.there.is_none())
     }
 
-    /// Whether it counts on what was there already: the object itself, or what its pack takes pages from.
+    /// Returns whether it counts on what was there already: the object itself, or what its pack takes pages from.
     pub(super) fn relies(&self) -> bool {
         self.made.as_ref().is_none_or(|made| made.layout.pack.is_some())
     }

@@ -62,7 +62,7 @@ fn check_pages(pack: &Pack, frame: &Frame, pages: &[u8], digests: &[SegmentDiges
     Ok(())
 }
 
-/// Whether these 4096 bytes are page `page` of a snapshot of `size` bytes, where that has this digest: a last page that is shorter is
+/// Returns whether these 4096 bytes are page `page` of a snapshot of `size` bytes, where that has this digest: a last page that is shorter is
 /// followed by zeros.
 pub fn page_is(size: u64, page: u32, bytes: &[u8], digest: &SegmentDigest) -> bool {
     let Some((bytes, rest)) = bytes.split_at_checked(page_len(size, page)) else { return false };

@@ -196,7 +196,7 @@ impl<'env> Delta<'env, '_> {
         Ok(())
     }
 
-    /// Whether a page of this pack may lie in this place of the base: one of a `random` pack not where it would need others.
+    /// Returns whether a page of this pack may lie in this place of the base: one of a `random` pack not where it would need others.
     fn is_allowed(&self, place: Place) -> bool {
         let Place::Stored { source, page } = place else { return true };
         if self.options.profile == Profile::Compact {

@@ -194,7 +194,7 @@ impl PageDigests {
         Ok(block)
     }
 
-    /// Whether the digest of a page of a segment of this snapshot means the same in another one of `size` bytes.
+    /// Returns whether the digest of a page of a segment of this snapshot means the same in another one of `size` bytes.
     pub(super) fn comparable(&self, number: u32, size: u64) -> bool {
         let (own, other) = (segment_len(self.identity.size(), number), segment_len(size, number));
         own > 0 && (own == other || (own > PAGE && other > PAGE))

@@ -28,13 +28,13 @@ pub trait Image: Send + Sync {
         Ok((from < end).then_some(from..end))
     }
 
-    /// Whether what is read is known to be right. What is not is compared with the digests of its snapshot while it serves as
+    /// Returns whether what is read is known to be right. What is not is compared with the digests of its snapshot while it serves as
     /// the base of a delta.
     fn is_proven(&self) -> bool {
         true
     }
 
-    /// Whether reading it costs little more than comparing it. Where page digests say which pages have changed, only those are
+    /// Returns whether reading it costs little more than comparing it. Where page digests say which pages have changed, only those are
     /// read of an image that is not near.
     fn is_near(&self) -> bool {
         true
@@ -90,7 +90,7 @@ impl<'a> Holes<'a> {
         Self { image, data: 0..0 }
     }
 
-    /// Whether there is no data from `start` to `end`.
+    /// Returns whether there is no data from `start` to `end`.
     pub(super) fn covers(&mut self, start: u64, end: u64) -> Result<bool> {
         if self.data.end <= start {
             let size = self.image.size();

@@ -211,7 +211,7 @@ pub(super) fn segments_of(size: u64) -> u32 {
     size.div_ceil(SEGMENT as u64) as u32
 }
 
-/// Whether a segment is a full one that is nowhere throughout.
+/// Returns whether a segment is a full one that is nowhere throughout.
 pub(super) fn is_nowhere(map: &Map, size: u64, segment: u32) -> bool {
     let full = (u64::from(segment) + 1) * SEGMENT as u64 <= size;
     full && map.parts(segment * SEGMENT_PAGES, SEGMENT_PAGES).all(|run| run.place == Place::Nowhere)

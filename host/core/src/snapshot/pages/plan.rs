@@ -92,7 +92,7 @@ impl Plan {
     }
 }
 
-/// Whether pages can be taken from an object that has them at the same place as the snapshot.
+/// Returns whether pages can be taken from an object that has them at the same place as the snapshot.
 pub fn is_direct(chain: &Chain, part: &Part) -> bool {
     let Some(at) = part.at else { return false };
     let Some((pack, frame)) = chain.frame(at.frame) else { return false };

@@ -45,7 +45,7 @@ impl PageProofs {
         start..end.div_ceil(page).saturating_mul(page).min(size)
     }
 
-    /// Whether [`Self::check`] needs to read nothing for this range.
+    /// Returns whether [`Self::check`] needs to read nothing for this range.
     pub fn is_ready(&self, range: &Range<u64>) -> bool {
         let kept = self.kept();
         segments(range).all(|number| kept.segments.contains_key(&number))

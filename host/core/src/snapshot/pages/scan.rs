@@ -272,7 +272,7 @@ impl Segment<'_, '_> {
         Ok(scanned)
     }
 
-    /// Whether the digest of the segment, which is all that is known of the base's, says that it is the same.
+    /// Returns whether the digest of the segment, which is all that is known of the base's, says that it is the same.
     fn is_known(&self) -> bool {
         let known = self.scan.old.filter(|_| self.same_len && self.old.is_none() && self.known.is_none());
         known.is_some_and(|old| {

@@ -39,7 +39,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether it can be decoded alone and nothing later needs it: then [`decode_frame`] will do, at any time.
+    /// Returns whether it can be decoded alone and nothing later needs it: then [`decode_frame`] will do, at any time.
     pub fn is_independent(&self) -> bool {
         !self.prefixed && self.users.is_empty()
     }

@@ -114,7 +114,7 @@ impl FileSource {
         Ok(Self { may_hide: false, written, ..Self::new(file, path)? })
     }
 
-    /// Whether other bytes were read out of a file of this program than it has written.
+    /// Returns whether other bytes were read out of a file of this program than it has written.
     pub(crate) fn is_damaged(&self) -> bool {
         self.written.as_ref().is_some_and(|written| written.damaged.load(Ordering::Relaxed))
     }
@@ -144,7 +144,7 @@ impl FileSource {
         Ok(FileImage::new(file, self.size(), self.name().to_string()))
     }
 
-    /// Whether it is a block device, whose times say nothing of its bytes.
+    /// Returns whether it is a block device, whose times say nothing of its bytes.
     pub fn is_device(&self) -> bool {
         self.stamp.file.is_none()
     }

@@ -26,14 +26,14 @@ const TMPFS: i64 = 0x0102_1994;
 /// File systems whose times are stamped by this machine: those, vfat, exfat, f2fs, ZFS and ramfs.
 const LOCAL: [i64; 9] = [EXT, XFS, BTRFS, TMPFS, 0x4d44, 0x2011_bab0, 0xf2f5_2010, 0x2fc1_2fc1, 0x8584_58f6];
 
-/// Whether a file can be written to without a trace in its times. `opened` is when they were asked for, or before.
+/// Returns whether a file can be written to without a trace in its times. `opened` is when they were asked for, or before.
 pub(super) fn hide_writes(file: &File, times: &Metadata, opened: SystemTime) -> bool {
     let last = (times.mtime(), times.mtime_nsec()).max((times.ctime(), times.ctime_nsec()));
     let magic = rustix::fs::fstatfs(file).map_or(0, |about| about.f_type);
     is_recent(last, opened, LOCAL.contains(&magic)) && !(times.ctime_nsec() != 0 && is_fine(magic, times.dev()))
 }
 
-/// Whether a time is of the tick in which `now` lies, or may be.
+/// Returns whether a time is of the tick in which `now` lies, or may be.
 fn is_recent((seconds, nanos): (i64, i64), now: SystemTime, local: bool) -> bool {
     let window = if local { TICK } else { SKEW };
     // A clock from before 1970 tells nothing.
@@ -43,7 +43,7 @@ fn is_recent((seconds, nanos): (i64, i64), now: SystemTime, local: bool) -> bool
     now < last.saturating_add(window)
 }
 
-/// Whether each write after a question for the times gets a time of its own.
+/// Returns whether each write after a question for the times gets a time of its own.
 fn is_fine(magic: i64, device: u64) -> bool {
     if !matches!(magic, EXT | XFS | BTRFS | TMPFS) {
         return false;
@@ -55,13 +55,13 @@ fn is_fine(magic: i64, device: u64) -> bool {
     magic != EXT || std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| is_ext4(&mounts, device))
 }
 
-/// Whether a release of Linux has times of multiple grains.
+/// Returns whether a release of Linux has times of multiple grains.
 fn has_fine_times(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 13))
 }
 
-/// Whether a device is mounted as ext4, by the lines of `mountinfo`.
+/// Returns whether a device is mounted as ext4, by the lines of `mountinfo`.
 fn is_ext4(mounts: &str, device: u64) -> bool {
     let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     mounts.lines().any(|line| {

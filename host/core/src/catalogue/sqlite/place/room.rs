@@ -35,7 +35,7 @@ impl Place {
         }
     }
 
-    /// Whether there is too little room for a change.
+    /// Returns whether there is too little room for a change.
     pub(super) fn is_short(&self) -> bool {
         self.room().is_some_and(|room| room < SHORT)
     }
@@ -46,7 +46,7 @@ impl Place {
         Some(if self.lacks_files() { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
     }
 
-    /// Whether the file system has nothing left to make files of, however much room it has.
+    /// Returns whether the file system has nothing left to make files of, however much room it has.
     pub(super) fn lacks_files(&self) -> bool {
         statvfs(directory_of(&self.path)).is_ok_and(|found| found.f_files > 0 && found.f_favail < FEW_FILES)
     }
