@@ -46,7 +46,9 @@ fn verdict(found: &Verification) -> Option<Error> {
             what += &format!("; {} could not be checked: {}", found.unreachable.len(), errors(&found.failed));
         }
         let error = Error::corrupt(what);
-        return Some(error.hint("store the image again, or retrieve the snapshot from another backend"));
+        return Some(
+            error.hint("make them anew with `tidelock repair ID`; where no other copy is sound, store the image again"),
+        );
     }
     if !found.unreachable.is_empty() {
         let what = format!("{} could not be checked: {}", objects(found.unreachable.len()), errors(&found.failed));

@@ -109,6 +109,32 @@ fn ten_hot_versions_cost_one_image_and_what_changed() {
     assert_eq!((hot_files(&home), home.objects_below("objects")), (vec![], vec![]));
 }
 
+/// Hot images are as they are, whatever the backends get, so that the next version costs what has changed.
+#[test]
+fn a_hot_version_costs_what_has_changed_whatever_the_route_says() {
+    for lines in ["encoding = \"pages\"", "ack = \"local\"", "encoding = \"pages\"\nack = \"local\""] {
+        let home = home(1024);
+        let text = fs::read_to_string(home.path("tidelock.toml")).unwrap();
+        home.file("tidelock.toml", format!("{text}[routes.default]\nbackends = [\"local\"]\n{lines}\n"));
+        let mut bytes = machine(4 * MIB / PAGE, 1);
+        home.file("image", &bytes);
+        let mut base = home.line(&["store", "image"]);
+        let (image, changed) = (taken(&home), 20);
+        for number in 1..=3 {
+            run_on(&mut bytes, changed, number);
+            home.file("image", &bytes);
+            base = home.line(&["update", &base, "image"]);
+            // Before or after it is pushed.
+            if number == 2 {
+                home.json(&["jobs", "run"]);
+            }
+        }
+        let deltas = (3 * changed * (PAGE + 32)) as u64;
+        assert!(taken(&home) <= image * 13 / 10 + deltas, "{lines}: {} of {image}", taken(&home));
+        assert_same(&home.bytes(&["retrieve", &base]), &bytes, lines);
+    }
+}
+
 #[test]
 fn a_damaged_hot_file_is_read_past_and_known_for_bad() {
     type Damage = fn(&PathBuf);

@@ -17,6 +17,7 @@ use super::object_bytes::{Layout, ObjectBytes, again};
 use super::packs::needs_of;
 use super::{Host, StoreOptions};
 use crate::catalogue::{NewPack, Placement, PlacementState};
+use crate::config::HOT;
 use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};
 use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
@@ -142,7 +143,8 @@ impl Host {
         identity: Option<&Identity>,
         options: &StoreOptions,
     ) -> Result<bool> {
-        let asked = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw;
+        // A hot image is read and compared in place, as it is.
+        let asked = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw && backend != HOT;
         if !asked || !fits || !self.takes_packs(backend).await? {
             return Ok(false);
         }
