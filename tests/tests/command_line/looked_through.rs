@@ -134,3 +134,33 @@ fn a_fresh_start_needs_no_import() {
     assert_eq!(home.json(&["rm", "one"])["placements"], 1);
     assert_eq!(home.objects().len(), 0);
 }
+
+/// What could not be read may be a pack, and need what the catalogue knows.
+#[test]
+fn an_import_that_met_damage_keeps_what_may_be_needed() {
+    let kinds: [(&str, &str); 2] = [("a label that is lost", ".base"), ("a bit", "")];
+    for (what, suffix) in kinds {
+        let Versions { home, version, ids, .. } = versions();
+        let object = home.json(&["stat", &ids[1]])["placements"][0]["object"].as_str().unwrap().to_owned();
+        let path = home.path("objects").join(format!("{object}{suffix}"));
+        let kept = fs::read(&path).unwrap();
+        put_back(&home, None);
+        match suffix {
+            "" => {
+                let mut damaged = kept.clone();
+                damaged[kept.len() / 2] ^= 1;
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, damaged).unwrap();
+            }
+            _ => fs::remove_file(&path).unwrap(),
+        }
+        let imported = home.run(&["import", "local", "--json"]).json();
+        assert_eq!(imported["complete"], false, "{what}: {imported}");
+        home.json(&["rm", "base"]);
+        home.json(&["gc", "--older-than", "1ms"]);
+        let _ = fs::remove_file(&path);
+        fs::write(&path, &kept).unwrap();
+        home.json(&["import", "local"]);
+        assert_same(&home.bytes(&["retrieve", &ids[1]]), &version, what);
+    }
+}

@@ -10,6 +10,7 @@
 //! that cannot list, count as empty then; where the adapter cannot list, the objects that an import is given are taken for all.
 
 use super::Host;
+use super::encoding::keeps_packs;
 use super::labels::{is_identity_name, may_be_ours};
 use crate::catalogue::Placement;
 use crate::types::{ErrorKind, Result};
@@ -34,7 +35,7 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue.
     pub(super) async fn look_first(&self, backend: &str) -> Result<()> {
-        if !self.takes_packs(backend).await? || !self.backend(backend).await?.objects.info().inventory {
+        if !self.can_have_packs(backend).await? || !self.backend(backend).await?.objects.info().inventory {
             return Ok(());
         }
         let catalogue = &self.inner.catalogue;
@@ -73,13 +74,19 @@ impl Host {
         Ok(false)
     }
 
+    /// Returns whether there can be packs on a backend. It may have been seen to lose labels since it took some.
+    async fn can_have_packs(&self, backend: &str) -> Result<bool> {
+        let info = self.backend(backend).await?.objects.info();
+        Ok(keeps_packs(info.features) && !info.archive)
+    }
+
     /// Counts those of some backends as looked through that take no packs: nothing on them needs another object.
     ///
     /// # Errors
     /// Errors of opening a backend, and of the catalogue.
     pub(super) async fn pass_over_looks(&self, backends: Vec<String>) -> Result<()> {
         for backend in self.inner.catalogue.not_looked_through(backends).await? {
-            if !self.takes_packs(&backend).await?
+            if !self.can_have_packs(&backend).await?
                 && let Some(look) = self.inner.catalogue.begin_look(&backend, false).await?
             {
                 self.end_look(&backend, look).await?;

@@ -87,7 +87,9 @@ impl SqliteCatalogue {
             let changed = db
                 .prepare_cached(
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
-                     WHERE backend = ?1 AND object = ?2 AND state <> 'removing'
+                     WHERE backend = ?1 AND object = ?2 AND state NOT IN ('removing', 'bad')
+                         AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?1, '')
+                                       ORDER BY known.backend DESC LIMIT 1), 1)
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live'
                                          AND NOT (other.backend = ?1 AND other.object = ?2)

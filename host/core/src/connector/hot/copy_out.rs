@@ -45,8 +45,11 @@ impl Image {
             return Ok(Some(CopiedOut { source: HOT.to_owned(), cloned }));
         };
         let at = first.saturating_mul(SEGMENT as u64);
-        let error = Error::corrupt(format!("segment {first} of the hot image differs from the stored one"));
-        host.examine_failure(&view.placement, &view.identity, at, error.on_backend(HOT).during("retrieve")).await;
+        if view.whole_file().is_some() {
+            let error = Error::corrupt(format!("segment {first} of the hot image differs from the stored one"));
+            host.examine_failure(&view.placement, &view.identity, at, error.on_backend(HOT).during("retrieve")).await;
+        }
+        // Of a pack, what follows finds out which object is at fault.
         for number in damaged {
             self.copy_segment(number, file.clone()).await?;
         }

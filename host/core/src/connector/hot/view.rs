@@ -137,6 +137,11 @@ impl HotView {
         self.digests.is_some()
     }
 
+    /// Returns whether it is one file with the image as it is.
+    pub(in crate::connector) fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// The file of the image, if it is one file as it is.
     pub(super) fn whole_file(&self) -> Option<&File> {
         self.files.first().filter(|_| self.whole.is_some())

@@ -23,7 +23,7 @@ use crate::connector::Host;
 use crate::connector::damage::Finding;
 use crate::connector::packs::Caches;
 use crate::snapshot::Identity;
-use crate::types::{Body, ByteRange, Error, ErrorKind, ObjectId, Result, Retry};
+use crate::types::{Body, ByteRange, Encoding, Error, ErrorKind, ObjectId, Result, Retry};
 
 /// The object that is read, and its placements.
 #[derive(Clone)]
@@ -113,6 +113,8 @@ struct Failed {
     object: ObjectId,
     /// Whether it may be tried again when no other is left.
     again: bool,
+    /// The byte at which it was damaged: what follows may be right.
+    damaged_at: Option<u64>,
 }
 
 /// The failures of the placements that were tried.
@@ -125,9 +127,15 @@ struct Troubles {
     lost: Option<Error>,
 }
 
-/// A placement that is not live may become so by what it gives: then it has to be this one that gives it.
+/// A placement that is not live may become so by what it gives: then it has to be this one that gives it. Not so a pack, whose pages
+/// may come from anywhere: only `verify --deep` makes it live again.
 fn caches_for(placement: &Placement) -> Caches {
-    if placement.state == PlacementState::Live { Caches::Use } else { Caches::Bypass }
+    if proves_itself(placement) { Caches::Bypass } else { Caches::Use }
+}
+
+/// Returns whether a read of a placement proves that very object.
+fn proves_itself(placement: &Placement) -> bool {
+    placement.state != PlacementState::Live && placement.encoding == Encoding::Raw
 }
 
 impl Reading {
@@ -181,7 +189,7 @@ impl Reading {
             if let Err(error) = host.open_backend(&placement.backend).await {
                 // A backend that cannot be opened proves nothing about its objects.
                 tracing::warn!(backend = placement.backend, %error, "cannot open the backend");
-                self.put_aside(&placement, false);
+                self.put_aside(&placement, false, None);
                 self.troubles.away.get_or_insert(error);
                 continue;
             }
@@ -222,14 +230,15 @@ impl Reading {
         if let Some(new) = readable.iter().position(|placement| !self.failed.iter().any(|f| is(f, placement))) {
             return Ok(Some(readable.swap_remove(new)));
         }
-        let again = self.failed.iter().position(|failed| failed.again && readable.iter().any(|p| is(failed, p)));
+        let may = |failed: &Failed| failed.again || failed.damaged_at.is_some_and(|at| at < self.at);
+        let again = self.failed.iter().position(|failed| may(failed) && readable.iter().any(|p| is(failed, p)));
         let Some(failed) = again.map(|at| self.failed.remove(at)) else { return Ok(None) };
         Ok(readable.into_iter().find(|placement| is(&failed, placement)))
     }
 
-    fn put_aside(&mut self, placement: &Placement, again: bool) {
+    fn put_aside(&mut self, placement: &Placement, again: bool, damaged_at: Option<u64>) {
         let (backend, object) = (placement.backend.clone(), placement.object.clone());
-        self.failed.push(Failed { backend, object, again });
+        self.failed.push(Failed { backend, object, again, damaged_at });
     }
 
     /// Takes note of a failure. `further` says whether the placement has given bytes before it.
@@ -242,12 +251,13 @@ impl Reading {
         }
         if matches!(error.kind(), ErrorKind::Archived(_)) {
             tracing::info!(backend = placement.backend, "the placement is in cold storage");
-            self.put_aside(placement, false);
+            self.put_aside(placement, false, None);
             self.troubles.cold.push(placement.clone());
             return Ok(());
         }
         tracing::warn!(backend = placement.backend, %error, "cannot read the placement");
-        self.put_aside(placement, further && error.retry() != Retry::Never);
+        let damaged_at = (*error.kind() == ErrorKind::Corrupt).then_some(self.at);
+        self.put_aside(placement, further && error.retry() != Retry::Never, damaged_at);
         let Finding { error, lost } =
             self.source.host.examine_failure(placement, &self.source.identity, self.at, error).await;
         let noted = if lost { &mut self.troubles.lost } else { &mut self.troubles.away };
@@ -292,7 +302,7 @@ impl Reading {
     /// A placement that was not live and has given the whole snapshot is live again.
     async fn heal(&mut self) {
         let Some(Current { placement, from: 0, .. }) = self.current.take() else { return };
-        if !self.whole || placement.state == PlacementState::Live {
+        if !self.whole || !proves_itself(&placement) {
             return;
         }
         match self.source.host.inner.catalogue.transition(&placement, PlacementState::Live, None).await {

@@ -40,7 +40,8 @@ impl InPlace {
             Ok(filled) => Some(filled),
             Err(error) => {
                 self.over.store(true, Ordering::Relaxed);
-                if *error.kind() == ErrorKind::Corrupt {
+                // Of a pack, the read that follows finds out which object is at fault.
+                if *error.kind() == ErrorKind::Corrupt && view.is_whole() {
                     host.examine_failure(&view.placement, &source.identity, offset, error).await;
                 }
                 None

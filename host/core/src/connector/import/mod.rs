@@ -105,6 +105,8 @@ impl Host {
             answers: Vec::new(),
             silent: 0,
             packs: Vec::new(),
+            has_identity: self.inner.catalogue.container(backend).await?.is_some(),
+            identity_seen: false,
             options: &options,
         };
         if run.named {
@@ -168,6 +170,9 @@ struct Run<'a> {
     silent: u32,
     /// The numbers of the packs that have come before what they take pages from.
     packs: Vec<u64>,
+    /// Whether the container's identity is known, and whether it was listed.
+    has_identity: bool,
+    identity_seen: bool,
 }
 
 impl Run<'_> {
@@ -207,7 +212,8 @@ impl Run<'_> {
     }
 
     /// Takes note of an identity object.
-    async fn identified(&self, object: &ObjectId) -> Result<()> {
+    async fn identified(&mut self, object: &ObjectId) -> Result<()> {
+        self.identity_seen = true;
         self.host.inner.catalogue.record_container(self.backend, object, None, None).await.map(drop)
     }
 
@@ -215,7 +221,10 @@ impl Run<'_> {
     /// knows what there is.
     fn has_seen_all(&self) -> bool {
         let all = !self.named || !self.objects.info().inventory;
-        all && self.report.unreachable == 0 && self.report.pending == 0
+        // What could not be read may be a pack, and a listing without the identity of its container does not have everything.
+        let report = &self.report;
+        let lacks = report.unreachable + report.pending + report.damaged + report.gone;
+        all && lacks == 0 && (self.named || self.identity_seen || !self.has_identity)
     }
 
     async fn work(&mut self) -> Result<()> {

@@ -115,9 +115,16 @@ impl Host {
                 .hint("store the image again if you still have it"));
         }
         if backend == HOT {
-            // It is an image at hand, and comes back with the next store or update.
-            self.retire_bad(&bad).await?;
-            return Ok(Worked::nothing("the image is not kept hot any more"));
+            // It is an image at hand, and comes back with the next store or update. It may have the only good bytes of a part, so
+            // another copy is proven first.
+            for source in sources {
+                let (mut read, mut sound) = (0, Sound::of(true));
+                if let Verdict::Sound = self.verify_one(&source, &identity, true, None, &mut read, &mut sound).await? {
+                    self.retire_bad(&bad).await?;
+                    return Ok(Worked::nothing("the image is not kept hot any more"));
+                }
+            }
+            return Err(Error::unavailable("no other copy is sound"));
         }
         let same = self.same_pack(&bad, &identity, run).await?;
         let (mut last, mut made) = (None, None);

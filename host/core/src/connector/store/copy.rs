@@ -139,7 +139,7 @@ pub(in crate::connector) fn apart(host: Host, placement: Arc<Placement>, identit
     let (tell, told) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         let forward = async {
-            let mut body = match host.open_placement(&placement, &identity, None, Caches::Bypass).await {
+            let mut body = match host.open_placement(&placement, &identity, None, Caches::Use).await {
                 Ok(body) => body,
                 Err(error) => return drop(tell.send(Err(error)).await),
             };

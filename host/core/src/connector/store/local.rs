@@ -13,7 +13,7 @@ use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
 use crate::connector::{Host, RunOptions, StoreOptions};
 use crate::snapshot::Source;
-use crate::types::{Error, Result};
+use crate::types::{Error, ErrorKind, Result};
 
 /// How long a store waits for a push that others run before it looks again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -46,7 +46,8 @@ impl Host {
             return Ok(Locally::Elsewhere(source));
         }
         self.wait_until_less_is_at_risk(most - size).await?;
-        let (again, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
+        let (spare, again, mut identity) =
+            (again(&source), again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
         let copy = match (self.put_hot(source, hot, &mut identity, options).await, again) {
@@ -59,8 +60,15 @@ impl Host {
         };
         let identity = copy.identity.clone();
         let stored = self.record(vec![copy], change.base, options, true).await?;
-        if let Err(error) = self.ensure_page_digests(&identity).await {
-            tracing::info!(%error, "page digests of a hot image are not kept");
+        match self.ensure_page_digests(&identity).await {
+            Ok(()) => {}
+            Err(error) if *error.kind() == ErrorKind::Corrupt => {
+                // What is on this machine is not the image, so this is no acknowledgement.
+                let Some(source) = spare else { return Err(error) };
+                tracing::warn!(%error, "the hot copy is not the image: it is stored on the backends");
+                return Ok(Locally::Elsewhere(source));
+            }
+            Err(error) => tracing::info!(%error, "page digests of a hot image are not kept"),
         }
         Ok(Locally::Stored(stored))
     }
