@@ -143,7 +143,23 @@ impl Host {
 
     /// A body in such a file.
     pub(super) async fn write_out(&self, body: Body, what: &'static str) -> Result<File> {
-        write_to(body, self.temporary_file()?, what).await
+        self.write_at_most(body, u64::MAX, what).await
+    }
+
+    /// As [`Self::write_out`], of a body that must not have more than so many bytes.
+    ///
+    /// # Errors
+    /// `corrupt` if it has more.
+    pub(super) async fn write_at_most(&self, body: Body, most: u64, what: &'static str) -> Result<File> {
+        let mut left = most;
+        let bounded = body.map(move |chunk| {
+            let chunk = chunk?;
+            left = left
+                .checked_sub(chunk.len() as u64)
+                .ok_or_else(|| Error::corrupt(format!("there are more than the {most} bytes that were stored")))?;
+            Ok(chunk)
+        });
+        write_to(Body::new(bounded, None), self.temporary_file()?, what).await
     }
 
     /// Makes a file without a name in the data directory, for bytes on their way: it is gone when it is closed, however the

@@ -37,6 +37,10 @@ pub(super) struct HotTier {
     promised: Arc<AtomicU64>,
     /// Held by who makes room.
     making_room: tokio::sync::Mutex<()>,
+    /// Bytes of stores under way that will be on this machine alone.
+    pub(super) to_be_at_risk: Arc<AtomicU64>,
+    /// Held by who adds to these.
+    pub(super) adding_risk: tokio::sync::Mutex<()>,
 }
 
 /// What the hot tier holds and does.
@@ -65,7 +69,15 @@ pub(super) struct HotChange<'a> {
 
 impl HotTier {
     pub(super) fn new(backend: Arc<HotBackend>, capacity: u64, at_risk: u64) -> Self {
-        Self { backend, capacity, at_risk, promised: Arc::default(), making_room: tokio::sync::Mutex::new(()) }
+        Self {
+            backend,
+            capacity,
+            at_risk,
+            promised: Arc::default(),
+            making_room: tokio::sync::Mutex::default(),
+            to_be_at_risk: Arc::default(),
+            adding_risk: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The bytes of page digests that are kept for its images beyond those that are kept anyway. An image has a 128th of its

@@ -15,7 +15,7 @@ use crate::connector::payload::PackFile;
 use crate::connector::store::apart;
 use crate::snapshot::pages::{Limits, Opened, Pack};
 use crate::snapshot::{CheckedSource, FileSource, Identity, Source};
-use crate::types::{Error, Result, SnapshotId, Subject, blocking};
+use crate::types::{Error, ErrorKind, Result, SnapshotId, Subject, blocking};
 
 /// What a pack waits in while it is copied.
 const COPY: &str = "a temporary copy of a pack";
@@ -55,7 +55,11 @@ impl Host {
         let objects = &self.backend(&placement.backend).await?.objects;
         let body = objects.get(&placement.object, None).await;
         let body = body.map_err(|error| error.on_backend(&placement.backend).during("retrieve"))?;
-        let file = self.write_out(meter.around(body), COPY).await?;
+        let file = self.write_at_most(meter.around(body), placement.stored_bytes, COPY).await;
+        let file = file.map_err(|error| match error.kind() {
+            ErrorKind::Corrupt if error.backend().is_none() => error.on_backend(&placement.backend).during("retrieve"),
+            _ => error,
+        })?;
         let (new, backend) = (NewPack { id: pack.id(), needs: needs_of(&pack) }, placement.backend.clone());
         let copy = |file: &File| file.try_clone().map_err(|error| Error::io(COPY, error));
         // What is checked is what is sent, or the attempt fails.

@@ -235,28 +235,22 @@ impl Host {
         part: Part,
     ) -> Result<Arc<Pack>> {
         let (object, limits) = (placement.stored_bytes, Limits::DEFAULT);
+        let head = match caches {
+            Caches::Bypass => Some(self.fetch(placement, 0, HEADER_BYTES.min(object)).await?),
+            Caches::Use => None,
+        };
         let mut from = object.saturating_sub(TAIL);
-        let mut tail = self.fetch(placement, from, object - from).await?;
-        let bytes = Pack::opening(&tail, object, limits);
-        let mut share = self.metadata_share(bytes, part).await?;
-        let pack = loop {
-            let end = tail.clone();
-            match blocking(move || Pack::open(&end, object, known, limits)).await? {
-                Opened::Pack(pack) => break pack,
+        let (pack, mut share) = loop {
+            // Without a share: nobody waits for a backend with one. A backend has one such fetch at a time (`opening`, chains).
+            let tail = self.fetch(placement, from, object - from).await?;
+            let share = self.metadata_share(Pack::opening(&tail, object, limits), part).await?;
+            match blocking(move || Pack::open(&tail, object, known, limits)).await? {
+                Opened::Pack(pack) => break (pack, share),
                 Opened::Longer { from: earlier } if earlier < from => from = earlier,
                 Opened::Longer { .. } => return Err(Error::corrupt("the footer of the pack names no metadata")),
             }
-            tail = self.fetch(placement, from, object - from).await?;
-            // The share is for what the footer said first.
-            if Pack::opening(&tail, object, limits) > bytes {
-                return Err(Error::corrupt("the footer of the pack is another one than before"));
-            }
         };
-        if caches == Caches::Bypass {
-            let head = match from {
-                0 => tail,
-                _ => self.fetch(placement, 0, HEADER_BYTES).await?,
-            };
+        if let Some(head) = head {
             pack.check_header(&head)?;
         }
         share.shrink(pack.memory());

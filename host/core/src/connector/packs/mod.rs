@@ -17,6 +17,7 @@ mod read;
 mod room;
 mod shares;
 mod short;
+mod task;
 mod whole;
 
 pub(super) use frames::RecentFrames;

@@ -17,6 +17,7 @@ use super::prefix::pages_of;
 use super::read::{PackReader, decoded};
 use super::room::{Held, Room};
 use super::shares::Share;
+use super::task;
 use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
 use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
@@ -124,12 +125,13 @@ impl Whole {
         stream::iter(work)
             .map(move |work| {
                 let this = self.clone();
-                async move {
+                // In a task of its own: what it has of budgets is let go whether or not anybody takes the windows before it.
+                task::started(async move {
                     match work {
                         Work::Frames(frames) => this.frames(frames).await.map(|()| None),
                         Work::Window(window) => this.window(window).await.map(Some),
                     }
-                }
+                })
             })
             .buffered(ahead)
             .filter_map(|done| async { done.transpose() })

@@ -5,6 +5,8 @@
 //! risk*. There is a bound for these: a store that would exceed it waits, and meanwhile does what the others have left to be
 //! pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Change;
@@ -28,6 +30,18 @@ pub(super) enum Locally {
     Elsewhere(Source),
 }
 
+/// Bytes that are counted as at risk before they are.
+struct Risk {
+    all: Arc<AtomicU64>,
+    size: u64,
+}
+
+impl Drop for Risk {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
 impl Host {
     /// Stores an image into the hot tier.
     ///
@@ -40,12 +54,17 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Locally> {
         let Some(most) = self.inner.hot.as_ref().map(|hot| hot.at_risk) else { return Ok(Locally::Elsewhere(source)) };
-        let size = source.size().unwrap_or(0);
+        // The bounds of the hot tier are kept before a byte is in it, so the size has to be known.
+        let source = match source.size() {
+            Some(_) => source,
+            None => Source::File(self.spooled(source).await?),
+        };
+        let size = source.size().unwrap_or(u64::MAX);
         if size > most {
             tracing::warn!(size, most, "the image is larger than what may be at risk: it is stored on the backends");
             return Ok(Locally::Elsewhere(source));
         }
-        self.wait_until_less_is_at_risk(most - size).await?;
+        let _risk = self.reserve_risk(size, most).await?;
         let (spare, again, mut identity) =
             (again(&source), again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
@@ -73,15 +92,21 @@ impl Host {
         Ok(Locally::Stored(stored))
     }
 
-    /// Waits until at most so many bytes are at risk.
-    async fn wait_until_less_is_at_risk(&self, most: u64) -> Result<()> {
+    /// Waits until so many more bytes may be at risk, and has them counted for as long as the result lives.
+    async fn reserve_risk(&self, size: u64, most: u64) -> Result<Option<Risk>> {
+        let Some(hot) = &self.inner.hot else { return Ok(None) };
         let mut last = u64::MAX;
         let mut looks = 0;
         loop {
-            let at_risk = self.inner.catalogue.at_risk().await?;
-            if at_risk <= most {
-                return Ok(());
+            let adding = hot.adding_risk.lock().await;
+            // In this order: a store that is recorded between the two counts twice rather than not at all.
+            let to_be = hot.to_be_at_risk.load(Ordering::Relaxed);
+            let at_risk = self.inner.catalogue.at_risk().await?.saturating_add(to_be);
+            if at_risk.saturating_add(size) <= most {
+                hot.to_be_at_risk.fetch_add(size, Ordering::Relaxed);
+                return Ok(Some(Risk { all: hot.to_be_at_risk.clone(), size }));
             }
+            drop(adding);
             looks = if at_risk < last { 0 } else { looks + 1 };
             last = at_risk;
             if looks > LOOKS {
