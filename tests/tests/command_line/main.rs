@@ -9,6 +9,7 @@ mod deltas;
 mod evidence;
 mod glacier;
 mod hot;
+mod hot_damage;
 mod import;
 mod inputs;
 mod interop;

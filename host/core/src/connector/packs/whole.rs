@@ -1,9 +1,8 @@
-//! Long ranges of a snapshot that is in a pack: every frame is fetched and decoded once, on all processors, and windows are made
-//! ahead of whoever takes them.
+//! Long ranges of a snapshot in a pack: every frame is fetched and decoded once, and windows are made ahead of who takes them.
 //!
 //! The plan (`Plan`) has frames in an order in which prefixes are complete when they are needed. What later windows and prefixes
-//! need is kept in a room of bounded memory (`room.rs`). Pages of raw objects that lie where they belong are read and proven with the
-//! window. If one is not right, the window is made again from frames that are proven one by one.
+//! need is kept in a room of bounded memory. Pages of raw objects at their places are read and proven with the window; if one is
+//! wrong, the window is made again from frames that are proven one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -74,12 +73,11 @@ pub(super) struct Whole {
     ahead: Option<Share>,
 }
 
-/// The bytes of a range that begins with a page, and with a segment if the digests are known; planned when they are first asked for.
+/// The bytes of a range that begins with a page, and with a segment if the digests are known.
 pub(super) fn body(reader: PackReader, expected: Option<Arc<Identity>>, range: Range<u64>) -> Body {
     let len = range.end.saturating_sub(range.start);
     let (tell, told) = mpsc::channel(READY);
     let start = async move {
-        // In a task of its own, so that it goes on while what it has made is handed on.
         tokio::spawn(async move {
             let forward = async {
                 let mut windows = match planned(reader, expected, range).await {
@@ -125,7 +123,7 @@ impl Whole {
         stream::iter(work)
             .map(move |work| {
                 let this = self.clone();
-                // In a task of its own: what it has of budgets is let go whether or not anybody takes the windows before it.
+                // What it has of budgets is let go whether or not anybody takes the windows before it.
                 task::started(async move {
                     match work {
                         Work::Frames(frames) => this.frames(frames).await.map(|()| None),
