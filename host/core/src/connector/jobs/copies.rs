@@ -58,7 +58,14 @@ impl Host {
             if holders.contains(backend) {
                 continue;
             }
-            match self.copy_further(backend, &holders, change.as_ref(), &copying).await {
+            let copied = match run.check(backend) {
+                Ok(()) => self.copy_further(backend, &holders, change.as_ref(), &copying).await,
+                Err(error) => Err(error),
+            };
+            if copied.is_ok() || copied.as_ref().is_err_and(|error| error.backend() == Some(backend)) {
+                run.ended(backend, copied.is_ok());
+            }
+            match copied {
                 Ok(object) => {
                     self.inner.jobs.made(job.kind, object.bytes);
                     holders.push(backend.clone());

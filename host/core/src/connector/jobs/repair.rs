@@ -102,6 +102,7 @@ impl Host {
             PlacementState::Live | PlacementState::Suspect => return Ok(Worked::nothing("it is not bad any more")),
             PlacementState::Removing => return Ok(Worked::nothing("it is being removed")),
         }
+        run.check(backend)?;
         // Opened and looked at, so that what is away is not taken for what is lost.
         self.backend(backend).await?;
         self.confirm_container(backend).await?;
@@ -131,6 +132,7 @@ impl Host {
         for source in sources {
             match self.replace(&bad, &source, same.as_ref(), &identity, held, run).await {
                 Ok(object) => {
+                    run.ended(backend, true);
                     made = Some(object);
                     break;
                 }
@@ -140,7 +142,10 @@ impl Host {
                     self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
                     last = Some(error);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    run.ended(backend, false);
+                    return Err(error);
+                }
             }
         }
         let Some(made) = made else {

@@ -1,6 +1,7 @@
 //! Takes jobs, runs a few at once, and records how they ended.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -16,6 +17,8 @@ use crate::types::{Error, Result, SnapshotId};
 const FIRST_PAUSE: u64 = 60;
 /// How long it waits at the most.
 const LONGEST_PAUSE: u64 = 6 * 60 * 60;
+/// Failures in a row after which a run leaves a backend out.
+const FAILURES: u32 = 2;
 /// Jobs that are listed at once.
 const PAGE: usize = 1000;
 /// Snapshots with too few copies for which jobs are enqueued at once.
@@ -37,12 +40,35 @@ pub struct RunOptions {
 /// What all jobs of one run share.
 pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
+    /// How often each backend has failed in a row. What it keeps waiting would keep the jobs of all others waiting.
+    failures: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Run {
     pub(super) fn new(host: &Host, bytes_per_second: Option<u64>, progress: Option<Progress>) -> Self {
         let bytes_per_second = bytes_per_second.or(host.inner.job_settings.bytes_per_second);
-        Self { meter: Arc::new(Meter::new(bytes_per_second, progress)) }
+        Self { meter: Arc::new(Meter::new(bytes_per_second, progress)), failures: Mutex::default() }
+    }
+
+    /// Makes sure that a backend has not failed too often in this run.
+    ///
+    /// # Errors
+    /// `unavailable` if it has: its jobs are due again later.
+    pub(super) fn check(&self, backend: &str) -> Result<()> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.get(backend) {
+            Some(count) if *count >= FAILURES => {
+                Err(Error::unavailable("it has failed before in this run of jobs, and is left out").on_backend(backend))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of how an operation of a backend ended.
+    pub(super) fn ended(&self, backend: &str, well: bool) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(backend.to_owned()).or_default();
+        *count = if well { 0 } else { count.saturating_add(1) };
     }
 }
 

@@ -59,7 +59,12 @@ impl Host {
                 if placement.state == PlacementState::Removing || failures >= FAILURES {
                     continue;
                 }
+                let so_far = report.bytes;
                 let read = self.scrub_one(&placement, options, &mut report, &mut sound).await?;
+                if !read {
+                    // What a backend that fails has given is not taken from the others: it is left out after a few failures.
+                    report.bytes = so_far;
+                }
                 if read {
                     let at = self.inner.platform.unix_seconds().max(before);
                     self.inner.catalogue.note_scrubbed(&placement, at).await?;
