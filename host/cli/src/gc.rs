@@ -37,9 +37,7 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
     } else {
         output::text(&describe(&collected))?;
     }
-    // What the configuration lacks is bad input.
-    let is_input = collected.failed.iter().all(|failed| failed.kind == ErrorKind::Invalid.name());
-    verdict.map_or(Ok(()), |error| Err(if is_input { Failure::from(error) } else { Failure::failed(error) }.told()))
+    verdict.map_or(Ok(()), |error| Err(Failure::failed(error).told()))
 }
 
 /// A backend that keeps its leftovers is a failure, so that a script notices it; of the kind of the first one's.
