@@ -283,9 +283,14 @@ fn a_catalogue_that_is_cut_off() {
     let home = Home::new();
     let id = home.line_with(&["store", "-"], &noise(5000, 13));
     let path = home.path("tidelock-data/catalogue.sqlite");
+    // All of it, not what a log still has.
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(db);
     for name in ["-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{name}", path.display()));
     }
+    assert!(path.metadata().unwrap().len() > 5000);
     OpenOptions::new().write(true).open(&path).unwrap().set_len(5000).unwrap();
     let said = home.refused(1, &["retrieve", &id]);
     assert!(said.contains("catalogue.sqlite") && said.contains("import"), "{said}");
