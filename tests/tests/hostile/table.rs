@@ -6,6 +6,26 @@ use std::path::Path;
 
 use tidelock::types::limits::{LIMITS, limit_rows};
 
+/// The functions in files of tests of the host's crates, and in modules of tests: limits that no adapter can reach are tested there.
+fn tests_of_the_host() -> BTreeSet<String> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../host")];
+    let mut names = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let functions =
+                    text.lines().filter_map(|line| line.trim_start().trim_start_matches("async ").strip_prefix("fn "));
+                names.extend(functions.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
+    names
+}
+
 pub fn is_true(attacks: &[String]) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -34,7 +54,8 @@ pub fn is_true(attacks: &[String]) -> Result<(), String> {
     let attacks: BTreeSet<&str> = attacks.iter().map(String::as_str).chain(["secrets_stay_in_the_host"]).collect();
     let mentioned: BTreeSet<String> =
         rows.filter(|word| word.contains('_') && !LIMITS.contains(&word.as_str())).collect();
-    if let Some(unknown) = mentioned.iter().find(|name| !attacks.contains(name.as_str())) {
+    let tests = tests_of_the_host();
+    if let Some(unknown) = mentioned.iter().find(|name| !attacks.contains(name.as_str()) && !tests.contains(*name)) {
         return Err(format!("there is no attack `{unknown}`"));
     }
     match attacks.iter().find(|name| !mentioned.contains(**name)) {
