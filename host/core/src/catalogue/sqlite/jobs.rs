@@ -5,6 +5,7 @@
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 
+use super::conditions::{LOOKED_THROUGH, NAMED};
 use super::job_rows::enqueue;
 use super::owners::lost;
 use super::query::{placement_at, placement_of};
@@ -175,20 +176,16 @@ impl JobQueue for SqliteCatalogue {
         Box::pin(self.change(move |db| {
             let next = next_version(db)?;
             let retired = db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
                      WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = 'bad'
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live')
-                         AND ((NOT EXISTS (SELECT 1 FROM needs
-                                           WHERE needed = placements.snapshot AND needs.backend = ?1
-                                               AND needs.pack = coalesce(placements.pack, placements.snapshot))
-                               AND coalesce((SELECT looked FROM looked_through AS known
-                                             WHERE known.backend IN (?1, '') ORDER BY known.backend DESC LIMIT 1), 1))
+                         AND ((NOT {NAMED} AND {LOOKED_THROUGH})
                               OR EXISTS (SELECT 1 FROM placements AS other
                                          WHERE other.snapshot = placements.snapshot AND other.backend = ?1
-                                             AND other.state = 'live' AND other.pack IS placements.pack))",
-                )
+                                             AND other.state = 'live' AND other.pack IS placements.pack))"
+                ))
                 .and_then(|mut update| update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next)))
                 .map_err(sql)?;
             Ok(retired > 0)

@@ -6,6 +6,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::conditions::NAMED;
 use super::query::placements;
 use super::versions::next_version;
 use super::{Placement, SqliteCatalogue, sql};
@@ -53,10 +54,12 @@ impl SqliteCatalogue {
             set(db, &backend, true, look)?;
             let version = next_version(db)?;
             db.execute(
-                "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                 WHERE backend = ?1 AND state <> 'removing'
-                     AND EXISTS (SELECT 1 FROM snapshots WHERE id = placements.snapshot AND removed = 1)
-                     AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = placements.snapshot AND needs.backend = ?1)",
+                &format!(
+                    "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
+                     WHERE backend = ?1 AND state <> 'removing' AND NOT {NAMED}
+                         AND EXISTS (SELECT 1 FROM snapshots WHERE id = placements.snapshot AND removed = 1)
+                         AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = placements.snapshot AND needs.backend = ?1)"
+                ),
                 (&backend, now, version),
             )
             .map_err(sql)?;

@@ -15,6 +15,7 @@
 mod adopt;
 mod amend;
 mod calls;
+mod conditions;
 mod errors;
 mod import_queue;
 mod job_rows;

@@ -5,16 +5,19 @@
 
 use rusqlite::Connection;
 
+use super::conditions::ALL;
 use super::schema;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     include_str!("adopt.rs"),
+    include_str!("amend.rs"),
     include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
     include_str!("query.rs"),
     include_str!("removals.rs"),
     include_str!("swaps.rs"),
+    include_str!("versions.rs"),
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
@@ -47,7 +50,7 @@ fn statements(db: &Connection) -> Vec<String> {
     let sources = SOURCES.iter().flat_map(|source| of(&["snapshots", "placements"], source));
     let of_jobs = OF_JOBS.iter().flat_map(|source| of(&["jobs"], source));
     for (tables, literal) in sources.chain(of_jobs) {
-        let text = literal.trim();
+        let text = ALL.iter().fold(literal.trim().to_owned(), |text, (name, condition)| text.replace(name, condition));
         if text.starts_with("WHERE ") {
             // Of those that are put together, where it fits.
             let whole = tables.iter().map(|table| format!("SELECT seq FROM {table} {text}"));
@@ -55,7 +58,7 @@ fn statements(db: &Connection) -> Vec<String> {
         } else if ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb))
             && !text.contains('{')
         {
-            found.push(text.to_owned());
+            found.push(text);
         }
     }
     found

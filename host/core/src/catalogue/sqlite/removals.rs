@@ -2,12 +2,12 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
 use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
 use super::query::{named, names, placement_of, placements};
 use super::versions::next_version;
-use super::write::WORTHLESS;
 use super::{BegunRemoval, Claim, OwnerToken, Placement, PlacementState, RemovalScope, SqliteCatalogue, sql};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
@@ -46,17 +46,12 @@ impl SqliteCatalogue {
             }
             want_no_more(db, id)?;
             let version = next_version(db)?;
-            db.prepare_cached(
+            db.prepare_cached(&format!(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
                  WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
                      (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
-                     AND NOT EXISTS
-                     (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
-                          AND needs.backend = placements.backend)
-                     AND coalesce((SELECT looked FROM looked_through AS known
-                                   WHERE known.backend IN (placements.backend, '')
-                                   ORDER BY known.backend DESC LIMIT 1), 1)",
-            )
+                     AND NOT {NAMED} AND {LOOKED_THROUGH}"
+            ))
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
             let (spare, needed): (Vec<_>, Vec<_>) = placements(db, "WHERE snapshot = ?1 ORDER BY seq", [bytes])?
@@ -85,11 +80,10 @@ impl SqliteCatalogue {
         self.change(move |db| {
             let version = next_version(db)?;
             let changed = db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
                      WHERE backend = ?1 AND object = ?2 AND state NOT IN ('removing', 'bad')
-                         AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?1, '')
-                                       ORDER BY known.backend DESC LIMIT 1), 1)
+                         AND {LOOKED_THROUGH} AND NOT {NAMED}
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live'
                                          AND NOT (other.backend = ?1 AND other.object = ?2)
@@ -101,11 +95,8 @@ impl SqliteCatalogue {
                                                        AND source.state = 'live'
                                                        AND coalesce(source.pack, source.snapshot) = needs.pack)))
                          AND NOT EXISTS (SELECT 1 FROM needs
-                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)
-                         AND NOT EXISTS (SELECT 1 FROM needs
-                                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
-                                             AND needs.backend = ?1)",
-                )
+                                         WHERE needs.needed = placements.snapshot AND needs.backend = ?1)"
+                ))
                 .and_then(|mut update| update.execute((&backend, object.as_str(), now, version)))
                 .map_err(sql)?;
             Ok(changed > 0)
@@ -236,10 +227,7 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
                           OR {WORTHLESS} AND EXISTS (SELECT 1 FROM placements AS better
                               WHERE better.snapshot = ?1 AND better.backend = ?2 AND better.state = 'live'
                                   AND better.object <> placements.object AND better.pack IS NULL))
-                     AND NOT EXISTS (SELECT 1 FROM needs
-                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot) AND needs.backend = ?2)
-                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
-                                   ORDER BY known.backend DESC LIMIT 1), 1)"
+                     AND NOT {NAMED} AND {LOOKED_THROUGH}"
             ))
             .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
             .map_err(sql)?;

@@ -3,6 +3,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
 use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
@@ -112,15 +113,6 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// A condition on a row of `placements`: its object gives nothing, since it is known to be bad, or is a pack of which
-/// something that it needs is.
-pub(super) const WORTHLESS: &str = "
-    (placements.state = 'bad' OR EXISTS
-        (SELECT 1 FROM needs WHERE needs.backend = placements.backend AND needs.object = placements.object
-             AND NOT EXISTS (SELECT 1 FROM placements AS source
-                 WHERE source.snapshot = needs.needed AND source.backend = needs.backend
-                     AND source.state IN ('live', 'suspect') AND coalesce(source.pack, source.snapshot) = needs.pack)))";
-
 /// Begins the removal of objects that a new one takes the place of: those of the same backend that give nothing. Of what packs
 /// need, or may need, only one of the same bytes takes the place of another.
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
@@ -128,10 +120,7 @@ fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u6
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
          WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state <> 'removing' AND {WORTHLESS}
              AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
-                 OR (NOT EXISTS (SELECT 1 FROM needs
-                         WHERE needs.pack = coalesce(placements.pack, placements.snapshot) AND needs.backend = ?2)
-                     AND coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (?2, '')
-                                   ORDER BY known.backend DESC LIMIT 1), 1)))"
+                 OR (NOT {NAMED} AND {LOOKED_THROUGH}))"
     ))
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;

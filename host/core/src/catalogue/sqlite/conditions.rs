@@ -1,0 +1,25 @@
+//! Conditions on a row of `placements`, which every statement that begins a removal puts together.
+
+/// A condition on a row of `placements`: its object gives nothing, since it is known to be bad, or is a pack of which
+/// something that it needs is.
+pub(super) const WORTHLESS: &str = "
+    (placements.state = 'bad' OR EXISTS
+        (SELECT 1 FROM needs WHERE needs.backend = placements.backend AND needs.object = placements.object
+             AND NOT EXISTS (SELECT 1 FROM placements AS source
+                 WHERE source.snapshot = needs.needed AND source.backend = needs.backend
+                     AND source.state IN ('live', 'suspect') AND coalesce(source.pack, source.snapshot) = needs.pack)))";
+
+/// An import has read all that the backend holds: nothing there needs the object without being known.
+pub(super) const LOOKED_THROUGH: &str = "
+    coalesce((SELECT looked FROM looked_through AS known WHERE known.backend IN (placements.backend, '')
+              ORDER BY known.backend DESC LIMIT 1), 1)";
+
+/// A pack on the same backend names the object as one that it takes pages from.
+pub(super) const NAMED: &str = "
+    EXISTS (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
+                AND needs.backend = placements.backend)";
+
+/// A condition by its name in the statements, for whoever reads these as texts.
+#[cfg(test)]
+pub(super) const ALL: [(&str, &str); 3] =
+    [("{WORTHLESS}", WORTHLESS), ("{LOOKED_THROUGH}", LOOKED_THROUGH), ("{NAMED}", NAMED)];
