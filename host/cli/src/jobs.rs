@@ -1,14 +1,11 @@
 //! `tidelock jobs`: what is still to be done in the background.
 
-use std::io::{self, BufWriter, Write};
-
 use serde::Serialize;
 
 use super::arguments::{Jobs, JobsCommand, RunJobs};
 use super::failure::{ErrorObject, Failure};
 use super::output::{self, Side, TextTable};
 use super::session::Session;
-use tidelock::catalogue::Job;
 use tidelock::types::{Error, format_bytes};
 use tidelock::{Host, JobOutcome, JobReport, RunOptions};
 
@@ -70,38 +67,19 @@ async fn table(host: &Host) -> Result<(), Failure> {
     }
 }
 
-/// `{"jobs": […]}`. If it breaks off, the list is closed and `error` follows: still one object.
 async fn objects(host: &Host) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout());
-    out.write_all(b"{\"jobs\":[").map_err(Failure::output)?;
-    let result = rows(host, &mut out).await;
-    let end = match &result {
-        Ok(()) => "]}\n".to_owned(),
-        Err(Failure::Error { error, .. }) => {
-            let error =
-                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
-            format!("],\"error\":{error}}}\n")
+    output::list("jobs", async |list| {
+        let mut after = None;
+        loop {
+            let page = host.jobs(after, PAGE).await?;
+            page.jobs.iter().try_for_each(|job| list.add(job))?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
         }
-        Err(_) => return result,
-    };
-    out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
-    result.map_err(Failure::told)
-}
-
-async fn rows(host: &Host, out: &mut impl Write) -> Result<(), Failure> {
-    let (mut after, mut first) = (None, true);
-    loop {
-        let page = host.jobs(after, PAGE).await?;
-        for job in &page.jobs {
-            let row = serde_json::to_string::<Job>(job).map_err(|error| Failure::output(error.into()))?;
-            let comma = if std::mem::take(&mut first) { "" } else { "," };
-            write!(out, "{comma}{row}").map_err(Failure::output)?;
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
+    })
+    .await
 }
 
 #[derive(Serialize)]

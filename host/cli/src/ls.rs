@@ -1,8 +1,6 @@
 //! `tidelock ls`: lists snapshots. Reads the catalogue page by page, so that a long list takes no memory.
 
-use std::io::{self, BufWriter, Write};
-
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::Host;
@@ -59,37 +57,17 @@ fn beginning(id: SnapshotId) -> String {
     id.to_string().chars().take(SHORT).collect()
 }
 
-/// `{"snapshots": […]}`. If it breaks off, the list is closed and `error` follows: still one object.
 async fn objects(host: &Host) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout());
-    out.write_all(b"{\"snapshots\":[").map_err(Failure::output)?;
-    let result = rows(host, &mut out).await;
-    let end = match &result {
-        Ok(()) => "]}\n".to_owned(),
-        Err(Failure::Error { error, .. }) => {
-            let error =
-                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
-            format!("],\"error\":{error}}}\n")
+    output::list("snapshots", async |list| {
+        let mut after = None;
+        loop {
+            let page = host.list(after, PAGE).await?;
+            page.snapshots.iter().try_for_each(|snapshot| list.add(snapshot))?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
         }
-        Err(_) => return result,
-    };
-    out.write_all(end.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
-    result.map_err(Failure::told)
-}
-
-async fn rows(host: &Host, out: &mut impl Write) -> Result<(), Failure> {
-    let mut after = None;
-    let mut first = true;
-    loop {
-        let page = host.list(after, PAGE).await?;
-        for snapshot in &page.snapshots {
-            let row = serde_json::to_string(snapshot).map_err(|error| Failure::output(error.into()))?;
-            let comma = if std::mem::take(&mut first) { "" } else { "," };
-            write!(out, "{comma}{row}").map_err(Failure::output)?;
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
+    })
+    .await
 }

@@ -1,10 +1,10 @@
 //! Standard output: one JSON object, or text for people. A reader that leaves early is not an error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::failure::{ErrorObject, Failure};
 
 /// Prints a text as it is.
 pub(super) fn text(text: &str) -> Result<(), Failure> {
@@ -21,6 +21,40 @@ pub(super) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
 pub(super) fn object(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).map_err(|error| Failure::output(error.into()))?;
     line(json)
+}
+
+/// Rows of a list in an object, printed one by one.
+pub(super) struct Rows {
+    out: BufWriter<io::Stdout>,
+    first: bool,
+}
+
+impl Rows {
+    /// Prints the next one.
+    pub(super) fn add(&mut self, row: &impl Serialize) -> Result<(), Failure> {
+        let row = serde_json::to_string(row).map_err(|error| Failure::output(error.into()))?;
+        let comma = if std::mem::take(&mut self.first) { "" } else { "," };
+        write!(self.out, "{comma}{row}").map_err(Failure::output)
+    }
+}
+
+/// Prints `{"NAME": […]}` with what `rows` adds, however many these are. If it breaks off, the list is closed and `error`
+/// follows: still one object.
+pub(super) async fn list(name: &str, rows: impl AsyncFnOnce(&mut Rows) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut list = Rows { out: BufWriter::new(io::stdout()), first: true };
+    write!(list.out, "{{\"{name}\":[").map_err(Failure::output)?;
+    let result = rows(&mut list).await;
+    let end = match &result {
+        Ok(()) => "]}\n".to_owned(),
+        Err(Failure::Error { error, .. }) => {
+            let error =
+                serde_json::to_string(&ErrorObject::of(error)).map_err(|error| Failure::output(error.into()))?;
+            format!("],\"error\":{error}}}\n")
+        }
+        Err(_) => return result,
+    };
+    list.out.write_all(end.as_bytes()).and_then(|()| list.out.flush()).map_err(Failure::output)?;
+    result.map_err(Failure::told)
 }
 
 /// Returns whether a person looks at standard output.
