@@ -235,20 +235,23 @@ impl Host {
         part: Part,
     ) -> Result<Arc<Pack>> {
         let (object, limits) = (placement.stored_bytes, Limits::DEFAULT);
+        let mut from = object.saturating_sub(TAIL);
+        // Without a share: nobody waits for a backend with one. A backend has one such fetch at a time (`opening`, chains).
+        let mut tail = self.fetch(placement, from, object - from).await?;
         let head = match caches {
-            Caches::Bypass => Some(self.fetch(placement, 0, HEADER_BYTES.min(object)).await?),
+            Caches::Bypass if from == 0 => Some(tail.clone()),
+            Caches::Bypass => Some(self.fetch(placement, 0, HEADER_BYTES).await?),
             Caches::Use => None,
         };
-        let mut from = object.saturating_sub(TAIL);
         let (pack, mut share) = loop {
-            // Without a share: nobody waits for a backend with one. A backend has one such fetch at a time (`opening`, chains).
-            let tail = self.fetch(placement, from, object - from).await?;
             let share = self.metadata_share(Pack::opening(&tail, object, limits), part).await?;
             match blocking(move || Pack::open(&tail, object, known, limits)).await? {
                 Opened::Pack(pack) => break (pack, share),
                 Opened::Longer { from: earlier } if earlier < from => from = earlier,
                 Opened::Longer { .. } => return Err(Error::corrupt("the footer of the pack names no metadata")),
             }
+            drop(share);
+            tail = self.fetch(placement, from, object - from).await?;
         };
         if let Some(head) = head {
             pack.check_header(&head)?;

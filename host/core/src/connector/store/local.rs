@@ -65,17 +65,19 @@ impl Host {
             return Ok(Locally::Elsewhere(source));
         }
         let _risk = self.reserve_risk(size, most).await?;
-        let (spare, again, mut identity) =
-            (again(&source), again(&source), change.pack.map(|pack| pack.identity.clone()));
+        let (again, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
-        let copy = match (self.put_hot(source, hot, &mut identity, options).await, again) {
-            (Ok(copy), _) => copy,
-            (Err(error), Some(again)) if error.another_may_serve() => {
+        let copy = match self.put_hot(source, hot, &mut identity, options).await {
+            Ok(copy) => copy,
+            Err(error)
+                if error.another_may_serve()
+                    && let Some(again) = again =>
+            {
                 tracing::warn!(%error, "the hot tier cannot take the image: it is stored on the backends");
                 return Ok(Locally::Elsewhere(again));
             }
-            (Err(error), _) => return Err(error),
+            Err(error) => return Err(error),
         };
         let identity = copy.identity.clone();
         let stored = self.record(vec![copy], change.base, options, true).await?;
@@ -83,9 +85,9 @@ impl Host {
             Ok(()) => {}
             Err(error) if *error.kind() == ErrorKind::Corrupt => {
                 // What is on this machine is not the image, so this is no acknowledgement.
-                let Some(source) = spare else { return Err(error) };
+                let Some(again) = again else { return Err(error) };
                 tracing::warn!(%error, "the hot copy is not the image: it is stored on the backends");
-                return Ok(Locally::Elsewhere(source));
+                return Ok(Locally::Elsewhere(again));
             }
             Err(error) => tracing::info!(%error, "page digests of a hot image are not kept"),
         }
