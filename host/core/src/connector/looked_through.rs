@@ -75,7 +75,7 @@ impl Host {
     }
 
     /// Returns whether there can be packs on a backend. It may have been seen to lose labels since it took some.
-    async fn can_have_packs(&self, backend: &str) -> Result<bool> {
+    pub(super) async fn can_have_packs(&self, backend: &str) -> Result<bool> {
         let info = self.backend(backend).await?.objects.info();
         Ok(keeps_packs(info.features) && !info.archive)
     }

@@ -134,7 +134,7 @@ impl Host {
     /// was done.
     async fn begin_look(&self, backend: &str, options: &ImportOptions) -> Result<Option<u64>> {
         let catalogue = &self.inner.catalogue;
-        let look = match self.takes_packs(backend).await? {
+        let look = match self.can_have_packs(backend).await? {
             true => catalogue.begin_look(backend, false).await?,
             false => {
                 self.pass_over_looks(vec![backend.to_owned()]).await?;
@@ -147,7 +147,7 @@ impl Host {
         }
         let replaced = self.replace_container(backend).await?;
         let lists = self.backend(backend).await?.objects.info().inventory;
-        match replaced && lists && self.takes_packs(backend).await? {
+        match replaced && lists && self.can_have_packs(backend).await? {
             true => catalogue.begin_look(backend, true).await,
             false => Ok(look),
         }
