@@ -5,33 +5,19 @@ use std::sync::Arc;
 
 use tidelock::backend::testing::MemoryBackend;
 use tidelock::backend::{Backend, Operation};
-use tidelock::config::Config;
 use tidelock::snapshot::{DirtyRanges, FileSource, SEGMENT};
 use tidelock::types::Encoding;
-use tidelock::{
-    ByteRange, ErrorKind, Host, HostOptions, ImportOptions, NoSecrets, Result, SnapshotId, Source, StoreOptions, Stored,
-};
+use tidelock::{ByteRange, ErrorKind, Host, ImportOptions, Result, SnapshotId, Source, StoreOptions, Stored};
 use tidelock_tests::data::{assert_same, changed, noise};
 
-use crate::support::{read, store};
+use crate::support::{host_on, read, store};
 
 const PAGE: usize = 4096;
 
 /// A host with a route over two models.
 async fn models(dir: &Path, copies: usize) -> (Host, [Arc<MemoryBackend>; 2]) {
     let memory = ["first", "second"].map(|name| Arc::new(MemoryBackend::new(name)));
-    (host_on(dir, copies, &memory).await, memory)
-}
-
-async fn host_on(dir: &Path, copies: usize, memory: &[Arc<MemoryBackend>; 2]) -> Host {
-    let backend =
-        |name| format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n");
-    let route = format!("[routes.default]\nbackends = [\"first\", \"second\"]\ncopies = {copies}\n");
-    let text = format!("data_dir = \"data\"\n{}{}{route}", backend("first"), backend("second"));
-    let named = |memory: &Arc<MemoryBackend>| (memory.name().to_owned(), memory.clone() as Arc<dyn Backend>);
-    let options = HostOptions { backends: memory.iter().map(named).collect(), ..HostOptions::default() };
-    let config = Config::parse(&text, dir).unwrap();
-    Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap()
+    (host_on(dir, &format!("copies = {copies}"), &memory).await, memory)
 }
 
 async fn update(host: &Host, base: SnapshotId, bytes: &[u8]) -> Result<Stored> {
@@ -127,7 +113,7 @@ async fn a_backend_without_the_base_gets_the_image() {
     let (host, memory) = models(dir.path(), 1).await;
     let versions = chain(&host, 1).await;
     drop(host);
-    let host = host_on(dir.path(), 2, &memory).await;
+    let host = host_on(dir.path(), "copies = 2", &memory).await;
     let new = changed(&versions[1].1, 50);
     let stored = update(&host, versions[1].0, &new).await.unwrap();
     assert_eq!(encodings(&host, stored.id).await, [Encoding::Pages, Encoding::Raw]);
@@ -169,7 +155,7 @@ async fn a_catalogue_with_packs_is_rebuilt() {
     let versions = chain(&host, 3).await;
     drop(host);
     let other = tempfile::tempdir().unwrap();
-    let host = host_on(other.path(), 1, &memory).await;
+    let host = host_on(other.path(), "copies = 1", &memory).await;
     let imported = host.import("first", ImportOptions::default()).await.unwrap();
     assert_eq!((imported.imported, imported.left.len()), (4, 0), "{imported:?}");
     assert_all_read(&host, &versions).await;
@@ -183,7 +169,7 @@ async fn a_catalogue_with_packs_is_rebuilt() {
     let third = tempfile::tempdir().unwrap();
     let base = object(&host, versions[1].0, "first").await;
     assert!(memory[0].damage(&base, |bytes| bytes.truncate(100)));
-    let host = host_on(third.path(), 1, &memory).await;
+    let host = host_on(third.path(), "copies = 1", &memory).await;
     let imported = host.import("first", ImportOptions::default()).await.unwrap();
     assert_eq!(imported.imported, 1, "{imported:?}");
     assert_eq!(imported.left.len(), 3, "{imported:?}");
@@ -208,7 +194,7 @@ async fn damage_anywhere_in_a_chain_does_not_show() {
         for at in places {
             assert!(first.damage(&name, |bytes| bytes[at] ^= 1), "{name}");
             // A host that knows nothing of the object but what the catalogue has.
-            let host = host_on(dir.path(), 2, &memory).await;
+            let host = host_on(dir.path(), "copies = 2", &memory).await;
             assert_all_read(&host, &versions[damaged..]).await;
             assert!(first.damage(&name, |bytes| bytes[at] ^= 1));
         }
@@ -251,7 +237,7 @@ async fn a_base_that_cannot_be_read_is_no_obstacle() {
     let memory = [first.clone(), Arc::new(MemoryBackend::new("second"))];
     // Its pack is damaged, and nothing of it is at hand.
     assert!(first.damage(&name, |bytes| bytes.truncate(10)));
-    let host = host_on(dir.path(), 1, &memory).await;
+    let host = host_on(dir.path(), "copies = 1", &memory).await;
     let stored = update(&host, versions[1].0, &new).await.unwrap();
     assert_eq!(encodings(&host, stored.id).await, [Encoding::Raw]);
     assert_same(&read(&host, stored.id).await.unwrap(), &new, "stored whole");
@@ -270,11 +256,11 @@ async fn a_backend_with_the_base_in_another_form_gets_the_image() {
     // The first version on both, the second as a pack on the one and as it is on the other.
     let versions = chain(&host, 0).await;
     drop(host);
-    let host = host_on(dir.path(), 1, &memory).await;
+    let host = host_on(dir.path(), "copies = 1", &memory).await;
     let second = changed(&versions[0].1, 70);
     let id = update(&host, versions[0].0, &second).await.unwrap().id;
     drop(host);
-    let host = host_on(dir.path(), 2, &memory).await;
+    let host = host_on(dir.path(), "copies = 2", &memory).await;
     assert_eq!(store(&host, &second).await.unwrap().stored_bytes, second.len() as u64);
     assert_eq!(encodings(&host, id).await, [Encoding::Pages, Encoding::Raw]);
     let third = changed(&second, 71);
@@ -284,7 +270,7 @@ async fn a_backend_with_the_base_in_another_form_gets_the_image() {
     for name in memory[0].objects() {
         assert!(memory[0].damage(&name, Vec::clear));
     }
-    let host = host_on(dir.path(), 2, &memory).await;
+    let host = host_on(dir.path(), "copies = 2", &memory).await;
     assert_all_read(&host, &[(id, second), (stored.id, third)]).await;
 }
 
@@ -295,7 +281,7 @@ async fn a_stream_of_what_is_there_as_a_pack_is_stored_twice() {
     let (host, memory) = models(dir.path(), 1).await;
     let versions = chain(&host, 1).await;
     drop(host);
-    let host = host_on(dir.path(), 2, &memory).await;
+    let host = host_on(dir.path(), "copies = 2", &memory).await;
     let (id, bytes) = &versions[1];
     let stream = tidelock::snapshot::StreamSource::new(std::io::Cursor::new(bytes.clone()), "a stream");
     let stored = host.store(Source::Stream(stream), StoreOptions::default()).await.unwrap();
@@ -328,7 +314,7 @@ async fn a_version_is_not_sound_without_its_base() {
         // What was read before is no proof.
         drop(host);
         let memory = [first.clone(), second.clone()];
-        let host = host_on(dir.path(), 1, &memory).await;
+        let host = host_on(dir.path(), "copies = 1", &memory).await;
         let one = host.verify(Some(versions[2].0), deep, None).await.unwrap();
         assert_eq!((one.checked, one.bad.len(), one.unreachable.len()), (1, 1, 0), "{one:?}");
         assert!(one.bad[0].why.contains(&versions[0].0.to_string()), "{one:?}");
@@ -361,7 +347,7 @@ async fn an_import_brings_back_what_is_kept_for_others() {
     // A copy that this catalogue does not know, made by a host with another one.
     let elsewhere = tempfile::tempdir().unwrap();
     let turned = [Arc::new(MemoryBackend::new("first")), memory[1].clone()];
-    let other = host_on(elsewhere.path(), 2, &turned).await;
+    let other = host_on(elsewhere.path(), "copies = 2", &turned).await;
     store(&other, &versions[0].1).await.unwrap();
     drop(other);
     host.remove(versions[0].0).await.unwrap();

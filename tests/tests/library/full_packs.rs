@@ -1,32 +1,17 @@
 //! Images that are stored as full packs: from files and streams, on several backends, and what is read of them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tidelock::backend::testing::MemoryBackend;
 use tidelock::backend::{Backend, Operation};
-use tidelock::config::Config;
 use tidelock::snapshot::{FileSource, SEGMENT, StreamSource};
 use tidelock::types::Encoding;
-use tidelock::{
-    ByteRange, ErrorKind, Host, HostOptions, ImportOptions, NoSecrets, SnapshotId, Source, StoreOptions, Stored,
-};
+use tidelock::{ByteRange, ErrorKind, Host, ImportOptions, SnapshotId, Source, StoreOptions, Stored};
 use tidelock_tests::data::{assert_same, changed, noise};
 
-use crate::support::{read, store};
+use crate::support::{host_on, read, store};
 
 const PAGE: usize = 4096;
-
-async fn host_on(dir: &Path, lines: &str, memory: &[Arc<MemoryBackend>; 2]) -> Host {
-    let backend =
-        |name| format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n");
-    let route = format!("[routes.default]\nbackends = [\"first\", \"second\"]\n{lines}\n");
-    let text = format!("data_dir = \"data\"\n{}{}{route}", backend("first"), backend("second"));
-    let named = |memory: &Arc<MemoryBackend>| (memory.name().to_owned(), memory.clone() as Arc<dyn Backend>);
-    let options = HostOptions { backends: memory.iter().map(named).collect(), ..HostOptions::default() };
-    let config = Config::parse(&text, dir).unwrap();
-    Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap()
-}
 
 fn models() -> [Arc<MemoryBackend>; 2] {
     ["first", "second"].map(|name| Arc::new(MemoryBackend::new(name)))

@@ -182,12 +182,7 @@ async fn sound(place: &Place, host: &Host, what: &str) -> BTreeSet<SnapshotId> {
 async fn a_store_that_evicts_is_killed_at_any_step() {
     let place = Place::with(&text("350 KiB"));
     let first = store(&place.open().await, &noise(SIZE, 1)).await.unwrap().id;
-    let before = async |number: u64| {
-        let bytes = noise(SIZE, 100 + number);
-        std::fs::write(place.path("image"), &bytes).unwrap();
-        let named = format!("n{number}");
-        (["store", "image", "--name", &named].map(str::to_owned).to_vec(), (named, bytes))
-    };
+    let before = async |number: u64| place.named(&["store"], number, noise(SIZE, 100 + number));
     let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
         let step = format!("{named}, {:?}", ended.killed_before);
         let host = place.open().await;
@@ -220,9 +215,7 @@ async fn an_update_that_leaves_a_hot_pack_is_killed_at_any_step() {
         let mut bytes = original.clone();
         let at = PAGE * (number as usize % (SIZE / PAGE));
         bytes[at..at + PAGE].copy_from_slice(&noise(PAGE, 50_000 + number));
-        std::fs::write(place.path("image"), &bytes).unwrap();
-        let named = format!("n{number}");
-        (["update", &base.to_string(), "image", "--name", &named].map(str::to_owned).to_vec(), (named, bytes))
+        place.named(&["update", &base.to_string()], number, bytes)
     };
     let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
         let step = format!("{named}, {:?}", ended.killed_before);

@@ -47,6 +47,14 @@ impl Place {
         place
     }
 
+    /// A command on an image of these bytes, which gives it the name of the step; with what may come of it.
+    pub fn named(&self, command: &[&str], number: u64, bytes: Vec<u8>) -> (Vec<String>, (String, Vec<u8>)) {
+        std::fs::write(self.path("image"), &bytes).unwrap();
+        let named = format!("n{number}");
+        let arguments = command.iter().chain(&["image", "--name", &named]).map(|text| (*text).to_owned()).collect();
+        (arguments, (named, bytes))
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -163,12 +171,7 @@ async fn a_store_that_is_killed_at_any_step() {
     let place = Place::new();
     std::fs::write(place.path("first"), noise(SIZE, 1)).unwrap();
     let first = acknowledged(&place.step(MANY, &["store", "first", "--name", "first"])).unwrap();
-    let before = async |number: u64| {
-        let bytes = noise(SIZE, 100 + number);
-        std::fs::write(place.path("image"), &bytes).unwrap();
-        let named = format!("n{number}");
-        (["store", "image", "--name", &named].map(str::to_owned).to_vec(), (named, bytes))
-    };
+    let before = async |number: u64| place.named(&["store"], number, noise(SIZE, 100 + number));
     let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
         let step = format!("{named}, {:?}", ended.killed_before);
         let host = place.open().await;

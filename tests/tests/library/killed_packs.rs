@@ -47,9 +47,7 @@ async fn an_update_that_is_killed_at_any_step() {
     let base = store(&place.open().await, &original).await.unwrap().id;
     let before = async |number: u64| {
         let bytes = version(&original, number);
-        std::fs::write(place.path("image"), &bytes).unwrap();
-        let named = format!("n{number}");
-        (["update", &base.to_string(), "image", "--name", &named].map(str::to_owned).to_vec(), (named, bytes))
+        place.named(&["update", &base.to_string()], number, bytes)
     };
     let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
         let step = format!("{named}, {:?}", ended.killed_before);
@@ -84,10 +82,7 @@ async fn a_store_of_a_full_pack_that_is_killed_at_any_step() {
     let original = noise(SIZE, 7);
     let before = async |number: u64| {
         let bytes = version(&original, number);
-        std::fs::write(place.path("image"), &bytes).unwrap();
-        let named = format!("n{number}");
-        let arguments = ["--config", "tidelock.toml", "store", "image", "--name", &named];
-        (arguments.map(str::to_owned).to_vec(), (named, bytes))
+        place.named(&["--config", "tidelock.toml", "store"], number, bytes)
     };
     let after = async |ended: &Ended, (named, bytes): (String, Vec<u8>)| {
         let step = format!("{named}, {:?}", ended.killed_before);

@@ -1,12 +1,15 @@
 //! Hosts in folders of their own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidelock::backend::Backend;
+use tidelock::backend::testing::MemoryBackend;
 use tidelock::capabilities::grant::{BucketCredentials, Secret};
 use tidelock::config::{Config, CredentialRef};
-use tidelock::{Body, Error, Host, NoSecrets, Result, Secrets, SnapshotId, Source, StoreOptions, Stored};
+use tidelock::{Body, Error, Host, HostOptions, NoSecrets, Result, Secrets, SnapshotId, Source, StoreOptions, Stored};
 use tidelock_tests::data::assert_same;
 use tidelock_tests::program::guest;
 
@@ -93,4 +96,16 @@ impl Secrets for Keys {
     fn http(&self, _: &CredentialRef) -> Result<Secret> {
         Err(Error::invalid("no test sends a header"))
     }
+}
+
+/// A host with a route over the models `first` and `second`, with further lines of its table.
+pub async fn host_on(dir: &Path, lines: &str, memory: &[Arc<MemoryBackend>; 2]) -> Host {
+    let backend =
+        |name| format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n");
+    let route = format!("[routes.default]\nbackends = [\"first\", \"second\"]\n{lines}\n");
+    let text = format!("data_dir = \"data\"\n{}{}{route}", backend("first"), backend("second"));
+    let named = |memory: &Arc<MemoryBackend>| (memory.name().to_owned(), memory.clone() as Arc<dyn Backend>);
+    let options = HostOptions { backends: memory.iter().map(named).collect(), ..HostOptions::default() };
+    let config = Config::parse(&text, dir).unwrap();
+    Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap()
 }
