@@ -56,6 +56,8 @@ struct SuiteResult {
     skipped: Vec<String>,
     /// The programs that ended without a result, as `name: why`. Each is one failure.
     aborted: Vec<String>,
+    /// The tests that failed, as `name: why`.
+    failures: Vec<String>,
     /// As `name version`, with how many were started.
     servers: Vec<(String, usize)>,
     /// The result of each fuzz target.
@@ -197,7 +199,15 @@ fn collect(tally: Tally, skips: &[String], servers: &[String]) -> SuiteResult {
     }
     let skipped = skips.iter().cloned().chain(tally.ignored).collect();
     let passed = tally.passed.saturating_sub(skips.len() as u64);
-    SuiteResult { passed, failed: tally.failed, skipped, aborted: tally.aborted, servers: counted, fuzzed: Vec::new() }
+    SuiteResult {
+        passed,
+        failed: tally.failed,
+        skipped,
+        aborted: tally.aborted,
+        failures: tally.failures,
+        servers: counted,
+        fuzzed: Vec::new(),
+    }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -213,8 +223,8 @@ fn summary(steps: &[Step], outcome: &SuiteResult) {
     for failure in steps.iter().filter_map(|step| step.failure.as_ref().map(|why| format!("{}: {why}", step.name))) {
         eprintln!("failed: {failure}");
     }
-    for aborted in &outcome.aborted {
-        eprintln!("failed: {aborted}");
+    for failure in outcome.failures.iter().chain(&outcome.aborted) {
+        eprintln!("failed: {failure}");
     }
     eprintln!("real servers: {}", if outcome.servers.is_empty() { "none" } else { "" });
     for (name, count) in &outcome.servers {

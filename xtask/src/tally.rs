@@ -18,8 +18,17 @@ pub struct Tally {
     pub ignored: Vec<String>,
     /// The programs that ended without a result, as `name: why`.
     pub aborted: Vec<String>,
+    /// The tests that failed, as `name: why`, with the first lines of what they said.
+    pub failures: Vec<String>,
     running: Program,
+    /// How many lines more belong to the last of the failures.
+    saying: usize,
 }
+
+/// Lines of a failed test's output that are kept: where it panicked, and the beginning of the reason.
+const LINES_KEPT: usize = 4;
+/// Characters of such a line that are kept.
+const CHARACTERS_KEPT: usize = 400;
 
 /// The program that runs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -54,9 +63,24 @@ impl Tally {
         self.failed += other.failed;
         self.ignored.extend(other.ignored);
         self.aborted.extend(other.aborted);
+        self.failures.extend(other.failures);
     }
 
     fn line(&mut self, line: &str) {
+        if let Some(name) = failed(line) {
+            self.failures.push(name.to_owned());
+            self.saying = LINES_KEPT;
+        } else if line.starts_with("failures:") {
+            self.saying = 0;
+        } else if self.saying > 0
+            && let Some(failure) = self.failures.last_mut()
+            && !line.trim().is_empty()
+        {
+            let separator = if self.saying == LINES_KEPT { ": " } else { " | " };
+            failure.push_str(separator);
+            failure.extend(line.trim().chars().take(CHARACTERS_KEPT));
+            self.saying -= 1;
+        }
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += number(counts, "passed");
             self.failed += number(counts, "failed");
@@ -115,6 +139,12 @@ fn is_beginning(line: &str) -> bool {
     matches!(words[..], ["running", count, "test" | "tests"] if count.parse::<u64>().is_ok())
 }
 
+/// The test whose output this line begins, as `---- a::b stdout ----`. Tests with a runner of their own say no `stdout`.
+fn failed(line: &str) -> Option<&str> {
+    let name = line.trim_end().strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(name.strip_suffix(" stdout").unwrap_or(name))
+}
+
 /// The line without what colours it on a terminal.
 fn without_colours(line: &str) -> String {
     let mut parts = line.split('\u{1b}');
@@ -143,6 +173,17 @@ mod tests {
         assert_eq!(tally.ignored, ["d: marked as ignored", "e: needs a kernel module"]);
         assert_eq!(tally.aborted, [""; 0]);
         assert_eq!(copied, text.as_bytes());
+        Ok(())
+    }
+
+    #[test]
+    fn failed_tests_are_kept_with_the_beginning_of_what_they_said() -> std::io::Result<()> {
+        let text = "running 3 tests\ntest a::b ... FAILED\ntest c ... FAILED\ntest d ... ok\n\nfailures:\n\n---- a::b stdout ----\n\n\
+            thread 'a::b' (7) panicked at a.rs:1:2:\nno copy\n\n---- c ----\n1\n2\n3\n4\n5\n\n\nfailures:\n    a::b\n    c\n\n\
+            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
+        let tally = Tally::stream(text.as_bytes(), std::io::sink())?;
+        assert_eq!(tally.failed, 2);
+        assert_eq!(tally.failures, ["a::b: thread 'a::b' (7) panicked at a.rs:1:2: | no copy", "c: 1 | 2 | 3 | 4"]);
         Ok(())
     }
 
