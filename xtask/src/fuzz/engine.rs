@@ -174,8 +174,11 @@ fn how_it_broke(name: &str, log: &str, status: Option<ExitStatus>, places: &Plac
         return format!("{how}: {}; see {}", said.join(" | "), places.log.display());
     };
     let place = places.regressions.display();
+    // On a build server the log is all that is left; libFuzzer writes what is small into it.
+    let bytes = log.lines().find_map(|line| line.strip_prefix("Base64: ")).map(|bytes| format!("; in base64: {bytes}"));
+    let bytes = bytes.unwrap_or_default();
     format!(
-        "{how}: {}\n  the input is {file}; see it again with: cargo run --package tidelock-fuzz --bin {name} -- {file}\n  \
+        "{how}: {}\n  the input is {file}{bytes}\n  see it again with: cargo run --package tidelock-fuzz --bin {name} -- {file}\n  \
          once it is mended, keep the input: mkdir -p {place} && cp {file} {place}/",
         said.join(" | ")
     )
@@ -224,11 +227,15 @@ mod tests {
         let report = outcome(&format!(
             "cat >&2 <<'E'\n{LOG}thread '<unnamed>' panicked at fuzz/src/config.rs:1:2:\nno such thing\n\
              ==1== ERROR: libFuzzer: deadly signal\nartifact_prefix='x'; Test unit written to /x/crash-1\n\
-             stat::number_of_executed_units: 4321\nE\nexit 77"
+             Base64: eh4=\nstat::number_of_executed_units: 4321\nE\nexit 77"
         ));
         let wrong = report.wrong().unwrap();
-        for part in ["no such thing", "exit status: 77", "/x/crash-1", "cargo run --package tidelock-fuzz --bin config"]
-        {
+        for part in [
+            "no such thing",
+            "exit status: 77",
+            "/x/crash-1; in base64: eh4=",
+            "cargo run --package tidelock-fuzz --bin config",
+        ] {
             assert!(wrong.contains(part), "{part}: {wrong}");
         }
     }

@@ -47,7 +47,8 @@ impl Default for PatchLimits {
 /// # Errors
 /// `invalid` for a delta that is not a zstd frame, is damaged or truncated, does not match this base, has bytes after its
 /// frame or exceeds a limit; errors of the reader and the writer. A delta without a checksum (`--no-check`) that
-/// belongs to another base may decode to garbage: only the identity of the result can tell.
+/// belongs to another base may decode to garbage, and so may a frame whose matches reach beyond its window, which no
+/// encoder writes: only the identity of the result can tell.
 pub fn apply_zstd(base: &File, delta: impl Read, out: &mut impl Write, limits: PatchLimits) -> Result<u64> {
     let base = map(base)?;
     let source = Watched { inner: delta, failed: None, head: Vec::new() };
