@@ -42,8 +42,10 @@ mod recent;
 mod removal;
 mod report;
 mod retrieve;
+mod secrets;
 mod setup;
 mod shares;
+mod slot;
 mod snapshots;
 mod store;
 mod swap_log;
@@ -72,7 +74,7 @@ pub use report::{
     PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
-pub use setup::{NoSecrets, Secrets};
+pub use secrets::{NoSecrets, Secrets};
 
 use backend::{ConfiguredBackend, OpenBackend};
 use lazy_sandbox::LazySandbox;
