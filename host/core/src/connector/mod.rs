@@ -21,6 +21,7 @@ mod encoding;
 mod full;
 mod gc;
 mod hot;
+mod identities;
 mod image;
 mod import;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod object_bytes;
 mod options;
 mod owner;
 mod packs;
+mod page_digests;
 mod payload;
 mod placement;
 mod preflight;
@@ -59,8 +61,8 @@ use std::sync::Arc;
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::{Delta, Room};
 pub use gc::{GcOptions, GcProgress, GcStep};
-pub use hot::{CopiedOut, HotStats};
-pub use image::Image;
+pub use hot::HotStats;
+pub use image::{CopiedOut, Image};
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use jobs::{
     JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
@@ -104,8 +106,10 @@ struct HostInner {
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
     hot: Option<hot::HotTier>,
+    /// The most bytes of page digests that are kept.
+    page_digest_bytes: u64,
     routes: BTreeMap<String, Route>,
-    recent_digests: image::RecentDigests,
+    recent_digests: identities::RecentDigests,
     recent_packs: packs::RecentPacks,
     recent_frames: Arc<packs::RecentFrames>,
     pack_memory: Arc<packs::Memory>,

@@ -12,6 +12,7 @@ use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
 use super::packs;
+use super::page_digests::MAX_DIGEST_BYTES;
 use super::secrets::Secrets;
 use super::shares;
 use super::swap_log::CatalogueSwapLog;
@@ -48,6 +49,7 @@ pub(super) async fn open(
         options.backends.insert(HOT.to_owned(), backend.clone());
         HotTier::new(backend, hot.capacity, hot.at_risk)
     });
+    let page_digest_bytes = MAX_DIGEST_BYTES.saturating_add(hot.as_ref().map_or(0, HotTier::digest_bytes));
     let mut configured = config.backends.clone();
     configured.extend(hot.as_ref().map(|_| (HOT.to_owned(), config::BackendConfig::hot())));
     let backend = |(name, backend): (&String, _)| {
@@ -62,6 +64,7 @@ pub(super) async fn open(
         sandbox,
         backends,
         hot,
+        page_digest_bytes,
         routes: config.routes.clone(),
         recent_digests: Default::default(),
         recent_packs: Default::default(),

@@ -6,7 +6,6 @@
 //! the pack would save little, or would need too many others.
 
 mod encode;
-mod page_digests;
 
 use std::ops::Range;
 use std::sync::Arc;
