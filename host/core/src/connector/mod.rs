@@ -13,6 +13,7 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod change;
 mod component_files;
 mod container;
 mod damage;
@@ -51,7 +52,6 @@ mod slot;
 mod snapshots;
 mod store;
 mod swap_log;
-mod update;
 mod upload;
 mod verify;
 
