@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Change;
-use crate::connector::hot::HotChange;
+use super::hot::HotChange;
 use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
 use crate::connector::{Host, RunOptions, StoreOptions};
