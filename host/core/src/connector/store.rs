@@ -42,6 +42,7 @@ use hot::HotChange;
 use local::Locally;
 
 pub(super) use copy::{Change, StoredCopy, apart};
+pub(super) use local::Pushes;
 
 /// How often a store begins again because what it relies on was removed.
 const ROUNDS: u32 = 3;

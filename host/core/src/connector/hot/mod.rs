@@ -1,8 +1,9 @@
 //! The hot tier: images that lie ready on this machine, beside their other copies.
 //!
-//! Every store leaves its image hot as well (`store/hot.rs`). Its objects are ordinary placements on the backend [`HOT`](crate::config::HOT). A snapshot that is
-//! a change of a hot one is a pack of the pages that have changed, as they are; any other one is its image, with holes. So an image can be read in place, whatever it is stored as ([`HotView`]): an update compares it there, small
-//! reads prove single pages, and a retrieve into a file copies or clones it.
+//! Every store leaves its image hot as well (`store/hot.rs`). Its objects are ordinary placements on the backend
+//! [`HOT`](crate::config::HOT). A snapshot that is a change of a hot one is a pack of the pages that have changed, as they are;
+//! any other one is its image, with holes. So an image can be read in place, whatever it is stored as ([`HotView`]): an update
+//! compares it there, small reads prove single pages, and a retrieve into a file copies or clones it.
 //!
 //! What would exceed the capacity makes room first (`room.rs`).
 
