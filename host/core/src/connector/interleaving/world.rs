@@ -17,9 +17,11 @@ use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::Config;
 use crate::connector::backend::ConfiguredBackend;
+use crate::connector::jobs::DueJobs;
 use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
 use crate::connector::packs::decoders;
+use crate::connector::page_digests::MAX_DIGEST_BYTES;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
 use crate::connector::swap_log::CatalogueSwapLog;
@@ -123,6 +125,7 @@ impl Stage {
         let catalogue: Arc<dyn Catalogue> = catalogue.clone();
         let inner = HostInner {
             hot: None,
+            page_digest_bytes: MAX_DIGEST_BYTES,
             owner: Owner::new(catalogue.clone(), self.dir.path().join("run"), platform.clone()),
             catalogue,
             platform,
@@ -143,6 +146,7 @@ impl Stage {
             job_settings: self.config.jobs.clone(),
             scrub_settings: self.config.scrub.clone(),
             jobs: Default::default(),
+            pushes: Box::new(DueJobs),
             secrets: None,
         };
         Host { inner: Arc::new(inner) }
