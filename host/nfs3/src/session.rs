@@ -20,8 +20,8 @@ use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::calls::{Handle, handle};
 use super::grant::NfsGrant;
+use super::object::{Handle, attributes_after, handle};
 use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA, SMALL_RESULT};
 use super::status::{Fault, Status};
 use super::xdr::{Decoder, Encoder};
@@ -390,7 +390,7 @@ fn sizes(reply: &mut Decoder) -> Result<(u32, u32)> {
         0 => {}
         status => return Err(Status(status).error("querying the server's limits")),
     }
-    super::calls::attributes_after(reply)?;
+    attributes_after(reply)?;
     let (read_max, _read_preferred, _) = (reply.u32()?, reply.u32()?, reply.u32()?);
     let write_max = reply.u32()?;
     let sensible = |most| if most == 0 { USUAL_DATA } else { u32::clamp(most, LEAST_DATA, MAX_DATA) };
