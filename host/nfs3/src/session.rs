@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::grant::NfsGrant;
 use super::object::{Handle, attributes_after, handle};
@@ -139,16 +139,8 @@ impl Session {
 async fn apart<T: Send + 'static, E: From<Error> + Send + 'static>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, E> {
-    struct Task<T>(JoinHandle<T>);
-    impl<T> Drop for Task<T> {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
-
-    let mut task = Task(tokio::spawn(work));
     let ended = |error| Error::other("a call of the NFS server ended early").with_source(error).into();
-    (&mut task.0).await.unwrap_or_else(|error| Err(ended(error)))
+    AbortOnDropHandle::new(tokio::spawn(work)).await.unwrap_or_else(|error| Err(ended(error)))
 }
 
 impl Export {
