@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 
+use super::object::{Attributes, Handle, attributes, attributes_after, handle};
 use super::rpc::{MAX_DATA, SMALL_RESULT};
 use super::session::Session;
 use super::status::Fault;
 use super::xdr::{Decoder, Encoder, malformed};
 use tidelock_types::{Result, owned_if_sparse};
 
-/// The longest handle (`NFS3_FHSIZE`).
-const MAX_HANDLE: usize = 64;
 /// The longest name that is taken from a listing.
 const MAX_NAME: usize = 4096;
 /// The modes of what is made: an image of a machine's memory is for its owner alone.
@@ -25,32 +24,6 @@ pub(super) const LISTING_HOLDS: u64 =
     LARGEST_LISTING as u64 + (LARGEST_LISTING / 28) as u64 * 2 * size_of::<Bytes>() as u64;
 /// The most bytes of a READ's result beside its data.
 pub(super) const READ_FRAME: usize = 512;
-
-/// A server's handle of a file or directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Handle(pub(super) Bytes);
-
-/// The type of a handle's object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    File,
-    Directory,
-    Link,
-    Other,
-}
-
-/// Its attributes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Attributes {
-    pub(super) kind: Kind,
-    pub(super) size: u64,
-    /// Its number: two names of one file have the same.
-    pub(super) number: u64,
-    /// When its bytes changed, in seconds since 1970.
-    pub(super) modified: u32,
-    /// When anything of it changed, its names among it. Only the server sets this.
-    pub(super) changed: u32,
-}
 
 /// The result of a READ.
 #[derive(Debug)]
@@ -83,40 +56,6 @@ pub(super) struct Names {
 pub(super) struct Position {
     pub(super) cookie: u64,
     pub(super) verifier: u64,
-}
-
-/// A handle. It is kept for longer than the record around it, and must not hold that in memory.
-pub(super) fn handle(reply: &mut Decoder) -> Result<Handle> {
-    let handle = reply.opaque(MAX_HANDLE)?;
-    if handle.is_empty() {
-        return Err(malformed());
-    }
-    Ok(Handle(Bytes::copy_from_slice(&handle)))
-}
-
-fn attributes(reply: &mut Decoder) -> Result<Attributes> {
-    let kind = match reply.u32()? {
-        1 => Kind::File,
-        2 => Kind::Directory,
-        5 => Kind::Link,
-        _ => Kind::Other,
-    };
-    // Mode, links, owner, group.
-    reply.take(16)?;
-    let size = reply.u64()?;
-    // Bytes used, device, file system.
-    reply.take(24)?;
-    let number = reply.u64()?;
-    // When it was read.
-    reply.take(8)?;
-    let (modified, _) = (reply.u32()?, reply.u32()?);
-    let (changed, _) = (reply.u32()?, reply.u32()?);
-    Ok(Attributes { kind, size, number, modified, changed })
-}
-
-/// Attributes that a server may leave out (`post_op_attr`).
-pub(super) fn attributes_after(reply: &mut Decoder) -> Result<Option<Attributes>> {
-    if reply.flag()? { attributes(reply).map(Some) } else { Ok(None) }
 }
 
 /// Weak cache consistency data, which is not used (`wcc_data`).

@@ -14,6 +14,7 @@
 
 mod calls;
 mod grant;
+mod object;
 mod read;
 mod rpc;
 mod session;

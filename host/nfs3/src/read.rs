@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::stream::StreamExt;
 
-use super::calls::{Handle, READ_FRAME};
+use super::calls::READ_FRAME;
+use super::object::Handle;
 use super::rpc::MAX_DATA;
 use super::session::Session;
 use super::status::{Fault, Status};

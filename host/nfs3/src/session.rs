@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::calls::{Handle, handle};
 use super::grant::NfsGrant;
+use super::object::{Handle, attributes_after, handle};
 use super::rpc::{Call, Caller, Connection, Failure, MAX_DATA, SMALL_RESULT};
 use super::status::{Fault, Status};
 use super::xdr::{Decoder, Encoder};
@@ -139,16 +139,8 @@ impl Session {
 async fn apart<T: Send + 'static, E: From<Error> + Send + 'static>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, E> {
-    struct Task<T>(JoinHandle<T>);
-    impl<T> Drop for Task<T> {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
-
-    let mut task = Task(tokio::spawn(work));
     let ended = |error| Error::other("a call of the NFS server ended early").with_source(error).into();
-    (&mut task.0).await.unwrap_or_else(|error| Err(ended(error)))
+    AbortOnDropHandle::new(tokio::spawn(work)).await.unwrap_or_else(|error| Err(ended(error)))
 }
 
 impl Export {
@@ -390,7 +382,7 @@ fn sizes(reply: &mut Decoder) -> Result<(u32, u32)> {
         0 => {}
         status => return Err(Status(status).error("querying the server's limits")),
     }
-    super::calls::attributes_after(reply)?;
+    attributes_after(reply)?;
     let (read_max, _read_preferred, _) = (reply.u32()?, reply.u32()?, reply.u32()?);
     let write_max = reply.u32()?;
     let sensible = |most| if most == 0 { USUAL_DATA } else { u32::clamp(most, LEAST_DATA, MAX_DATA) };

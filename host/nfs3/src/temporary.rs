@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime;
 
-use super::calls::{Handle, Kind};
+use super::object::{Handle, Kind};
 use super::session::Session;
 use super::status::{Fault, Status};
 use tidelock_types::path::{TEMPORARY, split};

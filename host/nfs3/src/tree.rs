@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::calls::{Attributes, Handle, Kind, LISTING_HOLDS, Position};
+use super::calls::{LISTING_HOLDS, Position};
+use super::object::{Attributes, Handle, Kind};
 use super::session::Session;
 use super::status::{Fault, Status};
 use tidelock_types::files::{Entry, FileInfo, LIST_LIMIT, Page};

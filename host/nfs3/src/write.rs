@@ -14,7 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::calls::{Handle, Kind};
+use super::object::{Handle, Kind};
 use super::session::Session;
 use super::temporary::{HEARTBEAT, Temporary};
 use tidelock_types::files::WriteOptions;

@@ -18,7 +18,7 @@ use futures::stream::Stream;
 use futures::task::AtomicWaker;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::operation::usage::{Turn, Usage, Wait, Waiting};
 use tidelock_types::{Body, Error, ErrorKind, Result};
@@ -26,7 +26,7 @@ use tidelock_types::{Body, Error, ErrorKind, Result};
 /// A guest that runs on beside its bytes. Dropping it ends the guest.
 pub(crate) struct Guest {
     ended: oneshot::Receiver<Result<Turn>>,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Guest {
@@ -36,13 +36,7 @@ impl Guest {
         let task = tokio::spawn(async move {
             let _ = end.send(rest.await);
         });
-        Self { ended, task: task.abort_handle() }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.task.abort();
+        Self { ended, _task: AbortOnDropHandle::new(task) }
     }
 }
 

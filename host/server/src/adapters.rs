@@ -58,8 +58,8 @@ pub(super) async fn list(State(shared): State<Shared>) -> Json<Adapters> {
 /// Operations in progress end on the old generation. A component that fails a stage never serves, and the response
 /// names the stage. Signatures are sent in `tidelock-signature` headers, one each.
 #[utoipa::path(
-    put, path = "/v1/adapters/{name}", tag = "adapters", params(super::routes::Name, super::routes::Signatures),
-    request_body(content = inline(super::routes::Binary), content_type = "application/wasm", description = "The component, at most 256 MiB"),
+    put, path = "/v1/adapters/{name}", tag = "adapters", params(super::described::Name, super::described::Signatures),
+    request_body(content = inline(super::described::Binary), content_type = "application/wasm", description = "The component, at most 256 MiB"),
     responses(
         (status = 200, description = "The new generation serves", body = SwapReport),
         (status = "default", description = "The old generation keeps serving", body = Details, content_type = "application/problem+json"),
@@ -84,7 +84,7 @@ pub(super) async fn swap(
 
 /// Return to the previous adapter
 #[utoipa::path(
-    post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(super::routes::Name),
+    post, path = "/v1/adapters/{name}/rollback", tag = "adapters", params(super::described::Name),
     responses(
         (status = 200, description = "The new generation serves", body = SwapReport),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub(super) async fn rollback(State(shared): State<Shared>, Named(name): Named) -
 
 /// The swap log of a backend
 #[utoipa::path(
-    get, path = "/v1/adapters/{name}/history", tag = "adapters", params(super::routes::Name),
+    get, path = "/v1/adapters/{name}/history", tag = "adapters", params(super::described::Name),
     responses(
         (status = 200, description = "Newest first", body = AdapterHistory),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),

@@ -36,10 +36,10 @@ const SOURCE: HeaderName = HeaderName::from_static("tidelock-source");
 /// Or a range of it, with `Range: bytes=A-B` (both inclusive), `bytes=A-` or `bytes=-N`. Every byte is verified before it is
 /// sent; if some cannot be read, the connection is closed.
 #[utoipa::path(
-    get, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id, super::routes::Conditions),
+    get, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::described::Id, super::described::Conditions),
     responses(
-        (status = 200, description = "The whole snapshot", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
-        (status = 206, description = "The requested range", body = inline(super::routes::Binary), content_type = "application/octet-stream"),
+        (status = 200, description = "The whole snapshot", body = inline(super::described::Binary), content_type = "application/octet-stream"),
+        (status = 206, description = "The requested range", body = inline(super::described::Binary), content_type = "application/octet-stream"),
         (status = 304, description = "Not modified"),
         (status = 416, description = "The range cannot be satisfied", body = Details, content_type = "application/problem+json"),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
@@ -88,7 +88,7 @@ pub(super) async fn get(
 ///
 /// Answered from the catalogue, without access to a backend.
 #[utoipa::path(
-    head, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id),
+    head, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::described::Id),
     responses(
         (status = 200, description = "The snapshot exists; `Content-Length` is its size"),
         (status = "default", description = "The operation failed"),

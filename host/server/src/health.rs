@@ -1,4 +1,4 @@
-//! Liveness, readiness, metrics, and the OpenAPI document.
+//! Liveness, readiness and metrics.
 
 use axum::Json;
 use axum::extract::State;
@@ -67,13 +67,4 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     // One that cannot be looked at keeps its last numbers.
     let hot = shared.host.hot_stats().await.unwrap_or_default();
     ([(CONTENT_TYPE, MEDIA_TYPE)], shared.metrics.text(&shared.host.adapters(), hot))
-}
-
-/// This document
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "daemon",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
-)]
-pub(super) async fn openapi() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], super::document())
 }

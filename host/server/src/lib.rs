@@ -7,6 +7,7 @@
 //! | `visitors` | who may hold a connection |
 //! | `routes` | routing, authorization, and the OpenAPI document |
 //! | `snapshots`, `download`, `adapters`, `jobs`, `health` | the requests |
+//! | `described` | parts of requests that only the OpenAPI document describes |
 //! | `upload` | request bodies: images, deltas and components |
 //! | `lanes` | places for operations, with a share for each route and backend |
 //! | `room` | how many bytes of uploads may be on their way |
@@ -25,6 +26,7 @@
 //! It speaks HTTP/1.1 without TLS. Beyond one machine it belongs behind a proxy that adds it.
 
 mod adapters;
+mod described;
 mod download;
 mod extract;
 mod health;

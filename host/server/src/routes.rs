@@ -4,13 +4,12 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -22,56 +21,6 @@ use tidelock::types::Error;
 
 /// Paths without a token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
-
-/// Bytes.
-#[derive(ToSchema)]
-#[schema(value_type = String, format = Binary)]
-#[allow(dead_code)]
-pub(super) struct Binary(String);
-
-/// Which snapshot.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[allow(dead_code)]
-pub(super) struct Id {
-    /// A snapshot id, an unambiguous prefix of one, or the name of a snapshot.
-    id: String,
-}
-
-/// Which backend.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[allow(dead_code)]
-pub(super) struct Name {
-    /// A backend's name.
-    name: String,
-}
-
-/// Headers of a request for a snapshot.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[allow(dead_code)]
-pub(super) struct Conditions {
-    /// The range: `bytes=A-B`, `bytes=A-` or `bytes=-N`.
-    #[param(rename = "Range")]
-    range: Option<String>,
-    /// The entity tag required for a range; otherwise the whole snapshot is sent.
-    #[param(rename = "If-Range")]
-    if_range: Option<String>,
-    /// Entity tags known to the client.
-    #[param(rename = "If-None-Match")]
-    if_none_match: Option<String>,
-}
-
-/// Headers of a component.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[allow(dead_code)]
-pub(super) struct Signatures {
-    /// A detached signature of the component; can be repeated.
-    #[param(rename = "tidelock-signature")]
-    signature: Option<String>,
-}
 
 fn documented() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(about())
@@ -89,7 +38,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
-        .routes(routes!(health::openapi))
+        .routes(routes!(openapi))
 }
 
 fn about() -> OpenApi {
@@ -117,6 +66,15 @@ pub fn document() -> String {
     let mut text = documented().into_openapi().to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "daemon",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+)]
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], document())
 }
 
 /// Everything that the daemon answers.

@@ -93,7 +93,7 @@ pub(super) struct Part {
 /// Nothing becomes visible until the whole body is durable; an incomplete body leaves nothing.
 #[utoipa::path(
     put, path = "/v1/snapshots", tag = "snapshots", params(How),
-    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The image"),
+    request_body(content = inline(super::described::Binary), content_type = "application/octet-stream", description = "The image"),
     responses(
         (status = 201, description = "Stored", body = Stored),
         (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
@@ -118,8 +118,8 @@ pub(super) async fn store(
 ///
 /// The body is the whole new image. Only what has changed is stored, where the backend allows it.
 #[utoipa::path(
-    post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::routes::Id, How),
-    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The new image"),
+    post, path = "/v1/snapshots/{id}/update", tag = "snapshots", params(super::described::Id, How),
+    request_body(content = inline(super::described::Binary), content_type = "application/octet-stream", description = "The new image"),
     responses(
         (status = 201, description = "Stored", body = Stored),
         (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
@@ -146,8 +146,8 @@ pub(super) async fn update(
 
 /// Apply a delta to a snapshot
 #[utoipa::path(
-    post, path = "/v1/snapshots/{id}/apply", tag = "snapshots", params(super::routes::Id, ApplyHow),
-    request_body(content = inline(super::routes::Binary), content_type = "application/octet-stream", description = "The delta"),
+    post, path = "/v1/snapshots/{id}/apply", tag = "snapshots", params(super::described::Id, ApplyHow),
+    request_body(content = inline(super::described::Binary), content_type = "application/octet-stream", description = "The delta"),
     responses(
         (status = 201, description = "Stored", body = Stored),
         (status = 200, description = "The snapshot existed already; nothing was stored", body = Stored),
@@ -216,7 +216,7 @@ pub(super) async fn list(
 ///
 /// Answered from the catalogue, without access to a backend.
 #[utoipa::path(
-    get, path = "/v1/snapshots/{id}/stat", tag = "snapshots", params(super::routes::Id),
+    get, path = "/v1/snapshots/{id}/stat", tag = "snapshots", params(super::described::Id),
     responses(
         (status = 200, description = "The snapshot and its placements", body = SnapshotStat),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),
@@ -242,7 +242,7 @@ pub(super) struct RemovalHow {
 /// A name alone is removed, and the snapshot with its last name, unless it was also stored without one. The id of a snapshot
 /// with several names is refused with `conflict` unless `all_names` is set.
 #[utoipa::path(
-    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::routes::Id, RemovalHow),
+    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(super::described::Id, RemovalHow),
     responses(
         (status = 200, description = "The name or the snapshot was removed", body = Removed),
         (status = "default", description = "The operation failed", body = Details, content_type = "application/problem+json"),

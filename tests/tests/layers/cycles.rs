@@ -8,21 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Source, TokenTree, follow, sources, word};
 
 /// Modules that import each other for now, as `FOLDER: MODULES`, with the reason.
-const KNOWN: [(&str, &str); 4] = [
-    (
-        "capabilities/directory: local, read, write",
-        "reading and writing are parts of the local directory, in files of their own",
-    ),
-    ("nfs3: calls, session", "the calls are methods of the session, in a file of their own"),
-    (
-        "runtime/swap: attempt, generation, read, trial",
-        "a generation counts its leases and its trial, which point back at it",
-    ),
-    (
-        "server: adapters, download, health, routes, snapshots",
-        "the table of routes names the handlers, whose state it has",
-    ),
-];
+const KNOWN: [(&str, &str); 1] = [(
+    "runtime/swap: attempt, generation, read, trial",
+    "a generation counts its leases and its trial, which point back at it",
+)];
 
 /// Which module of a folder uses which, and in which files.
 type Graph = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;

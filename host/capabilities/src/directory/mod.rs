@@ -9,6 +9,7 @@
 //! rename. Blocking calls run on tokio's blocking threads, a bounded number of chunks ahead, so that a file larger than
 //! memory streams in a few MiB.
 
+mod inner;
 mod local;
 mod names;
 mod nfs;

@@ -10,7 +10,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use futures::stream::StreamExt;
 
 use super::File;
-use super::local::info_of_file;
+use super::inner::info_of_file;
 use tidelock_types::{Account, Body, ByteRange, Error, Result, Stop, job};
 
 /// Bytes of one read.

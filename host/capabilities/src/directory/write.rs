@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::WriteOptions;
-use super::local::{DirectoryInner, sync};
+use super::inner::{DirectoryInner, sync};
 use super::temporary::Temporary;
 use tidelock_types::gather::Gatherer;
 use tidelock_types::holes::data_runs;

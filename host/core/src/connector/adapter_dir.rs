@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, broadcast};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Host;
 use crate::runtime::{Component, Event, SwapOptions, SwapReport, signatures_beside};
@@ -35,7 +36,7 @@ const NOTICES: usize = 64;
 /// A watched adapter directory. Dropping it stops the watch; a swap that has not been published is abandoned.
 pub struct AdapterDir {
     notices: broadcast::Receiver<AdapterDirEvent>,
-    task: AbortHandle,
+    _task: AbortOnDropHandle<()>,
     /// `None` if the system cannot report changes.
     _watcher: Option<RecommendedWatcher>,
 }
@@ -75,12 +76,6 @@ impl AdapterDir {
     }
 }
 
-impl Drop for AdapterDir {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Host {
     /// Watches an adapter directory, which is created if it does not exist: a component `BACKEND.wasm` in it is swapped in,
     /// at once for existing files. Outcomes are logged, added to the history, and returned by the result.
@@ -100,8 +95,8 @@ impl Host {
         let (tell, notices) = broadcast::channel(NOTICES);
         let watcher = watcher(&dir, changed.clone());
         let folder = Folder { host: self.clone(), dir, changed, tell, seen: BTreeMap::new() };
-        let task = tokio::spawn(folder.watch()).abort_handle();
-        Ok(AdapterDir { notices, task, _watcher: watcher })
+        let task = AbortOnDropHandle::new(tokio::spawn(folder.watch()));
+        Ok(AdapterDir { notices, _task: task, _watcher: watcher })
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::history::{Event, HistoryRow};
 use super::open::kept;
 use super::publication::Candidate;
 use super::trial::Trial;
-use super::{AbortOnDrop, Canary, Generation, OnStage, Slot, SlotInner, Stage, StageTime, Stages, SwapReport, lock};
+use super::{Canary, Generation, OnStage, Slot, SlotInner, Stage, StageTime, Stages, SwapReport, lock};
 use crate::{Adapter, Component};
 use tidelock_types::{Error, Result};
 
@@ -264,7 +265,7 @@ impl Slot {
                     generation.trial.store(None);
                 }
             });
-            AbortOnDrop(end.abort_handle())
+            AbortOnDropHandle::new(end)
         });
         *lock(&self.0.trial_end) = end;
     }

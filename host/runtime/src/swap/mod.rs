@@ -29,7 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use change::SwapOptions;
 pub use history::{Event, History, HistoryEntry, HistoryRow, KEPT, ROWS};
@@ -120,7 +121,7 @@ struct SlotInner {
     draining: Mutex<Vec<u64>>,
     /// Tasks that wait for it; they end with the slot.
     drains: Mutex<JoinSet<()>>,
-    trial_end: Mutex<Option<AbortOnDrop>>,
+    trial_end: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Slot {
@@ -197,14 +198,6 @@ impl Slot {
     /// How long an operation may go on on a generation that was replaced.
     fn drain_deadline(&self) -> Duration {
         self.0.options.policy.drain.unwrap_or(Duration::MAX)
-    }
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -2,18 +2,9 @@
 
 use std::future::Future;
 
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::types::{Error, Result};
-
-/// A task that ends when nothing waits for it any more.
-struct Task<T>(JoinHandle<T>);
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Starts a task. What is returned gives its outcome, and ends it when it is dropped.
 ///
@@ -22,9 +13,9 @@ impl<T> Drop for Task<T> {
 pub(super) fn started<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send {
-    let mut task = Task(tokio::spawn(work));
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
     async move {
-        match (&mut task.0).await {
+        match task.await {
             Ok(done) => done,
             Err(error) => Err(Error::other("a part of a read ended early").with_source(error)),
         }
