@@ -30,7 +30,7 @@ pub(crate) struct RunJobs {
     /// Also run jobs that wait for a later time after a failure, and those that have failed for good.
     #[arg(long)]
     pub(crate) all: bool,
-    /// How many are run at once [default: as configured].
+    /// How many are run at once; beyond them, one for each two backends that no other goes on between [default: as configured].
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=64))]
     pub(crate) parallel: Option<u32>,
     /// Begin no further job once so many bytes were read, for example 10GiB.

@@ -5,6 +5,8 @@
 //! is gone is taken by others, and what its former holder commits under it is refused ([`HeldJob`]). A job says what to look
 //! at, not what to do: whoever runs it looks first, so that running one twice does no harm.
 
+use std::collections::BTreeMap;
+
 use futures::future::BoxFuture;
 
 use super::{OwnerToken, Placement};
@@ -136,6 +138,32 @@ pub enum Take {
     This(u64),
 }
 
+/// The backends that a job goes on between: the one that it reads from first, and the one that it writes to; `""` if there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Between {
+    /// Where it reads.
+    pub source: String,
+    /// Where it writes.
+    pub target: String,
+}
+
+impl Between {
+    /// Returns whether these are the same backends, in either direction.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.source, &self.target) == (&other.source, &other.target)
+            || (&self.source, &self.target) == (&other.target, &other.source)
+    }
+}
+
+/// Which backends a job may be taken for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The backends of each route that copies may be made on, in its order.
+    pub routes: BTreeMap<String, Vec<String>>,
+    /// No job between two of these.
+    pub not_between: Vec<Between>,
+}
+
 /// How a run of a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEnd {
@@ -194,7 +222,7 @@ pub struct Scrubbed {
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
-/// are, save [`Self::job_stats`]. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+/// are, save [`Self::job_stats`], and [`Self::take_job_beside`] where it passes jobs over. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
 pub trait JobQueue: Send + Sync {
     /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
@@ -211,6 +239,16 @@ pub trait JobQueue: Send + Sync {
     /// # Errors
     /// `conflict` if the lease was ended.
     fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>>;
+
+    /// Takes a job as [`Self::take_job`] does, of those that the choice allows, and says which backends it goes on between. A job
+    /// reads from any live placement of its snapshot, and writes to the backend that it is about, or to the first of its route
+    /// that has none. One that has nothing to read ends soon, and is not held up.
+    fn take_job_beside<'a>(
+        &'a self,
+        which: Take,
+        choice: &'a Choice,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<Option<(Job, Between)>>>;
 
     /// Ends a run. Returns whether the job was still held: not if it was cancelled, or taken by another since.
     fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>>;

@@ -33,8 +33,8 @@ pub use commit::{Commit, Committed, JobCommit};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use job::{
-    HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed, Take,
-    WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent,
+    Scrubbed, Take, WantedCopies,
 };
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};

@@ -12,7 +12,7 @@ const MAX_PARALLEL: u32 = 64;
 /// How jobs are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jobs {
-    /// Jobs that are run at once; default 2.
+    /// Jobs that are run at once, and beyond them one for each two backends that no other goes on between; default 2.
     pub parallel: u32,
     /// The most bytes per second that all of them read together; `None` is no bound.
     pub bytes_per_second: Option<u64>,

@@ -36,6 +36,8 @@ pub(super) struct BaseOf {
     pub(super) identity: Arc<Identity>,
     pub(super) image: Arc<dyn pages::Image>,
     pub(super) digests: Option<PageDigests>,
+    /// The backend that it is read from; `None` if it is at hand.
+    pub(super) backend: Option<String>,
 }
 
 impl Host {
@@ -112,9 +114,7 @@ impl Host {
         let (stop, new_size) = (Stop::default(), new.size());
         let image = Stoppable { image: new.image()?, stop: stop.0.clone() };
         let sidecar = if with_digests { self.temporary_file().ok() } else { None };
-        // Each takes some hundred MiB of memory, and all processors.
-        let place = self.inner.encoders.acquire().await;
-        let place = place.map_err(|error| Error::other("the host stops").with_source(error))?;
+        let place = self.inner.encoders.change(base.backend.as_deref()).await?;
         let encoded = blocking(move || encode(&image, &base, dirty.as_deref(), out, sidecar, &options)).await;
         drop((stop, place));
         let Some(Written { encoded, out, id, sidecar, changed }) = encoded? else { return Ok(None) };
@@ -159,12 +159,17 @@ impl Host {
         let id = placement.snapshot;
         let chain = self.chain(self.pack_of(placement, Caches::Use).await?, &placement.backend, Caches::Use).await?;
         let identity = self.identity_of(id).await?;
-        let image: Arc<dyn pages::Image> = match at_hand {
-            Some(image) => image,
-            None => Arc::new(StoredImage { image: self.open(id).await?, runtime: tokio::runtime::Handle::current() }),
+        let (image, backend): (Arc<dyn pages::Image>, _) = match at_hand {
+            Some(image) => (image, None),
+            None => {
+                let first = self.readable(id).await?.into_iter().next();
+                let image = self.open(id).await?;
+                let backend = first.map(|placement| placement.backend);
+                (Arc::new(StoredImage { image, runtime: tokio::runtime::Handle::current() }), backend)
+            }
         };
         let digests = self.page_digests(&identity).await;
-        Ok(BaseOf { chain, identity, image, digests })
+        Ok(BaseOf { chain, identity, image, digests, backend })
     }
 
     /// Returns whether packs can be stored on a backend: it keeps labels, which tell a pack from an image of the same bytes when a

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -14,11 +15,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::object_bytes::{Layout, ObjectBytes, again};
-use super::packs::needs_of;
+use super::packs::{EncoderRoom, needs_of};
 use super::{Host, StoreOptions};
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::config::HOT;
-use crate::snapshot::pages::{Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments};
+use crate::snapshot::pages::{
+    Encoded, FileImage, Image, Options, Profile, encode_full_with, encode_segments, full_memory,
+};
 use crate::snapshot::{Identity, Progress, Reading, SEGMENT, Source};
 use crate::types::{Body, Encoding, Error, ErrorKind, Result, blocking};
 
@@ -33,15 +36,19 @@ const LEAST_FULL: u64 = if cfg!(test) { 1 } else { 64 << 10 };
 
 /// An image to be sent as a full pack.
 pub(super) struct FullPack {
-    pub(super) host: Host,
-    pub(super) source: Source,
-    pub(super) profile: Profile,
+    host: Host,
+    source: Source,
+    profile: Profile,
+    backend: String,
+    /// That of the first attempt.
+    room: Arc<Mutex<Option<EncoderRoom>>>,
 }
 
 impl FullPack {
     /// The same once more, if it can be read again.
     pub(super) fn again(&self) -> Option<Self> {
-        Some(Self { host: self.host.clone(), source: again(&self.source)?, profile: self.profile })
+        let (host, backend, room) = (self.host.clone(), self.backend.clone(), self.room.clone());
+        Some(Self { host, source: again(&self.source)?, profile: self.profile, backend, room })
     }
 
     /// Begins to read once the bytes are asked for.
@@ -81,8 +88,13 @@ impl FullPack {
         send: mpsc::Sender<Result<Bytes>>,
         progress: Option<Progress>,
     ) -> Result<(Identity, NewPack)> {
-        let Self { host, source, profile } = self;
-        let options = options(profile);
+        let Self { host, source, profile, backend, room } = self;
+        let room = room.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let room = match room {
+            Some(room) => room,
+            None => host.inner.encoders.smallest(&backend, |threads| memory(profile, threads)).await?,
+        };
+        let options = options(profile, room.threads);
         // A further copy of a stream: the first one has left them.
         let digests = !matches!(source, Source::Checked(_));
         let temporary = host.clone();
@@ -122,6 +134,7 @@ impl FullPack {
         {
             tracing::warn!(%error, "cannot keep page digests");
         }
+        drop(room);
         let pack = NewPack { id: encoded.pack.id(), needs: needs_of(&encoded.pack) };
         Ok((encoded.identity, pack))
     }
@@ -134,6 +147,27 @@ pub(super) fn may_be_full(source: &Source) -> bool {
 }
 
 impl Host {
+    /// An image that is sent to a backend as a full pack; the image as it was if there is no room for its encoder.
+    pub(super) async fn full_pack(
+        &self,
+        backend: &str,
+        source: Source,
+        profile: Profile,
+    ) -> std::result::Result<FullPack, Source> {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let bytes = |threads| memory(profile, threads);
+        match self.inner.encoders.full(backend, processors.min(MOST_THREADS), bytes).await {
+            Some(room) => {
+                let room = Arc::new(Mutex::new(Some(room)));
+                Ok(FullPack { host: self.clone(), source, profile, backend: backend.to_owned(), room })
+            }
+            None => {
+                tracing::warn!(backend, "too many images are encoded: this one is stored as it is");
+                Err(source)
+            }
+        }
+    }
+
     /// Returns whether an image is encoded as a full pack for a backend. A snapshot that it has as it is, or has had, goes there as
     /// it is: others may need that very object.
     pub(super) async fn sends_full_pack(
@@ -156,9 +190,14 @@ impl Host {
     }
 }
 
-fn options(profile: Profile) -> Options {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    Options { threads: processors.min(MOST_THREADS), ..Options::new(profile) }
+fn options(profile: Profile, threads: usize) -> Options {
+    Options { threads, ..Options::new(profile) }
+}
+
+/// What an encoder takes with so many threads, and what it has given that is not sent yet.
+fn memory(profile: Profile, threads: usize) -> usize {
+    let (held, piece) = full_memory(&options(profile, threads));
+    held + READY * piece
 }
 
 fn passed(progress: Option<Progress>) -> impl Fn(u64) {

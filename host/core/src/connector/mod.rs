@@ -116,8 +116,8 @@ struct HostInner {
     pack_shares: packs::Shares,
     /// Places for the decoding of frames.
     decoders: tokio::sync::Semaphore,
-    /// Places for the making of packs.
-    encoders: tokio::sync::Semaphore,
+    /// What those hold who make packs.
+    encoders: packs::Encoders,
     apply_places: apply::ApplyPlaces,
     deletions: removal::Deletions,
     job_settings: crate::config::Jobs,

@@ -73,7 +73,7 @@ pub(super) async fn open(
         pack_memory: Default::default(),
         pack_shares: Default::default(),
         decoders: packs::decoders(),
-        encoders: tokio::sync::Semaphore::new(2),
+        encoders: Default::default(),
         apply_places: Default::default(),
         deletions: Default::default(),
         job_settings: config.jobs.clone(),

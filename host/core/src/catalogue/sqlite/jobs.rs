@@ -7,19 +7,16 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, NAMED};
 use super::job_rows::enqueue;
-use super::owners::lost;
+use super::job_taking::take;
 use super::query::{placement_at, placement_of};
 use super::versions::next_version;
 use super::{OwnerToken, Placement, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
-    HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent, Scrubbed, Take,
-    WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent,
+    Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
-
-/// The most waiting jobs whose time has come that one call wakes.
-const WOKEN: u32 = 64;
 
 /// Each operation is described where the trait is.
 impl JobQueue for SqliteCatalogue {
@@ -77,7 +74,17 @@ impl JobQueue for SqliteCatalogue {
 
     fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>> {
         let now = self.platform.unix_seconds();
-        Box::pin(self.change(move |db| take(db, which, token, now)))
+        Box::pin(self.change(move |db| Ok(take(db, which, None, token, now)?.map(|(job, _)| job))))
+    }
+
+    fn take_job_beside<'a>(
+        &'a self,
+        which: Take,
+        choice: &'a Choice,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<Option<(Job, Between)>>> {
+        let (choice, now) = (choice.clone(), self.platform.unix_seconds());
+        Box::pin(self.change(move |db| take(db, which, Some(&choice), token, now)))
     }
 
     fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>> {
@@ -260,44 +267,7 @@ fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
         .map_err(sql)
 }
 
-fn take(db: &Transaction<'_>, which: Take, token: OwnerToken, now: u64) -> Result<Option<Job>> {
-    let held: bool = db
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM owners WHERE token = ?1)")
-        .and_then(|mut query| query.query_row([token.0], |row| row.get(0)))
-        .map_err(sql)?;
-    if !held {
-        return Err(lost(token));
-    }
-    db.prepare_cached(
-        "UPDATE jobs SET state = 'queued', token = NULL
-         WHERE state = 'running' AND token NOT IN (SELECT token FROM owners WHERE expires > ?1 OR token = ?2)",
-    )
-    .and_then(|mut update| update.execute((now, token.0)))
-    .map_err(sql)?;
-    let found: Option<u64> = match which {
-        Take::This(seq) => db
-            .prepare_cached("SELECT seq FROM jobs WHERE seq = ?1 AND state <> 'running'")
-            .and_then(|mut query| query.query_row([seq], |row| row.get(0)).optional()),
-        Take::Due => {
-            db.prepare_cached(
-                "UPDATE jobs SET state = 'queued' WHERE seq IN
-                     (SELECT seq FROM jobs WHERE state = 'waiting' AND not_before <= ?1 ORDER BY not_before LIMIT ?2)",
-            )
-            .and_then(|mut update| update.execute((now, WOKEN)))
-            .map_err(sql)?;
-            db.prepare_cached("SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, created, seq LIMIT 1")
-                .and_then(|mut query| query.query_row([], |row| row.get(0)).optional())
-        }
-    }
-    .map_err(sql)?;
-    let Some(seq) = found else { return Ok(None) };
-    db.prepare_cached("UPDATE jobs SET state = 'running', token = ?2, attempts = attempts + 1 WHERE seq = ?1")
-        .and_then(|mut update| update.execute((seq, token.0)))
-        .map_err(sql)?;
-    one_job(db, seq)
-}
-
-fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
+pub(super) fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
     Ok(jobs(db, "WHERE seq = ?1", [seq])?.pop())
 }
 

@@ -19,6 +19,7 @@ mod conditions;
 mod errors;
 mod import_queue;
 mod job_rows;
+mod job_taking;
 mod jobs;
 mod looked_through;
 mod mark;

@@ -21,7 +21,7 @@ const SOURCES: [&str; 11] = [
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
-const OF_JOBS: [&str; 2] = [include_str!("job_rows.rs"), include_str!("jobs.rs")];
+const OF_JOBS: [&str; 3] = [include_str!("job_rows.rs"), include_str!("job_taking.rs"), include_str!("jobs.rs")];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];

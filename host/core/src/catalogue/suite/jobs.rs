@@ -2,8 +2,8 @@
 
 use super::{LEASE, Place, id, kind, lease, object, on, pack_on, raw, snapshot, stored};
 use crate::catalogue::{
-    BegunRemoval, Catalogue, Commit, HeldJob, Job, JobCommit, JobEnd, JobKind, JobState, MAX_EVENTS, NewJob, Placement,
-    PlacementState, RemovalScope, Take, WantedCopies,
+    BegunRemoval, Between, Catalogue, Choice, Commit, HeldJob, Job, JobCommit, JobEnd, JobKind, JobState, MAX_EVENTS,
+    NewJob, Placement, PlacementState, RemovalScope, Take, WantedCopies,
 };
 
 fn copy_of(seed: u64) -> NewJob {
@@ -72,6 +72,42 @@ pub(crate) async fn the_fewest_copies_go_first_then_the_oldest(place: Place) {
         }
     }
     assert_eq!(order, [1, 1, 1, 2], "those of the hot tier are no copies");
+}
+
+pub(crate) async fn jobs_between_some_backends_are_passed_over(place: Place) {
+    let catalogue = place.open().await;
+    let between = |source: &str, target: &str| Between { source: source.to_owned(), target: target.to_owned() };
+    for (seed, backends) in [(1, &["good"][..]), (2, &["hot", "good"]), (3, &["third"])] {
+        store(&*catalogue, seed, backends, 2).await;
+    }
+    store(&*catalogue, 4, &["good", "third"], 2).await;
+    let seen = placement(&*catalogue, "third", "4").await;
+    catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
+    catalogue.enqueue_copies(9).await.unwrap();
+    let token = catalogue.acquire_owner("me", lease()).await.unwrap();
+    let on = vec!["good".to_owned(), "cloud".to_owned()];
+    let choice = |not_between| Choice { routes: [("default".to_owned(), on.clone())].into(), not_between };
+    let take = async |which, not_between| {
+        let taken = catalogue.take_job_beside(which, &choice(not_between), token).await.unwrap();
+        taken.map(|(job, between)| (job.id, job.snapshot, between.source, between.target))
+    };
+    let all: Vec<u64> = all(&*catalogue).await.iter().filter(|job| job.snapshot == id(1)).map(|job| job.id).collect();
+    let cloud = between("cloud", "good");
+    assert_eq!(take(Take::This(all[0]), vec![cloud.clone()]).await, None);
+    let mut found = Vec::new();
+    for not_between in [vec![cloud.clone()], vec![cloud.clone()], vec![cloud.clone()]] {
+        found
+            .extend(take(Take::Due, not_between).await.map(|(_, snapshot, source, target)| (snapshot, source, target)));
+    }
+    found.sort_by_key(|(snapshot, ..)| [id(2), id(3), id(4)].iter().position(|id| id == snapshot));
+    let text = |source: &str, target: &str| (source.to_owned(), target.to_owned());
+    let places: Vec<_> = found.into_iter().map(|(snapshot, source, target)| (snapshot, (source, target))).collect();
+    // The second from where it is hot; the third to the first of its route.
+    let expected = [(id(2), text("hot", "cloud")), (id(3), text("third", "good")), (id(4), text("good", "third"))];
+    assert_eq!(places, expected);
+    assert_eq!(take(Take::Due, vec![cloud, between("good", "third")]).await, None);
+    let (_, snapshot, source, target) = take(Take::Due, Vec::new()).await.unwrap();
+    assert_eq!((snapshot, (source, target)), (id(1), text("good", "cloud")));
 }
 
 pub(crate) async fn a_job_is_run_by_one_host_at_a_time(place: Place) {

@@ -164,6 +164,7 @@ macro_rules! suite {
                 a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once,
                 only_leases_that_were_seen_expired_end, what_a_living_host_gave_up_is_stale;
             jobs: a_bad_placement_has_a_repair_until_it_is_good, the_fewest_copies_go_first_then_the_oldest,
+                jobs_between_some_backends_are_passed_over,
                 a_job_is_run_by_one_host_at_a_time, a_job_that_failed_waits_until_its_time_or_a_new_copy,
                 a_job_that_is_cancelled_records_nothing, what_is_removed_is_not_copied,
                 a_repair_of_what_is_kept_leaves_it_removed, a_bad_placement_goes_only_where_a_live_one_is,

@@ -4,8 +4,8 @@ use futures::future::BoxFuture;
 
 use super::watched::WatchedCatalogue;
 use crate::catalogue::{
-    HeldJob, Job, JobEnd, JobQueue, JobStats, NewJob, OwnerToken, Placement, PlacementEvent, Scrubbed, Take,
-    WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobQueue, JobStats, NewJob, OwnerToken, Placement, PlacementEvent, Scrubbed,
+    Take, WantedCopies,
 };
 use crate::types::{Result, SnapshotId};
 
@@ -35,6 +35,18 @@ impl JobQueue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("take_job").await;
             JobQueue::take_job(&self.inner, which, token).await
+        })
+    }
+
+    fn take_job_beside<'a>(
+        &'a self,
+        which: Take,
+        choice: &'a Choice,
+        token: OwnerToken,
+    ) -> BoxFuture<'a, Result<Option<(Job, Between)>>> {
+        Box::pin(async move {
+            self.points.point("take_job").await;
+            JobQueue::take_job_beside(&self.inner, which, choice, token).await
         })
     }
 

@@ -140,7 +140,7 @@ impl Stage {
             pack_memory: Default::default(),
             pack_shares: Default::default(),
             decoders: decoders(),
-            encoders: tokio::sync::Semaphore::new(2),
+            encoders: Default::default(),
             apply_places: Default::default(),
             deletions: Default::default(),
             job_settings: self.config.jobs.clone(),

@@ -62,9 +62,7 @@ impl Host {
                 Ok(()) => self.copy_further(backend, &holders, change.as_ref(), &copying).await,
                 Err(error) => Err(error),
             };
-            if copied.is_ok() || copied.as_ref().is_err_and(|error| error.backend() == Some(backend)) {
-                run.ended(backend, copied.is_ok());
-            }
+            run.ended(backend, &copied);
             match copied {
                 Ok(object) => {
                     self.inner.jobs.made(job.kind, object.bytes);
@@ -74,6 +72,10 @@ impl Host {
                 Err(error) => {
                     tracing::warn!(backend, %error, "cannot make a copy here");
                     last = Some(error);
+                    if run.was_refused() {
+                        // It is made here later, rather than elsewhere now.
+                        break;
+                    }
                 }
             }
         }
@@ -144,6 +146,10 @@ impl Host {
         self.ensure_apart(backend, holders.to_vec()).await?;
         let mut last = None;
         for source in self.copies_of(copying.snapshot.id, None).await? {
+            if let Err(error) = copying.run.enter(&source.backend, backend) {
+                last = Some(error);
+                continue;
+            }
             match self.copy_from(&source, backend, holders, change, copying).await {
                 Err(error) if is_of_source(&error) => {
                     tracing::warn!(backend = source.backend, %error, "cannot copy from here");

@@ -3,6 +3,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
+//! | `places` | how many go on at once, and between which backends |
 //! | `repair` | a good copy in place of a bad placement |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
@@ -21,6 +22,7 @@
 mod background;
 mod copies;
 mod meter;
+mod places;
 mod pushes;
 mod repair;
 mod report;

@@ -130,9 +130,14 @@ impl Host {
         let same = self.same_pack(&bad, &identity, run).await?;
         let (mut last, mut made) = (None, None);
         for source in sources {
-            match self.replace(&bad, &source, same.as_ref(), &identity, held, run).await {
+            if let Err(error) = run.enter(&source.backend, backend) {
+                last = Some(error);
+                continue;
+            }
+            let replaced = self.replace(&bad, &source, same.as_ref(), &identity, held, run).await;
+            run.ended(backend, &replaced);
+            match replaced {
                 Ok(object) => {
-                    run.ended(backend, true);
                     made = Some(object);
                     break;
                 }
@@ -142,10 +147,7 @@ impl Host {
                     self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
                     last = Some(error);
                 }
-                Err(error) => {
-                    run.ended(backend, false);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
         let Some(made) = made else {
@@ -173,6 +175,8 @@ impl Host {
         let mut there = self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?;
         there.retain(|p| p.state == PlacementState::Live && (&p.backend, &p.object) != (&bad.backend, &bad.object));
         for placement in there {
+            // Rather later than as an image: others may take pages from this very pack.
+            run.enter(&placement.backend, &bad.backend)?;
             match self.pack_on(&placement, identity, &run.meter).await {
                 Ok(pack) => return Ok(Some(pack)),
                 Err(error) => tracing::warn!(backend = placement.backend, %error, "cannot take the pack from here"),

@@ -1,24 +1,37 @@
 //! Takes jobs, runs a few at once, and records how they ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
+use tokio::time::Instant;
+
 use super::meter::Meter;
+use super::places::{Free, Place, Places};
 use super::report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject};
-use crate::catalogue::{HeldJob, Job, JobEnd, JobKind, JobState, JobStats, PlacementEvent, Take};
+use crate::catalogue::{
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobState, JobStats, OwnerToken, PlacementEvent, Take,
+};
+use crate::config::{HOT, Route};
 use crate::connector::Host;
 use crate::snapshot::Progress;
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, Result, SnapshotId, Subject};
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
 const FIRST_PAUSE: u64 = 60;
 /// How long it waits at the most.
 const LONGEST_PAUSE: u64 = 6 * 60 * 60;
+/// How long one waits that others were in the way of, in seconds.
+const BUSY_PAUSE: u64 = 10;
 /// Failures in a row after which a run leaves a backend out.
 const FAILURES: u32 = 2;
+/// How long it does, after the last of them.
+const LEFT_OUT: Duration = Duration::from_secs(FIRST_PAUSE);
+/// How often a run looks for further jobs while none of its own ends.
+const LOOK: Duration = Duration::from_secs(2);
 /// Jobs that are listed at once.
 const PAGE: usize = 1000;
 /// Snapshots with too few copies for which jobs are enqueued at once.
@@ -27,7 +40,8 @@ const COPIES: u32 = 1000;
 /// How jobs are run.
 #[derive(Clone, Default)]
 pub struct RunOptions {
-    /// Jobs that are run at once; as configured if there is none here.
+    /// Jobs that are run at once, as configured if there is none here; and beyond them one for each two backends that no other
+    /// goes on between.
     pub parallel: Option<u32>,
     /// No further job is begun once so many bytes were read.
     pub bytes: Option<u64>,
@@ -37,38 +51,75 @@ pub struct RunOptions {
     pub progress: Option<Progress>,
 }
 
-/// What all jobs of one run share.
+/// What a job knows of the run that it is part of.
 pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
-    /// How often each backend has failed in a row. What it keeps waiting would keep the jobs of all others waiting.
-    failures: Mutex<BTreeMap<String, u32>>,
+    failures: Arc<Mutex<BTreeMap<String, Failures>>>,
+    places: Arc<Places>,
+    /// None before a job is begun.
+    place: Option<Place>,
+}
+
+/// How often a backend has failed in a row, and when it did last.
+struct Failures {
+    count: u32,
+    last: Instant,
 }
 
 impl Run {
     pub(super) fn new(host: &Host, bytes_per_second: Option<u64>, progress: Option<Progress>) -> Self {
         let bytes_per_second = bytes_per_second.or(host.inner.job_settings.bytes_per_second);
-        Self { meter: Arc::new(Meter::new(bytes_per_second, progress)), failures: Mutex::default() }
+        let meter = Arc::new(Meter::new(bytes_per_second, progress));
+        Self { meter, failures: Arc::default(), places: Arc::default(), place: None }
     }
 
-    /// Makes sure that a backend has not failed too often in this run.
+    /// That of a job which goes on between these backends.
+    fn of_job(&self, between: Between, beyond: bool) -> Self {
+        let (meter, failures, places) = (self.meter.clone(), self.failures.clone(), self.places.clone());
+        let place = Some(self.places.take(between, beyond));
+        Self { meter, failures, places, place }
+    }
+
+    /// Goes on between these backends.
+    ///
+    /// # Errors
+    /// `unavailable` if that is for others to do: the job is due again soon.
+    pub(super) fn enter(&self, source: &str, target: &str) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), |place| place.enter(source, target))
+    }
+
+    /// Returns whether the job could not go on somewhere for others.
+    pub(super) fn was_refused(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::was_refused)
+    }
+
+    fn is_left_out(&self, backend: &str) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(backend).is_some_and(|failed| failed.count >= FAILURES && failed.last.elapsed() < LEFT_OUT)
+    }
+
+    /// Makes sure that a backend has not failed too often a short time ago.
     ///
     /// # Errors
     /// `unavailable` if it has: its jobs are due again later.
     pub(super) fn check(&self, backend: &str) -> Result<()> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.get(backend) {
-            Some(count) if *count >= FAILURES => {
-                Err(Error::unavailable("it has failed before in this run of jobs, and is left out").on_backend(backend))
-            }
-            _ => Ok(()),
+        match self.is_left_out(backend) {
+            true => Err(Error::unavailable("it has just failed for other jobs, and is left out").on_backend(backend)),
+            false => Ok(()),
         }
     }
 
-    /// Takes note of how an operation of a backend ended.
-    pub(super) fn ended(&self, backend: &str, well: bool) {
+    /// Takes note of how an operation of a backend ended. What is wrong with one object says nothing of the others.
+    pub(super) fn ended<T>(&self, backend: &str, outcome: &Result<T>) {
+        let count = match outcome {
+            Ok(_) => 0,
+            Err(error) if error.backend() == Some(backend) && error.subject() == Subject::Backend => 1,
+            Err(_) => return,
+        };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(backend.to_owned()).or_default();
-        *count = if well { 0 } else { count.saturating_add(1) };
+        let before = failures.get(backend).map_or(0, |failed| failed.count);
+        let count = if count == 0 { 0 } else { before.saturating_add(count) };
+        failures.insert(backend.to_owned(), Failures { count, last: Instant::now() });
     }
 }
 
@@ -113,7 +164,7 @@ impl Host {
     pub async fn run_jobs(&self, options: &RunOptions) -> Result<JobReport> {
         let catalogue = &self.inner.catalogue;
         let mut report = JobReport::default();
-        let mut asked = if options.all { self.jobs_that_wait().await? } else { Vec::new() };
+        let mut asked = if options.all { self.jobs_that_wait().await? } else { VecDeque::new() };
         self.inner.owner.end_dead().await?;
         if asked.is_empty() && !catalogue.has_due_job().await? {
             return Ok(report);
@@ -124,29 +175,70 @@ impl Host {
         let mut running = FuturesUnordered::new();
         let mut more = true;
         while more || !running.is_empty() {
-            while more && running.len() < parallel && within(&run) {
-                let take = match asked.pop() {
-                    Some(job) => Take::This(job),
-                    None => Take::Due,
-                };
-                let Some((job, held)) = self.take_job(take).await? else {
-                    more = matches!(take, Take::This(_)) || catalogue.enqueue_copies(COPIES).await? > 0;
-                    continue;
-                };
-                running.push(self.work(job, held, &run));
+            while more && within(&run) {
+                match self.next_job(&run, parallel, &mut asked).await? {
+                    Some((job, held, run)) => running.push(self.work(job, held, run)),
+                    None => more = false,
+                }
             }
-            match running.next().await {
-                Some(outcome) => report.add(outcome?),
-                None => break,
+            let Some(ended) = (match running.is_empty() {
+                true => None,
+                // There may be something for the others while one does not end.
+                false => tokio::time::timeout(LOOK, running.next()).await.unwrap_or(Some(Ok(None))),
+            }) else {
+                break;
+            };
+            if let Some(outcome) = ended? {
+                report.add(outcome);
             }
+            more = true;
         }
         report.bytes = run.meter.read();
         Ok(report)
     }
 
+    /// Takes the next job that there is a place for, those that were asked for before others.
+    async fn next_job(
+        &self,
+        run: &Run,
+        parallel: usize,
+        asked: &mut VecDeque<u64>,
+    ) -> Result<Option<(Job, HeldJob, Run)>> {
+        let catalogue = &self.inner.catalogue;
+        let (not_between, beyond) = match run.places.free(parallel) {
+            Free::Any => (Vec::new(), false),
+            Free::Beside(others) => (others, true),
+            Free::Nothing => return Ok(None),
+        };
+        let on = |route: &Route| {
+            let may = |backend: &&String| *backend != HOT && !run.is_left_out(backend);
+            route.backends.iter().filter(may).cloned().collect()
+        };
+        let routes = self.inner.routes.iter().map(|(name, route)| (name.clone(), on(route))).collect();
+        let choice = Choice { routes, not_between };
+        let token = self.inner.owner.current().await?;
+        for _ in 0..asked.len() {
+            let Some(this) = asked.pop_front() else { break };
+            match catalogue.take_job_beside(Take::This(this), &choice, token).await? {
+                Some((job, between)) => return Ok(Some(begun(job, between, token, run, beyond))),
+                // It is gone, or another host runs it.
+                None if !beyond => {}
+                None => asked.push_back(this),
+            }
+        }
+        loop {
+            if let Some((job, between)) = catalogue.take_job_beside(Take::Due, &choice, token).await? {
+                return Ok(Some(begun(job, between, token, run, beyond)));
+            }
+            if catalogue.enqueue_copies(COPIES).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The jobs that wait and those that have failed.
-    async fn jobs_that_wait(&self) -> Result<Vec<u64>> {
-        let (mut after, mut found) = (0, Vec::new());
+    async fn jobs_that_wait(&self) -> Result<VecDeque<u64>> {
+        let (mut after, mut found) = (0, VecDeque::new());
         loop {
             let page = self.inner.catalogue.jobs(after, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -154,26 +246,19 @@ impl Host {
             let waits = |job: &&Job| matches!(job.state, JobState::Waiting | JobState::Failed);
             found.extend(page.iter().filter(waits).map(|job| job.id));
         }
-        // The oldest is taken first.
-        found.reverse();
         Ok(found)
     }
 
     /// Runs one job; `None` if it cannot be taken.
     pub(super) async fn run_one(&self, take: Take, run: &Run) -> Result<Option<JobOutcome>> {
-        match self.take_job(take).await? {
-            Some((job, held)) => self.work(job, held, run).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn take_job(&self, take: Take) -> Result<Option<(Job, HeldJob)>> {
         let token = self.inner.owner.current().await?;
-        let job = self.inner.catalogue.take_job(take, token).await?;
-        Ok(job.map(|job| (HeldJob { id: job.id, token }, job)).map(|(held, job)| (job, held)))
+        let Some(job) = self.inner.catalogue.take_job(take, token).await? else { return Ok(None) };
+        let (job, held, run) = begun(job, Between::default(), token, run, false);
+        self.work(job, held, run).await
     }
 
-    async fn work(&self, job: Job, held: HeldJob, run: &Run) -> Result<JobOutcome> {
+    async fn work(&self, job: Job, held: HeldJob, run: Run) -> Result<Option<JobOutcome>> {
+        let run = &run;
         let mut running = Running { host: self, held: Some(held) };
         let worked = match job.kind {
             JobKind::Repair => Box::pin(self.run_repair(&job, held, run)).await,
@@ -184,6 +269,9 @@ impl Host {
             Err(error) => (Vec::new(), false, Some(told(&error))),
         };
         let end = match (&why, done) {
+            (Some(why), false) if run.was_refused() => {
+                JobEnd::Wait(self.inner.platform.unix_seconds().saturating_add(BUSY_PAUSE), why.clone())
+            }
             (Some(why), false) => self.later(&job, why),
             _ => JobEnd::Done,
         };
@@ -197,7 +285,7 @@ impl Host {
             false => Some("it was cancelled, or taken over by another host".to_owned()),
         };
         let Job { id, kind, snapshot, backend, object, .. } = job;
-        Ok(JobOutcome { job: id, kind, snapshot, backend, object, done: done && ended, made, why })
+        Ok(Some(JobOutcome { job: id, kind, snapshot, backend, object, done: done && ended, made, why }))
     }
 
     /// When a job that has failed is tried again.
@@ -257,6 +345,12 @@ impl Host {
     pub async fn placement_events(&self, id: SnapshotId) -> Result<Vec<PlacementEvent>> {
         self.inner.catalogue.events(id).await
     }
+}
+
+/// A job that was taken, with its place.
+fn begun(job: Job, between: Between, token: OwnerToken, run: &Run, beyond: bool) -> (Job, HeldJob, Run) {
+    let held = HeldJob { id: job.id, token };
+    (job, held, run.of_job(between, beyond))
 }
 
 /// A failure in one sentence.

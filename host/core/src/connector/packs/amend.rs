@@ -24,7 +24,7 @@ impl Host {
         self.amended_as(placement, Part::First).await
     }
 
-    pub(super) async fn amended_as(&self, placement: &Placement, part: Part) -> Result<Option<Placement>> {
+    pub(super) async fn amended_as(&self, placement: &Placement, part: Part<'_>) -> Result<Option<Placement>> {
         if placement.encoding != Encoding::Pages {
             return Ok(None);
         }

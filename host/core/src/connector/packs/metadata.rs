@@ -1,5 +1,6 @@
 //! The metadata of packs: fetched from the end of an object, proven, and kept for those that were read last.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +40,19 @@ impl Weighed for Pack {
     }
 }
 
+/// A source of a pack.
+enum Found {
+    Pack(Arc<Pack>),
+    /// Another backend may have it.
+    Elsewhere(String),
+}
+
+/// All of them, or the first backend that may have one besides those that were to be asked.
+enum Sources {
+    All(Vec<Arc<Pack>>),
+    Elsewhere(String),
+}
+
 impl Host {
     /// Returns the pack of a placement; for a raw object, an equivalent pack of depth 0.
     ///
@@ -48,9 +62,9 @@ impl Host {
         self.part_of(placement, caches, Part::First).await
     }
 
-    async fn part_of(&self, placement: &Placement, caches: Caches, part: Part) -> Result<Arc<Pack>> {
+    async fn part_of(&self, placement: &Placement, caches: Caches, part: Part<'_>) -> Result<Arc<Pack>> {
         if placement.encoding == Encoding::Raw {
-            return self.raw_pack(placement.snapshot, part).await;
+            return self.raw_pack(placement.snapshot, &placement.backend, part).await;
         }
         let known = placement.pack.filter(|_| caches == Caches::Use);
         if let Some(pack) = known.and_then(|id| self.pack_at_hand(id)) {
@@ -96,7 +110,7 @@ impl Host {
         self.open_unknown_part(placement, Part::First).await
     }
 
-    pub(super) async fn open_unknown_part(&self, placement: &Placement, part: Part) -> Result<Arc<Pack>> {
+    pub(super) async fn open_unknown_part(&self, placement: &Placement, part: Part<'_>) -> Result<Arc<Pack>> {
         let opened = self.open_pack_object(placement, None, Caches::Bypass, part).await;
         opened.map_err(|error| error.on_backend(&placement.backend))
     }
@@ -107,17 +121,43 @@ impl Host {
     /// `unavailable` if a source cannot be had: its own placements are marked, as far as they are at fault. `unsupported` if the
     /// metadata of all of them exceeds the limit.
     pub(in crate::connector) async fn chain(&self, pack: Arc<Pack>, backend: &str, caches: Caches) -> Result<Chain> {
-        let (mut sources, mut held) = (Vec::with_capacity(pack.sources().len()), 0usize);
         if pack.sources().is_empty() {
-            return Chain::new(pack, sources);
+            return Chain::new(pack, Vec::new());
         }
-        let _turn = self.inner.pack_shares.chains.of(backend.to_owned()).await;
-        for source in pack.sources() {
-            let source = self.source_pack(source, backend, caches, Part::Source { held }).await?;
-            held = held.saturating_add(source.memory().next_multiple_of(UNIT));
-            sources.push(source);
-        }
+        // One that needs another backend waits with its like, and holds up no chain that does not.
+        let mut through = BTreeSet::from([backend.to_owned()]);
+        let sources = loop {
+            match self.sources_of(&pack, backend, caches, &through).await? {
+                Sources::All(sources) => break sources,
+                Sources::Elsewhere(other) => through.insert(other),
+            };
+        };
         blocking(move || Chain::new(pack, sources)).await
+    }
+
+    /// The sources of a pack, as far as these backends have them.
+    async fn sources_of(
+        &self,
+        pack: &Pack,
+        backend: &str,
+        caches: Caches,
+        through: &BTreeSet<String>,
+    ) -> Result<Sources> {
+        // Names of backends have no line breaks.
+        let key = through.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+        let _turn = self.inner.pack_shares.chains.of(key.clone()).await;
+        let (mut sources, mut held) = (Vec::with_capacity(pack.sources().len()), 0usize);
+        for source in pack.sources() {
+            let part = Part::Source { held, through: &key };
+            match self.source_pack(source, backend, caches, part, through).await? {
+                Found::Pack(source) => {
+                    held = held.saturating_add(source.memory().next_multiple_of(UNIT));
+                    sources.push(source);
+                }
+                Found::Elsewhere(other) => return Ok(Sources::Elsewhere(other)),
+            }
+        }
+        Ok(Sources::All(sources))
     }
 
     /// Where the bytes of a pack are, those of one backend first, or alone if a copy is to be proven.
@@ -144,10 +184,17 @@ impl Host {
         Ok(placements)
     }
 
-    async fn source_pack(&self, source: &PackSource, backend: &str, caches: Caches, part: Part) -> Result<Arc<Pack>> {
+    async fn source_pack(
+        &self,
+        source: &PackSource,
+        backend: &str,
+        caches: Caches,
+        part: Part<'_>,
+        through: &BTreeSet<String>,
+    ) -> Result<Found> {
         if is_raw(source.id, source.snapshot) {
-            let raw = self.raw_pack(source.snapshot, part).await;
-            return raw.map_err(|error| match error.kind() {
+            let raw = self.raw_pack(source.snapshot, backend, part).await;
+            return raw.map(Found::Pack).map_err(|error| match error.kind() {
                 ErrorKind::Unsupported => error,
                 _ => without_source(source.snapshot, Some(error)),
             });
@@ -155,17 +202,20 @@ impl Host {
         if caches == Caches::Use
             && let Some(pack) = self.pack_at_hand(source.id)
         {
-            return Ok(pack);
+            return Ok(Found::Pack(pack));
         }
         let mut last = None;
         for placement in self.placements_for(source.id, source.snapshot, backend, caches).await? {
+            if !through.contains(&placement.backend) {
+                return Ok(Found::Elsewhere(placement.backend));
+            }
             let failed = match self.part_of(&placement, caches, part).await {
-                Ok(pack) => return Ok(pack),
+                Ok(pack) => return Ok(Found::Pack(pack)),
                 Err(error) => error,
             };
             let again = || self.part_of(&placement, Caches::Bypass, part);
             match self.source_failed(&placement, failed, again).await {
-                Ok(pack) => return Ok(pack),
+                Ok(pack) => return Ok(Found::Pack(pack)),
                 Err(error) => last = Some(error),
             }
         }
@@ -211,7 +261,7 @@ impl Host {
         }
     }
 
-    async fn raw_pack(&self, id: SnapshotId, part: Part) -> Result<Arc<Pack>> {
+    async fn raw_pack(&self, id: SnapshotId, backend: &str, part: Part<'_>) -> Result<Arc<Pack>> {
         if let Some(pack) = self.pack_at_hand(PackId::from_bytes(*id.as_bytes())) {
             return Ok(pack);
         }
@@ -220,7 +270,7 @@ impl Host {
             identity => identity?,
         };
         let bytes = identity.segments().len() * RAW_SEGMENT;
-        let pack = self.charged(bytes, part, move || Ok(Arc::new(Pack::raw(&identity)?))).await?;
+        let pack = self.charged(backend, bytes, part, move || Ok(Arc::new(Pack::raw(&identity)?))).await?;
         self.keep_pack(&pack);
         Ok(pack)
     }
@@ -232,7 +282,7 @@ impl Host {
         placement: &Placement,
         known: Option<PackId>,
         caches: Caches,
-        part: Part,
+        part: Part<'_>,
     ) -> Result<Arc<Pack>> {
         let (object, limits) = (placement.stored_bytes, Limits::DEFAULT);
         let mut from = object.saturating_sub(TAIL);
@@ -244,7 +294,7 @@ impl Host {
             Caches::Use => None,
         };
         let (pack, mut share) = loop {
-            let share = self.metadata_share(Pack::opening(&tail, object, limits), part).await?;
+            let share = self.metadata_share(&placement.backend, Pack::opening(&tail, object, limits), part).await?;
             match blocking(move || Pack::open(&tail, object, known, limits)).await? {
                 Opened::Pack(pack) => break (pack, share),
                 Opened::Longer { from: earlier } if earlier < from => from = earlier,
@@ -263,18 +313,19 @@ impl Host {
     /// Makes a pack that may take so many bytes while it is made.
     async fn charged(
         &self,
+        backend: &str,
         bytes: usize,
-        part: Part,
+        part: Part<'_>,
         make: impl FnOnce() -> Result<Arc<Pack>> + Send + 'static,
     ) -> Result<Arc<Pack>> {
-        let mut share = self.metadata_share(bytes, part).await?;
+        let mut share = self.metadata_share(backend, bytes, part).await?;
         let pack = blocking(make).await?;
         share.shrink(pack.memory());
         Ok(pack.charged(share))
     }
 
-    async fn metadata_share(&self, bytes: usize, part: Part) -> Result<Share> {
-        self.inner.pack_shares.metadata(bytes, part, || self.inner.recent_packs.forget()).await
+    async fn metadata_share(&self, backend: &str, bytes: usize, part: Part<'_>) -> Result<Share> {
+        self.inner.pack_shares.metadata(backend, bytes, part, || self.inner.recent_packs.forget()).await
     }
 
     /// Some bytes of an object, in memory. The caller bounds them.

@@ -7,6 +7,7 @@ use futures::stream;
 
 use super::Caches;
 use super::frames::RecentFrames;
+use super::other_form::OtherForms;
 use super::read::PackReader;
 use super::whole;
 use crate::catalogue::Placement;
@@ -78,6 +79,15 @@ impl Host {
         Ok(self.pack_reader(placement, chain, 0..identity.size(), Caches::Use))
     }
 
+    /// The same of an object alone, whatever else is kept or stored elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::open_pack`].
+    pub(super) async fn open_pack_alone(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<PackReader> {
+        let chain = self.chain_of(placement, identity, Caches::Bypass).await?;
+        Ok(self.pack_reader(placement.clone(), chain, 0..identity.size(), Caches::Bypass))
+    }
+
     /// Bytes of a snapshot, from whole pages on, as its pack has them: frames are proven, the snapshot is not. Decoded frames are kept
     /// in `frames`.
     pub(super) fn pack_body_with(
@@ -102,7 +112,17 @@ impl Host {
             Caches::Use => self.inner.recent_frames.clone(),
             Caches::Bypass => Arc::default(),
         };
-        PackReader { host, placement, chain, at, end, frames, caches, places: Mutex::default() }
+        PackReader {
+            host,
+            placement,
+            chain,
+            at,
+            end,
+            frames,
+            caches,
+            places: Mutex::default(),
+            others: OtherForms::default(),
+        }
     }
 }
 

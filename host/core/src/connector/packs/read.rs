@@ -14,6 +14,7 @@ use tokio::sync::SemaphorePermit;
 use super::Caches;
 use super::frames::RecentFrames;
 use super::metadata::without_source;
+use super::other_form::OtherForms;
 use super::prefix::Prefix;
 use super::shares::Share;
 use crate::catalogue::Placement;
@@ -44,6 +45,8 @@ pub(in crate::connector) struct PackReader {
     pub(super) caches: Caches,
     /// Where the sources can be fetched from, as far as that was asked: again after a failure.
     pub(super) places: Mutex<BTreeMap<u8, Vec<Placement>>>,
+    /// Other objects of the snapshots of sources that were opened.
+    pub(super) others: OtherForms,
 }
 
 impl PackReader {
@@ -99,7 +102,8 @@ impl PackReader {
         let sizes = run.iter().filter_map(|at| self.chain.frame(*at)).map(|(_, frame)| sizes_of(frame));
         let (stored, pages) = sizes.fold((0, 0), |(stored, pages), (some, more)| (stored + some, pages + more));
         let shares = &self.host.inner.pack_shares;
-        let _fetching = shares.fetching(&self.placement.backend, stored).await?;
+        let placement = self.first_candidate(run).await?;
+        let _fetching = shares.fetching(&placement.backend, stored).await?;
         let all = self.stored_together(run).await?;
         let share = shares.decoding(stored + pages).await?;
         let _place = self.host.decoder().await?;
@@ -117,6 +121,13 @@ impl PackReader {
         Ok((frames.await?, share))
     }
 
+    /// The first placement to be asked for neighbouring frames.
+    async fn first_candidate(&self, run: &[FrameRef]) -> Result<Placement> {
+        let source = run.first().map_or(0, |at| at.source);
+        let placement = self.candidates(source).await?.into_iter().next();
+        placement.ok_or_else(|| Error::unavailable("no backend has it"))
+    }
+
     /// The stored bytes of neighbouring frames, with one request to the first placement.
     pub(super) async fn stored_together(&self, run: &[FrameRef]) -> Result<Vec<Bytes>> {
         let bounds: Vec<(u64, u64)> = run
@@ -127,9 +138,7 @@ impl PackReader {
         let (Some((start, _)), Some((last, len))) = (bounds.first().copied(), bounds.last().copied()) else {
             return Ok(Vec::new());
         };
-        let source = run.first().map_or(0, |at| at.source);
-        let placement = self.candidates(source).await?.into_iter().next();
-        let placement = placement.ok_or_else(|| Error::unavailable("no backend has it"))?;
+        let placement = self.first_candidate(run).await?;
         let stored = self.host.fetch(&placement, start, last + len - start).await?;
         let of = |(offset, len): (u64, u64)| stored.slice((offset - start) as usize..(offset - start + len) as usize);
         Ok(bounds.into_iter().map(of).collect())
@@ -147,7 +156,7 @@ impl PackReader {
         match read.await {
             // A copy that is to be proven depends on its own backend, and on the very packs that it names.
             Err(error) if self.caches == Caches::Use && at.source > 0 => {
-                let bytes = self.host.in_another_form(&self.chain, at).await.ok_or(error)?;
+                let bytes = self.in_another_form(at).await.ok_or(error)?;
                 let share = self.host.inner.pack_shares.decoding(bytes.len()).await?;
                 Ok((bytes, share))
             }

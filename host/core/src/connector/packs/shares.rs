@@ -1,8 +1,8 @@
 //! What all readers of packs of a host may hold at once: metadata, fetched frames, and frames that are decoded.
 //!
-//! Nobody who has a share of one budget waits for another one of the same budget, or for a backend while others wait for the
-//! share, but for the sources of a chain: those of one backend are opened one chain after the other, and whoever waits too long
-//! for metadata gives up.
+//! What may be held while a backend or a reader is waited for has a budget for each backend, so that none holds up the readers
+//! of others. Nobody who has a share of one budget waits for another one of the same budget, but for the sources of a chain:
+//! chains that wait for the same backends are opened one after the other, and whoever waits too long for metadata gives up.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use crate::snapshot::pages::{Limits, Pack};
 use crate::types::{Error, PackId, Result};
 
-/// The most bytes of the metadata of packs that are read, without their sources.
+/// The most bytes of the metadata of packs that are read from one backend, without their sources.
 const FIRSTS: usize = 128 << 20;
 /// The most bytes of frames that are fetched from one backend at once to be decoded, by reads that are not long.
 const FETCHED: usize = 48 << 20;
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) const UNIT: usize = 1 << 10;
 /// The most keys that are kept of turns and packs that nobody has any more.
 const STALE: usize = 1024;
+/// The same of budgets.
+const IDLE: usize = 64;
 
 /// A share of a budget. Dropping it gives it back.
 #[derive(Debug)]
@@ -47,26 +49,47 @@ impl Share {
 
 /// Bytes that are shared.
 #[derive(Clone)]
-struct Budget {
+pub(super) struct Budget {
     all: usize,
     free: Arc<Semaphore>,
 }
 
 impl Budget {
-    fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self { all: bytes / UNIT, free: Arc::new(Semaphore::new(bytes / UNIT)) }
     }
 
     /// Waits for so many bytes; for all that there are if that is more.
-    async fn take(&self, bytes: usize) -> Result<Share> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<Share> {
         let units = bytes.div_ceil(UNIT).clamp(1, self.all) as u32;
         let permit = self.free.clone().acquire_many_owned(units).await;
         permit.map(|permit| Share { permit }).map_err(|error| Error::other("the host stops").with_source(error))
     }
 
-    fn try_take(&self, bytes: usize) -> Option<Share> {
+    pub(super) fn try_take(&self, bytes: usize) -> Option<Share> {
         let units = bytes.div_ceil(UNIT).clamp(1, self.all) as u32;
         self.free.clone().try_acquire_many_owned(units).ok().map(|permit| Share { permit })
+    }
+}
+
+/// Budgets of the same size, by backend.
+pub(super) struct Budgets {
+    bytes: usize,
+    of: Mutex<HashMap<String, Budget>>,
+}
+
+impl Budgets {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { bytes, of: Mutex::default() }
+    }
+
+    pub(super) fn of(&self, key: &str) -> Budget {
+        let mut budgets = lock(&self.of);
+        if budgets.len() >= IDLE && !budgets.contains_key(key) {
+            // Whoever has a share, or waits for one, has the semaphore too.
+            budgets.retain(|_, budget| Arc::strong_count(&budget.free) > 1);
+        }
+        budgets.entry(key.to_owned()).or_insert_with(|| Budget::new(self.bytes)).clone()
     }
 }
 
@@ -102,25 +125,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pack for itself, or as a source of one whose sources so far take so many bytes.
+/// A pack for itself, or as a source of one whose sources so far take so many bytes, and come from these backends.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Part {
+pub(super) enum Part<'a> {
     First,
-    Source { held: usize },
+    Source { held: usize, through: &'a str },
 }
 
 /// The budgets, and the turns of what only one should make.
 pub(crate) struct Shares {
-    firsts: Budget,
-    sources: Budget,
+    firsts: Budgets,
+    sources: Budgets,
     decoding: Budget,
     ahead: Budget,
-    fetched: Mutex<HashMap<String, Budget>>,
+    fetched: Budgets,
     /// Packs that someone has.
     live: Mutex<HashMap<PackId, Weak<Pack>>>,
     /// Packs that are opened, by backend.
     pub(super) opening: Turns<(String, PackId)>,
-    /// Chains whose sources are opened, by backend.
+    /// Chains whose sources are opened, by the backends that these come from.
     pub(super) chains: Turns<String>,
     /// Frames that are made of objects of another form, by the backend of these.
     pub(super) other_forms: Turns<String>,
@@ -131,11 +154,11 @@ pub(crate) struct Shares {
 impl Default for Shares {
     fn default() -> Self {
         Self {
-            firsts: Budget::new(FIRSTS),
-            sources: Budget::new(Limits::DEFAULT.chain_memory),
+            firsts: Budgets::new(FIRSTS),
+            sources: Budgets::new(Limits::DEFAULT.chain_memory),
             decoding: Budget::new(DECODING),
             ahead: Budget::new(AHEAD),
-            fetched: Mutex::default(),
+            fetched: Budgets::new(FETCHED),
             live: Mutex::default(),
             opening: Turns::default(),
             chains: Turns::default(),
@@ -146,14 +169,22 @@ impl Default for Shares {
 }
 
 impl Shares {
-    /// Waits for room for metadata of so many bytes. `forget` lets those go that are kept and that nobody reads.
+    /// Waits for room for metadata of so many bytes from a backend. `forget` lets those go that are kept and that nobody reads.
     ///
     /// # Errors
     /// `unsupported` if one chain has all that there is; `unavailable` if others have it for too long.
-    pub(super) async fn metadata(&self, bytes: usize, part: Part, forget: impl FnOnce()) -> Result<Share> {
+    pub(super) async fn metadata(
+        &self,
+        backend: &str,
+        bytes: usize,
+        part: Part<'_>,
+        forget: impl FnOnce(),
+    ) -> Result<Share> {
         let (budget, most) = match part {
-            Part::First => (&self.firsts, FIRSTS),
-            Part::Source { held } => (&self.sources, Limits::DEFAULT.chain_memory.saturating_sub(held)),
+            Part::First => (self.firsts.of(backend), FIRSTS),
+            Part::Source { held, through } => {
+                (self.sources.of(through), Limits::DEFAULT.chain_memory.saturating_sub(held))
+            }
         };
         if most < UNIT {
             return Err(Error::unsupported("the metadata of a pack and its sources exceeds the limit"));
@@ -184,11 +215,7 @@ impl Shares {
 
     /// Waits for room for so many bytes that come from a backend. A backend that does not give them holds up itself alone.
     pub(super) async fn fetching(&self, backend: &str, bytes: usize) -> Result<Share> {
-        let budget = {
-            let mut budgets = lock(&self.fetched);
-            budgets.entry(backend.to_owned()).or_insert_with(|| Budget::new(FETCHED)).clone()
-        };
-        budget.take(bytes).await
+        self.fetched.of(backend).take(bytes).await
     }
 
     /// A pack that someone has.
@@ -232,7 +259,7 @@ mod tests {
     async fn metadata_waits_and_a_chain_that_has_all_of_it_fails() {
         let shares = Shares::default();
         let most = Limits::DEFAULT.chain_memory;
-        let of = |bytes, held| shares.metadata(bytes, Part::Source { held }, || ());
+        let of = |bytes, held| shares.metadata("", bytes, Part::Source { held, through: "one" }, || ());
         let first = of(most - 4096, 0).await.unwrap();
         // The rest, for the same chain.
         let rest = of(most, most - 4096).await.unwrap();
@@ -242,7 +269,16 @@ mod tests {
         drop(rest);
         let kept = Mutex::new(Some(first));
         let forget = || drop(lock(&kept).take());
-        assert!(shares.metadata(most, Part::Source { held: 0 }, forget).now_or_never().is_some());
+        let again = Part::Source { held: 0, through: "one" };
+        let _all = shares.metadata("", most, again, forget).now_or_never().unwrap().unwrap();
+        // Those of other backends have theirs.
+        let other = Part::Source { held: 0, through: "two" };
+        assert!(shares.metadata("", most, other, || ()).now_or_never().is_some());
+        let _first = shares.metadata("one", FIRSTS, Part::First, || ()).now_or_never().unwrap().unwrap();
+        assert!(shares.metadata("one", 1, Part::First, || ()).now_or_never().is_none());
+        assert!(shares.metadata("two", FIRSTS, Part::First, || ()).now_or_never().is_some());
+        (0..2 * IDLE).for_each(|key| drop(shares.firsts.of(&key.to_string())));
+        assert!(lock(&shares.firsts.of).len() <= IDLE + 1 && lock(&shares.firsts.of).contains_key("one"));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::encoding;
-use crate::connector::full::{FullPack, may_be_full};
+use crate::connector::full::may_be_full;
 use crate::connector::object_bytes::{Layout, again};
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
@@ -199,9 +199,13 @@ impl Host {
                 true => {
                     let again = again(&this);
                     let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
-                    let full = Payload::Full(FullPack { host: self.clone(), source: this, profile });
-                    copy = self.send_pack(backend, full, base, options).await?;
-                    again
+                    match self.full_pack(backend, this, profile).await {
+                        Ok(full) => {
+                            copy = self.send_pack(backend, Payload::Full(full), base, options).await?;
+                            again
+                        }
+                        Err(this) => Some(this),
+                    }
                 }
                 false => Some(this),
             };

@@ -125,7 +125,7 @@ impl Host {
         let chain = self.chain(self.pack_of(placement, Caches::Use).await?, HOT, Caches::Use).await?;
         let identity = self.identity_of(base).await?;
         let digests = self.page_digests(&identity).await;
-        let base = BaseOf { chain, identity, image: view as Arc<dyn pages::Image>, digests };
+        let base = BaseOf { chain, identity, image: view as Arc<dyn pages::Image>, digests, backend: None };
         let options = Options { level: 0, ..Options::new(Profile::Random) };
         self.pack_against(base, new, changed.map(<[_]>::to_vec), options, false).await
     }

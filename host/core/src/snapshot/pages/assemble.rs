@@ -24,6 +24,16 @@ use crate::types::{Error, Result};
 /// Bytes that frames may hold while they are compressed: pages, their prefix or where they come from, and output.
 const IN_FLIGHT: usize = 144 << 20;
 
+/// The most frames of so many pages that are compressed at once.
+fn most_in_flight(frame_pages: u32, threads: usize) -> usize {
+    (IN_FLIGHT / (3 * frame_pages as usize * PAGE)).clamp(1, threads + 1)
+}
+
+/// The bytes that these take.
+pub(super) fn in_flight(frame_pages: u32, threads: usize) -> usize {
+    most_in_flight(frame_pages, threads) * 3 * frame_pages as usize * PAGE
+}
+
 /// A frame that is being compressed, and where the prefix pages of its pages lie.
 struct Sent {
     frame: Pending<StoredFrame>,
@@ -47,7 +57,7 @@ impl<'o> Assembly<'o> {
     /// Writes the header. Frames have at most so many pages.
     pub(super) fn start(out: Sink<'o>, options: Options, frame_pages: u32) -> Result<Self> {
         out(Bytes::copy_from_slice(&header(options.profile)))?;
-        let most = (IN_FLIGHT / (3 * frame_pages as usize * PAGE)).clamp(1, options.threads() + 1);
+        let most = most_in_flight(frame_pages, options.threads());
         let (frames, prefixes, map) = (Frames::default(), Map::default(), Map::default());
         Ok(Self { out, options, most, sent: VecDeque::new(), frames, prefixes, map, counts: Counts::default() })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::assemble::Assembly;
+use super::assemble::{Assembly, in_flight};
 use super::digests::{DigestWriter, ZeroPages};
 use super::frame::{Draft, PageRun, Pages, push, read};
 use super::hash::{Table, content_hash};
@@ -26,6 +26,19 @@ const FRAME: u32 = 2048;
 
 /// Gives the next segment of an image: 2 MiB, or fewer for the last one; nothing at its end.
 pub type NextSegment<'a> = &'a mut dyn FnMut() -> Result<Option<Bytes>>;
+
+/// What a compressor takes, about.
+const COMPRESSOR: usize = 8 << 20;
+
+/// Returns about how many bytes an encoder of a full pack holds, what it has given to its sink apart; and the most bytes that it
+/// gives at once.
+pub fn full_memory(options: &Options) -> (usize, usize) {
+    let (threads, pages) = (options.threads(), options.frame_pages(FRAME));
+    let frame = pages as usize * PAGE;
+    // Segments that are looked at, each with a copy at the most; and the next frame.
+    let input = (threads + 2) * 2 * SEGMENT + frame;
+    (in_flight(pages, threads) + input + threads * COMPRESSOR, frame)
+}
 
 /// Writes a full pack of an image into `out`, and its page digests into `digests` if these are wanted. Memory does not depend
 /// on the size of the image, but for 32 bytes for each of its segments and what the map needs.

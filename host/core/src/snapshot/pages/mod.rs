@@ -62,7 +62,7 @@ pub use decode::{decode_frame, page_is};
 pub use delta::{Base, encode_delta};
 pub use digests::PageDigests;
 pub use frames::{Coding, Frame, Frames};
-pub use full::{NextSegment, encode_full, encode_full_with, encode_segments};
+pub use full::{NextSegment, encode_full, encode_full_with, encode_segments, full_memory};
 pub use image::{FileImage, Image};
 pub use layout::{LAST_BYTES, looks_like_pack};
 pub use limits::Limits;
