@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::connector::HOT;
 use super::peers::{XDELTA3, ZSTD};
 use super::{Found, Row, deltas, of, own, series, sparse, whole};
 use crate::stats::rounded;
@@ -42,9 +43,11 @@ pub fn of_run(found: &Found) -> Vec<Aim> {
     if own(rows, &two).is_some() {
         let by = |tool: &str, figure: fn(&Row) -> Option<f64>| ratio(own(rows, &two), of(rows, &two, tool), figure);
         aims.push(Aim::at_most("2 %: bytes / zstd --patch-from", by(ZSTD, bytes), 1.05));
-        aims.push(Aim::at_least("2 %: rate of update / zstd --patch-from", by(ZSTD, encode), 10.0));
-        let comparison = by(deltas::COMPARISON, seconds);
-        aims.push(Aim::at_most("2 %: time of update / page comparison and BLAKE3", comparison, 2.0));
+        let hot =
+            |tool: &str, figure: fn(&Row) -> Option<f64>| ratio(of(rows, &two, HOT), of(rows, &two, tool), figure);
+        aims.push(Aim::at_least("2 %: rate of update, base hot / zstd --patch-from", hot(ZSTD, encode), 10.0));
+        let comparison = hot(deltas::COMPARISON, seconds);
+        aims.push(Aim::at_most("2 %: time of update, base hot / page comparison and BLAKE3", comparison, 2.0));
         aims.push(Aim::at_least("2 %: rate of restore / xdelta3", by(XDELTA3, restore), 4.0));
         aims.extend(["restic", "borg", "casync"].map(|peer| {
             let ratio = ratio(own(rows, deltas::WHOLE), of(rows, deltas::WHOLE, peer), encode);
@@ -67,8 +70,10 @@ pub fn of_run(found: &Found) -> Vec<Aim> {
     sizes.dedup();
     for gib in &sizes {
         let case = whole::case(*gib);
-        let ratio = ratio(own(rows, &case), of(rows, &case, whole::CP), restore);
-        aims.push(Aim::at_least(format!("{gib} GiB: rate of retrieve / cp --sparse=always"), ratio, 0.8));
+        for peer in [whole::CP, whole::CP_DURABLE] {
+            let ratio = ratio(of(rows, &case, HOT), of(rows, &case, peer), restore);
+            aims.push(Aim::at_least(format!("{gib} GiB: rate of retrieve, hot / {peer}"), ratio, 0.8));
+        }
         aims.push(Aim::at_most(format!("{gib} GiB: peak memory, MiB"), found.peak_of(*gib), 300.0));
     }
     for reads in &found.reads {
@@ -135,9 +140,10 @@ mod tests {
     fn an_aim_whose_peer_is_missing_is_not_known() {
         let case = deltas::case(20);
         let ours = Row::new(&case, TIDELOCK).stored(1 << 20, Added { bytes: 100, seconds: 0.1 });
+        let hot = Row { tool: HOT, ..ours.clone() };
         let zstd = Row::new(&case, ZSTD).stored(1 << 20, Added { bytes: 50, seconds: 2.0 });
         let found =
-            Found { rows: vec![ours, zstd, Row::new(&case, XDELTA3).missing("why".into())], ..Found::default() };
+            Found { rows: vec![ours, hot, zstd, Row::new(&case, XDELTA3).missing("why".into())], ..Found::default() };
         let aims = of_run(&found);
         let reached = |what: &str| aims.iter().find(|aim| aim.what.contains(what)).map(Aim::reached);
         assert_eq!(reached("bytes / zstd"), Some(Some(false)));

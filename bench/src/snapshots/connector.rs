@@ -14,10 +14,13 @@ use crate::stats::median;
 
 /// Its name in rows.
 pub const TIDELOCK: &str = "tidelock";
+/// The same with a hot tier, which has the base.
+pub const HOT: &str = "tidelock, base hot";
 
 /// The program and its data.
 #[derive(Debug)]
 pub struct Tidelock {
+    name: &'static str,
     program: PathBuf,
     dir: PathBuf,
     /// How often a command is repeated; the median counts.
@@ -35,8 +38,18 @@ impl Tidelock {
     /// With empty data below `dir`. A first store compiles the adapter, which does not count.
     pub fn new(program: &Path, dir: &Path, rounds: usize) -> Result<Self> {
         let dir = tool::folder(dir, TIDELOCK)?;
-        fs::write(dir.join("tidelock.toml"), config(&dir))?;
-        let new = Self { program: program.to_owned(), dir, rounds: rounds.max(1), ids: BTreeMap::new() };
+        Self::with(TIDELOCK, program, &config(&dir), dir, rounds)
+    }
+
+    /// The same with a hot tier that has room for all that is stored.
+    pub fn hot(program: &Path, dir: &Path, rounds: usize) -> Result<Self> {
+        let dir = tool::folder(dir, "tidelock-hot")?;
+        Self::with(HOT, program, &format!("{}[hot]\ncapacity = \"1 TiB\"\n", config(&dir)), dir, rounds)
+    }
+
+    fn with(name: &'static str, program: &Path, config: &str, dir: PathBuf, rounds: usize) -> Result<Self> {
+        fs::write(dir.join("tidelock.toml"), config)?;
+        let new = Self { name, program: program.to_owned(), dir, rounds: rounds.max(1), ids: BTreeMap::new() };
         let first = new.dir.join("first");
         fs::write(&first, "compiles the adapter")?;
         new.answer(new.command("store").arg(&first))?;
@@ -150,7 +163,7 @@ impl Tidelock {
 
 impl Tool for Tidelock {
     fn name(&self) -> &'static str {
-        TIDELOCK
+        self.name
     }
 
     fn store(&mut self, version: Version<'_>) -> Result<Added> {

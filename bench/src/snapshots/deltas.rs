@@ -10,9 +10,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 use xtask::image::{self, Tools};
 
+use super::connector::Tidelock;
 use super::peers::Programs;
 use super::ram::{self, Numbers, PAGE};
-use super::{Contest, Plan, Row, Version, first};
+use super::{Contest, Plan, Row, Version, attempt, first, report};
 use crate::{GIB, stats};
 
 /// The case of a whole image like memory.
@@ -39,6 +40,8 @@ pub fn memory(plan: &Plan, programs: &Programs, note: &dyn Fn(&str)) -> Result<V
     ram::write(&base, size, SEED)?;
     let mut contest = Contest::new(plan, programs, dir.path(), plan.rounds, note)?;
     let mut rows = contest.hold(WHOLE, first("base", &base), true)?;
+    let mut hot = Tidelock::hot(&plan.program, dir.path(), plan.rounds)?;
+    hot.store_once(first("base", &base))?;
     for of_1000 in DIRTY {
         let pages = size / PAGE as u64;
         let mut numbers = Numbers::new(SEED + of_1000);
@@ -48,6 +51,10 @@ pub fn memory(plan: &Plan, programs: &Programs, note: &dyn Fn(&str)) -> Result<V
         let name = format!("dirty-{of_1000}");
         let version = Version { name: &name, image: &next, base: Some(("base", &base)) };
         rows.extend(contest.hold(&case(of_1000), version, true)?);
+        let row = attempt(&case(of_1000), &mut hot, version, true, dir.path())?;
+        note(&report::line(&row));
+        rows.push(row);
+        hot.remove(&name)?;
         let mut times = Vec::new();
         for _ in 0..plan.rounds.max(1) {
             times.push(compare(&base, &next)?);

@@ -1,13 +1,14 @@
 //! A large image: the most memory that the program has, and restoring the image beside `cp`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use xtask::image::difference;
 
-use super::connector::{TIDELOCK, Tidelock};
+use super::connector::{HOT, TIDELOCK, Tidelock};
 use super::ram::{self, Numbers, PAGE};
 use super::{Plan, Row, Version, first, report, tool};
 use crate::peak::Most;
@@ -16,6 +17,8 @@ use crate::{GIB, MIB};
 
 /// What rows call the peer.
 pub const CP: &str = "cp --sparse=always";
+/// The same, and then `sync` of the copy: what is retrieved is on the disk when the program ends.
+pub const CP_DURABLE: &str = "cp --sparse=always, sync";
 const SEED: u64 = 9;
 
 /// The case of an image of so many GiB.
@@ -55,13 +58,27 @@ pub fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<(Vec<Row>, Vec<Peak>)> {
         add("store", tidelock.store_watched(first("base", &image))?);
         add("retrieve", tidelock.restore_watched("base", &back)?);
         ensure!(difference(&image, &back)?.is_none(), "what was restored differs");
-        let (mut own, mut copies) = (Vec::new(), Vec::new());
+        tidelock.remove("base")?;
+        let mut hot = Tidelock::hot(&plan.program, dir.path(), 1)?;
+        hot.store_once(first("base", &image))?;
+        add("retrieve, hot", hot.restore_watched("base", &back)?);
+        ensure!(difference(&image, &back)?.is_none(), "what was restored of the hot tier differs");
+        let mut times: [Vec<f64>; 3] = Default::default();
+        for _ in 0..plan.rounds.max(1) {
+            fs::remove_file(&back)?;
+            times[0].push(hot.restore_once("base", &back)?);
+            for (durable, times) in [false, true].into_iter().zip(&mut times[1..]) {
+                fs::remove_file(&back)?;
+                times.push(copy(&image, &back, durable)?);
+            }
+        }
+        hot.remove("base")?;
+        fs::remove_dir_all(dir.path().join("tidelock-hot"))?;
+        tidelock.store_once(first("base", &image))?;
+        let mut own = Vec::new();
         for _ in 0..plan.rounds.max(1) {
             fs::remove_file(&back)?;
             own.push(tidelock.restore_once("base", &back)?);
-            fs::remove_file(&back)?;
-            let mut cp = Command::new("cp");
-            copies.push(tool::timed(cp.args(["--sparse=always", "--reflink=auto"]).arg(&image).arg(&back))?.1);
         }
         fs::remove_file(&back)?;
         let mut numbers = Numbers::new(SEED + 1);
@@ -71,11 +88,19 @@ pub fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<(Vec<Row>, Vec<Peak>)> {
         add("update", tidelock.store_watched(version)?);
         add("retrieve of an update", tidelock.restore_watched("next", &back)?);
         ensure!(difference(&image, &back)?.is_none(), "what was restored of the update differs");
-        for (tool, times) in [(TIDELOCK, own), (CP, copies)] {
+        let [hot, plain, durable] = times;
+        for (tool, times) in [(TIDELOCK, own), (HOT, hot), (CP, plain), (CP_DURABLE, durable)] {
             let row = Row::new(&case(gib), tool).restored(size, median(&times));
             note(&report::line(&row));
             rows.push(row);
         }
     }
     Ok((rows, peaks))
+}
+
+/// Copies a file as its peers do. Returns how long that took, in seconds.
+fn copy(from: &Path, to: &Path, durable: bool) -> Result<f64> {
+    let mut cp = Command::new("cp");
+    let seconds = tool::timed(cp.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to))?.1;
+    Ok(if durable { seconds + tool::timed(Command::new("sync").arg(to))?.1 } else { seconds })
 }

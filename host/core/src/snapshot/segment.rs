@@ -86,6 +86,73 @@ fn subtree(pages: &[SegmentDigest], len: usize) -> ChainingValue {
     merge_subtrees_non_root(&left, &right, Mode::Hash)
 }
 
+/// The digests of the pages of one segment with all that is between them and the digest of the segment, so that it costs little to
+/// exchange a few of them.
+#[derive(Debug, Clone)]
+pub(super) struct PageTree {
+    /// The pages, then the nodes above them, up to the two under the root. The last node of an odd number has none beside it, and
+    /// is a node of the next level too.
+    levels: Vec<Vec<SegmentDigest>>,
+}
+
+impl PageTree {
+    /// The tree of a segment that is longer than a page, from the digests of all its pages; `None` for fewer than two.
+    pub(super) fn new(pages: Vec<SegmentDigest>) -> Option<Self> {
+        if pages.len() < 2 {
+            return None;
+        }
+        let mut levels = vec![pages];
+        while let Some(below) = levels.last().filter(|below| below.len() > 2) {
+            levels.push(below.chunks(2).map(node).collect());
+        }
+        Some(Self { levels })
+    }
+
+    /// The digests of the pages.
+    pub(super) fn pages(&self) -> &[SegmentDigest] {
+        &self.levels[0]
+    }
+
+    /// Exchanges the digests of some pages, in their order.
+    pub(super) fn exchange(&mut self, changed: impl IntoIterator<Item = (usize, SegmentDigest)>) {
+        let mut places = Vec::new();
+        for (page, digest) in changed {
+            if let Some(there) = self.levels[0].get_mut(page) {
+                *there = digest;
+                places.push(page);
+            }
+        }
+        for level in 1..self.levels.len() {
+            places.iter_mut().for_each(|place| *place /= 2);
+            places.dedup();
+            for place in &places {
+                let above = self.levels[level - 1].chunks(2).nth(*place).map(node);
+                if let (Some(there), Some(above)) = (self.levels[level].get_mut(*place), above) {
+                    *there = above;
+                }
+            }
+        }
+    }
+
+    /// The digest of the segment.
+    pub(super) fn root(&self) -> SegmentDigest {
+        match self.levels.last().map(Vec::as_slice) {
+            Some([left, right]) => *merge_subtrees_root(left, right, Mode::Hash).as_bytes(),
+            // There are always two.
+            _ => [0; 32],
+        }
+    }
+}
+
+/// The node over one or two others.
+fn node(below: &[SegmentDigest]) -> SegmentDigest {
+    match below {
+        [left, right] => merge_subtrees_non_root(left, right, Mode::Hash),
+        [only] => *only,
+        _ => [0; 32],
+    }
+}
+
 /// The digest of one segment whose bytes arrive in pieces. Hashes nothing while all of them are zeros.
 #[derive(Default)]
 pub(super) struct SegmentHasher {
@@ -167,6 +234,27 @@ mod tests {
             }
         }
         assert!(pages_of(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_tree_in_which_pages_are_exchanged_is_that_of_the_new_bytes() {
+        assert!(PageTree::new(vec![[0; 32]]).is_none());
+        for pages in [2, 3, 5, 8, 257, 511, 512] {
+            for short in [0, 1, 4095] {
+                let len = pages * PAGE - short;
+                let mut bytes = pattern(len, 1);
+                let mut tree = PageTree::new(pages_of(&bytes)).unwrap();
+                assert_eq!(tree.root(), segment_digest(&bytes), "{len}");
+                let changed: Vec<usize> =
+                    [0, 1, 2, pages / 2, pages - 1].into_iter().filter(|page| *page < pages).collect();
+                changed.iter().for_each(|page| bytes[page * PAGE] ^= 1);
+                let digests = pages_of(&bytes);
+                let mut places = changed.clone();
+                places.sort_unstable();
+                tree.exchange(places.into_iter().map(|page| (page, digests[page])));
+                assert_eq!((tree.root(), tree.pages()), (segment_digest(&bytes), &digests[..]), "{len}");
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //!
 //! The mark is in a directory of its own, on which who renames it holds a lock (`flock`), for a listing at that moment could
 //! miss it under both names. The kernel takes the lock away when a process ends; who cannot have it within half a minute fails.
+//! Who only compares takes it only if a listing without it shows anything but the mark that is expected: to wait for the lock
+//! while holding that of the database would let every change wait for it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -75,6 +77,15 @@ impl Mark {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same without the lock. A mark that is renamed meanwhile is missed, or is there under both names; one that is found
+    /// with its time was there under that name. So what is as expected is true, and all else is to be read again with the lock.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn glance(&self) -> io::Result<Vec<Reached>> {
+        self.marks()
     }
 
     /// Makes it say this from now on, durably, whatever it has said before. Returns what it says, with its time.

@@ -29,6 +29,15 @@ struct Known {
     version: u64,
 }
 
+impl Known {
+    /// The only one of some marks, if the catalogue is what it was when that was written.
+    fn only(&self, marks: &[Reached]) -> Option<Reached> {
+        let [mark] = marks else { return None };
+        let fits = self.recorded == Some((mark.incarnation, mark.born)) && self.version >= mark.version;
+        fits.then_some(*mark)
+    }
+}
+
 /// What a comparison says.
 enum Verdict {
     Same(Reached),
@@ -84,12 +93,16 @@ pub(super) fn settle(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Sett
 
 fn compare(db: &Transaction<'_>, witness: &Witness<'_>) -> Result<Verdict> {
     // The database first: the mark is never ahead of it, whoever writes meanwhile.
-    let Known { recorded, version } = known(db)?;
+    let known = known(db)?;
+    // A listing beside a rename may miss the mark or have it twice, but does not make up one that fits.
+    if let Some(same) = witness.mark.glance().ok().and_then(|marks| known.only(&marks)) {
+        return Ok(Verdict::Same(same));
+    }
     let marks = witness.mark.read().map_err(|error| of_mark(witness, error))?;
-    Ok(match (recorded, &marks[..]) {
-        (Some(recorded), [mark]) if recorded == (mark.incarnation, mark.born) && version >= mark.version => {
-            Verdict::Same(*mark)
-        }
+    if let Some(same) = known.only(&marks) {
+        return Ok(Verdict::Same(same));
+    }
+    Ok(match (known.recorded, &marks[..]) {
         (None, []) if !is_older_than_its_file(db, witness)? => Verdict::New,
         _ => Verdict::PutBack(marks.iter().fold(Reached::default(), |most, mark| Reached {
             version: most.version.max(mark.version),

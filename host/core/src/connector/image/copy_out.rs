@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
@@ -18,6 +19,10 @@ use crate::types::{ByteRange, Error, Result, blocking};
 
 /// Bytes that are read, proven and written in one step: they stay in the processor's cache.
 const STEP: usize = 256 << 10;
+
+/// Bytes after which the disk is given what is written so far. Whoever makes the file durable at the end would else wait for
+/// all of it, with the processors idle.
+const FLUSH: u64 = 64 << 20;
 
 /// How an image came into a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,13 +108,21 @@ fn copy(view: &HotView, to: &File, progress: Option<&Progress>) -> Result<(bool,
         progress,
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(16);
+    let (work, (flush, flushed)) = (&work, sync_channel(1));
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work.run())).collect();
-        workers.into_iter().try_for_each(|worker| {
+        let flusher = work.to.map(|to| scope.spawn(move || write_back(to, &flushed)));
+        let workers = (0..threads).map(|_| {
+            let flush = flush.clone();
+            scope.spawn(move || work.run(&flush))
+        });
+        let workers: Vec<_> = workers.collect();
+        // The threads have the only ones left: the flusher ends when they have.
+        drop(flush);
+        workers.into_iter().chain(flusher).try_for_each(|worker| {
             worker.join().unwrap_or_else(|_| Err(Error::other("a thread that copies ended early")))
         })
     })?;
-    let mut damaged = work.damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut damaged = std::mem::take(&mut *work.damaged.lock().unwrap_or_else(PoisonError::into_inner));
     damaged.sort_unstable();
     Ok((cloned, damaged))
 }
@@ -127,7 +140,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run(&self) -> Result<()> {
+    fn run(&self, flush: &SyncSender<()>) -> Result<()> {
         let mut buffer = vec![0; STEP];
         let digests = self.identity.segments().as_slice();
         loop {
@@ -143,7 +156,12 @@ impl Work<'_> {
             if read && self.digest(start, len, &mut buffer)? != Some(*expected) {
                 self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(number);
             }
-            let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
+            let before = self.done.fetch_add(len as u64, Ordering::Relaxed);
+            let done = before + len as u64;
+            if before / FLUSH < done / FLUSH {
+                // One that waits already is enough.
+                let _ = flush.try_send(());
+            }
             if let Some(progress) = self.progress {
                 progress(done);
             }
@@ -169,6 +187,14 @@ impl Work<'_> {
         }
         Ok(Some(*hasher.finalize().as_bytes()))
     }
+}
+
+/// Has the disk write what is there whenever it is told to, while others write more.
+///
+/// # Errors
+/// What the disk says: it says so once.
+fn write_back(to: &File, flushed: &Receiver<()>) -> Result<()> {
+    flushed.iter().try_for_each(|()| to.sync_data().map_err(failed))
 }
 
 /// Writes what is not zeros.

@@ -11,7 +11,7 @@ use super::PAGE;
 use super::image::Image;
 use super::layout::damaged;
 use super::pack::{SEGMENT_PAGES, segments_of};
-use crate::snapshot::segment::{page_digest, segment_from_pages};
+use crate::snapshot::segment::{PageTree, page_digest};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest, ZERO_SEGMENT};
 use crate::types::{Error, Result, SnapshotId};
 
@@ -23,17 +23,18 @@ const BITS: usize = SEGMENT_PAGES as usize / 8;
 
 /// The digests of pages of zeros, by their place in a segment that is longer than a page.
 #[derive(Debug)]
-pub(super) struct ZeroPages(Vec<SegmentDigest>);
+pub(super) struct ZeroPages(Known);
 
 impl ZeroPages {
     pub(super) fn new() -> Arc<Self> {
         let digest = |page| page_digest(&[0; PAGE], page * PAGE, SEGMENT);
-        Arc::new(Self((0..SEGMENT_PAGES as usize).map(digest).collect()))
+        let pages = (0..SEGMENT_PAGES as usize).map(digest).collect();
+        Arc::new(Self(Known::new(pages).unwrap_or(Known::One(ZERO_SEGMENT))))
     }
 
     /// The digest of page `page` of a segment.
     pub(super) fn at(&self, page: usize) -> SegmentDigest {
-        self.0[page]
+        self.0.pages()[page]
     }
 }
 
@@ -106,6 +107,50 @@ fn cannot_write(error: std::io::Error) -> Error {
     Error::io("writing page digests", error)
 }
 
+/// The page digests of one segment.
+#[derive(Debug, Clone)]
+pub(super) enum Known {
+    /// One that is a page or less.
+    One(SegmentDigest),
+    /// A longer one.
+    Tree(PageTree),
+}
+
+impl Known {
+    /// `None` for no pages.
+    pub(super) fn new(pages: Vec<SegmentDigest>) -> Option<Self> {
+        match pages[..] {
+            [] => None,
+            [only] => Some(Self::One(only)),
+            _ => PageTree::new(pages).map(Self::Tree),
+        }
+    }
+
+    /// The digests of the pages.
+    pub(super) fn pages(&self) -> &[SegmentDigest] {
+        match self {
+            Self::One(digest) => std::slice::from_ref(digest),
+            Self::Tree(tree) => tree.pages(),
+        }
+    }
+
+    /// The digest of the segment.
+    pub(super) fn root(&self) -> SegmentDigest {
+        match self {
+            Self::One(digest) => *digest,
+            Self::Tree(tree) => tree.root(),
+        }
+    }
+
+    /// Exchanges the digests of some pages, in their order.
+    pub(super) fn exchange(&mut self, changed: impl IntoIterator<Item = (usize, SegmentDigest)>) {
+        match self {
+            Self::One(digest) => changed.into_iter().filter(|(page, _)| *page == 0).for_each(|(_, new)| *digest = new),
+            Self::Tree(tree) => tree.exchange(changed),
+        }
+    }
+}
+
 /// The page digests of a snapshot.
 pub struct PageDigests {
     file: Box<dyn Image>,
@@ -156,14 +201,19 @@ impl PageDigests {
     /// # Errors
     /// `corrupt` if they are damaged; errors of reading; `invalid` if there is no such segment.
     pub fn segment(&self, number: u32) -> Result<Vec<SegmentDigest>> {
+        self.known(number).map(|known| known.pages().to_vec())
+    }
+
+    /// The same, with what is between them and the digest of the segment.
+    pub(super) fn known(&self, number: u32) -> Result<Known> {
         let block = self.block(number)?;
         let len = segment_len(self.identity.size(), number);
         let pages = len.div_ceil(PAGE);
         let wrong = || damaged(format!("the page digests of segment {number} are damaged"));
         let expected = self.identity.segments().as_slice()[number as usize];
         if block.is_empty() {
-            let zeros = || (0..pages).map(|page| self.zeros.at(page)).collect();
-            return if len == SEGMENT && expected == ZERO_SEGMENT { Ok(zeros()) } else { Err(wrong()) };
+            let zero = len == SEGMENT && expected == ZERO_SEGMENT;
+            return if zero { Ok(self.zeros.0.clone()) } else { Err(wrong()) };
         }
         let (bits, digests) = block.split_at_checked(BITS).ok_or_else(wrong)?;
         let mut digests = digests.as_chunks::<32>().0.iter();
@@ -173,10 +223,10 @@ impl PageDigests {
         };
         let found: Vec<SegmentDigest> = (0..pages).map_while(digest).collect();
         let past = (pages..SEGMENT_PAGES as usize).any(|page| bits[page / 8] >> (page % 8) & 1 == 1);
-        match segment_from_pages(&found, len) {
-            Ok(digest) if digest == expected && !past && digests.next().is_none() => Ok(found),
-            _ => Err(wrong()),
+        if found.len() != pages || past || digests.next().is_some() {
+            return Err(wrong());
         }
+        Known::new(found).filter(|known| known.root() == expected).ok_or_else(wrong)
     }
 
     /// The block of a segment as it is stored.

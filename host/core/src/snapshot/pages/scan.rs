@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::PAGE;
 use super::decode::digest_at;
-use super::digests::{PageDigests, ZeroPages, block, segment_len};
+use super::digests::{Known, PageDigests, ZeroPages, block, segment_len};
 use super::hash::content_hash;
 use super::image::Image;
 use super::layout::damaged;
 use super::pack::SEGMENT_PAGES;
-use crate::snapshot::segment::{is_zero, segment_digest, segment_from_pages};
+use crate::snapshot::segment::{is_zero, segment_digest};
 use crate::snapshot::{Identity, SEGMENT, SegmentDigest};
 use crate::types::Result;
 
@@ -109,7 +109,9 @@ impl Scan<'_> {
         let far = self.old.and_then(|old| old.image).is_some_and(|image| !image.is_near());
         let mut fresh = BTreeMap::new();
         let changed = match &known {
-            Some(known) if far && same_len && !hole => Some(self.changed(number, new, known, pages, &mut fresh)),
+            Some(known) if far && same_len && !hole => {
+                Some(self.changed(number, new, known.pages(), pages, &mut fresh))
+            }
             _ => None,
         };
         // Zeros are nowhere, whatever was there before.
@@ -182,9 +184,9 @@ impl Scan<'_> {
 
     /// The page digests that the base has for a segment, if they can be had. Those that are damaged, or cannot be read, are as
     /// good as none: nothing depends on them.
-    fn known(&self, number: u32) -> Option<Vec<SegmentDigest>> {
+    fn known(&self, number: u32) -> Option<Known> {
         let digests = self.old?.digests?;
-        digests.segment(number).ok().filter(|_| digests.comparable(number, self.new.size()))
+        digests.known(number).ok().filter(|_| digests.comparable(number, self.new.size()))
     }
 }
 
@@ -241,7 +243,7 @@ struct Segment<'s, 'a> {
     bytes: &'s [u8],
     old: Option<&'s [u8]>,
     /// The page digests of the base.
-    known: Option<Vec<SegmentDigest>>,
+    known: Option<Known>,
     /// Page digests of this segment that were computed on the way.
     fresh: BTreeMap<usize, SegmentDigest>,
     /// Whether pages of the base have yet to be proven, one by one.
@@ -294,7 +296,7 @@ impl Segment<'_, '_> {
             return Ok(Class::Same);
         }
         let zero = is_zero(bytes);
-        if let (None, Some(known)) = (old, self.known.as_ref().and_then(|known| known.get(at)).copied()) {
+        if let (None, Some(known)) = (old, self.known.as_ref().and_then(|known| known.pages().get(at)).copied()) {
             let digest = self.digest(at);
             self.fresh.insert(at, digest);
             if digest == known {
@@ -327,7 +329,8 @@ impl Segment<'_, '_> {
 
     /// A page of the base may become part of a prefix: another one in its place would make the pack useless.
     fn check_old(&self, at: usize, bytes: &[u8]) -> Result<()> {
-        let (Some(known), Some(old)) = (self.known.as_ref().and_then(|known| known.get(at)), self.scan.old) else {
+        let (Some(known), Some(old)) = (self.known.as_ref().and_then(|known| known.pages().get(at)), self.scan.old)
+        else {
             return Ok(());
         };
         let page = self.number * SEGMENT_PAGES + at as u32;
@@ -352,37 +355,43 @@ impl Segment<'_, '_> {
             }
             return Ok(());
         }
-        let digests = match self.known.take() {
+        let proven = unchanged && self.known.is_some();
+        let known = match self.known.take() {
             Some(known) => self.updated(known, &scanned.runs),
-            None => (0..pages).map(|at| self.digest(at)).collect(),
+            None => Known::new((0..pages).map(|at| self.digest(at)).collect()),
         };
-        let digest = segment_from_pages(&digests, self.len)?;
-        if unchanged && base != Some(digest) {
-            return Err(damaged("the image of the base is damaged: it does not have the digests of its snapshot"));
+        let Some(known) = known else { return Ok(()) };
+        // Those that are kept were proven when they were read.
+        if !proven {
+            let digest = known.root();
+            if unchanged && base != Some(digest) {
+                return Err(damaged("the image of the base is damaged: it does not have the digests of its snapshot"));
+            }
+            scanned.digest = Some(digest).filter(|digest| base != Some(*digest));
         }
-        scanned.digest = Some(digest).filter(|digest| base != Some(*digest));
         if self.scan.blocks {
-            scanned.block = block(&digests, self.len, &self.scan.zeros);
+            scanned.block = block(known.pages(), self.len, &self.scan.zeros);
         }
         Ok(())
     }
 
-    /// The page digests of the base, with those of what has changed in their place.
-    fn updated(&self, mut digests: Vec<SegmentDigest>, runs: &[ClassRun]) -> Vec<SegmentDigest> {
-        digests.resize(self.len.div_ceil(PAGE), [0; 32]);
-        let first = self.number * SEGMENT_PAGES;
-        for run in runs.iter().filter(|run| run.class != Class::Same) {
-            for at in run.first - first..run.first - first + run.len {
-                digests[at as usize] = self.digest(at as usize);
-            }
+    /// The page digests of the base, with those of what has changed in their place; `None` for a segment without bytes.
+    fn updated(&self, mut known: Known, runs: &[ClassRun]) -> Option<Known> {
+        let (first, pages) = (self.number * SEGMENT_PAGES, self.len.div_ceil(PAGE));
+        let changed = runs.iter().filter(|run| run.class != Class::Same);
+        let changed = changed.flat_map(|run| run.first - first..run.first - first + run.len).map(|at| at as usize);
+        if self.same_len {
+            known.exchange(changed.map(|at| (at, self.digest(at))));
+            return Some(known);
         }
-        if !self.same_len {
-            // A page at the end of either may have another length, and so another digest although it is padded to the same.
-            let old = self.scan.old.map_or(0, |old| segment_len(old.identity.size(), self.number));
-            for (at, digest) in digests.iter_mut().enumerate().skip(old.min(self.len) / PAGE) {
-                *digest = self.digest(at);
-            }
+        let mut digests = known.pages().to_vec();
+        digests.resize(pages, [0; 32]);
+        changed.for_each(|at| digests[at] = self.digest(at));
+        // A page at the end of either may have another length, and so another digest although it is padded to the same.
+        let old = self.scan.old.map_or(0, |old| segment_len(old.identity.size(), self.number));
+        for (at, digest) in digests.iter_mut().enumerate().skip(old.min(self.len) / PAGE) {
+            *digest = self.digest(at);
         }
-        digests
+        Known::new(digests)
     }
 }
