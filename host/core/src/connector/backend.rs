@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::Secrets;
 use super::container::Looks;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
-use super::setup::open_backend;
+use super::secrets::Secrets;
+use super::slot::open_slot;
 use crate::backend::{Backend, Layer, Metrics, OperationMetrics, Trace, layered};
 use crate::capabilities::Capabilities;
 use crate::config::{self, Cost, Tier};
@@ -59,7 +59,7 @@ pub(super) struct OpenBackend {
 
 impl OpenBackend {
     /// Puts the layers around a slot.
-    pub(super) fn new(slot: Slot, capabilities: Capabilities, restore_days: u32, platform: Platform) -> Result<Self> {
+    fn new(slot: Slot, capabilities: Capabilities, restore_days: u32, platform: Platform) -> Result<Self> {
         Self::layered(Arc::new(slot.clone()), Some(slot), capabilities, restore_days, platform)
     }
 
@@ -185,8 +185,10 @@ impl ConfiguredBackend {
                     OpenBackend::layered(given.clone(), None, none, days, self.platform.clone())
                 }
                 None => {
-                    let sandbox = sandbox.get().await?;
-                    open_backend(&sandbox, &self.name, &self.config, &self.roots, self.swap_log.clone(), secrets).await
+                    let (sandbox, swap_log) = (sandbox.get().await?, self.swap_log.clone());
+                    let opened = open_slot(&sandbox, &self.name, &self.config, &self.roots, swap_log, secrets).await;
+                    let ((slot, capabilities), platform) = (opened?, sandbox.engine().options().platform.clone());
+                    OpenBackend::new(slot, capabilities, self.config.restore_days, platform)
                 }
             }
         });

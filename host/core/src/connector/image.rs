@@ -6,7 +6,7 @@
 //! (`image/failover.rs`). Whole segments of zeros are known by their digest and never fetched by [`Image::read_at`].
 
 mod alone;
-mod digests;
+mod copy_out;
 mod failover;
 mod in_place;
 mod segment_cache;
@@ -19,11 +19,11 @@ use futures::FutureExt as _;
 
 use super::Host;
 use super::retrieve::Retrieved;
-use crate::snapshot::{Extent, Identity, ReadPart, SegmentDigests};
+use crate::snapshot::{Extent, Identity, ReadPart};
 use crate::types::{ByteRange, Error, Result, SnapshotId};
 
 use alone::Alone;
-pub(super) use digests::RecentDigests;
+pub use copy_out::CopiedOut;
 use failover::ImageSource;
 use in_place::InPlace;
 use segment_cache::SegmentCache;
@@ -56,25 +56,6 @@ impl Host {
         let source = ImageSource { host: self.clone(), identity };
         let (cache, in_place, alone) = (SegmentCache::default(), InPlace::default(), Alone::default());
         Ok(Image { inner: Arc::new(ImageInner { source, cache, in_place, alone }) })
-    }
-}
-
-impl Host {
-    /// The identity of a snapshot that is known, or is kept for others.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub(super) async fn identity_of(&self, id: SnapshotId) -> Result<Arc<Identity>> {
-        let Some(size) = self.inner.catalogue.get_kept(id).await?.map(|snapshot| snapshot.size) else {
-            return Err(Error::not_found(format!("no snapshot {id}")));
-        };
-        if let Some(identity) = self.inner.recent_digests.get(id) {
-            return Ok(identity);
-        }
-        let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(id).await?)?;
-        let identity = Arc::new(Identity::from_parts(id, size, segments)?);
-        self.inner.recent_digests.put(identity.clone());
-        Ok(identity)
     }
 }
 

@@ -13,6 +13,7 @@ mod adapter_dir;
 mod apply;
 mod archive;
 mod backend;
+mod change;
 mod component_files;
 mod container;
 mod damage;
@@ -21,6 +22,7 @@ mod encoding;
 mod full;
 mod gc;
 mod hot;
+mod identities;
 mod image;
 mod import;
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod object_bytes;
 mod options;
 mod owner;
 mod packs;
+mod page_digests;
 mod payload;
 mod placement;
 mod preflight;
@@ -42,12 +45,13 @@ mod recent;
 mod removal;
 mod report;
 mod retrieve;
+mod secrets;
 mod setup;
 mod shares;
+mod slot;
 mod snapshots;
 mod store;
 mod swap_log;
-mod update;
 mod upload;
 mod verify;
 
@@ -57,8 +61,8 @@ use std::sync::Arc;
 pub use adapter_dir::{AdapterDir, AdapterDirEvent, AdapterDirOutcome};
 pub use apply::{Delta, Room};
 pub use gc::{GcOptions, GcProgress, GcStep};
-pub use hot::{CopiedOut, HotStats};
-pub use image::Image;
+pub use hot::HotStats;
+pub use image::{CopiedOut, Image};
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use jobs::{
     JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
@@ -72,7 +76,7 @@ pub use report::{
     PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
-pub use setup::{NoSecrets, Secrets};
+pub use secrets::{NoSecrets, Secrets};
 
 use backend::{ConfiguredBackend, OpenBackend};
 use lazy_sandbox::LazySandbox;
@@ -102,8 +106,10 @@ struct HostInner {
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
     hot: Option<hot::HotTier>,
+    /// The most bytes of page digests that are kept.
+    page_digest_bytes: u64,
     routes: BTreeMap<String, Route>,
-    recent_digests: image::RecentDigests,
+    recent_digests: identities::RecentDigests,
     recent_packs: packs::RecentPacks,
     recent_frames: Arc<packs::RecentFrames>,
     pack_memory: Arc<packs::Memory>,

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::setup;
+use super::slot;
 use crate::capabilities::GrantNames;
 use crate::capabilities::requested::OriginPattern;
 use crate::config::{BackendConfig, Config, DirectoryGrant};
@@ -119,7 +119,7 @@ fn preflight(
     name: &str,
     backend: &BackendConfig,
 ) -> Result<Preflight> {
-    let trust = setup::trust(backend, &config.trust)?;
+    let trust = slot::trust(backend, &config.trust)?;
     let granted = granted(backend);
     let signed_by = trust.signer(component.digest(), &component.signatures).map(str::to_owned);
     let manifest = found.manifest.as_ref();

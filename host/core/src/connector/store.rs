@@ -25,6 +25,7 @@ mod further;
 mod local;
 mod present;
 mod send;
+mod update;
 
 use super::Host;
 use super::hot::HotChange;

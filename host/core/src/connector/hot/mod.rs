@@ -9,7 +9,6 @@
 //! What would exceed the capacity makes room first (`room.rs`).
 
 mod change;
-mod copy_out;
 mod room;
 mod view;
 
@@ -24,7 +23,6 @@ use crate::hot::HotBackend;
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, Result, SnapshotId};
 
-pub use copy_out::CopiedOut;
 pub(super) use view::HotView;
 
 /// The hot tier of a host.

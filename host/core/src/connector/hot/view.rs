@@ -143,7 +143,7 @@ impl HotView {
     }
 
     /// The file of the image, if it is one file as it is.
-    pub(super) fn whole_file(&self) -> Option<&File> {
+    pub(in crate::connector) fn whole_file(&self) -> Option<&File> {
         self.files.first().filter(|_| self.whole.is_some())
     }
 

@@ -5,9 +5,9 @@ use super::examine::{self, Examined, Finding, Found};
 use super::report::Meter;
 use super::{LeftState, Run};
 use crate::catalogue::{ImportItem, NewPack, Placement, PlacementState};
+use crate::connector::change::MAX_SOURCES;
 use crate::connector::packs::Caches;
 use crate::connector::packs::{Sound, needs_of};
-use crate::connector::update::MAX_SOURCES;
 use crate::types::{Encoding, ErrorKind, ObjectStat, Result, SnapshotId};
 
 impl Run<'_> {

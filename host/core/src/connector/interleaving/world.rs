@@ -20,6 +20,7 @@ use crate::connector::backend::ConfiguredBackend;
 use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
 use crate::connector::packs::decoders;
+use crate::connector::page_digests::MAX_DIGEST_BYTES;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
 use crate::connector::swap_log::CatalogueSwapLog;
@@ -123,6 +124,7 @@ impl Stage {
         let catalogue: Arc<dyn Catalogue> = catalogue.clone();
         let inner = HostInner {
             hot: None,
+            page_digest_bytes: MAX_DIGEST_BYTES,
             owner: Owner::new(catalogue.clone(), self.dir.path().join("run"), platform.clone()),
             catalogue,
             platform,

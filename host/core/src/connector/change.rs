@@ -1,4 +1,4 @@
-//! Storing an image as a change of another one: what has changed is found here, and sent as a pack.
+//! What has changed of an image since another one, as a pack (`store/update.rs` stores it).
 //!
 //! The base is compared page by page, or by the digests of its pages where these are kept on this machine; where the caller
 //! knows which parts can have changed, only those are read. A backend gets the pack if it has what the pack takes pages from,
@@ -6,7 +6,6 @@
 //! the pack would save little, or would need too many others.
 
 mod encode;
-mod page_digests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,8 +16,6 @@ use encode::{Stop, Stoppable, StoredImage, Written, encode};
 use super::encoding::keeps_packs;
 use super::packs::{Caches, needs_of};
 use super::payload::PackFile;
-use super::report::Stored;
-use super::store::Change;
 use super::{Host, StoreOptions, encoding};
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::snapshot::pages::{Chain, Encoded, Options, PageDigests};
@@ -42,86 +39,6 @@ pub(super) struct BaseOf {
 }
 
 impl Host {
-    /// Stores an image as a change of another one: of what both have, nothing is sent. The backend keeps the lineage where it
-    /// can.
-    ///
-    /// # Errors
-    /// `not-found` for an unknown base; otherwise as [`Self::store`].
-    pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
-        self.known(base).await?;
-        self.update_from(base, source, None, &options).await
-    }
-
-    /// As [`Self::update`], where all changes since the base are known to lie in these ranges: nothing else is read. A change
-    /// outside of them is not stored.
-    ///
-    /// # Errors
-    /// As [`Self::update`]; `invalid` for an image that is not a file.
-    pub async fn update_dirty(
-        &self,
-        base: SnapshotId,
-        source: FileSource,
-        dirty: DirtyRanges,
-        options: StoreOptions,
-    ) -> Result<Stored> {
-        self.known(base).await?;
-        self.update_from(base, Source::File(source), Some(dirty), &options).await
-    }
-
-    async fn update_from(
-        &self,
-        base: SnapshotId,
-        source: Source,
-        dirty: Option<DirtyRanges>,
-        options: &StoreOptions,
-    ) -> Result<Stored> {
-        let began = self.inner.platform.now();
-        if options.raw {
-            let change = Change { base: Some(base), ..Change::default() };
-            let mut stored = self.store_on_route(source, change, options).await?;
-            stored.delta_bytes = Some(stored.stored_bytes);
-            return Ok(stored);
-        }
-        let source = match source {
-            Source::File(file) => file,
-            // A backend that is sent the image, and not the change, reads it once more.
-            other => self.spooled(other).await?,
-        };
-        let pack = self.change_of(base, None, &source, dirty.as_ref(), options).await?;
-        let pack_bytes = pack.as_ref().map(|pack| pack.file.size());
-        let changed = dirty.as_ref().map(DirtyRanges::as_slice);
-        let (mut stored, as_pack) = self.store_change(base, source, pack, changed, options).await?;
-        stored.delta_bytes = pack_bytes.filter(|_| as_pack).or(Some(stored.stored_bytes));
-        stored.seconds = self.inner.platform.since(began).as_secs_f64();
-        Ok(stored)
-    }
-
-    /// Stores an image as the change of a base: as this pack, or whole if there is none, or if the disk does not give it back as
-    /// it was written. Returns whether the pack was used.
-    ///
-    /// # Errors
-    /// As [`Self::store`].
-    pub(super) async fn store_change(
-        &self,
-        base: SnapshotId,
-        image: FileSource,
-        pack: Option<Arc<PackFile>>,
-        changed: Option<&[Range<u64>]>,
-        options: &StoreOptions,
-    ) -> Result<(Stored, bool)> {
-        if let Some(pack) = &pack {
-            let change = Change { base: Some(base), pack: Some(pack), changed, whole: false };
-            match self.store_on_route(Source::File(image.clone()), change, options).await {
-                Err(error) if pack.file.is_damaged() => {
-                    tracing::warn!(%error, "the image is stored whole");
-                }
-                outcome => return outcome.map(|stored| (stored, true)),
-            }
-        }
-        let change = Change { base: Some(base), pack: None, changed, whole: false };
-        Ok((self.store_on_route(Source::File(image), change, options).await?, false))
-    }
-
     /// The change of an image against a base, as a pack; `None` if the image is to be stored whole. `at_hand` has the proven
     /// bytes of the base, if they are on this machine; a hot base is looked for besides.
     ///

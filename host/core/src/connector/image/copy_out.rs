@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 
-use super::HotView;
+use super::Image;
 use crate::config::HOT;
-use crate::connector::Image;
+use crate::connector::hot::HotView;
 use crate::snapshot::pages::{self, FileImage};
 use crate::snapshot::{Identity, Progress, SEGMENT, SegmentDigest, ZERO_SEGMENT};
 use crate::types::holes::data_runs;

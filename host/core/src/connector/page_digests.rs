@@ -5,14 +5,13 @@ use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::connector::hot::HotTier;
-use crate::connector::{Host, data_dir};
+use super::{Host, data_dir};
 use crate::snapshot::Identity;
 use crate::snapshot::pages::{FileImage, PageDigests};
 use crate::types::{Error, Result, SnapshotId, blocking};
 
-/// The most bytes of page digests that are kept.
-const MAX_DIGEST_BYTES: u64 = 1 << 30;
+/// The most bytes of page digests that are kept, beside those of hot images.
+pub(super) const MAX_DIGEST_BYTES: u64 = 1 << 30;
 
 impl Host {
     fn digests_path(&self, id: SnapshotId) -> PathBuf {
@@ -20,7 +19,7 @@ impl Host {
     }
 
     /// The page digests of a snapshot, if they are kept here and are sound.
-    pub(in crate::connector) async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
+    pub(super) async fn page_digests(&self, identity: &Arc<Identity>) -> Option<PageDigests> {
         let (path, identity) = (self.digests_path(identity.id()), identity.clone());
         let open = move || {
             let fail = |error| Error::io(path.display(), error);
@@ -32,9 +31,8 @@ impl Host {
     }
 
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
-    pub(in crate::connector) async fn keep_page_digests(&self, identity: &Identity, written: File) -> Result<()> {
-        let path = self.digests_path(identity.id());
-        let most = MAX_DIGEST_BYTES.saturating_add(self.inner.hot.as_ref().map_or(0, HotTier::digest_bytes));
+    pub(super) async fn keep_page_digests(&self, identity: &Identity, written: File) -> Result<()> {
+        let (path, most) = (self.digests_path(identity.id()), self.inner.page_digest_bytes);
         blocking(move || {
             let kept = keep_digests(&path, written, most);
             kept.map_err(|error| Error::io(path.display(), error))

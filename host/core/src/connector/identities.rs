@@ -1,12 +1,16 @@
-//! The digests of the snapshots that were opened last, so that one that is opened again and again (each range that is asked
-//! for over HTTP opens it) does not cost loading and hashing all of them each time.
+//! The identities of snapshots, from the catalogue. Those of the snapshots that were opened last are kept, so that one that is
+//! opened again and again (each range that is asked for over HTTP opens it) does not cost loading and hashing all of its
+//! digests each time.
 //!
 //! An id stands for the same digests for ever, so nothing here becomes stale. Whether there is such a snapshot, the
 //! catalogue says at each opening.
 
-use crate::connector::recent::{Recent, Weighed};
-use crate::snapshot::Identity;
-use crate::types::SnapshotId;
+use std::sync::Arc;
+
+use super::Host;
+use super::recent::{Recent, Weighed};
+use crate::snapshot::{Identity, SegmentDigests};
+use crate::types::{Error, Result, SnapshotId};
 
 /// The most digests that are kept: 32 MiB of them, for 2 TiB of images. Those of the snapshot that was opened last are kept in
 /// any case.
@@ -15,7 +19,7 @@ const DIGESTS: usize = 1 << 20;
 const SNAPSHOTS: usize = 32;
 
 /// Digests by snapshot.
-pub(crate) type RecentDigests = Recent<Identity>;
+pub(super) type RecentDigests = Recent<Identity>;
 
 impl Weighed for Identity {
     type Id = SnapshotId;
@@ -31,12 +35,29 @@ impl Weighed for Identity {
     }
 }
 
+impl Host {
+    /// The identity of a snapshot that is known, or is kept for others.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown snapshot; `corrupt` if the recorded digests do not lead to its id.
+    pub(super) async fn identity_of(&self, id: SnapshotId) -> Result<Arc<Identity>> {
+        let Some(size) = self.inner.catalogue.get_kept(id).await?.map(|snapshot| snapshot.size) else {
+            return Err(Error::not_found(format!("no snapshot {id}")));
+        };
+        if let Some(identity) = self.inner.recent_digests.get(id) {
+            return Ok(identity);
+        }
+        let segments = SegmentDigests::from_bytes(&self.inner.catalogue.segments(id).await?)?;
+        let identity = Arc::new(Identity::from_parts(id, size, segments)?);
+        self.inner.recent_digests.put(identity.clone());
+        Ok(identity)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::snapshot::{SEGMENT, SegmentDigests};
+    use crate::snapshot::SEGMENT;
 
     fn identity(segments: usize, number: u8) -> Arc<Identity> {
         let digests = SegmentDigests::new(vec![[number; 32]; segments]);
