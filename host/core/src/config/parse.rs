@@ -69,10 +69,15 @@ impl Reader<'_> {
         let service = service(root.get("service"), self.directory)?;
         let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
         let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
-        let encryption = root.get("encryption").map(|item| encryption(&item, |item, table| self.credential(item, table))).transpose()?;
+        let encryption = root
+            .get("encryption")
+            .map(|item| encryption(&item, |item, table| self.credential(item, table)))
+            .transpose()?;
         let sealed = backends.iter().find(|(_, backend)| backend.encrypted == Some(true));
         if let (None, Some((name, _))) = (&encryption, sealed) {
-            return Err(named.wrong(format_args!("asks for encryption in `{name}`, and there is no table `encryption`")).hint("add `[encryption]` with `key = { file = \"tidelock.key\" }`"));
+            return Err(named
+                .wrong(format_args!("asks for encryption in `{name}`, and there is no table `encryption`"))
+                .hint("add `[encryption]` with `key = { file = \"tidelock.key\" }`"));
         }
         Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub, encryption })
     }

@@ -27,7 +27,8 @@ pub(super) fn seal(
     let content = Content { labels: labels.to_vec(), base: base.map(|base| base.as_str().to_owned()) };
     let mut bytes = [&header.key[..], &header.salt].concat();
     let from = bytes.len();
-    serde_json::to_writer(&mut bytes, &content).map_err(|error| Error::other("labels cannot be written").with_source(error))?;
+    serde_json::to_writer(&mut bytes, &content)
+        .map_err(|error| Error::other("labels cannot be written").with_source(error))?;
     keys.label_key(header)?.seal(0, true, &mut bytes, from)?;
     Ok((LABEL.to_owned(), BASE64URL_NOPAD.encode(&bytes)))
 }
