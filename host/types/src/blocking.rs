@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::account::Account;
@@ -98,19 +99,46 @@ where
     T: Send + 'static,
     F: FnOnce(&Stop) -> Result<T> + Send + 'static,
 {
-    let place = account.jobs().clone().acquire_owned().await;
-    let place = place.map_err(|_| Error::new(ErrorKind::Cancelled, "the host has stopped"))?;
     let dropped = Arc::new(AtomicBool::new(false));
     let stop = Stop { dropped: dropped.clone(), account: account.clone() };
-    let running = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        stop.check()?;
-        let began = thread_time();
-        let outcome = work(&stop);
-        stop.account.spends(thread_time().saturating_sub(began));
-        outcome
-    });
+    let run = move |place: OwnedSemaphorePermit| {
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            stop.check()?;
+            let began = thread_time();
+            let outcome = work(&stop);
+            stop.account.spends(thread_time().saturating_sub(began));
+            outcome
+        })
+    };
+    if let Ok(place) = account.jobs().clone().try_acquire_owned() {
+        return Ok(Job { running: run(place), dropped });
+    }
+    // A place is given to whatever waited longest, whether or not it is polled again: a read-ahead of a reader that pauses
+    // is not, and would keep the place for as long. A task takes it, and begins at once.
+    let places = account.jobs().clone();
+    let starting = tokio::spawn(async move { places.acquire_owned().await.map(run) });
+    let mut waiting = Waiting { starting, dropped: Some(dropped.clone()) };
+    let started = (&mut waiting.starting).await;
+    waiting.dropped = None;
+    let running = started.ok().and_then(Result::ok);
+    let running = running.ok_or_else(|| Error::new(ErrorKind::Cancelled, "the host has stopped"))?;
     Ok(Job { running, dropped })
+}
+
+/// Waits for a place and starts a job. Dropping it ends the waiting, and requests a job that was started to stop.
+struct Waiting<T> {
+    starting: JoinHandle<T>,
+    dropped: Option<Arc<AtomicBool>>,
+}
+
+impl<T> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        self.starting.abort();
+        if let Some(dropped) = &self.dropped {
+            dropped.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The processor time of this thread: a disk that is slow is not the adapter's computing.
@@ -125,6 +153,7 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::sync::{Mutex, PoisonError};
 
+    use futures::FutureExt as _;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -176,6 +205,35 @@ mod tests {
         .unwrap();
         let computed = *counting.1.lock().unwrap() - waited;
         assert!(waited < Duration::from_millis(50) && computed >= Duration::from_millis(50), "{waited:?} {computed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_not_polled_keeps_no_place() {
+        let (_, account) = account(1);
+        let (end, ended) = channel::<()>();
+        let first = start_job(&account, move |_| ended.recv().map_err(|_| Error::other("gone"))).await.unwrap();
+        // As the reads ahead of a reader that pauses: they have begun to wait, and are not asked again.
+        let mut paused: Vec<_> = (0..3).map(|_| Box::pin(job(&account, |_| Ok(())))).collect();
+        for paused in &mut paused {
+            assert!(paused.as_mut().now_or_never().is_none());
+        }
+        end.send(()).unwrap();
+        first.done().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), job(&account, |_| Ok(()))).await.expect("no place").unwrap();
+        for paused in paused {
+            paused.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_dropped_while_it_waits_is_not_run() {
+        let (counting, account) = account(1);
+        let place = counting.0.clone().try_acquire_owned().unwrap();
+        let mut waiting = Box::pin(job(&account, |_| -> Result<()> { panic!("it was dropped") }));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(waiting);
+        drop(place);
+        job(&account, |_| Ok(())).await.unwrap();
     }
 
     #[tokio::test]

@@ -8,15 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Source, TokenTree, follow, sources, word};
 
 /// Modules that import each other for now, as `FOLDER: MODULES`, with the reason.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 4] = [
     (
         "capabilities/directory: local, read, write",
         "reading and writing are parts of the local directory, in files of their own",
-    ),
-    (
-        "core/connector: backend, hot, image, jobs, report, setup, store, update, verify",
-        "a store leaves its image hot, and jobs that it enqueues store; a backend is opened when it is first used, and setup \
-         makes what it opens into",
     ),
     ("nfs3: calls, session", "the calls are methods of the session, in a file of their own"),
     (

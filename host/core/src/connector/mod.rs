@@ -124,6 +124,8 @@ struct HostInner {
     scrub_settings: crate::config::Scrub,
     /// What jobs have done.
     jobs: jobs::Totals,
+    /// What a store waits for when too much is on this machine alone.
+    pushes: Box<dyn store::Pushes>,
     /// For the backends that are opened later; `None` once all are open.
     secrets: Option<Arc<dyn Secrets>>,
 }

@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Host;
 use super::labels::is_identity_name;
-use crate::catalogue::{Claim, OwnerToken, Placement};
-use crate::types::{Error, ObjectId, Result};
+use crate::catalogue::{Claim, OwnerToken, Placement, PlacementState};
+use crate::types::{Error, ObjectId, Result, SnapshotId};
 
 /// What this host is deleting.
 #[derive(Default)]
@@ -118,6 +118,20 @@ impl Host {
             }
             None => Err(Error::conflict(format!("this host lost its claim on object `{object}` while it deleted it"))
                 .on_backend(backend)),
+        }
+    }
+
+    /// Deletes the objects of a snapshot on a backend whose removal has begun. What cannot be deleted now is left to `gc`.
+    pub(super) async fn remove_replaced(&self, backend: &str, id: SnapshotId) {
+        let placements = match self.inner.catalogue.placements(id).await {
+            Ok(placements) => placements,
+            Err(error) => return tracing::warn!(backend, %error, "what was replaced is left to gc"),
+        };
+        let removing = |p: &&Placement| p.backend == backend && p.state == PlacementState::Removing;
+        for placement in placements.iter().filter(removing) {
+            if let Err(error) = self.delete_object(backend, &placement.object).await {
+                tracing::warn!(backend, object = %placement.object, %error, "what was replaced is left to gc");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::HostInner;
 use super::backend::ConfiguredBackend;
 use super::data_dir;
 use super::hot::HotTier;
+use super::jobs::DueJobs;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::owner::Owner;
@@ -80,6 +81,7 @@ pub(super) async fn open(
         job_settings: config.jobs.clone(),
         scrub_settings: config.scrub.clone(),
         jobs: Default::default(),
+        pushes: Box::new(DueJobs),
         secrets,
     })
 }

@@ -22,13 +22,13 @@
 
 mod copy;
 mod further;
+mod hot;
 mod local;
 mod present;
 mod send;
 mod update;
 
 use super::Host;
-use super::hot::HotChange;
 use super::labels::check_name;
 use super::object_bytes::again;
 use super::options::StoreOptions;
@@ -38,9 +38,11 @@ use crate::config::{Ack, HOT};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
 
+use hot::HotChange;
 use local::Locally;
 
 pub(super) use copy::{Change, StoredCopy, apart};
+pub(super) use local::Pushes;
 
 /// How often a store begins again because what it relies on was removed.
 const ROUNDS: u32 = 3;

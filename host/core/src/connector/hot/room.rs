@@ -14,7 +14,7 @@ use crate::snapshot::{ExtentKind, Identity, Source};
 use crate::types::{Error, Result, blocking, format_bytes};
 
 /// Bytes that a store may write; given back when it is dropped.
-pub(super) struct Promise {
+pub(in crate::connector) struct Promise {
     all: Arc<AtomicU64>,
     bytes: u64,
 }
@@ -26,7 +26,7 @@ impl Drop for Promise {
 }
 
 /// The bytes that an image takes at the most, as far as they are known.
-pub(super) fn of_source(source: &Source, identity: Option<&Identity>) -> u64 {
+pub(in crate::connector) fn of_source(source: &Source, identity: Option<&Identity>) -> u64 {
     let data = |identity: &Identity| {
         let data = identity.extents().filter(|extent| extent.kind == ExtentKind::Data);
         data.map(|extent| extent.len).sum::<u64>()
@@ -44,7 +44,7 @@ impl Host {
     ///
     /// # Errors
     /// `unavailable` if what may go is not enough; errors of the catalogue and of the directory.
-    pub(super) async fn make_hot_room(&self, hot: &HotTier, wanted: u64) -> Result<Promise> {
+    pub(in crate::connector) async fn make_hot_room(&self, hot: &HotTier, wanted: u64) -> Result<Promise> {
         let _alone = hot.making_room.lock().await;
         // Nothing goes for what could not be kept anyway.
         if wanted > hot.capacity {

@@ -17,6 +17,7 @@ use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::Config;
 use crate::connector::backend::ConfiguredBackend;
+use crate::connector::jobs::DueJobs;
 use crate::connector::lazy_sandbox::LazySandbox;
 use crate::connector::owner::Owner;
 use crate::connector::packs::decoders;
@@ -145,6 +146,7 @@ impl Stage {
             job_settings: self.config.jobs.clone(),
             scrub_settings: self.config.scrub.clone(),
             jobs: Default::default(),
+            pushes: Box::new(DueJobs),
             secrets: None,
         };
         Host { inner: Arc::new(inner) }

@@ -7,6 +7,7 @@
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
 //! | `background` | what a daemon does of this by itself |
+//! | `pushes` | jobs for a store that waits for them |
 //! | `meter` | how much is read, and how fast |
 //! | `scrub` | reading everything that is stored, again and again |
 //! | `report` | what is said of it |
@@ -20,6 +21,7 @@
 mod background;
 mod copies;
 mod meter;
+mod pushes;
 mod repair;
 mod report;
 mod run;
@@ -30,4 +32,5 @@ pub use report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObj
 pub use run::RunOptions;
 pub use scrub::ScrubOptions;
 
+pub(super) use pushes::DueJobs;
 pub(super) use report::Totals;

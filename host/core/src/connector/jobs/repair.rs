@@ -259,18 +259,4 @@ impl Host {
         }
         Err(Error::unavailable("others take pages from it: it goes once they are repaired").on_backend(backend))
     }
-
-    /// Deletes the objects of a snapshot on a backend whose removal has begun. What cannot be deleted now is left to `gc`.
-    pub(in crate::connector) async fn remove_replaced(&self, backend: &str, id: SnapshotId) {
-        let placements = match self.inner.catalogue.placements(id).await {
-            Ok(placements) => placements,
-            Err(error) => return tracing::warn!(backend, %error, "what was replaced is left to gc"),
-        };
-        let removing = |p: &&Placement| p.backend == backend && p.state == PlacementState::Removing;
-        for placement in placements.iter().filter(removing) {
-            if let Err(error) = self.delete_object(backend, &placement.object).await {
-                tracing::warn!(backend, object = %placement.object, %error, "what was replaced is left to gc");
-            }
-        }
-    }
 }

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use super::Change;
-use crate::connector::hot::HotChange;
+use super::hot::HotChange;
 use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
-use crate::connector::{Host, RunOptions, StoreOptions};
+use crate::connector::{Host, StoreOptions};
 use crate::snapshot::Source;
 use crate::types::{Error, ErrorKind, Result};
 
@@ -21,6 +23,15 @@ use crate::types::{Error, ErrorKind, Result};
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it looks while nothing is pushed.
 const LOOKS: u32 = 120;
+
+/// Takes images off this machine alone. Jobs do that, which store as well: so a host is given it when it is set up.
+pub(in crate::connector) trait Pushes: Send + Sync {
+    /// Does one at a time what has been left to be pushed, and returns how much of it is done.
+    ///
+    /// # Errors
+    /// Errors of the catalogue; what fails of a push is none.
+    fn push<'h>(&self, host: &'h Host) -> BoxFuture<'h, Result<u64>>;
+}
 
 /// What came of a store onto this machine.
 pub(super) enum Locally {
@@ -118,8 +129,7 @@ impl Host {
                 .hint("`tidelock jobs ls` says why; raise `at_risk` in [hot] if more may be lost with this machine"));
             }
             // Nobody else may be there to do it.
-            let ran = Box::pin(self.run_jobs(&RunOptions { parallel: Some(1), ..RunOptions::default() })).await?;
-            if ran.done == 0 {
+            if self.inner.pushes.push(self).await? == 0 {
                 tokio::time::sleep(PAUSE).await;
             }
         }
