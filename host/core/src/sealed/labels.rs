@@ -10,6 +10,9 @@ use crate::types::{Error, ObjectId, Result};
 /// The name of the label.
 const LABEL: &str = "tidelock-sealed";
 
+/// The longest name of a base that is kept.
+const LONGEST_BASE: usize = 512;
+
 /// What is in it.
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -24,6 +27,8 @@ pub(super) fn seal(
     header: &Header,
     keys: &Keyring,
 ) -> Result<(String, String)> {
+    // Servers bound what they keep with an object, S3 at 2 KiB. The snapshot that is the base is among the labels.
+    let base = base.filter(|base| base.as_str().len() <= LONGEST_BASE);
     let content = Content { labels: labels.to_vec(), base: base.map(|base| base.as_str().to_owned()) };
     let mut bytes = [&header.key[..], &header.salt].concat();
     let from = bytes.len();
@@ -38,8 +43,11 @@ pub(super) fn sealed_in(labels: &[(String, String)]) -> Option<&str> {
     labels.iter().find(|(name, _)| name == LABEL).map(|(_, value)| value.as_str())
 }
 
+/// Labels, and the base of the object.
+pub(super) type Opened = (Vec<(String, String)>, Option<ObjectId>);
+
 /// Opens labels. `None` if they are damaged, or the key is not here: like any other labels, they are lost then.
-pub(super) fn open(value: &str, keys: &Keyring) -> Option<(Vec<(String, String)>, Option<ObjectId>)> {
+pub(super) fn open(value: &str, keys: &Keyring) -> Option<Opened> {
     let bytes = BASE64URL_NOPAD.decode(value.as_bytes()).ok()?;
     let (key, rest) = bytes.split_first_chunk::<KEY_ID>()?;
     let (salt, sealed) = rest.split_first_chunk::<SALT>()?;
