@@ -64,7 +64,7 @@ fn a_backend_learns_nothing_but_sizes() {
         let mut second = first.clone();
         second[MIB..MIB + 64 * KIB].copy_from_slice(&noise(64 * KIB, 1));
         let base = home.line_with(&["store", "-", "--name", "payroll"], &first);
-        let id = home.line_with(&["update", &base, "-", "--name", "payroll", "--replace"], &second);
+        let id = home.line_with(&["update", &base, "-", "--name", "payroll-2"], &second);
         hidden(&home.path("objects"), &["salaries", "payroll", &base, &id, "tidelock container", "pages"]);
         assert_same(&home.bytes(&["retrieve", &base]), &first, "the base");
         assert_same(&home.bytes(&["retrieve", &id]), &second, "the version");
