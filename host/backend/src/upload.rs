@@ -86,6 +86,25 @@ impl Upload {
     }
 }
 
+/// An upload is a source, for what changes bytes on their way.
+impl UploadSource for Upload {
+    fn is_replayable(&self) -> bool {
+        self.0.is_replayable()
+    }
+
+    fn begin(&self, features: Features) -> BoxFuture<'_, Result<UploadAttempt>> {
+        self.0.begin(features)
+    }
+
+    fn end<'a>(
+        &'a self,
+        key: &'a str,
+        outcome: std::result::Result<&'a Receipt, &'a Error>,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.0.end(key, outcome)
+    }
+}
+
 impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upload").field("replayable", &self.is_replayable()).finish_non_exhaustive()

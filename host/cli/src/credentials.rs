@@ -63,6 +63,16 @@ impl Secrets for Credentials {
         }
     }
 
+    fn encryption_key(&self, reference: &CredentialRef) -> Result<Secret> {
+        match reference {
+            CredentialRef::Env(name) => Ok(Secret::new(self.needed(name)?.as_str())),
+            CredentialRef::File(path) => {
+                let hint = "make a key with `openssl rand -hex 32`, and keep a copy: without it nothing can be read";
+                Ok(Secret::new(secret(path, hint)?.as_str()))
+            }
+        }
+    }
+
     /// `https_proxy` for https and `http_proxy` for http, else `all_proxy`, less `no_proxy`; in capitals too, save
     /// `HTTP_PROXY`, which a web server sets from a header of a request (CVE-2016-5385).
     fn proxies(&self) -> Result<Proxies> {

@@ -28,7 +28,7 @@
 //! has I/O and time. Credentials come through [`Secrets`]. Several hosts can live in one process.
 //!
 //! The modules, lowest first (a module imports only lower ones; `docs/ARCHITECTURE.md` has the reasons): [`types`], then
-//! [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`] and [`hot`], then
+//! [`snapshot`], [`catalogue`] and [`config`], then [`capabilities`] and [`backend`], then [`runtime`], [`hot`] and [`sealed`], then
 //! [`connector`], whose public interface is re-exported here. The crate `tidelock-server` serves it over HTTP.
 
 pub mod builtin;
@@ -36,6 +36,7 @@ pub mod catalogue;
 pub mod config;
 pub mod connector;
 pub mod hot;
+pub mod sealed;
 pub mod snapshot;
 
 pub use tidelock_backend as backend;

@@ -6,6 +6,7 @@ mod components;
 mod configuration;
 mod damage;
 mod deltas;
+mod encryption;
 mod evidence;
 mod glacier;
 mod hot;

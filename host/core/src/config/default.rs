@@ -30,6 +30,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         cost: Cost::default(),
         swap: Swap::default(),
         restore_days: RESTORE_DAYS,
+        encrypted: None,
     };
     let route = Route {
         backends: vec![name.clone()],
@@ -46,6 +47,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         service: Service::on(Listen::Unix("tidelock.sock".into())),
         jobs: Jobs::default(),
         scrub: Scrub::default(),
+        encryption: None,
         adapters_dir: None,
         data_dir,
     }

@@ -32,8 +32,13 @@ fn every_example_can_be_used() {
 #[test]
 fn every_key_is_documented() {
     let text = uncommented();
-    let source =
-        concat!(include_str!("parse.rs"), include_str!("routes.rs"), include_str!("swap.rs"), include_str!("trust.rs"));
+    let source = concat!(
+        include_str!("parse.rs"),
+        include_str!("routes.rs"),
+        include_str!("swap.rs"),
+        include_str!("trust.rs"),
+        include_str!("encryption.rs")
+    );
     for key in crate::types::limits::LIMITS {
         assert!(text.contains(&format!("\n{key} =")), "the limit `{key}` is not in the commented default");
     }

@@ -35,6 +35,7 @@ impl BackendConfig {
             cost: Cost::default(),
             swap: Swap::default(),
             restore_days: RESTORE_DAYS,
+            encrypted: Some(false),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! after parsing and cannot suggest the nearest key.
 
 mod default;
+mod encryption;
 mod hot;
 mod jobs;
 mod limits;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
+pub use encryption::Encryption;
 pub use hot::{HOT, Hot};
 pub use jobs::{Jobs, Scrub};
 pub use service::{Listen, Service};
@@ -66,6 +68,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// How the daemon scrubs.
     pub scrub: Scrub,
+    /// The keys that objects are sealed with; `None`: they are stored as they are.
+    pub encryption: Option<Encryption>,
 }
 
 impl Config {
@@ -128,6 +132,8 @@ pub struct BackendConfig {
     pub swap: Swap,
     /// For how many days objects that are restored from cold storage stay readable.
     pub restore_days: u32,
+    /// Whether new objects are sealed; `None`: if [`Config::encryption`] is there.
+    pub encrypted: Option<bool>,
 }
 
 /// The grants of one backend, by capability and by the name that the adapter uses.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 use url::Url;
 
+use super::encryption::encryption;
 use super::hot::hot;
 use super::jobs::{jobs, scrub};
 use super::limits::limits;
@@ -33,6 +34,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "service",
             "jobs",
             "scrub",
+            "encryption",
         ])?)
     })
 }
@@ -67,7 +69,17 @@ impl Reader<'_> {
         let service = service(root.get("service"), self.directory)?;
         let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
         let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
-        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub })
+        let encryption = root
+            .get("encryption")
+            .map(|item| encryption(&item, |item, table| self.credential(item, table)))
+            .transpose()?;
+        let sealed = backends.iter().find(|(_, backend)| backend.encrypted == Some(true));
+        if let (None, Some((name, _))) = (&encryption, sealed) {
+            return Err(named
+                .wrong(format_args!("asks for encryption in `{name}`, and there is no table `encryption`"))
+                .hint("add `[encryption]` with `key = { file = \"tidelock.key\" }`"));
+        }
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub, encryption })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {
@@ -82,6 +94,7 @@ impl Reader<'_> {
             "cost",
             "swap",
             "restore_days",
+            "encrypted",
         ])?;
         let adapter = table.need("adapter", "`adapter = \"fs\"`, or the path of a component")?;
         let settings = match table.get("settings") {
@@ -99,6 +112,7 @@ impl Reader<'_> {
             cost: table.get("cost").map_or(Ok(Cost::default()), |item| cost(&item))?,
             swap: table.get("swap").map_or(Ok(Swap::default()), |item| swap(&item))?,
             restore_days: table.get("restore_days").map_or(Ok(RESTORE_DAYS), |item| item.count(MAX_RESTORE_DAYS))?,
+            encrypted: flag(&table, "encrypted")?,
         })
     }
 

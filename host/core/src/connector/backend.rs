@@ -23,6 +23,7 @@ use crate::backend::{Backend, Layer, Metrics, OperationMetrics, Trace, layered};
 use crate::capabilities::Capabilities;
 use crate::config::{self, Cost, Tier};
 use crate::runtime::{Component, HistoryEntry, HistoryRow, Serving, Slot, SwapLog, SwapOptions, SwapReport};
+use crate::sealed::{EncryptionKey, Keyring, SealedBackend};
 use crate::types::{Error, Platform, Result};
 
 /// A configured backend.
@@ -33,6 +34,8 @@ pub(super) struct ConfiguredBackend {
     swap_log: Arc<dyn SwapLog>,
     /// In place of an adapter, as the embedder has it.
     given: Option<Arc<dyn Backend>>,
+    /// The keys that its objects are sealed with.
+    encryption: Option<Arc<config::Encryption>>,
     platform: Platform,
     open: OnceCell<OpenBackend>,
     /// Set once its container was found to be the one that is recorded (`container.rs`).
@@ -58,11 +61,7 @@ pub(super) struct OpenBackend {
 }
 
 impl OpenBackend {
-    /// Puts the layers around a slot.
-    fn new(slot: Slot, capabilities: Capabilities, restore_days: u32, platform: Platform) -> Result<Self> {
-        Self::layered(Arc::new(slot.clone()), Some(slot), capabilities, restore_days, platform)
-    }
-
+    /// Puts the layers around a backend.
     fn layered(
         inner: Arc<dyn Backend>,
         slot: Option<Slot>,
@@ -132,6 +131,7 @@ impl ConfiguredBackend {
             roots,
             swap_log,
             given: options.backends.get(name).cloned(),
+            encryption: None,
             platform: options.platform.clone(),
             open: OnceCell::new(),
             container_seen: OnceCell::new(),
@@ -139,6 +139,24 @@ impl ConfiguredBackend {
             looks: Looks::default(),
             apart_from: Mutex::default(),
         }
+    }
+
+    /// This one, with its objects sealed unless its configuration says otherwise.
+    pub(super) fn encrypted(self, encryption: Option<Arc<config::Encryption>>) -> Self {
+        Self { encryption, ..self }
+    }
+
+    /// Puts encryption around its objects: those that are sealed are known for that without a key too.
+    fn sealed(&self, inner: Arc<dyn Backend>, secrets: &dyn Secrets) -> Result<Arc<dyn Backend>> {
+        let key = |reference| EncryptionKey::parse(secrets.encryption_key(reference)?.expose());
+        let keys = match self.encryption.as_deref() {
+            Some(config::Encryption { key: first, old_keys }) => {
+                std::iter::once(first).chain(old_keys).map(key).collect::<Result<_>>()?
+            }
+            None => Vec::new(),
+        };
+        let seals = self.config.encrypted.unwrap_or(true);
+        Ok(Arc::new(SealedBackend::new(inner, Arc::new(Keyring::new(keys)), seals, self.platform.clone())))
     }
 
     /// Returns whether another backend was found to store into another place.
@@ -182,13 +200,15 @@ impl ConfiguredBackend {
             match &self.given {
                 Some(given) => {
                     let (none, days) = (Capabilities::none(), self.config.restore_days);
-                    OpenBackend::layered(given.clone(), None, none, days, self.platform.clone())
+                    let objects = self.sealed(given.clone(), secrets)?;
+                    OpenBackend::layered(objects, None, none, days, self.platform.clone())
                 }
                 None => {
                     let (sandbox, swap_log) = (sandbox.get().await?, self.swap_log.clone());
                     let opened = open_slot(&sandbox, &self.name, &self.config, &self.roots, swap_log, secrets).await;
                     let ((slot, capabilities), platform) = (opened?, sandbox.engine().options().platform.clone());
-                    OpenBackend::new(slot, capabilities, self.config.restore_days, platform)
+                    let objects = self.sealed(Arc::new(slot.clone()), secrets)?;
+                    OpenBackend::layered(objects, Some(slot), capabilities, self.config.restore_days, platform)
                 }
             }
         });

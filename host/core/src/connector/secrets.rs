@@ -19,6 +19,15 @@ pub trait Secrets: Send + Sync {
     /// If the reference leads nowhere. The message never holds a secret.
     fn http(&self, reference: &CredentialRef) -> Result<Secret>;
 
+    /// An encryption key, as 64 hexadecimal digits. Without an implementation there is none.
+    ///
+    /// # Errors
+    /// If the reference leads nowhere. The message never holds a secret.
+    fn encryption_key(&self, reference: &CredentialRef) -> Result<Secret> {
+        let _ = reference;
+        Err(nowhere())
+    }
+
     /// The proxies of grants that name none. Without an implementation there are none.
     ///
     /// # Errors

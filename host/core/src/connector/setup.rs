@@ -53,8 +53,10 @@ pub(super) async fn open(
     let page_digest_bytes = MAX_DIGEST_BYTES.saturating_add(hot.as_ref().map_or(0, HotTier::digest_bytes));
     let mut configured = config.backends.clone();
     configured.extend(hot.as_ref().map(|_| (HOT.to_owned(), config::BackendConfig::hot())));
+    let encryption = config.encryption.clone().map(Arc::new);
     let backend = |(name, backend): (&String, _)| {
-        (name.clone(), ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options))
+        let backend = ConfiguredBackend::new(name, backend, roots.clone(), swap_log.clone(), &options);
+        (name.clone(), backend.encrypted(encryption.clone()))
     };
     let backends = configured.iter().map(backend).collect();
     Ok(HostInner {

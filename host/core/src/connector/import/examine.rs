@@ -9,6 +9,7 @@ use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot};
 use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
 use crate::connector::labels::{keys_in, read_labels};
+use crate::sealed::looks_sealed;
 use crate::snapshot::pages::{LAST_BYTES, looks_like_pack};
 use crate::snapshot::{Identity, identify};
 use crate::types::{ArchiveState, Body, Encoding, Error, ErrorKind, ObjectStat, Result};
@@ -20,6 +21,10 @@ use super::report::Meter;
 /// it would be recorded as another snapshot. Taken for a pack, an image that holds the bytes of one would.
 const UNLABELLED: &str = "it looks like a pack whose label `tidelock-encoding` is lost: put the label back, or import the \
                           object by name with `--encoding pages`, or `raw` if it is an image that holds a pack";
+
+/// Why an object is left alone that is sealed by its bytes, and not by the name that it has here.
+const SEALED: &str = "it looks encrypted with a key that is not configured: name the key in the table [encryption], or import \
+                      the object by name with `--encoding raw` if it is an image that holds an encrypted object";
 
 /// An object that was looked at.
 pub(super) struct Examined {
@@ -110,6 +115,9 @@ async fn look(objects: &dyn Backend, item: &ImportItem, how: Manner, meter: &Met
     };
     if how.encoding.is_none() && looks_like_pack(&ends.first, &ends.last) {
         return Ok(Finding::Left(LeftState::Damaged, UNLABELLED.to_owned()));
+    }
+    if how.encoding.is_none() && looks_sealed(&ends.first) {
+        return Ok(Finding::Left(LeftState::Unreachable, SEALED.to_owned()));
     }
     if encoding.object_size(identity.size()).is_some_and(|size| size != stat.size) {
         let why = format!("it ends after {} of the {} bytes that the backend reports", identity.size(), stat.size);

@@ -1,0 +1,59 @@
+//! Labels of a sealed object: one label that holds all of them, and the base of the object.
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use super::format::{Header, KEY_ID, SALT};
+use super::keys::Keyring;
+use crate::types::{Error, ObjectId, Result};
+
+/// The name of the label.
+const LABEL: &str = "tidelock-sealed";
+
+/// The longest name of a base that is kept.
+const LONGEST_BASE: usize = 512;
+
+/// What is in it.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    labels: Vec<(String, String)>,
+    base: Option<String>,
+}
+
+/// Seals labels. The value is the number of the key, the salt of the object, and the sealed JSON, in base64url.
+pub(super) fn seal(
+    labels: &[(String, String)],
+    base: Option<&ObjectId>,
+    header: &Header,
+    keys: &Keyring,
+) -> Result<(String, String)> {
+    // Servers bound what they keep with an object, S3 at 2 KiB. The snapshot that is the base is among the labels.
+    let base = base.filter(|base| base.as_str().len() <= LONGEST_BASE);
+    let content = Content { labels: labels.to_vec(), base: base.map(|base| base.as_str().to_owned()) };
+    let mut bytes = [&header.key[..], &header.salt].concat();
+    let from = bytes.len();
+    serde_json::to_writer(&mut bytes, &content)
+        .map_err(|error| Error::other("labels cannot be written").with_source(error))?;
+    keys.label_key(header)?.seal(0, true, &mut bytes, from)?;
+    Ok((LABEL.to_owned(), BASE64URL_NOPAD.encode(&bytes)))
+}
+
+/// The sealed labels among those of an object.
+pub(super) fn sealed_in(labels: &[(String, String)]) -> Option<&str> {
+    labels.iter().find(|(name, _)| name == LABEL).map(|(_, value)| value.as_str())
+}
+
+/// Labels, and the base of the object.
+pub(super) type Opened = (Vec<(String, String)>, Option<ObjectId>);
+
+/// Opens labels. `None` if they are damaged, or the key is not here: like any other labels, they are lost then.
+pub(super) fn open(value: &str, keys: &Keyring) -> Option<Opened> {
+    let bytes = BASE64URL_NOPAD.decode(value.as_bytes()).ok()?;
+    let (key, rest) = bytes.split_first_chunk::<KEY_ID>()?;
+    let (salt, sealed) = rest.split_first_chunk::<SALT>()?;
+    let header = Header { key: *key, salt: *salt };
+    let mut sealed = sealed.to_vec();
+    let content = keys.label_key(&header).ok()?.open(0, true, &mut sealed)?.to_vec();
+    let Content { labels, base } = serde_json::from_slice(&content).ok()?;
+    Some((labels, base.and_then(|base| ObjectId::new(base).ok())))
+}
