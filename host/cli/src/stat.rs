@@ -27,7 +27,8 @@ fn describe(stat: &SnapshotStat) -> String {
     facts.add("stored", output::moment(stat.created));
     facts.add("takes", format_bytes(stat.stored_bytes));
     if let Some(copies) = stat.copies {
-        facts.add("copies", format_args!("{copies} wanted"));
+        let where_it_is = if stat.at_risk { ", on this machine alone" } else { "" };
+        facts.add("copies", format_args!("{copies} wanted{where_it_is}"));
     }
     let mut placements = TextTable::new([
         ("BACKEND", Side::Left),

@@ -55,7 +55,7 @@ pub(super) async fn list(
 
 /// Cancel a job
 ///
-/// What runs it can record nothing any more. It comes back if its reason arises anew.
+/// What runs it can record nothing any more. It comes back if its reason arises anew. A push is left as one that has failed.
 #[utoipa::path(
     delete, path = "/v1/jobs/{id}", tag = "jobs", params(Number),
     responses(

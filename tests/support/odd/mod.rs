@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use text::{decode, encode, escape};
 
@@ -72,6 +73,12 @@ pub enum Then {
     NoLength,
     /// Done and answered with a length of 0 (HEAD).
     ZeroLength,
+    /// Done and answered, 2 KiB of the body every second: too much for a time without progress.
+    Trickle,
+    /// Done and answered, and the connection closed so many bytes before the end of the body.
+    Short(usize),
+    /// Done and answered, with a body that is as much longer, of zeros.
+    Long(u64),
 }
 
 type When = Box<dyn Fn(&Request) -> bool + Send + Sync>;
@@ -105,6 +112,8 @@ struct State {
     begun: u32,
     rules: Vec<Rule>,
     requests: Vec<Request>,
+    /// Zeros that were sent.
+    zeros: u64,
 }
 
 impl State {
@@ -156,6 +165,16 @@ impl Odd {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a rule, before all others.
+    pub fn rule(&self, rule: Rule) {
+        self.state().rules.insert(0, rule);
+    }
+
+    /// How many bytes of bodies that are too long have been taken.
+    pub fn zeros(&self) -> u64 {
+        self.state().zeros
     }
 
     /// Adds an object.
@@ -230,6 +249,29 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                 return Ok(());
             }
             Some(Then::NoLength) => write_chunked(&mut out, head, &done())?,
+            Some(Then::Trickle) => {
+                let reply = done();
+                let body = write_head(&mut out, &reply, reply.body.len() as u64)?;
+                for piece in body.chunks(2 << 10).filter(|_| !head) {
+                    out.write_all(piece)?;
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            Some(Then::Short(missing)) => {
+                let reply = done();
+                let body = write_head(&mut out, &reply, reply.body.len() as u64)?;
+                return out.write_all(&body[..body.len().saturating_sub(missing)]);
+            }
+            Some(Then::Long(more)) => {
+                let reply = done();
+                let body = write_head(&mut out, &reply, reply.body.len() as u64 + more)?;
+                out.write_all(body)?;
+                for _ in 0..more.div_ceil(1 << 20) {
+                    out.write_all(&vec![0; 1 << 20])?;
+                    state.lock().unwrap_or_else(PoisonError::into_inner).zeros += 1 << 20;
+                }
+                return Ok(());
+            }
             Some(Then::ZeroLength) => {
                 let Reply { status, headers, .. } = done();
                 write!(out, "HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\n\r\n")?;
@@ -240,9 +282,15 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
 }
 
 fn write(out: &mut TcpStream, head: bool, reply: Reply) -> io::Result<()> {
+    let body = write_head(out, &reply, reply.body.len() as u64)?;
+    if head { Ok(()) } else { out.write_all(body) }
+}
+
+/// Writes the head of an answer whose body has so many bytes. Returns the body.
+fn write_head<'a>(out: &mut TcpStream, reply: &'a Reply, len: u64) -> io::Result<&'a [u8]> {
     let Reply { status, headers, body } = reply;
-    write!(out, "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len())?;
-    if head { Ok(()) } else { out.write_all(&body) }
+    write!(out, "HTTP/1.1 {status} X\r\n{headers}content-length: {len}\r\n\r\n")?;
+    Ok(body)
 }
 
 fn write_chunked(out: &mut TcpStream, head: bool, reply: &Reply) -> io::Result<()> {

@@ -17,7 +17,7 @@ pub(crate) enum JobsCommand {
     Ls,
     /// Run the jobs that are due, once each. Exit status 1 if some are not done.
     Run(RunJobs),
-    /// Remove a job. It comes back if its reason arises anew.
+    /// Remove a job. It comes back if its reason arises anew. A push is left as one that has failed: what it is about is at risk.
     Cancel {
         /// The number of the job.
         #[arg(value_name = "JOB")]

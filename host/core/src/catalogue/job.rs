@@ -264,7 +264,8 @@ pub trait JobQueue: Send + Sync {
     /// The jobs of a snapshot.
     fn jobs_of(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<Job>>>;
 
-    /// Removes a job. What runs it can commit nothing under it any more. It comes back if its reason arises anew. Returns the
+    /// Removes a job; a [`JobKind::Push`] is left as one that has failed. What runs it can commit nothing under it any more. It comes
+    /// back if its reason arises anew. Returns the
     /// job as it was.
     fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>>;
 

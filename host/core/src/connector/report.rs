@@ -85,6 +85,9 @@ pub struct SnapshotStat {
     /// The copies that are wanted of it, on different backends; none for a snapshot of a version that did not note it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<u32>,
+    /// Whether it was acknowledged and is on this machine alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_risk: bool,
     /// What happened to its placements, the latest first: at most 100 events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PlacementEvent>,

@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{BegunRemoval, RemovalScope, SnapshotPage};
+use crate::catalogue::{BegunRemoval, JobKind, RemovalScope, SnapshotPage};
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
@@ -55,6 +55,7 @@ impl Host {
             stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
             placements,
             copies: self.inner.catalogue.wanted(id).await?.map(|wanted| wanted.copies),
+            at_risk: self.inner.catalogue.jobs_of(id).await?.iter().any(|job| job.kind == JobKind::Push),
             history: self.inner.catalogue.events(id).await?,
         })
     }

@@ -251,7 +251,7 @@ impl Host {
     }
 
     /// The copies that the route of a store wants.
-    fn wanted_by(&self, options: &StoreOptions) -> Result<WantedCopies> {
+    pub(super) fn wanted_by(&self, options: &StoreOptions) -> Result<WantedCopies> {
         let name = options.route.as_deref().unwrap_or(crate::config::DEFAULT_ROUTE);
         let route = self.route(Some(name))?;
         let most = u32::try_from(route.backends.len()).unwrap_or(u32::MAX);

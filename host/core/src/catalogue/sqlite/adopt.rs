@@ -6,6 +6,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::job_rows::{found_alone, settle_push};
 use super::versions::next_version;
 use super::write::needs;
 use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
@@ -138,6 +139,10 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     })
     .map_err(sql)?;
     needs(db, snapshot.id, placement)?;
+    if let Some(wanted) = &object.wanted {
+        found_alone(db, snapshot.id, wanted, now)?;
+    }
+    settle_push(db, snapshot.id)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
 }
 

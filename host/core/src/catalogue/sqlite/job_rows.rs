@@ -7,7 +7,8 @@ use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{HeldJob, JobKind, MAX_EVENTS, NewJob, WantedCopies};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
-/// Enqueues a job, unless it is there or its snapshot is not. Returns how many are new.
+/// Enqueues a job, unless it is there or its snapshot is not; a push that has failed for good is due again. Returns how many are
+/// new.
 pub(super) fn enqueue(db: &Transaction<'_>, new: &NewJob, now: u64) -> Result<u64> {
     let (backend, object) = (new.backend.as_deref().unwrap_or(""), new.object.as_ref().map_or("", ObjectId::as_str));
     db.prepare_cached(
@@ -17,7 +18,8 @@ pub(super) fn enqueue(db: &Transaction<'_>, new: &NewJob, now: u64) -> Result<u6
                  WHERE snapshot = ?2 AND state = 'live' AND backend <> 'hot'),
                 ?5, size
          FROM snapshots WHERE id = ?2
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT (snapshot, kind, backend, object) DO UPDATE SET state = 'queued', not_before = 0
+             WHERE kind = 'push' AND state = 'failed'",
     )
     .and_then(|mut insert| insert.execute((new.kind.name(), new.snapshot.as_bytes().as_slice(), backend, object, now)))
     .map(|made| made as u64)
@@ -55,6 +57,33 @@ pub(super) fn want(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCo
          WHERE excluded.copies >= copies",
     )
     .and_then(|mut insert| insert.execute((snapshot.as_bytes().as_slice(), wanted.copies, &wanted.route)))
+    .map(drop)
+    .map_err(sql)
+}
+
+/// Notes that a snapshot was found on this machine alone: copies of it are wanted, and it is pushed.
+pub(super) fn found_alone(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCopies, now: u64) -> Result<()> {
+    let alone: bool = db
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live' AND backend <> 'hot')
+                AND NOT EXISTS (SELECT 1 FROM wanted WHERE snapshot = ?1)",
+        )
+        .and_then(|mut query| query.query_row([snapshot.as_bytes().as_slice()], |row| row.get(0)))
+        .map_err(sql)?;
+    if !alone {
+        return Ok(());
+    }
+    want(db, snapshot, wanted)?;
+    enqueue(db, &NewJob { kind: JobKind::Push, snapshot, backend: None, object: None }, now).map(drop)
+}
+
+/// Ends the push of a snapshot that has come to its number of copies in another way, unless it is run: its run finds that.
+pub(super) fn settle_push(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
+    db.prepare_cached(
+        "DELETE FROM jobs WHERE snapshot = ?1 AND kind = 'push' AND state <> 'running'
+             AND EXISTS (SELECT 1 FROM wanted WHERE wanted.snapshot = ?1 AND live >= copies)",
+    )
+    .and_then(|mut delete| delete.execute([snapshot.as_bytes().as_slice()]))
     .map(drop)
     .map_err(sql)
 }

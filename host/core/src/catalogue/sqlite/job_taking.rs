@@ -75,7 +75,14 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
     let without: Vec<String> = choice.not_between.iter().flat_map(both).collect();
     let without = serde_json::to_string(&without).map_err(failed)?;
     let (condition, this) = match which {
-        Take::Due => ("state = 'queued'", 0),
+        // A version goes after its base, so that it can go as what has changed.
+        Take::Due => (
+            "state = 'queued' AND NOT (kind = 'push' AND EXISTS
+                 (SELECT 1 FROM snapshots AS version JOIN jobs AS push ON push.snapshot = version.base
+                  WHERE version.id = jobs.snapshot AND push.kind = 'push' AND push.seq < jobs.seq
+                      AND push.state IN ('queued', 'running')))",
+            0,
+        ),
         Take::This(seq) => ("seq = ?3 AND state <> 'running'", seq),
     };
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, Between { source: row.get(1)?, target: row.get(2)? }));

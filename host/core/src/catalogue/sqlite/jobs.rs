@@ -136,9 +136,14 @@ impl JobQueue for SqliteCatalogue {
     fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>> {
         Box::pin(self.change(move |db| {
             let Some(found) = one_job(db, id)? else { return Ok(None) };
-            db.prepare_cached("DELETE FROM jobs WHERE seq = ?1")
-                .and_then(|mut delete| delete.execute([id]))
-                .map_err(sql)?;
+            let change = match found.kind {
+                // Its snapshot is on this machine alone still, and that is seen by it.
+                JobKind::Push => {
+                    "UPDATE jobs SET state = 'failed', token = NULL, reason = 'it was cancelled' WHERE seq = ?1"
+                }
+                JobKind::Repair | JobKind::Copy => "DELETE FROM jobs WHERE seq = ?1",
+            };
+            db.prepare_cached(change).and_then(|mut change| change.execute([id])).map_err(sql)?;
             // It is enqueued anew once the number of copies changes.
             asked(db, found.snapshot)?;
             Ok(Some(found))

@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
-use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
+use super::job_rows::{check_held, enqueue, note_event, settle_push, state_changed, want};
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
@@ -83,6 +83,7 @@ impl SqliteCatalogue {
                 }
                 state_changed(db, snapshot.id, place, now)?;
             }
+            settle_push(db, snapshot.id)?;
             Ok(Committed { name_taken_from })
         })
         .await

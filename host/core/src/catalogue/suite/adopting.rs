@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{BEGINNING, Place, id, lease, object, snapshot, stored};
-use crate::catalogue::{Adopted, NewPlacement, NewSnapshot, PlacementState, RemovalScope};
+use crate::catalogue::{Adopted, JobKind, NewPlacement, NewSnapshot, PlacementState, RemovalScope, WantedCopies};
 use crate::types::{Encoding, InventoryEntry, ObjectId};
 
 fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adopted {
@@ -23,7 +23,7 @@ fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adop
         pack: None,
         stored_bytes: seed,
     };
-    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored) }
+    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored), wanted: None }
 }
 
 fn entry(id: &str, modified: Option<u64>) -> InventoryEntry {
@@ -51,6 +51,25 @@ pub(crate) async fn objects_become_snapshots_with_their_times_and_bases(place: P
     assert_eq!((known.snapshot, known.state, known.has_base), (id(2), PlacementState::Removing, false));
     assert!(standing.known[1].is_none() && standing.under_way.is_empty());
     assert_eq!(catalogue.standing("other", vec![object("o2")]).await.unwrap().known, [None]);
+}
+
+/// The catalogue was lost with images that were not pushed yet.
+pub(crate) async fn what_is_found_on_this_machine_alone_is_pushed(place: Place) {
+    let catalogue = place.open().await;
+    let hot = |seed| {
+        let found = found(seed, None, None, 1);
+        let wanted = Some(WantedCopies { copies: 1, route: "default".to_owned() });
+        let placement = NewPlacement { backend: "hot".to_owned(), ..found.placement.clone() };
+        Adopted { placement, wanted, ..found }
+    };
+    catalogue.adopt(vec![found(1, None, None, 1), hot(1), hot(2)]).await.unwrap();
+    let jobs = catalogue.jobs(0, 9).await.unwrap();
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.kind, job.snapshot)).collect();
+    assert_eq!(jobs, [(JobKind::Push, id(2))]);
+    assert_eq!((catalogue.at_risk().await.unwrap(), catalogue.wanted(id(1)).await.unwrap()), (2, None));
+    // It was in the bucket too.
+    catalogue.adopt(vec![found(2, None, None, 1)]).await.unwrap();
+    assert_eq!((catalogue.jobs(0, 9).await.unwrap(), catalogue.at_risk().await.unwrap()), (vec![], 0));
 }
 
 pub(crate) async fn a_name_goes_to_the_one_that_was_stored_last(place: Place) {

@@ -3,7 +3,7 @@
 use super::{LEASE, Place, id, kind, lease, object, on, pack_on, raw, snapshot, stored};
 use crate::catalogue::{
     BegunRemoval, Between, Catalogue, Choice, Commit, HeldJob, Job, JobCommit, JobEnd, JobKind, JobState, MAX_EVENTS,
-    NewJob, Placement, PlacementState, RemovalScope, Take, WantedCopies,
+    NewJob, NewSnapshot, Placement, PlacementState, RemovalScope, Take, WantedCopies,
 };
 
 fn copy_of(seed: u64) -> NewJob {
@@ -198,6 +198,54 @@ pub(crate) async fn a_job_that_is_cancelled_records_nothing(place: Place) {
     let seen = placement(&*catalogue, "local", "1").await;
     catalogue.transition(&seen, PlacementState::Suspect, None).await.unwrap();
     assert_eq!(catalogue.enqueue_copies(9).await.unwrap(), 1);
+}
+
+pub(crate) async fn a_push_that_is_cancelled_is_at_risk_until_there_are_copies(place: Place) {
+    let catalogue = place.open().await;
+    store(&*catalogue, 1, &["hot"], 1).await;
+    let push = NewJob { kind: JobKind::Push, ..copy_of(1) };
+    let enqueue = async || catalogue.enqueue(vec![push.clone()]).await.unwrap();
+    enqueue().await;
+    let token = catalogue.acquire_owner("me", lease()).await.unwrap();
+    let job = catalogue.take_job(Take::Due, token).await.unwrap().unwrap();
+    catalogue.cancel_job(job.id).await.unwrap();
+    let late = Commit {
+        placements: vec![on("cloud", "late")],
+        job: Some(JobCommit { held: HeldJob { id: job.id, token }, what: "pushed", why: String::new() }),
+        ..Commit::of(snapshot(1, 10))
+    };
+    assert_eq!(kind(catalogue.commit(late).await), "conflict");
+    let stands = async || {
+        let jobs = all(&*catalogue).await.into_iter().map(|job| (job.id, job.state)).collect::<Vec<_>>();
+        (jobs, catalogue.at_risk().await.unwrap())
+    };
+    assert_eq!(stands().await, (vec![(job.id, JobState::Failed)], 10));
+    assert_eq!(catalogue.take_job(Take::Due, token).await.unwrap(), None);
+    // Somebody stores it again.
+    enqueue().await;
+    assert_eq!(stands().await, (vec![(job.id, JobState::Queued)], 10));
+    catalogue.cancel_job(job.id).await.unwrap();
+    catalogue.commit(wanting(stored(snapshot(1, 10), vec![on("cloud", "c1")], vec![]), 1)).await.unwrap();
+    assert_eq!(stands().await, (vec![], 0));
+}
+
+pub(crate) async fn a_version_is_pushed_after_its_base(place: Place) {
+    let catalogue = place.open().await;
+    store(&*catalogue, 1, &["hot"], 1).await;
+    let version = NewSnapshot { base: Some(id(1)), ..snapshot(2, 10) };
+    catalogue.commit(wanting(stored(version, vec![on("hot", "2")], vec![]), 1)).await.unwrap();
+    let push = |seed| NewJob { kind: JobKind::Push, ..copy_of(seed) };
+    catalogue.enqueue(vec![push(1), push(2)]).await.unwrap();
+    let token = catalogue.acquire_owner("me", lease()).await.unwrap();
+    let choice = Choice { routes: [("default".to_owned(), vec!["cloud".to_owned()])].into(), not_between: Vec::new() };
+    let take = async || {
+        let taken = catalogue.take_job_beside(Take::Due, &choice, token).await.unwrap();
+        taken.map(|(job, _)| (job.snapshot, HeldJob { id: job.id, token }))
+    };
+    let (first, held) = take().await.unwrap();
+    assert_eq!((first, take().await), (id(1), None), "the base is on its way");
+    catalogue.end_job(held, JobEnd::Wait(super::BEGINNING + 100, "away".to_owned())).await.unwrap();
+    assert_eq!(take().await.map(|(snapshot, _)| snapshot), Some(id(2)), "it does not wait for what is away");
 }
 
 pub(crate) async fn what_is_removed_is_not_copied(place: Place) {

@@ -164,12 +164,13 @@ macro_rules! suite {
                 a_name_holds_one_lease, what_ended_without_a_word_does_not_pile_up, fencing_and_commits_at_once,
                 only_leases_that_were_seen_expired_end, what_a_living_host_gave_up_is_stale;
             jobs: a_bad_placement_has_a_repair_until_it_is_good, the_fewest_copies_go_first_then_the_oldest,
-                jobs_between_some_backends_are_passed_over,
+                jobs_between_some_backends_are_passed_over, a_version_is_pushed_after_its_base,
+                a_push_that_is_cancelled_is_at_risk_until_there_are_copies,
                 a_job_is_run_by_one_host_at_a_time, a_job_that_failed_waits_until_its_time_or_a_new_copy,
                 a_job_that_is_cancelled_records_nothing, what_is_removed_is_not_copied,
                 a_repair_of_what_is_kept_leaves_it_removed, a_bad_placement_goes_only_where_a_live_one_is,
                 events_are_bounded, scrubs_go_on_where_they_were, the_most_copies_that_somebody_wants_count;
-            adopting: objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
+            adopting: what_is_found_on_this_machine_alone_is_pushed, objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
                 a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
                 named_ones_keep_their_order_and_bases_are_found_again;

@@ -73,7 +73,13 @@ impl Found {
             pack: self.pack,
             stored_bytes: self.stat.size,
         };
-        Adopted { snapshot, placement, base: self.stat.base, stored: self.stat.modified.or(item.modified) }
+        Adopted {
+            snapshot,
+            placement,
+            base: self.stat.base,
+            stored: self.stat.modified.or(item.modified),
+            wanted: None,
+        }
     }
 }
 

@@ -36,11 +36,12 @@ use futures::stream;
 
 pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 
-use super::Host;
 use super::labels::{is_identity_name, keys_in, may_be_ours};
 use super::listing::Listing;
+use super::{Host, StoreOptions};
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
+use crate::config::HOT;
 use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
 use examine::{Examined, Finding, Manner};
 use report::Meter;
@@ -317,7 +318,12 @@ impl Run<'_> {
                 Finding::Snapshot(found) => {
                     self.silent = 0;
                     numbers.push(item.number);
-                    adopted.push(found.placed(self.backend, item));
+                    // What is hot is no copy: of what is nowhere else, some are wanted.
+                    let wanted = match self.backend == HOT {
+                        true => self.host.wanted_by(&StoreOptions::default()).ok(),
+                        false => None,
+                    };
+                    adopted.push(Adopted { wanted, ..found.placed(self.backend, item) });
                 }
                 // Not among those that come here.
                 Finding::Pack => self.packs.push(item.number),

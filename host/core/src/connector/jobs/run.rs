@@ -306,7 +306,8 @@ impl Host {
         Ok(JobPage { next: jobs.last().filter(|_| more).map(|job| job.id), jobs })
     }
 
-    /// Removes a job. What runs it can record nothing any more. A job comes back if its reason arises anew.
+    /// Removes a job. What runs it can record nothing any more. A job comes back if its reason arises anew. A push is left as one that
+    /// has failed, since its snapshot is at risk still.
     ///
     /// # Errors
     /// `not-found`.
