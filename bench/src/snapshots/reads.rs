@@ -1,5 +1,5 @@
-//! Pages of an image through the library: `Image::read_at` of 4 KiB at random places, from a folder in the page cache. The packs are
-//! of the profile `random`.
+//! Pages of an image through the library: `Image::read_at` of 4 KiB at random places, from a folder in the page cache, whose packs are
+//! of the profile `random`, and from the hot tier.
 
 use std::fs;
 use std::fs::File;
@@ -24,7 +24,7 @@ const TIME: Duration = Duration::from_secs(10);
 /// Reads of one image.
 #[derive(Debug, Serialize)]
 pub struct Reads {
-    /// `whole`, or `delta` for one that was stored as a change of it.
+    /// `whole`, or `delta` for one that was stored as a change of it; `hot` if the hot tier has it.
     pub image: &'static str,
     /// How many.
     pub reads: usize,
@@ -37,7 +37,7 @@ pub struct Reads {
 /// Reads an image of half the plan's size, and one with 2 % dirty pages.
 pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Reads>> {
     let size = plan.bytes() / 2;
-    let dir = plan.folder(size * 4)?;
+    let dir = plan.folder(size * 6)?;
     let (base, next) = (dir.path().join("base"), dir.path().join("next"));
     ram::write(&base, size, SEED)?;
     fs::copy(&base, &next)?;
@@ -45,17 +45,19 @@ pub async fn run(plan: &Plan, note: &dyn Fn(&str)) -> Result<Vec<Reads>> {
     let pages = size / PAGE as u64;
     ram::change(&next, &ram::pick(SEED, pages, (pages / 50).max(1), &mut numbers), &mut numbers)?;
 
-    // The table of the route is the last one.
-    let text = format!("{}profile = \"random\"\n", connector::config(dir.path()));
-    let config = Config::parse(&text, dir.path())?;
-    let host = Host::start(&config, &NoSecrets).await?;
-    let whole = host.store(Source::open(&base).await?, StoreOptions::default()).await?.id;
-    let delta = host.update(whole, Source::open(&next).await?, StoreOptions::default()).await?.id;
     let mut all = Vec::new();
-    for (name, id, file) in [("whole", whole, &base), ("delta", delta, &next)] {
-        note(&format!("reading pages of the {name} image"));
-        let image = host.open(id).await?;
-        all.push(read(name, &image, file).await?);
+    for (names, hot) in [(["whole", "delta"], ""), (["whole, hot", "delta, hot"], "[hot]\ncapacity = \"1 TiB\"\n")] {
+        let own = super::tool::folder(dir.path(), if hot.is_empty() { "cold" } else { "hot" })?;
+        // The table of the route is the last one.
+        let text = format!("{}profile = \"random\"\n{hot}", connector::config(&own));
+        let host = Host::start(&Config::parse(&text, &own)?, &NoSecrets).await?;
+        let whole = host.store(Source::open(&base).await?, StoreOptions::default()).await?.id;
+        let delta = host.update(whole, Source::open(&next).await?, StoreOptions::default()).await?.id;
+        for (name, id, file) in names.into_iter().zip([whole, delta]).zip([&base, &next]).map(|((n, i), f)| (n, i, f)) {
+            note(&format!("reading pages: {name}"));
+            let image = host.open(id).await?;
+            all.push(read(name, &image, file).await?);
+        }
     }
     Ok(all)
 }

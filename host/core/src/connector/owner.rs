@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use super::lock_file::LockFile;
 use crate::catalogue::{Catalogue, Claim, ExpiredOwner, HeldJob, Intent, OwnerToken};
-use crate::types::{Error, ErrorKind, Platform, Result, blocking};
+use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, blocking};
 
 /// How long a lease lasts.
 const LEASE: Duration = Duration::from_secs(60);
@@ -140,6 +140,29 @@ impl Owner {
                 self.catalogue.begin_intent(key, backend, token).await
             }
             begun => begun,
+        }
+    }
+
+    /// Claims an object for its deletion. Returns the lease under which it is claimed; `None` if it cannot be.
+    ///
+    /// The lease is not renewed for that: the catalogue refuses one that was ended, and to write a lease for each deletion would
+    /// let all changes wait for each other.
+    ///
+    /// # Errors
+    /// What the lock file and the catalogue meet.
+    pub(super) async fn claim(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        instead_of: Option<OwnerToken>,
+    ) -> Result<Option<OwnerToken>> {
+        let token = self.token().await?;
+        match self.catalogue.claim(backend, object, token, instead_of).await {
+            Err(error) if *error.kind() == ErrorKind::Conflict && self.is_lost(token).await => {
+                let token = self.token().await?;
+                Ok(self.catalogue.claim(backend, object, token, instead_of).await?.then_some(token))
+            }
+            claimed => Ok(claimed?.then_some(token)),
         }
     }
 

@@ -98,13 +98,11 @@ impl Host {
             self.check_container(backend).await?;
         }
         let catalogue = &self.inner.catalogue;
-        let token = match how.under {
-            Some(token) => token,
-            None => self.inner.owner.current().await?,
+        let claimed = match how.under {
+            Some(token) => catalogue.claim(backend, object, token, how.instead_of).await?.then_some(token),
+            None => self.inner.owner.claim(backend, object, how.instead_of).await?,
         };
-        if !catalogue.claim(backend, object, token, how.instead_of).await? {
-            return Ok(None);
-        }
+        let Some(token) = claimed else { return Ok(None) };
         deletion.claimed = Some(token);
         objects.delete(object).await?;
         // Nor would it notice one that has taken the place since it was looked at: then the object may still be there.
