@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs,
-    Listen, PackProfile, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
+    Listen, PackProfile, RESTORE_DAYS, Rebase, Route, Scrub, Service, Swap, Tier, Trust,
 };
 use crate::types::LimitOverrides;
 
@@ -46,6 +46,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         service: Service::on(Listen::Unix("tidelock.sock".into())),
         jobs: Jobs::default(),
         scrub: Scrub::default(),
+        rebase: Rebase::default(),
         adapters_dir: None,
         data_dir,
     }

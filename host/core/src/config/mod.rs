@@ -30,7 +30,7 @@ use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 
 pub use default::commented_default;
 pub use hot::{HOT, Hot};
-pub use jobs::{Jobs, Scrub};
+pub use jobs::{Jobs, Rebase, Scrub};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -66,6 +66,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// How the daemon scrubs.
     pub scrub: Scrub,
+    /// How the daemon rebases.
+    pub rebase: Rebase,
 }
 
 impl Config {
@@ -270,6 +272,16 @@ pub enum PackProfile {
     Compact,
     /// Cheap reads of single pages.
     Random,
+}
+
+impl PackProfile {
+    /// The text in a configuration and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::Random => "random",
+        }
+    }
 }
 
 /// When a store is done. Copies that it does not wait for are made by jobs.

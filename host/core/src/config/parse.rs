@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::hot::hot;
-use super::jobs::{jobs, scrub};
+use super::jobs::{jobs, rebase, scrub};
 use super::limits::limits;
 use super::read::{Item, TomlTable, check_name, document, map, path, switch};
 use super::routes::{default_route, route};
@@ -16,8 +16,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Scrub, Swap, Tier,
-    Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Rebase, Scrub,
+    Swap, Tier, Trust,
 };
 use crate::types::{Error, LimitOverrides, Result, SettingValue};
 
@@ -33,6 +33,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "service",
             "jobs",
             "scrub",
+            "rebase",
         ])?)
     })
 }
@@ -67,7 +68,8 @@ impl Reader<'_> {
         let service = service(root.get("service"), self.directory)?;
         let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
         let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
-        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub })
+        let rebase = root.get("rebase").map_or(Ok(Rebase::default()), |item| rebase(&item))?;
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub, rebase })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {

@@ -61,15 +61,15 @@ pub use hot::{CopiedOut, HotStats};
 pub use image::Image;
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use jobs::{
-    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
-    ScrubReport,
+    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RebaseReport, RepairReport, RunOptions,
+    ScrubOptions, ScrubReport,
 };
 pub use listing::MOST_LISTED;
-pub use options::{HostOptions, StoreOptions};
+pub use options::{HostOptions, StoreBase, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind, PlacementInfo,
-    PlacementStat, Removed, SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ChainStat, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind,
+    PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use setup::{NoSecrets, Secrets};
@@ -116,6 +116,7 @@ struct HostInner {
     deletions: removal::Deletions,
     job_settings: crate::config::Jobs,
     scrub_settings: crate::config::Scrub,
+    rebase_settings: crate::config::Rebase,
     /// What jobs have done.
     jobs: jobs::Totals,
     /// For the backends that are opened later; `None` once all are open.

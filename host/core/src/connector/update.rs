@@ -6,7 +6,9 @@
 //! the pack would save little, or would need too many others.
 
 mod encode;
+mod find_base;
 mod page_digests;
+mod sketches;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -228,6 +230,8 @@ impl Host {
         let route = self.route(options.route.as_deref())?.backends.clone();
         let mut placements = self.inner.catalogue.placements(id).await?;
         placements.retain(|p| p.state == PlacementState::Live && route.contains(&p.backend));
+        // Of several objects on a backend the latest: one that took the place of another takes pages from fewer.
+        placements.reverse();
         placements.sort_by_key(|p| route.iter().position(|name| *name == p.backend));
         for placement in placements {
             if !self.takes_packs(&placement.backend).await? {

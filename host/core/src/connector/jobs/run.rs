@@ -11,6 +11,7 @@ use super::report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, Made
 use crate::catalogue::{HeldJob, Job, JobEnd, JobKind, JobState, JobStats, PlacementEvent, Take};
 use crate::connector::Host;
 use crate::snapshot::Progress;
+use crate::snapshot::pages::Profile;
 use crate::types::{Error, Result, SnapshotId};
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
@@ -178,6 +179,8 @@ impl Host {
         let worked = match job.kind {
             JobKind::Repair => Box::pin(self.run_repair(&job, held, run)).await,
             JobKind::Copy | JobKind::Push => Box::pin(self.run_copies(&job, held, run)).await,
+            JobKind::RebaseCompact => Box::pin(self.run_rebase(&job, Profile::Compact, held, run)).await,
+            JobKind::RebaseRandom => Box::pin(self.run_rebase(&job, Profile::Random, held, run)).await,
         };
         let (made, done, why) = match worked {
             Ok(Worked { made, why }) => (made, true, why),

@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::sketches;
 use crate::connector::hot::HotTier;
 use crate::connector::{Host, data_dir};
 use crate::snapshot::Identity;
@@ -34,8 +35,13 @@ impl Host {
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
     pub(in crate::connector) async fn keep_page_digests(&self, identity: &Identity, written: File) -> Result<()> {
         let path = self.digests_path(identity.id());
+        let sketches = self.sketches_path();
         let most = MAX_DIGEST_BYTES.saturating_add(self.inner.hot.as_ref().map_or(0, HotTier::digest_bytes));
+        let identity = Arc::new(identity.clone());
         blocking(move || {
+            if let Err(error) = sketches::keep(&sketches, &identity, &written) {
+                tracing::info!(%error, "the sketch of an image is not kept");
+            }
             let kept = keep_digests(&path, written, most);
             kept.map_err(|error| Error::io(path.display(), error))
         })
