@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-pub(super) use jobs::{Jobs, JobsCommand, RunJobs, Scrub};
+pub(super) use jobs::{Jobs, JobsCommand, Rebase, RunJobs, Scrub};
 use tidelock::MOST_LISTED;
 use tidelock::types::{ByteRange, Encoding, Error, ObjectId, PublicKey, parse_duration};
 
@@ -73,6 +73,8 @@ pub(super) enum Command {
     Verify(Verify),
     /// Verify every byte of a snapshot, and make good copies in place of damaged ones. Exit status 1 if some stay.
     Repair(One),
+    /// Replace the packs of a snapshot by full ones, which take pages from no other. Exit status 1 if some could not be replaced.
+    Rebase(Rebase),
     /// Read and compare every stored object, the one that was not for the longest time first.
     Scrub(Scrub),
     /// List, run or cancel jobs: repairs, and copies that are still to be made.
@@ -145,6 +147,10 @@ pub(super) struct Store {
     /// Store an image of no bytes that comes from a pipe, instead of refusing it.
     #[arg(long)]
     pub(super) allow_empty: bool,
+    /// Store it as a change of another snapshot: `auto` looks for one, on routes with encoding = "pages", and takes it if that
+    /// pays; `none` does not; or an ID, as `update` [default: auto for a file, none for standard input].
+    #[arg(long, value_name = "auto|none|ID")]
+    pub(super) base: Option<String>,
     #[command(flatten)]
     pub(super) how: How,
 }

@@ -36,6 +36,7 @@ mod inspect;
 mod jobs;
 mod ls;
 mod output;
+mod rebase;
 mod remote;
 mod repair;
 mod resources;
@@ -132,6 +133,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Rm(arguments) => rm::run(&arguments, session).await,
         Command::Verify(arguments) => verify::run(&arguments, session).await,
         Command::Repair(arguments) => repair::run(&arguments, session).await,
+        Command::Rebase(arguments) => rebase::run(&arguments, session).await,
         Command::Scrub(arguments) => scrub::run(&arguments, session).await,
         Command::Jobs(arguments) => jobs::run(arguments, session).await,
         Command::Import(arguments) => import::run(arguments, session).await,

@@ -26,6 +26,10 @@ fn describe(stat: &SnapshotStat) -> String {
     }
     facts.add("stored", output::moment(stat.created));
     facts.add("takes", format_bytes(stat.stored_bytes));
+    if stat.shared_bytes > 0 {
+        facts.add("shares", format_bytes(stat.shared_bytes));
+    }
+    facts.add("rm frees", format_bytes(stat.frees_bytes));
     if let Some(copies) = stat.copies {
         let where_it_is = if stat.at_risk { ", on this machine alone" } else { "" };
         facts.add("copies", format_args!("{copies} wanted{where_it_is}"));
@@ -49,6 +53,7 @@ fn describe(stat: &SnapshotStat) -> String {
         ]);
     }
     let mut text = format!("{facts}\n{placements}");
+    text += &chains(stat);
     for placement in &stat.placements {
         if let Some(reason) = &placement.reason {
             let since = output::moment(placement.since);
@@ -58,6 +63,36 @@ fn describe(stat: &SnapshotStat) -> String {
     for event in &stat.history {
         let why = event.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         text += &format!("{} {} on {}{why}\n", output::moment(event.at), event.what, event.backend);
+    }
+    text
+}
+
+/// What the placements take pages from, and who takes pages from them.
+fn chains(stat: &SnapshotStat) -> String {
+    let mut text = String::new();
+    for placement in stat.placements.iter().filter(|placement| !placement.chain.is_empty()) {
+        let mut table = TextTable::new([
+            ("DEPTH", Side::Right),
+            ("SIZE", Side::Right),
+            ("KEPT FOR", Side::Left),
+            ("SNAPSHOT", Side::Left),
+            ("OBJECT", Side::Left),
+        ]);
+        for link in &placement.chain {
+            table.row([
+                link.depth.to_string(),
+                format_bytes(link.stored_bytes).to_string(),
+                if link.shared { "others too" } else { "this alone" }.to_owned(),
+                link.id.to_string(),
+                link.object.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            ]);
+        }
+        let (backend, depth) = (&placement.backend, placement.depth);
+        text += &format!("\non {backend}, depth {depth}, it takes pages from:\n{table}");
+    }
+    for placement in stat.placements.iter().filter(|placement| !placement.needed_by.is_empty()) {
+        let by: Vec<String> = placement.needed_by.iter().map(ToString::to_string).collect();
+        text += &format!("\non {}, these take pages from it: {}\n", placement.backend, by.join(", "));
     }
     text
 }

@@ -5,13 +5,19 @@ use super::failure::Failure;
 use super::session::Session;
 use super::{input, output};
 use tidelock::snapshot::Progress;
-use tidelock::{StoreOptions, Stored};
+use tidelock::{StoreBase, StoreOptions, Stored};
 
 pub(super) async fn run(arguments: Store, session: &Session) -> Result<(), Failure> {
     let image = input::image(&arguments.image.file, arguments.allow_empty).await?;
     let host = session.open().await?;
+    let base = match arguments.base.as_deref() {
+        None => None,
+        Some("auto") => Some(StoreBase::Auto),
+        Some("none") => Some(StoreBase::None),
+        Some(base) => Some(StoreBase::Snapshot(host.find(base).await?)),
+    };
     let bar = session.console.bar("storing", image.size());
-    let stored = host.store(image, arguments.how.options(bar.progress())).await?;
+    let stored = host.store(image, StoreOptions { base, ..arguments.how.options(bar.progress()) }).await?;
     drop(bar);
     answer(&stored, session)
 }
@@ -27,6 +33,6 @@ pub(super) fn answer(stored: &Stored, session: &Session) -> Result<(), Failure> 
 impl How {
     /// Returns the options for the library.
     pub(super) fn options(self, progress: Option<Progress>) -> StoreOptions {
-        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress, begun: None }
+        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress, ..StoreOptions::default() }
     }
 }

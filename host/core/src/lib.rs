@@ -45,12 +45,13 @@ pub use tidelock_runtime as runtime;
 pub use tidelock_types as types;
 
 pub use connector::{
-    AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, CopiedOut,
-    Delta, FailedBackend, GcOptions, GcProgress, GcReport, GcStep, GrantPreflight, Host, HostOptions, HotStats, Image,
-    ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, JobCounts, JobOutcome, JobOverview, JobPage,
-    JobReport, LeftAlone, LeftBehind, LeftState, LimitPreflight, MOST_LISTED, MadeObject, NeedPreflight, NoSecrets,
-    PlacementInfo, PlacementStat, Preflight, Removed, RepairReport, Retrieved, Room, RunOptions, ScrubOptions,
-    ScrubReport, Secrets, SnapshotStat, StoreOptions, Stored, Verification, inspect, preflights,
+    AdapterDir, AdapterDirEvent, AdapterDirOutcome, AdapterInfo, BadPlacement, ChainStat, ColdPlacement, ColdStorage,
+    CopiedOut, Delta, FailedBackend, GcOptions, GcProgress, GcReport, GcStep, GrantPreflight, Host, HostOptions,
+    HotStats, Image, ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, JobCounts, JobOutcome,
+    JobOverview, JobPage, JobReport, LeftAlone, LeftBehind, LeftState, LimitPreflight, MOST_LISTED, MadeObject,
+    NeedPreflight, NoSecrets, PlacementInfo, PlacementStat, Preflight, RebaseReport, Removed, RepairReport, Retrieved,
+    Room, RunOptions, ScrubOptions, ScrubReport, Secrets, SnapshotStat, StoreBase, StoreOptions, Stored, Verification,
+    inspect, preflights,
 };
 pub use snapshot::{Extent, ExtentKind, Source};
 pub use types::{Body, ByteRange, Error, ErrorKind, Result, SnapshotId};

@@ -178,8 +178,14 @@ impl Metrics {
                 self.jobs.get_or_create(&labels).set(found.map_or(0, |(_, _, count)| number(*count)));
             }
         }
-        let JobCounts { repaired_bytes, copied_bytes, scrubbed_bytes } = counts;
-        for (what, bytes) in [("repaired", repaired_bytes), ("copied", copied_bytes), ("scrubbed", scrubbed_bytes)] {
+        let JobCounts { repaired_bytes, copied_bytes, rebased_bytes, scrubbed_bytes } = counts;
+        let all = [
+            ("repaired", repaired_bytes),
+            ("copied", copied_bytes),
+            ("rebased", rebased_bytes),
+            ("scrubbed", scrubbed_bytes),
+        ];
+        for (what, bytes) in all {
             let counter = self.job_bytes.get_or_create(&JobBytes { what }).clone();
             counter.inc_by(bytes.saturating_sub(counter.get()));
         }

@@ -19,12 +19,33 @@ use super::shared::Shared;
 use super::upload;
 use tidelock::catalogue::SnapshotPage;
 use tidelock::types::Error;
-use tidelock::{Host, Removed, SnapshotStat, StoreOptions, Stored};
+use tidelock::{Host, Removed, SnapshotStat, StoreBase, StoreOptions, Stored};
 
 /// Default number of snapshots in a response.
 const PAGE: usize = 1000;
 
 /// Options of a store.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StoreHow {
+    /// What the image is stored as a change of: `auto`, for what is found where the route's encoding is `pages` and is taken if that
+    /// pays; `none`; or a snapshot, as an update. Default: `none`.
+    base: Option<String>,
+    /// The route, which selects the backends. Default: `default`.
+    route: Option<String>,
+    /// A name, usable in place of the id. A snapshot can have several; one that another snapshot has is taken from it.
+    name: Option<String>,
+    /// Store the bytes unchanged, so that other programs can use the object.
+    #[serde(deserialize_with = "switch")]
+    raw: bool,
+    /// Store an image of no bytes that comes without a Content-Length, instead of refusing it.
+    #[serde(rename = "allow-empty", deserialize_with = "switch")]
+    #[param(rename = "allow-empty")]
+    allow_empty: bool,
+}
+
+/// Options of an update.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
@@ -44,7 +65,8 @@ pub(super) struct How {
 
 impl How {
     fn options(self, begun: Begun) -> StoreOptions {
-        StoreOptions { route: self.route, name: self.name, raw: self.raw, progress: None, begun: Some(begun) }
+        let Self { route, name, raw, .. } = self;
+        StoreOptions { route, name, raw, begun: Some(begun), ..StoreOptions::default() }
     }
 }
 
@@ -92,7 +114,7 @@ pub(super) struct Part {
 ///
 /// Nothing becomes visible until the whole body is durable; an incomplete body leaves nothing.
 #[utoipa::path(
-    put, path = "/v1/snapshots", tag = "snapshots", params(How),
+    put, path = "/v1/snapshots", tag = "snapshots", params(StoreHow),
     request_body(content = inline(super::described::Binary), content_type = "application/octet-stream", description = "The image"),
     responses(
         (status = 201, description = "Stored", body = Stored),
@@ -102,15 +124,23 @@ pub(super) struct Part {
 )]
 pub(super) async fn store(
     State(shared): State<Shared>,
-    Parameters(how): Parameters<How>,
+    Parameters(how): Parameters<StoreHow>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Problem> {
-    let (image, share) = upload::image(&shared, &headers, body, how.allow_empty)?;
+    let StoreHow { base, route, name, raw, allow_empty } = how;
+    let (image, share) = upload::image(&shared, &headers, body, allow_empty)?;
     let host = shared.host.clone();
-    let (lane, begun) = (Lane::route(how.route.as_deref()), Begun::default());
-    let options = how.options(begun.clone());
-    let work = async move { host.store(image, options).await };
+    let (lane, begun) = (Lane::route(route.as_deref()), Begun::default());
+    let options = How { route, name, raw, allow_empty }.options(begun.clone());
+    let work = async move {
+        let base = match base.as_deref() {
+            None | Some("none") => StoreBase::None,
+            Some("auto") => StoreBase::Auto,
+            Some(base) => StoreBase::Snapshot(host.find(base).await?),
+        };
+        host.store(image, StoreOptions { base: Some(base), ..options }).await
+    };
     answer(shared.run("store", lane, Some(begun), work).await, &share)
 }
 

@@ -17,6 +17,7 @@ mod ipfs_lies;
 mod killed;
 mod killed_jobs;
 mod killed_packs;
+mod killed_rebase;
 mod languages;
 mod liar;
 mod nfs;

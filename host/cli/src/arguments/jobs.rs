@@ -1,8 +1,9 @@
 //! Arguments of the commands that do what is due in the background.
 
-use clap::{Args, Subcommand, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::with_hint;
+use tidelock::config::PackProfile;
 use tidelock::types::parse_bytes;
 
 #[derive(Debug, Args)]
@@ -43,6 +44,34 @@ pub(crate) struct Scrub {
     /// Read no further object once so many bytes were read, for example 10GiB: the next scrub goes on there [default: all].
     #[arg(long, value_name = "N", value_parser = bytes)]
     pub(crate) bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebase {
+    /// The snapshot.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// What the new packs are made for: few bytes, or cheap reads of single pages [default: as the snapshot's route says].
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<Profile>,
+}
+
+/// What packs are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Few bytes.
+    Compact,
+    /// Cheap reads of single pages.
+    Random,
+}
+
+impl From<Profile> for PackProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Compact => Self::Compact,
+            Profile::Random => Self::Random,
+        }
+    }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -1,6 +1,6 @@
 //! What a store records in one transaction.
 
-use super::{HeldJob, NewJob, NewPlacement, NewSnapshot, WantedCopies};
+use super::{HeldJob, NewJob, NewPlacement, NewSnapshot, Placement, WantedCopies};
 use crate::types::{ObjectId, SnapshotId};
 
 /// A store to be recorded.
@@ -22,6 +22,9 @@ pub struct Commit {
     /// The job that has made the objects: of the snapshot nothing is changed then but where it is, and it has to be known
     /// still, or kept for others that need it on the backends of the placements.
     pub job: Option<JobCommit>,
+    /// A placement of the snapshot that the objects of a job take the place of: its removal begins if it is just as it was seen
+    /// and nothing needs it, nor may. The snapshot has to be known then: what is kept for others needs no other form.
+    pub replaces: Option<Placement>,
 }
 
 /// The job of a commit.
@@ -29,7 +32,7 @@ pub struct Commit {
 pub struct JobCommit {
     /// The job, which has to be held still.
     pub held: HeldJob,
-    /// What becomes an event of each placement: `repaired`, `copied` or `pushed`.
+    /// What becomes an event of each placement: `repaired`, `copied`, `pushed` or `rebased`.
     pub what: &'static str,
     /// Where the bytes came from.
     pub why: String,
@@ -46,6 +49,7 @@ impl Commit {
             wanted: None,
             jobs: Vec::new(),
             job: None,
+            replaces: None,
         }
     }
 }

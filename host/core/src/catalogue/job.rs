@@ -25,11 +25,15 @@ pub enum JobKind {
     Copy,
     /// Brings a snapshot from the hot tier to the backends of its route.
     Push,
+    /// Makes a full pack of the profile `compact` in place of a pack.
+    RebaseCompact,
+    /// Makes a full pack of the profile `random` in place of a pack.
+    RebaseRandom,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Repair, Self::Copy, Self::Push];
+    pub const ALL: [Self; 5] = [Self::Repair, Self::Copy, Self::Push, Self::RebaseCompact, Self::RebaseRandom];
 
     /// The text in the database and in `--json`.
     pub fn name(self) -> &'static str {
@@ -37,6 +41,8 @@ impl JobKind {
             Self::Repair => "repair",
             Self::Copy => "copy",
             Self::Push => "push",
+            Self::RebaseCompact => "rebase-compact",
+            Self::RebaseRandom => "rebase-random",
         }
     }
 
@@ -204,8 +210,8 @@ pub struct PlacementEvent {
     pub backend: String,
     /// The object.
     pub object: ObjectId,
-    /// `bad`, `suspect` and `live` for a change of its state; `repaired`, `copied` and `pushed` for an object that a job has
-    /// made.
+    /// `bad`, `suspect` and `live` for a change of its state; `repaired`, `copied`, `pushed` and `rebased` for an object that a
+    /// job has made.
     pub what: String,
     /// Why, or from where, if that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +225,15 @@ pub struct Scrubbed {
     pub placement: Placement,
     /// When every byte of it was last read, or else when it was stored; and a number that tells apart what is equal there.
     pub cursor: (u64, u64),
+}
+
+/// Packs that need many objects, as far as was looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LongChains {
+    /// Their placements.
+    pub placements: Vec<Placement>,
+    /// Where to go on; the number that was given if there is no further placement.
+    pub next: u64,
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
@@ -281,6 +296,15 @@ pub trait JobQueue: Send + Sync {
     /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one and no pack needs it.
     /// Returns whether it was begun.
     fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+
+    /// Begins the removal of a placement that is just as it was seen, if another live one of its snapshot and backend, `by`, can
+    /// take its place: not if a pack needs it, or may. Returns whether it was begun.
+    fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
+
+    /// At most `limit` live packs of known snapshots that need more than `most` objects each, among the next placements that came
+    /// after the one of number `after`, and the number to go on after. Leaves out what has another live object on its backend that
+    /// needs none, and the hot tier.
+    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>>;
 
     /// The placements of packs on a backend that take pages from an object of a snapshot there.
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;

@@ -17,6 +17,7 @@ mod job;
 mod owner;
 mod placement;
 mod removal;
+mod sharing;
 mod snapshot;
 mod sqlite;
 mod stats;
@@ -33,12 +34,13 @@ pub use commit::{Commit, Committed, JobCommit};
 pub use container::Container;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use job::{
-    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent,
-    Scrubbed, Take, WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, LongChains, MAX_EVENTS, NewJob,
+    PlacementEvent, Scrubbed, Take, WantedCopies,
 };
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
+pub use sharing::{ChainLink, MOST_NEEDING, SharedObject, Sharing};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
 pub use stats::{BackendStats, Stats};
@@ -99,6 +101,10 @@ pub trait Catalogue: JobQueue + Send + Sync {
 
     /// What an object of a backend needs there, if it is a pack that is known.
     fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>>;
+
+    /// What the objects of a snapshot take pages from, who takes pages from them, and what its removal would free. Nothing of an
+    /// unknown one.
+    fn sharing(&self, id: SnapshotId) -> BoxFuture<'_, Result<Sharing>>;
 
     /// Every placement in a state that is not `live`, for example the removals that a crash cut short.
     ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Ack, AdapterSource, BackendConfig, Config, Cost, DEFAULT_ENCODING, DEFAULT_ROUTE, DirectoryGrant, Grants, Jobs,
-    Listen, PackProfile, RESTORE_DAYS, Route, Scrub, Service, Swap, Tier, Trust,
+    Listen, PackProfile, RESTORE_DAYS, Rebase, Route, Scrub, Service, Swap, Tier, Trust,
 };
 use crate::types::LimitOverrides;
 
@@ -48,6 +48,7 @@ pub(super) fn embedded(data_dir: PathBuf) -> Config {
         jobs: Jobs::default(),
         scrub: Scrub::default(),
         encryption: None,
+        rebase: Rebase::default(),
         adapters_dir: None,
         data_dir,
     }

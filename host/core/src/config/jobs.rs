@@ -1,4 +1,4 @@
-//! The tables `jobs` and `scrub`: what is done in the background.
+//! The tables `jobs`, `scrub` and `rebase`: what is done in the background.
 
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use crate::types::Result;
 
 /// The most jobs that may be run at once.
 const MAX_PARALLEL: u32 = 64;
+
+/// The most that a chain may be allowed: no pack takes pages from more.
+const MAX_CHAIN: u32 = 64;
 
 /// How jobs are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,21 @@ impl Default for Scrub {
     }
 }
 
+/// How the daemon rebases packs that take pages from many others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebase {
+    /// The bytes that are read for it in a day; `None` rebases none.
+    pub bytes_per_day: Option<u64>,
+    /// The most objects that a pack may take pages from before it is rebased; default 16.
+    pub chain: u32,
+}
+
+impl Default for Rebase {
+    fn default() -> Self {
+        Self { bytes_per_day: None, chain: 16 }
+    }
+}
+
 pub(super) fn jobs(item: &Item<'_>) -> Result<Jobs> {
     let table = item.table(&["parallel", "bytes_per_second"])?;
     let mut jobs = Jobs::default();
@@ -55,6 +73,15 @@ pub(super) fn scrub(item: &Item<'_>) -> Result<Scrub> {
     Ok(Scrub {
         bytes_per_day: table.get("bytes_per_day").map(|item| some_bytes(&item)).transpose()?,
         every: duration(&table, "every")?.unwrap_or(otherwise.every),
+    })
+}
+
+pub(super) fn rebase(item: &Item<'_>) -> Result<Rebase> {
+    let table = item.table(&["bytes_per_day", "chain"])?;
+    let otherwise = Rebase::default();
+    Ok(Rebase {
+        bytes_per_day: table.get("bytes_per_day").map(|item| some_bytes(&item)).transpose()?,
+        chain: table.get("chain").map_or(Ok(otherwise.chain), |item| item.count(MAX_CHAIN))?,
     })
 }
 

@@ -32,7 +32,7 @@ use crate::types::{Encoding, LimitOverrides, Result, SettingValue};
 pub use default::commented_default;
 pub use encryption::Encryption;
 pub use hot::{HOT, Hot};
-pub use jobs::{Jobs, Scrub};
+pub use jobs::{Jobs, Rebase, Scrub};
 pub use service::{Listen, Service};
 pub use swap::{Canary, Swap};
 pub use trust::Trust;
@@ -70,6 +70,8 @@ pub struct Config {
     pub scrub: Scrub,
     /// The keys that objects are sealed with; `None`: they are stored as they are.
     pub encryption: Option<Encryption>,
+    /// How the daemon rebases.
+    pub rebase: Rebase,
 }
 
 impl Config {
@@ -276,6 +278,16 @@ pub enum PackProfile {
     Compact,
     /// Cheap reads of single pages.
     Random,
+}
+
+impl PackProfile {
+    /// The text in a configuration and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::Random => "random",
+        }
+    }
 }
 
 /// When a store is done. Copies that it does not wait for are made by jobs.

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::encryption::encryption;
 use super::hot::hot;
-use super::jobs::{jobs, scrub};
+use super::jobs::{jobs, rebase, scrub};
 use super::limits::limits;
 use super::read::{Item, TomlTable, check_name, document, map, path, switch};
 use super::routes::{default_route, route};
@@ -17,8 +17,8 @@ use super::swap::swap;
 use super::trust::{signed_by, trust};
 use super::{
     AdapterSource, BackendConfig, BucketGrant, Config, Cost, CredentialRef, DEFAULT_DATA_DIR, DEFAULT_ROUTE,
-    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Scrub, Swap, Tier,
-    Trust,
+    DirectoryGrant, Grants, HttpCredentials, HttpGrant, Jobs, MAX_RESTORE_DAYS, Proxy, RESTORE_DAYS, Rebase, Scrub,
+    Swap, Tier, Trust,
 };
 use crate::types::{Error, LimitOverrides, Result, SettingValue};
 
@@ -35,6 +35,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config> {
             "jobs",
             "scrub",
             "encryption",
+            "rebase",
         ])?)
     })
 }
@@ -69,6 +70,7 @@ impl Reader<'_> {
         let service = service(root.get("service"), self.directory)?;
         let jobs = root.get("jobs").map_or(Ok(Jobs::default()), |item| jobs(&item))?;
         let scrub = root.get("scrub").map_or(Ok(Scrub::default()), |item| scrub(&item))?;
+        let rebase = root.get("rebase").map_or(Ok(Rebase::default()), |item| rebase(&item))?;
         let encryption = root
             .get("encryption")
             .map(|item| encryption(&item, |item, table| self.credential(item, table)))
@@ -79,7 +81,7 @@ impl Reader<'_> {
                 .wrong(format_args!("asks for encryption in `{name}`, and there is no table `encryption`"))
                 .hint("add `[encryption]` with `key = { file = \"tidelock.key\" }`"));
         }
-        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub, encryption })
+        Ok(Config { data_dir, adapters_dir, backends, routes, hot, trust, service, jobs, scrub, rebase, encryption })
     }
 
     fn backend(&self, item: &Item<'_>, trust: &Trust) -> Result<BackendConfig> {

@@ -286,6 +286,11 @@ fn errors_say_where_and_what() {
             "line 4, column 17: `scrub.bytes_per_day` must be more than zero",
         ),
         (
+            &format!("{one}[rebase]\nbytes_per_day = 0"),
+            "line 4, column 17: `rebase.bytes_per_day` must be more than zero",
+        ),
+        (&format!("{one}[rebase]\nchain = 65"), "line 4, column 9: `rebase.chain` must be from 1 to 64"),
+        (
             "[backends.a]\nadapter = 'fs'\ngrants.directory.objects = { path = 'x' }\n[backends.b]\nadapter = 'fs'\n\
              grants.directory.objects = { path = './x/' }\n[routes.default]\nbackends = ['a', 'b']\ncopies = 2",
             "line 7, column 1: `routes.default` has 2 copies, but `a` and `b` store into the same place",
@@ -354,7 +359,7 @@ fn the_first_unknown_key_of_the_text_is_named() {
     assert_eq!(
         error.advice(),
         Some(
-            "use one of the keys `data_dir`, `adapters_dir`, `backends`, `routes`, `hot`, `trust`, `service`, `jobs`, `scrub`"
+            "use one of the keys `data_dir`, `adapters_dir`, `backends`, `routes`, `hot`, `trust`, `service`, `jobs`, `scrub`, `rebase`"
         )
     );
 }

@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use encode::{Stop, Stoppable, StoredImage, Written, encode};
+pub(super) use encode::{Stop, Stoppable};
+use encode::{StoredImage, Written, encode};
 
 use super::encoding::keeps_packs;
 use super::packs::{Caches, needs_of};
@@ -145,6 +146,8 @@ impl Host {
         let route = self.route(options.route.as_deref())?.backends.clone();
         let mut placements = self.inner.catalogue.placements(id).await?;
         placements.retain(|p| p.state == PlacementState::Live && route.contains(&p.backend));
+        // Of several objects on a backend the latest: one that took the place of another takes pages from fewer.
+        placements.reverse();
         placements.sort_by_key(|p| route.iter().position(|name| *name == p.backend));
         for placement in placements {
             if !self.takes_packs(&placement.backend).await? {

@@ -11,7 +11,7 @@ use crate::types::{Error, Result};
 
 /// Directories of ours that are narrowed. Not that of compiled code: if others can write to it, it must not be used, and
 /// the engine says so.
-const OURS: [&str; 7] = ["run", "adapters", "tmp", "objects", "catalogue.mark", "page-digests", "hot"];
+const OURS: [&str; 8] = ["run", "adapters", "tmp", "objects", "catalogue.mark", "page-digests", "sketches", "hot"];
 /// The engine's.
 const COMPILED: &str = "compiled";
 /// How the names of the catalogue's files begin.

@@ -48,6 +48,7 @@ mod retrieve;
 mod secrets;
 mod setup;
 mod shares;
+mod sketches;
 mod slot;
 mod snapshots;
 mod store;
@@ -65,15 +66,15 @@ pub use hot::HotStats;
 pub use image::{CopiedOut, Image};
 pub use import::{ImportOptions, ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 pub use jobs::{
-    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, RunOptions, ScrubOptions,
-    ScrubReport,
+    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RebaseReport, RepairReport, RunOptions,
+    ScrubOptions, ScrubReport,
 };
 pub use listing::MOST_LISTED;
-pub use options::{HostOptions, StoreOptions};
+pub use options::{HostOptions, StoreBase, StoreOptions};
 pub use preflight::{GrantPreflight, LimitPreflight, NeedPreflight, Preflight, inspect, preflights};
 pub use report::{
-    AdapterInfo, BadPlacement, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind, PlacementInfo,
-    PlacementStat, Removed, SnapshotStat, Stored, Verification,
+    AdapterInfo, BadPlacement, ChainStat, ColdPlacement, ColdStorage, FailedBackend, GcReport, LeftBehind,
+    PlacementInfo, PlacementStat, Removed, SnapshotStat, Stored, Verification,
 };
 pub use retrieve::Retrieved;
 pub use secrets::{NoSecrets, Secrets};
@@ -122,6 +123,7 @@ struct HostInner {
     deletions: removal::Deletions,
     job_settings: crate::config::Jobs,
     scrub_settings: crate::config::Scrub,
+    rebase_settings: crate::config::Rebase,
     /// What jobs have done.
     jobs: jobs::Totals,
     /// What a store waits for when too much is on this machine alone.

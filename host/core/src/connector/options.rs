@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::snapshot::Progress;
-use crate::types::Platform;
+use crate::types::{Platform, SnapshotId};
 
 /// The parts of a host that the embedding program provides beside the configuration.
 #[derive(Clone, Default)]
@@ -16,6 +16,18 @@ pub struct HostOptions {
     /// Backends of the embedding program, by the names that the configuration gives them: each serves in place of the
     /// adapter that is configured, below the same layers. Simulations pass their models here.
     pub backends: BTreeMap<String, Arc<dyn Backend>>,
+}
+
+/// What a store takes as the base of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreBase {
+    /// What it finds, where the route's encoding is `pages`: the snapshot that has the name, else one of the recent ones that has many
+    /// pages in common. It is taken if that pays.
+    Auto,
+    /// Nothing: the image is stored as one without a base.
+    None,
+    /// This snapshot, as [`Host::update`](crate::Host::update) does.
+    Snapshot(SnapshotId),
 }
 
 /// How to store.
@@ -29,6 +41,9 @@ pub struct StoreOptions {
     /// Store the bytes unchanged, so that other programs can use the object: no copy in
     /// another encoding counts.
     pub raw: bool,
+    /// What a store may take as the base, if it is not named: a file is looked at as by [`StoreBase::Auto`], and a stream is stored
+    /// as it comes, since it would have to be written to the data directory first. Updates have their base.
+    pub base: Option<StoreBase>,
     /// A callback for the number of bytes read.
     pub progress: Option<Progress>,
     /// Becomes `true` once a backend may be changed. Until then a store has only read and waited.

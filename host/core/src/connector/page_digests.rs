@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::sketches;
 use super::{Host, data_dir};
 use crate::snapshot::Identity;
 use crate::snapshot::pages::{FileImage, PageDigests};
@@ -33,7 +34,12 @@ impl Host {
     /// Keeps the page digests of a snapshot, and lets those go that were written longest ago.
     pub(super) async fn keep_page_digests(&self, identity: &Identity, written: File) -> Result<()> {
         let (path, most) = (self.digests_path(identity.id()), self.inner.page_digest_bytes);
+        let sketches = self.sketches_path();
+        let identity = Arc::new(identity.clone());
         blocking(move || {
+            if let Err(error) = sketches::keep(&sketches, &identity, &written) {
+                tracing::info!(%error, "the sketch of an image is not kept");
+            }
             let kept = keep_digests(&path, written, most);
             kept.map_err(|error| Error::io(path.display(), error))
         })

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::backend::{ConfiguredBackend, OpenBackend};
-use crate::catalogue::{Placement, PlacementEvent};
+use crate::catalogue::{ChainLink, Placement, PlacementEvent, SharedObject};
 use crate::config::{Cost, Tier};
 use crate::types::{ArchiveState, Encoding, Error, ErrorKind, Features, ObjectId, SnapshotId};
 
@@ -61,6 +61,53 @@ pub struct PlacementStat {
     pub stored_bytes: u64,
     /// Time of the store (seconds since 1970-01-01 UTC).
     pub created: u64,
+    /// The number of objects on the longest way from this one to one that needs no other: 0 if it needs none itself.
+    pub depth: u32,
+    /// The objects of its backend that it takes pages from, those that need the most themselves first.
+    pub chain: Vec<ChainStat>,
+    /// Some of the snapshots that take pages from it, at most 10.
+    pub needed_by: Vec<SnapshotId>,
+}
+
+impl PlacementStat {
+    pub(super) fn of(object: SharedObject) -> Self {
+        let SharedObject { placement, depth, needs, needed_by } = object;
+        Self {
+            backend: placement.backend,
+            object: placement.object,
+            encoding: placement.encoding,
+            state: placement.state.name(),
+            reason: placement.reason,
+            since: placement.since,
+            stored_bytes: placement.stored_bytes,
+            created: placement.created,
+            depth,
+            chain: needs.into_iter().map(ChainStat::of).collect(),
+            needed_by,
+        }
+    }
+}
+
+/// An object that another one takes pages from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ChainStat {
+    /// The snapshot that it holds. It may have been removed and be kept for others alone.
+    pub id: SnapshotId,
+    /// The backend's name for it; none if it is not recorded.
+    pub object: Option<ObjectId>,
+    /// The bytes on the backend.
+    pub stored_bytes: u64,
+    /// As that of the placement, among these.
+    pub depth: u32,
+    /// Whether it is there for others too: its snapshot was not removed, or objects of other snapshots take pages from it.
+    pub shared: bool,
+}
+
+impl ChainStat {
+    fn of(link: ChainLink) -> Self {
+        let ChainLink { snapshot, object, stored_bytes, depth, shared } = link;
+        Self { id: snapshot, object, stored_bytes, depth, shared }
+    }
 }
 
 /// A snapshot and its placements.
@@ -80,6 +127,10 @@ pub struct SnapshotStat {
     pub created: u64,
     /// The bytes on backends, over all placements.
     pub stored_bytes: u64,
+    /// The bytes of the objects that its placements take pages from and that are there for others too.
+    pub shared_bytes: u64,
+    /// The bytes that its removal, with all of its names, would free.
+    pub frees_bytes: u64,
     /// Its placements.
     pub placements: Vec<PlacementStat>,
     /// The copies that are wanted of it, on different backends; none for a snapshot of a version that did not note it.

@@ -80,6 +80,7 @@ pub(super) async fn open(
         deletions: Default::default(),
         job_settings: config.jobs.clone(),
         scrub_settings: config.scrub.clone(),
+        rebase_settings: config.rebase.clone(),
         jobs: Default::default(),
         pushes: Box::new(DueJobs),
         secrets,

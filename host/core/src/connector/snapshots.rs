@@ -1,8 +1,10 @@
 //! Finding, listing, describing and removing snapshots.
 
+use std::collections::BTreeMap;
+
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{BegunRemoval, JobKind, RemovalScope, SnapshotPage};
+use crate::catalogue::{BegunRemoval, JobKind, RemovalScope, Sharing, SnapshotPage};
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
@@ -28,23 +30,8 @@ impl Host {
     /// `not-found`.
     pub async fn stat(&self, id: SnapshotId) -> Result<SnapshotStat> {
         let snapshot = self.known(id).await?;
-        let placements: Vec<_> = self
-            .inner
-            .catalogue
-            .placements(id)
-            .await?
-            .into_iter()
-            .map(|placement| PlacementStat {
-                backend: placement.backend,
-                object: placement.object,
-                encoding: placement.encoding,
-                state: placement.state.name(),
-                reason: placement.reason,
-                since: placement.since,
-                stored_bytes: placement.stored_bytes,
-                created: placement.created,
-            })
-            .collect();
+        let Sharing { objects, frees } = self.inner.catalogue.sharing(id).await?;
+        let placements: Vec<_> = objects.into_iter().map(PlacementStat::of).collect();
         Ok(SnapshotStat {
             id,
             size: snapshot.size,
@@ -53,6 +40,8 @@ impl Host {
             names: snapshot.names,
             created: snapshot.created,
             stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
+            shared_bytes: shared_bytes(&placements),
+            frees_bytes: frees,
             placements,
             copies: self.inner.catalogue.wanted(id).await?.map(|wanted| wanted.copies),
             at_risk: self.inner.catalogue.jobs_of(id).await?.iter().any(|job| job.kind == JobKind::Push),
@@ -123,4 +112,14 @@ impl Host {
         }
         Ok(removed)
     }
+}
+
+/// The bytes of what some placements take pages from and that is there for others too, each object once.
+fn shared_bytes(placements: &[PlacementStat]) -> u64 {
+    let links = placements.iter().flat_map(|placement| placement.chain.iter().map(move |link| (placement, link)));
+    let shared = links.filter(|(_, link)| link.shared);
+    let objects: BTreeMap<_, _> = shared
+        .filter_map(|(placement, link)| Some(((&placement.backend, link.object.as_ref()?), link.stored_bytes)))
+        .collect();
+    objects.values().sum()
 }

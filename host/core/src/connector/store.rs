@@ -21,6 +21,7 @@
 //! reports them ([`Error::left`]). A store that fails for another reason removes what it has made.
 
 mod copy;
+mod find_base;
 mod further;
 mod hot;
 mod local;
@@ -31,7 +32,7 @@ mod update;
 use super::Host;
 use super::labels::check_name;
 use super::object_bytes::again;
-use super::options::StoreOptions;
+use super::options::{StoreBase, StoreOptions};
 use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{Commit, JobKind, NewJob, NewSnapshot, WantedCopies};
 use crate::config::{Ack, HOT};
@@ -48,14 +49,20 @@ pub(super) use local::Pushes;
 const ROUNDS: u32 = 3;
 
 impl Host {
-    /// Stores an image. When this returns, it is durable on as many backends as the route has copies, or as it waits for
-    /// (`ack`); further ones are made by jobs.
+    /// Stores an image, as a change of another one if [`StoreOptions::base`] says so. When this returns, it is durable on as many
+    /// backends as the route has copies, or as it waits for (`ack`); further ones are made by jobs.
     ///
     /// # Errors
+    /// `not-found` for an unknown base.
     /// Errors of reading the source (`conflict` if a file changed meanwhile); the error of the last backend of the route,
     /// with what is left of the store ([`Error::left`]).
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
-        self.store_on_route(source, Change::default(), &options).await
+        match options.base {
+            Some(StoreBase::Snapshot(base)) => self.update(base, source, options).await,
+            Some(StoreBase::None) => self.store_on_route(source, Change::default(), &options).await,
+            None => self.store_on_a_base(source, false, &options).await,
+            Some(StoreBase::Auto) => self.store_on_a_base(source, true, &options).await,
+        }
     }
 
     /// Stores an image on as many backends of the route as it has copies, in its order. Begins again if a copy that was

@@ -34,6 +34,8 @@ pub(super) struct StoreUpload {
     refused: AtomicBool,
     base: Option<SnapshotId>,
     options: StoreOptions,
+    /// Whether nothing counts that the backend has already.
+    anew: bool,
     attempts: Mutex<Vec<Attempt>>,
     /// The keys of all attempts: those whose intents have not ended by the end of the upload are given up.
     keys: Mutex<Vec<String>>,
@@ -73,7 +75,29 @@ impl StoreUpload {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(host, backend, payload, base, options, false))
+    }
+
+    /// One of an object that is to be made whatever the backend has of the image.
+    pub(super) fn anew(
+        host: &Host,
+        backend: &str,
+        payload: Payload,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self::of(host, backend, payload, base, options, true))
+    }
+
+    fn of(
+        host: &Host,
+        backend: &str,
+        payload: Payload,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+        anew: bool,
+    ) -> Self {
+        Self {
             host: host.clone(),
             backend: backend.to_owned(),
             replayable: payload.again().is_some(),
@@ -83,7 +107,13 @@ impl StoreUpload {
             options: options.clone(),
             attempts: Mutex::default(),
             keys: Mutex::default(),
-        })
+            anew,
+        }
+    }
+
+    /// Returns whether nothing counts that the backend has already.
+    pub(super) fn is_anew(&self) -> bool {
+        self.anew
     }
 
     /// Takes the attempts that have succeeded: usually one.
@@ -238,7 +268,7 @@ mod tests {
         assert_eq!(intents(&host).await.len(), 3);
         let stored = source.take_stored();
         assert!(stored.len() == 1 && stored[0].receipt == receipt);
-        let copy = host.settle("memory", receipt.clone(), stored, &StoreOptions::default()).await.unwrap();
+        let copy = host.settle("memory", receipt.clone(), stored, Some(&StoreOptions::default())).await.unwrap();
         host.record(vec![copy], None, &StoreOptions::default(), true).await.unwrap();
         let placement = host.inner.catalogue.placement_of("memory", &receipt.id).await.unwrap().unwrap();
         assert_eq!((placement.object, placement.stored_bytes), (receipt.id.clone(), 5));
@@ -265,7 +295,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = host(dir.path()).await;
         let receipt = Receipt { id: crate::types::ObjectId::new("x").unwrap(), size: 5 };
-        let error = host.settle("memory", receipt, Vec::new(), &StoreOptions::default()).await.err().unwrap();
+        let error = host.settle("memory", receipt, Vec::new(), Some(&StoreOptions::default())).await.err().unwrap();
         assert_eq!(*error.kind(), ErrorKind::Corrupt);
     }
 }

@@ -19,7 +19,28 @@ pub(super) const NAMED: &str = "
     EXISTS (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
                 AND needs.backend = placements.backend)";
 
+/// Each pack on the same backend that names the snapshot as one that it takes pages from has these from another live object of it.
+/// With a wrong value in a row there is none, and nothing goes.
+pub(super) const MET_BY_OTHERS: &str = "
+    NOT EXISTS (SELECT 1 FROM needs WHERE needs.needed = placements.snapshot AND needs.backend = placements.backend
+        AND NOT EXISTS (SELECT 1 FROM placements AS met
+            WHERE met.snapshot = placements.snapshot AND met.backend = placements.backend AND met.state = 'live'
+                AND met.object <> placements.object AND coalesce(met.pack, met.snapshot) = needs.pack))";
+
+/// The object is a pack, and a later live object of its snapshot and backend is one that needs nothing: a rebase has put that in its
+/// place.
+pub(super) const REPLACED: &str = "
+    (placements.pack IS NOT NULL AND EXISTS
+        (SELECT 1 FROM placements AS full WHERE full.snapshot = placements.snapshot AND full.backend = placements.backend
+             AND full.state = 'live' AND full.pack IS NOT NULL AND full.seq > placements.seq
+             AND NOT EXISTS (SELECT 1 FROM needs WHERE needs.backend = full.backend AND needs.object = full.object)))";
+
 /// A condition by its name in the statements, for whoever reads these as texts.
 #[cfg(test)]
-pub(super) const ALL: [(&str, &str); 3] =
-    [("{WORTHLESS}", WORTHLESS), ("{LOOKED_THROUGH}", LOOKED_THROUGH), ("{NAMED}", NAMED)];
+pub(super) const ALL: [(&str, &str); 5] = [
+    ("{WORTHLESS}", WORTHLESS),
+    ("{LOOKED_THROUGH}", LOOKED_THROUGH),
+    ("{NAMED}", NAMED),
+    ("{MET_BY_OTHERS}", MET_BY_OTHERS),
+    ("{REPLACED}", REPLACED),
+];

@@ -5,7 +5,7 @@
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, NAMED};
+use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED};
 use super::job_rows::enqueue;
 use super::job_taking::take;
 use super::query::{placement_at, placement_of};
@@ -13,10 +13,13 @@ use super::versions::next_version;
 use super::{OwnerToken, Placement, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
-    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, MAX_EVENTS, NewJob, PlacementEvent,
-    Scrubbed, Take, WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, LongChains, MAX_EVENTS, NewJob,
+    PlacementEvent, Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
+
+/// Placements of which one call looks for long chains.
+const LOOKED_AT: u64 = 10_000;
 
 /// Each operation is described where the trait is.
 impl JobQueue for SqliteCatalogue {
@@ -141,7 +144,9 @@ impl JobQueue for SqliteCatalogue {
                 JobKind::Push => {
                     "UPDATE jobs SET state = 'failed', token = NULL, reason = 'it was cancelled' WHERE seq = ?1"
                 }
-                JobKind::Repair | JobKind::Copy => "DELETE FROM jobs WHERE seq = ?1",
+                JobKind::Repair | JobKind::Copy | JobKind::RebaseCompact | JobKind::RebaseRandom => {
+                    "DELETE FROM jobs WHERE seq = ?1"
+                }
             };
             db.prepare_cached(change).and_then(|mut change| change.execute([id])).map_err(sql)?;
             // It is enqueued anew once the number of copies changes.
@@ -204,6 +209,15 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
+    fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        let (seen, by, now) = (seen.clone(), by.clone(), self.platform.unix_seconds());
+        Box::pin(self.change(move |db| retire_for(db, &seen, &by, now)))
+    }
+
+    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
+        Box::pin(self.with(move |db| long_chains(db, after, most, limit)))
+    }
+
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
         let backend = backend.to_owned();
         Box::pin(self.with(move |db| {
@@ -263,6 +277,57 @@ impl JobQueue for SqliteCatalogue {
                 .map_err(sql)
         }))
     }
+}
+
+/// Begins the removal of a placement that another one of its backend takes the place of.
+pub(super) fn retire_for(db: &Transaction<'_>, seen: &Placement, by: &ObjectId, now: u64) -> Result<bool> {
+    let next = next_version(db)?;
+    let retired = db
+        .prepare_cached(&format!(
+            "UPDATE placements SET state = 'removing', reason = NULL, since = ?5, version = ?6
+             WHERE backend = ?1 AND object = ?2 AND version = ?3 AND object <> ?4 AND state <> 'removing'
+                 AND EXISTS (SELECT 1 FROM placements AS other
+                             WHERE other.backend = ?1 AND other.object = ?4 AND other.state = 'live'
+                                 AND other.snapshot = placements.snapshot)
+                 AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}"
+        ))
+        .and_then(|mut update| {
+            update.execute((&seen.backend, seen.object.as_str(), seen.version, by.as_str(), now, next))
+        })
+        .map_err(sql)?;
+    Ok(retired > 0)
+}
+
+fn long_chains(db: &Connection, after: u64, most: u32, limit: u32) -> Result<LongChains> {
+    let mut query = db
+        .prepare_cached(
+            "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack, seq
+             FROM placements WHERE seq > ?1 AND seq <= ?1 + ?4 AND pack IS NOT NULL AND state = 'live' AND backend <> 'hot'
+                 AND (SELECT count(*) FROM needs
+                      WHERE needs.backend = placements.backend AND needs.object = placements.object) > ?2
+                 AND EXISTS (SELECT 1 FROM snapshots WHERE id = placements.snapshot AND removed = 0)
+                 AND NOT EXISTS (SELECT 1 FROM placements AS free
+                      WHERE free.snapshot = placements.snapshot AND free.backend = placements.backend AND free.state = 'live'
+                          AND NOT EXISTS (SELECT 1 FROM needs
+                                          WHERE needs.backend = free.backend AND needs.object = free.object))
+             ORDER BY seq LIMIT ?3",
+        )
+        .map_err(sql)?;
+    let mut rows = query.query((after, most, limit, LOOKED_AT)).map_err(sql)?;
+    let (mut placements, mut last) = (Vec::new(), after);
+    while let Some(row) = rows.next().map_err(sql)? {
+        last = row.get(11).map_err(sql)?;
+        placements.push(placement_at(row)?);
+    }
+    if placements.len() < limit as usize {
+        let all = "SELECT seq FROM placements WHERE seq > ?1 AND seq <= ?1 + ?2 ORDER BY seq DESC LIMIT 1";
+        last = db
+            .prepare_cached(all)
+            .and_then(|mut query| query.query_row((after, LOOKED_AT), |row| row.get(0)).optional())
+            .map_err(sql)?
+            .unwrap_or(after);
+    }
+    Ok(LongChains { placements, next: last })
 }
 
 fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {

@@ -4,7 +4,7 @@
 //! on such a backend is removed until an import has looked through it: a snapshot is removed for its users, and its objects
 //! stay as if others needed them. A backend without a row counts as looked through, unless the row of none says otherwise.
 
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use super::conditions::NAMED;
 use super::query::placements;
@@ -78,7 +78,7 @@ pub(super) fn forget_looks(db: &Transaction<'_>, look: u64) -> Result<()> {
 }
 
 /// Returns whether a backend is looked through.
-pub(super) fn is_looked_through(db: &Transaction<'_>, backend: &str) -> Result<bool> {
+pub(super) fn is_looked_through(db: &Connection, backend: &str) -> Result<bool> {
     let row = match own_row(db, backend)? {
         None => own_row(db, "")?,
         own => own,
@@ -96,7 +96,7 @@ fn is_known(db: &Transaction<'_>, backend: &str) -> Result<bool> {
     .map_err(sql)
 }
 
-fn own_row(db: &Transaction<'_>, backend: &str) -> Result<Option<(bool, u64)>> {
+fn own_row(db: &Connection, backend: &str) -> Result<Option<(bool, u64)>> {
     db.prepare_cached("SELECT looked, look FROM looked_through WHERE backend = ?1")
         .and_then(|mut query| query.query_row([backend], |row| Ok((row.get(0)?, row.get(1)?))).optional())
         .map_err(sql)

@@ -33,6 +33,7 @@ mod query;
 mod read_only;
 mod removals;
 mod schema;
+mod sharing;
 mod swaps;
 mod versions;
 mod write;
@@ -49,8 +50,8 @@ use self::open_files::OpenFiles;
 use self::place::Place;
 use super::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPack, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
-    Standing, Stats, SwapRow,
+    NewPack, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot,
+    SnapshotPage, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Platform, Result, SnapshotId, blocking};
 
@@ -160,6 +161,10 @@ impl Catalogue for SqliteCatalogue {
 
     fn needs_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Vec<Need>>> {
         Box::pin(Self::needs_of(self, backend, object))
+    }
+
+    fn sharing(&self, id: SnapshotId) -> BoxFuture<'_, Result<Sharing>> {
+        Box::pin(Self::sharing(self, id))
     }
 
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>> {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::conditions::ALL;
 use super::schema;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("adopt.rs"),
     include_str!("amend.rs"),
     include_str!("looked_through.rs"),
@@ -16,6 +16,7 @@ const SOURCES: [&str; 11] = [
     include_str!("placements.rs"),
     include_str!("query.rs"),
     include_str!("removals.rs"),
+    include_str!("sharing.rs"),
     include_str!("swaps.rs"),
     include_str!("versions.rs"),
     include_str!("write.rs"),

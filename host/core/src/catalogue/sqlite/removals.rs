@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
+use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED, REPLACED, WORTHLESS};
 use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
@@ -48,9 +48,7 @@ impl SqliteCatalogue {
             let version = next_version(db)?;
             db.prepare_cached(&format!(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                 WHERE snapshot = ?1 AND state <> 'removing' AND NOT EXISTS
-                     (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
-                     AND NOT {NAMED} AND {LOOKED_THROUGH}"
+                 WHERE snapshot = ?1 AND state <> 'removing' AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}"
             ))
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
@@ -208,8 +206,8 @@ impl SqliteCatalogue {
     }
 }
 
-/// Forgets what an object has needed, and begins the removal of what was kept for it alone: of a removed snapshot, or of one
-/// that is there as it is and of which this gives nothing.
+/// Forgets what an object has needed, and begins the removal of what was kept for it alone: of a removed snapshot, of one that has
+/// another object in its place, or of one that is there as it is and of which this gives nothing.
 fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now: u64) -> Result<Vec<Placement>> {
     let mut query =
         db.prepare_cached("DELETE FROM needs WHERE backend = ?1 AND object = ?2 RETURNING needed").map_err(sql)?;
@@ -224,6 +222,7 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
                  WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
                      AND (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
                               AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
+                          OR {REPLACED} AND {MET_BY_OTHERS}
                           OR {WORTHLESS} AND EXISTS (SELECT 1 FROM placements AS better
                               WHERE better.snapshot = ?1 AND better.backend = ?2 AND better.state = 'live'
                                   AND better.object <> placements.object AND better.pack IS NULL))

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
 use super::job_rows::{check_held, enqueue, note_event, settle_push, state_changed, want};
+use super::jobs::retire_for;
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
@@ -46,13 +47,13 @@ impl SqliteCatalogue {
     pub(super) async fn commit(&self, store: Commit) -> Result<Committed> {
         let now = self.platform.unix_seconds();
         self.acknowledge(move |db| {
-            let Commit { snapshot, placements, relies_on, intents, wanted, jobs, job } = &store;
+            let Commit { snapshot, placements, relies_on, intents, wanted, jobs, job, replaces } = &store;
             intents.iter().try_for_each(|key| check_intent(db, key))?;
             relies_on.iter().try_for_each(|(backend, object)| rely(db, snapshot.id, backend, object.as_str()))?;
             let kept = match job {
                 Some(job) => {
                     check_held(db, job.held)?;
-                    check_known(db, snapshot, placements)?
+                    check_known(db, snapshot, placements, replaces.is_none())?
                 }
                 None => {
                     record(db, snapshot, now)?;
@@ -82,6 +83,9 @@ impl SqliteCatalogue {
                     note_event(db, snapshot.id, place, (job.what, Some(&job.why)), now)?;
                 }
                 state_changed(db, snapshot.id, place, now)?;
+            }
+            if let (Some(seen), Some(by)) = (replaces, placements.first()) {
+                retire_for(db, seen, &by.object, now)?;
             }
             settle_push(db, snapshot.id)?;
             Ok(Committed { name_taken_from })
@@ -131,8 +135,13 @@ fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u6
 /// Makes sure of the snapshot of a job's commit. Returns whether it is kept for others alone.
 ///
 /// # Errors
-/// `conflict` if it is not known any more, or if nothing needs the placements.
-fn check_known(db: &Transaction<'_>, snapshot: &NewSnapshot, placements: &[NewPlacement]) -> Result<bool> {
+/// `conflict` if it is not known any more, or if nothing needs the placements; also if it is kept for others alone, unless that will do.
+fn check_known(
+    db: &Transaction<'_>,
+    snapshot: &NewSnapshot,
+    placements: &[NewPlacement],
+    kept_will_do: bool,
+) -> Result<bool> {
     let removed: Option<bool> = db
         .prepare_cached("SELECT removed FROM snapshots WHERE id = ?1 AND size = ?2")
         .and_then(|mut query| {
@@ -140,7 +149,7 @@ fn check_known(db: &Transaction<'_>, snapshot: &NewSnapshot, placements: &[NewPl
         })
         .map_err(sql)?;
     let gone = || Error::conflict(format!("snapshot {} was removed meanwhile", snapshot.id));
-    let removed = removed.ok_or_else(gone)?;
+    let removed = removed.filter(|removed| kept_will_do || !removed).ok_or_else(gone)?;
     for placement in placements.iter().filter(|_| removed) {
         let needed: bool = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND backend = ?2)")

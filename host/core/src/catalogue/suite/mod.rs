@@ -5,6 +5,7 @@
 //! migrations) it tests beside.
 
 pub(super) mod adopting;
+pub(super) mod chains;
 pub(super) mod jobs;
 pub(super) mod owners;
 pub(super) mod packs;
@@ -157,6 +158,7 @@ macro_rules! suite {
             packs: what_a_pack_proves_is_recorded_in_place_of_what_was, what_gives_nothing_goes_with_the_whole,
                 what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
                 what_is_needed_is_replaced_by_the_same_alone, an_eviction_leaves_a_copy_and_what_is_needed;
+            chains: what_takes_the_place_of_a_pack, long_chains_are_found_in_their_order, what_is_shared_is_told;
             removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
                 an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;
             owners: an_intent_belongs_to_a_lease, only_the_dead_leave_stale_intents, a_fenced_owner_records_nothing,

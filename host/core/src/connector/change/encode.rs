@@ -113,7 +113,7 @@ impl Write for BestEffort {
 
 /// Ends an encoder when it is dropped: nothing waits for it any more.
 #[derive(Default)]
-pub(super) struct Stop(pub(super) Arc<AtomicBool>);
+pub(in crate::connector) struct Stop(pub(in crate::connector) Arc<AtomicBool>);
 
 impl Drop for Stop {
     fn drop(&mut self) {
@@ -122,9 +122,9 @@ impl Drop for Stop {
 }
 
 /// An image that cannot be read any more once that is wanted.
-pub(super) struct Stoppable {
-    pub(super) image: FileImage,
-    pub(super) stop: Arc<AtomicBool>,
+pub(in crate::connector) struct Stoppable {
+    pub(in crate::connector) image: FileImage,
+    pub(in crate::connector) stop: Arc<AtomicBool>,
 }
 
 impl pages::Image for Stoppable {

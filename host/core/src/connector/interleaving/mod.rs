@@ -1,4 +1,4 @@
-//! Stores, removals, collections, verifications, imports and retrieves of two hosts on one catalogue, in every order.
+//! Stores, removals, rebases, collections, verifications, imports and retrieves of two hosts on one catalogue, in every order.
 //!
 //! A seed makes a few operations, of which some run before the others, and a schedule: at every call of the catalogue and of
 //! a backend it says which operation goes on. Operations may be given up on the way, and backends fail, with or without
@@ -24,6 +24,7 @@ mod world;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::config::PackProfile;
 use events::Without;
 use world::{Act, Failed, Op, Stage};
 
@@ -167,7 +168,7 @@ fn op(random: &mut Random, choice: Choice<'_>, before: bool) -> Op {
         }
         image = if random.one_in(2) { base } else { images::CHANGES[change].2 };
     }
-    let act = match random.below(12) {
+    let act = match random.below(13) {
         _ if before && (contended || !random.one_in(4)) => store,
         9..=11 if contended => [Act::RemoveId { image }, Act::Gc, store][random.index(3)],
         0..=3 => store,
@@ -176,7 +177,8 @@ fn op(random: &mut Random, choice: Choice<'_>, before: bool) -> Op {
         7 | 8 => Act::Gc,
         9 => Act::Verify { deep: random.one_in(2) },
         10 => Act::Import { backend: random.index(2) },
-        _ => Act::Retrieve { image },
+        11 => Act::Retrieve { image },
+        _ => Act::Rebase { image, profile: [PackProfile::Compact, PackProfile::Random][random.index(2)] },
     };
     Op {
         act,

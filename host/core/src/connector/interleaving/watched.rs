@@ -10,7 +10,7 @@ use super::events::{Event, Happened, Without};
 use super::scheduler::Points;
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
+    NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot, SnapshotPage,
     SqliteCatalogue, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
@@ -170,6 +170,13 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("needs_of").await;
             Catalogue::needs_of(&self.inner, backend, object).await
+        })
+    }
+
+    fn sharing(&self, id: SnapshotId) -> BoxFuture<'_, Result<Sharing>> {
+        Box::pin(async move {
+            self.points.point("sharing").await;
+            Catalogue::sharing(&self.inner, id).await
         })
     }
 

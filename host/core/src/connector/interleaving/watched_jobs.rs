@@ -4,10 +4,10 @@ use futures::future::BoxFuture;
 
 use super::watched::WatchedCatalogue;
 use crate::catalogue::{
-    Between, Choice, HeldJob, Job, JobEnd, JobQueue, JobStats, NewJob, OwnerToken, Placement, PlacementEvent, Scrubbed,
-    Take, WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobQueue, JobStats, LongChains, NewJob, OwnerToken, Placement,
+    PlacementEvent, Scrubbed, Take, WantedCopies,
 };
-use crate::types::{Result, SnapshotId};
+use crate::types::{ObjectId, Result, SnapshotId};
 
 impl JobQueue for WatchedCatalogue {
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>> {
@@ -110,6 +110,20 @@ impl JobQueue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("retire").await;
             JobQueue::retire(&self.inner, seen).await
+        })
+    }
+
+    fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("retire_for").await;
+            JobQueue::retire_for(&self.inner, seen, by).await
+        })
+    }
+
+    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
+        Box::pin(async move {
+            self.points.point("long_chains").await;
+            JobQueue::long_chains(&self.inner, after, most, limit).await
         })
     }
 

@@ -15,7 +15,7 @@ use super::watched::WatchedCatalogue;
 use crate::backend::testing::MemoryBackend;
 use crate::backend::{Backend, Operation};
 use crate::catalogue::{Catalogue, SqliteCatalogue};
-use crate::config::Config;
+use crate::config::{Config, PackProfile};
 use crate::connector::backend::ConfiguredBackend;
 use crate::connector::jobs::DueJobs;
 use crate::connector::lazy_sandbox::LazySandbox;
@@ -25,7 +25,7 @@ use crate::connector::page_digests::MAX_DIGEST_BYTES;
 use crate::connector::payload::PackFile;
 use crate::connector::store::Change;
 use crate::connector::swap_log::CatalogueSwapLog;
-use crate::connector::{Host, HostInner, HostOptions, ImportOptions, StoreOptions};
+use crate::connector::{Host, HostInner, HostOptions, ImportOptions, StoreBase, StoreOptions};
 use crate::runtime::{EngineOptions, SwapLog};
 use crate::snapshot::{FileSource, Source, StreamSource};
 use crate::types::{Clock, Entropy, ErrorKind, Platform, Result, SnapshotId};
@@ -60,6 +60,7 @@ pub(super) enum Act {
     Verify { deep: bool },
     Import { backend: usize },
     Retrieve { image: usize },
+    Rebase { image: usize, profile: PackProfile },
 }
 
 /// An act, on one of the hosts, perhaps given up on the way, perhaps with a failure of a backend before it.
@@ -145,6 +146,7 @@ impl Stage {
             deletions: Default::default(),
             job_settings: self.config.jobs.clone(),
             scrub_settings: self.config.scrub.clone(),
+            rebase_settings: self.config.rebase.clone(),
             jobs: Default::default(),
             pushes: Box::new(DueJobs),
             secrets: None,
@@ -162,7 +164,7 @@ fn source(image: usize, stream: bool) -> Source {
 
 fn options(name: usize, route: usize) -> StoreOptions {
     let (route, name) = (Some(ROUTES[route].to_owned()), NAMES[name].map(str::to_owned));
-    StoreOptions { route, name, ..StoreOptions::default() }
+    StoreOptions { route, name, base: Some(StoreBase::None), ..StoreOptions::default() }
 }
 
 async fn act(
@@ -217,6 +219,7 @@ async fn act(
                 wrong(format!("{error:?}"));
             }
         }
+        Act::Rebase { image, profile } => drop(host.rebase(id_of(image), Some(profile)).await),
         Act::Retrieve { image } => {
             let steady = Steady::begin(&catalogue, &report);
             let got = read(&host, image).await;

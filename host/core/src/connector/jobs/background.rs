@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rebase::Search;
 use super::run::RunOptions;
 use super::scrub::ScrubOptions;
 use crate::connector::Host;
@@ -10,7 +11,7 @@ use crate::connector::Host;
 const LOOK: Duration = Duration::from_secs(2);
 /// How often they are looked for where a host may have ended while it ran some, in looks.
 const LOOKS_FOR_DEAD: u32 = 15;
-/// How often the budget of scrubs grows.
+/// How often the budgets of scrubs and of rebases grow.
 const SLICE: Duration = Duration::from_secs(10);
 /// What is not read of a budget is kept for so long.
 const SAVED: Duration = Duration::from_secs(60 * 60);
@@ -19,9 +20,9 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 const DAY: f64 = 24.0 * 60.0 * 60.0;
 
 impl Host {
-    /// Runs jobs as they become due, and scrubs as configured, until it is dropped.
+    /// Runs jobs as they become due, and scrubs and rebases as configured, until it is dropped.
     pub async fn run_in_background(&self) {
-        tokio::join!(self.keep_running_jobs(), self.keep_scrubbing());
+        tokio::join!(self.keep_running_jobs(), self.keep_scrubbing(), self.keep_rebasing());
     }
 
     async fn keep_running_jobs(&self) {
@@ -50,10 +51,9 @@ impl Host {
     async fn keep_scrubbing(&self) {
         let settings = &self.inner.scrub_settings;
         let Some(bytes_per_day) = settings.bytes_per_day else { return };
-        let bytes = |time: Duration| bytes_per_day as f64 * time.as_secs_f64() / DAY;
         let mut budget = 0.0;
         loop {
-            budget = (budget + bytes(SLICE)).min(bytes(SAVED).max(1.0));
+            budget = grown(budget, bytes_per_day);
             if budget >= 1.0 {
                 let options =
                     ScrubOptions { bytes: Some(budget as u64), not_since: settings.every, ..ScrubOptions::default() };
@@ -66,4 +66,26 @@ impl Host {
             tokio::time::sleep(SLICE).await;
         }
     }
+
+    async fn keep_rebasing(&self) {
+        let Some(bytes_per_day) = self.inner.rebase_settings.bytes_per_day else { return };
+        let (mut budget, mut search) = (0.0, Search::default());
+        loop {
+            budget = grown(budget, bytes_per_day);
+            if budget >= 1.0 {
+                match self.rebase_long_chains(&mut search, budget as u64).await {
+                    // One image may be larger than the budget, which makes up for that.
+                    Ok(read) => budget -= read as f64,
+                    Err(error) => tracing::warn!(%error, "cannot rebase"),
+                }
+            }
+            tokio::time::sleep(SLICE).await;
+        }
+    }
+}
+
+/// A budget of bytes after a further slice of time.
+fn grown(budget: f64, bytes_per_day: u64) -> f64 {
+    let bytes = |time: Duration| bytes_per_day as f64 * time.as_secs_f64() / DAY;
+    (budget + bytes(SLICE)).min(bytes(SAVED).max(1.0))
 }

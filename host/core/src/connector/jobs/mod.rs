@@ -5,6 +5,7 @@
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
 //! | `places` | how many go on at once, and between which backends |
 //! | `repair` | a good copy in place of a bad placement |
+//! | `rebase` | a full pack in place of one that takes pages from others |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
 //! | `background` | what a daemon does of this by itself |
@@ -24,13 +25,16 @@ mod copies;
 mod meter;
 mod places;
 mod pushes;
+mod rebase;
 mod repair;
 mod report;
 mod run;
 mod scrub;
 mod source;
 
-pub use report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RepairReport, ScrubReport};
+pub use report::{
+    JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RebaseReport, RepairReport, ScrubReport,
+};
 pub use run::RunOptions;
 pub use scrub::ScrubOptions;
 

@@ -217,13 +217,13 @@ impl Host {
     }
 
     /// The route that a snapshot was stored on, if it is configured.
-    async fn route_of(&self, id: SnapshotId) -> Result<Option<String>> {
+    pub(super) async fn route_of(&self, id: SnapshotId) -> Result<Option<String>> {
         let wanted = self.inner.catalogue.wanted(id).await?;
         Ok(wanted.map(|wanted| wanted.route).filter(|route| self.inner.routes.contains_key(route)))
     }
 
     /// Reads every byte of a copy before it is recorded. Removes it if that fails.
-    async fn read_back(&self, copy: StoredCopy, identity: &Arc<Identity>) -> Result<StoredCopy> {
+    pub(super) async fn read_back(&self, copy: StoredCopy, identity: &Arc<Identity>) -> Result<StoredCopy> {
         let placement = match (copy.made(), copy.info()) {
             (Some(_), _) => copy.unrecorded(),
             (None, Some(info)) => self.inner.catalogue.placement_of(&info.backend, &info.object).await?,

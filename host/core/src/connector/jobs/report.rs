@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::catalogue::{Job, JobKind, JobState};
-use crate::connector::report::BadPlacement;
+use crate::config::PackProfile;
+use crate::connector::report::{BadPlacement, PlacementInfo};
 use crate::types::{ObjectId, SnapshotId};
 
 /// The most outcomes, or placements, that a report names.
@@ -87,6 +88,30 @@ pub struct RepairReport {
     pub unrepaired: Vec<BadPlacement>,
 }
 
+/// The result of a rebase in the foreground.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RebaseReport {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// What the new packs are made for: `compact` or `random`.
+    pub profile: &'static str,
+    /// Packs that were made, which take pages from nothing.
+    pub rebased: Vec<MadeObject>,
+    /// Placements for which there was nothing to do.
+    pub unchanged: Vec<PlacementInfo>,
+    /// Objects that stay although another one took their place, since packs take pages from them.
+    pub kept: Vec<PlacementInfo>,
+    /// Placements that could not be rebased, and why. Their jobs are tried again later.
+    pub failed: Vec<BadPlacement>,
+}
+
+impl RebaseReport {
+    pub(super) fn of(id: SnapshotId, profile: PackProfile) -> Self {
+        let (rebased, unchanged, kept, failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { id, profile: profile.name(), rebased, unchanged, kept, failed }
+    }
+}
+
 /// The result of a scrub.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct ScrubReport {
@@ -129,6 +154,8 @@ pub struct JobCounts {
     pub repaired_bytes: u64,
     /// Bytes of objects that were made to bring snapshots to their number.
     pub copied_bytes: u64,
+    /// Bytes of full packs that were made in place of others.
+    pub rebased_bytes: u64,
     /// Bytes that scrubs have read.
     pub scrubbed_bytes: u64,
 }
@@ -138,6 +165,7 @@ pub struct JobCounts {
 pub(in crate::connector) struct Totals {
     repaired: AtomicU64,
     copied: AtomicU64,
+    rebased: AtomicU64,
     scrubbed: AtomicU64,
 }
 
@@ -146,6 +174,7 @@ impl Totals {
         let total = match kind {
             JobKind::Repair => &self.repaired,
             JobKind::Copy | JobKind::Push => &self.copied,
+            JobKind::RebaseCompact | JobKind::RebaseRandom => &self.rebased,
         };
         total.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -159,6 +188,7 @@ impl Totals {
         JobCounts {
             repaired_bytes: read(&self.repaired),
             copied_bytes: read(&self.copied),
+            rebased_bytes: read(&self.rebased),
             scrubbed_bytes: read(&self.scrubbed),
         }
     }

@@ -18,6 +18,7 @@ use crate::catalogue::{
 use crate::config::{HOT, Route};
 use crate::connector::Host;
 use crate::snapshot::Progress;
+use crate::snapshot::pages::Profile;
 use crate::types::{Error, Result, SnapshotId, Subject};
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
@@ -263,6 +264,8 @@ impl Host {
         let worked = match job.kind {
             JobKind::Repair => Box::pin(self.run_repair(&job, held, run)).await,
             JobKind::Copy | JobKind::Push => Box::pin(self.run_copies(&job, held, run)).await,
+            JobKind::RebaseCompact => Box::pin(self.run_rebase(&job, Profile::Compact, held, run)).await,
+            JobKind::RebaseRandom => Box::pin(self.run_rebase(&job, Profile::Random, held, run)).await,
         };
         let (made, done, why) = match worked {
             Ok(Worked { made, why }) => (made, true, why),

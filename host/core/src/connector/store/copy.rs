@@ -273,7 +273,8 @@ impl Host {
         if *error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) }
     }
 
-    /// Returns what a put has stored. Of several attempts that succeeded, the one with the receipt counts.
+    /// Returns what a put has stored. Of several attempts that succeeded, the one with the receipt counts. Without options, nothing
+    /// counts that was there already.
     ///
     /// # Errors
     /// `conflict` if the file changed while it was read: then the object that was made of it is removed again.
@@ -282,7 +283,7 @@ impl Host {
         backend: &str,
         receipt: Receipt,
         stored: Vec<StoredAttempt>,
-        options: &StoreOptions,
+        options: Option<&StoreOptions>,
     ) -> Result<StoredCopy> {
         let (mut chosen, mut keys) = (None, Vec::new());
         for attempt in stored {
@@ -316,7 +317,10 @@ impl Host {
             }
         };
         // A stream may turn out to be there already, and so may one of two stores of an image at once.
-        let there = self.proven_object_on(backend, &identity, &receipt.id, options).await;
+        let there = match options {
+            Some(options) => self.proven_object_on(backend, &identity, &receipt.id, options).await,
+            None => None,
+        };
         let made = Some(Made { object: receipt.id.clone(), key, layout, size: receipt.size });
         let copy = StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None };
         match self.is_mended(&copy, &receipt.id).await {

@@ -2,7 +2,7 @@
 
 use super::StoredCopy;
 use super::snapshot;
-use crate::catalogue::{Commit, JobCommit};
+use crate::catalogue::{Commit, JobCommit, Placement};
 use crate::connector::Host;
 use crate::types::{ErrorKind, Result};
 
@@ -14,12 +14,26 @@ impl Host {
     /// `conflict` if the job is not held any more, if the snapshot was removed, or if what the copy relies on was; errors of the
     /// catalogue.
     pub(in crate::connector) async fn record_further(&self, copy: StoredCopy, job: JobCommit) -> Result<()> {
+        self.record_instead(copy, job, None).await
+    }
+
+    /// The same, in place of another placement on the backend, if there is one: that goes unless it is needed.
+    ///
+    /// # Errors
+    /// As [`Self::record_further`]; `conflict` also if the snapshot is kept for others alone.
+    pub(in crate::connector) async fn record_instead(
+        &self,
+        copy: StoredCopy,
+        job: JobCommit,
+        replaces: Option<Placement>,
+    ) -> Result<()> {
         let (backend, id) = (copy.backend().to_owned(), copy.identity.id());
         let commit = Commit {
             placements: copy.placement().into_iter().collect(),
             relies_on: copy.relies_on().into_iter().collect(),
             intents: copy.intents().collect(),
             job: Some(job),
+            replaces,
             ..Commit::of(snapshot(&copy.identity, None, None, false))
         };
         if let Err(error) = self.inner.catalogue.commit(commit).await {

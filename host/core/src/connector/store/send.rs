@@ -25,7 +25,8 @@ impl Host {
             // Lineage is information: without its base, an image is stored all the same.
             put = objects.put(Upload::new(upload.clone())).await;
         }
-        let mut copy = self.settle(backend, put?, upload.take_stored(), upload.options()).await?;
+        let options = Some(upload.options()).filter(|_| !upload.is_anew());
+        let mut copy = self.settle(backend, put?, upload.take_stored(), options).await?;
         copy.upload = Some(upload.clone());
         Ok(copy)
     }
@@ -39,8 +40,23 @@ impl Host {
         base: Option<SnapshotId>,
         options: &StoreOptions,
     ) -> Result<Option<StoredCopy>> {
-        let upload = StoreUpload::new(self, backend, pack, base, options);
-        let copy = match self.send(&upload).await {
+        self.send_labelled(&StoreUpload::new(self, backend, pack, base, options)).await
+    }
+
+    /// The same, whatever the backend has of the image.
+    pub(in crate::connector) async fn send_pack_anew(
+        &self,
+        backend: &str,
+        pack: Payload,
+        base: Option<SnapshotId>,
+        options: &StoreOptions,
+    ) -> Result<Option<StoredCopy>> {
+        self.send_labelled(&StoreUpload::anew(self, backend, pack, base, options)).await
+    }
+
+    async fn send_labelled(&self, upload: &Arc<StoreUpload>) -> Result<Option<StoredCopy>> {
+        let backend = upload.backend();
+        let copy = match self.send(upload).await {
             Err(error) if upload.was_refused() => {
                 tracing::warn!(backend, %error, "the image is stored whole");
                 return Ok(None);

@@ -229,6 +229,12 @@ impl PageDigests {
         Known::new(found).filter(|known| known.root() == expected).ok_or_else(wrong)
     }
 
+    /// The digests of the pages of a segment that are not zeros, one after the other, as they are stored: not proven.
+    pub(super) fn kept(&self, number: u32) -> Result<Vec<u8>> {
+        let block = self.block(number)?;
+        Ok(block.get(BITS..).unwrap_or_default().to_vec())
+    }
+
     /// The block of a segment as it is stored.
     pub(super) fn block(&self, number: u32) -> Result<Vec<u8>> {
         let at = number as usize;

@@ -19,6 +19,7 @@
 //! | `raw` | objects that hold a snapshot as it is |
 //! | `image`, `pool`, `hash` | what an encoder reads from, its threads, and equal pages |
 //! | `scan`, `changes`, `digests` | pages against those of the base; page digests beside the catalogue |
+//! | `sketch` | how much two images have in common |
 //! | `frame`, `assemble`, `full`, `delta`, `settings` | packs being written |
 //!
 //! Reading: [`Pack::open`] on the end of an object, [`Chain::new`] with its sources, [`Chain::steps`] for the frames of a range and
@@ -48,6 +49,7 @@ mod proof;
 mod raw;
 mod scan;
 mod settings;
+mod sketch;
 mod steps;
 mod unproven;
 mod zst;
@@ -72,6 +74,7 @@ pub use plan::{Plan, Planned, Window, is_direct};
 pub use proof::PageProofs;
 pub use raw::is_raw;
 pub use settings::{Counts, Encoded, Options, Sink};
+pub use sketch::Sketch;
 pub use steps::{Decoder, Fetch, Placed, Step, read_pages};
 
 use super::segment::PAGE;
