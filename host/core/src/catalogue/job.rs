@@ -239,9 +239,9 @@ pub trait JobQueue: Send + Sync {
     /// The copies of a snapshot that are wanted, if somebody said so.
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;
 
-    /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one and no pack needs it.
-    /// Returns whether it was begun.
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+    /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one on the backend
+    /// `relied`, and no pack needs it. Returns whether it was begun.
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>>;
 
     /// The placements of packs on a backend that take pages from an object of a snapshot there.
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;

@@ -146,8 +146,14 @@ pub trait Catalogue: JobQueue + Send + Sync {
     fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>>;
 
     /// Begins to remove one placement, for room: it is `removing` from then on. Returns whether it is: not if nothing else that
-    /// is live holds its snapshot, or if a pack on the same backend needs one of the snapshot's objects there.
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
+    /// is live on the backends `relied` holds its snapshot, or if a pack on the same backend needs one of the snapshot's
+    /// objects there. What is recorded says nothing of whether a backend is still there: `relied` are those that were looked at.
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>>;
 
     /// Claims an object for deletion under a lease. While it is claimed, no store can record it. Returns whether it was:
     /// not if it is a placement in any other state than `removing`, if it is the identity of a container, or if it is

@@ -19,6 +19,11 @@ pub(super) const NAMED: &str = "
     EXISTS (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
                 AND needs.backend = placements.backend)";
 
+/// Names of backends as a parameter for `json_each`.
+pub(super) fn names_as_json(names: &[String]) -> String {
+    serde_json::Value::from(names).to_string()
+}
+
 /// A condition by its name in the statements, for whoever reads these as texts.
 #[cfg(test)]
 pub(super) const ALL: [(&str, &str); 3] =

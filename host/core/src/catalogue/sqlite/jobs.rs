@@ -171,8 +171,8 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
-        let (seen, now) = (seen.clone(), self.platform.unix_seconds());
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>> {
+        let (seen, relied, now) = (seen.clone(), relied.to_owned(), self.platform.unix_seconds());
         Box::pin(self.change(move |db| {
             let next = next_version(db)?;
             let retired = db
@@ -180,13 +180,16 @@ impl JobQueue for SqliteCatalogue {
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
                      WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = 'bad'
                          AND EXISTS (SELECT 1 FROM placements AS other
-                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live')
+                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live'
+                                         AND other.backend = ?6)
                          AND ((NOT {NAMED} AND {LOOKED_THROUGH})
                               OR EXISTS (SELECT 1 FROM placements AS other
                                          WHERE other.snapshot = placements.snapshot AND other.backend = ?1
                                              AND other.state = 'live' AND other.pack IS placements.pack))"
                 ))
-                .and_then(|mut update| update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next)))
+                .and_then(|mut update| {
+                    update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next, &relied))
+                })
                 .map_err(sql)?;
             Ok(retired > 0)
         }))

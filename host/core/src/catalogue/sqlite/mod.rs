@@ -186,8 +186,13 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::begin_removal(self, id, scope))
     }
 
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(Self::begin_eviction(self, backend, object))
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::begin_eviction(self, backend, object, relied))
     }
 
     fn claim<'a>(

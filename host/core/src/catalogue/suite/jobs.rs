@@ -195,7 +195,7 @@ pub(crate) async fn a_repair_of_what_is_kept_leaves_it_removed(place: Place) {
     let seen = placement(&*catalogue, "local", "1").await;
     catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
     let bad = placement(&*catalogue, "local", "1").await;
-    assert!(!catalogue.retire(&bad).await.unwrap(), "a pack needs it");
+    assert!(!catalogue.retire(&bad, "local").await.unwrap(), "a pack needs it");
     assert_eq!(catalogue.dependents("local", id(1)).await.unwrap()[0].object, object("delta"));
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let held = HeldJob { id: catalogue.take_job(Take::Due, token).await.unwrap().unwrap().id, token };
@@ -219,10 +219,11 @@ pub(crate) async fn a_bad_placement_goes_only_where_a_live_one_is(place: Place) 
         catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
     }
     let bad = placement(&*catalogue, "local", "1").await;
-    assert!(!catalogue.retire(&bad).await.unwrap());
+    assert!(!catalogue.retire(&bad, "cloud").await.unwrap());
     catalogue.commit(stored(snapshot(1, 10), vec![on("third", "1")], vec![])).await.unwrap();
-    assert!(catalogue.retire(&bad).await.unwrap());
-    assert!(!catalogue.retire(&bad).await.unwrap(), "it was seen in another state");
+    assert!(!catalogue.retire(&bad, "cloud").await.unwrap(), "nobody has looked at the live one");
+    assert!(catalogue.retire(&bad, "third").await.unwrap());
+    assert!(!catalogue.retire(&bad, "third").await.unwrap(), "it was seen in another state");
 }
 
 pub(crate) async fn events_are_bounded(place: Place) {

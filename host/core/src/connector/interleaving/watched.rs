@@ -207,10 +207,15 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(self.begin_removal_watched(id, scope))
     }
 
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             self.points.point("begin_eviction").await;
-            Catalogue::begin_eviction(&self.inner, backend, object).await
+            Catalogue::begin_eviction(&self.inner, backend, object, relied).await
         })
     }
 

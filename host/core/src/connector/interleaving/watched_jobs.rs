@@ -94,10 +94,10 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             self.points.point("retire").await;
-            JobQueue::retire(&self.inner, seen).await
+            JobQueue::retire(&self.inner, seen, relied).await
         })
     }
 
