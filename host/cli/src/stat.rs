@@ -27,7 +27,7 @@ fn describe(stat: &SnapshotStat) -> String {
     facts.add("stored", output::moment(stat.created));
     facts.add("takes", format_bytes(stat.stored_bytes));
     if let Some(copies) = stat.copies {
-        facts.add("copies", format_args!("{copies} wanted"));
+        facts.add("copies", format_args!("{copies} wanted, {} there", stat.counted));
     }
     let mut placements = TextTable::new([
         ("BACKEND", Side::Left),
@@ -49,6 +49,9 @@ fn describe(stat: &SnapshotStat) -> String {
     }
     let mut text = format!("{facts}\n{placements}");
     for placement in &stat.placements {
+        if !placement.configured {
+            text += &format!("on {}, which is not configured: it does not count as a copy\n", placement.backend);
+        }
         if let Some(reason) = &placement.reason {
             let since = output::moment(placement.since);
             text += &format!("{} on {}, since {since}: {reason}\n", placement.state, placement.backend);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{NewPlacement, NewSnapshot, PlacementState};
+use super::{NewPlacement, NewSnapshot, PlacementState, WantedCopies};
 use crate::types::{ObjectId, SnapshotId};
 
 /// An object whose bytes were read, with what they are.
@@ -16,6 +16,8 @@ pub struct Adopted {
     pub base: Option<ObjectId>,
     /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
     pub stored: Option<u64>,
+    /// The copies that are wanted of the snapshot, unless somebody has said that before.
+    pub wanted: Option<WantedCopies>,
 }
 
 /// What the catalogue knows of an object that a backend holds.

@@ -165,6 +165,8 @@ pub struct JobStats {
     pub under_number: u64,
     /// Logical bytes of snapshots with a [`JobKind::Push`]: acknowledged, and on this machine alone.
     pub at_risk: u64,
+    /// When the first of the jobs that wait is due (seconds since 1970-01-01 UTC).
+    pub next: Option<u64>,
 }
 
 /// Something that happened to a placement.
@@ -194,16 +196,19 @@ pub struct Scrubbed {
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
-/// are, save [`Self::job_stats`]. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+/// are, save [`Self::job_stats`] and what is said of others. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
 pub trait JobQueue: Send + Sync {
     /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
 
     /// Enqueues a [`JobKind::Copy`] for at most `limit` snapshots that have fewer live copies than are wanted and none yet,
-    /// those with the fewest first. One with a repair that is queued or run is left for later. Returns how many.
-    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>>;
+    /// those with the fewest first. Then for those that have enough, but not on the backends that are `configured`: copies on
+    /// others do not count. One with a repair that is queued or run is left for later. Returns how many. Reads every placement
+    /// on backends that are not configured.
+    fn enqueue_copies(&self, limit: u32, configured: Vec<String>) -> BoxFuture<'_, Result<u64>>;
 
-    /// Returns whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot. Changes nothing.
+    /// Returns whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot that has too few
+    /// copies on all backends together. Changes nothing.
     fn has_due_job(&self) -> BoxFuture<'_, Result<bool>>;
 
     /// Takes a job under a lease. A job that is run under a lease which was ended, or has expired, is due.
@@ -230,8 +235,8 @@ pub trait JobQueue: Send + Sync {
     /// job as it was.
     fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>>;
 
-    /// How many jobs there are. Counts them all.
-    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>>;
+    /// How many jobs there are. Counts them all. Copies on backends that are not `configured` do not count.
+    fn job_stats(&self, configured: Vec<String>) -> BoxFuture<'_, Result<JobStats>>;
 
     /// Logical bytes of snapshots with a [`JobKind::Push`].
     fn at_risk(&self) -> BoxFuture<'_, Result<u64>>;

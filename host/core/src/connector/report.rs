@@ -52,6 +52,8 @@ pub struct PlacementStat {
     pub encoding: Encoding,
     /// `live`, `suspect`, `bad` or `removing`.
     pub state: &'static str,
+    /// Whether its backend is configured. If not, it does not count as a copy.
+    pub configured: bool,
     /// The reason for the state, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -85,6 +87,8 @@ pub struct SnapshotStat {
     /// The copies that are wanted of it, on different backends; none for a snapshot of a version that did not note it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<u32>,
+    /// The copies that it has: live, on different backends that are configured, the hot tier apart.
+    pub counted: u32,
     /// What happened to its placements, the latest first: at most 100 events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PlacementEvent>,
@@ -198,6 +202,9 @@ pub struct Verification {
     pub unreachable: Vec<BadPlacement>,
     /// Why they could not be: each error of each backend, once.
     pub failed: Vec<FailedBackend>,
+    /// Placements on backends that are not configured, of snapshots that have as many sound copies as are wanted elsewhere.
+    /// They are not counted as checked.
+    pub elsewhere: Vec<BadPlacement>,
 }
 
 impl Verification {

@@ -1,8 +1,11 @@
 //! Finding, listing, describing and removing snapshots.
 
+use std::collections::BTreeSet;
+
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{BegunRemoval, RemovalScope, SnapshotPage};
+use crate::catalogue::{BegunRemoval, PlacementState, RemovalScope, SnapshotPage};
+use crate::config::HOT;
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
@@ -28,13 +31,15 @@ impl Host {
     /// `not-found`.
     pub async fn stat(&self, id: SnapshotId) -> Result<SnapshotStat> {
         let snapshot = self.known(id).await?;
-        let placements: Vec<_> = self
-            .inner
-            .catalogue
-            .placements(id)
-            .await?
+        let placements = self.inner.catalogue.placements(id).await?;
+        let counted = placements.iter().filter(|p| p.state == PlacementState::Live && self.counts(&p.backend));
+        let counted: BTreeSet<&str> = counted.map(|placement| placement.backend.as_str()).collect();
+        // A route has fewer backends than that.
+        let counted = counted.len() as u32;
+        let placements: Vec<_> = placements
             .into_iter()
             .map(|placement| PlacementStat {
+                configured: self.inner.backends.contains_key(&placement.backend),
                 backend: placement.backend,
                 object: placement.object,
                 encoding: placement.encoding,
@@ -55,8 +60,14 @@ impl Host {
             stored_bytes: placements.iter().map(|placement| placement.stored_bytes).sum(),
             placements,
             copies: self.inner.catalogue.wanted(id).await?.map(|wanted| wanted.copies),
+            counted,
             history: self.inner.catalogue.events(id).await?,
         })
+    }
+
+    /// Returns whether what is on a backend counts as a copy: not if it is not configured, and not in the hot tier.
+    fn counts(&self, backend: &str) -> bool {
+        backend != HOT && self.inner.backends.contains_key(backend)
     }
 
     /// Removes by the texts of [`Self::find`]: of a name, that name alone, and the snapshot with the last one
@@ -97,7 +108,10 @@ impl Host {
                 "snapshot {id} has an object on this backend, which is not configured"
             ))
             .on_backend(&lost.backend)
-            .hint("add the backend to the configuration"));
+            .hint(format!(
+                "add the backend to the configuration; if it is gone for good, run `tidelock forget {}`",
+                lost.backend
+            )));
         }
         for placement in &placements {
             // One that cannot be opened, or has another container, is met before anything is marked.

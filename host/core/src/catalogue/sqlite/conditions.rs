@@ -19,6 +19,14 @@ pub(super) const NAMED: &str = "
     EXISTS (SELECT 1 FROM needs WHERE needs.pack = coalesce(placements.pack, placements.snapshot)
                 AND needs.backend = placements.backend)";
 
+/// A condition on a row `other` of `placements`: it is live, and so is what it takes pages from on its backend.
+pub(super) const READABLE: &str = "
+    (other.state = 'live' AND NOT EXISTS
+        (SELECT 1 FROM needs WHERE needs.backend = other.backend AND needs.object = other.object
+             AND NOT EXISTS (SELECT 1 FROM placements AS source
+                 WHERE source.snapshot = needs.needed AND source.backend = needs.backend
+                     AND source.state = 'live' AND coalesce(source.pack, source.snapshot) = needs.pack)))";
+
 /// Names of backends as a parameter for `json_each`.
 pub(super) fn names_as_json(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
@@ -26,5 +34,5 @@ pub(super) fn names_as_json(names: &[String]) -> String {
 
 /// A condition by its name in the statements, for whoever reads these as texts.
 #[cfg(test)]
-pub(super) const ALL: [(&str, &str); 3] =
-    [("{WORTHLESS}", WORTHLESS), ("{LOOKED_THROUGH}", LOOKED_THROUGH), ("{NAMED}", NAMED)];
+pub(super) const ALL: [(&str, &str); 4] =
+    [("{WORTHLESS}", WORTHLESS), ("{LOOKED_THROUGH}", LOOKED_THROUGH), ("{NAMED}", NAMED), ("{READABLE}", READABLE)];

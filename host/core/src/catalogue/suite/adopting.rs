@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{BEGINNING, Place, id, lease, object, snapshot, stored};
-use crate::catalogue::{Adopted, NewPlacement, NewSnapshot, PlacementState, RemovalScope};
+use crate::catalogue::{Adopted, JobKind, NewPlacement, NewSnapshot, PlacementState, RemovalScope, WantedCopies};
 use crate::types::{Encoding, InventoryEntry, ObjectId};
 
 fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adopted {
@@ -23,7 +23,7 @@ fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adop
         pack: None,
         stored_bytes: seed,
     };
-    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored) }
+    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored), wanted: None }
 }
 
 fn entry(id: &str, modified: Option<u64>) -> InventoryEntry {
@@ -159,4 +159,26 @@ pub(crate) async fn named_ones_keep_their_order_and_bases_are_found_again(place:
     queue.defer_bases(vec![(3, object("a")), (1, object("x"))]).await.unwrap();
     assert_eq!(queue.deferred_bases(0, 1).await.unwrap(), [(1, object("b"), object("x"))]);
     assert_eq!(queue.deferred_bases(1, 9).await.unwrap(), [(3, object("c"), object("a"))]);
+}
+
+/// What a route wants is noted where nobody has said it, and what is on this machine alone is to be pushed.
+pub(crate) async fn an_adopted_snapshot_has_what_its_route_wants(place: Place) {
+    let catalogue = place.open().await;
+    let wanting = |copies| WantedCopies { copies, route: "default".to_owned() };
+    let on = async |backend: &str, seed, copies| {
+        let mut one = found(seed, None, None, 5);
+        one.placement.backend = backend.to_owned();
+        catalogue.adopt(vec![Adopted { wanted: Some(wanting(copies)), ..one }]).await.unwrap();
+    };
+    let kinds = async || catalogue.jobs(0, 9).await.unwrap().iter().map(|job| job.kind).collect::<Vec<_>>();
+    on("hot", 1, 2).await;
+    assert_eq!((kinds().await, catalogue.at_risk().await.unwrap() > 0), (vec![JobKind::Push], true));
+    on("local", 1, 2).await;
+    assert_eq!(kinds().await, [JobKind::Push], "one more is wanted");
+    on("cloud", 1, 2).await;
+    assert_eq!((kinds().await, catalogue.at_risk().await.unwrap()), (vec![], 0));
+    on("local", 2, 2).await;
+    on("hot", 2, 3).await;
+    assert_eq!((kinds().await, catalogue.wanted(id(2)).await.unwrap()), (vec![], Some(wanting(2))));
+    assert!(catalogue.has_due_job().await.unwrap(), "it has too few copies");
 }

@@ -144,7 +144,10 @@ pub(crate) async fn an_eviction_leaves_a_copy_and_what_is_needed(place: Place) {
     assert!(!evict("delta").await);
     let bad = catalogue.placement_of("cloud", &object("b")).await.unwrap().unwrap();
     assert!(catalogue.transition(&bad, PlacementState::Live, None).await.unwrap());
-    assert!(!evict_for("delta", &[]).await && !evict_for("delta", &["other"]).await, "nobody has looked at the other copy");
+    assert!(
+        !evict_for("delta", &[]).await && !evict_for("delta", &["other"]).await,
+        "nobody has looked at the other copy"
+    );
     assert!(evict("delta").await);
     assert!(!evict("delta").await, "it is under way");
     assert!(!evict("base").await, "until the delta is gone");

@@ -50,7 +50,8 @@ impl Relied {
             return *there;
         }
         let look = tokio::time::timeout(PATIENCE, host.prove_container(backend));
-        let outcome = look.await.unwrap_or_else(|_| Err(Error::unavailable("it took too long to look at its container")));
+        let outcome =
+            look.await.unwrap_or_else(|_| Err(Error::unavailable("it took too long to look at its container")));
         if let Err(error) = &outcome {
             tracing::warn!(backend, %error, "copies on this backend do not count: no other copy goes for them");
         }

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use super::events::{Event, Happened, Without};
 use super::scheduler::Points;
 use crate::catalogue::{
-    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, Forgotten, ImportQueue,
+    Intent, Need, NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Snapshot, SnapshotPage,
     SqliteCatalogue, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
@@ -217,6 +217,10 @@ impl Catalogue for WatchedCatalogue {
             self.points.point("begin_eviction").await;
             Catalogue::begin_eviction(&self.inner, backend, object, relied).await
         })
+    }
+
+    fn forget_backend<'a>(&'a self, name: &'a str, on: Vec<String>, lose: bool) -> BoxFuture<'a, Result<Forgotten>> {
+        Catalogue::forget_backend(&self.inner, name, on, lose)
     }
 
     fn claim<'a>(

@@ -115,7 +115,10 @@ impl Host {
         let mut report = JobReport::default();
         let mut asked = if options.all { self.jobs_that_wait().await? } else { Vec::new() };
         self.inner.owner.end_dead().await?;
-        if asked.is_empty() && !catalogue.has_due_job().await? {
+        if asked.is_empty()
+            && !catalogue.has_due_job().await?
+            && catalogue.enqueue_copies(COPIES, self.configured_names()).await? == 0
+        {
             return Ok(report);
         }
         let run = Run::new(self, None, options.progress.clone());
@@ -130,7 +133,9 @@ impl Host {
                     None => Take::Due,
                 };
                 let Some((job, held)) = self.take_job(take).await? else {
-                    more = matches!(take, Take::This(_)) || catalogue.enqueue_copies(COPIES).await? > 0;
+                    more = matches!(take, Take::This(_)) || {
+                        catalogue.enqueue_copies(COPIES, self.configured_names()).await? > 0
+                    };
                     continue;
                 };
                 running.push(self.work(job, held, &run));
@@ -241,8 +246,9 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue.
     pub async fn job_overview(&self) -> Result<JobOverview> {
-        let JobStats { jobs, under_number, at_risk } = self.inner.catalogue.job_stats().await?;
-        Ok(JobOverview { jobs, under_number, at_risk })
+        let JobStats { jobs, under_number, at_risk, next } =
+            self.inner.catalogue.job_stats(self.configured_names()).await?;
+        Ok(JobOverview { jobs, under_number, at_risk, next })
     }
 
     /// Returns what the jobs and scrubs of this host have done.
