@@ -14,7 +14,9 @@ fn config(backends: &[&str], more: &str) -> String {
     let backend = |name: &&str| {
         format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n")
     };
-    backends.iter().map(backend).collect::<String>() + more
+    let first = format!("[routes.default]\nbackends = [\"{}\"]\n", backends[0]);
+    let route = if more.contains("[routes.default]") { String::new() } else { first };
+    backends.iter().map(backend).collect::<String>() + &route + more
 }
 
 fn two_copies(backends: [&str; 2]) -> String {

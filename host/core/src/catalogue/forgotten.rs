@@ -7,7 +7,8 @@ use crate::types::SnapshotId;
 pub struct Forgotten {
     /// Its placements: those that are forgotten, or would have been.
     pub placements: u64,
-    /// Snapshots of which nothing else counts as a copy, with the latest of their names: at most [`Self::MOST`].
+    /// Snapshots of which nothing else counts as a copy, with the latest of their names: at most [`Self::MOST`]. Once it is
+    /// forgotten, those that are with it.
     pub last_copies: Vec<(SnapshotId, Option<String>)>,
     /// How many of these there are.
     pub last: u64,

@@ -1,5 +1,7 @@
 //! Forgetting a backend that is not configured any more.
 
+use std::collections::HashSet;
+
 use rusqlite::Transaction;
 
 use super::conditions::{READABLE, names_as_json};
@@ -30,6 +32,7 @@ impl SqliteCatalogue {
             ] {
                 db.execute(statement, [&backend]).map_err(sql)?;
             }
+            let mut gone = Vec::new();
             for snapshot in held {
                 let placed: bool = db
                     .prepare_cached(
@@ -39,9 +42,19 @@ impl SqliteCatalogue {
                     .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
                     .map_err(sql)?;
                 if !placed {
-                    forget_snapshot(db, SnapshotId::from_bytes(snapshot))?;
+                    let known: bool = db
+                        .prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 0)")
+                        .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+                        .map_err(sql)?;
+                    let id = SnapshotId::from_bytes(snapshot);
+                    gone.extend(known.then_some(id));
+                    forget_snapshot(db, id)?;
                 }
             }
+            // Some may still be recorded where nobody has answered.
+            found.last = gone.len() as u64;
+            let gone: HashSet<SnapshotId> = gone.into_iter().collect();
+            found.last_copies.retain(|(id, _)| gone.contains(id));
             found.done = true;
             Ok(found)
         })
