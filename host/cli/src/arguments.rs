@@ -69,6 +69,8 @@ pub(super) enum Command {
     Ls,
     /// Remove a name, and the snapshot with its last one; or a snapshot by its id.
     Rm(Rm),
+    /// Forget what is recorded on a backend that was taken out of the configuration for good.
+    Forget(Forget),
     /// Verify that backends still hold the stored snapshots.
     Verify(Verify),
     /// Verify every byte of a snapshot, and make good copies in place of damaged ones. Exit status 1 if some stay.
@@ -235,6 +237,16 @@ pub(super) struct Rm {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Forget {
+    /// The backend.
+    #[arg(value_name = "BACKEND")]
+    pub(super) backend: String,
+    /// Also snapshots that have their last copy there: they are lost.
+    #[arg(long)]
+    pub(super) lose_snapshots: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Verify {
     /// The snapshot [default: all].
     #[arg(value_name = "ID")]
@@ -261,6 +273,9 @@ pub(super) struct Import {
     /// What the bytes of these objects are, whatever their labels say: `raw` for an image, `pages` for a pack.
     #[arg(long, value_name = "ENCODING", requires = "objects", value_parser = Encoding::from_name)]
     pub(super) encoding: Option<Encoding>,
+    /// The route that says how many copies are wanted of what is imported, and where [default: default].
+    #[arg(long)]
+    pub(super) route: Option<String>,
     /// The container that snapshots were stored into is lost for good: go on with the one that the backend has now.
     #[arg(long)]
     pub(super) new_container: bool,

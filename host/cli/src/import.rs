@@ -33,6 +33,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         restore: arguments.restore,
         encoding: arguments.encoding,
         new_container: arguments.new_container,
+        route: arguments.route,
         max_objects: Some(arguments.max_objects),
         progress: Some(progress(bar.clone())),
     };

@@ -6,8 +6,9 @@ use super::arguments::{Jobs, JobsCommand, RunJobs};
 use super::failure::{ErrorObject, Failure};
 use super::output::{self, Side, TextTable};
 use super::session::Session;
+use tidelock::catalogue::JobState;
 use tidelock::types::{Error, format_bytes};
-use tidelock::{Host, JobOutcome, JobReport, RunOptions};
+use tidelock::{Host, JobOutcome, JobOverview, JobReport, RunOptions};
 
 /// Jobs that are taken from the catalogue, and aligned with each other, at once.
 const PAGE: usize = 1000;
@@ -41,6 +42,7 @@ async fn table(host: &Host) -> Result<(), Failure> {
             ("STATE", Side::Left),
             ("COPIES", Side::Right),
             ("CREATED", Side::Left),
+            ("NOT BEFORE", Side::Left),
             ("SNAPSHOT", Side::Left),
             ("BACKEND", Side::Left),
             ("WHY", Side::Left),
@@ -52,6 +54,10 @@ async fn table(host: &Host) -> Result<(), Failure> {
                 job.state.name().to_owned(),
                 job.copies.to_string(),
                 output::moment(job.created),
+                match job.state {
+                    JobState::Waiting => output::moment(job.not_before),
+                    JobState::Queued | JobState::Running | JobState::Failed => "-".to_owned(),
+                },
                 job.snapshot.to_string(),
                 job.backend.unwrap_or_else(|| "-".to_owned()),
                 job.reason.unwrap_or_default(),
@@ -86,8 +92,31 @@ async fn objects(host: &Host) -> Result<(), Failure> {
 struct Report<'a> {
     #[serde(flatten)]
     ran: &'a JobReport,
+    #[serde(flatten)]
+    left: Left,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject<'a>>,
+}
+
+/// Jobs that a run has left.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Left {
+    /// Those that wait for a time.
+    waiting: u64,
+    /// When the first of them is due (seconds since 1970-01-01 UTC).
+    next: Option<u64>,
+    /// Those that are not tried again by themselves.
+    failed_for_good: u64,
+}
+
+impl Left {
+    fn of(overview: &JobOverview) -> Self {
+        let count = |wanted| {
+            let those = overview.jobs.iter().filter(|(_, state, _)| *state == wanted);
+            those.map(|(_, _, count)| count).sum()
+        };
+        Self { waiting: count(JobState::Waiting), next: overview.next, failed_for_good: count(JobState::Failed) }
+    }
 }
 
 async fn run_jobs(arguments: &RunJobs, host: &Host, session: &Session) -> Result<(), Failure> {
@@ -100,11 +129,11 @@ async fn run_jobs(arguments: &RunJobs, host: &Host, session: &Session) -> Result
     };
     let ran = host.run_jobs(&options).await?;
     drop(bar);
-    let verdict = verdict(&ran);
+    let (verdict, left) = (verdict(&ran), Left::of(&host.job_overview().await?));
     if session.json {
-        output::object(&Report { ran: &ran, error: verdict.as_ref().map(ErrorObject::of) })?;
+        output::object(&Report { ran: &ran, left, error: verdict.as_ref().map(ErrorObject::of) })?;
     } else {
-        output::text(&describe(&ran))?;
+        output::text(&describe(&ran, left))?;
     }
     verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
 }
@@ -117,7 +146,7 @@ fn verdict(ran: &JobReport) -> Option<Error> {
     (ran.failed > 0).then(|| error().hint("they are tried again later; `tidelock jobs ls` says when, and why"))
 }
 
-fn describe(ran: &JobReport) -> String {
+fn describe(ran: &JobReport, left: Left) -> String {
     let mut text = format!("done: {} jobs, {} read\n", ran.done, format_bytes(ran.bytes));
     for JobOutcome { kind, snapshot, made, why, .. } in &ran.outcomes {
         let kind = kind.name();
@@ -128,6 +157,15 @@ fn describe(ran: &JobReport) -> String {
         if let Some(why) = why {
             text += &format!("{kind} of {snapshot}: {why}\n");
         }
+    }
+    if left.waiting > 0 {
+        let (jobs, them) = if left.waiting == 1 { ("job waits", "it") } else { ("jobs wait", "them") };
+        let until = left.next.map(output::moment).unwrap_or_default();
+        let first = if left.waiting == 1 { "" } else { ", the first of them" };
+        text += &format!("{} {jobs}{first} until {until}; `--all` runs {them} now\n", left.waiting);
+    }
+    if left.failed_for_good > 0 {
+        text += &format!("failed for good: {}; `--all` runs them once more\n", left.failed_for_good);
     }
     text
 }
@@ -152,7 +190,13 @@ mod tests {
         };
         let ran = JobReport { done: 2, failed: 1, outcomes: vec![outcome], ..JobReport::default() };
         assert_eq!(verdict(&ran).unwrap().to_string(), "1 of 3 jobs are not done: cloud: no route");
-        assert!(describe(&ran).contains("copy of tl1") && describe(&ran).contains("no route"));
+        let none = Left { waiting: 0, next: None, failed_for_good: 0 };
+        let text = describe(&ran, none);
+        assert!(text.contains("copy of tl1") && text.contains("no route") && !text.contains("--all"), "{text}");
+        let text = describe(&JobReport::default(), Left { waiting: 1, next: Some(0), ..none });
+        assert!(text.ends_with("\n1 job waits until 1970-01-01 00:00:00Z; `--all` runs it now\n"), "{text}");
+        let text = describe(&JobReport::default(), Left { waiting: 2, next: Some(0), failed_for_good: 1 });
+        assert!(text.contains("\n2 jobs wait, the first of them until 1970") && text.contains("failed for good: 1"));
         assert!(verdict(&JobReport { done: 2, ..JobReport::default() }).is_none());
     }
 }

@@ -27,6 +27,7 @@ mod console;
 mod credentials;
 mod dirty_form;
 mod failure;
+mod forget;
 mod gc;
 mod id;
 mod import;
@@ -131,6 +132,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Stat(arguments) => stat::run(&arguments, session).await,
         Command::Ls => ls::run(session).await,
         Command::Rm(arguments) => rm::run(&arguments, session).await,
+        Command::Forget(arguments) => forget::run(&arguments, session).await,
         Command::Verify(arguments) => verify::run(&arguments, session).await,
         Command::Repair(arguments) => repair::run(&arguments, session).await,
         Command::Rebase(arguments) => rebase::run(&arguments, session).await,

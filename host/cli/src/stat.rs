@@ -32,7 +32,7 @@ fn describe(stat: &SnapshotStat) -> String {
     facts.add("rm frees", format_bytes(stat.frees_bytes));
     if let Some(copies) = stat.copies {
         let where_it_is = if stat.at_risk { ", on this machine alone" } else { "" };
-        facts.add("copies", format_args!("{copies} wanted{where_it_is}"));
+        facts.add("copies", format_args!("{copies} wanted, {} there{where_it_is}", stat.counted));
     }
     let mut placements = TextTable::new([
         ("BACKEND", Side::Left),
@@ -55,6 +55,9 @@ fn describe(stat: &SnapshotStat) -> String {
     let mut text = format!("{facts}\n{placements}");
     text += &chains(stat);
     for placement in &stat.placements {
+        if !placement.configured {
+            text += &format!("on {}, which is not configured: it does not count as a copy\n", placement.backend);
+        }
         if let Some(reason) = &placement.reason {
             let since = output::moment(placement.since);
             text += &format!("{} on {}, since {since}: {reason}\n", placement.state, placement.backend);

@@ -1,5 +1,7 @@
 //! `tidelock verify`: checks that the backends still hold the snapshots.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::arguments::Verify;
@@ -69,7 +71,15 @@ fn describe(found: &Verification, deep: bool) -> String {
         true => format!("{} read and compared", format_bytes(found.bytes)),
         false => "use --deep to read every byte".to_owned(),
     };
-    let summary = format!("{sound} of {} {} intact ({read})\n", found.checked, plural(found.checked));
+    let mut summary = format!("{sound} of {} {} intact ({read})\n", found.checked, plural(found.checked));
+    let mut elsewhere = BTreeMap::<&str, u64>::new();
+    found.elsewhere.iter().for_each(|placement| *elsewhere.entry(&placement.backend).or_default() += 1);
+    for (backend, count) in elsewhere {
+        summary += &format!(
+            "{count} further {} on `{backend}`, which is not configured: `tidelock forget {backend}` forgets what is there\n",
+            plural(count)
+        );
+    }
     if sound == found.checked {
         return summary;
     }

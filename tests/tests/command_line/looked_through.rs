@@ -164,3 +164,39 @@ fn an_import_that_met_damage_keeps_what_may_be_needed() {
         assert_same(&home.bytes(&["retrieve", &ids[1]]), &version, what);
     }
 }
+
+/// A backend that does not answer says nothing of what it has, whoever asks; one that answers later is looked at then.
+#[test]
+fn a_new_backend_that_does_not_answer_is_no_reason_for_an_import() {
+    let config = |endpoint: &str| {
+        format!(
+            "[backends.cloud]\nadapter = \"s3\"\n\
+             grants.bucket.objects = {{ endpoint = \"{endpoint}\", bucket = \"x\", path_style = true }}\n\
+             [backends.local]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"objects\" }}\n\
+             [routes.default]\nbackends = [\"cloud\", \"local\"]\n"
+        )
+    };
+    let home = Home::with(&config("http://127.0.0.1:9"));
+    let id = home.line_with(&["store", "-", "--name", "one"], b"one");
+    let silent = |what: &str| {
+        for arguments in [&["ls"][..], &["stat", &id], &["jobs"]] {
+            assert_eq!(home.run(arguments).success(arguments).stderr, "", "{what}: {arguments:?}");
+        }
+    };
+    silent("after a store");
+    home.refused(1, &["import", "cloud"]);
+    silent("after an import");
+    assert_eq!(home.json(&["rm", "one"])["placements"], 1);
+    // The same where it answers in the end and has something that nobody knows.
+    let home = Home::with(ELSEWHERE);
+    home.line_with(&["store", "-", "--name", "one"], b"one");
+    put_back(&home, None);
+    fs::rename(home.path("objects"), home.path("kept")).unwrap();
+    fs::write(home.path("objects"), b"in its place").unwrap();
+    assert!(!home.run_with(&["store", "-"], b"two").status.success());
+    assert_eq!(home.run(&["ls"]).success(&["ls"]).stderr, "", "it is not known yet");
+    fs::remove_file(home.path("objects")).unwrap();
+    fs::rename(home.path("kept"), home.path("objects")).unwrap();
+    home.line_with(&["store", "-", "--name", "two"], b"two");
+    removed_and_kept(&home, "two", 2);
+}

@@ -343,3 +343,29 @@ fn a_daemon_repairs_and_copies_by_itself_and_shows_it() {
     }
     daemon.stop();
 }
+
+/// A run that leaves a job to its time says so, and when that is.
+#[test]
+fn a_job_that_waits_is_not_passed_over_in_silence() {
+    let home = folders(2, "ack = 1");
+    for folder in ["second", "third"] {
+        home.file(folder, b"in its place");
+    }
+    let id = home.line_with(&["store", "-"], &noise(5000, 50));
+    assert_eq!(home.run(&["jobs", "run"]).status.code(), Some(1));
+    for folder in ["second", "third"] {
+        fs::remove_file(home.path(folder)).unwrap();
+    }
+    let said = String::from_utf8(home.bytes(&["jobs", "run"])).unwrap();
+    let left = home.json(&["jobs", "run"]);
+    let due = jobs(&home)[0]["not_before"].clone();
+    assert_eq!((&left["done"], &left["waiting"], &left["next"]), (&json!(0), &json!(1), &due), "{left}");
+    let until =
+        said.lines().find_map(|line| line.strip_prefix("1 job waits until ")).unwrap_or_else(|| panic!("{said}"));
+    let until = until.strip_suffix("; `--all` runs it now").unwrap_or_else(|| panic!("{said}"));
+    let listed = String::from_utf8(home.bytes(&["jobs"])).unwrap();
+    assert!(listed.contains("NOT BEFORE") && listed.contains(until), "{listed}");
+    let ran = String::from_utf8(home.bytes(&["jobs", "run", "--all"])).unwrap();
+    assert!(ran.starts_with("done: 1 job") && !ran.contains("waits"), "{ran}");
+    assert_eq!(live(&home, &id).len(), 2);
+}

@@ -16,7 +16,7 @@ pub struct Adopted {
     pub base: Option<ObjectId>,
     /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
     pub stored: Option<u64>,
-    /// The copies that are wanted of it if it is nowhere else, and this place is no copy.
+    /// The copies that are wanted of the snapshot, unless somebody has said that before.
     pub wanted: Option<WantedCopies>,
 }
 

@@ -199,6 +199,8 @@ pub struct JobStats {
     pub under_number: u64,
     /// Logical bytes of snapshots with a [`JobKind::Push`]: acknowledged, and on this machine alone.
     pub at_risk: u64,
+    /// When the first of the jobs that wait is due (seconds since 1970-01-01 UTC).
+    pub next: Option<u64>,
 }
 
 /// Something that happened to a placement.
@@ -237,16 +239,19 @@ pub struct LongChains {
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
-/// are, save [`Self::job_stats`], and [`Self::take_job_beside`] where it passes jobs over. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+/// are, save [`Self::job_stats`], what is said of others, and [`Self::take_job_beside`] where it passes jobs over. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
 pub trait JobQueue: Send + Sync {
     /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
 
     /// Enqueues a [`JobKind::Copy`] for at most `limit` snapshots that have fewer live copies than are wanted and none yet,
-    /// those with the fewest first. One with a repair that is queued or run is left for later. Returns how many.
-    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>>;
+    /// those with the fewest first. Then for those that have enough, but not on the backends that are `configured`: copies on
+    /// others do not count. One with a repair that is queued or run is left for later. Returns how many. Reads every placement
+    /// on backends that are not configured.
+    fn enqueue_copies(&self, limit: u32, configured: Vec<String>) -> BoxFuture<'_, Result<u64>>;
 
-    /// Returns whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot. Changes nothing.
+    /// Returns whether [`Self::take_job`] would find a job that is due, or [`Self::enqueue_copies`] a snapshot that has too few
+    /// copies on all backends together. Changes nothing.
     fn has_due_job(&self) -> BoxFuture<'_, Result<bool>>;
 
     /// Takes a job under a lease. A job that is run under a lease which was ended, or has expired, is due.
@@ -284,8 +289,8 @@ pub trait JobQueue: Send + Sync {
     /// job as it was.
     fn cancel_job(&self, id: u64) -> BoxFuture<'_, Result<Option<Job>>>;
 
-    /// How many jobs there are. Counts them all.
-    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>>;
+    /// How many jobs there are. Counts them all. Copies on backends that are not `configured` do not count.
+    fn job_stats(&self, configured: Vec<String>) -> BoxFuture<'_, Result<JobStats>>;
 
     /// Logical bytes of snapshots with a [`JobKind::Push`].
     fn at_risk(&self) -> BoxFuture<'_, Result<u64>>;
@@ -293,9 +298,9 @@ pub trait JobQueue: Send + Sync {
     /// The copies of a snapshot that are wanted, if somebody said so.
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;
 
-    /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one and no pack needs it.
-    /// Returns whether it was begun.
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+    /// Begins the removal of a bad placement that is just as it was seen, if its snapshot has a live one on the backend
+    /// `relied`, and no pack needs it. Returns whether it was begun.
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>>;
 
     /// Begins the removal of a placement that is just as it was seen, if another live one of its snapshot and backend, `by`, can
     /// take its place: not if a pack needs it, or may. Returns whether it was begun.

@@ -12,6 +12,7 @@
 mod adopted;
 mod commit;
 mod container;
+mod forgotten;
 mod import_queue;
 mod job;
 mod owner;
@@ -32,6 +33,7 @@ use crate::types::{ObjectId, PackId, Result, SnapshotId};
 pub use adopted::{Adopted, Known, Standing};
 pub use commit::{Commit, Committed, JobCommit};
 pub use container::Container;
+pub use forgotten::Forgotten;
 pub use import_queue::{ImportItem, ImportQueue};
 pub use job::{
     Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, LongChains, MAX_EVENTS, NewJob,
@@ -152,8 +154,24 @@ pub trait Catalogue: JobQueue + Send + Sync {
     fn begin_removal(&self, id: SnapshotId, scope: RemovalScope) -> BoxFuture<'_, Result<BegunRemoval>>;
 
     /// Begins to remove one placement, for room: it is `removing` from then on. Returns whether it is: not if nothing else that
-    /// is live holds its snapshot, or if a pack on the same backend needs one of the snapshot's objects there.
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
+    /// is live on the backends `relied` holds its snapshot, or if a pack on the same backend needs one of the snapshot's
+    /// objects there. What is recorded says nothing of whether a backend is still there: `relied` are those that were looked at.
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>>;
+
+    /// Forgets everything that is recorded of a backend: placements, what these need, its container, claims and intents; and
+    /// the snapshots that have no placement left. Not if that were the last live copy of a snapshot that is known, as far
+    /// as those on the backends `relied` count, unless these are given up (`lose`). Nothing is deleted on any backend.
+    fn forget_backend<'a>(
+        &'a self,
+        backend: &'a str,
+        relied: Vec<String>,
+        lose: bool,
+    ) -> BoxFuture<'a, Result<Forgotten>>;
 
     /// Claims an object for deletion under a lease. While it is claimed, no store can record it. Returns whether it was:
     /// not if it is a placement in any other state than `removing`, if it is the identity of a container, or if it is
@@ -280,6 +298,8 @@ pub trait Catalogue: JobQueue + Send + Sync {
     /// A snapshot that is known keeps its time, and its base unless an earlier import from this backend gave it. A name
     /// is given where it is free, or where an earlier import from this backend gave it to a snapshot that was stored earlier.
     /// An object that is known by now, or claimed for deletion, is left as it is. Times are those of the objects, and not later than now.
+    /// Wanted copies are noted where none were. What is in the hot tier alone has a push enqueued, which goes once there
+    /// are as many copies as are wanted.
     ///
     /// # Errors
     /// `conflict` if a snapshot is known with another size.

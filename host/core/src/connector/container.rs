@@ -16,6 +16,7 @@
 //! where each is to hold a copy (`container/apart.rs`).
 
 mod apart;
+mod relied;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,8 @@ use super::labels::{CONTAINER_PREFIX, container_key};
 use crate::backend::{Upload, UploadAttempt, UploadSource};
 use crate::catalogue::Container;
 use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
+
+pub(super) use relied::Relied;
 
 /// The first line of an identity object.
 const MAGIC: &str = "tidelock container 1\n";

@@ -33,7 +33,7 @@ impl Host {
     /// Looks whether there is something in a container that no catalogue entry names, before the first store into it.
     ///
     /// # Errors
-    /// Errors of the catalogue.
+    /// Errors of the catalogue; what keeps the backend from answering.
     pub(super) async fn look_first(&self, backend: &str) -> Result<()> {
         if !self.can_have_packs(backend).await? || !self.backend(backend).await?.objects.info().inventory {
             return Ok(());
@@ -50,13 +50,25 @@ impl Host {
         }
     }
 
-    /// Returns whether a backend lists no object that a host may have stored. One that does not answer may have some.
+    /// Returns whether a backend lists no object that a host may have stored. One that cannot be listed for another reason than
+    /// its permissions may have some.
+    ///
+    /// # Errors
+    /// What keeps a backend from answering now: that says nothing of what it has, and the next operation looks again.
     async fn is_empty(&self, backend: &str) -> Result<bool> {
         let objects = &self.backend(backend).await?.objects;
         let mut cursor = None;
         for _ in 0..PAGES {
             let page = match objects.list(cursor, PAGE).await {
                 Ok(page) => page,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::RateLimited(_) | ErrorKind::Cancelled
+                    ) =>
+                {
+                    return Err(error.on_backend(backend));
+                }
                 Err(error) => {
                     tracing::debug!(backend, %error, "cannot find out whether there are objects");
                     return Ok(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported));
@@ -72,6 +84,18 @@ impl Host {
             }
         }
         Ok(false)
+    }
+
+    /// Makes sure that a backend that lists answers.
+    ///
+    /// # Errors
+    /// What keeps it from answering.
+    pub(super) async fn answers(&self, backend: &str) -> Result<()> {
+        let objects = &self.backend(backend).await?.objects;
+        match objects.info().inventory {
+            true => objects.list(None, 1).await.map(drop),
+            false => Ok(()),
+        }
     }
 
     /// Returns whether there can be packs on a backend. It may have been seen to lose labels since it took some.

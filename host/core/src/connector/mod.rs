@@ -19,6 +19,7 @@ mod container;
 mod damage;
 mod data_dir;
 mod encoding;
+mod forget;
 mod full;
 mod gc;
 mod hot;
@@ -173,6 +174,11 @@ impl Host {
     /// Returns the names of the backends, whether or not they are open.
     pub fn backends(&self) -> impl Iterator<Item = &str> {
         self.inner.backends.keys().map(String::as_str)
+    }
+
+    /// The names of the backends: what is recorded on others does not count as a copy.
+    fn configured_names(&self) -> Vec<String> {
+        self.inner.backends.keys().cloned().collect()
     }
 
     /// Opens a backend if it is not open yet.

@@ -52,6 +52,8 @@ pub struct PlacementStat {
     pub encoding: Encoding,
     /// `live`, `suspect`, `bad` or `removing`.
     pub state: &'static str,
+    /// Whether its backend is configured. If not, it does not count as a copy.
+    pub configured: bool,
     /// The reason for the state, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -70,9 +72,10 @@ pub struct PlacementStat {
 }
 
 impl PlacementStat {
-    pub(super) fn of(object: SharedObject) -> Self {
+    pub(super) fn of(object: SharedObject, is_configured: impl Fn(&str) -> bool) -> Self {
         let SharedObject { placement, depth, needs, needed_by } = object;
         Self {
+            configured: is_configured(&placement.backend),
             backend: placement.backend,
             object: placement.object,
             encoding: placement.encoding,
@@ -139,6 +142,8 @@ pub struct SnapshotStat {
     /// Whether it was acknowledged and is on this machine alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_risk: bool,
+    /// The copies that it has: live, on different backends that are configured, the hot tier apart.
+    pub counted: u32,
     /// What happened to its placements, the latest first: at most 100 events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PlacementEvent>,
@@ -252,6 +257,9 @@ pub struct Verification {
     pub unreachable: Vec<BadPlacement>,
     /// Why they could not be: each error of each backend, once.
     pub failed: Vec<FailedBackend>,
+    /// Placements on backends that are not configured, of snapshots that have as many sound copies as are wanted elsewhere.
+    /// They are not counted as checked.
+    pub elsewhere: Vec<BadPlacement>,
 }
 
 impl Verification {

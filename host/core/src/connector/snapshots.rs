@@ -1,10 +1,11 @@
 //! Finding, listing, describing and removing snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{BegunRemoval, JobKind, RemovalScope, Sharing, SnapshotPage};
+use crate::catalogue::{BegunRemoval, JobKind, PlacementState, RemovalScope, Sharing, SnapshotPage};
+use crate::config::HOT;
 use crate::types::{Error, Result, SnapshotId};
 
 impl Host {
@@ -31,7 +32,13 @@ impl Host {
     pub async fn stat(&self, id: SnapshotId) -> Result<SnapshotStat> {
         let snapshot = self.known(id).await?;
         let Sharing { objects, frees } = self.inner.catalogue.sharing(id).await?;
-        let placements: Vec<_> = objects.into_iter().map(PlacementStat::of).collect();
+        let counted = objects.iter().map(|object| &object.placement);
+        let counted = counted.filter(|p| p.state == PlacementState::Live && self.counts(&p.backend));
+        let counted: BTreeSet<&str> = counted.map(|placement| placement.backend.as_str()).collect();
+        // A route has fewer backends than that.
+        let counted = counted.len() as u32;
+        let configured = |backend: &str| self.inner.backends.contains_key(backend);
+        let placements: Vec<_> = objects.into_iter().map(|object| PlacementStat::of(object, &configured)).collect();
         Ok(SnapshotStat {
             id,
             size: snapshot.size,
@@ -45,8 +52,14 @@ impl Host {
             placements,
             copies: self.inner.catalogue.wanted(id).await?.map(|wanted| wanted.copies),
             at_risk: self.inner.catalogue.jobs_of(id).await?.iter().any(|job| job.kind == JobKind::Push),
+            counted,
             history: self.inner.catalogue.events(id).await?,
         })
+    }
+
+    /// Returns whether what is on a backend counts as a copy: not if it is not configured, and not in the hot tier.
+    fn counts(&self, backend: &str) -> bool {
+        backend != HOT && self.inner.backends.contains_key(backend)
     }
 
     /// Removes by the texts of [`Self::find`]: of a name, that name alone, and the snapshot with the last one
@@ -87,7 +100,10 @@ impl Host {
                 "snapshot {id} has an object on this backend, which is not configured"
             ))
             .on_backend(&lost.backend)
-            .hint("add the backend to the configuration"));
+            .hint(format!(
+                "add the backend to the configuration; if it is gone for good, run `tidelock forget {}`",
+                lost.backend
+            )));
         }
         for placement in &placements {
             // One that cannot be opened, or has another container, is met before anything is marked.

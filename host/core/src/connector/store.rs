@@ -193,7 +193,7 @@ impl Host {
         let name = options.name.clone();
         let snapshot = snapshot(&identity, base, name.clone(), complete && name.is_none());
         // What a failed store has left is not what somebody asked for.
-        let wanted = if complete { Some(self.wanted_by(options)?) } else { None };
+        let wanted = if complete { Some(self.wanted_on(options.route.as_deref())?) } else { None };
         let commit = |copies: &[StoredCopy]| {
             // What is hot is no copy.
             let there = copies.iter().filter(|copy| copy.backend() != HOT).count();
@@ -257,9 +257,12 @@ impl Host {
         recorded
     }
 
-    /// The copies that the route of a store wants.
-    pub(super) fn wanted_by(&self, options: &StoreOptions) -> Result<WantedCopies> {
-        let name = options.route.as_deref().unwrap_or(crate::config::DEFAULT_ROUTE);
+    /// The copies that a route wants, the default one if none is named.
+    ///
+    /// # Errors
+    /// `invalid` for an unknown route.
+    pub(super) fn wanted_on(&self, route: Option<&str>) -> Result<WantedCopies> {
+        let name = route.unwrap_or(crate::config::DEFAULT_ROUTE);
         let route = self.route(Some(name))?;
         let most = u32::try_from(route.backends.len()).unwrap_or(u32::MAX);
         Ok(WantedCopies { copies: route.copies.clamp(1, most.max(1)), route: name.to_owned() })

@@ -1,5 +1,6 @@
 //! Verification: whether recorded objects exist and are unchanged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -11,6 +12,7 @@ use super::placement::noted;
 use super::report::{BadPlacement, Verification};
 use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
+use crate::config::HOT;
 use crate::snapshot::{Identity, Progress};
 use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
@@ -34,7 +36,7 @@ impl Host {
     /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
     /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. A pack is found
     /// bad, and not marked, if something that it takes pages from is not sound on its backend. What is removed meanwhile does
-    /// not count.
+    /// not count. A placement on a backend that is not configured is no problem if as many others as are wanted are sound.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
@@ -80,17 +82,42 @@ impl Host {
         found: &mut Verification,
         sound: &mut Sound,
     ) -> Result<()> {
+        let (mut elsewhere, mut sound_on) = (Vec::new(), BTreeSet::new());
         for placement in self.inner.catalogue.placements(image.id()).await? {
             if placement.state == PlacementState::Removing {
                 continue;
             }
+            if !self.inner.backends.contains_key(&placement.backend) {
+                elsewhere.push(placement);
+                continue;
+            }
             match self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound).await? {
                 Verdict::Gone => continue,
-                Verdict::Sound => {}
+                Verdict::Sound => drop(sound_on.insert(placement.backend.clone())),
                 Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
                 Verdict::Away(error) => found.could_not_check(&placement, &error),
             }
             found.checked += 1;
+        }
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        // What nobody can read does not matter where there are enough others.
+        let wanted = self.inner.catalogue.wanted(image.id()).await?.map_or(1, |wanted| wanted.copies.max(1));
+        sound_on.remove(HOT);
+        let enough = sound_on.len() >= wanted as usize;
+        for placement in &elsewhere {
+            let why = format!("it is on `{}`, which is not configured", placement.backend);
+            if enough {
+                found.elsewhere.push(BadPlacement::of(placement, why));
+                continue;
+            }
+            found.checked += 1;
+            let hint = format!(
+                "add the backend to the configuration; or let `tidelock jobs run` make further copies, and then run `tidelock forget {}`",
+                placement.backend
+            );
+            found.could_not_check(placement, &Error::unavailable(why).hint(hint));
         }
         Ok(())
     }

@@ -6,11 +6,11 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::job_rows::{found_alone, settle_push};
+use super::job_rows::{enqueue, settle_push, want};
 use super::versions::next_version;
 use super::write::needs;
 use super::{Adopted, NewPlacement, PlacementState, SqliteCatalogue, Standing, sql};
-use crate::catalogue::Known;
+use crate::catalogue::{JobKind, Known, NewJob};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
 impl SqliteCatalogue {
@@ -139,11 +139,43 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
     })
     .map_err(sql)?;
     needs(db, snapshot.id, placement)?;
-    if let Some(wanted) = &object.wanted {
-        found_alone(db, snapshot.id, wanted, now)?;
-    }
+    settle_copies(db, object, now)?;
     settle_push(db, snapshot.id)?;
     Ok(base.is_some() && there.is_none() && found.is_none())
+}
+
+/// Notes the copies that are wanted of a snapshot, and whether it has to be pushed from this machine.
+fn settle_copies(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<()> {
+    let (id, snapshot) = (object.snapshot.id, object.snapshot.id.as_bytes().as_slice());
+    let known: bool = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 0)")
+        .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+        .map_err(sql)?;
+    let Some(wanted) = object.wanted.as_ref().filter(|_| known) else { return Ok(()) };
+    let said: Option<(u64, u64)> = db
+        .prepare_cached("SELECT live, copies FROM wanted WHERE snapshot = ?1")
+        .and_then(|mut query| query.query_row([snapshot], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .map_err(sql)?;
+    match said {
+        None => want(db, id, wanted)?,
+        Some((live, copies)) if live >= copies => {
+            db.prepare_cached("DELETE FROM jobs WHERE snapshot = ?1 AND kind = 'push' AND state <> 'running'")
+                .and_then(|mut delete| delete.execute([snapshot]))
+                .map_err(sql)?;
+        }
+        Some(_) => {}
+    }
+    let alone: bool = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live' AND backend = 'hot')
+                AND NOT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live' AND backend <> 'hot')",
+        )
+        .and_then(|mut query| query.query_row([snapshot], |row| row.get(0)))
+        .map_err(sql)?;
+    match alone {
+        true => enqueue(db, &NewJob { kind: JobKind::Push, snapshot: id, backend: None, object: None }, now).map(drop),
+        false => Ok(()),
+    }
 }
 
 fn has_size(db: &Transaction<'_>, id: SnapshotId, size: u64) -> Result<bool> {

@@ -35,12 +35,26 @@ pub(super) const REPLACED: &str = "
              AND full.state = 'live' AND full.pack IS NOT NULL AND full.seq > placements.seq
              AND NOT EXISTS (SELECT 1 FROM needs WHERE needs.backend = full.backend AND needs.object = full.object)))";
 
+/// A condition on a row `other` of `placements`: it is live, and so is what it takes pages from on its backend.
+pub(super) const READABLE: &str = "
+    (other.state = 'live' AND NOT EXISTS
+        (SELECT 1 FROM needs WHERE needs.backend = other.backend AND needs.object = other.object
+             AND NOT EXISTS (SELECT 1 FROM placements AS source
+                 WHERE source.snapshot = needs.needed AND source.backend = needs.backend
+                     AND source.state = 'live' AND coalesce(source.pack, source.snapshot) = needs.pack)))";
+
+/// Names of backends as a parameter for `json_each`.
+pub(super) fn names_as_json(names: &[String]) -> String {
+    serde_json::Value::from(names).to_string()
+}
+
 /// A condition by its name in the statements, for whoever reads these as texts.
 #[cfg(test)]
-pub(super) const ALL: [(&str, &str); 5] = [
+pub(super) const ALL: [(&str, &str); 6] = [
     ("{WORTHLESS}", WORTHLESS),
     ("{LOOKED_THROUGH}", LOOKED_THROUGH),
     ("{NAMED}", NAMED),
     ("{MET_BY_OTHERS}", MET_BY_OTHERS),
     ("{REPLACED}", REPLACED),
+    ("{READABLE}", READABLE),
 ];

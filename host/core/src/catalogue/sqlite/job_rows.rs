@@ -61,22 +61,6 @@ pub(super) fn want(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCo
     .map_err(sql)
 }
 
-/// Notes that a snapshot was found on this machine alone: copies of it are wanted, and it is pushed.
-pub(super) fn found_alone(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCopies, now: u64) -> Result<()> {
-    let alone: bool = db
-        .prepare_cached(
-            "SELECT NOT EXISTS (SELECT 1 FROM placements WHERE snapshot = ?1 AND state = 'live' AND backend <> 'hot')
-                AND NOT EXISTS (SELECT 1 FROM wanted WHERE snapshot = ?1)",
-        )
-        .and_then(|mut query| query.query_row([snapshot.as_bytes().as_slice()], |row| row.get(0)))
-        .map_err(sql)?;
-    if !alone {
-        return Ok(());
-    }
-    want(db, snapshot, wanted)?;
-    enqueue(db, &NewJob { kind: JobKind::Push, snapshot, backend: None, object: None }, now).map(drop)
-}
-
 /// Ends the push of a snapshot that has come to its number of copies in another way, unless it is run: its run finds that.
 pub(super) fn settle_push(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
     db.prepare_cached(

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED};
+use super::elsewhere::short_of_copies;
 use super::job_rows::enqueue;
 use super::job_taking::take;
 use super::query::{placement_at, placement_of};
@@ -28,9 +29,9 @@ impl JobQueue for SqliteCatalogue {
         Box::pin(self.change(move |db| jobs.iter().try_fold(0, |sum, job| Ok(sum + enqueue(db, job, now)?))))
     }
 
-    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>> {
+    fn enqueue_copies(&self, limit: u32, configured: Vec<String>) -> BoxFuture<'_, Result<u64>> {
         let now = self.platform.unix_seconds();
-        Box::pin(self.change(move |db| {
+        let made = self.change(move |db| {
             let found: Vec<[u8; 32]> = db
                 .prepare_cached(
                     "SELECT snapshot FROM
@@ -57,7 +58,26 @@ impl JobQueue for SqliteCatalogue {
                 asked(db, snapshot)?;
             }
             Ok(made)
-        }))
+        });
+        Box::pin(async move {
+            let made = made.await?;
+            // Looked for without keeping others from writing.
+            let find =
+                move |db: &mut Connection| short_of_copies(&db.transaction().map_err(sql)?, &configured, false, limit);
+            let found = self.with(find).await?;
+            if found.is_empty() {
+                return Ok(made);
+            }
+            let more = self.change(move |db| {
+                found.iter().try_fold(0, |sum, snapshot| {
+                    let new = NewJob { kind: JobKind::Copy, snapshot: *snapshot, backend: None, object: None };
+                    let made = enqueue(db, &new, now)?;
+                    asked(db, *snapshot)?;
+                    Ok(sum + made)
+                })
+            });
+            Ok(made + more.await?)
+        })
     }
 
     fn has_due_job(&self) -> BoxFuture<'_, Result<bool>> {
@@ -155,8 +175,8 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
-    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>> {
-        Box::pin(self.with(|db| {
+    fn job_stats(&self, configured: Vec<String>) -> BoxFuture<'_, Result<JobStats>> {
+        Box::pin(self.with(move |db| {
             let db = db.transaction().map_err(sql)?;
             let jobs = db
                 .prepare("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
@@ -165,11 +185,15 @@ impl JobQueue for SqliteCatalogue {
                     rows?.collect()
                 })
                 .map_err(sql)?;
-            let under_number =
+            let under_number: u64 =
                 db.query_row("SELECT count(*) FROM wanted WHERE live < copies", [], |row| row.get(0)).map_err(sql)?;
+            let under_number = under_number + short_of_copies(&db, &configured, true, u32::MAX)?.len() as u64;
+            let next = db
+                .query_row("SELECT min(not_before) FROM jobs WHERE state = 'waiting'", [], |row| row.get(0))
+                .map_err(sql)?;
             let at_risk =
                 db.query_row("SELECT value FROM counters WHERE name = 'at_risk'", [], |row| row.get(0)).map_err(sql)?;
-            Ok(JobStats { jobs, under_number, at_risk })
+            Ok(JobStats { jobs, under_number, at_risk, next })
         }))
     }
 
@@ -188,8 +212,8 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
-        let (seen, now) = (seen.clone(), self.platform.unix_seconds());
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>> {
+        let (seen, relied, now) = (seen.clone(), relied.to_owned(), self.platform.unix_seconds());
         Box::pin(self.change(move |db| {
             let next = next_version(db)?;
             let retired = db
@@ -197,13 +221,16 @@ impl JobQueue for SqliteCatalogue {
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
                      WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = 'bad'
                          AND EXISTS (SELECT 1 FROM placements AS other
-                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live')
+                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live'
+                                         AND other.backend = ?6)
                          AND ((NOT {NAMED} AND {LOOKED_THROUGH})
                               OR EXISTS (SELECT 1 FROM placements AS other
                                          WHERE other.snapshot = placements.snapshot AND other.backend = ?1
                                              AND other.state = 'live' AND other.pack IS placements.pack))"
                 ))
-                .and_then(|mut update| update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next)))
+                .and_then(|mut update| {
+                    update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next, &relied))
+                })
                 .map_err(sql)?;
             Ok(retired > 0)
         }))

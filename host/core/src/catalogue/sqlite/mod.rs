@@ -16,7 +16,9 @@ mod adopt;
 mod amend;
 mod calls;
 mod conditions;
+mod elsewhere;
 mod errors;
+mod forget;
 mod import_queue;
 mod job_rows;
 mod job_taking;
@@ -49,9 +51,9 @@ use self::errors::{damaged, sql};
 use self::open_files::OpenFiles;
 use self::place::Place;
 use super::{
-    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPack, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot,
-    SnapshotPage, Standing, Stats, SwapRow,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, Forgotten, ImportQueue,
+    Intent, Need, NewPack, NewPlacement, NewSnapshot, OwnerToken, Placement, PlacementState, RemovalScope, Sharing,
+    Snapshot, SnapshotPage, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Platform, Result, SnapshotId, blocking};
 
@@ -192,8 +194,22 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::begin_removal(self, id, scope))
     }
 
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(Self::begin_eviction(self, backend, object))
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(Self::begin_eviction(self, backend, object, relied))
+    }
+
+    fn forget_backend<'a>(
+        &'a self,
+        backend: &'a str,
+        relied: Vec<String>,
+        lose: bool,
+    ) -> BoxFuture<'a, Result<Forgotten>> {
+        Box::pin(Self::forget_backend(self, backend, relied, lose))
     }
 
     fn claim<'a>(

@@ -8,9 +8,10 @@ use rusqlite::Connection;
 use super::conditions::ALL;
 use super::schema;
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     include_str!("adopt.rs"),
     include_str!("amend.rs"),
+    include_str!("forget.rs"),
     include_str!("looked_through.rs"),
     include_str!("owners.rs"),
     include_str!("placements.rs"),
@@ -22,7 +23,8 @@ const SOURCES: [&str; 12] = [
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
-const OF_JOBS: [&str; 3] = [include_str!("job_rows.rs"), include_str!("job_taking.rs"), include_str!("jobs.rs")];
+const OF_JOBS: [&str; 4] =
+    [include_str!("elsewhere.rs"), include_str!("job_rows.rs"), include_str!("job_taking.rs"), include_str!("jobs.rs")];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED, REPLACED, WORTHLESS};
+use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED, READABLE, REPLACED, WORTHLESS, names_as_json};
 use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
@@ -73,8 +73,9 @@ impl SqliteCatalogue {
         .await
     }
 
-    pub(super) async fn begin_eviction(&self, backend: &str, object: &ObjectId) -> Result<bool> {
+    pub(super) async fn begin_eviction(&self, backend: &str, object: &ObjectId, relied: Vec<String>) -> Result<bool> {
         let (backend, object, now) = (backend.to_owned(), object.clone(), self.platform.unix_seconds());
+        let relied = names_as_json(&relied);
         self.change(move |db| {
             let version = next_version(db)?;
             let changed = db
@@ -83,19 +84,13 @@ impl SqliteCatalogue {
                      WHERE backend = ?1 AND object = ?2 AND state NOT IN ('removing', 'bad')
                          AND {LOOKED_THROUGH} AND NOT {NAMED}
                          AND EXISTS (SELECT 1 FROM placements AS other
-                                     WHERE other.snapshot = placements.snapshot AND other.state = 'live'
+                                     WHERE other.snapshot = placements.snapshot
                                          AND NOT (other.backend = ?1 AND other.object = ?2)
-                                         AND NOT EXISTS
-                                             (SELECT 1 FROM needs WHERE needs.backend = other.backend
-                                                  AND needs.object = other.object AND NOT EXISTS
-                                                  (SELECT 1 FROM placements AS source
-                                                   WHERE source.snapshot = needs.needed AND source.backend = needs.backend
-                                                       AND source.state = 'live'
-                                                       AND coalesce(source.pack, source.snapshot) = needs.pack)))
+                                         AND other.backend IN (SELECT value FROM json_each(?5)) AND {READABLE})
                          AND NOT EXISTS (SELECT 1 FROM needs
                                          WHERE needs.needed = placements.snapshot AND needs.backend = ?1)"
                 ))
-                .and_then(|mut update| update.execute((&backend, object.as_str(), now, version)))
+                .and_then(|mut update| update.execute((&backend, object.as_str(), now, version, &relied)))
                 .map_err(sql)?;
             Ok(changed > 0)
         })

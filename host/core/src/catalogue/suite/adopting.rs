@@ -179,3 +179,25 @@ pub(crate) async fn named_ones_keep_their_order_and_bases_are_found_again(place:
     assert_eq!(queue.deferred_bases(0, 1).await.unwrap(), [(1, object("b"), object("x"))]);
     assert_eq!(queue.deferred_bases(1, 9).await.unwrap(), [(3, object("c"), object("a"))]);
 }
+
+/// What a route wants is noted where nobody has said it, and what is on this machine alone is to be pushed.
+pub(crate) async fn an_adopted_snapshot_has_what_its_route_wants(place: Place) {
+    let catalogue = place.open().await;
+    let wanting = |copies| WantedCopies { copies, route: "default".to_owned() };
+    let on = async |backend: &str, seed, copies| {
+        let mut one = found(seed, None, None, 5);
+        one.placement.backend = backend.to_owned();
+        catalogue.adopt(vec![Adopted { wanted: Some(wanting(copies)), ..one }]).await.unwrap();
+    };
+    let kinds = async || catalogue.jobs(0, 9).await.unwrap().iter().map(|job| job.kind).collect::<Vec<_>>();
+    on("hot", 1, 2).await;
+    assert_eq!((kinds().await, catalogue.at_risk().await.unwrap() > 0), (vec![JobKind::Push], true));
+    on("local", 1, 2).await;
+    assert_eq!(kinds().await, [JobKind::Push], "one more is wanted");
+    on("cloud", 1, 2).await;
+    assert_eq!((kinds().await, catalogue.at_risk().await.unwrap()), (vec![], 0));
+    on("local", 2, 2).await;
+    on("hot", 2, 3).await;
+    assert_eq!((kinds().await, catalogue.wanted(id(2)).await.unwrap()), (vec![], Some(wanting(2))));
+    assert!(catalogue.has_due_job().await.unwrap(), "it has too few copies");
+}

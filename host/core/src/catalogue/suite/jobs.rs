@@ -57,9 +57,9 @@ pub(crate) async fn the_fewest_copies_go_first_then_the_oldest(place: Place) {
         place.pass(1);
     }
     assert!(catalogue.has_due_job().await.unwrap(), "there are snapshots with too few copies");
-    assert_eq!(catalogue.enqueue_copies(3).await.unwrap(), 3);
-    assert_eq!(catalogue.enqueue_copies(3).await.unwrap(), 1);
-    assert_eq!(catalogue.enqueue_copies(3).await.unwrap(), 0);
+    assert_eq!(catalogue.enqueue_copies(3, configured()).await.unwrap(), 3);
+    assert_eq!(catalogue.enqueue_copies(3, configured()).await.unwrap(), 1);
+    assert_eq!(catalogue.enqueue_copies(3, configured()).await.unwrap(), 0);
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let mut order = Vec::new();
     while let Some(job) = catalogue.take_job(Take::Due, token).await.unwrap() {
@@ -83,7 +83,7 @@ pub(crate) async fn jobs_between_some_backends_are_passed_over(place: Place) {
     store(&*catalogue, 4, &["good", "third"], 2).await;
     let seen = placement(&*catalogue, "third", "4").await;
     catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
-    catalogue.enqueue_copies(9).await.unwrap();
+    catalogue.enqueue_copies(9, configured()).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let on = vec!["good".to_owned(), "cloud".to_owned()];
     let choice = |not_between| Choice { routes: [("default".to_owned(), on.clone())].into(), not_between };
@@ -113,7 +113,7 @@ pub(crate) async fn jobs_between_some_backends_are_passed_over(place: Place) {
 pub(crate) async fn a_job_is_run_by_one_host_at_a_time(place: Place) {
     let (first, second) = (place.open().await, place.open().await);
     store(&*first, 1, &["local"], 2).await;
-    first.enqueue_copies(9).await.unwrap();
+    first.enqueue_copies(9, configured()).await.unwrap();
     let slow = first.acquire_owner("slow", lease()).await.unwrap();
     let held = HeldJob { id: first.take_job(Take::Due, slow).await.unwrap().unwrap().id, token: slow };
     let other = second.acquire_owner("other", lease()).await.unwrap();
@@ -145,7 +145,7 @@ pub(crate) async fn a_job_is_run_by_one_host_at_a_time(place: Place) {
 pub(crate) async fn a_job_that_failed_waits_until_its_time_or_a_new_copy(place: Place) {
     let catalogue = place.open().await;
     store(&*catalogue, 1, &["local"], 2).await;
-    catalogue.enqueue_copies(9).await.unwrap();
+    catalogue.enqueue_copies(9, configured()).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let take = async || catalogue.take_job(Take::Due, token).await.unwrap();
     let held = |job: Job| HeldJob { id: job.id, token };
@@ -179,7 +179,7 @@ pub(crate) async fn a_job_that_failed_waits_until_its_time_or_a_new_copy(place: 
 pub(crate) async fn a_job_that_is_cancelled_records_nothing(place: Place) {
     let catalogue = place.open().await;
     store(&*catalogue, 1, &["local", "other"], 3).await;
-    catalogue.enqueue_copies(9).await.unwrap();
+    catalogue.enqueue_copies(9, configured()).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let job = catalogue.take_job(Take::Due, token).await.unwrap().unwrap();
     assert_eq!(catalogue.cancel_job(job.id).await.unwrap().map(|job| job.state), Some(JobState::Running));
@@ -191,13 +191,13 @@ pub(crate) async fn a_job_that_is_cancelled_records_nothing(place: Place) {
         ..Commit::of(snapshot(1, 10))
     };
     assert_eq!(kind(catalogue.commit(late).await), "conflict");
-    assert_eq!(catalogue.enqueue_copies(9).await.unwrap(), 0, "it was cancelled");
-    let stats = catalogue.job_stats().await.unwrap();
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 0, "it was cancelled");
+    let stats = catalogue.job_stats(configured()).await.unwrap();
     assert_eq!((stats.jobs, stats.under_number), (vec![], 1));
     // A copy is lost: it is asked anew.
     let seen = placement(&*catalogue, "local", "1").await;
     catalogue.transition(&seen, PlacementState::Suspect, None).await.unwrap();
-    assert_eq!(catalogue.enqueue_copies(9).await.unwrap(), 1);
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 1);
 }
 
 pub(crate) async fn a_push_that_is_cancelled_is_at_risk_until_there_are_copies(place: Place) {
@@ -251,15 +251,15 @@ pub(crate) async fn a_version_is_pushed_after_its_base(place: Place) {
 pub(crate) async fn what_is_removed_is_not_copied(place: Place) {
     let catalogue = place.open().await;
     store(&*catalogue, 1, &["local"], 2).await;
-    catalogue.enqueue_copies(9).await.unwrap();
+    catalogue.enqueue_copies(9, configured()).await.unwrap();
     let push = NewJob { kind: JobKind::Push, ..copy_of(1) };
     assert_eq!(catalogue.enqueue(vec![push]).await.unwrap(), 1);
-    assert_eq!(catalogue.job_stats().await.unwrap().at_risk, 10);
+    assert_eq!(catalogue.job_stats(configured()).await.unwrap().at_risk, 10);
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let job = catalogue.take_job(Take::Due, token).await.unwrap().unwrap();
     let begun = catalogue.begin_removal(id(1), RemovalScope::Snapshot).await.unwrap();
     assert!(matches!(begun, BegunRemoval::Objects(_)));
-    let stats = catalogue.job_stats().await.unwrap();
+    let stats = catalogue.job_stats(configured()).await.unwrap();
     assert_eq!((stats.jobs, stats.under_number, stats.at_risk), (vec![], 0, 0));
     let late = Commit {
         placements: vec![on("cloud", "1")],
@@ -279,7 +279,7 @@ pub(crate) async fn a_repair_of_what_is_kept_leaves_it_removed(place: Place) {
     let seen = placement(&*catalogue, "local", "1").await;
     catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
     let bad = placement(&*catalogue, "local", "1").await;
-    assert!(!catalogue.retire(&bad).await.unwrap(), "a pack needs it");
+    assert!(!catalogue.retire(&bad, "local").await.unwrap(), "a pack needs it");
     assert_eq!(catalogue.dependents("local", id(1)).await.unwrap()[0].object, object("delta"));
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let held = HeldJob { id: catalogue.take_job(Take::Due, token).await.unwrap().unwrap().id, token };
@@ -295,6 +295,59 @@ pub(crate) async fn a_repair_of_what_is_kept_leaves_it_removed(place: Place) {
     assert_eq!(placement(&*catalogue, "local", "new").await.state, PlacementState::Live);
 }
 
+/// The backends of these tests.
+fn configured() -> Vec<String> {
+    ["local", "cloud", "third", "hot"].map(str::to_owned).to_vec()
+}
+
+/// A copy on a backend that is not configured does not count, until there are enough others or the backend is back.
+pub(crate) async fn copies_on_backends_that_are_not_configured_do_not_count(place: Place) {
+    let catalogue = place.open().await;
+    for seed in 1..=3 {
+        store(&*catalogue, seed, &["local", "gone"], 2).await;
+    }
+    store(&*catalogue, 4, &["local", "cloud"], 2).await;
+    store(&*catalogue, 5, &["gone"], 1).await;
+    let all = [configured(), vec!["gone".to_owned()]].concat();
+    assert_eq!(catalogue.job_stats(all.clone()).await.unwrap().under_number, 0);
+    assert_eq!(catalogue.enqueue_copies(9, all.clone()).await.unwrap(), 0);
+    assert_eq!(catalogue.job_stats(configured()).await.unwrap().under_number, 4);
+    // There is nothing to copy the fifth from.
+    assert_eq!(catalogue.enqueue_copies(2, configured()).await.unwrap(), 2);
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 1);
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 0);
+    let cancelled = catalogue.jobs(0, 9).await.unwrap().pop().unwrap();
+    catalogue.cancel_job(cancelled.id).await.unwrap();
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 0, "it was cancelled");
+    catalogue.commit(stored(snapshot(1, 10), vec![on("third", "1")], vec![])).await.unwrap();
+    assert_eq!(catalogue.job_stats(configured()).await.unwrap().under_number, 3);
+}
+
+/// What is recorded of a backend goes, but no snapshot with it unless that is said.
+pub(crate) async fn a_backend_is_forgotten_but_no_last_copy(place: Place) {
+    let catalogue = place.open().await;
+    store(&*catalogue, 1, &["local", "gone"], 2).await;
+    store(&*catalogue, 2, &["gone"], 1).await;
+    store(&*catalogue, 3, &["local"], 1).await;
+    let relied = || vec!["local".to_owned()];
+    for (relied, last) in [(relied(), vec![id(2)]), (Vec::new(), vec![id(1), id(2)])] {
+        let found = catalogue.forget_backend("gone", relied, false).await.unwrap();
+        let mut named: Vec<_> = found.last_copies.iter().map(|(id, _)| *id).collect();
+        named.sort();
+        let mut last = last;
+        last.sort();
+        assert_eq!((found.done, found.placements, found.last, named), (false, 2, last.len() as u64, last));
+    }
+    assert_eq!(catalogue.placements(id(1)).await.unwrap().len(), 2);
+    let found = catalogue.forget_backend("gone", relied(), true).await.unwrap();
+    assert_eq!((found.done, found.placements, found.last), (true, 2, 1));
+    assert_eq!(catalogue.placements(id(1)).await.unwrap().len(), 1);
+    assert_eq!((catalogue.get(id(2)).await.unwrap(), catalogue.wanted(id(2)).await.unwrap()), (None, None));
+    assert_eq!(catalogue.enqueue_copies(9, configured()).await.unwrap(), 1, "the first has too few now");
+    let found = catalogue.forget_backend("gone", relied(), false).await.unwrap();
+    assert_eq!((found.done, found.placements), (true, 0), "there is nothing left");
+}
+
 pub(crate) async fn a_bad_placement_goes_only_where_a_live_one_is(place: Place) {
     let catalogue = place.open().await;
     store(&*catalogue, 1, &["local", "cloud"], 2).await;
@@ -303,10 +356,11 @@ pub(crate) async fn a_bad_placement_goes_only_where_a_live_one_is(place: Place) 
         catalogue.transition(&seen, PlacementState::Bad, Some("torn")).await.unwrap();
     }
     let bad = placement(&*catalogue, "local", "1").await;
-    assert!(!catalogue.retire(&bad).await.unwrap());
+    assert!(!catalogue.retire(&bad, "cloud").await.unwrap());
     catalogue.commit(stored(snapshot(1, 10), vec![on("third", "1")], vec![])).await.unwrap();
-    assert!(catalogue.retire(&bad).await.unwrap());
-    assert!(!catalogue.retire(&bad).await.unwrap(), "it was seen in another state");
+    assert!(!catalogue.retire(&bad, "cloud").await.unwrap(), "nobody has looked at the live one");
+    assert!(catalogue.retire(&bad, "third").await.unwrap());
+    assert!(!catalogue.retire(&bad, "third").await.unwrap(), "it was seen in another state");
 }
 
 pub(crate) async fn events_are_bounded(place: Place) {

@@ -171,11 +171,13 @@ macro_rules! suite {
                 a_job_is_run_by_one_host_at_a_time, a_job_that_failed_waits_until_its_time_or_a_new_copy,
                 a_job_that_is_cancelled_records_nothing, what_is_removed_is_not_copied,
                 a_repair_of_what_is_kept_leaves_it_removed, a_bad_placement_goes_only_where_a_live_one_is,
+                copies_on_backends_that_are_not_configured_do_not_count, a_backend_is_forgotten_but_no_last_copy,
                 events_are_bounded, scrubs_go_on_where_they_were, the_most_copies_that_somebody_wants_count;
             adopting: what_is_found_on_this_machine_alone_is_pushed, objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
                 a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
-                named_ones_keep_their_order_and_bases_are_found_again;
+                named_ones_keep_their_order_and_bases_are_found_again,
+                an_adopted_snapshot_has_what_its_route_wants;
             put_back: what_was_begun_in_a_copy_is_forgotten, what_has_not_gone_back_keeps_what_was_begun,
                 hosts_under_which_a_copy_is_put_back_can_record_and_delete_nothing,
                 a_change_that_fails_finds_it_out_once, the_second_time_is_as_the_first,

@@ -127,7 +127,11 @@ pub(crate) async fn an_eviction_leaves_a_copy_and_what_is_needed(place: Place) {
     let catalogue = place.open().await;
     let catalogue = &*catalogue;
     let owner = catalogue.acquire_owner("me", lease()).await.unwrap();
-    let evict = async |name: &str| catalogue.begin_eviction("hot", &object(name)).await.unwrap();
+    let evict_for = async |name: &str, relied: &[&str]| {
+        let relied = relied.iter().map(|name| (*name).to_owned()).collect();
+        catalogue.begin_eviction("hot", &object(name), relied).await.unwrap()
+    };
+    let evict = async |name: &str| evict_for(name, &["cloud", "hot"]).await;
     store(catalogue, 1, vec![on("hot", "base"), on("cloud", "a")]).await;
     store(catalogue, 2, vec![pack_on("hot", "delta", 2, &[raw(1)]), on("cloud", "b")]).await;
     store(catalogue, 3, vec![on("hot", "only")]).await;
@@ -140,6 +144,10 @@ pub(crate) async fn an_eviction_leaves_a_copy_and_what_is_needed(place: Place) {
     assert!(!evict("delta").await);
     let bad = catalogue.placement_of("cloud", &object("b")).await.unwrap().unwrap();
     assert!(catalogue.transition(&bad, PlacementState::Live, None).await.unwrap());
+    assert!(
+        !evict_for("delta", &[]).await && !evict_for("delta", &["other"]).await,
+        "nobody has looked at the other copy"
+    );
     assert!(evict("delta").await);
     assert!(!evict("delta").await, "it is under way");
     assert!(!evict("base").await, "until the delta is gone");

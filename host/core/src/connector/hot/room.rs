@@ -1,8 +1,9 @@
 //! Room in the hot tier: what was not used for longest goes first.
 //!
-//! An object goes only if something else that is live holds its snapshot, and if no hot pack needs it: the packs of an image
-//! go before it does. The catalogue decides both in the transaction that begins the removal, and the removal is one like any other: a
-//! crash leaves a placement that is `removing`, which garbage collection ends.
+//! An object goes only if something else that is live holds its snapshot on a backend that is there now (`container/relied.rs`),
+//! and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
+//! the removal, and the removal is one like any other: a crash leaves a placement that is `removing`, which garbage collection
+//! ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::HotTier;
 use crate::config::HOT;
 use crate::connector::Host;
+use crate::connector::container::Relied;
 use crate::snapshot::{ExtentKind, Identity, Source};
 use crate::types::{Error, Result, blocking, format_bytes};
 
@@ -50,7 +52,7 @@ impl Host {
         if wanted > hot.capacity {
             return Err(no_room(hot, wanted));
         }
-        let mut before = None;
+        let (mut before, mut relied) = (None, Relied::default());
         loop {
             let backend = hot.backend.clone();
             let usage = blocking(move || backend.usage()).await?;
@@ -71,7 +73,9 @@ impl Host {
                 if over == 0 {
                     break;
                 }
-                if self.inner.catalogue.begin_eviction(HOT, &entry.object).await?
+                let on = relied.beside(self, HOT, &entry.object).await?;
+                if !on.is_empty()
+                    && self.inner.catalogue.begin_eviction(HOT, &entry.object, on).await?
                     && self.delete_object(HOT, &entry.object).await?
                 {
                     tracing::debug!(object = %entry.object, bytes = entry.bytes, "evicted from the hot tier");

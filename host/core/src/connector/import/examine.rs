@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt as _;
 
 use crate::backend::Backend;
-use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot};
+use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot, WantedCopies};
 use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
 use crate::connector::labels::{keys_in, read_labels};
@@ -56,7 +56,7 @@ pub(super) struct Found {
 
 impl Found {
     /// The record for the catalogue.
-    pub(super) fn placed(self, backend: &str, item: ImportItem) -> Adopted {
+    pub(super) fn placed(self, backend: &str, item: ImportItem, wanted: &WantedCopies) -> Adopted {
         let (base, name) = read_labels(&self.stat.labels);
         let snapshot = NewSnapshot {
             id: self.identity.id(),
@@ -73,13 +73,8 @@ impl Found {
             pack: self.pack,
             stored_bytes: self.stat.size,
         };
-        Adopted {
-            snapshot,
-            placement,
-            base: self.stat.base,
-            stored: self.stat.modified.or(item.modified),
-            wanted: None,
-        }
+        let (base, stored) = (self.stat.base, self.stat.modified.or(item.modified));
+        Adopted { snapshot, placement, base, stored, wanted: Some(wanted.clone()) }
     }
 }
 

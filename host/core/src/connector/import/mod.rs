@@ -38,10 +38,9 @@ pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlo
 
 use super::labels::{is_identity_name, keys_in, may_be_ours};
 use super::listing::Listing;
-use super::{Host, StoreOptions};
+use super::Host;
 use crate::backend::Backend;
-use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState};
-use crate::config::HOT;
+use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState, WantedCopies};
 use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
 use examine::{Examined, Finding, Manner};
 use report::Meter;
@@ -75,6 +74,9 @@ pub struct ImportOptions {
     pub new_container: bool,
     /// How many objects the backend may list; `None` is [`MOST_LISTED`](super::MOST_LISTED).
     pub max_objects: Option<u64>,
+    /// The route whose copies are wanted of what is recorded; the default one if there is none here. A store notes which
+    /// route it took, and that is lost with the catalogue.
+    pub route: Option<String>,
     /// Progress callback.
     pub progress: Option<ImportProgress>,
 }
@@ -84,7 +86,7 @@ impl Host {
     /// operation.
     ///
     /// # Errors
-    /// `not-found` for an unknown backend; `invalid` for an encoding without named objects; `unavailable` if it talks to another container than the one that is recorded;
+    /// `not-found` for an unknown backend; `invalid` for an encoding without named objects, and for an unknown route; `unavailable` if it talks to another container than the one that is recorded;
     /// `unsupported` if its adapter cannot list and no objects are named; the
     /// backend's error if it stops answering. Problems of single objects are in the report, not errors.
     pub async fn import(&self, backend: &str, options: ImportOptions) -> Result<Imported> {
@@ -92,6 +94,7 @@ impl Host {
         if options.encoding.is_some() && options.objects.is_empty() {
             return Err(Error::invalid("an encoding can be given for named objects only"));
         }
+        let wanted = self.wanted_on(options.route.as_deref())?;
         let objects = &*self.backend(backend).await?.objects;
         // Before anything of it is recorded.
         let look = self.begin_look(backend, &options).await?;
@@ -109,6 +112,7 @@ impl Host {
             has_identity: self.inner.catalogue.container(backend).await?.is_some(),
             identity_seen: false,
             options: &options,
+            wanted,
         };
         if run.named {
             run.queue.name(options.objects.clone()).await?;
@@ -135,6 +139,10 @@ impl Host {
     /// was done.
     async fn begin_look(&self, backend: &str, options: &ImportOptions) -> Result<Option<u64>> {
         let catalogue = &self.inner.catalogue;
+        // One of which nothing is known and that does not answer has said nothing of what it has.
+        if options.objects.is_empty() && catalogue.container(backend).await?.is_none() {
+            self.answers(backend).await?;
+        }
         let look = match self.can_have_packs(backend).await? {
             true => catalogue.begin_look(backend, false).await?,
             false => {
@@ -160,6 +168,8 @@ struct Run<'a> {
     backend: &'a str,
     objects: &'a dyn Backend,
     options: &'a ImportOptions,
+    /// What is wanted of the snapshots that are recorded.
+    wanted: WantedCopies,
     queue: Box<dyn ImportQueue>,
     /// Whether the caller named the objects.
     named: bool,
@@ -318,12 +328,7 @@ impl Run<'_> {
                 Finding::Snapshot(found) => {
                     self.silent = 0;
                     numbers.push(item.number);
-                    // What is hot is no copy: of what is nowhere else, some are wanted.
-                    let wanted = match self.backend == HOT {
-                        true => self.host.wanted_by(&StoreOptions::default()).ok(),
-                        false => None,
-                    };
-                    adopted.push(Adopted { wanted, ..found.placed(self.backend, item) });
+                    adopted.push(found.placed(self.backend, item, &self.wanted));
                 }
                 // Not among those that come here.
                 Finding::Pack => self.packs.push(item.number),

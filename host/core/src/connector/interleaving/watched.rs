@@ -9,9 +9,9 @@ use futures::future::BoxFuture;
 use super::events::{Event, Happened, Without};
 use super::scheduler::Points;
 use crate::catalogue::{
-    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, ImportQueue, Intent, Need,
-    NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot, SnapshotPage,
-    SqliteCatalogue, Standing, Stats, SwapRow,
+    Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, Forgotten, ImportQueue,
+    Intent, Need, NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot,
+    SnapshotPage, SqliteCatalogue, Standing, Stats, SwapRow,
 };
 use crate::types::{ObjectId, PackId, Result, SnapshotId};
 
@@ -214,11 +214,20 @@ impl Catalogue for WatchedCatalogue {
         Box::pin(self.begin_removal_watched(id, scope))
     }
 
-    fn begin_eviction<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
+    fn begin_eviction<'a>(
+        &'a self,
+        backend: &'a str,
+        object: &'a ObjectId,
+        relied: Vec<String>,
+    ) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             self.points.point("begin_eviction").await;
-            Catalogue::begin_eviction(&self.inner, backend, object).await
+            Catalogue::begin_eviction(&self.inner, backend, object, relied).await
         })
+    }
+
+    fn forget_backend<'a>(&'a self, name: &'a str, on: Vec<String>, lose: bool) -> BoxFuture<'a, Result<Forgotten>> {
+        Catalogue::forget_backend(&self.inner, name, on, lose)
     }
 
     fn claim<'a>(

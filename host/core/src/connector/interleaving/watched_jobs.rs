@@ -17,10 +17,10 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn enqueue_copies(&self, limit: u32) -> BoxFuture<'_, Result<u64>> {
+    fn enqueue_copies(&self, limit: u32, configured: Vec<String>) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move {
             self.points.point("enqueue_copies").await;
-            JobQueue::enqueue_copies(&self.inner, limit).await
+            JobQueue::enqueue_copies(&self.inner, limit, configured).await
         })
     }
 
@@ -85,10 +85,10 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn job_stats(&self) -> BoxFuture<'_, Result<JobStats>> {
+    fn job_stats(&self, configured: Vec<String>) -> BoxFuture<'_, Result<JobStats>> {
         Box::pin(async move {
             self.points.point("job_stats").await;
-            JobQueue::job_stats(&self.inner).await
+            JobQueue::job_stats(&self.inner, configured).await
         })
     }
 
@@ -106,10 +106,10 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn retire<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+    fn retire<'a>(&'a self, seen: &'a Placement, relied: &'a str) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             self.points.point("retire").await;
-            JobQueue::retire(&self.inner, seen).await
+            JobQueue::retire(&self.inner, seen, relied).await
         })
     }
 

@@ -121,7 +121,7 @@ impl Host {
             for source in sources {
                 let (mut read, mut sound) = (0, Sound::of(true));
                 if let Verdict::Sound = self.verify_one(&source, &identity, true, None, &mut read, &mut sound).await? {
-                    self.retire_bad(&bad).await?;
+                    self.retire_bad(&bad, &source.backend).await?;
                     return Ok(Worked::nothing("the image is not kept hot any more"));
                 }
             }
@@ -154,7 +154,8 @@ impl Host {
             return Err(last.unwrap_or_else(|| Error::unavailable("no other copy could be read")));
         };
         self.inner.jobs.made(JobKind::Repair, made.bytes);
-        self.retire_bad(&bad).await?;
+        // What takes its place was read back there.
+        self.retire_bad(&bad, backend).await?;
         Ok(Worked::made(vec![made]))
     }
 
@@ -242,14 +243,15 @@ impl Host {
             .with_source(error))
     }
 
-    /// Removes a bad placement that another one has taken the place of. One that packs need goes once these are repaired.
-    async fn retire_bad(&self, bad: &Placement) -> Result<()> {
+    /// Removes a bad placement that another one, on the backend `relied`, has taken the place of: every byte of that was just
+    /// read. One that packs need goes once these are repaired.
+    async fn retire_bad(&self, bad: &Placement, relied: &str) -> Result<()> {
         let catalogue = &self.inner.catalogue;
         let Some(now) = catalogue.placement_of(&bad.backend, &bad.object).await? else { return Ok(()) };
         if now.state != PlacementState::Bad {
             return Ok(());
         }
-        if catalogue.retire(&now).await? {
+        if catalogue.retire(&now, relied).await? {
             self.remove_replaced(&bad.backend, bad.snapshot).await;
             return Ok(());
         }

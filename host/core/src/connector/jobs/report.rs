@@ -141,10 +141,12 @@ pub struct JobPage {
 pub struct JobOverview {
     /// Jobs by kind and state.
     pub jobs: Vec<(JobKind, JobState, u64)>,
-    /// Snapshots that have fewer live copies than are wanted.
+    /// Snapshots that have fewer live copies on backends that are configured than are wanted.
     pub under_number: u64,
     /// Logical bytes that were acknowledged and are on this machine alone.
     pub at_risk: u64,
+    /// When the first of the jobs that wait is due (seconds since 1970-01-01 UTC); none if no job waits.
+    pub next: Option<u64>,
 }
 
 /// What this host has done so far.

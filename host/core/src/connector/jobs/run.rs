@@ -167,7 +167,10 @@ impl Host {
         let mut report = JobReport::default();
         let mut asked = if options.all { self.jobs_that_wait().await? } else { VecDeque::new() };
         self.inner.owner.end_dead().await?;
-        if asked.is_empty() && !catalogue.has_due_job().await? {
+        if asked.is_empty()
+            && !catalogue.has_due_job().await?
+            && catalogue.enqueue_copies(COPIES, self.configured_names()).await? == 0
+        {
             return Ok(report);
         }
         let run = Run::new(self, None, options.progress.clone());
@@ -231,7 +234,7 @@ impl Host {
             if let Some((job, between)) = catalogue.take_job_beside(Take::Due, &choice, token).await? {
                 return Ok(Some(begun(job, between, token, run, beyond)));
             }
-            if catalogue.enqueue_copies(COPIES).await? == 0 {
+            if catalogue.enqueue_copies(COPIES, self.configured_names()).await? == 0 {
                 return Ok(None);
             }
         }
@@ -333,8 +336,9 @@ impl Host {
     /// # Errors
     /// Errors of the catalogue.
     pub async fn job_overview(&self) -> Result<JobOverview> {
-        let JobStats { jobs, under_number, at_risk } = self.inner.catalogue.job_stats().await?;
-        Ok(JobOverview { jobs, under_number, at_risk })
+        let JobStats { jobs, under_number, at_risk, next } =
+            self.inner.catalogue.job_stats(self.configured_names()).await?;
+        Ok(JobOverview { jobs, under_number, at_risk, next })
     }
 
     /// Returns what the jobs and scrubs of this host have done.

@@ -56,7 +56,9 @@ impl Host {
                 after = Some(one.cursor);
                 let placement = one.placement;
                 let failures: u32 = away.get(&placement.backend).copied().unwrap_or(0);
-                if placement.state == PlacementState::Removing || failures >= FAILURES {
+                // Nobody can read what is on a backend that is not configured: `verify` says so.
+                let unknown = !self.inner.backends.contains_key(&placement.backend);
+                if placement.state == PlacementState::Removing || failures >= FAILURES || unknown {
                     continue;
                 }
                 let so_far = report.bytes;
