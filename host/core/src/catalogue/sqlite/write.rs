@@ -3,11 +3,12 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
+use super::conditions::{HOT, LOOKED_THROUGH, NAMED, WORTHLESS};
 use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
+use super::removals::no_longer_held;
 use super::versions::next_version;
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
 use crate::types::{Error, Result, SnapshotId};
@@ -82,6 +83,9 @@ impl SqliteCatalogue {
                     note_event(db, snapshot.id, place, (job.what, Some(&job.why)), now)?;
                 }
                 state_changed(db, snapshot.id, place, now)?;
+            }
+            if placements.iter().any(|placement| placement.backend != HOT) {
+                no_longer_held(db, snapshot.id, now)?;
             }
             Ok(Committed { name_taken_from })
         })

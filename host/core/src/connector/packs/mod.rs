@@ -6,6 +6,7 @@
 //! recorded, and does not show.
 
 mod amend;
+mod check;
 mod frames;
 mod metadata;
 mod needs;
@@ -20,6 +21,7 @@ mod short;
 mod task;
 mod whole;
 
+pub(super) use check::check_pack;
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};
 pub(super) use needs::Sound;
