@@ -1,7 +1,8 @@
 //! The `directory` capability on a local file system.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
@@ -25,6 +26,8 @@ pub struct LocalDirectory {
 
 pub(super) struct DirectoryInner {
     pub(super) root: Dir,
+    /// Where it was opened.
+    path: PathBuf,
     /// The directory of temporary files, once it is open.
     home: OnceLock<Arc<Dir>>,
     pub(super) modes: temporary::Modes,
@@ -66,7 +69,9 @@ impl LocalDirectory {
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
         let modes = temporary::Modes::below(&root);
         let home = OnceLock::new();
-        let inner = DirectoryInner { root, home, modes, making: RwLock::new(()), names: Names::default(), platform };
+        let path = std::path::absolute(&grant.path).map_err(|error| Error::io(format!("`{shown}`"), error))?;
+        let (making, names) = (RwLock::new(()), Names::default());
+        let inner = DirectoryInner { root, path, home, modes, making, names, platform };
         match inner.home() {
             Ok(home) => drop(temporary::gc(&home)?),
             // Readers need none, and a writer gets an error.
@@ -123,6 +128,36 @@ impl DirectoryInner {
     /// Returns whether the directory itself was removed: then a missing name means nothing.
     fn is_gone(&self) -> bool {
         rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Makes sure that the path of the grant still leads here: who opens it next must find what is acknowledged now. Blocks.
+    ///
+    /// # Errors
+    /// `unavailable` if it leads elsewhere.
+    pub(super) fn check_place(&self) -> Result<()> {
+        if self.is_gone() {
+            return Err(gone());
+        }
+        let elsewhere = match (rustix::fs::fstat(&self.root), std::fs::metadata(&self.path)) {
+            (Ok(open), Ok(there)) => (open.st_dev, open.st_ino) != (there.dev(), there.ino()),
+            (_, Err(error)) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            // It cannot be told.
+            (Err(_), Ok(_)) => false,
+        };
+        match elsewhere {
+            false => Ok(()),
+            true => Err(Error::unavailable(format!("`{}` is not the directory that was opened", self.path.display()))
+                .hint("move the directory back, or restart to use the one that is there now")),
+        }
+    }
+
+    /// The result of an operation that says what is there, or changes it: it counts where the directory is in its place.
+    fn in_place<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Ok(_) => self.check_place().and(outcome),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Err(self.check_place().err().unwrap_or(error)),
+            failed => failed,
+        }
     }
 
     /// Maps the result of an operation. A file not found in a removed directory may still exist.
@@ -243,7 +278,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.present(inner.stat(&path))).await
+            job(&self.account, move |_| inner.in_place(inner.stat(&path))).await
         })
     }
 
@@ -262,9 +297,8 @@ impl Directory for LocalDirectory {
             }
             let (inner, path, cursor) = (Arc::clone(&self.inner), path.to_owned(), cursor.map(str::to_owned));
             job(&self.account, move |stop| {
-                let page = inner.present(inner.list(&path, cursor.as_deref(), limit, stop))?;
                 // The kernel lists nothing in a directory that was removed.
-                if page.entries.is_empty() && inner.is_gone() { Err(gone()) } else { Ok(page) }
+                inner.in_place(inner.list(&path, cursor.as_deref(), limit, stop))
             })
             .await
         })

@@ -1,8 +1,9 @@
 //! An image that is encoded as a full pack while it is sent: nothing of it is written to this machine but the digests of its pages,
 //! which the next update needs.
 //!
-//! What the pack is follows from the image and is known at the end of the reading, as the identity is. An attempt that begins again
-//! encodes again. An upload that ends takes its encoder with it.
+//! What the pack is follows from the image, from the profile and from whether the image can be read again: of a stream, equal pages are
+//! found only as far as compression does. It is known at the end of the reading, as the identity is. An attempt that begins again
+//! encodes again, and so does a repair of one that others need (`jobs/remake.rs`). An upload that ends takes its encoder with it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -156,7 +157,8 @@ impl Host {
     }
 }
 
-fn options(profile: Profile) -> Options {
+/// How packs of a profile are made here.
+pub(super) fn options(profile: Profile) -> Options {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     Options { threads: processors.min(MOST_THREADS), ..Options::new(profile) }
 }

@@ -22,6 +22,7 @@ mod background;
 mod copies;
 mod meter;
 mod pushes;
+mod remake;
 mod repair;
 mod report;
 mod run;
