@@ -22,6 +22,7 @@ mod packs;
 mod places;
 mod put_back;
 mod refusals;
+mod remade;
 mod repair;
 mod resources;
 mod s3;

@@ -79,10 +79,11 @@ impl Host {
         let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
+        let replayable = once_more.is_some();
         let put = async {
             let copy = self.put_hot(source, hot, &mut identity, options).await?;
             // What was written counts only once it was read back: the name must not lead to anything else.
-            self.proven_hot(copy).await.map_err(|error| match once_more.is_some() {
+            self.proven_hot(copy).await.map_err(|error| match replayable {
                 true => Error::unavailable(format!("the hot copy cannot be relied on: {}", error.message())),
                 false => error,
             })
