@@ -79,16 +79,7 @@ impl Host {
         let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
-        let replayable = once_more.is_some();
-        let put = async {
-            let copy = self.put_hot(source, hot, &mut identity, options).await?;
-            // What was written counts only once it was read back: the name must not lead to anything else.
-            self.proven_hot(copy).await.map_err(|error| match replayable {
-                true => Error::unavailable(format!("the hot copy cannot be relied on: {}", error.message())),
-                false => error,
-            })
-        };
-        let copy = match put.await {
+        let copy = match self.put_hot(source, hot, &mut identity, options).await {
             Ok(copy) => copy,
             Err(error)
                 if error.another_may_serve()
@@ -98,6 +89,15 @@ impl Host {
                 return Ok(Locally::Elsewhere(source));
             }
             Err(error) => return Err(error),
+        };
+        // What was written counts only once it was read back: the name must not lead to anything else.
+        let copy = match (self.proven_hot(copy).await, &once_more) {
+            (Err(error), Some(source)) => {
+                let Some(source) = again(source) else { return Err(error) };
+                tracing::warn!(%error, "the hot copy is not proven: the image is stored on the backends");
+                return Ok(Locally::Elsewhere(source));
+            }
+            (proven, _) => proven?,
         };
         let relies = copy.relies();
         match (self.record(vec![copy], change.base, options, true).await, once_more) {
