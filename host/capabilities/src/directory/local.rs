@@ -286,7 +286,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.remove(&path)).await
+            job(&self.account, move |_| inner.in_place(inner.remove(&path))).await
         })
     }
 

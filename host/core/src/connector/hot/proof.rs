@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use crate::catalogue::{Placement, PlacementState};
 use crate::config::HOT;
 use crate::connector::Host;
@@ -23,23 +25,29 @@ impl Host {
     ///
     /// # Errors
     /// `corrupt` if it is not what was stored; other errors if that cannot be told.
-    pub(in crate::connector) async fn prove_hot(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
-        match self.keep_digests_of(placement, identity).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) if *error.kind() == ErrorKind::Corrupt => return Err(error),
-            Err(error) => tracing::info!(%error, "page digests of a hot image are not kept"),
-        }
-        if placement.pack.is_some() {
-            let pack = self.pack_of(placement, Caches::Bypass).await?;
-            if pack.snapshot() != identity.id() || pack.size() != identity.size() {
-                return Err(Error::corrupt("the hot object is a pack of another image").on_backend(HOT));
+    pub(in crate::connector) fn prove_hot<'a>(
+        &'a self,
+        placement: &'a Placement,
+        identity: &'a Arc<Identity>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match self.keep_digests_of(placement, identity).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if *error.kind() == ErrorKind::Corrupt => return Err(error),
+                Err(error) => tracing::info!(%error, "page digests of a hot image are not kept"),
             }
-            if self.is_held_elsewhere(&pack).await? && self.check_hot_file(placement, pack).await? {
-                return Ok(());
+            if placement.pack.is_some() {
+                let pack = self.pack_of(placement, Caches::Bypass).await?;
+                if pack.snapshot() != identity.id() || pack.size() != identity.size() {
+                    return Err(Error::corrupt("the hot object is a pack of another image").on_backend(HOT));
+                }
+                if self.is_held_elsewhere(&pack).await? && self.check_hot_file(placement, pack).await? {
+                    return Ok(());
+                }
             }
-        }
-        self.prove(placement, identity).await
+            self.prove(placement, identity).await
+        })
     }
 
     /// Makes and keeps the page digests of a hot image, which proves it. Returns whether it has: not if there are some, or if it

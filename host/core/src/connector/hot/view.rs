@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::catalogue::{Placement, PlacementState};
@@ -66,34 +67,41 @@ impl Host {
     ///
     /// # Errors
     /// As [`Self::hot_view`].
-    pub(super) async fn view_of(&self, placement: Placement, identity: Arc<Identity>) -> Result<Option<Arc<HotView>>> {
-        let id = identity.id();
-        let pack = self.pack_of_copy(&placement, &identity, Caches::Use).await?;
-        let chain = self.chain(pack, HOT, Caches::Use).await?;
-        let raw = |frame: &crate::snapshot::pages::Frame| frame.coding == Coding::Raw;
-        let fits = chain.pack().snapshot() == id && chain.pack().size() == identity.size();
-        if !fits || !chain.packs().iter().all(|pack| pack.frames().as_slice().iter().all(raw)) {
-            return Ok(None);
-        }
-        let mut objects = vec![placement.object.clone()];
-        for pack in &chain.packs()[1..] {
-            let placements = self.placements_for(pack.id(), pack.snapshot(), HOT, Caches::Bypass).await?;
-            let Some(there) = placements.into_iter().find(is_hot) else { return Ok(None) };
-            objects.push(there.object);
-        }
-        let backend = self.backend(HOT).await?.objects.clone();
-        let open = move || Ok(objects.iter().map(|object| backend.local_file(object)).collect::<Option<Vec<File>>>());
-        let Some(files) = blocking(open).await? else { return Ok(None) };
-        let whole = match (chain.pack().is_raw(), files.first()) {
-            (true, Some(file)) => {
-                let file = file.try_clone().map_err(|error| Error::io("a hot image", error))?;
-                Some(FileImage::new(file, identity.size(), "a hot image"))
+    pub(super) fn view_of(
+        &self,
+        placement: Placement,
+        identity: Arc<Identity>,
+    ) -> BoxFuture<'_, Result<Option<Arc<HotView>>>> {
+        Box::pin(async move {
+            let id = identity.id();
+            let pack = self.pack_of_copy(&placement, &identity, Caches::Use).await?;
+            let chain = self.chain(pack, HOT, Caches::Use).await?;
+            let raw = |frame: &crate::snapshot::pages::Frame| frame.coding == Coding::Raw;
+            let fits = chain.pack().snapshot() == id && chain.pack().size() == identity.size();
+            if !fits || !chain.packs().iter().all(|pack| pack.frames().as_slice().iter().all(raw)) {
+                return Ok(None);
             }
-            _ => None,
-        };
-        let digests = self.page_digests(&identity).await;
-        let known = Mutex::default();
-        Ok(Some(Arc::new(HotView { placement, identity, chain, files, whole, digests, known })))
+            let mut objects = vec![placement.object.clone()];
+            for pack in &chain.packs()[1..] {
+                let placements = self.placements_for(pack.id(), pack.snapshot(), HOT, Caches::Bypass).await?;
+                let Some(there) = placements.into_iter().find(is_hot) else { return Ok(None) };
+                objects.push(there.object);
+            }
+            let backend = self.backend(HOT).await?.objects.clone();
+            let open =
+                move || Ok(objects.iter().map(|object| backend.local_file(object)).collect::<Option<Vec<File>>>());
+            let Some(files) = blocking(open).await? else { return Ok(None) };
+            let whole = match (chain.pack().is_raw(), files.first()) {
+                (true, Some(file)) => {
+                    let file = file.try_clone().map_err(|error| Error::io("a hot image", error))?;
+                    Some(FileImage::new(file, identity.size(), "a hot image"))
+                }
+                _ => None,
+            };
+            let digests = self.page_digests(&identity).await;
+            let known = Mutex::default();
+            Ok(Some(Arc::new(HotView { placement, identity, chain, files, whole, digests, known })))
+        })
     }
 
     /// Finds out what is wrong with a hot image that has given wrong bytes, and records it.
