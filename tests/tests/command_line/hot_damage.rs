@@ -80,3 +80,93 @@ fn a_hot_copy_that_is_not_the_image_is_no_acknowledgement() {
     assert_eq!(state(&home, &version, "local").as_deref(), Some("live"));
     assert_same(&home.bytes(&["retrieve", &version]), &bytes, "the version");
 }
+
+/// That the page digests of an image are kept says nothing about a file: one that is hot already is read before it is counted on.
+#[test]
+fn an_image_that_is_hot_already_is_proven_before_it_is_acknowledged() {
+    let home = local_home();
+    let bytes = noise(4 * MIB, 5);
+    home.file("image", &bytes);
+    let id = home.line(&["store", "image"]);
+    rot(&hot_files(&home)[0], 3 * MIB);
+    assert_eq!(home.line(&["store", "image", "--name", "again"]), id);
+    assert_eq!(state(&home, &id, "local").as_deref(), Some("live"), "the backend took it");
+    assert_same(&home.bytes(&["retrieve", "again"]), &bytes, "the image");
+}
+
+/// The same for a version that is hot already, and for what it takes from a base that is nowhere else.
+#[test]
+fn a_version_that_is_hot_already_is_proven_with_its_base() {
+    for of_base in [false, true] {
+        let home = local_home();
+        let mut bytes = noise(4 * MIB, 6);
+        home.file("image", &bytes);
+        let base = home.line(&["store", "image"]);
+        let hot_base = hot_files(&home).remove(0);
+        run_on(&mut bytes, 5, 1);
+        home.file("image", &bytes);
+        let version = home.line(&["update", &base, "image"]);
+        let pack = hot_files(&home).into_iter().find(|path| *path != hot_base).unwrap();
+        if of_base {
+            rot(&hot_base, 3 * MIB)
+        } else {
+            rot(&pack, 2 * 4096)
+        }
+        assert_eq!(home.line(&["update", &base, "image", "--name", "again"]), version);
+        assert_eq!(state(&home, &version, "local").as_deref(), Some("live"), "of the base: {of_base}");
+        assert_same(&home.bytes(&["retrieve", "again"]), &bytes, "the version");
+    }
+}
+
+/// The hot copy is proven before the name is recorded.
+#[test]
+fn a_local_store_that_fails_moves_no_name() {
+    let home = local_home();
+    let (first, second) = (noise(3 * MIB, 7), noise(3 * MIB, 8));
+    home.file("image", &first);
+    home.line(&["store", "image", "--name", "web"]);
+    home.json(&["jobs", "run"]);
+    let before = hot_files(&home);
+    home.file("image", &second);
+    home.line(&["store", "image"]);
+    let hot = hot_files(&home).into_iter().find(|path| !before.contains(path)).unwrap();
+    rot(&hot, MIB);
+    fs::remove_dir_all(home.path("tidelock-data/page-digests")).unwrap();
+    fs::rename(home.path("objects"), home.path("away")).unwrap();
+    let failed = home.run(&["store", "image", "--name", "web"]);
+    assert_ne!(failed.status.code(), Some(0), "nothing has taken it");
+    fs::rename(home.path("away"), home.path("objects")).unwrap_or_else(|_| {
+        fs::remove_dir_all(home.path("objects")).unwrap();
+        fs::rename(home.path("away"), home.path("objects")).unwrap();
+    });
+    assert_same(&home.bytes(&["retrieve", "web"]), &first, "the name is where it was");
+}
+
+/// A hot pack that is not pushed yet can be read with the other copy of its base, which a removal of that leaves, and which goes
+/// with the pack.
+#[test]
+fn what_a_hot_pack_takes_pages_from_stays_on_its_backend_until_the_pack_is_pushed() {
+    for pushed in [true, false] {
+        let home = local_home();
+        let mut bytes = noise(4 * MIB, 9);
+        home.file("image", &bytes);
+        let base = home.line(&["store", "image"]);
+        home.json(&["jobs", "run"]);
+        rot(&hot_files(&home)[0], 3 * MIB);
+        bytes[MIB..MIB + 10].fill(7);
+        home.file("image", &bytes);
+        home.file("dirty", format!("{MIB} 4096\n"));
+        let version = home.line(&["update", &base, "image", "--dirty", "dirty"]);
+        home.line(&["rm", &base]);
+        if pushed {
+            home.run(&["jobs", "run", "--all"]);
+            home.run(&["jobs", "run", "--all"]);
+            assert_eq!(state(&home, &version, "local").as_deref(), Some("live"), "it is pushed");
+            fs::remove_dir_all(home.path("tidelock-data/hot")).unwrap();
+            assert_same(&home.bytes(&["retrieve", &version]), &bytes, "the version");
+        }
+        home.line(&["rm", &version]);
+        home.json(&["gc", "--older-than", "1ms"]);
+        assert_eq!(home.objects_below("objects"), [""; 0].map(std::path::PathBuf::from), "pushed: {pushed}");
+    }
+}

@@ -26,6 +26,7 @@ mod places;
 mod put_back;
 mod rebuilt;
 mod refusals;
+mod remade;
 mod repair;
 mod resources;
 mod retired;

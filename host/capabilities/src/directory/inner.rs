@@ -1,6 +1,8 @@
 //! What a local directory is: its files, and what keeps them durable. Blocks, as all calls of the system do.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
@@ -13,6 +15,8 @@ use tidelock_types::{Error, ErrorKind, Platform, Result, Stop};
 
 pub(super) struct DirectoryInner {
     pub(super) root: Dir,
+    /// Where it was opened.
+    path: PathBuf,
     /// The directory of temporary files, once it is open.
     home: OnceLock<Arc<Dir>>,
     pub(super) modes: temporary::Modes,
@@ -25,9 +29,9 @@ pub(super) struct DirectoryInner {
 }
 
 impl DirectoryInner {
-    pub(super) fn below(root: Dir, platform: Platform) -> Self {
+    pub(super) fn below(root: Dir, path: PathBuf, platform: Platform) -> Self {
         let (home, modes) = (OnceLock::new(), temporary::Modes::below(&root));
-        Self { root, home, modes, making: RwLock::new(()), names: Names::default(), platform }
+        Self { root, path, home, modes, making: RwLock::new(()), names: Names::default(), platform }
     }
 
     /// Returns the directory of temporary files, which is made if it is not there. Blocks.
@@ -76,6 +80,36 @@ impl DirectoryInner {
     /// Returns whether the directory itself was removed: then a missing name means nothing.
     pub(super) fn is_gone(&self) -> bool {
         rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Makes sure that the path of the grant still leads here: who opens it next must find what is acknowledged now. Blocks.
+    ///
+    /// # Errors
+    /// `unavailable` if it leads elsewhere.
+    pub(super) fn check_place(&self) -> Result<()> {
+        if self.is_gone() {
+            return Err(gone());
+        }
+        let elsewhere = match (rustix::fs::fstat(&self.root), std::fs::metadata(&self.path)) {
+            (Ok(open), Ok(there)) => (open.st_dev, open.st_ino) != (there.dev(), there.ino()),
+            (_, Err(error)) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            // It cannot be told.
+            (Err(_), Ok(_)) => false,
+        };
+        match elsewhere {
+            false => Ok(()),
+            true => Err(Error::unavailable(format!("`{}` is not the directory that was opened", self.path.display()))
+                .hint("move the directory back, or restart to use the one that is there now")),
+        }
+    }
+
+    /// The result of an operation that says what is there, or changes it: it counts where the directory is in its place.
+    pub(super) fn in_place<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Ok(_) => self.check_place().and(outcome),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Err(self.check_place().err().unwrap_or(error)),
+            failed => failed,
+        }
     }
 
     /// Maps the result of an operation. A file not found in a removed directory may still exist.

@@ -8,7 +8,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use futures::future::BoxFuture;
 
-use super::inner::{DirectoryInner, gone};
+use super::inner::DirectoryInner;
 use super::{Directory, File, FileInfo, Page, WriteOptions, names, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::check_path;
@@ -50,7 +50,8 @@ impl LocalDirectory {
         })?;
         let root = Dir::open_ambient_dir(&grant.path, ambient_authority())
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
-        let inner = DirectoryInner::below(root, platform);
+        let path = std::path::absolute(&grant.path).map_err(|error| Error::io(format!("`{shown}`"), error))?;
+        let inner = DirectoryInner::below(root, path, platform);
         match inner.home() {
             Ok(home) => drop(temporary::gc(&home)?),
             // Readers need none, and a writer gets an error.
@@ -83,7 +84,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.present(inner.stat(&path))).await
+            job(&self.account, move |_| inner.in_place(inner.stat(&path))).await
         })
     }
 
@@ -91,7 +92,7 @@ impl Directory for LocalDirectory {
         Box::pin(async move {
             check_path(path)?;
             let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.remove(&path)).await
+            job(&self.account, move |_| inner.in_place(inner.remove(&path))).await
         })
     }
 
@@ -102,9 +103,8 @@ impl Directory for LocalDirectory {
             }
             let (inner, path, cursor) = (Arc::clone(&self.inner), path.to_owned(), cursor.map(str::to_owned));
             job(&self.account, move |stop| {
-                let page = inner.present(inner.list(&path, cursor.as_deref(), limit, stop))?;
                 // The kernel lists nothing in a directory that was removed.
-                if page.entries.is_empty() && inner.is_gone() { Err(gone()) } else { Ok(page) }
+                inner.in_place(inner.list(&path, cursor.as_deref(), limit, stop))
             })
             .await
         })

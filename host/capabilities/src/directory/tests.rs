@@ -80,6 +80,38 @@ async fn a_missing_root_is_unavailable_and_not_an_absent_file() {
     }
 }
 
+/// What is written into a directory that was moved away is not where the next one who opens it looks.
+#[tokio::test]
+async fn a_directory_that_is_not_at_its_path_any_more_acknowledges_nothing() {
+    for replaced in [true, false] {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, moved) = (temp.path().join("root"), temp.path().join("moved"));
+        let directory = open(&root);
+        directory.write("a", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+        std::fs::rename(&root, &moved).unwrap();
+        if replaced {
+            std::fs::create_dir(&root).unwrap();
+        }
+        let errors = [
+            directory.write("b", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err(),
+            directory.stat("a").await.unwrap_err(),
+            directory.stat("c").await.unwrap_err(),
+            directory.remove("c").await.unwrap_err(),
+            directory.list_entries("", None, 10).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        // Back in its place, it goes on.
+        if replaced {
+            std::fs::remove_dir(&root).unwrap();
+        }
+        std::fs::rename(&moved, &root).unwrap();
+        directory.write("d", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+        assert_eq!(directory.stat("a").await.unwrap().size, 1);
+    }
+}
+
 #[tokio::test]
 async fn directories_are_not_files() {
     let temp = tempfile::tempdir().unwrap();

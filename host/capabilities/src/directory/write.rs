@@ -57,7 +57,8 @@ pub(super) async fn write(
         let parent = inner.open_parent(&path, stop)?;
         let (_, name) = split(&path);
         temporary.place(&parent, name, options.if_absent)?;
-        sync(&parent).map_err(|error| Error::io(format!("making the name `{path}` durable"), error))
+        sync(&parent).map_err(|error| Error::io(format!("making the name `{path}` durable"), error))?;
+        inner.check_place()
     })
     .await?;
     Ok(size)

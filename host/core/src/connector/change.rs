@@ -158,7 +158,15 @@ impl Host {
         Ok(None)
     }
 
-    async fn base_on(&self, placement: &Placement, at_hand: Option<Arc<dyn pages::Image>>) -> Result<BaseOf> {
+    /// A placement as what an image is compared with.
+    ///
+    /// # Errors
+    /// Errors of reading its metadata.
+    pub(super) async fn base_on(
+        &self,
+        placement: &Placement,
+        at_hand: Option<Arc<dyn pages::Image>>,
+    ) -> Result<BaseOf> {
         let id = placement.snapshot;
         let chain = self.chain(self.pack_of(placement, Caches::Use).await?, &placement.backend, Caches::Use).await?;
         let identity = self.identity_of(id).await?;

@@ -37,6 +37,14 @@ pub(super) fn of_unknown(stat: &ObjectStat) -> Result<Encoding> {
     labels::encoding_in(&stat.labels)
 }
 
+/// Returns whether an object has the label that tells what it is, as far as its adapter keeps labels: without it, a catalogue that is
+/// rebuilt takes a pack for an image.
+pub(super) fn has_its_label(placement: &Placement, stat: &ObjectStat, features: Features) -> bool {
+    placement.encoding == Encoding::Raw
+        || !features.labels
+        || of_unknown(stat).is_ok_and(|found| found == placement.encoding)
+}
+
 /// Returns whether an adapter can keep a pack: it keeps labels, which tell a pack from an image of the same bytes, and gives any
 /// part of an object at once.
 pub(super) fn keeps_packs(features: Features) -> bool {

@@ -1,8 +1,9 @@
 //! An image that is encoded as a full pack while it is sent: nothing of it is written to this machine but the digests of its pages,
 //! which the next update needs.
 //!
-//! What the pack is follows from the image and is known at the end of the reading, as the identity is. An attempt that begins again
-//! encodes again. An upload that ends takes its encoder with it.
+//! What the pack is follows from the image, from the profile and from whether the image can be read again: of a stream, equal pages are
+//! found only as far as compression does. It is known at the end of the reading, as the identity is. An attempt that begins again
+//! encodes again, and so does a repair of one that others need (`jobs/remake.rs`). An upload that ends takes its encoder with it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -190,12 +191,13 @@ impl Host {
     }
 }
 
-fn options(profile: Profile, threads: usize) -> Options {
+/// How packs of a profile are made here.
+pub(super) fn options(profile: Profile, threads: usize) -> Options {
     Options { threads, ..Options::new(profile) }
 }
 
 /// What an encoder takes with so many threads, and what it has given that is not sent yet.
-fn memory(profile: Profile, threads: usize) -> usize {
+pub(super) fn memory(profile: Profile, threads: usize) -> usize {
     let (held, piece) = full_memory(&options(profile, threads));
     held + READY * piece
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 
 use super::damage::gave_wrong_bytes;
-use super::encoding::expected_size;
+use super::encoding::{expected_size, has_its_label};
 use super::packs::{Caches, Sound};
 use super::placement::noted;
 use super::report::{BadPlacement, Verification};
@@ -18,6 +18,9 @@ use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
 /// Snapshots that are taken from the catalogue at once.
 const PAGE: usize = 256;
+
+/// What is wrong with a pack of which nothing says that it is one.
+pub(super) const NO_LABEL: &str = "the object has lost the label of its encoding";
 
 /// What came of looking at a placement.
 pub(super) enum Verdict {
@@ -236,7 +239,7 @@ impl Host {
         Ok(())
     }
 
-    /// Makes sure that an object is there and has as many bytes as it must, if it holds a snapshot of `size` bytes.
+    /// Makes sure that an object is there, has as many bytes as it must, if it holds a snapshot of `size` bytes, and says what it is.
     pub(super) async fn verify_size(&self, placement: &Placement, size: u64) -> Result<()> {
         // A backend that cannot be opened proves nothing about its objects.
         let backend = self.backend(&placement.backend).await;
@@ -247,9 +250,12 @@ impl Host {
         let objects = &backend.map_err(away)?.objects;
         let stat = objects.stat(&placement.object).await?;
         let expected = expected_size(placement, size);
-        match self.has_its_size(placement, expected, stat.size).await {
+        if !self.has_its_size(placement, expected, stat.size).await {
+            return Err(Error::corrupt(format!("the object has {} bytes where {expected} were stored", stat.size)));
+        }
+        match has_its_label(placement, &stat, objects.info().features) {
             true => Ok(()),
-            false => Err(Error::corrupt(format!("the object has {} bytes where {expected} were stored", stat.size))),
+            false => Err(Error::corrupt(NO_LABEL)),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Conditions on a row of `placements`, which every statement that begins a removal puts together.
 
+/// The backend that is the hot tier.
+pub(super) const HOT: &str = "hot";
+
 /// A condition on a row of `placements`: its object gives nothing, since it is known to be bad, or is a pack of which
 /// something that it needs is.
 pub(super) const WORTHLESS: &str = "
@@ -48,13 +51,24 @@ pub(super) fn names_as_json(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
 }
 
+/// A pack in the hot tier takes pages from the snapshot, and its own is on no backend yet: should the hot copy of these pages rot,
+/// it is the other copies that the pack is read with.
+pub(super) const HELD_FOR_HOT: &str = "
+    (placements.backend <> 'hot' AND EXISTS
+        (SELECT 1 FROM needs WHERE needs.needed = placements.snapshot AND needs.backend = 'hot' AND EXISTS
+            (SELECT 1 FROM placements AS pack WHERE pack.backend = 'hot' AND pack.object = needs.object
+                 AND pack.state <> 'removing' AND NOT EXISTS
+                 (SELECT 1 FROM placements AS pushed WHERE pushed.snapshot = pack.snapshot AND pushed.backend <> 'hot'
+                      AND pushed.state = 'live'))))";
+
 /// A condition by its name in the statements, for whoever reads these as texts.
 #[cfg(test)]
-pub(super) const ALL: [(&str, &str); 6] = [
+pub(super) const ALL: [(&str, &str); 7] = [
     ("{WORTHLESS}", WORTHLESS),
     ("{LOOKED_THROUGH}", LOOKED_THROUGH),
     ("{NAMED}", NAMED),
     ("{MET_BY_OTHERS}", MET_BY_OTHERS),
     ("{REPLACED}", REPLACED),
     ("{READABLE}", READABLE),
+    ("{HELD_FOR_HOT}", HELD_FOR_HOT),
 ];

@@ -2,7 +2,9 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED, READABLE, REPLACED, WORTHLESS, names_as_json};
+use super::conditions::{
+    HELD_FOR_HOT, HOT, LOOKED_THROUGH, MET_BY_OTHERS, NAMED, READABLE, REPLACED, WORTHLESS, names_as_json,
+};
 use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
@@ -48,7 +50,8 @@ impl SqliteCatalogue {
             let version = next_version(db)?;
             db.prepare_cached(&format!(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                 WHERE snapshot = ?1 AND state <> 'removing' AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}"
+                 WHERE snapshot = ?1 AND state <> 'removing' AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}
+                     AND NOT {HELD_FOR_HOT}"
             ))
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
@@ -229,8 +232,43 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
             let clause = "WHERE snapshot = ?1 AND backend = ?2 AND state = 'removing' AND version = ?3 ORDER BY seq";
             begun.extend(placements(db, clause, (id.as_slice(), backend, version))?);
         }
+        if backend == HOT {
+            begun.extend(let_go(db, id, now)?);
+        }
     }
     Ok(begun)
+}
+
+/// Begins the removal of what of a removed snapshot nothing needs, and no hot pack that is yet to be pushed.
+fn let_go(db: &Transaction<'_>, id: [u8; 32], now: u64) -> Result<Vec<Placement>> {
+    let version = next_version(db)?;
+    let changed = db
+        .prepare_cached(&format!(
+            "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
+             WHERE snapshot = ?1 AND state <> 'removing'
+                 AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
+                 AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
+                 AND NOT {NAMED} AND {LOOKED_THROUGH} AND NOT {HELD_FOR_HOT}"
+        ))
+        .and_then(|mut update| update.execute((id.as_slice(), now, version)))
+        .map_err(sql)?;
+    match changed {
+        0 => Ok(Vec::new()),
+        _ => placements(db, "WHERE snapshot = ?1 AND state = 'removing' AND version = ?2", (id.as_slice(), version)),
+    }
+}
+
+/// Begins the removal of what was kept for the hot packs of a snapshot until they are pushed, once it is on a backend.
+pub(super) fn no_longer_held(db: &Transaction<'_>, pushed: SnapshotId, now: u64) -> Result<()> {
+    let needed: Vec<[u8; 32]> = db
+        .prepare_cached(
+            "SELECT DISTINCT needs.needed FROM placements
+             JOIN needs ON needs.backend = placements.backend AND needs.object = placements.object
+             WHERE placements.snapshot = ?1 AND placements.backend = 'hot'",
+        )
+        .and_then(|mut query| query.query_map([pushed.as_bytes().as_slice()], |row| row.get(0))?.collect())
+        .map_err(sql)?;
+    needed.into_iter().try_for_each(|id| let_go(db, id, now).map(drop))
 }
 
 /// Some of the snapshots whose objects need one.

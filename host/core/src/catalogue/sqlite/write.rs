@@ -3,12 +3,13 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
+use super::conditions::{HOT, LOOKED_THROUGH, NAMED, WORTHLESS};
 use super::job_rows::{check_held, enqueue, note_event, settle_push, state_changed, want};
 use super::jobs::retire_for;
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
+use super::removals::no_longer_held;
 use super::versions::next_version;
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
 use crate::types::{Error, Result, SnapshotId};
@@ -88,6 +89,9 @@ impl SqliteCatalogue {
                 retire_for(db, seen, &by.object, now)?;
             }
             settle_push(db, snapshot.id)?;
+            if placements.iter().any(|placement| placement.backend != HOT) {
+                no_longer_held(db, snapshot.id, now)?;
+            }
             Ok(Committed { name_taken_from })
         })
         .await

@@ -7,6 +7,7 @@
 //!
 //! What would exceed the capacity makes room first (`room.rs`).
 
+mod proof;
 mod room;
 mod view;
 

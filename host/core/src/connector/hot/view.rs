@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::catalogue::{Placement, PlacementState};
@@ -55,36 +56,52 @@ impl Host {
         if self.inner.hot.is_none() {
             return Ok(None);
         }
-        let live = |placement: &Placement| placement.backend == HOT && placement.state == PlacementState::Live;
-        let Some(placement) = self.inner.catalogue.placements(id).await?.into_iter().find(live) else {
+        let Some(placement) = self.inner.catalogue.placements(id).await?.into_iter().find(is_hot) else {
             return Ok(None);
         };
         let identity = self.identity_of(id).await?;
-        let chain = self.chain(self.pack_of(&placement, Caches::Use).await?, HOT, Caches::Use).await?;
-        let raw = |frame: &crate::snapshot::pages::Frame| frame.coding == Coding::Raw;
-        let fits = chain.pack().snapshot() == id && chain.pack().size() == identity.size();
-        if !fits || !chain.packs().iter().all(|pack| pack.frames().as_slice().iter().all(raw)) {
-            return Ok(None);
-        }
-        let mut objects = vec![placement.object.clone()];
-        for pack in &chain.packs()[1..] {
-            let placements = self.placements_for(pack.id(), pack.snapshot(), HOT, Caches::Bypass).await?;
-            let Some(there) = placements.into_iter().find(live) else { return Ok(None) };
-            objects.push(there.object);
-        }
-        let backend = self.backend(HOT).await?.objects.clone();
-        let open = move || Ok(objects.iter().map(|object| backend.local_file(object)).collect::<Option<Vec<File>>>());
-        let Some(files) = blocking(open).await? else { return Ok(None) };
-        let whole = match (chain.pack().is_raw(), files.first()) {
-            (true, Some(file)) => {
-                let file = file.try_clone().map_err(|error| Error::io("a hot image", error))?;
-                Some(FileImage::new(file, identity.size(), "a hot image"))
+        self.view_of(placement, identity).await
+    }
+
+    /// Opens a hot object in place, which need not be recorded yet; `None` if it does not lie as it is.
+    ///
+    /// # Errors
+    /// As [`Self::hot_view`].
+    pub(super) fn view_of(
+        &self,
+        placement: Placement,
+        identity: Arc<Identity>,
+    ) -> BoxFuture<'_, Result<Option<Arc<HotView>>>> {
+        Box::pin(async move {
+            let id = identity.id();
+            let pack = self.pack_of_copy(&placement, &identity, Caches::Use).await?;
+            let chain = self.chain(pack, HOT, Caches::Use).await?;
+            let raw = |frame: &crate::snapshot::pages::Frame| frame.coding == Coding::Raw;
+            let fits = chain.pack().snapshot() == id && chain.pack().size() == identity.size();
+            if !fits || !chain.packs().iter().all(|pack| pack.frames().as_slice().iter().all(raw)) {
+                return Ok(None);
             }
-            _ => None,
-        };
-        let digests = self.page_digests(&identity).await;
-        let known = Mutex::default();
-        Ok(Some(Arc::new(HotView { placement, identity, chain, files, whole, digests, known })))
+            let mut objects = vec![placement.object.clone()];
+            for pack in &chain.packs()[1..] {
+                let placements = self.placements_for(pack.id(), pack.snapshot(), HOT, Caches::Bypass).await?;
+                let Some(there) = placements.into_iter().find(is_hot) else { return Ok(None) };
+                objects.push(there.object);
+            }
+            let backend = self.backend(HOT).await?.objects.clone();
+            let open =
+                move || Ok(objects.iter().map(|object| backend.local_file(object)).collect::<Option<Vec<File>>>());
+            let Some(files) = blocking(open).await? else { return Ok(None) };
+            let whole = match (chain.pack().is_raw(), files.first()) {
+                (true, Some(file)) => {
+                    let file = file.try_clone().map_err(|error| Error::io("a hot image", error))?;
+                    Some(FileImage::new(file, identity.size(), "a hot image"))
+                }
+                _ => None,
+            };
+            let digests = self.page_digests(&identity).await;
+            let known = Mutex::default();
+            Ok(Some(Arc::new(HotView { placement, identity, chain, files, whole, digests, known })))
+        })
     }
 
     /// Finds out what is wrong with a hot image that has given wrong bytes, and records it.
@@ -97,31 +114,6 @@ impl Host {
         };
         if let Err(error) = noted {
             tracing::warn!(%error, "cannot record what was found");
-        }
-    }
-
-    /// Makes sure that the page digests of a hot image are kept, which proves the image at the same time.
-    ///
-    /// # Errors
-    /// `corrupt` if it is damaged; errors of reading and writing.
-    pub(in crate::connector) async fn ensure_page_digests(&self, identity: &Arc<Identity>) -> Result<()> {
-        if self.page_digests(identity).await.is_some() {
-            return Ok(());
-        }
-        let Some(view) = self.hot_view(identity.id()).await? else { return Ok(()) };
-        let (file, reading) = (self.temporary_file()?, view.clone());
-        let written = blocking(move || {
-            let mut out = std::io::BufWriter::new(file);
-            let found = crate::snapshot::pages::write_digests(&*reading, 0, &mut out)?;
-            let fail = |error| Error::io("page digests", error);
-            Ok((found.id(), out.into_inner().map_err(|error| fail(error.into_error()))?))
-        });
-        match written.await? {
-            (found, file) if found == identity.id() => self.keep_page_digests(identity, file).await,
-            _ => {
-                self.condemn(&view).await;
-                Err(Error::corrupt("the hot image is not what was stored").on_backend(HOT))
-            }
         }
     }
 }
@@ -261,6 +253,11 @@ impl HotView {
         }
         Ok(digests)
     }
+}
+
+/// Returns whether a placement is a live one of the hot tier.
+fn is_hot(placement: &Placement) -> bool {
+    placement.backend == HOT && placement.state == PlacementState::Live
 }
 
 /// Returns whether a read that must not wait would have to, or cannot be told not to.

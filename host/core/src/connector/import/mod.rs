@@ -36,9 +36,9 @@ use futures::stream;
 
 pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 
+use super::Host;
 use super::labels::{is_identity_name, keys_in, may_be_ours};
 use super::listing::Listing;
-use super::Host;
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState, WantedCopies};
 use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};

@@ -26,6 +26,7 @@ mod meter;
 mod places;
 mod pushes;
 mod rebase;
+mod remake;
 mod repair;
 mod report;
 mod run;

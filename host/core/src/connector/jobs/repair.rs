@@ -2,18 +2,21 @@
 //!
 //! The new object is on the same backend, made from another live placement of which every byte is checked, read back to its end
 //! before it is recorded, and recorded in the transaction that begins the removal of the bad one. A pack is replaced by the same
-//! pack where another backend has it and this one has what it needs, since others may take pages from this very pack; by the
-//! whole image otherwise. Packs that take pages from one that cannot be had any more are repaired in turn, and it goes
+//! pack where another backend has it or it can be made again (`remake.rs`), and this one has what it needs, since others may take
+//! pages from this very pack; by the whole image otherwise. What is alone and yet can be read, since its label is what is lost, is
+//! stored again from itself. Packs that take pages from one that cannot be had any more are repaired in turn, and it goes
 //! when the last of them is whole.
 
 use std::sync::Arc;
+
+use futures::StreamExt as _;
 
 use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
 use super::source::is_of_source;
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, NewJob, Placement, PlacementState, Take};
 use crate::config::HOT;
-use crate::connector::packs::Sound;
+use crate::connector::packs::{Caches, Sound};
 use crate::connector::payload::PackFile;
 use crate::connector::report::BadPlacement;
 use crate::connector::store::{Change, StoredCopy};
@@ -110,7 +113,17 @@ impl Host {
         if bad.is_absent() && self.is_back(&bad, &identity).await? {
             return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
         }
-        let sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
+        let mut sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
+        if sources.is_empty() && backend != HOT {
+            let mut sound = Sound::of(true);
+            if let Verdict::Sound = self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound).await? {
+                return Ok(Worked::nothing("every byte of it is right"));
+            }
+            // What is wrong may be its label, or parts of a base that it does not need.
+            if self.can_be_read(&bad, &identity).await {
+                sources.push(bad.clone());
+            }
+        }
         if sources.is_empty() {
             return Err(Error::unavailable("there is no other live copy to repair it from")
                 .hint("store the image again if you still have it"));
@@ -134,7 +147,15 @@ impl Host {
                 last = Some(error);
                 continue;
             }
-            let replaced = self.replace(&bad, &source, same.as_ref(), &identity, held, run).await;
+            let remade = match same {
+                Some(_) => None,
+                None => self.remade_pack(&bad, &source, &identity, run).await.unwrap_or_else(|error| {
+                    tracing::warn!(backend = source.backend, %error, "cannot make the pack again from this copy");
+                    None
+                }),
+            };
+            let pack = same.as_ref().or(remade.as_ref());
+            let replaced = self.replace(&bad, &source, pack, &identity, held, run).await;
             run.ended(backend, &replaced);
             match replaced {
                 Ok(object) => {
@@ -159,6 +180,18 @@ impl Host {
         Ok(Worked::made(vec![made]))
     }
 
+    /// Returns whether every byte of a snapshot can be had through a placement, wherever what it takes pages from comes from.
+    async fn can_be_read(&self, placement: &Placement, identity: &Arc<Identity>) -> bool {
+        let read = async {
+            let mut body = self.open_placement(placement, identity, None, Caches::Use).await?;
+            while let Some(chunk) = body.next().await {
+                chunk?;
+            }
+            Ok::<(), Error>(())
+        };
+        read.await.is_ok()
+    }
+
     /// Returns whether an object that was absent is there again and is right: then it is live.
     async fn is_back(&self, bad: &Placement, identity: &Arc<Identity>) -> Result<bool> {
         if self.verify_size(bad, identity.size()).await.is_err() {
@@ -170,11 +203,15 @@ impl Host {
         }
     }
 
-    /// The pack that a bad placement was, from another placement that has it; `None` if none has, or it was no pack.
+    /// The pack that a bad placement was, from another placement that has it, or from its own object if that is whole; `None` if
+    /// none is, or it was no pack.
     async fn same_pack(&self, bad: &Placement, identity: &Arc<Identity>, run: &Run) -> Result<Option<Arc<PackFile>>> {
         let Some(id) = bad.pack else { return Ok(None) };
         let mut there = self.readable_of(self.inner.catalogue.placements_of_pack(id).await?)?;
         there.retain(|p| p.state == PlacementState::Live && (&p.backend, &p.object) != (&bad.backend, &bad.object));
+        if !bad.is_absent() {
+            there.push(bad.clone());
+        }
         for placement in there {
             // Rather later than as an image: others may take pages from this very pack.
             run.enter(&placement.backend, &bad.backend)?;
@@ -258,8 +295,15 @@ impl Host {
         let (backend, why) =
             (&bad.backend, format!("what it takes pages from, snapshot {}, is lost here", bad.snapshot));
         for dependent in catalogue.dependents(backend, bad.snapshot).await? {
-            let elsewhere = self.copies_of(dependent.snapshot, Some(&dependent)).await?;
-            if dependent.state == PlacementState::Live && !elsewhere.is_empty() {
+            if dependent.state != PlacementState::Live {
+                continue;
+            }
+            // One that is nowhere else may be readable all the same, by what of this pack is right.
+            let whole = !self.copies_of(dependent.snapshot, Some(&dependent)).await?.is_empty() || {
+                let identity = self.identity_of(dependent.snapshot).await?;
+                self.can_be_read(&dependent, &identity).await
+            };
+            if whole {
                 catalogue.transition(&dependent, PlacementState::Bad, Some(&why)).await?;
             }
         }

@@ -2,7 +2,6 @@
 //! from cold storage costs money, which no job spends.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -10,10 +9,9 @@ use futures::FutureExt as _;
 use super::meter::Meter;
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::connector::Host;
-use crate::connector::packs::{Caches, needs_of};
+use crate::connector::packs::{Caches, check_pack, needs_of};
 use crate::connector::payload::PackFile;
 use crate::connector::store::apart;
-use crate::snapshot::pages::{Limits, Opened, Pack};
 use crate::snapshot::{CheckedSource, FileSource, Identity, Source};
 use crate::types::{Error, ErrorKind, Result, SnapshotId, Subject, blocking};
 
@@ -64,7 +62,7 @@ impl Host {
         let copy = |file: &File| file.try_clone().map_err(|error| Error::io(COPY, error));
         // What is checked is what is sent, or the attempt fails.
         let bytes = FileSource::own(copy(&file)?, COPY, None)?.identify(None).await?;
-        let file = blocking(move || check_pack(&file, &pack).map(|()| file));
+        let file = blocking(move || check_pack(&file, &pack, COPY).map(|()| file));
         let file = file.await.map_err(|error| error.on_backend(&backend).during("retrieve"))?;
         let file = FileSource::own(file, COPY, Some(bytes.id()))?;
         Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new, changed: None }))
@@ -74,31 +72,4 @@ impl Host {
 /// Returns whether a failure is that of what was read rather than of what was written.
 pub(super) fn is_of_source(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
-}
-
-/// Makes sure that a file is a pack to the byte.
-fn check_pack(file: &File, pack: &Arc<Pack>) -> Result<()> {
-    let fail = |error| Error::io(COPY, error);
-    let damaged = |what: &str| Error::corrupt(format!("{what} of the pack is not what was stored"));
-    if file.metadata().map_err(fail)?.len() != pack.stored() {
-        return Err(damaged("the size"));
-    }
-    let read = |start: u64, end: u64| -> Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| damaged("the size"))?];
-        file.read_exact_at(&mut bytes, start).map_err(fail)?;
-        Ok(bytes)
-    };
-    let frames = pack.frames();
-    let first = frames.as_slice().first().map_or(frames.end(), |frame| frame.offset);
-    pack.check_header(&read(0, first)?)?;
-    for frame in frames.as_slice() {
-        let stored = read(frame.offset, frame.offset + u64::from(frame.stored))?;
-        if *blake3::hash(&stored).as_bytes() != frame.digest {
-            return Err(damaged("a frame"));
-        }
-    }
-    match Pack::open(&read(frames.end(), pack.stored())?, pack.stored(), Some(pack.id()), Limits::default())? {
-        Opened::Pack(_) => Ok(()),
-        Opened::Longer { .. } => Err(damaged("the metadata")),
-    }
 }

@@ -10,6 +10,7 @@ use super::shares::{Part, Share, UNIT};
 use crate::catalogue::{Need, Placement};
 use crate::connector::Host;
 use crate::connector::recent::{Recent, Weighed};
+use crate::snapshot::Identity;
 use crate::snapshot::pages::{Chain, HEADER_BYTES, Limits, Opened, Pack, PackSource, is_raw};
 use crate::types::{ByteRange, Encoding, Error, ErrorKind, PackId, Result, SnapshotId, blocking};
 
@@ -60,6 +61,22 @@ impl Host {
     /// `corrupt` if the object is not that pack; `not-found` if the snapshot is gone; errors of the backend.
     pub(in crate::connector) async fn pack_of(&self, placement: &Placement, caches: Caches) -> Result<Arc<Pack>> {
         self.part_of(placement, caches, Part::First).await
+    }
+
+    /// As [`Self::pack_of`], of a placement that need not be recorded yet.
+    ///
+    /// # Errors
+    /// As [`Self::pack_of`].
+    pub(in crate::connector) async fn pack_of_copy(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        caches: Caches,
+    ) -> Result<Arc<Pack>> {
+        match placement.encoding {
+            Encoding::Raw => self.pack_of_image(identity.clone(), &placement.backend, Part::First).await,
+            _ => self.pack_of(placement, caches).await,
+        }
     }
 
     async fn part_of(&self, placement: &Placement, caches: Caches, part: Part<'_>) -> Result<Arc<Pack>> {
@@ -269,6 +286,11 @@ impl Host {
             Err(error) if *error.kind() == ErrorKind::Corrupt => self.identity_by_reading(id, error).await?,
             identity => identity?,
         };
+        self.pack_of_image(identity, backend, part).await
+    }
+
+    /// An image as it is, as a pack of depth 0.
+    async fn pack_of_image(&self, identity: Arc<Identity>, backend: &str, part: Part<'_>) -> Result<Arc<Pack>> {
         let bytes = identity.segments().len() * RAW_SEGMENT;
         let pack = self.charged(backend, bytes, part, move || Ok(Arc::new(Pack::raw(&identity)?))).await?;
         self.keep_pack(&pack);

@@ -6,6 +6,7 @@
 //! recorded, and does not show.
 
 mod amend;
+mod check;
 mod encoders;
 mod frames;
 mod metadata;
@@ -21,6 +22,7 @@ mod short;
 mod task;
 mod whole;
 
+pub(super) use check::check_pack;
 pub(super) use encoders::{EncoderRoom, Encoders};
 pub(super) use frames::RecentFrames;
 pub(super) use metadata::{RecentPacks, needs_of};

@@ -2,9 +2,10 @@
 
 use super::StoredCopy;
 use super::snapshot;
-use crate::catalogue::{Commit, JobCommit, Placement};
+use crate::catalogue::{Commit, JobCommit, Placement, PlacementState};
+use crate::config::HOT;
 use crate::connector::Host;
-use crate::types::{ErrorKind, Result};
+use crate::types::{ErrorKind, Result, SnapshotId};
 
 impl Host {
     /// Records a copy under a job. Of the snapshot nothing is changed but where it is. Removes what was made if it cannot be
@@ -47,6 +48,26 @@ impl Host {
             false => self.ensure_it_outlived(&copy).await?,
         }
         self.remove_replaced(&backend, id).await;
+        if let Err(error) = self.remove_held_for(id).await {
+            tracing::warn!(%id, %error, "what was kept for its hot pack is left to gc");
+        }
+        Ok(())
+    }
+
+    /// Deletes what of removed snapshots was kept on backends for the hot packs of a snapshot, until that was pushed.
+    async fn remove_held_for(&self, id: SnapshotId) -> Result<()> {
+        for pack in self.inner.catalogue.placements(id).await? {
+            if pack.backend != HOT || pack.pack.is_none() {
+                continue;
+            }
+            for need in self.inner.catalogue.needs_of(HOT, &pack.object).await? {
+                for held in self.inner.catalogue.placements(need.snapshot).await? {
+                    if held.backend != HOT && held.state == PlacementState::Removing {
+                        self.delete_object(&held.backend, &held.object).await?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 }

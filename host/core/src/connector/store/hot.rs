@@ -17,7 +17,7 @@ use crate::connector::payload::PackFile;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::pages::{Options, Profile};
 use crate::snapshot::{FileSource, Identity, Source, pages};
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
 /// What a hot image is a change of, as far as that is known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,8 +56,8 @@ impl Host {
             return Ok(());
         }
         let copy = self.put_hot(source, change, &mut Some(identity.clone()), options).await?;
+        let copy = self.proven_hot(copy).await?;
         if self.record_extra(copy).await? {
-            self.ensure_page_digests(&identity).await?;
             // It may have taken more than was promised.
             drop(self.make_hot_room(hot, 0).await?);
         }
@@ -101,6 +101,29 @@ impl Host {
         let copy = Box::pin(self.copy_to(HOT, source, change, &options, identity)).await;
         drop(promise);
         copy
+    }
+
+    /// Proves a copy in the hot tier that is not recorded yet: one that was made, or was there. One that cannot be proven is removed
+    /// if it was made, and marked if it was there and is damaged.
+    ///
+    /// # Errors
+    /// `corrupt` if it is not the image; other errors if that cannot be told.
+    pub(super) async fn proven_hot(&self, copy: StoredCopy) -> Result<StoredCopy> {
+        let placement = match copy.relies_on() {
+            Some((backend, object)) => self.inner.catalogue.placement_of(&backend, &object).await?,
+            None => copy.unrecorded(),
+        };
+        let Some(placement) = placement else {
+            self.discard(vec![copy]).await;
+            return Err(Error::conflict("the hot copy was removed meanwhile").on_backend(HOT));
+        };
+        let Err(error) = self.prove_hot(&placement, &copy.identity).await else { return Ok(copy) };
+        let there = copy.relies_on().is_some();
+        self.discard(vec![copy]).await;
+        if there && *error.kind() == ErrorKind::Corrupt {
+            self.note_damage(&placement, error.message()).await?;
+        }
+        Err(error)
     }
 
     /// The change of an image against a base that is hot, as a pack of pages as they are; `None` if the base is not hot, or if

@@ -76,33 +76,38 @@ impl Host {
             return Ok(Locally::Elsewhere(source));
         }
         let _risk = self.reserve_risk(size, most).await?;
-        let (again, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
+        let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
         let copy = match self.put_hot(source, hot, &mut identity, options).await {
             Ok(copy) => copy,
             Err(error)
                 if error.another_may_serve()
-                    && let Some(again) = again =>
+                    && let Some(source) = once_more.as_ref().and_then(again) =>
             {
                 tracing::warn!(%error, "the hot tier cannot take the image: it is stored on the backends");
-                return Ok(Locally::Elsewhere(again));
+                return Ok(Locally::Elsewhere(source));
             }
             Err(error) => return Err(error),
         };
-        let identity = copy.identity.clone();
-        let stored = self.record(vec![copy], change.base, options, true).await?;
-        match self.ensure_page_digests(&identity).await {
-            Ok(()) => {}
-            Err(error) if *error.kind() == ErrorKind::Corrupt => {
-                // What is on this machine is not the image, so this is no acknowledgement.
-                let Some(again) = again else { return Err(error) };
-                tracing::warn!(%error, "the hot copy is not the image: it is stored on the backends");
-                return Ok(Locally::Elsewhere(again));
+        // What was written counts only once it was read back: the name must not lead to anything else.
+        let copy = match (self.proven_hot(copy).await, &once_more) {
+            (Err(error), Some(source)) => {
+                let Some(source) = again(source) else { return Err(error) };
+                tracing::warn!(%error, "the hot copy is not proven: the image is stored on the backends");
+                return Ok(Locally::Elsewhere(source));
             }
-            Err(error) => tracing::info!(%error, "page digests of a hot image are not kept"),
+            (proven, _) => proven?,
+        };
+        let relies = copy.relies();
+        match (self.record(vec![copy], change.base, options, true).await, once_more) {
+            // What was hot already, or what the pack takes pages from, made room meanwhile.
+            (Err(error), Some(source)) if relies && *error.kind() == ErrorKind::Conflict => {
+                tracing::info!(%error, "what the hot copy relies on was removed: the image is stored on the backends");
+                Ok(Locally::Elsewhere(source))
+            }
+            (stored, _) => stored.map(Locally::Stored),
         }
-        Ok(Locally::Stored(stored))
     }
 
     /// Waits until so many more bytes may be at risk, and has them counted for as long as the result lives.

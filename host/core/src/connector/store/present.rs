@@ -8,13 +8,14 @@ use crate::catalogue::{Placement, PlacementState};
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
+use crate::connector::verify::NO_LABEL;
 use crate::connector::{Host, encoding};
 use crate::snapshot::Identity;
 use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
 
 impl Host {
     /// Returns the object of a snapshot on a backend, if it is not known to be bad, lies as the store would lay it out, and
-    /// the backend confirms its size. One that is missing or has another size is marked bad.
+    /// the backend confirms its size and its label. One that is missing, has another size or no label is marked bad.
     pub(super) async fn sound_object_on(
         &self,
         backend: &str,
@@ -26,7 +27,11 @@ impl Host {
                 continue;
             }
             let expected = encoding::expected_size(&placement, identity.size());
-            match self.backend(backend).await?.objects.stat(&placement.object).await {
+            let objects = &self.backend(backend).await?.objects;
+            match objects.stat(&placement.object).await {
+                Ok(stat) if !encoding::has_its_label(&placement, &stat, objects.info().features) => {
+                    self.note_damage(&placement, NO_LABEL).await?;
+                }
                 Ok(stat) if self.has_its_size(&placement, expected, stat.size).await => {
                     match self.lacks(&placement, &mut Sound::default()).await? {
                         None => return Ok(Some(placement.object)),
