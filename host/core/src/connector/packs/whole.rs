@@ -345,14 +345,6 @@ impl Whole {
         Ok(made)
     }
 
-    /// The first byte of a window, and the number of its bytes.
-    fn bytes_of(&self, chain: &Chain, window: Window) -> (u64, usize) {
-        let start = u64::from(window.first) * PAGE as u64;
-        let len = (u64::from(window.len) * PAGE as u64).min(chain.pack().size().saturating_sub(start));
-        // At most a window.
-        (start, len as usize)
-    }
-
     fn digests(&self, start: u64, len: usize) -> &[SegmentDigest] {
         let first = (start / SEGMENT as u64) as usize;
         let digests = self.expected.as_ref().map_or(&[][..], |expected| expected.segments().as_slice());
@@ -384,13 +376,6 @@ impl Whole {
         }
         bytes.truncate(len);
         self.proven(bytes.into(), start)
-    }
-
-    /// Returns whether everything is kept that a window needs of frames.
-    fn has(&self, chain: &Chain, parts: &[Part]) -> bool {
-        let state = self.state();
-        let mut needed = parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at);
-        needed.all(|at| self.plan.number(at.frame).is_some_and(|number| state.kept.contains_key(&number)))
     }
 
     /// A window, if its segments are those of the snapshot.

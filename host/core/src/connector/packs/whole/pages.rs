@@ -7,10 +7,25 @@ use bytes::Bytes;
 use super::{GAP, Whole};
 use crate::connector::packs::prefix::pages_of;
 use crate::snapshot::PAGE;
-use crate::snapshot::pages::{Chain, FrameRef, Part, is_direct};
+use crate::snapshot::pages::{Chain, FrameRef, Part, Window, is_direct};
 use crate::types::{Error, Result};
 
 impl Whole {
+    /// Returns whether everything is kept that a window needs of frames.
+    pub(super) fn has(&self, chain: &Chain, parts: &[Part]) -> bool {
+        let state = self.state();
+        let mut needed = parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at);
+        needed.all(|at| self.plan.number(at.frame).is_some_and(|number| state.kept.contains_key(&number)))
+    }
+
+    /// The first byte of a window, and the number of its bytes.
+    pub(super) fn bytes_of(&self, chain: &Chain, window: Window) -> (u64, usize) {
+        let start = u64::from(window.first) * PAGE as u64;
+        let len = (u64::from(window.len) * PAGE as u64).min(chain.pack().size().saturating_sub(start));
+        // At most a window.
+        (start, len as usize)
+    }
+
     /// The pages of raw objects that a window has where they belong, by the first page of each part; not proven.
     pub(super) async fn direct(&self, chain: &Chain, parts: &[Part]) -> Result<BTreeMap<u32, Bytes>> {
         let mut by_source = BTreeMap::<u8, Vec<(u64, u64, u32)>>::new();
