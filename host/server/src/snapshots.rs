@@ -284,13 +284,14 @@ pub(super) async fn remove(
     Parameters(how): Parameters<RemovalHow>,
 ) -> Result<Json<Removed>, Problem> {
     let host = shared.host.clone();
-    let lane = Lane::backend(a_backend(&host, &id).await);
+    let lane = Lane::backends(backends_of(&host, &id).await);
     let work = async move { host.remove_by(&id, how.all_names).await };
     Ok(Json(shared.run("remove", lane, None, work).await?))
 }
 
-/// A backend that holds a snapshot, if any does. What fails here fails in the operation too.
-async fn a_backend(host: &Host, id: &str) -> Option<String> {
-    let stat = host.stat(host.find(id).await.ok()?).await.ok()?;
-    stat.placements.into_iter().map(|placement| placement.backend).max()
+/// The backends that hold a snapshot. What fails here fails in the operation too.
+async fn backends_of(host: &Host, id: &str) -> Vec<String> {
+    let Ok(id) = host.find(id).await else { return Vec::new() };
+    let placements = host.stat(id).await.map(|stat| stat.placements).unwrap_or_default();
+    placements.into_iter().map(|placement| placement.backend).collect()
 }

@@ -359,7 +359,7 @@ fn the_first_unknown_key_of_the_text_is_named() {
     assert_eq!(
         error.advice(),
         Some(
-            "use one of the keys `data_dir`, `adapters_dir`, `backends`, `routes`, `hot`, `trust`, `service`, `jobs`, `scrub`, `rebase`"
+            "use one of the keys `data_dir`, `adapters_dir`, `backends`, `routes`, `hot`, `trust`, `service`, `jobs`, `scrub`, `encryption`, `rebase`"
         )
     );
 }

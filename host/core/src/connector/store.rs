@@ -5,7 +5,7 @@
 //! `store/copy.rs` their results. A file that may be stored already (the catalogue has a snapshot of its size) is
 //! hashed first: where its object exists, nothing is sent. If a backend cannot take an image, the next one of the route
 //! does; that needs a source that can be read again, so a stream fails with its first backend. Further copies of a
-//! stream are made from the first one, checked like any read.
+//! stream are made from the first one, checked like any read, which is read into a temporary file before.
 //!
 //! **One snapshot has one content.** Each copy is hashed as it is sent. If one is not what the first was, because the file
 //! changed meanwhile, the store fails with `conflict` and all that it has made is removed.
@@ -106,13 +106,19 @@ impl Host {
         let route = self.route(options.route.as_deref())?.clone();
         let copies_of_route = route.copies.max(1).min(u32::try_from(route.backends.len()).unwrap_or(u32::MAX));
         let wanted = route.ack.waits_for(copies_of_route) as usize;
+        let mut waiting = None;
         let source = match route.ack {
-            Ack::Local => match Box::pin(self.store_locally(source, change, options)).await? {
+            Ack::Local => match Box::pin(self.store_locally(source, change, options, false)).await? {
                 Locally::Stored(mut stored) => {
                     stored.seconds = self.inner.platform.since(began).as_secs_f64();
                     return Ok(stored);
                 }
                 Locally::Elsewhere(source) => source,
+                Locally::PastRisk(source) => {
+                    tracing::info!("too much is at risk: the image is stored on the backends");
+                    waiting = again(&source);
+                    source
+                }
             },
             Ack::Remote | Ack::Copies(_) => source,
         };
@@ -167,7 +173,28 @@ impl Host {
                 return Ok(stored);
             }
             // A stream can be read only once: further copies are made from the first one.
-            source = again.or_else(|| copies.first().and_then(|first| self.source_of(first)));
+            // All of it is here before another backend is asked for anything, so that none waits for the first one.
+            source = match (again, copies.first().and_then(|first| self.source_of(first))) {
+                (Some(again), _) => Some(again),
+                (None, Some(first)) if route.backends.last() != Some(backend) => match self.spooled(first).await {
+                    Ok(file) => Some(Source::File(file)),
+                    Err(error) if is_of_first_copy(&error) => {
+                        self.discard(copies).await;
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        last = Some(error);
+                        None
+                    }
+                },
+                (None, _) => None,
+            };
+        }
+        if let Some(source) = waiting.filter(|_| copies.is_empty())
+            && let Locally::Stored(mut stored) = Box::pin(self.store_locally(source, change, options, true)).await?
+        {
+            stored.seconds = self.inner.platform.since(began).as_secs_f64();
+            return Ok(stored);
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
         Err(self.keep_nameless(copies, base, options, wanted, error).await)

@@ -16,11 +16,11 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Room for the prefix of a frame. May block.
-    pub(super) fn new(chain: &Chain, at: FrameRef, room: &Arc<Room>) -> Result<Self> {
+    /// Room for the prefix of a frame; `None` if there is none. May block.
+    pub(super) fn new(chain: &Chain, at: FrameRef, room: &Arc<Room>) -> Result<Option<Self>> {
         let parts = chain.prefix(at);
         let pages: usize = parts.iter().map(|part| part.len as usize).sum();
-        Ok(Self { parts, bytes: room.space(pages * PAGE)? })
+        Ok(room.space(pages * PAGE)?.map(|bytes| Self { parts, bytes }))
     }
 
     /// Takes what it needs of the pages of a frame. May block.

@@ -1,6 +1,7 @@
 //! Room for pages that a reader needs later: in memory as far as there is any, which all readers of a host share, else in a
 //! temporary file of the reader's own. So the memory of a restore depends neither on the size of the image nor on the length of
-//! the chain.
+//! the chain. The file has a bound too, for each reader and for all those of a backend: what there is no room for is made again
+//! when it is needed.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
 
+use super::shares::{Budget, Disk, Share};
 use crate::types::{Error, Result};
 
 /// The most bytes that all readers of a host hold in memory for later.
@@ -16,6 +19,9 @@ const MEMORY: usize = 96 << 20;
 
 /// The unit of a temporary file: the pages of the largest frame, and of the largest prefix.
 const SLOT: usize = 16 << 20;
+
+/// The most bytes that one reader has in its temporary file: pages for later, and prefixes.
+const FILE: usize = 512 << 20;
 
 /// Memory that readers share.
 #[derive(Default)]
@@ -46,8 +52,15 @@ type Make = Box<dyn Fn() -> Result<File> + Send + Sync>;
 /// The room of one reader. Everything here may block.
 pub(super) struct Room {
     memory: Arc<Memory>,
+    disk: Disk,
+    own: Disk,
     make: Make,
     slots: Mutex<Slots>,
+}
+
+/// What a reader itself may have.
+fn own() -> Disk {
+    Disk { pages: Budget::new(FILE), prefixes: Budget::new(FILE) }
 }
 
 #[derive(Default)]
@@ -60,8 +73,12 @@ struct Slots {
 }
 
 impl Room {
-    pub(super) fn new(memory: Arc<Memory>, make: impl Fn() -> Result<File> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { memory, make: Box::new(make), slots: Mutex::default() })
+    pub(super) fn new(
+        memory: Arc<Memory>,
+        disk: Disk,
+        make: impl Fn() -> Result<File> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { memory, disk, own: own(), make: Box::new(make), slots: Mutex::default() })
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -81,36 +98,43 @@ impl Room {
         Ok((file, number))
     }
 
-    /// Room for `len` bytes, at most those of a frame, to be written. What was not written is not defined.
+    /// Room for a prefix of `len` bytes, at most those of a frame, to be written. What was not written is not defined. `None`
+    /// if there is no room.
     ///
     /// # Errors
     /// Those of the temporary file.
-    pub(super) fn space(self: &Arc<Self>, len: usize) -> Result<Held> {
+    pub(super) fn space(self: &Arc<Self>, len: usize) -> Result<Option<Held>> {
+        self.space_of(len, |disk| &disk.prefixes)
+    }
+
+    fn space_of(self: &Arc<Self>, len: usize, of: impl Fn(&Disk) -> &Budget) -> Result<Option<Held>> {
         if len > SLOT {
             return Err(Error::corrupt("a frame is larger than any can be"));
         }
         let place = match self.memory.take(len) {
             true => Place::Memory(Mutex::new(vec![0; len])),
             false => {
+                let shares = of(&self.own).try_take(len).zip(of(&self.disk).try_take(len));
+                let Some((own, all)) = shares else { return Ok(None) };
                 let (file, slot) = self.slot()?;
-                Place::File { file, slot }
+                Place::File { file, slot, _shares: [own, all] }
             }
         };
-        Ok(Held { room: self.clone(), place, len })
+        Ok(Some(Held { room: self.clone(), place, len }))
     }
 
-    /// Keeps bytes for later.
+    /// Keeps bytes for later; `None` if there is no room.
     ///
     /// # Errors
     /// Those of the temporary file.
-    pub(super) fn keep(self: &Arc<Self>, bytes: Bytes) -> Result<Held> {
+    pub(super) fn keep(self: &Arc<Self>, bytes: Bytes) -> Result<Option<Held>> {
         if self.memory.take(bytes.len()) {
             let len = bytes.len();
-            return Ok(Held { room: self.clone(), place: Place::Bytes(bytes), len });
+            return Ok(Some(Held { room: self.clone(), place: Place::Bytes(bytes), len }));
         }
-        let held = self.space(bytes.len())?;
+        let Some(held) = self.space_of(bytes.len(), |disk| &disk.pages)? else { return Ok(None) };
         held.write(0, &bytes)?;
-        Ok(held)
+        Ok(Some(held))
     }
 }
 
@@ -121,6 +145,8 @@ enum Place {
     File {
         file: Arc<File>,
         slot: u64,
+        /// Of this reader's, and of those of its backend.
+        _shares: [Share; 2],
     },
 }
 
@@ -157,7 +183,7 @@ impl Held {
                 to.copy_from_slice(bytes);
                 Ok(())
             }
-            Place::File { file, slot } => file.write_all_at(bytes, slot * SLOT as u64 + at as u64).map_err(failed),
+            Place::File { file, slot, .. } => file.write_all_at(bytes, slot * SLOT as u64 + at as u64).map_err(failed),
             Place::Bytes(_) => Err(beyond()),
         }
     }
@@ -174,7 +200,7 @@ impl Held {
                 let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                 bytes.copy_from_slice(memory.get(at..at + bytes.len()).ok_or_else(beyond)?);
             }
-            Place::File { file, slot } => {
+            Place::File { file, slot, .. } => {
                 file.read_exact_at(bytes, slot * SLOT as u64 + at as u64).map_err(failed)?;
             }
         }
@@ -195,7 +221,12 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         match &self.place {
-            Place::File { slot, .. } => self.room.slots().free.push(*slot),
+            Place::File { file, slot, .. } => {
+                // Where files have no holes, the slot is written over later.
+                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                let _ = fallocate(file, hole, slot * SLOT as u64, SLOT as u64);
+                self.room.slots().free.push(*slot);
+            }
             Place::Bytes(_) | Place::Memory(_) => self.room.memory.give_back(self.len),
         }
     }
@@ -210,11 +241,12 @@ mod tests {
         let memory = Arc::<Memory>::default();
         let files = Arc::new(AtomicUsize::new(0));
         let made = files.clone();
-        let room = Room::new(memory.clone(), move || {
+        let shares = crate::connector::packs::Shares::default();
+        let room = Room::new(memory.clone(), shares.disk("one"), move || {
             made.fetch_add(1, Ordering::Relaxed);
             tempfile::tempfile().map_err(failed)
         });
-        let all: Vec<Held> = (0..8u8).map(|number| room.keep(vec![number; SLOT].into()).unwrap()).collect();
+        let all: Vec<Held> = (0..8u8).map(|number| room.keep(vec![number; SLOT].into()).unwrap().unwrap()).collect();
         assert_eq!((memory.used(), files.load(Ordering::Relaxed), room.slots().count), (MEMORY, 1, 2));
         for (number, held) in all.iter().enumerate() {
             let mut some = [9; 3];
@@ -224,10 +256,15 @@ mod tests {
         }
         drop(all);
         assert_eq!((memory.used(), room.slots().free.len()), (0, 2));
-        let fill: Vec<Held> = (0..7).map(|_| room.space(SLOT).unwrap()).collect();
+        let fill: Vec<Held> = (0..7).map(|_| room.space(SLOT).unwrap().unwrap()).collect();
         fill[6].write(5, b"later").unwrap();
         assert_eq!(&fill[6].all().unwrap()[5..10], b"later");
         assert_eq!((room.slots().count, files.load(Ordering::Relaxed)), (2, 1));
         assert!(room.space(SLOT + 1).is_err());
+        let rest: Vec<Held> = std::iter::from_fn(|| room.space(SLOT).unwrap()).take(99).collect();
+        assert_eq!(rest.len() + 1, FILE / SLOT);
+        assert!(room.keep(vec![1; SLOT].into()).unwrap().is_some(), "pages have a bound of their own");
+        drop((fill, rest));
+        assert!(room.space(SLOT).unwrap().is_some());
     }
 }

@@ -24,6 +24,10 @@ const DECODING: usize = 128 << 20;
 const AHEAD: usize = 128 << 20;
 /// What one of them has.
 const AHEAD_EACH: usize = 32 << 20;
+/// The most bytes of temporary files that all long reads of packs of one backend keep decoded pages in.
+const SPILLED: usize = 1 << 30;
+/// The most bytes of temporary files that all readers of packs of one backend have for prefixes.
+const PREFIXES: usize = 4 << 30;
 /// How long a pack waits for room for its metadata.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The unit of a share.
@@ -132,6 +136,14 @@ pub(super) enum Part<'a> {
     Source { held: usize, through: &'a str },
 }
 
+/// Bytes of temporary files.
+pub(super) struct Disk {
+    /// For pages that windows need later.
+    pub(super) pages: Budget,
+    /// For prefixes.
+    pub(super) prefixes: Budget,
+}
+
 /// The budgets, and the turns of what only one should make.
 pub(crate) struct Shares {
     firsts: Budgets,
@@ -139,6 +151,8 @@ pub(crate) struct Shares {
     decoding: Budget,
     ahead: Budget,
     fetched: Budgets,
+    spilled: Budgets,
+    prefixes: Budgets,
     /// Packs that someone has.
     live: Mutex<HashMap<PackId, Weak<Pack>>>,
     /// Packs that are opened, by backend.
@@ -159,6 +173,8 @@ impl Default for Shares {
             decoding: Budget::new(DECODING),
             ahead: Budget::new(AHEAD),
             fetched: Budgets::new(FETCHED),
+            spilled: Budgets::new(SPILLED),
+            prefixes: Budgets::new(PREFIXES),
             live: Mutex::default(),
             opening: Turns::default(),
             chains: Turns::default(),
@@ -216,6 +232,11 @@ impl Shares {
     /// Waits for room for so many bytes that come from a backend. A backend that does not give them holds up itself alone.
     pub(super) async fn fetching(&self, backend: &str, bytes: usize) -> Result<Share> {
         self.fetched.of(backend).take(bytes).await
+    }
+
+    /// What readers of packs of a backend may have in temporary files.
+    pub(super) fn disk(&self, backend: &str) -> Disk {
+        Disk { pages: self.spilled.of(backend), prefixes: self.prefixes.of(backend) }
     }
 
     /// A pack that someone has.

@@ -143,12 +143,26 @@ impl PackReader {
         None
     }
 
-    /// Gives the pages of some frames, and perhaps of others.
+    /// Gives the pages of some frames, and perhaps of others; one after the other if there is no room for the prefixes of all.
     async fn frames_of(&self, wanted: Vec<FrameRef>, sink: Sink<'_>) -> Result<()> {
+        if self.frames_within(wanted.clone(), sink).await? {
+            return Ok(());
+        }
+        for at in wanted {
+            if !self.frames_within(vec![at], sink).await? {
+                return Err(Error::unavailable("there is no room for the pages that a frame of a pack is made with"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there was room for the prefixes.
+    async fn frames_within(&self, wanted: Vec<FrameRef>, sink: Sink<'_>) -> Result<bool> {
         let (chain, frames) = (self.chain.clone(), self.frames.clone());
         let steps = blocking(move || Ok(steps(&chain, &frames, &wanted))).await?;
         let host = self.host.clone();
-        let room = Room::new(self.host.inner.pack_memory.clone(), move || host.temporary_file());
+        let disk = host.inner.pack_shares.disk(&self.placement.backend);
+        let room = Room::new(self.host.inner.pack_memory.clone(), disk, move || host.temporary_file());
         let mut begun = BTreeMap::new();
         let mut number = 0;
         while let Some(step) = steps.get(number) {
@@ -176,11 +190,13 @@ impl PackReader {
                 begun.remove(&at);
                 self.keep(at, &bytes);
                 sink(at, &bytes)?;
-                self.pass_on(step, bytes, &mut begun, &room).await?;
+                if !self.pass_on(step, bytes, &mut begun, &room).await? {
+                    return Ok(false);
+                }
                 number += 1;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The pages of a frame.
@@ -198,29 +214,36 @@ impl PackReader {
         })
     }
 
-    /// Copies pages of a frame to where they are needed.
+    /// Copies pages of a frame to where they are needed. Returns whether there was room.
     async fn pass_on(
         &self,
         step: &Step,
         bytes: Bytes,
         begun: &mut BTreeMap<FrameRef, Arc<Prefix>>,
         room: &Arc<Room>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if step.users.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let users: Vec<_> = step.users.iter().map(|user| (*user, begun.get(user).cloned())).collect();
         let (chain, room, at) = (self.chain.clone(), room.clone(), step.frame);
         let filled = blocking(move || {
             let fill = |(user, prefix): (FrameRef, Option<Arc<Prefix>>)| {
-                let prefix = prefix.map_or_else(|| Prefix::new(&chain, user, &room).map(Arc::new), Ok)?;
+                let prefix = match prefix {
+                    Some(prefix) => prefix,
+                    None => match Prefix::new(&chain, user, &room)? {
+                        Some(prefix) => Arc::new(prefix),
+                        None => return Ok(None),
+                    },
+                };
                 prefix.fill(at, &bytes)?;
-                Ok((user, prefix))
+                Ok(Some((user, prefix)))
             };
-            users.into_iter().map(fill).collect::<Result<Vec<_>>>()
+            users.into_iter().map(fill).collect::<Result<Option<Vec<_>>>>()
         });
-        begun.extend(filled.await?);
-        Ok(())
+        let Some(filled) = filled.await? else { return Ok(false) };
+        begun.extend(filled);
+        Ok(true)
     }
 
     /// A decoded frame, if it is kept.

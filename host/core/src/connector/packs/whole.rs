@@ -1,8 +1,11 @@
 //! Long ranges of a snapshot in a pack: every frame is fetched and decoded once, and windows are made ahead of who takes them.
 //!
 //! The plan (`Plan`) has frames in an order in which prefixes are complete when they are needed. What later windows and prefixes
-//! need is kept in a room of bounded memory. Pages of raw objects at their places are read and proven with the window; if one is
+//! need is kept in a room of bounded memory and disk; what finds no room is made again, like a short range, by the window that
+//! needs it. Pages of raw objects at their places are read and proven with the window; if one is
 //! wrong, the window is made again from frames that are proven one by one.
+
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,6 +23,7 @@ use super::task;
 use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
 use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
+use pages::{only, place};
 
 /// Bytes of a window: two segments.
 const WINDOW: u64 = 4 << 20;
@@ -43,9 +47,9 @@ struct Begun {
     bytes: Held,
 }
 
-/// A frame that windows need.
+/// The pages of a frame that windows need, one after the other.
 struct Kept {
-    frame: Arc<Held>,
+    pages: Arc<Held>,
     windows: u32,
 }
 
@@ -53,6 +57,8 @@ struct Kept {
 struct State {
     begun: BTreeMap<usize, Arc<Begun>>,
     kept: BTreeMap<usize, Kept>,
+    /// Frames for whose prefixes there is no room.
+    without: BTreeSet<usize>,
     /// Frames that were decoded after the first one that was not.
     early: BTreeSet<usize>,
 }
@@ -109,7 +115,8 @@ async fn planned(reader: PackReader, expected: Option<Arc<Identity>>, range: Ran
     let window = (WINDOW / PAGE as u64) as u32;
     let plan = blocking(move || Ok(Plan::new(&chain, first, end.saturating_sub(first), window))).await?;
     let host = reader.host.clone();
-    let room = Room::new(reader.host.inner.pack_memory.clone(), move || host.temporary_file());
+    let disk = host.inner.pack_shares.disk(&reader.placement.backend);
+    let room = Room::new(reader.host.inner.pack_memory.clone(), disk, move || host.temporary_file());
     let (decoded, _) = watch::channel(0);
     let zeros = vec![0; WINDOW as usize].into();
     let (state, ahead) = (Mutex::default(), reader.host.inner.pack_shares.ahead());
@@ -240,13 +247,17 @@ impl Whole {
         let (chain, planned) = (&self.reader.chain, &self.plan.frames[number]);
         let at = planned.frame;
         let (pack, _) = chain.frame(at).ok_or_else(|| Error::corrupt("the pack has no such frame"))?;
+        if self.state().without.contains(&number) {
+            self.forgo(&planned.users);
+            return Ok(());
+        }
         let begun = self.state().begun.get(&number).cloned();
         let prefix = begun.map_or(Ok(Vec::new()), |begun| begun.bytes.all())?;
         let pages = decoded(pack, at.frame, stored, &prefix)?;
         drop(prefix);
         self.state().begun.remove(&number);
         for user in &planned.users {
-            let begun = self.begun(*user)?;
+            let Some(begun) = self.begun(*user)? else { continue };
             let mut to = 0;
             for part in &begun.parts {
                 if part.frame == at {
@@ -255,23 +266,47 @@ impl Whole {
                 to += part.len as usize * PAGE;
             }
         }
-        if planned.windows > 0 {
-            let frame = Arc::new(self.room.keep(pages)?);
-            self.state().kept.insert(number, Kept { frame, windows: planned.windows });
+        if planned.windows > 0
+            && let Some(held) = self.room.keep(only(pages, &planned.pages)?)?
+        {
+            self.state().kept.insert(number, Kept { pages: Arc::new(held), windows: planned.windows });
         }
         Ok(())
     }
 
-    /// The prefix of a frame, begun if it is not yet.
-    fn begun(&self, number: usize) -> Result<Arc<Begun>> {
-        if let Some(begun) = self.state().begun.get(&number) {
-            return Ok(begun.clone());
+    /// Takes note that there is no room for the prefixes of frames.
+    fn forgo(&self, numbers: &[usize]) {
+        let mut state = self.state();
+        for number in numbers {
+            state.without.insert(*number);
+            state.begun.remove(number);
+        }
+    }
+
+    /// The prefix of a frame, begun if it is not yet; `None` if there is no room.
+    fn begun(&self, number: usize) -> Result<Option<Arc<Begun>>> {
+        {
+            let state = self.state();
+            if state.without.contains(&number) {
+                return Ok(None);
+            }
+            if let Some(begun) = state.begun.get(&number) {
+                return Ok(Some(begun.clone()));
+            }
         }
         let parts = self.reader.chain.prefix(self.plan.frames[number].frame);
         let pages: usize = parts.iter().map(|part| part.len as usize).sum();
-        let begun = Arc::new(Begun { parts, bytes: self.room.space(pages * PAGE)? });
+        let Some(bytes) = self.room.space(pages * PAGE)? else {
+            self.forgo(&[number]);
+            return Ok(None);
+        };
+        let begun = Arc::new(Begun { parts, bytes });
+        let mut state = self.state();
+        if state.without.contains(&number) {
+            return Ok(None);
+        }
         // Another thread may have begun it meanwhile.
-        Ok(self.state().begun.entry(number).or_insert(begun).clone())
+        Ok(Some(state.begun.entry(number).or_insert(begun).clone()))
     }
 
     async fn window(self: &Arc<Self>, window: Window) -> Result<Bytes> {
@@ -281,6 +316,11 @@ impl Whole {
         let (start, len) = self.bytes_of(&chain, window);
         if parts.iter().all(|part| part.at.is_none()) && self.all_zeros(start, len) {
             return Ok(self.zeros.slice(..len));
+        }
+        if !self.has(&chain, &parts) {
+            let made = self.reader.window(start, len as u64).await?;
+            self.release(&chain, &parts);
+            return self.proven(made, start);
         }
         let direct = match self.expected {
             Some(_) => self.direct(&chain, &parts).await.ok(),
@@ -305,14 +345,6 @@ impl Whole {
         Ok(made)
     }
 
-    /// The first byte of a window, and the number of its bytes.
-    fn bytes_of(&self, chain: &Chain, window: Window) -> (u64, usize) {
-        let start = u64::from(window.first) * PAGE as u64;
-        let len = (u64::from(window.len) * PAGE as u64).min(chain.pack().size().saturating_sub(start));
-        // At most a window.
-        (start, len as usize)
-    }
-
     fn digests(&self, start: u64, len: usize) -> &[SegmentDigest] {
         let first = (start / SEGMENT as u64) as usize;
         let digests = self.expected.as_ref().map_or(&[][..], |expected| expected.segments().as_slice());
@@ -323,49 +355,6 @@ impl Whole {
     fn all_zeros(&self, start: u64, len: usize) -> bool {
         let whole = len.is_multiple_of(SEGMENT) && !self.digests(start, len).is_empty();
         self.expected.is_none() || (whole && self.digests(start, len).iter().all(|digest| *digest == ZERO_SEGMENT))
-    }
-
-    /// The pages of raw objects that a window has where they belong, by the first page of each part; not proven.
-    async fn direct(&self, chain: &Chain, parts: &[Part]) -> Result<BTreeMap<u32, Bytes>> {
-        let mut by_source = BTreeMap::<u8, Vec<(u64, u64, u32)>>::new();
-        for part in parts.iter().filter(|part| is_direct(chain, part)) {
-            let Some(at) = part.at else { continue };
-            let Some((pack, _)) = chain.frame(at.frame) else { continue };
-            let start = u64::from(part.first) * PAGE as u64;
-            let end = (start + u64::from(part.len) * PAGE as u64).min(pack.size());
-            by_source.entry(at.frame.source).or_default().push((start, end, part.first));
-        }
-        let mut found = BTreeMap::new();
-        for (source, ranges) in by_source {
-            let placement = self.reader.candidates(source).await?.first().cloned();
-            let placement = placement.ok_or_else(|| Error::unavailable("no backend has it"))?;
-            for group in ranges.chunk_by(|(_, end, _), (start, _, _)| start.saturating_sub(*end) <= GAP) {
-                let (Some((start, ..)), Some((_, end, _))) = (group.first(), group.last()) else { continue };
-                let bytes = self.reader.host.fetch(&placement, *start, end - start).await?;
-                for (from, to, page) in group {
-                    found.insert(*page, bytes.slice((from - start) as usize..(to - start) as usize));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The same pages, from proven frames.
-    async fn direct_from_frames(&self, chain: &Chain, parts: &[Part]) -> Result<BTreeMap<u32, Bytes>> {
-        let mut found = BTreeMap::new();
-        let mut last: Option<(FrameRef, Bytes)> = None;
-        for part in parts.iter().filter(|part| is_direct(chain, part)) {
-            let Some(at) = part.at else { continue };
-            let frame = match last.take().filter(|(frame, _)| *frame == at.frame) {
-                Some((_, bytes)) => bytes,
-                None => self.reader.frame(at.frame, None).await?.0,
-            };
-            pages_of(&frame, at)?;
-            let from = at.first as usize * PAGE;
-            found.insert(part.first, frame.slice(from..from + at.len as usize * PAGE));
-            last = Some((at.frame, frame));
-        }
-        Ok(found)
     }
 
     /// Puts a window together, and compares its segments.
@@ -382,10 +371,16 @@ impl Whole {
                 continue;
             }
             let number = self.plan.number(at.frame).ok_or_else(short)?;
-            let frame = self.state().kept.get(&number).map(|kept| kept.frame.clone()).ok_or_else(short)?;
-            frame.read(at.first as usize * PAGE, to)?;
+            let held = self.state().kept.get(&number).map(|kept| kept.pages.clone()).ok_or_else(short)?;
+            held.read(place(&self.plan.frames[number].pages, at.first).ok_or_else(short)?, to)?;
         }
         bytes.truncate(len);
+        self.proven(bytes.into(), start)
+    }
+
+    /// A window, if its segments are those of the snapshot.
+    fn proven(&self, bytes: Bytes, start: u64) -> Result<Bytes> {
+        let len = bytes.len();
         let digests = self.digests(start, len);
         if self.expected.is_some() && digests.len() != len.div_ceil(SEGMENT) {
             return Err(Error::corrupt("a window past the end of the snapshot"));
@@ -398,7 +393,7 @@ impl Whole {
                 return Err(Error::corrupt(what));
             }
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 
     /// Lets go of the frames that no later window needs.

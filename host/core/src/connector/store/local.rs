@@ -2,8 +2,8 @@
 //!
 //! The image goes to the hot tier, and one transaction records that placement and the job that pushes it to the backends of
 //! the route. Until that has ended, the image is on this machine alone: the hot tier does not let it go, and its bytes are *at
-//! risk*. There is a bound for these: a store that would exceed it waits, and meanwhile does what the others have left to be
-//! pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
+//! risk*. There is a bound for these: a store that would exceed it goes to the backends of its route. If these cannot take it, it
+//! waits, and meanwhile does what the others have left to be pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +39,8 @@ pub(super) enum Locally {
     Stored(Stored),
     /// The backends have to take it.
     Elsewhere(Source),
+    /// Too much is at risk: the backends have to take it, or it waits.
+    PastRisk(Source),
 }
 
 /// Bytes that are counted as at risk before they are.
@@ -54,7 +56,7 @@ impl Drop for Risk {
 }
 
 impl Host {
-    /// Stores an image into the hot tier.
+    /// Stores an image into the hot tier. Waits for others to be pushed if that is asked for.
     ///
     /// # Errors
     /// `unavailable` if too much is at risk and nothing of it can be pushed; those of reading the image and of the catalogue.
@@ -63,6 +65,7 @@ impl Host {
         source: Source,
         change: Change<'_>,
         options: &StoreOptions,
+        waits: bool,
     ) -> Result<Locally> {
         let Some(most) = self.inner.hot.as_ref().map(|hot| hot.at_risk) else { return Ok(Locally::Elsewhere(source)) };
         // The bounds of the hot tier are kept before a byte is in it, so the size has to be known.
@@ -75,7 +78,7 @@ impl Host {
             tracing::warn!(size, most, "the image is larger than what may be at risk: it is stored on the backends");
             return Ok(Locally::Elsewhere(source));
         }
-        let _risk = self.reserve_risk(size, most).await?;
+        let Some(_risk) = self.reserve_risk(size, most, waits).await? else { return Ok(Locally::PastRisk(source)) };
         let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
@@ -110,8 +113,8 @@ impl Host {
         }
     }
 
-    /// Waits until so many more bytes may be at risk, and has them counted for as long as the result lives.
-    async fn reserve_risk(&self, size: u64, most: u64) -> Result<Option<Risk>> {
+    /// Has so many more bytes counted as at risk for as long as the result lives. `None`, or it waits, if too many are.
+    async fn reserve_risk(&self, size: u64, most: u64, waits: bool) -> Result<Option<Risk>> {
         let Some(hot) = &self.inner.hot else { return Ok(None) };
         let mut last = u64::MAX;
         let mut looks = 0;
@@ -125,6 +128,9 @@ impl Host {
                 return Ok(Some(Risk { all: hot.to_be_at_risk.clone(), size }));
             }
             drop(adding);
+            if !waits {
+                return Ok(None);
+            }
             looks = if at_risk < last { 0 } else { looks + 1 };
             last = at_risk;
             if looks > LOOKS {

@@ -18,6 +18,8 @@ pub struct Planned {
     pub users: Vec<usize>,
     /// How many windows have pages of it.
     pub windows: u32,
+    /// The pages of it that windows have, in order: the first one of each run, and how many. No two runs touch.
+    pub pages: Vec<(u32, u32)>,
     /// How many frames of the plan, from the first on, have to be decoded before it: those of its prefix are among them.
     /// 0: it has no prefix.
     pub after: usize,
@@ -52,15 +54,15 @@ impl Plan {
         let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
         let mut windows = Vec::new();
         let mut uses = BTreeMap::<FrameRef, u32>::new();
+        let mut pages = BTreeMap::<FrameRef, Vec<(u32, u32)>>::new();
         let mut at = first;
         while at < end {
             let len = window.max(1).min(end - at);
-            let wanted: BTreeSet<FrameRef> = chain
-                .parts(at, len)
-                .iter()
-                .filter(|part| !is_direct(chain, part))
-                .filter_map(|part| part.at.map(|at| at.frame))
-                .collect();
+            let mut wanted = BTreeSet::new();
+            for at in chain.parts(at, len).iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at) {
+                wanted.insert(at.frame);
+                pages.entry(at.frame).or_default().push((at.first, at.len));
+            }
             for frame in wanted {
                 chain.visit(frame, &mut seen, &mut order);
                 *uses.entry(frame).or_default() += 1;
@@ -69,13 +71,14 @@ impl Plan {
             at += len;
         }
         let numbers: BTreeMap<FrameRef, usize> = order.iter().copied().zip(0..).collect();
-        let frame = |frame: &FrameRef| Planned {
+        let mut frame = |frame: &FrameRef| Planned {
             frame: *frame,
             users: Vec::new(),
             windows: uses.get(frame).copied().unwrap_or_default(),
+            pages: joined(pages.remove(frame).unwrap_or_default()),
             after: 0,
         };
-        let mut frames: Vec<Planned> = order.iter().map(frame).collect();
+        let mut frames: Vec<Planned> = order.iter().map(&mut frame).collect();
         for (user, frame) in order.iter().enumerate() {
             let needed: BTreeSet<FrameRef> = chain.prefix(*frame).iter().map(|part| part.frame).collect();
             for number in needed.iter().filter_map(|needed| numbers.get(needed).copied()) {
@@ -90,6 +93,21 @@ impl Plan {
     pub fn number(&self, frame: FrameRef) -> Option<usize> {
         self.numbers.get(&frame).copied()
     }
+}
+
+/// Runs of pages in order, those that touch or overlap as one.
+fn joined(mut runs: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+    runs.sort_unstable();
+    runs.dedup_by(|next, before| {
+        let (start, end) = (next.0, next.0.saturating_add(next.1));
+        let touch = start <= before.0.saturating_add(before.1);
+        if touch {
+            before.1 = before.1.max(end - before.0);
+        }
+        touch
+    });
+    runs.shrink_to_fit();
+    runs
 }
 
 /// Returns whether pages can be taken from an object that has them at the same place as the snapshot.
