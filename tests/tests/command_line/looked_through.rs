@@ -177,7 +177,8 @@ fn a_new_backend_that_does_not_answer_is_no_reason_for_an_import() {
         )
     };
     let home = Home::with(&config("http://127.0.0.1:9"));
-    let id = home.line_with(&["store", "-", "--name", "one"], b"one");
+    // A stream is sent once, and would end with the first backend.
+    let id = home.line(&["store", &home.file("image", b"one"), "--name", "one"]);
     let silent = |what: &str| {
         for arguments in [&["ls"][..], &["stat", &id], &["jobs"]] {
             assert_eq!(home.run(arguments).success(arguments).stderr, "", "{what}: {arguments:?}");

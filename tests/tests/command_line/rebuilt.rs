@@ -16,7 +16,10 @@ fn config(more: &str) -> String {
 fn lose_the_catalogue(home: &Home) {
     for entry in fs::read_dir(home.path("tidelock-data")).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with("catalogue.") {
-            fs::remove_file(entry.path()).unwrap();
+            match entry.path().is_dir() {
+                true => fs::remove_dir_all(entry.path()).unwrap(),
+                false => fs::remove_file(entry.path()).unwrap(),
+            }
         }
     }
 }

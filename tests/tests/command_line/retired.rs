@@ -89,7 +89,9 @@ fn a_copy_on_a_backend_that_is_not_configured_does_not_count() {
     home.file("tidelock.toml", two_copies(["two", "three"]));
     assert_eq!(counted(&home, &id), (json!(1), json!(2)));
     // There are too few, and what is there says so.
-    let said = home.refused(1, &["verify"]);
+    let verified = home.run(&["verify"]);
+    let (status, said) = (verified.status.code(), verified.stderr);
+    assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("on `one`, which is not configured") && said.contains("tidelock forget one"), "{said}");
     let ran = home.json(&["jobs", "run"]);
     assert_eq!((&ran["done"], &ran["failed"]), (&json!(1), &json!(0)), "{ran}");
