@@ -27,6 +27,7 @@ mod resources;
 mod s3;
 mod s3_world;
 mod snapshots;
+mod sound_copies;
 mod space;
 mod trust;
 mod world;

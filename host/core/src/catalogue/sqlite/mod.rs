@@ -16,6 +16,7 @@ mod adopt;
 mod amend;
 mod calls;
 mod conditions;
+mod dependents;
 mod errors;
 mod import_queue;
 mod job_rows;

@@ -4,7 +4,8 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, NAMED, WORTHLESS};
-use super::job_rows::{check_held, enqueue, note_event, state_changed, want};
+use super::dependents::state_changed;
+use super::job_rows::{check_held, enqueue, note_event, want};
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};

@@ -5,6 +5,7 @@
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
 //! | `repair` | a good copy in place of a bad placement |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
+//! | `holders` | which copies count, and how many each route wants |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
 //! | `background` | what a daemon does of this by itself |
 //! | `pushes` | jobs for a store that waits for them |
@@ -20,6 +21,7 @@
 
 mod background;
 mod copies;
+mod holders;
 mod meter;
 mod pushes;
 mod repair;

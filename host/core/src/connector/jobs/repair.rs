@@ -3,15 +3,16 @@
 //! The new object is on the same backend, made from another live placement of which every byte is checked, read back to its end
 //! before it is recorded, and recorded in the transaction that begins the removal of the bad one. A pack is replaced by the same
 //! pack where another backend has it and this one has what it needs, since others may take pages from this very pack; by the
-//! whole image otherwise. Packs that take pages from one that cannot be had any more are repaired in turn, and it goes
-//! when the last of them is whole.
+//! whole image otherwise. Packs that take pages from one that is bad are bad themselves until it is repaired, and have jobs of their own:
+//! if it cannot be had any more they become whole, from their other copies or as far as other backends complete them, and it
+//! goes when the last of them is whole.
 
 use std::sync::Arc;
 
 use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
 use super::source::is_of_source;
-use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, NewJob, Placement, PlacementState, Take};
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Take};
 use crate::config::HOT;
 use crate::connector::packs::Sound;
 use crate::connector::payload::PackFile;
@@ -110,7 +111,18 @@ impl Host {
         if bad.is_absent() && self.is_back(&bad, &identity).await? {
             return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
         }
-        let sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
+        let mut sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
+        if bad.is_lacking() {
+            let verdict = self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default()).await?;
+            if let Verdict::Sound = verdict {
+                return Ok(Worked::nothing("what it takes pages from is there again, or the whole image is"));
+            }
+            if self.has_a_source_to_repair(&bad).await? {
+                return Err(Error::unavailable("what it takes pages from is repaired first"));
+            }
+            // Another backend may complete it. All that is read is checked.
+            sources.push(bad.clone());
+        }
         if sources.is_empty() {
             return Err(Error::unavailable("there is no other live copy to repair it from")
                 .hint("store the image again if you still have it"));
@@ -127,7 +139,8 @@ impl Host {
             }
             return Err(Error::unavailable("no other copy is sound"));
         }
-        let same = self.same_pack(&bad, &identity, run).await?;
+        // The same pack would lack the same.
+        let same = if bad.is_lacking() { None } else { self.same_pack(&bad, &identity, run).await? };
         let (mut last, mut made) = (None, None);
         for source in sources {
             match self.replace(&bad, &source, same.as_ref(), &identity, held, run).await {
@@ -135,6 +148,12 @@ impl Host {
                     run.ended(backend, true);
                     made = Some(object);
                     break;
+                }
+                Err(error) if source.object == bad.object && source.backend == bad.backend => {
+                    last = Some(
+                        Error::unavailable(format!("no other live copy of it can be read: {}", error.message()))
+                            .hint("store the image again if you still have it"),
+                    );
                 }
                 Err(error) if is_of_source(&error) => {
                     // It is marked if it is damaged, and is repaired in its turn.
@@ -198,7 +217,7 @@ impl Host {
             name: snapshot.and_then(|snapshot| snapshot.name),
             // Somebody may use the object as it is.
             raw: bad.encoding == Encoding::Raw,
-            route: self.route_of(bad.snapshot).await?,
+            route: self.route_of(bad.snapshot, &bad.backend).await?,
             ..StoreOptions::default()
         };
         let image = self.image_on(source, identity, &run.meter);
@@ -212,10 +231,33 @@ impl Host {
         Ok(MadeObject { backend: bad.backend.clone(), object, from: source.backend.clone(), bytes })
     }
 
-    /// The route that a snapshot was stored on, if it is configured.
-    async fn route_of(&self, id: SnapshotId) -> Result<Option<String>> {
-        let wanted = self.inner.catalogue.wanted(id).await?;
-        Ok(wanted.map(|wanted| wanted.route).filter(|route| self.inner.routes.contains_key(route)))
+    /// A route that a snapshot was stored on and that is configured: one that leads to this backend, if there is one.
+    async fn route_of(&self, id: SnapshotId, backend: &str) -> Result<Option<String>> {
+        let Some(wanted) = self.inner.catalogue.wanted(id).await? else { return Ok(None) };
+        let Ok(routes) = self.on_routes(&wanted) else { return Ok(None) };
+        let leads = routes.iter().find(|route| route.backends().any(|one| one == backend)).or(routes.first());
+        Ok(leads.map(|route| route.name.to_owned()))
+    }
+
+    /// Returns whether something that a pack takes pages from is about to be repaired, which may make the pack good.
+    async fn has_a_source_to_repair(&self, pack: &Placement) -> Result<bool> {
+        let catalogue = &self.inner.catalogue;
+        for need in catalogue.needs_of(&pack.backend, &pack.object).await? {
+            for needed in catalogue.placements(need.snapshot).await? {
+                let lost = needed.state == PlacementState::Bad && !needed.is_lacking();
+                if lost && needed.backend == pack.backend && needed.is_pack(need.pack) {
+                    let soon = |job: &Job| {
+                        job.kind == JobKind::Repair
+                            && job.object.as_ref() == Some(&needed.object)
+                            && matches!(job.state, JobState::Queued | JobState::Running)
+                    };
+                    if catalogue.jobs_of(need.snapshot).await?.iter().any(soon) {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Reads every byte of a copy before it is recorded. Removes it if that fails.
@@ -249,13 +291,20 @@ impl Host {
             self.remove_replaced(&bad.backend, bad.snapshot).await;
             return Ok(());
         }
-        let (backend, why) =
-            (&bad.backend, format!("what it takes pages from, snapshot {}, is lost here", bad.snapshot));
+        let backend = &bad.backend;
+        let mut waits = !bad.is_lacking();
         for dependent in catalogue.dependents(backend, bad.snapshot).await? {
-            let elsewhere = self.copies_of(dependent.snapshot, Some(&dependent)).await?;
-            if dependent.state == PlacementState::Live && !elsewhere.is_empty() {
-                catalogue.transition(&dependent, PlacementState::Bad, Some(&why)).await?;
+            if bad.is_lacking() {
+                // Its own object is not at fault, so others may go on taking pages from it.
+                waits |= dependent.state == PlacementState::Bad;
+            } else if dependent.state == PlacementState::Live
+                && self.lacks(&dependent, &mut Sound::default()).await? == Some(bad.snapshot)
+            {
+                self.note_lacking(&dependent, bad.snapshot).await?;
             }
+        }
+        if !waits {
+            return Ok(());
         }
         Err(Error::unavailable("others take pages from it: it goes once they are repaired").on_backend(backend))
     }

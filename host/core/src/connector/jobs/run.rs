@@ -136,7 +136,12 @@ impl Host {
                 running.push(self.work(job, held, &run));
             }
             match running.next().await {
-                Some(outcome) => report.add(outcome?),
+                Some(outcome) => {
+                    let outcome = outcome?;
+                    // Those that have waited for it are due.
+                    more |= !outcome.done && within(&run);
+                    report.add(outcome);
+                }
                 None => break,
             }
         }
