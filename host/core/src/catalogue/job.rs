@@ -186,8 +186,27 @@ pub enum JobEnd {
 pub struct WantedCopies {
     /// Live copies on different backends.
     pub copies: u32,
-    /// The route whose backends take them.
+    /// The route whose backends take them. A snapshot that was stored on several is wanted on each: then their names, with line
+    /// breaks between ([`Self::routes`]).
     pub route: String,
+}
+
+impl WantedCopies {
+    /// The routes whose backends take the copies, in the order in which the snapshot was stored on them.
+    pub fn routes(&self) -> impl Iterator<Item = &str> {
+        self.route.split('\n')
+    }
+
+    /// What is wanted of a snapshot if these copies are wanted as well: those of every route, and the greater number.
+    pub fn and(&self, other: &Self) -> Self {
+        let mut routes: Vec<&str> = self.routes().collect();
+        for route in other.routes() {
+            if !routes.contains(&route) {
+                routes.push(route);
+            }
+        }
+        Self { copies: self.copies.max(other.copies), route: routes.join("\n") }
+    }
 }
 
 /// How many jobs there are, and what they are about.

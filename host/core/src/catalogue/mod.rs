@@ -40,7 +40,7 @@ pub use job::{
     PlacementEvent, Scrubbed, Take, WantedCopies,
 };
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
-pub use placement::{ABSENT, Need, NewPack, NewPlacement, Placement, PlacementState};
+pub use placement::{ABSENT, LACKING, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
 pub use sharing::{ChainLink, MOST_NEEDING, SharedObject, Sharing};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
@@ -122,7 +122,8 @@ pub trait Catalogue: JobQueue + Send + Sync {
 
     /// Moves a placement to another state, if it is still just as it was seen: every other change in between, a removal or a
     /// store of the same image among them, wins. Returns whether it was moved. Of the reason, at most 300 bytes of visible
-    /// characters are kept. With a move to `bad` a [`JobKind::Repair`] is enqueued, and one to `live` ends it. This is how every change of state is made but those of [`Self::commit`] and
+    /// characters are kept. With a move to `bad` a [`JobKind::Repair`] is enqueued, and one to `live` ends it. What takes pages from an object
+    /// that comes to be bad, and has them from nowhere else on its backend, becomes bad with it ([`LACKING`]), and live with it. This is how every change of state is made but those of [`Self::commit`] and
     /// [`Self::begin_removal`].
     ///
     /// # Errors
@@ -209,7 +210,8 @@ pub trait Catalogue: JobQueue + Send + Sync {
     fn container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<Option<Container>>>;
 
     /// Records the container of a backend and ends the intent of that key, if the recorded one is what is `expected`:
-    /// none, or the one that is lost. Returns the one that is recorded now.
+    /// none, or the one that is lost. Returns the one that is recorded now. With a container that is lost, all that was stored
+    /// into it is: its placements are bad from then on ([`ABSENT`]), and repairs of them are enqueued.
     fn record_container<'a>(
         &'a self,
         backend: &'a str,

@@ -9,6 +9,10 @@ const MAX_REASON: usize = 300;
 /// never seen to be wrong, so that it is live again once the object is there.
 pub const ABSENT: &str = "the backend has no such object";
 
+/// How the reason of a placement begins that is bad only because its backend has no sound object of something that it takes
+/// pages from. Its own object is not at fault, and it is live again once that is there.
+pub const LACKING: &str = "what it takes pages from is lost here";
+
 /// Whether the object of a placement can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,6 +75,11 @@ impl Placement {
     /// Returns whether it is bad only because the object was not there ([`ABSENT`]).
     pub fn is_absent(&self) -> bool {
         self.state == PlacementState::Bad && self.reason.as_deref() == Some(ABSENT)
+    }
+
+    /// Returns whether it is bad only because of what it takes pages from ([`LACKING`]).
+    pub fn is_lacking(&self) -> bool {
+        self.state == PlacementState::Bad && self.reason.as_deref().is_some_and(|reason| reason.starts_with(LACKING))
     }
 
     /// Returns whether its object is this pack, where one that holds its snapshot as it is counts as the pack of the snapshot's id.

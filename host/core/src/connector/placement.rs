@@ -7,8 +7,9 @@
 
 use super::Host;
 use super::container::Absence;
-use crate::catalogue::{ABSENT, Placement, PlacementState};
-use crate::types::{Error, ErrorKind, Result};
+use crate::catalogue::{ABSENT, LACKING, Placement, PlacementState};
+use crate::config::HOT;
+use crate::types::{Error, ErrorKind, Result, SnapshotId};
 
 impl Host {
     /// Takes note that the backend answered `not-found` about an object. Returns the error to go on with: `error` itself if
@@ -34,10 +35,27 @@ impl Host {
         self.mark(placement, PlacementState::Bad, reason).await
     }
 
+    /// Takes note that the backend of a pack, whose own object is not at fault as far as is known, has no sound object of something
+    /// that it takes pages from.
+    ///
+    /// # Errors
+    /// What the catalogue meets.
+    pub(super) async fn note_lacking(&self, placement: &Placement, lost: SnapshotId) -> Result<()> {
+        // What is hot counts as no copy, and is completed by other backends.
+        if placement.is_lacking() || placement.state == PlacementState::Removing || placement.backend == HOT {
+            return Ok(());
+        }
+        let reason = format!("{LACKING}: snapshot {lost}");
+        let marked = self.inner.catalogue.transition(placement, PlacementState::Bad, Some(&reason)).await;
+        noted(placement, marked).map(drop)
+    }
+
     async fn mark(&self, seen: &Placement, state: PlacementState, reason: &str) -> Result<()> {
         // Worse is not made better: what was seen damaged stays so, whatever is missing now.
         let settled = seen.state == state || (seen.state, state) == (PlacementState::Bad, PlacementState::Suspect);
-        if seen.state == PlacementState::Removing || (settled && seen.reason.is_some()) {
+        // What only lacked something has a fault of its own now.
+        let settled = settled && seen.reason.is_some() && !(seen.is_lacking() && state == PlacementState::Bad);
+        if seen.state == PlacementState::Removing || settled {
             return Ok(());
         }
         if noted(seen, self.inner.catalogue.transition(seen, state, Some(reason)).await)? {

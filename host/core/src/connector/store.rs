@@ -35,7 +35,7 @@ use super::object_bytes::again;
 use super::options::{StoreBase, StoreOptions};
 use super::report::{PlacementInfo, Stored};
 use crate::catalogue::{Commit, JobKind, NewJob, NewSnapshot, WantedCopies};
-use crate::config::{Ack, HOT};
+use crate::config::{Ack, HOT, Route};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
 
@@ -221,6 +221,10 @@ impl Host {
         let snapshot = snapshot(&identity, base, name.clone(), complete && name.is_none());
         // What a failed store has left is not what somebody asked for.
         let wanted = if complete { Some(self.wanted_on(options.route.as_deref())?) } else { None };
+        let together = match &wanted {
+            Some(wanted) => Some(self.wanted_together(snapshot.id, wanted).await?),
+            None => None,
+        };
         let commit = |copies: &[StoredCopy]| {
             // What is hot is no copy.
             let there = copies.iter().filter(|copy| copy.backend() != HOT).count();
@@ -228,7 +232,7 @@ impl Host {
             let kind = if there == 0 { JobKind::Push } else { JobKind::Copy };
             let further = NewJob { kind, snapshot: snapshot.id, backend: None, object: None };
             let jobs = if missing { vec![further] } else { Vec::new() };
-            Commit { wanted: wanted.clone(), jobs, ..commit(snapshot.clone(), copies) }
+            Commit { wanted: together.clone(), jobs, ..commit(snapshot.clone(), copies) }
         };
         let mut committed = self.inner.catalogue.commit(commit(&copies)).await;
         let twice = |copy: &StoredCopy| copy.there.is_some() && copy.made.is_some();
@@ -295,6 +299,16 @@ impl Host {
         Ok(WantedCopies { copies: route.copies.clamp(1, most.max(1)), route: name.to_owned() })
     }
 
+    /// What is wanted of a snapshot by its route and by those on which it was stored before: no fewer copies than all of them
+    /// can do with.
+    async fn wanted_together(&self, id: SnapshotId, wanted: &WantedCopies) -> Result<WantedCopies> {
+        let Some(before) = self.inner.catalogue.wanted(id).await? else { return Ok(wanted.clone()) };
+        let all = before.and(wanted);
+        let routes = all.routes().filter_map(|name| self.inner.routes.get(name));
+        let copies = least_copies(routes).max(wanted.copies);
+        Ok(WantedCopies { copies, route: wanted.route.clone() })
+    }
+
     /// Records the copies of a failed store as a snapshot without a name, and adds this to its error.
     async fn keep_nameless(
         &self,
@@ -329,6 +343,20 @@ impl Host {
 /// Returns whether the first copy of a stream turned out not to be what was sent, as it was read for another one.
 fn is_of_first_copy(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
+}
+
+/// A number of copies which routes that lead to different backends cannot do with fewer than.
+fn least_copies<'a>(routes: impl Iterator<Item = &'a Route>) -> u32 {
+    let (mut apart, mut most, mut seen) = (0, 0, Vec::new());
+    for route in routes {
+        let copies = route.copies.max(1);
+        most = most.max(copies);
+        if !route.backends.iter().any(|backend| seen.contains(&backend)) {
+            apart += copies;
+            seen.extend(&route.backends);
+        }
+    }
+    most.max(apart)
 }
 
 /// The record of copies. An object that was made although one was there already is not part of it.

@@ -37,9 +37,9 @@ pub(super) enum Verdict {
 impl Host {
     /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
     /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
-    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. A pack is found
-    /// bad, and not marked, if something that it takes pages from is not sound on its backend. What is removed meanwhile does
-    /// not count. A placement on a backend that is not configured is no problem if as many others as are wanted are sound.
+    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. So is a pack if
+    /// something that it takes pages from is not sound on its backend: then it is live again once that is. What is removed
+    /// meanwhile does not count. A placement on a backend that is not configured is no problem if as many others as are wanted are sound.
     ///
     /// # Errors
     /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
@@ -125,7 +125,9 @@ impl Host {
         Ok(())
     }
 
-    /// Verifies one placement, and marks it as [`Self::verify`] does. Adds the bytes that it reads to `read`.
+    /// Looks at a placement, and marks it as [`Self::verify`] does. Whoever counts copies asks this: a sound one is an object of
+    /// the right size in the container that is recorded, on a backend that has a sound object of all that it takes pages from; if
+    /// the look is `deep`, all of its bytes are right, too. Adds the bytes that it reads to `read`.
     ///
     /// # Errors
     /// Errors of the catalogue.
@@ -139,7 +141,10 @@ impl Host {
         sound: &mut Sound,
     ) -> Result<Verdict> {
         let (backend, object) = (&placement.backend, &placement.object);
-        let outcome = self.verify_placement(placement, identity, deep, progress, read).await;
+        let outcome = match self.container_of(placement, sound).await {
+            Ok(()) => self.verify_placement(placement, identity, deep, progress, read).await,
+            Err(away) => Err(away),
+        };
         let lacking = match &outcome {
             Err(error) if is_of_object(error) => Ok(None),
             _ => self.lacks(placement, sound).await,
@@ -148,16 +153,19 @@ impl Host {
         let outcome = match lacking {
             Ok(None) => outcome,
             Ok(Some(lost)) => {
-                // Its own object is not at fault.
-                if outcome.is_ok() {
-                    self.heal(placement, deep).await?;
-                }
-                return Ok(match self.has_whole(placement).await? {
-                    true => Verdict::Sound,
-                    false => {
-                        Verdict::Bad(format!("snapshot {lost}, which it takes pages from, has no sound object there"))
+                if self.has_whole(placement).await? {
+                    if outcome.is_ok() && !placement.is_lacking() {
+                        self.heal(placement, deep).await?;
                     }
-                });
+                    return Ok(Verdict::Sound);
+                }
+                // Of one that is bad, its own object is at fault unless it was found to be right.
+                if placement.state != PlacementState::Bad || (outcome.is_ok() && Self::heals(placement, deep)) {
+                    self.note_lacking(placement, lost).await?;
+                }
+                return Ok(Verdict::Bad(format!(
+                    "snapshot {lost}, which it takes pages from, has no sound object there"
+                )));
             }
             Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
         };
@@ -185,27 +193,56 @@ impl Host {
         Ok(if is_of_object(&error) { Verdict::Bad(error.message().to_owned()) } else { Verdict::Away(error) })
     }
 
-    /// Returns whether the backend of a placement also has the snapshot as it is: then it has a copy, whatever a pack lacks.
+    /// Returns whether the backend of a placement also has the snapshot in an object that needs nothing: then it has a copy,
+    /// whatever a pack lacks.
     async fn has_whole(&self, placement: &Placement) -> Result<bool> {
-        let placements = self.inner.catalogue.placements(placement.snapshot).await?;
-        let whole = |other: &Placement| other.backend == placement.backend && other.pack.is_none();
-        Ok(placements.iter().any(|other| whole(other) && other.state == PlacementState::Live))
+        let Placement { snapshot, backend, object, .. } = placement;
+        for other in self.inner.catalogue.placements(*snapshot).await? {
+            if other.backend == *backend
+                && other.object != *object
+                && other.state == PlacementState::Live
+                && self.inner.catalogue.needs_of(backend, &other.object).await?.is_empty()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes sure of the container of a placement, once in a verification.
+    ///
+    /// # Errors
+    /// `unavailable`: what cannot be asked proves nothing about its objects.
+    async fn container_of(&self, placement: &Placement, sound: &mut Sound) -> Result<()> {
+        let backend = &placement.backend;
+        if sound.is_there(backend) {
+            return Ok(());
+        }
+        self.backend(backend).await.map_err(away)?;
+        self.confirm_container(backend).await.map_err(away)?;
+        sound.add_container(backend);
+        Ok(())
     }
 
     /// Marks a good placement live again: a suspect or absent one once its object is there, a damaged one once all of its
     /// bytes are verified. Returns whether it is live.
     pub(super) async fn heal(&self, placement: &Placement, deep: bool) -> Result<bool> {
-        let heals = match placement.state {
-            PlacementState::Live | PlacementState::Removing => false,
-            // Whether wrong bytes were its own is known when it is read.
-            PlacementState::Suspect => deep || !gave_wrong_bytes(placement),
-            PlacementState::Bad => deep || placement.is_absent(),
-        };
+        let heals = Self::heals(placement, deep);
         if heals {
             let healed = self.inner.catalogue.transition(placement, PlacementState::Live, None).await;
             noted(placement, healed)?;
         }
         Ok(heals)
+    }
+
+    /// Returns whether a look that finds nothing wrong makes a placement live again.
+    fn heals(placement: &Placement, deep: bool) -> bool {
+        match placement.state {
+            PlacementState::Live | PlacementState::Removing => false,
+            // Whether wrong bytes were its own is known when it is read.
+            PlacementState::Suspect => deep || !gave_wrong_bytes(placement),
+            PlacementState::Bad => deep || placement.is_absent() || placement.is_lacking(),
+        }
     }
 
     /// Takes note of all placements of a snapshot whose record is damaged: without its digests, nothing can be compared.
@@ -242,12 +279,7 @@ impl Host {
     /// Makes sure that an object is there, has as many bytes as it must, if it holds a snapshot of `size` bytes, and says what it is.
     pub(super) async fn verify_size(&self, placement: &Placement, size: u64) -> Result<()> {
         // A backend that cannot be opened proves nothing about its objects.
-        let backend = self.backend(&placement.backend).await;
-        let away = |error: Error| match error.advice() {
-            Some(hint) => Error::unavailable(error.message()).hint(hint),
-            None => Error::unavailable(error.message()),
-        };
-        let objects = &backend.map_err(away)?.objects;
+        let objects = &self.backend(&placement.backend).await.map_err(away)?.objects;
         let stat = objects.stat(&placement.object).await?;
         let expected = expected_size(placement, size);
         if !self.has_its_size(placement, expected, stat.size).await {
@@ -257,6 +289,14 @@ impl Host {
             true => Ok(()),
             false => Err(Error::corrupt(NO_LABEL)),
         }
+    }
+}
+
+/// The error of a backend that cannot be asked.
+fn away(error: Error) -> Error {
+    match error.advice() {
+        Some(hint) => Error::unavailable(error.message()).hint(hint),
+        None => Error::unavailable(error.message()),
     }
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::sql;
 use crate::catalogue::placement::visible_reason;
-use crate::catalogue::{HeldJob, JobKind, MAX_EVENTS, NewJob, WantedCopies};
+use crate::catalogue::{HeldJob, MAX_EVENTS, NewJob, WantedCopies};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
 /// Enqueues a job, unless it is there or its snapshot is not; a push that has failed for good is due again. Returns how many are
@@ -47,18 +47,34 @@ pub(super) fn note_event(
     .map_err(sql)
 }
 
-/// Notes how many copies of a snapshot are wanted, unless more were wanted before.
+/// Notes how many copies of a snapshot are wanted and on which routes, beside those that were wanted before. A job that has looked at
+/// fewer routes is due again.
 pub(super) fn want(db: &Transaction<'_>, snapshot: SnapshotId, wanted: &WantedCopies) -> Result<()> {
+    let id = snapshot.as_bytes().as_slice();
+    let before: Option<WantedCopies> = db
+        .prepare_cached("SELECT copies, route FROM wanted WHERE snapshot = ?1")
+        .and_then(|mut query| {
+            query.query_row([id], |row| Ok(WantedCopies { copies: row.get(0)?, route: row.get(1)? })).optional()
+        })
+        .map_err(sql)?;
+    let all = before.as_ref().map_or_else(|| wanted.clone(), |before| before.and(wanted));
     db.prepare_cached(
         "INSERT INTO wanted (snapshot, copies, route, live)
          VALUES (?1, ?2, ?3, (SELECT count(DISTINCT backend) FROM placements
                               WHERE snapshot = ?1 AND state = 'live' AND backend <> 'hot'))
-         ON CONFLICT (snapshot) DO UPDATE SET copies = excluded.copies, route = excluded.route
-         WHERE excluded.copies >= copies",
+         ON CONFLICT (snapshot) DO UPDATE SET copies = excluded.copies, route = excluded.route",
     )
-    .and_then(|mut insert| insert.execute((snapshot.as_bytes().as_slice(), wanted.copies, &wanted.route)))
-    .map(drop)
-    .map_err(sql)
+    .and_then(|mut insert| insert.execute((id, all.copies, &all.route)))
+    .map_err(sql)?;
+    if before.is_some_and(|before| before.route != all.route) {
+        db.prepare_cached(
+            "UPDATE jobs SET state = 'queued', token = NULL, not_before = 0
+             WHERE snapshot = ?1 AND kind IN ('copy', 'push') AND state IN ('running', 'waiting')",
+        )
+        .and_then(|mut update| update.execute([id]))
+        .map_err(sql)?;
+    }
+    Ok(())
 }
 
 /// Ends the push of a snapshot that has come to its number of copies in another way, unless it is run: its run finds that.
@@ -102,31 +118,17 @@ pub(super) fn check_held(db: &Transaction<'_>, held: HeldJob) -> Result<()> {
     }
 }
 
-/// A placement has come into another state: what is bad is to be repaired, and what is live need not be.
-pub(super) fn state_changed(
+/// Ends the repair of a placement that is good again, unless it is run: then it finds that out itself.
+pub(super) fn repair_no_more(
     db: &Transaction<'_>,
     snapshot: SnapshotId,
     (backend, object): (&str, &str),
-    now: u64,
 ) -> Result<()> {
-    let state: Option<String> = db
-        .prepare_cached("SELECT state FROM placements WHERE backend = ?1 AND object = ?2")
-        .and_then(|mut query| query.query_row((backend, object), |row| row.get(0)).optional())
-        .map_err(sql)?;
-    match state.as_deref() {
-        Some("bad") => {
-            let object = ObjectId::new(object).ok();
-            let new = NewJob { kind: JobKind::Repair, snapshot, backend: Some(backend.to_owned()), object };
-            enqueue(db, &new, now).map(drop)
-        }
-        Some("live") => db
-            .prepare_cached(
-                "DELETE FROM jobs WHERE snapshot = ?1 AND kind = 'repair' AND backend = ?2 AND object = ?3
-                     AND state <> 'running'",
-            )
-            .and_then(|mut delete| delete.execute((snapshot.as_bytes().as_slice(), backend, object)))
-            .map(drop)
-            .map_err(sql),
-        _ => Ok(()),
-    }
+    db.prepare_cached(
+        "DELETE FROM jobs WHERE snapshot = ?1 AND kind = 'repair' AND backend = ?2 AND object = ?3
+             AND state <> 'running'",
+    )
+    .and_then(|mut delete| delete.execute((snapshot.as_bytes().as_slice(), backend, object)))
+    .map(drop)
+    .map_err(sql)
 }

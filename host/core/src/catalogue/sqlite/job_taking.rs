@@ -89,9 +89,10 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
     db.prepare_cached(&format!(
         "WITH due AS
              (SELECT seq, copies, created, snapshot, backend, object,
-                     coalesce(CASE kind WHEN 'repair' THEN backend ELSE
+                     coalesce(CASE WHEN kind NOT IN ('copy', 'push') THEN backend ELSE
                          (SELECT place.value FROM wanted
-                              JOIN json_each(?1) AS route ON route.key = wanted.route
+                              JOIN json_each(?1) AS route
+                                  ON instr(char(10) || wanted.route || char(10), char(10) || route.key || char(10)) > 0
                               JOIN json_each(route.value) AS place
                           WHERE wanted.snapshot = jobs.snapshot
                               AND place.value NOT IN (SELECT p.backend FROM placements AS p

@@ -121,11 +121,26 @@ impl JobQueue for SqliteCatalogue {
                     let done = "DELETE FROM jobs WHERE seq = ?1 AND state = 'running' AND token = ?2";
                     change(done, &[&seq, &token])?
                 }
-                JobEnd::Wait(until, why) => change(
-                    "UPDATE jobs SET state = 'waiting', token = NULL, not_before = ?3, reason = ?4
-                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
-                    &[&seq, &token, &until, &visible_reason(&why)],
-                )?,
+                JobEnd::Wait(until, why) => {
+                    let waits = change(
+                        "UPDATE jobs SET state = 'waiting', token = NULL, not_before = ?3, reason = ?4
+                         WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                        &[&seq, &token, &until, &visible_reason(&why)],
+                    )?;
+                    // Those that have waited for it have waited long enough.
+                    let wake = "UPDATE jobs SET state = 'queued', not_before = 0 WHERE seq IN
+                         (SELECT other.seq FROM jobs AS this
+                          CROSS JOIN needs ON needs.needed = this.snapshot AND needs.backend = this.backend
+                          CROSS JOIN placements AS p ON p.backend = needs.backend AND p.object = needs.object
+                          CROSS JOIN jobs AS other ON other.snapshot = p.snapshot AND other.kind = 'repair'
+                              AND other.backend = p.backend AND other.object = p.object
+                          WHERE this.seq = ?1 AND this.kind = 'repair'
+                              AND other.state = 'waiting' AND other.attempts = 1)";
+                    if waits > 0 {
+                        change(wake, &[&seq])?;
+                    }
+                    waits
+                }
                 JobEnd::Fail(why) => change(
                     "UPDATE jobs SET state = 'failed', token = NULL, reason = ?3
                      WHERE seq = ?1 AND state = 'running' AND token = ?2",

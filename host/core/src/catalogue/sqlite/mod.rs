@@ -16,6 +16,7 @@ mod adopt;
 mod amend;
 mod calls;
 mod conditions;
+mod dependents;
 mod elsewhere;
 mod errors;
 mod forget;

@@ -2,10 +2,12 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::job_rows::{note_event, state_changed};
+use super::dependents::state_changed;
+use super::job_rows::note_event;
 use super::versions::next_version;
 use super::write::forget;
 use super::{Container, Placement, PlacementState, SqliteCatalogue, sql};
+use crate::catalogue::ABSENT;
 use crate::catalogue::placement::visible_reason;
 use crate::types::{Error, ObjectId, Result};
 
@@ -66,6 +68,9 @@ impl SqliteCatalogue {
             {
                 return Ok(before.clone());
             }
+            if before.is_some() {
+                all_lost(db, &backend, now)?;
+            }
             db.prepare_cached("INSERT OR REPLACE INTO containers (backend, object, created) VALUES (?1, ?2, ?3)")
                 .and_then(|mut insert| insert.execute((&backend, object.as_str(), now)))
                 .map_err(sql)?;
@@ -74,6 +79,29 @@ impl SqliteCatalogue {
         })
         .await
     }
+}
+
+/// What was stored into a container that is lost is lost, until something else is found there: its rows say so, and it is made
+/// anew from other copies.
+fn all_lost(db: &Transaction<'_>, backend: &str, now: u64) -> Result<()> {
+    let version = next_version(db)?;
+    db.prepare_cached(
+        "INSERT INTO jobs (kind, snapshot, backend, object, state, copies, created, bytes)
+         SELECT 'repair', p.snapshot, p.backend, p.object, 'queued', 0, ?2, s.size
+         FROM placements AS p JOIN snapshots AS s ON s.id = p.snapshot
+         WHERE p.backend = ?1 AND p.state IN ('live', 'suspect') ORDER BY p.seq
+         ON CONFLICT DO NOTHING",
+    )
+    .and_then(|mut insert| insert.execute((backend, now)))
+    .map_err(sql)?;
+    // The triggers of `placements` count the copies that are left.
+    db.prepare_cached(
+        "UPDATE placements SET state = 'bad', reason = ?2, since = ?3, version = ?4
+         WHERE backend = ?1 AND state IN ('live', 'suspect')",
+    )
+    .and_then(|mut update| update.execute((backend, ABSENT, now, version)))
+    .map(drop)
+    .map_err(sql)
 }
 
 fn container(db: &Transaction<'_>, backend: &str) -> Result<Option<Container>> {

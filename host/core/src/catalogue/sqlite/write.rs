@@ -4,7 +4,8 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::conditions::{HOT, LOOKED_THROUGH, NAMED, WORTHLESS};
-use super::job_rows::{check_held, enqueue, note_event, settle_push, state_changed, want};
+use super::dependents::state_changed;
+use super::job_rows::{check_held, enqueue, note_event, settle_push, want};
 use super::jobs::retire_for;
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};

@@ -302,7 +302,8 @@ impl Reading {
     /// A placement that was not live and has given the whole snapshot is live again.
     async fn heal(&mut self) {
         let Some(Current { placement, from: 0, .. }) = self.current.take() else { return };
-        if !self.whole || !proves_itself(&placement) {
+        // What only lacks something may have been completed by another backend, and is no copy for that.
+        if !self.whole || !proves_itself(&placement) || placement.is_lacking() {
             return;
         }
         match self.source.host.inner.catalogue.transition(&placement, PlacementState::Live, None).await {

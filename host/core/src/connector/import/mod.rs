@@ -39,6 +39,7 @@ pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlo
 use super::Host;
 use super::labels::{is_identity_name, keys_in, may_be_ours};
 use super::listing::Listing;
+use super::packs::Sound;
 use crate::backend::Backend;
 use crate::catalogue::{Adopted, ImportItem, ImportQueue, Known, PlacementState, WantedCopies};
 use crate::types::{Encoding, Error, ObjectId, Result, SnapshotId};
@@ -108,6 +109,7 @@ impl Host {
             meter: Arc::new(Meter::new(options.progress.clone())),
             answers: Vec::new(),
             silent: 0,
+            sound: Sound::default(),
             packs: Vec::new(),
             has_identity: self.inner.catalogue.container(backend).await?.is_some(),
             identity_seen: false,
@@ -179,6 +181,8 @@ struct Run<'a> {
     answers: Vec<(u64, ImportedSnapshot)>,
     /// Objects in a row that the backend did not return.
     silent: u32,
+    /// What was looked at of objects that were absent before.
+    sound: Sound,
     /// The numbers of the packs that have come before what they take pages from.
     packs: Vec<u64>,
     /// Whether the container's identity is known, and whether it was listed.
@@ -276,6 +280,9 @@ impl Run<'_> {
                 if features.lineage && !features.labels && !known.has_base {
                     self.look_for_base(&item).await?;
                 }
+                if known.state == PlacementState::Bad {
+                    self.look_again(&item).await?;
+                }
                 self.compare(item, known);
             } else if !self.named && !self.options.foreign && !may_be_ours(item.object.as_str()) {
                 self.report.leave(item.object, LeftState::Foreign, "its name was not assigned by a host");
@@ -284,6 +291,15 @@ impl Run<'_> {
             }
         }
         Ok(unknown)
+    }
+
+    /// An object that was absent is there: it is live again if nothing else is wrong with it.
+    async fn look_again(&mut self, item: &ImportItem) -> Result<()> {
+        let known = self.host.inner.catalogue.placement_of(self.backend, &item.object).await?;
+        let Some(bad) = known.filter(|known| known.is_absent() || known.is_lacking()) else { return Ok(()) };
+        // Where its digests are damaged, `verify` says so.
+        let Ok(identity) = self.host.identity_of(bad.snapshot).await else { return Ok(()) };
+        self.host.verify_one(&bad, &identity, false, None, &mut 0, &mut self.sound).await.map(drop)
     }
 
     /// Returns whether a known object still matches its record, according to the listing.

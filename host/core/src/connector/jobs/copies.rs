@@ -1,11 +1,11 @@
 //! Snapshots that have fewer copies than are wanted, and those that are in the hot tier alone.
 //!
-//! What is wanted, and on which route, was recorded by the store. Copies that lie in one place count once (`container/apart.rs`),
-//! and those of the hot tier not at all. A copy is the same pack where its backend has what that needs; of what is in
+//! What is wanted, and on which routes, was recorded by the stores (`holders.rs`). A copy is the same pack where its backend has what that needs; of what is in
 //! the hot tier, it is a change against the recorded base where that can be made; else the whole image.
 
 use std::sync::Arc;
 
+use super::holders::Holders;
 use super::report::MadeObject;
 use super::run::{Run, Worked};
 use super::source::is_of_source;
@@ -25,7 +25,6 @@ struct Copying<'a> {
     run: &'a Run,
     snapshot: Snapshot,
     identity: Arc<Identity>,
-    route: String,
 }
 
 impl Host {
@@ -36,75 +35,63 @@ impl Host {
         let (Some(snapshot), Some(wanted)) = (catalogue.get(id).await?, catalogue.wanted(id).await?) else {
             return Ok(Worked::nothing("no copies of it are wanted any more"));
         };
-        let Some(route) = self.inner.routes.get(&wanted.route) else {
-            return Err(Error::unavailable(format!("its route, `{}`, is not configured", wanted.route))
-                .hint("add the route to the configuration"));
+        let routes = self.on_routes(&wanted)?;
+        let identity = self.identity_of(id).await?;
+        let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind).await?;
+        let enough = |holders: &[String]| {
+            holders.len() >= wanted.copies as usize && routes.iter().all(|route| route.is_met(holders))
         };
-        let mut holders = self.places_of(id).await?;
-        if holders.len() >= wanted.copies as usize {
-            return Ok(Worked::nothing("it has as many copies as are wanted"));
+        if enough(&holders) {
+            return match unseen {
+                // Its row alone says that it is there.
+                Some(error) => Err(error),
+                None => Ok(Worked::nothing("it has as many copies as are wanted")),
+            };
         }
         if job.kind == JobKind::Copy && self.is_repaired_first(id).await? {
             return Err(Error::unavailable("a damaged copy of it is repaired first"));
         }
-        let identity = self.identity_of(id).await?;
-        let copying = Copying { job, held, run, snapshot, identity, route: wanted.route.clone() };
-        let change = self.change_for(&copying).await;
+        let copying = Copying { job, held, run, snapshot, identity };
+        let change = self.change_for(&copying, routes.first().map(|route| route.name)).await;
         let (mut made, mut last) = (Vec::new(), None);
-        for backend in route.backends.iter().filter(|backend| *backend != HOT) {
-            if holders.len() >= wanted.copies as usize {
-                break;
-            }
-            if holders.contains(backend) {
-                continue;
-            }
-            let copied = match run.check(backend) {
-                Ok(()) => self.copy_further(backend, &holders, change.as_ref(), &copying).await,
-                Err(error) => Err(error),
-            };
-            run.ended(backend, &copied);
-            match copied {
-                Ok(object) => {
-                    self.inner.jobs.made(job.kind, object.bytes);
-                    holders.push(backend.clone());
-                    made.push(object);
+        // Each route gets what it wants, and then what is missing altogether.
+        let turns = routes.iter().map(|route| (route, false)).chain(routes.iter().map(|route| (route, true)));
+        for (route, altogether) in turns {
+            for backend in route.backends() {
+                if if altogether { enough(&holders) } else { route.is_met(&holders) } {
+                    break;
                 }
-                Err(error) => {
-                    tracing::warn!(backend, %error, "cannot make a copy here");
-                    last = Some(error);
-                    if run.was_refused() {
-                        // It is made here later, rather than elsewhere now.
-                        break;
+                if holders.contains(backend) {
+                    continue;
+                }
+                let copied = match run.check(backend) {
+                    Ok(()) => self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).await,
+                    Err(error) => Err(error),
+                };
+                run.ended(backend, &copied);
+                match copied {
+                    Ok(object) => {
+                        self.inner.jobs.made(job.kind, object.bytes);
+                        holders.push(backend.clone());
+                        made.push(object);
+                    }
+                    Err(error) => {
+                        tracing::warn!(backend, %error, "cannot make a copy here");
+                        last = Some(error);
+                        if run.was_refused() {
+                            // It is made here later, rather than elsewhere now.
+                            break;
+                        }
                     }
                 }
             }
         }
-        if holders.len() >= wanted.copies as usize {
+        if enough(&holders) {
             return Ok(Worked::made(made));
         }
         let (there, wanted) = (holders.len(), wanted.copies);
         let error = last.unwrap_or_else(|| Error::unavailable("the route has no further backend"));
         Err(error.and(format!("{there} of {wanted} copies are there")))
-    }
-
-    /// The backends with a live placement of a snapshot, each place once.
-    async fn places_of(&self, id: SnapshotId) -> Result<Vec<String>> {
-        let mut places: Vec<String> = Vec::new();
-        for placement in self.copies_of(id, None).await? {
-            let backend = placement.backend;
-            if backend == HOT || places.contains(&backend) {
-                continue;
-            }
-            match self.ensure_apart(&backend, places.clone()).await {
-                Ok(()) => places.push(backend),
-                Err(error) if *error.kind() == crate::types::ErrorKind::Invalid => {
-                    tracing::warn!(backend, %error, "a copy does not count");
-                }
-                // It is away, and has a copy as far as is known.
-                Err(_) => places.push(backend),
-            }
-        }
-        Ok(places)
     }
 
     /// Returns whether a bad placement of a snapshot may become good without a further copy.
@@ -119,13 +106,13 @@ impl Host {
     }
 
     /// What of a snapshot has changed since its base, for one that is in the hot tier: it is there in another layout.
-    async fn change_for(&self, copying: &Copying<'_>) -> Option<Arc<PackFile>> {
+    async fn change_for(&self, copying: &Copying<'_>, route: Option<&str>) -> Option<Arc<PackFile>> {
         let (JobKind::Push, Some(base)) = (copying.job.kind, copying.snapshot.base) else { return None };
         let change = async {
             let sources = self.copies_of(copying.snapshot.id, None).await?;
             let Some(source) = sources.first() else { return Ok(None) };
             let image = self.spooled(self.image_on(source, &copying.identity, &copying.run.meter)).await?;
-            let options = StoreOptions { route: Some(copying.route.clone()), ..StoreOptions::default() };
+            let options = StoreOptions { route: route.map(str::to_owned), ..StoreOptions::default() };
             self.change_of(base, None, &image, None, &options).await
         };
         change.await.unwrap_or_else(|error: Error| {
@@ -139,6 +126,7 @@ impl Host {
         &self,
         backend: &str,
         holders: &[String],
+        route: &str,
         change: Option<&Arc<PackFile>>,
         copying: &Copying<'_>,
     ) -> Result<MadeObject> {
@@ -150,7 +138,7 @@ impl Host {
                 last = Some(error);
                 continue;
             }
-            match self.copy_from(&source, backend, holders, change, copying).await {
+            match self.copy_from(&source, backend, (holders, route), change, copying).await {
                 Err(error) if is_of_source(&error) => {
                     tracing::warn!(backend = source.backend, %error, "cannot copy from here");
                     let (identity, sound) = (&copying.identity, &mut Sound::default());
@@ -167,7 +155,7 @@ impl Host {
         &self,
         source: &Placement,
         backend: &str,
-        holders: &[String],
+        (holders, route): (&[String], &str),
         change: Option<&Arc<PackFile>>,
         copying: &Copying<'_>,
     ) -> Result<MadeObject> {
@@ -178,7 +166,7 @@ impl Host {
         };
         let pack = change.or(same.as_ref());
         let options =
-            StoreOptions { name: snapshot.name.clone(), route: Some(copying.route.clone()), ..StoreOptions::default() };
+            StoreOptions { name: snapshot.name.clone(), route: Some(route.to_owned()), ..StoreOptions::default() };
         let image: Source = self.image_on(source, identity, &run.meter);
         let change = Change { base: snapshot.base, pack, ..Change::default() };
         let copy = self.copy_to(backend, image, change, &options, &mut Some(identity.clone())).await?;

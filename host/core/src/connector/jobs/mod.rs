@@ -7,6 +7,7 @@
 //! | `repair` | a good copy in place of a bad placement |
 //! | `rebase` | a full pack in place of one that takes pages from others |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
+//! | `holders` | which copies count, and how many each route wants |
 //! | `source` | where a copy is read from: a placement, every byte of it checked, or the same pack elsewhere |
 //! | `background` | what a daemon does of this by itself |
 //! | `pushes` | jobs for a store that waits for them |
@@ -22,6 +23,7 @@
 
 mod background;
 mod copies;
+mod holders;
 mod meter;
 mod places;
 mod pushes;

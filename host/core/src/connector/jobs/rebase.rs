@@ -51,7 +51,7 @@ impl Host {
         }
         let profile = match profile {
             Some(profile) => profile,
-            None => self.route(self.route_of(id).await?.as_deref())?.profile,
+            None => self.route(self.route_of(id, "").await?.as_deref())?.profile,
         };
         let mut report = RebaseReport::of(id, profile);
         let (kind, run) = (kind_of(profile), Run::new(self, None, None));
@@ -214,7 +214,7 @@ impl Host {
                 search.found.reverse();
                 continue;
             };
-            let profile = self.route(self.route_of(old.snapshot).await?.as_deref())?.profile;
+            let profile = self.route(self.route_of(old.snapshot, &old.backend).await?.as_deref())?.profile;
             // One that has failed is tried again when it is due.
             if let Some(job) = self.rebase_job(kind_of(profile), &old).await?
                 && job.state == JobState::Queued

@@ -4,8 +4,9 @@
 //! before it is recorded, and recorded in the transaction that begins the removal of the bad one. A pack is replaced by the same
 //! pack where another backend has it or it can be made again (`remake.rs`), and this one has what it needs, since others may take
 //! pages from this very pack; by the whole image otherwise. What is alone and yet can be read, since its label is what is lost, is
-//! stored again from itself. Packs that take pages from one that cannot be had any more are repaired in turn, and it goes
-//! when the last of them is whole.
+//! stored again from itself. Packs that take pages from one that is bad are bad themselves until it is repaired, and have jobs of their own:
+//! if it cannot be had any more they become whole, from their other copies or as far as other backends complete them, and it
+//! goes when the last of them is whole.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use futures::StreamExt as _;
 use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
 use super::source::is_of_source;
-use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, NewJob, Placement, PlacementState, Take};
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Take};
 use crate::config::HOT;
 use crate::connector::packs::{Caches, Sound};
 use crate::connector::payload::PackFile;
@@ -114,7 +115,17 @@ impl Host {
             return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
         }
         let mut sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
-        if sources.is_empty() && backend != HOT {
+        if bad.is_lacking() {
+            let verdict = self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default()).await?;
+            if let Verdict::Sound = verdict {
+                return Ok(Worked::nothing("what it takes pages from is there again, or the whole image is"));
+            }
+            if self.has_a_source_to_repair(&bad).await? {
+                return Err(Error::unavailable("what it takes pages from is repaired first"));
+            }
+            // Another backend may complete it. All that is read is checked.
+            sources.push(bad.clone());
+        } else if sources.is_empty() && backend != HOT {
             let mut sound = Sound::of(true);
             if let Verdict::Sound = self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound).await? {
                 return Ok(Worked::nothing("every byte of it is right"));
@@ -140,7 +151,8 @@ impl Host {
             }
             return Err(Error::unavailable("no other copy is sound"));
         }
-        let same = self.same_pack(&bad, &identity, run).await?;
+        // The same pack would lack the same.
+        let same = if bad.is_lacking() { None } else { self.same_pack(&bad, &identity, run).await? };
         let (mut last, mut made) = (None, None);
         for source in sources {
             if let Err(error) = run.enter(&source.backend, backend) {
@@ -149,6 +161,7 @@ impl Host {
             }
             let remade = match same {
                 Some(_) => None,
+                None if bad.is_lacking() => None,
                 None => self.remade_pack(&bad, &source, &identity, run).await.unwrap_or_else(|error| {
                     tracing::warn!(backend = source.backend, %error, "cannot make the pack again from this copy");
                     None
@@ -161,6 +174,12 @@ impl Host {
                 Ok(object) => {
                     made = Some(object);
                     break;
+                }
+                Err(error) if source.object == bad.object && source.backend == bad.backend => {
+                    last = Some(
+                        Error::unavailable(format!("no other live copy of it can be read: {}", error.message()))
+                            .hint("store the image again if you still have it"),
+                    );
                 }
                 Err(error) if is_of_source(&error) => {
                     // It is marked if it is damaged, and is repaired in its turn.
@@ -240,7 +259,7 @@ impl Host {
             name: snapshot.and_then(|snapshot| snapshot.name),
             // Somebody may use the object as it is.
             raw: bad.encoding == Encoding::Raw,
-            route: self.route_of(bad.snapshot).await?,
+            route: self.route_of(bad.snapshot, &bad.backend).await?,
             ..StoreOptions::default()
         };
         let image = self.image_on(source, identity, &run.meter);
@@ -254,10 +273,33 @@ impl Host {
         Ok(MadeObject { backend: bad.backend.clone(), object, from: source.backend.clone(), bytes })
     }
 
-    /// The route that a snapshot was stored on, if it is configured.
-    pub(super) async fn route_of(&self, id: SnapshotId) -> Result<Option<String>> {
-        let wanted = self.inner.catalogue.wanted(id).await?;
-        Ok(wanted.map(|wanted| wanted.route).filter(|route| self.inner.routes.contains_key(route)))
+    /// A route that a snapshot was stored on and that is configured: one that leads to this backend, if there is one.
+    pub(super) async fn route_of(&self, id: SnapshotId, backend: &str) -> Result<Option<String>> {
+        let Some(wanted) = self.inner.catalogue.wanted(id).await? else { return Ok(None) };
+        let Ok(routes) = self.on_routes(&wanted) else { return Ok(None) };
+        let leads = routes.iter().find(|route| route.backends().any(|one| one == backend)).or(routes.first());
+        Ok(leads.map(|route| route.name.to_owned()))
+    }
+
+    /// Returns whether something that a pack takes pages from is about to be repaired, which may make the pack good.
+    async fn has_a_source_to_repair(&self, pack: &Placement) -> Result<bool> {
+        let catalogue = &self.inner.catalogue;
+        for need in catalogue.needs_of(&pack.backend, &pack.object).await? {
+            for needed in catalogue.placements(need.snapshot).await? {
+                let lost = needed.state == PlacementState::Bad && !needed.is_lacking();
+                if lost && needed.backend == pack.backend && needed.is_pack(need.pack) {
+                    let soon = |job: &Job| {
+                        job.kind == JobKind::Repair
+                            && job.object.as_ref() == Some(&needed.object)
+                            && matches!(job.state, JobState::Queued | JobState::Running)
+                    };
+                    if catalogue.jobs_of(need.snapshot).await?.iter().any(soon) {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Reads every byte of a copy before it is recorded. Removes it if that fails.
@@ -292,20 +334,20 @@ impl Host {
             self.remove_replaced(&bad.backend, bad.snapshot).await;
             return Ok(());
         }
-        let (backend, why) =
-            (&bad.backend, format!("what it takes pages from, snapshot {}, is lost here", bad.snapshot));
+        let backend = &bad.backend;
+        let mut waits = !bad.is_lacking();
         for dependent in catalogue.dependents(backend, bad.snapshot).await? {
-            if dependent.state != PlacementState::Live {
-                continue;
+            if bad.is_lacking() {
+                // Its own object is not at fault, so others may go on taking pages from it.
+                waits |= dependent.state == PlacementState::Bad;
+            } else if dependent.state == PlacementState::Live
+                && self.lacks(&dependent, &mut Sound::default()).await? == Some(bad.snapshot)
+            {
+                self.note_lacking(&dependent, bad.snapshot).await?;
             }
-            // One that is nowhere else may be readable all the same, by what of this pack is right.
-            let whole = !self.copies_of(dependent.snapshot, Some(&dependent)).await?.is_empty() || {
-                let identity = self.identity_of(dependent.snapshot).await?;
-                self.can_be_read(&dependent, &identity).await
-            };
-            if whole {
-                catalogue.transition(&dependent, PlacementState::Bad, Some(&why)).await?;
-            }
+        }
+        if !waits {
+            return Ok(());
         }
         Err(Error::unavailable("others take pages from it: it goes once they are repaired").on_backend(backend))
     }

@@ -1,4 +1,4 @@
-//! Where a copy is read from. Only what is live counts: what is bad proves nothing before it is read to its end, and a restore
+//! Where a copy is read from. Only what is live counts, and what only lacks something: what is bad proves nothing before it is read to its end, and a restore
 //! from cold storage costs money, which no job spends.
 
 use std::fs::File;
@@ -19,10 +19,11 @@ use crate::types::{Error, ErrorKind, Result, SnapshotId, Subject, blocking};
 const COPY: &str = "a temporary copy of a pack";
 
 impl Host {
-    /// The live placements of a snapshot that a copy may be read from, the first to be tried first; not this one.
+    /// The placements of a snapshot that a copy may be read from, the first to be tried first; not this one. Those that lack what
+    /// they take pages from are the last: another backend may have it.
     pub(super) async fn copies_of(&self, id: SnapshotId, except: Option<&Placement>) -> Result<Vec<Placement>> {
         let mut placements = self.readable(id).await?;
-        placements.retain(|p| p.state == PlacementState::Live);
+        placements.retain(|p| p.state == PlacementState::Live || p.is_lacking());
         placements.retain(|p| except.is_none_or(|not| (&p.backend, &p.object) != (&not.backend, &not.object)));
         Ok(placements)
     }

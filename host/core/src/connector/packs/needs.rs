@@ -96,6 +96,10 @@ impl Host {
         };
         let checked = async {
             self.verify_size(placement, size).await?;
+            if placement.is_lacking() {
+                // Its own object is not at fault, and whoever needs it names all that is needed.
+                return Ok(!sound.live);
+            }
             if self.heal(placement, false).await? || placement.state == PlacementState::Live {
                 return Ok(true);
             }
@@ -128,6 +132,8 @@ impl Host {
 #[derive(Default)]
 pub(in crate::connector) struct Sound {
     packs: HashSet<(String, PackId)>,
+    /// Backends whose container was there.
+    containers: HashSet<String>,
     /// Whether those that are known to be damaged are read, and count again if all of their bytes are right.
     deep: bool,
     /// The bytes of those.
@@ -150,6 +156,15 @@ impl Sound {
     /// The bytes that were read beside those of the packs themselves since this was asked last.
     pub(in crate::connector) fn take_read(&mut self) -> u64 {
         std::mem::take(&mut self.read)
+    }
+
+    /// Returns whether the container of a backend was there.
+    pub(in crate::connector) fn is_there(&self, backend: &str) -> bool {
+        self.containers.contains(backend)
+    }
+
+    pub(in crate::connector) fn add_container(&mut self, backend: &str) {
+        self.containers.insert(backend.to_owned());
     }
 
     fn has(&self, backend: &str, pack: PackId) -> bool {
