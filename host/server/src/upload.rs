@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt as _, unfold};
 use http_body::Body as _;
@@ -121,11 +121,31 @@ pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) 
     Ok(StagedComponent { file: file.into_std().await, len, _share: share })
 }
 
-/// Refuses bodies that mean something else than their bytes.
+/// Headers that ask for a check or a condition which is not made here: they are refused, never passed over.
+const UNCHECKED: [&str; 7] =
+    ["content-md5", "digest", "content-digest", "repr-digest", "if-match", "if-none-match", "if-unmodified-since"];
+
+/// Returns whether a body of this type is a form: what `curl -F` and `curl -d` send, an envelope or an image without its
+/// line ends.
+fn is_form(kind: &HeaderValue) -> bool {
+    let kind = String::from_utf8_lossy(kind.as_bytes()).trim().to_ascii_lowercase();
+    kind.starts_with("multipart/") || kind.split(';').next().map(str::trim) == Some("application/x-www-form-urlencoded")
+}
+
+/// Refuses bodies that mean something else than their bytes, and those that come with what is not checked here.
 fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes without an encoding");
         return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if headers.get_all(CONTENT_TYPE).iter().any(is_form) {
+        let error = Error::unsupported("the body is a form").hint("send the bytes themselves: `curl -T FILE URL`");
+        return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if let Some(name) = UNCHECKED.iter().find(|name| headers.contains_key(**name)) {
+        let error = Error::unsupported(format!("the header `{name}` is not supported"))
+            .hint("leave it out; the id in the answer tells which bytes were stored");
+        return Err(Problem::from(error).status(StatusCode::NOT_IMPLEMENTED));
     }
     if headers.contains_key(CONTENT_RANGE) {
         return Err(Error::invalid("a range of a snapshot cannot be replaced").hint("send the whole image").into());

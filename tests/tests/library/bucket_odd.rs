@@ -321,6 +321,44 @@ async fn an_empty_page_is_not_the_end_and_a_listing_that_circles_has_one() {
     assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
+/// A page of these keys, and the token of the next one.
+fn listed(keys: &[&str], next: Option<&str>) -> Then {
+    let keys: String = keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>")).collect();
+    let token = next.filter(|next| !next.is_empty());
+    let token = token.map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>")).unwrap_or_default();
+    let body =
+        format!("<ListBucketResult><IsTruncated>{}</IsTruncated>{token}{keys}</ListBucketResult>", next.is_some());
+    Then::Answer { status: 200, headers: String::new(), body }
+}
+
+/// A server over a file system lists what is in a folder behind the folder's name.
+#[tokio::test]
+async fn a_listing_out_of_order_leaves_nothing_out_or_fails() {
+    let all = ["snap/x", "snap/y", "snap-1", "snap-2", "t"];
+    let server = Odd::start(vec![on("List", ALWAYS, listed(&all, None))]);
+    assert_eq!(walk(&bucket(&server), 10).await.unwrap().0, all);
+    // In pages, by the server's token.
+    let by_token = |token: Option<&'static str>| {
+        move |request: &Request| {
+            request.operation() == "List" && request.query.get("continuation-token").map(String::as_str) == token
+        }
+    };
+    let server = Odd::start(vec![
+        when(by_token(None), ALWAYS, listed(&all[..2], Some("one"))),
+        when(by_token(Some("one")), ALWAYS, listed(&all[2..4], Some("two"))),
+        when(by_token(Some("two")), ALWAYS, listed(&all[4..], None)),
+    ]);
+    assert_eq!(walk(&bucket(&server), 2).await.unwrap().0, all);
+    // Without a token, or with more than was asked for, nothing but a key could say where to go on.
+    let breaks = [(2, listed(&all[..2], Some(""))), (4, listed(&all[..4], Some(""))), (2, listed(&all, None))];
+    for (limit, first) in breaks {
+        let after = |request: &Request| request.asks("start-after");
+        let server = Odd::start(vec![when(after, ALWAYS, listed(&all[2..], None)), on("List", ALWAYS, first)]);
+        let error = walk(&bucket(&server), limit).await.unwrap_err();
+        assert!(error.message().contains("another order"), "{limit}: {error:?}");
+    }
+}
+
 #[tokio::test]
 async fn any_key_has_an_answer() {
     let server = Odd::start(vec![]);

@@ -7,7 +7,8 @@
 //! which one it is. Where that is absent too, an absent object says nothing; where it is there, the object is missing.
 //!
 //! It is checked before the first store of a process, before objects are deleted, before an import, and whenever a backend
-//! says `not-found`; and after each upload and each listing. A look proves only what had ended before it began, so those who
+//! says `not-found` or something else that speaks against an object; and after each upload and each listing. A look reads
+//! the identity object and compares its bytes: a login page or a web server that has one answer to everything is no container. A look proves only what had ended before it began, so those who
 //! have something to prove share the next one that begins (`Looks`). Backends whose container is not recorded (a catalogue of
 //! an earlier version) get one at the next store,
 //! if at least one of a few recorded objects is there; until then, absence is weak evidence.
@@ -20,13 +21,14 @@ mod relied;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::Host;
-use super::labels::{CONTAINER_PREFIX, container_key};
+use super::labels::{CONTAINER_PREFIX, container_key, container_keys_in};
 use crate::backend::{Upload, UploadAttempt, UploadSource};
 use crate::catalogue::Container;
 use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
@@ -39,6 +41,12 @@ const MAGIC: &str = "tidelock container 1\n";
 pub(super) const IDENTITY_SIZE: u64 = MAGIC.len() as u64 + 33;
 /// How many recorded objects are looked for in a container that is not recorded.
 const SAMPLE: u32 = 5;
+/// How long a new object is waited for that the backend has acknowledged and does not show.
+const LAG: Duration = Duration::from_secs(4);
+/// How often it is looked for in that time.
+const LAG_LOOKS: u32 = 8;
+/// For how many seconds an identity that is recorded and not there may just not be visible yet.
+const NEW_FOR: u64 = 60;
 /// Looks at a container that are shared. They have numbers, in the order in which they begin.
 #[derive(Default)]
 pub(super) struct Looks {
@@ -69,6 +77,12 @@ pub(super) enum Absence {
     Container(Error),
     /// Nothing is known of the container.
     Unknown,
+}
+
+/// Returns whether these are the bytes of the identity object of this name, which holds its digits where the writer chooses names.
+fn identifies(object: &ObjectId, bytes: &[u8]) -> bool {
+    let named = container_keys_in(object.as_str()).next().and_then(|key| key.strip_prefix(CONTAINER_PREFIX));
+    is_identity(bytes) && named.is_none_or(|digits| bytes[MAGIC.len()..].starts_with(digits.as_bytes()))
 }
 
 /// Returns whether these are the bytes of an identity object.
@@ -152,21 +166,68 @@ impl Host {
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
-        let objects = &self.backend(backend).await?.objects;
-        let mut found = objects.stat(&container.object).await.map(drop);
-        // Answers to questions about an object often say no more than a status: reading it tells what is wrong.
-        if found.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied)) {
-            found = objects.get(&container.object, None).await.map(drop);
-        }
-        match found {
-            // One that is in cold storage is there.
-            Err(error) if matches!(error.kind(), ErrorKind::Archived(_)) => Ok(()),
+        match self.read_identity(backend, &container.object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
-                let what = format!("its identity object `{}` is not there", container.object);
+                let age = self.inner.platform.unix_seconds().saturating_sub(container.created);
+                let yet = if age < NEW_FOR { ", or not visible yet, since it was just stored" } else { "" };
+                let what = format!("its identity object `{}` is not there{yet}", container.object);
                 Err(another(backend, &what).with_source(error))
             }
             found => found,
         }
+    }
+
+    /// Reads an identity object and compares it.
+    ///
+    /// # Errors
+    /// `unavailable` if it is something else; `not-found`; what the backend says.
+    async fn read_identity(&self, backend: &str, object: &ObjectId) -> Result<()> {
+        let objects = &self.backend(backend).await?.objects;
+        let other = |what: String| another(backend, &format!("its identity object `{object}` has {what}"));
+        let read = async { objects.get(object, None).await?.collect(IDENTITY_SIZE as usize + 1).await };
+        match read.await {
+            Ok(bytes) if identifies(object, &bytes) => Ok(()),
+            Ok(bytes) if bytes.len() as u64 == IDENTITY_SIZE => Err(other("other bytes".to_owned())),
+            Ok(bytes) => Err(other(format!("{} bytes instead of {IDENTITY_SIZE}", bytes.len()))),
+            // One that is in cold storage is there if it has its size.
+            Err(error) if matches!(error.kind(), ErrorKind::Archived(_)) => match objects.stat(object).await {
+                Ok(stat) if stat.size == IDENTITY_SIZE => Ok(()),
+                Ok(stat) => Err(other(format!("{} bytes instead of {IDENTITY_SIZE}", stat.size))),
+                Err(error) if matches!(error.kind(), ErrorKind::Archived(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
+            // Longer, or not what its name says.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => {
+                Err(other("other bytes".to_owned()).with_source(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns how many bytes a backend says that a new object has; `None` if it is in cold storage already. Waits for a few
+    /// seconds for one that is not visible yet.
+    ///
+    /// # Errors
+    /// `not-found` if it does not become visible; what the backend says.
+    pub(super) async fn size_of_new(&self, backend: &str, object: &ObjectId) -> Result<Option<u64>> {
+        let objects = &self.backend(backend).await?.objects;
+        let shown = Self::once_visible(|| async { objects.stat(object).await.map(|stat| stat.size) }).await;
+        match shown {
+            Ok(size) => Ok(Some(size)),
+            Err(error) if matches!(error.kind(), ErrorKind::Archived(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks about a new object until the backend shows it, for [`LAG`]: some services show what they have taken a moment later.
+    async fn once_visible<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
+        for _ in 1..LAG_LOOKS {
+            match ask().await {
+                Err(error) if *error.kind() == ErrorKind::NotFound => tokio::time::sleep(LAG / LAG_LOOKS).await,
+                shown => return shown,
+            }
+        }
+        ask().await
     }
 
     /// Makes sure of a container that is not recorded, as far as the objects tell that should be in it.
@@ -197,6 +258,16 @@ impl Host {
             .key_of(&receipt)
             .ok_or_else(|| Error::corrupt("no attempt has the receipt that was returned").on_backend(backend))?;
         let catalogue = &self.inner.catalogue;
+        // A backend that acknowledges and keeps nothing, or something else, gets none: nothing could be told from it.
+        if let Err(error) = Self::once_visible(|| self.read_identity(backend, &receipt.id)).await {
+            if let Err(error) = self.delete_object(backend, &receipt.id).await {
+                tracing::warn!(backend, object = %receipt.id, %error, "cannot remove an unused object");
+            }
+            return Err(match error.kind() {
+                ErrorKind::NotFound => not_visible(backend, &receipt.id).with_source(error),
+                _ => error,
+            });
+        }
         let recorded = catalogue.record_container(backend, &receipt.id, lost, Some(&key)).await?;
         if recorded.object == receipt.id {
             tracing::info!(backend, object = %receipt.id, "the container of the backend has an identity now");
@@ -207,6 +278,13 @@ impl Host {
         }
         self.look_for(backend, &recorded).await
     }
+}
+
+/// The error of a backend that does not show an identity that it has just taken.
+fn not_visible(backend: &str, object: &ObjectId) -> Error {
+    Error::unavailable(format!("the identity object `{object}`, which was just stored, is not visible yet"))
+        .on_backend(backend)
+        .hint("run it again in a moment; if it stays so, the backend does not keep what it acknowledges")
 }
 
 /// The error of a backend that talks to another container.

@@ -3,8 +3,8 @@
 //! | what the read met | what is looked at | what is recorded |
 //! | --- | --- | --- |
 //! | `not-found` | the container (`container.rs`) | `bad` if it is the right one; otherwise the container is away |
-//! | wrong bytes, or too few | that segment once more, or its size | `bad` if it is so again; `suspect` if it is right now |
-//! | `invalid` | its size | `bad` if that is not what was stored |
+//! | wrong bytes, or too few | that segment once more, or its size; then the container | `bad` if it is so again; `suspect` if it is right now |
+//! | `invalid` | its size; then the container | `bad` if that is not what was stored |
 //! | all else | | nothing: it says nothing about the object |
 //!
 //! So bytes that were damaged on their way, by a proxy or an adapter on trial, condemn no object. What is recorded is
@@ -70,7 +70,9 @@ impl Host {
                     }
                     return Ok(Finding { error, lost: false });
                 };
-                self.note_damage(placement, &reason).await?;
+                if let Some(error) = self.note_damage(placement, &reason).await? {
+                    return Ok(Finding { error, lost: false });
+                }
                 let error = match error.kind() {
                     ErrorKind::Corrupt => error,
                     _ => Error::corrupt(reason).on_backend(&placement.backend).during("retrieve").with_source(error),
@@ -86,7 +88,8 @@ impl Host {
     /// # Errors
     /// What the catalogue meets.
     pub(super) async fn note_wrong_once(&self, placement: &Placement, error: &Error) -> Result<()> {
-        if placement.state != PlacementState::Live {
+        let away = || Box::pin(self.check_container(&placement.backend));
+        if placement.state != PlacementState::Live || away().await.is_err() {
             return Ok(());
         }
         let reason = format!("{WRONG_ONCE}: {}", error.message());

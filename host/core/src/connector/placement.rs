@@ -27,12 +27,16 @@ impl Host {
         Ok(error)
     }
 
-    /// Takes note that the bytes of an object are not those of its snapshot.
+    /// Takes note that the bytes of an object are not those of its snapshot. Returns why not if the backend talks to another
+    /// container, or to none: what answers there (a login page) says nothing about the object.
     ///
     /// # Errors
     /// What the catalogue meets.
-    pub(super) async fn note_damage(&self, placement: &Placement, reason: &str) -> Result<()> {
-        self.mark(placement, PlacementState::Bad, reason).await
+    pub(super) async fn note_damage(&self, placement: &Placement, reason: &str) -> Result<Option<Error>> {
+        if let Absence::Container(away) = Box::pin(self.absence(&placement.backend)).await? {
+            return Ok(Some(away));
+        }
+        self.mark(placement, PlacementState::Bad, reason).await.map(|()| None)
     }
 
     /// Takes note that the backend of a pack, whose own object is not at fault as far as is known, has no sound object of something

@@ -184,10 +184,7 @@ impl Host {
         }
         let error = match error.kind() {
             ErrorKind::NotFound => self.note_missing(placement, error).await?,
-            ErrorKind::Corrupt => {
-                self.note_damage(placement, error.message()).await?;
-                error
-            }
+            ErrorKind::Corrupt => self.note_damage(placement, error.message()).await?.unwrap_or(error),
             _ => error,
         };
         Ok(if is_of_object(&error) { Verdict::Bad(error.message().to_owned()) } else { Verdict::Away(error) })

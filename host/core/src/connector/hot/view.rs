@@ -108,7 +108,7 @@ impl Host {
     pub(in crate::connector) async fn condemn(&self, view: &HotView) {
         let noted = match self.prove(&view.placement, &view.identity).await {
             Err(error) if *error.kind() == ErrorKind::Corrupt => {
-                self.note_damage(&view.placement, error.message()).await
+                self.note_damage(&view.placement, error.message()).await.map(drop)
             }
             _ => Ok(()),
         };

@@ -264,7 +264,7 @@ impl Host {
                 let noted = match &again {
                     Ok(_) => self.note_wrong_once(placement, &error).await,
                     Err(again) if *again.kind() == ErrorKind::Corrupt => {
-                        self.note_damage(placement, again.message()).await
+                        self.note_damage(placement, again.message()).await.map(drop)
                     }
                     // It cannot be read any more: nothing is known but that it gave wrong bytes.
                     Err(_) => self.note_wrong_once(placement, &error).await,

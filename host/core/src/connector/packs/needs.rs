@@ -120,8 +120,8 @@ impl Host {
                 }
             }
             Err(error) if *error.kind() == ErrorKind::Corrupt => {
-                self.note_damage(placement, error.message()).await?;
-                Ok(false)
+                // The container may be away.
+                self.note_damage(placement, error.message()).await?.map_or(Ok(false), Err)
             }
             Err(error) => Err(error),
         }

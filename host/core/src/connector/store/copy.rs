@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 
-use crate::catalogue::{ABSENT, NewPlacement, Placement, PlacementState};
+use crate::catalogue::{NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::encoding;
 use crate::connector::full::may_be_full;
@@ -213,7 +213,7 @@ impl Host {
         let copy = match (copy, source) {
             (Some(copy), _) => copy,
             (None, Some(source)) => {
-                self.send(&StoreUpload::new(self, backend, Payload::Image(source), base, options)).await?
+                self.send_image(&StoreUpload::new(self, backend, Payload::Image(source), base, options)).await?
             }
             (None, None) => {
                 return Err(Error::unavailable("the backend does not keep the labels that packs need")
@@ -400,7 +400,10 @@ impl Host {
         match self.backend(backend).await?.objects.stat(object).await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 if let Some(placement) = placement {
-                    self.inner.catalogue.transition(&placement, PlacementState::Bad, Some(ABSENT)).await?;
+                    let error = self.note_missing(&placement, error).await?;
+                    if *error.kind() != ErrorKind::NotFound {
+                        return Err(error);
+                    }
                 }
                 Err(Error::conflict("the same image was removed during the store")
                     .on_backend(backend)

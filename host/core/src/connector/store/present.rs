@@ -42,7 +42,9 @@ impl Host {
                 }
                 Ok(stat) => {
                     let reason = format!("it has {} bytes where {expected} were stored", stat.size);
-                    self.note_damage(&placement, &reason).await?;
+                    if let Some(away) = self.note_damage(&placement, &reason).await? {
+                        return Err(away);
+                    }
                 }
                 Err(error) if *error.kind() == ErrorKind::NotFound => {
                     let error = self.note_missing(&placement, error).await?;

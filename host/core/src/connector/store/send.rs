@@ -9,7 +9,7 @@ use crate::connector::options::StoreOptions;
 use crate::connector::payload::Payload;
 use crate::connector::upload::StoreUpload;
 use crate::connector::{Host, encoding};
-use crate::types::{Encoding, ErrorKind, Result, SnapshotId};
+use crate::types::{Encoding, Error, ErrorKind, Result, SnapshotId};
 
 impl Host {
     /// Sends what an upload has.
@@ -29,6 +29,36 @@ impl Host {
         let mut copy = self.settle(backend, put?, upload.take_stored(), options).await?;
         copy.upload = Some(upload.clone());
         Ok(copy)
+    }
+
+    /// Sends an image as it is, and asks the backend for its size: a receipt says what was sent, and a server that answers 200 to a
+    /// PUT and keeps nothing, or half, would be found out only when the image is needed. One question about an object costs
+    /// little beside its upload, and S3 and all that is like it shows what it has acknowledged.
+    ///
+    /// # Errors
+    /// `corrupt` if it is not there or has another size: then it is removed again. What the backend says.
+    pub(super) async fn send_image(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
+        let copy = self.send(upload).await?;
+        let Some((object, size)) = copy.made() else { return Ok(copy) };
+        let backend = upload.backend();
+        let lost = |what: String| {
+            Error::corrupt(format!("the backend has acknowledged object `{object}`, and {what}"))
+                .on_backend(backend)
+                .during("store")
+                .hint("the server, or something in front of it, does not keep what it acknowledges")
+        };
+        let error = match self.size_of_new(backend, object).await {
+            Ok(shown) if shown.is_none_or(|shown| shown == size) => return Ok(copy),
+            Ok(shown) => lost(format!("has {} of its {size} bytes", shown.unwrap_or(0))),
+            // Whatever says so may be in front of another container, or of none.
+            Err(error) if *error.kind() == ErrorKind::NotFound => match self.check_container(backend).await {
+                Ok(()) => lost("does not have it".to_owned()).with_source(error),
+                Err(away) => away,
+            },
+            Err(error) => error,
+        };
+        self.discard(vec![copy]).await;
+        Err(error)
     }
 
     /// Sends a pack or an image that becomes one, and makes sure that its label has arrived: without it, nothing would tell the pack from an image when a
