@@ -38,7 +38,7 @@ impl Host {
         // A route has fewer backends than that.
         let counted = counted.len() as u32;
         let configured = |backend: &str| self.inner.backends.contains_key(backend);
-        let placements: Vec<_> = objects.into_iter().map(|object| PlacementStat::of(object, &configured)).collect();
+        let placements: Vec<_> = objects.into_iter().map(|object| PlacementStat::of(object, configured)).collect();
         Ok(SnapshotStat {
             id,
             size: snapshot.size,
