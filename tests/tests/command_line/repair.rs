@@ -67,6 +67,24 @@ const HARMS: [(&str, Harm); 4] = [
     ("deleted", |path| fs::remove_file(path).unwrap()),
 ];
 
+/// Of three copies one cannot be read and one is damaged: the third one is enough.
+#[test]
+fn a_source_that_is_away_does_not_keep_another_from_serving() {
+    let bytes = noise(3 * MIB, 14);
+    let home = folders(3, "");
+    let id = home.line(&["store", &home.file("image", &bytes)]);
+    let damaged = object(&home, &id, "third");
+    HARMS[0].1(&damaged);
+    home.run(&["verify", "--deep"]);
+    fs::rename(home.path("first"), home.path("away")).unwrap();
+    let ran = home.run(&["jobs", "run", "--all", "--json"]);
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    fs::remove_dir_all(home.path("first")).ok();
+    fs::rename(home.path("away"), home.path("first")).unwrap();
+    assert_eq!(live(&home, &id), ["first", "second", "third"], "{told}");
+    assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
+}
+
 #[test]
 fn what_a_read_finds_damaged_is_repaired_by_a_job() {
     let bytes = noise(5 * MIB + 7, 1);

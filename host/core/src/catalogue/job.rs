@@ -168,6 +168,8 @@ pub struct Choice {
     pub routes: BTreeMap<String, Vec<String>>,
     /// No job between two of these.
     pub not_between: Vec<Between>,
+    /// None of these, unless it is asked for by its number.
+    pub without: Vec<u64>,
 }
 
 /// How a run of a job ended.

@@ -74,13 +74,15 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
     };
     let without: Vec<String> = choice.not_between.iter().flat_map(both).collect();
     let without = serde_json::to_string(&without).map_err(failed)?;
+    let left_out = serde_json::to_string(&choice.without).map_err(failed)?;
     let (condition, this) = match which {
         // A version goes after its base, so that it can go as what has changed.
         Take::Due => (
             "state = 'queued' AND NOT (kind = 'push' AND EXISTS
                  (SELECT 1 FROM snapshots AS version JOIN jobs AS push ON push.snapshot = version.base
                   WHERE version.id = jobs.snapshot AND push.kind = 'push' AND push.seq < jobs.seq
-                      AND push.state IN ('queued', 'running')))",
+                      AND push.state IN ('queued', 'running')))
+             AND seq NOT IN (SELECT value FROM json_each(?4))",
             0,
         ),
         Take::This(seq) => ("seq = ?3 AND state <> 'running'", seq),
@@ -98,7 +100,7 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
                               AND place.value NOT IN (SELECT p.backend FROM placements AS p
                                                       WHERE p.snapshot = jobs.snapshot AND p.state = 'live')
                           ORDER BY place.key LIMIT 1) END, '') AS target
-              FROM jobs WHERE {condition} AND ?3 >= 0),
+              FROM jobs WHERE {condition} AND ?3 >= 0 AND ?4 IS NOT NULL),
          found AS
              (SELECT due.*,
                      EXISTS (SELECT 1 FROM placements AS p
@@ -115,6 +117,6 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
              OR (NOT readable AND target || char(10) || target NOT IN (SELECT value FROM json_each(?2)))
          ORDER BY copies, created, seq LIMIT 1"
     ))
-    .and_then(|mut query| query.query_row((routes, without, this), read).optional())
+    .and_then(|mut query| query.query_row((routes, without, this, left_out), read).optional())
     .map_err(sql)
 }

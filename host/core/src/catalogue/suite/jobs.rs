@@ -86,7 +86,8 @@ pub(crate) async fn jobs_between_some_backends_are_passed_over(place: Place) {
     catalogue.enqueue_copies(9, configured()).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
     let on = vec!["good".to_owned(), "cloud".to_owned()];
-    let choice = |not_between| Choice { routes: [("default".to_owned(), on.clone())].into(), not_between };
+    let choice =
+        |not_between| Choice { routes: [("default".to_owned(), on.clone())].into(), not_between, without: Vec::new() };
     let take = async |which, not_between| {
         let taken = catalogue.take_job_beside(which, &choice(not_between), token).await.unwrap();
         taken.map(|(job, between)| (job.id, job.snapshot, between.source, between.target))
@@ -106,6 +107,9 @@ pub(crate) async fn jobs_between_some_backends_are_passed_over(place: Place) {
     let expected = [(id(2), text("hot", "cloud")), (id(3), text("third", "good")), (id(4), text("good", "third"))];
     assert_eq!(places, expected);
     assert_eq!(take(Take::Due, vec![cloud, between("good", "third")]).await, None);
+    // What a run has begun often enough is not taken by it again, unless it is asked for.
+    let without = Choice { without: all.clone(), ..choice(Vec::new()) };
+    assert_eq!(catalogue.take_job_beside(Take::Due, &without, token).await.unwrap(), None);
     let (_, snapshot, source, target) = take(Take::Due, Vec::new()).await.unwrap();
     assert_eq!((snapshot, (source, target)), (id(1), text("good", "cloud")));
 }
@@ -237,7 +241,11 @@ pub(crate) async fn a_version_is_pushed_after_its_base(place: Place) {
     let push = |seed| NewJob { kind: JobKind::Push, ..copy_of(seed) };
     catalogue.enqueue(vec![push(1), push(2)]).await.unwrap();
     let token = catalogue.acquire_owner("me", lease()).await.unwrap();
-    let choice = Choice { routes: [("default".to_owned(), vec!["cloud".to_owned()])].into(), not_between: Vec::new() };
+    let choice = Choice {
+        routes: [("default".to_owned(), vec!["cloud".to_owned()])].into(),
+        not_between: Vec::new(),
+        without: Vec::new(),
+    };
     let take = async || {
         let taken = catalogue.take_job_beside(Take::Due, &choice, token).await.unwrap();
         taken.map(|(job, _)| (job.snapshot, HeldJob { id: job.id, token }))

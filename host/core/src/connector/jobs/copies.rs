@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::holders::Holders;
 use super::report::MadeObject;
 use super::run::{Run, Worked};
-use super::source::is_of_source;
+use super::source::{is_from, is_of_source};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
 use crate::config::HOT;
 use crate::connector::packs::Sound;
@@ -139,10 +139,12 @@ impl Host {
                 continue;
             }
             match self.copy_from(&source, backend, (holders, route), change, copying).await {
-                Err(error) if is_of_source(&error) => {
+                Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot copy from here");
-                    let (identity, sound) = (&copying.identity, &mut Sound::default());
-                    self.verify_one(&source, identity, true, None, &mut 0, sound).await?;
+                    if is_of_source(&error) {
+                        let (identity, sound) = (&copying.identity, &mut Sound::default());
+                        self.verify_one(&source, identity, true, None, &mut 0, sound).await?;
+                    }
                     last = Some(error);
                 }
                 outcome => return outcome,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::report::{MadeObject, RebaseReport};
 use super::run::{Run, Worked};
-use super::source::is_of_source;
+use super::source::{is_from, is_of_source};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Snapshot, Take};
 use crate::config::{HOT, PackProfile};
 use crate::connector::packs::{Caches, Sound};
@@ -136,9 +136,11 @@ impl Host {
                     self.inner.jobs.made(job.kind, made.bytes);
                     return Ok(Worked::made(vec![made]));
                 }
-                Err(error) if is_of_source(&error) => {
+                Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot rebase from this copy");
-                    self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                    if is_of_source(&error) {
+                        self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                    }
                     last = Some(error);
                 }
                 Err(error) => return Err(error),

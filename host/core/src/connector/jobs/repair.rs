@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 
 use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
-use super::source::is_of_source;
+use super::source::{is_from, is_of_source};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Take};
 use crate::config::HOT;
 use crate::connector::packs::{Caches, Sound};
@@ -181,10 +181,12 @@ impl Host {
                             .hint("store the image again if you still have it"),
                     );
                 }
-                Err(error) if is_of_source(&error) => {
-                    // It is marked if it is damaged, and is repaired in its turn.
+                Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot repair from this copy");
-                    self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                    if is_of_source(&error) {
+                        // It is marked if it is damaged, and is repaired in its turn.
+                        self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                    }
                     last = Some(error);
                 }
                 Err(error) => return Err(error),

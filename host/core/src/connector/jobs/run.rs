@@ -21,6 +21,9 @@ use crate::snapshot::Progress;
 use crate::snapshot::pages::Profile;
 use crate::types::{Error, Result, SnapshotId, Subject};
 
+/// How often a run begins the same job, where it becomes due again while the run goes on.
+const TRIES: u32 = 3;
+
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
 const FIRST_PAUSE: u64 = 60;
 /// How long it waits at the most.
@@ -57,6 +60,8 @@ pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
     failures: Arc<Mutex<BTreeMap<String, Failures>>>,
     places: Arc<Places>,
+    /// How often it has begun each job.
+    begun: Arc<Mutex<BTreeMap<u64, u32>>>,
     /// None before a job is begun.
     place: Option<Place>,
 }
@@ -71,14 +76,21 @@ impl Run {
     pub(super) fn new(host: &Host, bytes_per_second: Option<u64>, progress: Option<Progress>) -> Self {
         let bytes_per_second = bytes_per_second.or(host.inner.job_settings.bytes_per_second);
         let meter = Arc::new(Meter::new(bytes_per_second, progress));
-        Self { meter, failures: Arc::default(), places: Arc::default(), place: None }
+        Self { meter, failures: Arc::default(), places: Arc::default(), begun: Arc::default(), place: None }
     }
 
     /// That of a job which goes on between these backends.
     fn of_job(&self, between: Between, beyond: bool) -> Self {
         let (meter, failures, places) = (self.meter.clone(), self.failures.clone(), self.places.clone());
         let place = Some(self.places.take(between, beyond));
-        Self { meter, failures, places, place }
+        Self { meter, failures, places, begun: self.begun.clone(), place }
+    }
+
+    /// The jobs that it has begun often enough. What wakes a job, a placement that is good again, may be what another job brings
+    /// about each time that the first one fails.
+    fn tried(&self) -> Vec<u64> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.iter().filter(|(_, times)| **times >= TRIES).map(|(job, _)| *job).collect()
     }
 
     /// Goes on between these backends.
@@ -157,7 +169,7 @@ impl Drop for Running<'_> {
 }
 
 impl Host {
-    /// Runs the jobs that are due, each once, those of the snapshots with the fewest live copies first. Snapshots that have
+    /// Runs the jobs that are due, those of the snapshots with the fewest live copies first. Snapshots that have
     /// fewer copies than are wanted get a job before.
     ///
     /// # Errors
@@ -219,7 +231,7 @@ impl Host {
             route.backends.iter().filter(may).cloned().collect()
         };
         let routes = self.inner.routes.iter().map(|(name, route)| (name.clone(), on(route))).collect();
-        let choice = Choice { routes, not_between };
+        let choice = Choice { routes, not_between, without: run.tried() };
         let token = self.inner.owner.current().await?;
         for _ in 0..asked.len() {
             let Some(this) = asked.pop_front() else { break };
@@ -358,6 +370,7 @@ impl Host {
 /// A job that was taken, with its place.
 fn begun(job: Job, between: Between, token: OwnerToken, run: &Run, beyond: bool) -> (Job, HeldJob, Run) {
     let held = HeldJob { id: job.id, token };
+    *run.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(job.id).or_default() += 1;
     (job, held, run.of_job(between, beyond))
 }
 

@@ -70,6 +70,11 @@ impl Host {
     }
 }
 
+/// Returns whether a failure is that of the backend that was read from, or of what it has: another source may serve.
+pub(super) fn is_from(error: &Error, source: &str, target: &str) -> bool {
+    is_of_source(error) || (source != target && error.backend() == Some(source))
+}
+
 /// Returns whether a failure is that of what was read rather than of what was written.
 pub(super) fn is_of_source(error: &Error) -> bool {
     error.operation() == Some("retrieve") && error.subject() == Subject::Object
