@@ -162,7 +162,7 @@ fn what_a_hot_pack_takes_pages_from_stays_on_its_backend_until_the_pack_is_pushe
             home.run(&["jobs", "run", "--all"]);
             home.run(&["jobs", "run", "--all"]);
             assert_eq!(state(&home, &version, "local").as_deref(), Some("live"), "it is pushed");
-            fs::remove_dir_all(home.path("tidelock-data/hot")).unwrap();
+            hot_files(&home).iter().for_each(|path| fs::remove_file(path).unwrap());
             assert_same(&home.bytes(&["retrieve", &version]), &bytes, "the version");
         }
         home.line(&["rm", &version]);

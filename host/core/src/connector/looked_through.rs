@@ -67,7 +67,11 @@ impl Host {
                         ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::RateLimited(_) | ErrorKind::Cancelled
                     ) =>
                 {
-                    return Err(error.on_backend(backend));
+                    // One that serves and cannot be listed may have anything.
+                    return match objects.health().await {
+                        Ok(health) if health.ready => Ok(false),
+                        _ => Err(error.on_backend(backend)),
+                    };
                 }
                 Err(error) => {
                     tracing::debug!(backend, %error, "cannot find out whether there are objects");

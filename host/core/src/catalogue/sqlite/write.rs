@@ -89,8 +89,9 @@ impl SqliteCatalogue {
             if let (Some(seen), Some(by)) = (replaces, placements.first()) {
                 retire_for(db, seen, &by.object, now)?;
             }
-            settle_push(db, snapshot.id)?;
+            // What is recorded here was looked at; that a row says so is not enough for a push.
             if placements.iter().any(|placement| placement.backend != HOT) {
+                settle_push(db, snapshot.id)?;
                 no_longer_held(db, snapshot.id, now)?;
             }
             Ok(Committed { name_taken_from })
