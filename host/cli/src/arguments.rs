@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-pub(super) use jobs::{Jobs, JobsCommand, Rebase, RunJobs, Scrub};
+pub(super) use jobs::{Forget, Jobs, JobsCommand, Rebase, RunJobs, Scrub};
 use tidelock::MOST_LISTED;
 use tidelock::types::{ByteRange, Encoding, Error, ObjectId, PublicKey, parse_duration};
 
@@ -234,16 +234,6 @@ pub(super) struct Rm {
     /// Remove the snapshot from every backend, with all of its names.
     #[arg(long)]
     pub(super) all_names: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Forget {
-    /// The backend.
-    #[arg(value_name = "BACKEND")]
-    pub(super) backend: String,
-    /// Also snapshots that have their last copy there: they are lost.
-    #[arg(long)]
-    pub(super) lose_snapshots: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,8 @@ use tidelock::types::limits::{LIMITS, limit_rows};
 
 /// The functions in files of tests of the host's crates, and in modules of tests: limits that no adapter can reach are tested there.
 fn tests_of_the_host() -> BTreeSet<String> {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../host")];
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![own.join("../host"), own.join("tests")];
     let mut names = BTreeSet::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

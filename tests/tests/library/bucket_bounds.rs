@@ -199,8 +199,8 @@ async fn a_listing_has_no_more_entries_than_requested() {
         let body = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>");
         Odd::start(vec![on("List", ALWAYS, Then::Answer { status: 200, headers: String::new(), body })])
     };
-    let (keys, pages) = walk(&bucket(&page(13)), 5).await.unwrap();
-    assert_eq!((keys.len(), pages), (13, 3));
+    // One that says where to go on by nothing, and begins anew each time, may list in any order.
+    assert_eq!(*walk(&bucket(&page(13)), 5).await.unwrap_err().kind(), ErrorKind::Unavailable);
     let first = bucket(&page(13)).list_objects("", None, 5).await.unwrap();
     assert_eq!((first.entries.len(), first.next.as_deref()), (5, Some("0004")));
     for (entries, limit) in [(14, 5), (1009, 1000), (1009, 100_000)] {

@@ -77,3 +77,13 @@ impl From<Profile> for PackProfile {
 fn bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).map_err(with_hint)
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The backend.
+    #[arg(value_name = "BACKEND")]
+    pub(crate) backend: String,
+    /// Also snapshots that have their last copy there: they are lost.
+    #[arg(long)]
+    pub(crate) lose_snapshots: bool,
+}

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::jobs::one_job;
+use super::job_reading::one_job;
 use super::owners::lost;
 use super::{OwnerToken, sql};
 use crate::catalogue::{Between, Choice, Job, Take};

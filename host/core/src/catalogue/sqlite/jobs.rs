@@ -3,10 +3,11 @@
 //! What follows from placements (live copies, and which jobs wake up) is kept by triggers: `schema/jobs.sql`.
 
 use futures::future::BoxFuture;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED};
 use super::elsewhere::short_of_copies;
+use super::job_reading::{invalid, jobs, kind_at, one_job, state_at};
 use super::job_rows::enqueue;
 use super::job_taking::take;
 use super::query::{placement_at, placement_of};
@@ -14,8 +15,8 @@ use super::versions::next_version;
 use super::{OwnerToken, Placement, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
-    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobState, JobStats, LongChains, MAX_EVENTS, NewJob,
-    PlacementEvent, Scrubbed, Take, WantedCopies,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobStats, LongChains, MAX_EVENTS, NewJob, PlacementEvent,
+    Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
 
@@ -379,53 +380,8 @@ fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
         .map_err(sql)
 }
 
-pub(super) fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
-    Ok(jobs(db, "WHERE seq = ?1", [seq])?.pop())
-}
-
-fn jobs(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Job>> {
-    let columns = "seq, kind, snapshot, backend, object, state, copies, attempts, not_before, created, reason";
-    db.prepare_cached(&format!("SELECT {columns} FROM jobs {clause}"))
-        .and_then(|mut query| query.query_map(params, job)?.collect())
-        .map_err(sql)
-}
-
-fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let (backend, object): (String, String) = (row.get(3)?, row.get(4)?);
-    let object = match object.is_empty() {
-        true => None,
-        false => Some(ObjectId::new(object).map_err(|_| invalid(4))?),
-    };
-    Ok(Job {
-        id: row.get(0)?,
-        kind: kind_at(row, 1)?,
-        snapshot: SnapshotId::from_bytes(row.get(2)?),
-        backend: Some(backend).filter(|backend| !backend.is_empty()),
-        object,
-        state: state_at(row, 5)?,
-        copies: row.get(6)?,
-        attempts: row.get(7)?,
-        not_before: row.get(8)?,
-        created: row.get(9)?,
-        reason: row.get(10)?,
-    })
-}
-
 fn at_risk(db: &Connection) -> Result<u64> {
     db.prepare_cached("SELECT value FROM counters WHERE name = 'at_risk'")
         .and_then(|mut query| query.query_row([], |row| row.get(0)))
         .map_err(sql)
-}
-
-fn kind_at(row: &Row<'_>, column: usize) -> rusqlite::Result<JobKind> {
-    JobKind::from_name(&row.get::<_, String>(column)?).ok_or_else(|| invalid(column))
-}
-
-fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
-    JobState::from_name(&row.get::<_, String>(column)?).ok_or_else(|| invalid(column))
-}
-
-/// The error of a value that does not fit its column's meaning.
-fn invalid(column: usize) -> rusqlite::Error {
-    rusqlite::Error::InvalidColumnType(column, "a job or an event".to_owned(), rusqlite::types::Type::Text)
 }

@@ -21,6 +21,7 @@ mod elsewhere;
 mod errors;
 mod forget;
 mod import_queue;
+mod job_reading;
 mod job_rows;
 mod job_taking;
 mod jobs;

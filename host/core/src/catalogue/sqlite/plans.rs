@@ -23,8 +23,13 @@ const SOURCES: [&str; 13] = [
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
-const OF_JOBS: [&str; 4] =
-    [include_str!("elsewhere.rs"), include_str!("job_rows.rs"), include_str!("job_taking.rs"), include_str!("jobs.rs")];
+const OF_JOBS: [&str; 5] = [
+    include_str!("elsewhere.rs"),
+    include_str!("job_reading.rs"),
+    include_str!("job_rows.rs"),
+    include_str!("job_taking.rs"),
+    include_str!("jobs.rs"),
+];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];

@@ -2,12 +2,10 @@
 //! removed, in the order in which it happened, and can be made to skip one of its checks.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::events::{Event, Happened, Without};
-use super::scheduler::Points;
+use super::{events::*, scheduler::Points};
 use crate::catalogue::{
     Adopted, BegunRemoval, Catalogue, Claim, Commit, Committed, Container, ExpiredOwner, Forgotten, ImportQueue,
     Intent, Need, NewPack, NewPlacement, OwnerToken, Placement, PlacementState, RemovalScope, Sharing, Snapshot,
@@ -284,14 +282,14 @@ impl Catalogue for WatchedCatalogue {
         })
     }
 
-    fn acquire_owner<'a>(&'a self, name: &'a str, lease: Duration) -> BoxFuture<'a, Result<OwnerToken>> {
+    fn acquire_owner<'a>(&'a self, name: &'a str, lease: std::time::Duration) -> BoxFuture<'a, Result<OwnerToken>> {
         Box::pin(async move {
             self.points.point("acquire_owner").await;
             Catalogue::acquire_owner(&self.inner, name, lease).await
         })
     }
 
-    fn renew_owner(&self, token: OwnerToken, lease: Duration) -> BoxFuture<'_, Result<()>> {
+    fn renew_owner(&self, token: OwnerToken, lease: std::time::Duration) -> BoxFuture<'_, Result<()>> {
         Catalogue::renew_owner(&self.inner, token, lease)
     }
 
