@@ -45,7 +45,7 @@ impl Host {
         error: Error,
     ) -> Finding {
         let said = error.duplicate();
-        match self.examine(placement, identity, at, error).await {
+        match Box::pin(self.examine(placement, identity, at, error)).await {
             Ok(finding) => finding,
             Err(other) => {
                 tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
@@ -64,9 +64,9 @@ impl Host {
                 Ok(Finding { lost: lost && *error.kind() == ErrorKind::NotFound, error })
             }
             ErrorKind::Corrupt | ErrorKind::Invalid if error.subject() == Subject::Object => {
-                let Some(reason) = self.proof_of_damage(placement, identity, at, &error).await else {
+                let Some(reason) = Box::pin(self.proof_of_damage(placement, identity, at, &error)).await else {
                     if *error.kind() == ErrorKind::Corrupt {
-                        self.note_wrong_once(placement, &error).await?;
+                        Box::pin(self.note_wrong_once(placement, &error)).await?;
                     }
                     return Ok(Finding { error, lost: false });
                 };

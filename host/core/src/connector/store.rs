@@ -58,10 +58,10 @@ impl Host {
     /// with what is left of the store ([`Error::left`]).
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
         match options.base {
-            Some(StoreBase::Snapshot(base)) => self.update(base, source, options).await,
-            Some(StoreBase::None) => self.store_on_route(source, Change::default(), &options).await,
-            None => self.store_on_a_base(source, false, &options).await,
-            Some(StoreBase::Auto) => self.store_on_a_base(source, true, &options).await,
+            Some(StoreBase::Snapshot(base)) => Box::pin(self.update(base, source, options)).await,
+            Some(StoreBase::None) => Box::pin(self.store_on_route(source, Change::default(), &options)).await,
+            None => Box::pin(self.store_on_a_base(source, false, &options)).await,
+            Some(StoreBase::Auto) => Box::pin(self.store_on_a_base(source, true, &options)).await,
         }
     }
 
@@ -78,7 +78,7 @@ impl Host {
         loop {
             let (again, mut relied) = (again(&source), false);
             round += 1;
-            match (self.store_once(source, change, options, &mut relied).await, again) {
+            match (Box::pin(self.store_once(source, change, options, &mut relied)).await, again) {
                 // What it takes pages from was removed or marked since it was made. Whole, it needs nothing.
                 (Err(error), Some(again)) if relied && change.sends_pack() && *error.kind() == ErrorKind::Conflict => {
                     tracing::warn!(%error, "the image is stored whole");
@@ -167,7 +167,7 @@ impl Host {
                 let mut stored = self.record(copies, base, options, true).await?;
                 if let Some((source, identity)) = kept {
                     let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
-                    self.keep_hot(source, HotChange { base, changed }, identity, options).await;
+                    Box::pin(self.keep_hot(source, HotChange { base, changed }, identity, options)).await;
                 }
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
@@ -197,7 +197,7 @@ impl Host {
             return Ok(stored);
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
-        Err(self.keep_nameless(copies, base, options, wanted, error).await)
+        Err(Box::pin(self.keep_nameless(copies, base, options, wanted, error)).await)
     }
 
     /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has

@@ -94,7 +94,9 @@ impl Host {
                 elsewhere.push(placement);
                 continue;
             }
-            match self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound).await? {
+            match Box::pin(self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound))
+                .await?
+            {
                 Verdict::Gone => continue,
                 Verdict::Sound => drop(sound_on.insert(placement.backend.clone())),
                 Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
@@ -141,8 +143,8 @@ impl Host {
         sound: &mut Sound,
     ) -> Result<Verdict> {
         let (backend, object) = (&placement.backend, &placement.object);
-        let outcome = match self.container_of(placement, sound).await {
-            Ok(()) => self.verify_placement(placement, identity, deep, progress, read).await,
+        let outcome = match Box::pin(self.container_of(placement, sound)).await {
+            Ok(()) => Box::pin(self.verify_placement(placement, identity, deep, progress, read)).await,
             Err(away) => Err(away),
         };
         let lacking = match &outcome {

@@ -52,7 +52,7 @@ impl Host {
             return Err(Error::unavailable("a damaged copy of it is repaired first"));
         }
         let copying = Copying { job, held, run, snapshot, identity };
-        let change = self.change_for(&copying, routes.first().map(|route| route.name)).await;
+        let change = Box::pin(self.change_for(&copying, routes.first().map(|route| route.name))).await;
         let (mut made, mut last) = (Vec::new(), None);
         // Each route gets what it wants, and then what is missing altogether.
         let turns = routes.iter().map(|route| (route, false)).chain(routes.iter().map(|route| (route, true)));
@@ -65,7 +65,9 @@ impl Host {
                     continue;
                 }
                 let copied = match run.check(backend) {
-                    Ok(()) => self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).await,
+                    Ok(()) => {
+                        Box::pin(self.copy_further(backend, &holders, route.name, change.as_ref(), &copying)).await
+                    }
                     Err(error) => Err(error),
                 };
                 run.ended(backend, &copied);
@@ -138,12 +140,12 @@ impl Host {
                 last = Some(error);
                 continue;
             }
-            match self.copy_from(&source, backend, (holders, route), change, copying).await {
+            match Box::pin(self.copy_from(&source, backend, (holders, route), change, copying)).await {
                 Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot copy from here");
                     if is_of_source(&error) {
                         let (identity, sound) = (&copying.identity, &mut Sound::default());
-                        self.verify_one(&source, identity, true, None, &mut 0, sound).await?;
+                        Box::pin(self.verify_one(&source, identity, true, None, &mut 0, sound)).await?;
                     }
                     last = Some(error);
                 }
@@ -163,7 +165,7 @@ impl Host {
     ) -> Result<MadeObject> {
         let Copying { identity, run, snapshot, .. } = copying;
         let same = match change {
-            None if source.backend != HOT => self.pack_if_it_fits(source, backend, identity, run).await?,
+            None if source.backend != HOT => Box::pin(self.pack_if_it_fits(source, backend, identity, run)).await?,
             _ => None,
         };
         let pack = change.or(same.as_ref());

@@ -80,7 +80,7 @@ impl Host {
             if !counts || holders.counted.contains(&placement.backend) {
                 continue;
             }
-            match self.verify_one(&placement, identity, false, None, &mut 0, &mut sound).await? {
+            match Box::pin(self.verify_one(&placement, identity, false, None, &mut 0, &mut sound)).await? {
                 Verdict::Sound => {}
                 Verdict::Bad(why) => {
                     tracing::warn!(backend = placement.backend, why, "a copy does not count");

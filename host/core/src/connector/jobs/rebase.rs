@@ -129,7 +129,7 @@ impl Host {
         let identity = self.identity_of(old.snapshot).await?;
         let mut last = None;
         for source in self.copies_of(old.snapshot, None).await? {
-            let made = self.rebase_from(&source, &old, &snapshot, profile, &identity, held, run).await;
+            let made = Box::pin(self.rebase_from(&source, &old, &snapshot, profile, &identity, held, run)).await;
             run.ended(backend, &made);
             match made {
                 Ok(made) => {
@@ -139,7 +139,8 @@ impl Host {
                 Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot rebase from this copy");
                     if is_of_source(&error) {
-                        self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()).await?;
+                        Box::pin(self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()))
+                            .await?;
                     }
                     last = Some(error);
                 }
@@ -190,7 +191,7 @@ impl Host {
             self.discard(vec![copy]).await;
             return Err(error);
         }
-        let copy = self.read_back(copy, identity).await?;
+        let copy = Box::pin(self.read_back(copy, identity)).await?;
         let made = copy.info().zip(copy.made().map(|(_, size)| size));
         let why = format!("from {}", source.backend);
         self.record_instead(copy, JobCommit { held, what: "rebased", why }, Some(old.clone())).await?;

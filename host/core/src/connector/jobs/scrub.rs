@@ -93,7 +93,7 @@ impl Host {
         let verdict = match self.identity_of(placement.snapshot).await {
             Ok(identity) => {
                 let progress = options.progress.as_ref();
-                self.verify_one(placement, &identity, true, progress, &mut report.bytes, sound).await?
+                Box::pin(self.verify_one(placement, &identity, true, progress, &mut report.bytes, sound)).await?
             }
             Err(error) => Verdict::Away(error),
         };

@@ -50,16 +50,16 @@ impl Host {
         };
         let file = match file {
             Ok(file) => file,
-            Err(source) => return self.store_on_route(source, Change::default(), options).await,
+            Err(source) => return Box::pin(self.store_on_route(source, Change::default(), options)).await,
         };
         let began = self.inner.platform.now();
-        let mut stored = match self.store_on(named, &file, options).await? {
+        let mut stored = match Box::pin(self.store_on(named, &file, options)).await? {
             Some(stored) => stored,
             None => {
-                let base = self.similar(&file, named, similar, options).await?;
-                match self.store_on(base, &file, options).await? {
+                let base = Box::pin(self.similar(&file, named, similar, options)).await?;
+                match Box::pin(self.store_on(base, &file, options)).await? {
                     Some(stored) => stored,
-                    None => self.store_on_route(Source::File(file), Change::default(), options).await?,
+                    None => Box::pin(self.store_on_route(Source::File(file), Change::default(), options)).await?,
                 }
             }
         };
@@ -75,12 +75,12 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Option<Stored>> {
         let Some(base) = base else { return Ok(None) };
-        let Some(pack) = self.change_of(base, None, file, None, options).await? else { return Ok(None) };
+        let Some(pack) = Box::pin(self.change_of(base, None, file, None, options)).await? else { return Ok(None) };
         if self.inner.catalogue.get(pack.identity.id()).await?.is_some() {
             return Ok(None);
         }
         let bytes = pack.file.size();
-        let (mut stored, as_pack) = self.store_change(base, file.clone(), Some(pack), None, options).await?;
+        let (mut stored, as_pack) = Box::pin(self.store_change(base, file.clone(), Some(pack), None, options)).await?;
         stored.delta_bytes = Some(bytes).filter(|_| as_pack).or(Some(stored.stored_bytes));
         Ok(Some(stored))
     }

@@ -38,7 +38,7 @@ impl Host {
         options: &StoreOptions,
     ) {
         let id = identity.id();
-        if let Err(error) = self.try_to_keep_hot(source, change, identity, options).await {
+        if let Err(error) = Box::pin(self.try_to_keep_hot(source, change, identity, options)).await {
             tracing::info!(%id, %error, "the image is not kept hot");
         }
     }
@@ -55,9 +55,9 @@ impl Host {
             hot.backend.touch(&object);
             return Ok(());
         }
-        let copy = self.put_hot(source, change, &mut Some(identity.clone()), options).await?;
-        let copy = self.proven_hot(copy).await?;
-        if self.record_extra(copy).await? {
+        let copy = Box::pin(self.put_hot(source, change, &mut Some(identity.clone()), options)).await?;
+        let copy = Box::pin(self.proven_hot(copy)).await?;
+        if Box::pin(self.record_extra(copy)).await? {
             // It may have taken more than was promised.
             drop(self.make_hot_room(hot, 0).await?);
         }
@@ -81,7 +81,7 @@ impl Host {
         };
         let pack = match (&source, change.base) {
             (Source::File(file), Some(base)) => {
-                self.hot_pack(base, file, change.changed).await.unwrap_or_else(|error| {
+                Box::pin(self.hot_pack(base, file, change.changed)).await.unwrap_or_else(|error| {
                     tracing::info!(%base, %error, "the image is kept hot whole");
                     None
                 })

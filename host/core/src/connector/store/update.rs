@@ -19,7 +19,7 @@ impl Host {
     /// `not-found` for an unknown base; otherwise as [`Self::store`].
     pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
         self.known(base).await?;
-        self.update_from(base, source, None, &options).await
+        Box::pin(self.update_from(base, source, None, &options)).await
     }
 
     /// As [`Self::update`], where all changes since the base are known to lie in these ranges: nothing else is read. A change
@@ -35,7 +35,7 @@ impl Host {
         options: StoreOptions,
     ) -> Result<Stored> {
         self.known(base).await?;
-        self.update_from(base, Source::File(source), Some(dirty), &options).await
+        Box::pin(self.update_from(base, Source::File(source), Some(dirty), &options)).await
     }
 
     async fn update_from(
@@ -48,7 +48,7 @@ impl Host {
         let began = self.inner.platform.now();
         if options.raw {
             let change = Change { base: Some(base), ..Change::default() };
-            let mut stored = self.store_on_route(source, change, options).await?;
+            let mut stored = Box::pin(self.store_on_route(source, change, options)).await?;
             stored.delta_bytes = Some(stored.stored_bytes);
             return Ok(stored);
         }
@@ -57,10 +57,10 @@ impl Host {
             // A backend that is sent the image, and not the change, reads it once more.
             other => self.spooled(other).await?,
         };
-        let pack = self.change_of(base, None, &source, dirty.as_ref(), options).await?;
+        let pack = Box::pin(self.change_of(base, None, &source, dirty.as_ref(), options)).await?;
         let pack_bytes = pack.as_ref().map(|pack| pack.file.size());
         let changed = dirty.as_ref().map(DirtyRanges::as_slice);
-        let (mut stored, as_pack) = self.store_change(base, source, pack, changed, options).await?;
+        let (mut stored, as_pack) = Box::pin(self.store_change(base, source, pack, changed, options)).await?;
         stored.delta_bytes = pack_bytes.filter(|_| as_pack).or(Some(stored.stored_bytes));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
         Ok(stored)
@@ -81,7 +81,7 @@ impl Host {
     ) -> Result<(Stored, bool)> {
         if let Some(pack) = &pack {
             let change = Change { base: Some(base), pack: Some(pack), changed, whole: false };
-            match self.store_on_route(Source::File(image.clone()), change, options).await {
+            match Box::pin(self.store_on_route(Source::File(image.clone()), change, options)).await {
                 Err(error) if pack.file.is_damaged() => {
                     tracing::warn!(%error, "the image is stored whole");
                 }
@@ -89,6 +89,6 @@ impl Host {
             }
         }
         let change = Change { base: Some(base), pack: None, changed, whole: false };
-        Ok((self.store_on_route(Source::File(image), change, options).await?, false))
+        Ok((Box::pin(self.store_on_route(Source::File(image), change, options)).await?, false))
     }
 }
