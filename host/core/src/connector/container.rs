@@ -101,7 +101,7 @@ impl Host {
     pub(super) async fn absence(&self, backend: &str) -> Result<Absence> {
         Ok(match self.inner.catalogue.container(backend).await? {
             None => Absence::Unknown,
-            Some(container) => match Box::pin(self.look_for(backend, &container)).await {
+            Some(container) => match self.look_for(backend, &container).boxed().await {
                 Ok(()) => Absence::Object,
                 Err(error) => Absence::Container(error),
             },
@@ -114,7 +114,7 @@ impl Host {
     /// `unavailable` if it is another one; what the backend says.
     pub(super) async fn check_container(&self, backend: &str) -> Result<()> {
         match self.inner.catalogue.container(backend).await? {
-            Some(container) => Box::pin(self.look_for(backend, &container)).await,
+            Some(container) => self.look_for(backend, &container).boxed().await,
             None => Ok(()),
         }
     }
@@ -127,11 +127,11 @@ impl Host {
     pub(super) fn ensure_container<'a>(&'a self, backend: &'a str) -> BoxFuture<'a, Result<()>> {
         let check = move || async move {
             match self.inner.catalogue.container(backend).await? {
-                Some(container) => Box::pin(self.look_for(backend, &container)).await?,
+                Some(container) => self.look_for(backend, &container).boxed().await?,
                 None => {
-                    Box::pin(self.look_for_some(backend)).await?;
+                    self.look_for_some(backend).boxed().await?;
                     self.look_first(backend).await?;
-                    Box::pin(self.identify_container(backend, None)).await?;
+                    self.identify_container(backend, None).boxed().await?;
                 }
             }
             Ok(())
@@ -157,16 +157,16 @@ impl Host {
     pub(super) async fn replace_container(&self, backend: &str) -> Result<bool> {
         let lost = self.inner.catalogue.container(backend).await?;
         if let Some(container) = &lost
-            && Box::pin(self.look_for(backend, container)).await.is_ok()
+            && self.look_for(backend, container).boxed().await.is_ok()
         {
             return Ok(false);
         }
-        Box::pin(self.identify_container(backend, lost.as_ref().map(|container| &container.object))).await?;
+        self.identify_container(backend, lost.as_ref().map(|container| &container.object)).boxed().await?;
         Ok(lost.is_some())
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
-        match Box::pin(self.read_identity(backend, &container.object)).await {
+        match self.read_identity(backend, &container.object).boxed().await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 let age = self.inner.platform.unix_seconds().saturating_sub(container.created);
                 let yet = if age < NEW_FOR { ", or not visible yet, since it was just stored" } else { "" };
@@ -276,7 +276,7 @@ impl Host {
         if self.delete_object(backend, &receipt.id).await? {
             catalogue.end_intent(&key).await?;
         }
-        Box::pin(self.look_for(backend, &recorded)).await
+        self.look_for(backend, &recorded).boxed().await
     }
 }
 

@@ -10,6 +10,7 @@
 //! So bytes that were damaged on their way, by a proxy or an adapter on trial, condemn no object. What is recorded is
 //! evidence, not an answer: if the catalogue cannot be written, the read goes on all the same.
 
+use futures::FutureExt as _;
 use std::sync::Arc;
 
 use super::packs::Caches;
@@ -45,7 +46,7 @@ impl Host {
         error: Error,
     ) -> Finding {
         let said = error.duplicate();
-        match Box::pin(self.examine(placement, identity, at, error)).await {
+        match self.examine(placement, identity, at, error).boxed().await {
             Ok(finding) => finding,
             Err(other) => {
                 tracing::warn!(backend = placement.backend, error = %other, "cannot record what was found");
@@ -64,9 +65,9 @@ impl Host {
                 Ok(Finding { lost: lost && *error.kind() == ErrorKind::NotFound, error })
             }
             ErrorKind::Corrupt | ErrorKind::Invalid if error.subject() == Subject::Object => {
-                let Some(reason) = Box::pin(self.proof_of_damage(placement, identity, at, &error)).await else {
+                let Some(reason) = self.proof_of_damage(placement, identity, at, &error).boxed().await else {
                     if *error.kind() == ErrorKind::Corrupt {
-                        Box::pin(self.note_wrong_once(placement, &error)).await?;
+                        self.note_wrong_once(placement, &error).boxed().await?;
                     }
                     return Ok(Finding { error, lost: false });
                 };

@@ -38,6 +38,7 @@ use crate::catalogue::{Commit, JobKind, NewJob, NewSnapshot, WantedCopies};
 use crate::config::{Ack, HOT, Route};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, ErrorKind, Left, Result, SnapshotId, Subject};
+use futures::FutureExt as _;
 
 use hot::HotChange;
 use local::Locally;
@@ -58,10 +59,10 @@ impl Host {
     /// with what is left of the store ([`Error::left`]).
     pub async fn store(&self, source: Source, options: StoreOptions) -> Result<Stored> {
         match options.base {
-            Some(StoreBase::Snapshot(base)) => Box::pin(self.update(base, source, options)).await,
-            Some(StoreBase::None) => Box::pin(self.store_on_route(source, Change::default(), &options)).await,
-            None => Box::pin(self.store_on_a_base(source, false, &options)).await,
-            Some(StoreBase::Auto) => Box::pin(self.store_on_a_base(source, true, &options)).await,
+            Some(StoreBase::Snapshot(base)) => self.update(base, source, options).boxed().await,
+            Some(StoreBase::None) => self.store_on_route(source, Change::default(), &options).boxed().await,
+            None => self.store_on_a_base(source, false, &options).boxed().await,
+            Some(StoreBase::Auto) => self.store_on_a_base(source, true, &options).boxed().await,
         }
     }
 
@@ -78,7 +79,7 @@ impl Host {
         loop {
             let (again, mut relied) = (again(&source), false);
             round += 1;
-            match (Box::pin(self.store_once(source, change, options, &mut relied)).await, again) {
+            match (self.store_once(source, change, options, &mut relied).boxed().await, again) {
                 // What it takes pages from was removed or marked since it was made. Whole, it needs nothing.
                 (Err(error), Some(again)) if relied && change.sends_pack() && *error.kind() == ErrorKind::Conflict => {
                     tracing::warn!(%error, "the image is stored whole");
@@ -108,7 +109,7 @@ impl Host {
         let wanted = route.ack.waits_for(copies_of_route) as usize;
         let mut waiting = None;
         let source = match route.ack {
-            Ack::Local => match Box::pin(self.store_locally(source, change, options, false)).await? {
+            Ack::Local => match self.store_locally(source, change, options, false).boxed().await? {
                 Locally::Stored(mut stored) => {
                     stored.seconds = self.inner.platform.since(began).as_secs_f64();
                     return Ok(stored);
@@ -167,7 +168,7 @@ impl Host {
                 let mut stored = self.record(copies, base, options, true).await?;
                 if let Some((source, identity)) = kept {
                     let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
-                    Box::pin(self.keep_hot(source, HotChange { base, changed }, identity, options)).await;
+                    self.keep_hot(source, HotChange { base, changed }, identity, options).boxed().await;
                 }
                 stored.seconds = self.inner.platform.since(began).as_secs_f64();
                 return Ok(stored);
@@ -191,13 +192,13 @@ impl Host {
             };
         }
         if let Some(source) = waiting.filter(|_| copies.is_empty())
-            && let Locally::Stored(mut stored) = Box::pin(self.store_locally(source, change, options, true)).await?
+            && let Locally::Stored(mut stored) = self.store_locally(source, change, options, true).boxed().await?
         {
             stored.seconds = self.inner.platform.since(began).as_secs_f64();
             return Ok(stored);
         }
         let error = last.unwrap_or_else(|| Error::unavailable("no backend of the route stored the image"));
-        Err(Box::pin(self.keep_nameless(copies, base, options, wanted, error)).await)
+        Err(self.keep_nameless(copies, base, options, wanted, error).boxed().await)
     }
 
     /// Records the copies of a snapshot, its name, and the end of the intents, in one transaction. What a store has

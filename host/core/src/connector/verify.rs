@@ -1,5 +1,6 @@
 //! Verification: whether recorded objects exist and are unchanged.
 
+use futures::FutureExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -143,8 +144,8 @@ impl Host {
         sound: &mut Sound,
     ) -> Result<Verdict> {
         let (backend, object) = (&placement.backend, &placement.object);
-        let outcome = match Box::pin(self.container_of(placement, sound)).await {
-            Ok(()) => Box::pin(self.verify_placement(placement, identity, deep, progress, read)).await,
+        let outcome = match self.container_of(placement, sound).boxed().await {
+            Ok(()) => self.verify_placement(placement, identity, deep, progress, read).boxed().await,
             Err(away) => Err(away),
         };
         let lacking = match &outcome {

@@ -3,6 +3,7 @@
 //! What is wanted, and on which routes, was recorded by the stores (`holders.rs`). A copy is the same pack where its backend has what that needs; of what is in
 //! the hot tier, it is a change against the recorded base where that can be made; else the whole image.
 
+use futures::FutureExt as _;
 use std::sync::Arc;
 
 use super::holders::Holders;
@@ -52,7 +53,7 @@ impl Host {
             return Err(Error::unavailable("a damaged copy of it is repaired first"));
         }
         let copying = Copying { job, held, run, snapshot, identity };
-        let change = Box::pin(self.change_for(&copying, routes.first().map(|route| route.name))).await;
+        let change = self.change_for(&copying, routes.first().map(|route| route.name)).boxed().await;
         let (mut made, mut last) = (Vec::new(), None);
         // Each route gets what it wants, and then what is missing altogether.
         let turns = routes.iter().map(|route| (route, false)).chain(routes.iter().map(|route| (route, true)));
@@ -65,9 +66,7 @@ impl Host {
                     continue;
                 }
                 let copied = match run.check(backend) {
-                    Ok(()) => {
-                        Box::pin(self.copy_further(backend, &holders, route.name, change.as_ref(), &copying)).await
-                    }
+                    Ok(()) => self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).boxed().await,
                     Err(error) => Err(error),
                 };
                 run.ended(backend, &copied);
@@ -140,12 +139,12 @@ impl Host {
                 last = Some(error);
                 continue;
             }
-            match Box::pin(self.copy_from(&source, backend, (holders, route), change, copying)).await {
+            match self.copy_from(&source, backend, (holders, route), change, copying).boxed().await {
                 Err(error) if is_from(&error, &source.backend, backend) => {
                     tracing::warn!(backend = source.backend, %error, "cannot copy from here");
                     if is_of_source(&error) {
                         let (identity, sound) = (&copying.identity, &mut Sound::default());
-                        Box::pin(self.verify_one(&source, identity, true, None, &mut 0, sound)).await?;
+                        self.verify_one(&source, identity, true, None, &mut 0, sound).boxed().await?;
                     }
                     last = Some(error);
                 }
@@ -165,7 +164,7 @@ impl Host {
     ) -> Result<MadeObject> {
         let Copying { identity, run, snapshot, .. } = copying;
         let same = match change {
-            None if source.backend != HOT => Box::pin(self.pack_if_it_fits(source, backend, identity, run)).await?,
+            None if source.backend != HOT => self.pack_if_it_fits(source, backend, identity, run).boxed().await?,
             _ => None,
         };
         let pack = change.or(same.as_ref());

@@ -5,6 +5,7 @@
 //! it, and is given back when the last of them is gone; so is what was kept for it alone. A host that ends at any point has left the
 //! old object, both, or the new one, and the job.
 
+use futures::FutureExt as _;
 use std::sync::Arc;
 
 use super::report::{MadeObject, RebaseReport};
@@ -129,7 +130,7 @@ impl Host {
         let identity = self.identity_of(old.snapshot).await?;
         let mut last = None;
         for source in self.copies_of(old.snapshot, None).await? {
-            let made = Box::pin(self.rebase_from(&source, &old, &snapshot, profile, &identity, held, run)).await;
+            let made = self.rebase_from(&source, &old, &snapshot, profile, &identity, held, run).boxed().await;
             run.ended(backend, &made);
             match made {
                 Ok(made) => {
@@ -191,7 +192,7 @@ impl Host {
             self.discard(vec![copy]).await;
             return Err(error);
         }
-        let copy = Box::pin(self.read_back(copy, identity)).await?;
+        let copy = self.read_back(copy, identity).boxed().await?;
         let made = copy.info().zip(copy.made().map(|(_, size)| size));
         let why = format!("from {}", source.backend);
         self.record_instead(copy, JobCommit { held, what: "rebased", why }, Some(old.clone())).await?;

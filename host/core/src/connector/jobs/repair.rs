@@ -8,6 +8,7 @@
 //! if it cannot be had any more they become whole, from their other copies or as far as other backends complete them, and it
 //! goes when the last of them is whole.
 
+use futures::FutureExt as _;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -111,13 +112,12 @@ impl Host {
         self.backend(backend).await?;
         self.confirm_container(backend).await?;
         let identity = self.identity_of(bad.snapshot).await?;
-        if bad.is_absent() && Box::pin(self.is_back(&bad, &identity)).await? {
+        if bad.is_absent() && self.is_back(&bad, &identity).boxed().await? {
             return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
         }
         let mut sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
         if bad.is_lacking() {
-            let verdict =
-                Box::pin(self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default())).await?;
+            let verdict = self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default()).boxed().await?;
             if let Verdict::Sound = verdict {
                 return Ok(Worked::nothing("what it takes pages from is there again, or the whole image is"));
             }
@@ -128,11 +128,11 @@ impl Host {
             sources.push(bad.clone());
         } else if sources.is_empty() && backend != HOT {
             let mut sound = Sound::of(true);
-            if let Verdict::Sound = Box::pin(self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound)).await? {
+            if let Verdict::Sound = self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound).boxed().await? {
                 return Ok(Worked::nothing("every byte of it is right"));
             }
             // What is wrong may be its label, or parts of a base that it does not need.
-            if Box::pin(self.can_be_read(&bad, &identity)).await {
+            if self.can_be_read(&bad, &identity).boxed().await {
                 sources.push(bad.clone());
             }
         }
@@ -146,16 +146,16 @@ impl Host {
             for source in sources {
                 let (mut read, mut sound) = (0, Sound::of(true));
                 if let Verdict::Sound =
-                    Box::pin(self.verify_one(&source, &identity, true, None, &mut read, &mut sound)).await?
+                    self.verify_one(&source, &identity, true, None, &mut read, &mut sound).boxed().await?
                 {
-                    Box::pin(self.retire_bad(&bad, &source.backend)).await?;
+                    self.retire_bad(&bad, &source.backend).boxed().await?;
                     return Ok(Worked::nothing("the image is not kept hot any more"));
                 }
             }
             return Err(Error::unavailable("no other copy is sound"));
         }
         // The same pack would lack the same.
-        let same = if bad.is_lacking() { None } else { Box::pin(self.same_pack(&bad, &identity, run)).await? };
+        let same = if bad.is_lacking() { None } else { self.same_pack(&bad, &identity, run).boxed().await? };
         let (mut last, mut made) = (None, None);
         for source in sources {
             if let Err(error) = run.enter(&source.backend, backend) {
@@ -165,13 +165,13 @@ impl Host {
             let remade = match same {
                 Some(_) => None,
                 None if bad.is_lacking() => None,
-                None => Box::pin(self.remade_pack(&bad, &source, &identity, run)).await.unwrap_or_else(|error| {
+                None => self.remade_pack(&bad, &source, &identity, run).boxed().await.unwrap_or_else(|error| {
                     tracing::warn!(backend = source.backend, %error, "cannot make the pack again from this copy");
                     None
                 }),
             };
             let pack = same.as_ref().or(remade.as_ref());
-            let replaced = Box::pin(self.replace(&bad, &source, pack, &identity, held, run)).await;
+            let replaced = self.replace(&bad, &source, pack, &identity, held, run).boxed().await;
             run.ended(backend, &replaced);
             match replaced {
                 Ok(object) => {
@@ -201,7 +201,7 @@ impl Host {
         };
         self.inner.jobs.made(JobKind::Repair, made.bytes);
         // What takes its place was read back there.
-        Box::pin(self.retire_bad(&bad, backend)).await?;
+        self.retire_bad(&bad, backend).boxed().await?;
         Ok(Worked::made(vec![made]))
     }
 
@@ -222,7 +222,7 @@ impl Host {
         if self.verify_size(bad, identity.size()).await.is_err() {
             return Ok(false);
         }
-        match Box::pin(self.verify_one(bad, identity, true, None, &mut 0, &mut Sound::default())).await? {
+        match self.verify_one(bad, identity, true, None, &mut 0, &mut Sound::default()).boxed().await? {
             Verdict::Sound => Ok(true),
             _ => Ok(false),
         }
@@ -270,7 +270,7 @@ impl Host {
         };
         let image = self.image_on(source, identity, &run.meter);
         let copy = self.copy_to(&bad.backend, image, change, &options, &mut Some(identity.clone())).await?;
-        let copy = Box::pin(self.read_back(copy, identity)).await?;
+        let copy = self.read_back(copy, identity).boxed().await?;
         let info = copy.info();
         let bytes = copy.made().map_or(0, |(_, size)| size);
         let why = format!("from {}", source.backend);

@@ -186,7 +186,7 @@ impl Host {
             return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
         }
         let mut copy = match change.pack {
-            Some(pack) if change.sends_pack() && Box::pin(self.takes_pack(backend, pack)).await? => {
+            Some(pack) if change.sends_pack() && self.takes_pack(backend, pack).boxed().await? => {
                 self.send_pack(backend, Payload::Pack(pack.clone()), base, options).await?
             }
             _ => None,
@@ -323,7 +323,7 @@ impl Host {
         };
         let made = Some(Made { object: receipt.id.clone(), key, layout, size: receipt.size });
         let copy = StoredCopy { identity, there, made, keys, backend: backend.to_owned(), upload: None };
-        match Box::pin(self.is_mended(&copy, &receipt.id)).await {
+        match self.is_mended(&copy, &receipt.id).boxed().await {
             Ok(()) => Ok(copy),
             Err(error) => {
                 self.discard(vec![copy]).await;

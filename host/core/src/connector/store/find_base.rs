@@ -14,6 +14,7 @@ use crate::connector::{Host, StoreOptions};
 use crate::snapshot::pages::{Sketch, write_digests};
 use crate::snapshot::{FileSource, Source};
 use crate::types::{Encoding, Error, Result, SnapshotId, blocking};
+use futures::FutureExt as _;
 
 /// The fewest numbers that a sketch has to have in common, of all: about a quarter of the pages.
 const LEAST_COMMON: usize = Sketch::MOST * 3 / 20;
@@ -50,16 +51,16 @@ impl Host {
         };
         let file = match file {
             Ok(file) => file,
-            Err(source) => return Box::pin(self.store_on_route(source, Change::default(), options)).await,
+            Err(source) => return self.store_on_route(source, Change::default(), options).boxed().await,
         };
         let began = self.inner.platform.now();
-        let mut stored = match Box::pin(self.store_on(named, &file, options)).await? {
+        let mut stored = match self.store_on(named, &file, options).boxed().await? {
             Some(stored) => stored,
             None => {
-                let base = Box::pin(self.similar(&file, named, similar, options)).await?;
-                match Box::pin(self.store_on(base, &file, options)).await? {
+                let base = self.similar(&file, named, similar, options).boxed().await?;
+                match self.store_on(base, &file, options).boxed().await? {
                     Some(stored) => stored,
-                    None => Box::pin(self.store_on_route(Source::File(file), Change::default(), options)).await?,
+                    None => self.store_on_route(Source::File(file), Change::default(), options).boxed().await?,
                 }
             }
         };
@@ -75,12 +76,12 @@ impl Host {
         options: &StoreOptions,
     ) -> Result<Option<Stored>> {
         let Some(base) = base else { return Ok(None) };
-        let Some(pack) = Box::pin(self.change_of(base, None, file, None, options)).await? else { return Ok(None) };
+        let Some(pack) = self.change_of(base, None, file, None, options).boxed().await? else { return Ok(None) };
         if self.inner.catalogue.get(pack.identity.id()).await?.is_some() {
             return Ok(None);
         }
         let bytes = pack.file.size();
-        let (mut stored, as_pack) = Box::pin(self.store_change(base, file.clone(), Some(pack), None, options)).await?;
+        let (mut stored, as_pack) = self.store_change(base, file.clone(), Some(pack), None, options).boxed().await?;
         stored.delta_bytes = Some(bytes).filter(|_| as_pack).or(Some(stored.stored_bytes));
         Ok(Some(stored))
     }

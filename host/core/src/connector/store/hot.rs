@@ -4,6 +4,7 @@
 //! of room fails a store. A change of a hot image is a pack of the pages that have changed, as they are (profile `random`, level
 //! 0), so that it can be read in place.
 
+use futures::FutureExt as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Host {
         options: &StoreOptions,
     ) {
         let id = identity.id();
-        if let Err(error) = Box::pin(self.try_to_keep_hot(source, change, identity, options)).await {
+        if let Err(error) = self.try_to_keep_hot(source, change, identity, options).boxed().await {
             tracing::info!(%id, %error, "the image is not kept hot");
         }
     }
@@ -55,9 +56,9 @@ impl Host {
             hot.backend.touch(&object);
             return Ok(());
         }
-        let copy = Box::pin(self.put_hot(source, change, &mut Some(identity.clone()), options)).await?;
-        let copy = Box::pin(self.proven_hot(copy)).await?;
-        if Box::pin(self.record_extra(copy)).await? {
+        let copy = self.put_hot(source, change, &mut Some(identity.clone()), options).boxed().await?;
+        let copy = self.proven_hot(copy).boxed().await?;
+        if self.record_extra(copy).boxed().await? {
             // It may have taken more than was promised.
             drop(self.make_hot_room(hot, 0).await?);
         }
@@ -81,7 +82,7 @@ impl Host {
         };
         let pack = match (&source, change.base) {
             (Source::File(file), Some(base)) => {
-                Box::pin(self.hot_pack(base, file, change.changed)).await.unwrap_or_else(|error| {
+                self.hot_pack(base, file, change.changed).boxed().await.unwrap_or_else(|error| {
                     tracing::info!(%base, %error, "the image is kept hot whole");
                     None
                 })
@@ -98,7 +99,7 @@ impl Host {
         let promise = self.make_hot_room(hot, wanted).await?;
         let options = StoreOptions { raw: false, progress: None, ..options.clone() };
         let change = Change { base: change.base, pack: pack.as_ref(), ..Change::default() };
-        let copy = Box::pin(self.copy_to(HOT, source, change, &options, identity)).await;
+        let copy = self.copy_to(HOT, source, change, &options, identity).boxed().await;
         drop(promise);
         copy
     }

@@ -5,6 +5,7 @@
 //! risk*. There is a bound for these: a store that would exceed it goes to the backends of its route. If these cannot take it, it
 //! waits, and meanwhile does what the others have left to be pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
 
+use futures::FutureExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Host {
         let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
-        let copy = match Box::pin(self.put_hot(source, hot, &mut identity, options)).await {
+        let copy = match self.put_hot(source, hot, &mut identity, options).boxed().await {
             Ok(copy) => copy,
             Err(error)
                 if error.another_may_serve()
@@ -94,7 +95,7 @@ impl Host {
             Err(error) => return Err(error),
         };
         // What was written counts only once it was read back: the name must not lead to anything else.
-        let copy = match (Box::pin(self.proven_hot(copy)).await, &once_more) {
+        let copy = match (self.proven_hot(copy).boxed().await, &once_more) {
             (Err(error), Some(source)) => {
                 let Some(source) = again(source) else { return Err(error) };
                 tracing::warn!(%error, "the hot copy is not proven: the image is stored on the backends");
@@ -103,7 +104,7 @@ impl Host {
             (proven, _) => proven?,
         };
         let relies = copy.relies();
-        match (Box::pin(self.record(vec![copy], change.base, options, true)).await, once_more) {
+        match (self.record(vec![copy], change.base, options, true).boxed().await, once_more) {
             // What was hot already, or what the pack takes pages from, made room meanwhile.
             (Err(error), Some(source)) if relies && *error.kind() == ErrorKind::Conflict => {
                 tracing::info!(%error, "what the hot copy relies on was removed: the image is stored on the backends");

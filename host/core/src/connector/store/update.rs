@@ -1,6 +1,7 @@
 //! Storing an image as a change of another one: `change.rs` finds what has changed, and backends that have the base get it as
 //! a pack.
 
+use futures::FutureExt as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ impl Host {
     /// `not-found` for an unknown base; otherwise as [`Self::store`].
     pub async fn update(&self, base: SnapshotId, source: Source, options: StoreOptions) -> Result<Stored> {
         self.known(base).await?;
-        Box::pin(self.update_from(base, source, None, &options)).await
+        self.update_from(base, source, None, &options).boxed().await
     }
 
     /// As [`Self::update`], where all changes since the base are known to lie in these ranges: nothing else is read. A change
@@ -35,7 +36,7 @@ impl Host {
         options: StoreOptions,
     ) -> Result<Stored> {
         self.known(base).await?;
-        Box::pin(self.update_from(base, Source::File(source), Some(dirty), &options)).await
+        self.update_from(base, Source::File(source), Some(dirty), &options).boxed().await
     }
 
     async fn update_from(
@@ -48,7 +49,7 @@ impl Host {
         let began = self.inner.platform.now();
         if options.raw {
             let change = Change { base: Some(base), ..Change::default() };
-            let mut stored = Box::pin(self.store_on_route(source, change, options)).await?;
+            let mut stored = self.store_on_route(source, change, options).boxed().await?;
             stored.delta_bytes = Some(stored.stored_bytes);
             return Ok(stored);
         }
@@ -57,10 +58,10 @@ impl Host {
             // A backend that is sent the image, and not the change, reads it once more.
             other => self.spooled(other).await?,
         };
-        let pack = Box::pin(self.change_of(base, None, &source, dirty.as_ref(), options)).await?;
+        let pack = self.change_of(base, None, &source, dirty.as_ref(), options).boxed().await?;
         let pack_bytes = pack.as_ref().map(|pack| pack.file.size());
         let changed = dirty.as_ref().map(DirtyRanges::as_slice);
-        let (mut stored, as_pack) = Box::pin(self.store_change(base, source, pack, changed, options)).await?;
+        let (mut stored, as_pack) = self.store_change(base, source, pack, changed, options).boxed().await?;
         stored.delta_bytes = pack_bytes.filter(|_| as_pack).or(Some(stored.stored_bytes));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
         Ok(stored)
@@ -81,7 +82,7 @@ impl Host {
     ) -> Result<(Stored, bool)> {
         if let Some(pack) = &pack {
             let change = Change { base: Some(base), pack: Some(pack), changed, whole: false };
-            match Box::pin(self.store_on_route(Source::File(image.clone()), change, options)).await {
+            match self.store_on_route(Source::File(image.clone()), change, options).boxed().await {
                 Err(error) if pack.file.is_damaged() => {
                     tracing::warn!(%error, "the image is stored whole");
                 }
@@ -89,6 +90,6 @@ impl Host {
             }
         }
         let change = Change { base: Some(base), pack: None, changed, whole: false };
-        Ok((Box::pin(self.store_on_route(Source::File(image), change, options)).await?, false))
+        Ok((self.store_on_route(Source::File(image), change, options).boxed().await?, false))
     }
 }
