@@ -209,9 +209,10 @@ fn a_page_of_many_small_elements_does_not_fill_the_memory() {
     let peak = |body: String, uploads: bool| {
         let operation = if uploads { "ListUploads" } else { "List" };
         let answer = Then::Answer { status: 200, headers: String::new(), body };
-        let server = Odd::start(vec![on(operation, usize::MAX, answer)]);
+        let server = Odd::start(vec![]);
         let home = home(&server.endpoint, "");
         home.line(&["store", &home.file("image", b"x")]);
+        server.rule(on(operation, usize::MAX, answer));
         let (ended, peak) = measured(&home, if uploads { &["gc"] } else { &["import", "cloud"] });
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
         (ended.status.success(), peak)
@@ -254,7 +255,8 @@ fn a_listing_is_held_for_by_its_operation() {
         let imported = home.json(&["import", "cloud"]);
         assert_eq!(imported["imported"], ids.len(), "{imported}");
         let asked = server.requests().split_off(seen).into_iter().filter(|request| request.operation() == "List");
-        asked.map(|request| request.target).collect::<Vec<_>>()
+        // Whether it serves, an adapter asks with the shortest page.
+        asked.map(|request| request.target).filter(|target| !target.contains("max-keys=1&")).collect::<Vec<_>>()
     };
     let long = pages(&host("128 MiB"));
     assert!(!long.is_empty() && long.iter().all(|target| target.contains("max-keys=1000")), "{long:?}");

@@ -7,8 +7,7 @@ use futures::stream;
 
 use super::Caches;
 use super::frames::RecentFrames;
-use super::other_form::OtherForms;
-use super::read::PackReader;
+use super::read::{OtherForms, PackReader};
 use super::whole;
 use crate::catalogue::Placement;
 use crate::connector::Host;

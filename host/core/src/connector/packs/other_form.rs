@@ -5,8 +5,7 @@
 //! metadata of the pack, nothing is lost. Those who take pages from the pack still lack it: their next store sends them
 //! whole.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -16,13 +15,10 @@ use super::read::PackReader;
 use crate::catalogue::{Placement, PlacementState};
 use crate::snapshot::pages::FrameRef;
 use crate::snapshot::{Identity, PAGE, SEGMENT, segment_digest};
-use crate::types::{ByteRange, Encoding, Error, ObjectId, Result};
+use crate::types::{ByteRange, Encoding, Error, Result};
 
 /// Pages of a segment.
 const SEGMENT_PAGES: u32 = (SEGMENT / PAGE) as u32;
-
-/// The packs among them, by backend and object: opened once for all that a read lacks.
-pub(super) type OtherForms = Mutex<BTreeMap<(String, ObjectId), Arc<PackReader>>>;
 
 impl PackReader {
     /// Returns the pages of a frame from a live object that holds its snapshot in another form, if there is one.

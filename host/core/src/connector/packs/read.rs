@@ -14,14 +14,13 @@ use tokio::sync::SemaphorePermit;
 use super::Caches;
 use super::frames::RecentFrames;
 use super::metadata::without_source;
-use super::other_form::OtherForms;
 use super::prefix::Prefix;
 use super::shares::Share;
 use crate::catalogue::Placement;
 use crate::connector::Host;
 use crate::snapshot::PAGE;
 use crate::snapshot::pages::{Chain, Frame, FrameRef, Pack, decode_frame};
-use crate::types::{Error, Result, blocking};
+use crate::types::{Error, ObjectId, Result, blocking};
 
 /// The most bytes of neighbouring frames, decoded, that are fetched with one request.
 const RUN: usize = 8 << 20;
@@ -33,6 +32,9 @@ impl Host {
         place.map_err(|error| Error::other("the host stops").with_source(error))
     }
 }
+
+/// The packs among them, by backend and object: opened once for all that a read lacks.
+pub(super) type OtherForms = Mutex<BTreeMap<(String, ObjectId), Arc<PackReader>>>;
 
 pub(in crate::connector) struct PackReader {
     pub(super) host: Host,
