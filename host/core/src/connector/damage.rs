@@ -10,8 +10,9 @@
 //! So bytes that were damaged on their way, by a proxy or an adapter on trial, condemn no object. What is recorded is
 //! evidence, not an answer: if the catalogue cannot be written, the read goes on all the same.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
 
 use super::packs::Caches;
 use super::placement::noted;

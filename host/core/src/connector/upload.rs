@@ -6,7 +6,7 @@
 //! the transaction that records the object, or stay if that never comes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -74,28 +74,6 @@ impl StoreUpload {
         payload: Payload,
         base: Option<SnapshotId>,
         options: &StoreOptions,
-    ) -> Arc<Self> {
-        Arc::new(Self::of(host, backend, payload, base, options, false))
-    }
-
-    /// One of an object that is to be made whatever the backend has of the image.
-    pub(super) fn anew(
-        host: &Host,
-        backend: &str,
-        payload: Payload,
-        base: Option<SnapshotId>,
-        options: &StoreOptions,
-    ) -> Arc<Self> {
-        Arc::new(Self::of(host, backend, payload, base, options, true))
-    }
-
-    fn of(
-        host: &Host,
-        backend: &str,
-        payload: Payload,
-        base: Option<SnapshotId>,
-        options: &StoreOptions,
-        anew: bool,
     ) -> Self {
         Self {
             host: host.clone(),
@@ -107,8 +85,14 @@ impl StoreUpload {
             options: options.clone(),
             attempts: Mutex::default(),
             keys: Mutex::default(),
-            anew,
+            anew: false,
         }
+    }
+
+    /// This one, of an object that is to be made whatever the backend has of the image.
+    pub(super) fn anew(mut self) -> Self {
+        self.anew = true;
+        self
     }
 
     /// Returns whether nothing counts that the backend has already.
@@ -221,6 +205,8 @@ impl UploadSource for StoreUpload {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::NoSecrets;
     use crate::backend::testing::MemoryBackend;
@@ -240,7 +226,7 @@ mod tests {
     }
 
     fn upload(host: &Host, source: Source) -> Arc<StoreUpload> {
-        StoreUpload::new(host, "memory", Payload::Image(source), None, &StoreOptions::default())
+        Arc::new(StoreUpload::new(host, "memory", Payload::Image(source), None, &StoreOptions::default()))
     }
 
     async fn intents(host: &Host) -> Vec<String> {

@@ -1,10 +1,10 @@
 //! Verification: whether recorded objects exist and are unchanged.
 
-use futures::FutureExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::damage::gave_wrong_bytes;
 use super::encoding::{expected_size, has_its_label};
@@ -95,9 +95,7 @@ impl Host {
                 elsewhere.push(placement);
                 continue;
             }
-            match Box::pin(self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound))
-                .await?
-            {
+            match self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound).await? {
                 Verdict::Gone => continue,
                 Verdict::Sound => drop(sound_on.insert(placement.backend.clone())),
                 Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
@@ -134,7 +132,20 @@ impl Host {
     ///
     /// # Errors
     /// Errors of the catalogue.
-    pub(super) async fn verify_one(
+    pub(super) fn verify_one<'a>(
+        &'a self,
+        placement: &'a Placement,
+        identity: &'a Arc<Identity>,
+        deep: bool,
+        progress: Option<&'a Progress>,
+        read: &'a mut u64,
+        sound: &'a mut Sound,
+    ) -> BoxFuture<'a, Result<Verdict>> {
+        // Boxed, as jobs call it from deep within theirs.
+        self.look_at(placement, identity, deep, progress, read, sound).boxed()
+    }
+
+    async fn look_at(
         &self,
         placement: &Placement,
         identity: &Arc<Identity>,

@@ -3,13 +3,13 @@
 //! What is wanted, and on which routes, was recorded by the stores (`holders.rs`). A copy is the same pack where its backend has what that needs; of what is in
 //! the hot tier, it is a change against the recorded base where that can be made; else the whole image.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
 
 use super::holders::Holders;
 use super::report::MadeObject;
 use super::run::{Run, Worked};
-use super::source::{is_from, is_of_source};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
 use crate::config::HOT;
 use crate::connector::packs::Sound;
@@ -59,7 +59,8 @@ impl Host {
         let turns = routes.iter().map(|route| (route, false)).chain(routes.iter().map(|route| (route, true)));
         for (route, altogether) in turns {
             for backend in route.backends() {
-                if if altogether { enough(&holders) } else { route.is_met(&holders) } {
+                let met = if altogether { enough(&holders) } else { route.is_met(&holders) };
+                if met {
                     break;
                 }
                 if holders.contains(backend) {
@@ -140,15 +141,8 @@ impl Host {
                 continue;
             }
             match self.copy_from(&source, backend, (holders, route), change, copying).boxed().await {
-                Err(error) if is_from(&error, &source.backend, backend) => {
-                    tracing::warn!(backend = source.backend, %error, "cannot copy from here");
-                    if is_of_source(&error) {
-                        let (identity, sound) = (&copying.identity, &mut Sound::default());
-                        self.verify_one(&source, identity, true, None, &mut 0, sound).boxed().await?;
-                    }
-                    last = Some(error);
-                }
-                outcome => return outcome,
+                Err(error) => last = Some(self.at_its_source(error, &source, backend, &copying.identity).await?),
+                made => return made,
             }
         }
         Err(last.unwrap_or_else(|| Error::unavailable("there is no live copy to make another from")))

@@ -4,7 +4,6 @@
 //! (`container/apart.rs`), and those of the hot tier not at all. A copy that cannot be looked at counts where a further one is to
 //! be made, since its backend may come back, and does not where the image is on this machine alone.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
 
 use crate::catalogue::{JobKind, PlacementState, Snapshot, WantedCopies};
@@ -81,7 +80,7 @@ impl Host {
             if !counts || holders.counted.contains(&placement.backend) {
                 continue;
             }
-            match self.verify_one(&placement, identity, false, None, &mut 0, &mut sound).boxed().await? {
+            match self.verify_one(&placement, identity, false, None, &mut 0, &mut sound).await? {
                 Verdict::Sound => {}
                 Verdict::Bad(why) => {
                     tracing::warn!(backend = placement.backend, why, "a copy does not count");

@@ -5,17 +5,18 @@
 //! it, and is given back when the last of them is gone; so is what was kept for it alone. A host that ends at any point has left the
 //! old object, both, or the new one, and the job.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
 
 use super::report::{MadeObject, RebaseReport};
 use super::run::{Run, Worked};
-use super::source::{is_from, is_of_source};
-use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Snapshot, Take};
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot, Take};
 use crate::config::{HOT, PackProfile};
-use crate::connector::packs::{Caches, Sound};
+use crate::connector::packs::Caches;
 use crate::connector::payload::Payload;
 use crate::connector::report::{BadPlacement, PlacementInfo};
+use crate::connector::upload::StoreUpload;
 use crate::connector::{Host, StoreOptions, encoding};
 use crate::snapshot::Identity;
 use crate::snapshot::pages::Profile;
@@ -57,7 +58,7 @@ impl Host {
         let mut report = RebaseReport::of(id, profile);
         let (kind, run) = (kind_of(profile), Run::new(self, None, None));
         for old in packs {
-            let outcome = match self.rebase_job(kind, &old).await? {
+            let outcome = match self.job_for(kind, &old).await? {
                 Some(job) => self.run_one(Take::This(job.id), &run).await?,
                 None => None,
             };
@@ -83,16 +84,6 @@ impl Host {
             }
         }
         Ok(report)
-    }
-
-    /// Enqueues the job for a placement, and returns it.
-    async fn rebase_job(&self, kind: JobKind, old: &Placement) -> Result<Option<Job>> {
-        let (backend, object) = (Some(old.backend.clone()), Some(old.object.clone()));
-        let new = NewJob { kind, snapshot: old.snapshot, backend, object };
-        let catalogue = &self.inner.catalogue;
-        catalogue.enqueue(vec![new.clone()]).await?;
-        let jobs = catalogue.jobs_of(old.snapshot).await?.into_iter();
-        Ok(jobs.into_iter().find(|job| job.kind == kind && job.backend == new.backend && job.object == new.object))
     }
 
     /// Runs a [`JobKind::RebaseCompact`] or a [`JobKind::RebaseRandom`].
@@ -137,15 +128,7 @@ impl Host {
                     self.inner.jobs.made(job.kind, made.bytes);
                     return Ok(Worked::made(vec![made]));
                 }
-                Err(error) if is_from(&error, &source.backend, backend) => {
-                    tracing::warn!(backend = source.backend, %error, "cannot rebase from this copy");
-                    if is_of_source(&error) {
-                        Box::pin(self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()))
-                            .await?;
-                    }
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
+                Err(error) => last = Some(self.at_its_source(error, &source, backend, &identity).await?),
             }
         }
         Err(last.unwrap_or_else(|| Error::unavailable("there is no live copy to read it from")))
@@ -183,8 +166,8 @@ impl Host {
             .full_pack(backend, image, profile)
             .await
             .map_err(|_| Error::unavailable("there is no room for its encoder now").hint("it is tried again later"))?;
-        let full = Payload::Full(full);
-        let copy = self.send_pack_anew(backend, full, snapshot.base, &options).await?;
+        let upload = StoreUpload::new(self, backend, Payload::Full(full), snapshot.base, &options).anew();
+        let copy = self.send_pack(upload).await?;
         let copy = copy.ok_or_else(|| {
             Error::unsupported("the backend does not keep the labels that packs need").on_backend(backend)
         })?;
@@ -220,7 +203,7 @@ impl Host {
             };
             let profile = self.route(self.route_of(old.snapshot, &old.backend).await?.as_deref())?.profile;
             // One that has failed is tried again when it is due.
-            if let Some(job) = self.rebase_job(kind_of(profile), &old).await?
+            if let Some(job) = self.job_for(kind_of(profile), &old).await?
                 && job.state == JobState::Queued
             {
                 self.run_one(Take::This(job.id), &run).await?;

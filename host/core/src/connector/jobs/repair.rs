@@ -8,15 +8,13 @@
 //! if it cannot be had any more they become whole, from their other copies or as far as other backends complete them, and it
 //! goes when the last of them is whole.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::FutureExt as _;
 
 use super::report::{MadeObject, RepairReport};
 use super::run::{Run, Worked};
-use super::source::{is_from, is_of_source};
-use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, NewJob, Placement, PlacementState, Take};
+use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Take};
 use crate::config::HOT;
 use crate::connector::packs::{Caches, Sound};
 use crate::connector::payload::PackFile;
@@ -44,20 +42,7 @@ impl Host {
         };
         let run = Run::new(self, None, None);
         for bad in self.bad_placements(id).await? {
-            let new = NewJob {
-                kind: JobKind::Repair,
-                snapshot: bad.snapshot,
-                backend: Some(bad.backend.clone()),
-                object: Some(bad.object.clone()),
-            };
-            self.inner.catalogue.enqueue(vec![new]).await?;
-            let is_of = |job: &Job| {
-                job.kind == JobKind::Repair
-                    && job.backend.as_ref() == Some(&bad.backend)
-                    && job.object.as_ref() == Some(&bad.object)
-            };
-            let known = self.inner.catalogue.jobs_of(bad.snapshot).await?.into_iter().find(is_of);
-            let outcome = match known {
+            let outcome = match self.job_for(JobKind::Repair, &bad).await? {
                 Some(job) => self.run_one(Take::This(job.id), &run).await?,
                 None => continue,
             };
@@ -117,7 +102,7 @@ impl Host {
         }
         let mut sources = self.copies_of(bad.snapshot, Some(&bad)).await?;
         if bad.is_lacking() {
-            let verdict = self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default()).boxed().await?;
+            let verdict = self.verify_one(&bad, &identity, false, None, &mut 0, &mut Sound::default()).await?;
             if let Verdict::Sound = verdict {
                 return Ok(Worked::nothing("what it takes pages from is there again, or the whole image is"));
             }
@@ -128,11 +113,11 @@ impl Host {
             sources.push(bad.clone());
         } else if sources.is_empty() && backend != HOT {
             let mut sound = Sound::of(true);
-            if let Verdict::Sound = self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound).boxed().await? {
+            if let Verdict::Sound = self.verify_one(&bad, &identity, true, None, &mut 0, &mut sound).await? {
                 return Ok(Worked::nothing("every byte of it is right"));
             }
-            // What is wrong may be its label, or parts of a base that it does not need.
-            if self.can_be_read(&bad, &identity).boxed().await {
+            // What is wrong may be its label, or parts of a base that it does not need; these come from wherever they are.
+            if self.read_all(&bad, &identity, Caches::Use).boxed().await.is_ok() {
                 sources.push(bad.clone());
             }
         }
@@ -145,9 +130,7 @@ impl Host {
             // another copy is proven first.
             for source in sources {
                 let (mut read, mut sound) = (0, Sound::of(true));
-                if let Verdict::Sound =
-                    self.verify_one(&source, &identity, true, None, &mut read, &mut sound).boxed().await?
-                {
+                if let Verdict::Sound = self.verify_one(&source, &identity, true, None, &mut read, &mut sound).await? {
                     self.retire_bad(&bad, &source.backend).boxed().await?;
                     return Ok(Worked::nothing("the image is not kept hot any more"));
                 }
@@ -184,16 +167,7 @@ impl Host {
                             .hint("store the image again if you still have it"),
                     );
                 }
-                Err(error) if is_from(&error, &source.backend, backend) => {
-                    tracing::warn!(backend = source.backend, %error, "cannot repair from this copy");
-                    if is_of_source(&error) {
-                        // It is marked if it is damaged, and is repaired in its turn.
-                        Box::pin(self.verify_one(&source, &identity, true, None, &mut 0, &mut Sound::default()))
-                            .await?;
-                    }
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
+                Err(error) => last = Some(self.at_its_source(error, &source, backend, &identity).await?),
             }
         }
         let Some(made) = made else {
@@ -205,24 +179,12 @@ impl Host {
         Ok(Worked::made(vec![made]))
     }
 
-    /// Returns whether every byte of a snapshot can be had through a placement, wherever what it takes pages from comes from.
-    async fn can_be_read(&self, placement: &Placement, identity: &Arc<Identity>) -> bool {
-        let read = async {
-            let mut body = self.open_placement(placement, identity, None, Caches::Use).await?;
-            while let Some(chunk) = body.next().await {
-                chunk?;
-            }
-            Ok::<(), Error>(())
-        };
-        read.await.is_ok()
-    }
-
     /// Returns whether an object that was absent is there again and is right: then it is live.
     async fn is_back(&self, bad: &Placement, identity: &Arc<Identity>) -> Result<bool> {
         if self.verify_size(bad, identity.size()).await.is_err() {
             return Ok(false);
         }
-        match self.verify_one(bad, identity, true, None, &mut 0, &mut Sound::default()).boxed().await? {
+        match self.verify_one(bad, identity, true, None, &mut 0, &mut Sound::default()).await? {
             Verdict::Sound => Ok(true),
             _ => Ok(false),
         }

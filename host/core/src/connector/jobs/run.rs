@@ -13,7 +13,8 @@ use super::meter::Meter;
 use super::places::{Free, Place, Places};
 use super::report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject};
 use crate::catalogue::{
-    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobState, JobStats, OwnerToken, PlacementEvent, Take,
+    Between, Choice, HeldJob, Job, JobEnd, JobKind, JobState, JobStats, NewJob, OwnerToken, Placement, PlacementEvent,
+    Take,
 };
 use crate::config::{HOT, Route};
 use crate::connector::Host;
@@ -189,25 +190,21 @@ impl Host {
         let parallel = options.parallel.unwrap_or(self.inner.job_settings.parallel).max(1) as usize;
         let within = |run: &Run| options.bytes.is_none_or(|most| run.meter.read() < most);
         let mut running = FuturesUnordered::new();
-        let mut more = true;
-        while more || !running.is_empty() {
-            while more && within(&run) {
-                match self.next_job(&run, parallel, &mut asked).await? {
-                    Some((job, held, run)) => running.push(self.work(job, held, run)),
-                    None => more = false,
-                }
+        loop {
+            while within(&run)
+                && let Some((job, held, run)) = self.next_job(&run, parallel, &mut asked).await?
+            {
+                running.push(self.work(job, held, run));
             }
-            let Some(ended) = (match running.is_empty() {
-                true => None,
-                // There may be something for the others while one does not end.
-                false => tokio::time::timeout(LOOK, running.next()).await.unwrap_or(Some(Ok(None))),
-            }) else {
+            if running.is_empty() {
                 break;
-            };
-            if let Some(outcome) = ended? {
+            }
+            // There may be something for the others while one does not end.
+            if let Ok(Some(ended)) = tokio::time::timeout(LOOK, running.next()).await
+                && let Some(outcome) = ended?
+            {
                 report.add(outcome);
             }
-            more = true;
         }
         report.bytes = run.meter.read();
         Ok(report)
@@ -263,6 +260,16 @@ impl Host {
             found.extend(page.iter().filter(waits).map(|job| job.id));
         }
         Ok(found)
+    }
+
+    /// Enqueues the job of a kind for a placement, unless it is there already, and returns it.
+    pub(super) async fn job_for(&self, kind: JobKind, of: &Placement) -> Result<Option<Job>> {
+        let (backend, object) = (Some(of.backend.clone()), Some(of.object.clone()));
+        let new = NewJob { kind, snapshot: of.snapshot, backend, object };
+        let catalogue = &self.inner.catalogue;
+        catalogue.enqueue(vec![new.clone()]).await?;
+        let jobs = catalogue.jobs_of(of.snapshot).await?.into_iter();
+        Ok(jobs.into_iter().find(|job| job.kind == kind && job.backend == new.backend && job.object == new.object))
     }
 
     /// Runs one job; `None` if it cannot be taken.

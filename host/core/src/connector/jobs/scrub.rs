@@ -3,7 +3,6 @@
 //! Each placement has a time at which all of it was last read (or else when it was stored), and the one that waits the longest
 //! is next: so the rotation goes on after a restart where it was. What cannot be reached keeps its time.
 
-use futures::FutureExt as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -94,7 +93,7 @@ impl Host {
         let verdict = match self.identity_of(placement.snapshot).await {
             Ok(identity) => {
                 let progress = options.progress.as_ref();
-                self.verify_one(placement, &identity, true, progress, &mut report.bytes, sound).boxed().await?
+                self.verify_one(placement, &identity, true, progress, &mut report.bytes, sound).await?
             }
             Err(error) => Verdict::Away(error),
         };

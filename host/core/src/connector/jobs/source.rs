@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use super::meter::Meter;
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::connector::Host;
-use crate::connector::packs::{Caches, check_pack, needs_of};
+use crate::connector::packs::{Caches, Sound, check_pack, needs_of};
 use crate::connector::payload::PackFile;
 use crate::connector::store::apart;
 use crate::snapshot::{CheckedSource, FileSource, Identity, Source};
@@ -26,6 +26,30 @@ impl Host {
         placements.retain(|p| p.state == PlacementState::Live || p.is_lacking());
         placements.retain(|p| except.is_none_or(|not| (&p.backend, &p.object) != (&not.backend, &not.object)));
         Ok(placements)
+    }
+
+    /// Looks for the cause of a failure of a job at its source. Returns the failure if it lies there, in the backend or in what
+    /// that has: another source may serve. A source that is damaged is marked, and is repaired in its turn.
+    ///
+    /// # Errors
+    /// The failure, if it has another cause; errors of the catalogue.
+    pub(super) async fn at_its_source(
+        &self,
+        error: Error,
+        source: &Placement,
+        target: &str,
+        identity: &Arc<Identity>,
+    ) -> Result<Error> {
+        let of_object = error.operation() == Some("retrieve") && error.subject() == Subject::Object;
+        let of_backend = source.backend != target && error.backend() == Some(&source.backend);
+        if !of_object && !of_backend {
+            return Err(error);
+        }
+        tracing::warn!(backend = source.backend, %error, "a job cannot go on from this copy");
+        if of_object {
+            self.verify_one(source, identity, true, None, &mut 0, &mut Sound::default()).await?;
+        }
+        Ok(error)
     }
 
     /// The image of a placement, every segment of it checked.
@@ -68,14 +92,4 @@ impl Host {
         let file = FileSource::own(file, COPY, Some(bytes.id()))?;
         Ok(Arc::new(PackFile { file, identity: identity.clone(), pack: new, changed: None }))
     }
-}
-
-/// Returns whether a failure is that of the backend that was read from, or of what it has: another source may serve.
-pub(super) fn is_from(error: &Error, source: &str, target: &str) -> bool {
-    is_of_source(error) || (source != target && error.backend() == Some(source))
-}
-
-/// Returns whether a failure is that of what was read rather than of what was written.
-pub(super) fn is_of_source(error: &Error) -> bool {
-    error.operation() == Some("retrieve") && error.subject() == Subject::Object
 }

@@ -187,7 +187,7 @@ impl Host {
         }
         let mut copy = match change.pack {
             Some(pack) if change.sends_pack() && self.takes_pack(backend, pack).boxed().await? => {
-                self.send_pack(backend, Payload::Pack(pack.clone()), base, options).await?
+                self.send_pack(StoreUpload::new(self, backend, Payload::Pack(pack.clone()), base, options)).await?
             }
             _ => None,
         };
@@ -201,7 +201,8 @@ impl Host {
                     let profile = encoding::profile(self.route(options.route.as_deref())?.profile);
                     match self.full_pack(backend, this, profile).await {
                         Ok(full) => {
-                            copy = self.send_pack(backend, Payload::Full(full), base, options).await?;
+                            let full = StoreUpload::new(self, backend, Payload::Full(full), base, options);
+                            copy = self.send_pack(full).await?;
                             again
                         }
                         Err(this) => Some(this),
@@ -213,7 +214,7 @@ impl Host {
         let copy = match (copy, source) {
             (Some(copy), _) => copy,
             (None, Some(source)) => {
-                self.send_image(&StoreUpload::new(self, backend, Payload::Image(source), base, options)).await?
+                self.send_image(StoreUpload::new(self, backend, Payload::Image(source), base, options)).await?
             }
             (None, None) => {
                 return Err(Error::unavailable("the backend does not keep the labels that packs need")

@@ -4,9 +4,10 @@
 //! of room fails a store. A change of a hot image is a pack of the pages that have changed, as they are (profile `random`, level
 //! 0), so that it can be read in place.
 
-use futures::FutureExt as _;
 use std::ops::Range;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
 
 use super::{Change, StoredCopy};
 use crate::catalogue::PlacementState;

@@ -5,10 +5,11 @@
 //! risk*. There is a bound for these: a store that would exceed it goes to the backends of its route. If these cannot take it, it
 //! waits, and meanwhile does what the others have left to be pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
 
-use futures::FutureExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 use futures::future::BoxFuture;
 

@@ -112,7 +112,20 @@ impl Host {
     /// # Errors
     /// What the read meets; `corrupt` unless the bytes are those of the image.
     pub(in crate::connector) async fn prove(&self, placement: &Placement, identity: &Arc<Identity>) -> Result<()> {
-        let mut body = self.open_placement(placement, identity, None, Caches::Bypass).await?;
+        self.read_all(placement, identity, Caches::Bypass).await
+    }
+
+    /// Reads every byte of a snapshot through a placement. A proof of that copy only where caches are bypassed.
+    ///
+    /// # Errors
+    /// As [`Self::prove`].
+    pub(in crate::connector) async fn read_all(
+        &self,
+        placement: &Placement,
+        identity: &Arc<Identity>,
+        caches: Caches,
+    ) -> Result<()> {
+        let mut body = self.open_placement(placement, identity, None, caches).await?;
         while let Some(chunk) = body.next().await {
             chunk?;
         }

@@ -5,15 +5,13 @@ use std::sync::atomic::Ordering;
 
 use super::copy::StoredCopy;
 use crate::backend::{Upload, UploadSource as _};
-use crate::connector::options::StoreOptions;
-use crate::connector::payload::Payload;
 use crate::connector::upload::StoreUpload;
 use crate::connector::{Host, encoding};
-use crate::types::{Encoding, Error, ErrorKind, Result, SnapshotId};
+use crate::types::{Encoding, Error, ErrorKind, Result};
 
 impl Host {
     /// Sends what an upload has.
-    pub(super) async fn send(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
+    async fn send(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
         let backend = upload.backend();
         let objects = &self.backend(backend).await?.objects;
         let mut put = objects.put(Upload::new(upload.clone())).await;
@@ -37,7 +35,8 @@ impl Host {
     ///
     /// # Errors
     /// `corrupt` if it is not there or has another size: then it is removed again. What the backend says.
-    pub(super) async fn send_image(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
+    pub(super) async fn send_image(&self, upload: StoreUpload) -> Result<StoredCopy> {
+        let upload = &Arc::new(upload);
         let copy = self.send(upload).await?;
         let Some((object, size)) = copy.made() else { return Ok(copy) };
         let backend = upload.backend();
@@ -61,30 +60,10 @@ impl Host {
         Err(error)
     }
 
-    /// Sends a pack or an image that becomes one, and makes sure that its label has arrived: without it, nothing would tell the pack from an image when a
-    /// catalogue is rebuilt. `None` if the backend cannot keep it, and has none of it.
-    pub(super) async fn send_pack(
-        &self,
-        backend: &str,
-        pack: Payload,
-        base: Option<SnapshotId>,
-        options: &StoreOptions,
-    ) -> Result<Option<StoredCopy>> {
-        self.send_labelled(&StoreUpload::new(self, backend, pack, base, options)).await
-    }
-
-    /// The same, whatever the backend has of the image.
-    pub(in crate::connector) async fn send_pack_anew(
-        &self,
-        backend: &str,
-        pack: Payload,
-        base: Option<SnapshotId>,
-        options: &StoreOptions,
-    ) -> Result<Option<StoredCopy>> {
-        self.send_labelled(&StoreUpload::anew(self, backend, pack, base, options)).await
-    }
-
-    async fn send_labelled(&self, upload: &Arc<StoreUpload>) -> Result<Option<StoredCopy>> {
+    /// Sends a pack, or an image that becomes one, and makes sure that its label has arrived: without it, nothing would tell the pack
+    /// from an image when a catalogue is rebuilt. `None` if the backend cannot keep it, and has none of it.
+    pub(in crate::connector) async fn send_pack(&self, upload: StoreUpload) -> Result<Option<StoredCopy>> {
+        let upload = &Arc::new(upload);
         let backend = upload.backend();
         let copy = match self.send(upload).await {
             Err(error) if upload.was_refused() => {

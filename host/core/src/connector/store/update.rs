@@ -1,9 +1,10 @@
 //! Storing an image as a change of another one: `change.rs` finds what has changed, and backends that have the base get it as
 //! a pack.
 
-use futures::FutureExt as _;
 use std::ops::Range;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
 
 use super::Change;
 use crate::connector::payload::PackFile;
