@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::container::Looks;
+use super::labels::names_its_key;
 use super::lazy_sandbox::LazySandbox;
 use super::options::HostOptions;
 use super::secrets::Secrets;
@@ -156,7 +157,8 @@ impl ConfiguredBackend {
             None => Vec::new(),
         };
         let seals = self.config.encrypted.unwrap_or(true);
-        Ok(Arc::new(SealedBackend::new(inner, Arc::new(Keyring::new(keys)), seals, self.platform.clone())))
+        let keys = Arc::new(Keyring::new(keys));
+        Ok(Arc::new(SealedBackend::new(inner, keys, seals, names_its_key, self.platform.clone())))
     }
 
     /// Returns whether another backend was found to store into another place.

@@ -96,6 +96,11 @@ pub(super) fn container_keys_in(object: &str) -> impl Iterator<Item = &str> {
     keys_of(object, CONTAINER_PREFIX, CONTAINER_DIGITS, |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Returns whether the name of an object has the key that a host stored it under.
+pub(super) fn names_its_key(object: &str) -> bool {
+    keys_in(object).next().is_some() || container_keys_in(object).next().is_some()
+}
+
 /// Returns whether an object of this name identifies a container.
 pub(super) fn is_identity_name(object: &str) -> bool {
     container_keys_in(object).next().is_some() && keys_in(object).next().is_none()

@@ -50,6 +50,8 @@ pub struct SealedBackend {
     keys: Arc<Keyring>,
     /// Whether new objects are sealed.
     seals: bool,
+    /// Whether the name of an object has the key that it was stored under, which tells by itself what is sealed.
+    names_its_key: fn(&str) -> bool,
     platform: Platform,
     /// The headers of objects that were read last, by their names on the backend.
     headers: Mutex<BTreeMap<String, Header>>,
@@ -72,10 +74,17 @@ pub fn looks_sealed(first: &[u8]) -> bool {
 
 impl SealedBackend {
     /// Wraps a backend. New objects are sealed with the first key, if there is one and `seals` is set; objects that are
-    /// sealed are opened with whichever key they name.
-    pub fn new(inner: Arc<dyn Backend>, keys: Arc<Keyring>, seals: bool, platform: Platform) -> Self {
+    /// sealed are opened with whichever key they name. In a listing, `names_its_key` says of which objects the name has the key
+    /// that the object was stored under.
+    pub fn new(
+        inner: Arc<dyn Backend>,
+        keys: Arc<Keyring>,
+        seals: bool,
+        names_its_key: fn(&str) -> bool,
+        platform: Platform,
+    ) -> Self {
         let seals = seals && keys.first().is_some();
-        Self { inner, keys, seals, platform, headers: Mutex::default() }
+        Self { inner, keys, seals, names_its_key, platform, headers: Mutex::default() }
     }
 
     fn headers(&self) -> MutexGuard<'_, BTreeMap<String, Header>> {
@@ -146,7 +155,7 @@ impl SealedBackend {
     async fn listed(&self, entry: InventoryEntry) -> Result<InventoryEntry> {
         let named = entry.id.as_str().contains(KEY_SUFFIX);
         let Some(size) = format::opened_size(entry.size) else { return Ok(entry) };
-        let sealed = match named || self.keys.first().is_none() || names_its_key(entry.id.as_str()) {
+        let sealed = match named || self.keys.first().is_none() || (self.names_its_key)(entry.id.as_str()) {
             true => named,
             // Named after its bytes: they tell. One that cannot be read now is looked at again when it is imported.
             false => self.header(&entry.id).await.is_ok(),
@@ -156,11 +165,6 @@ impl SealedBackend {
         }
         Ok(InventoryEntry { id: mark(&entry.id)?, size, ..entry })
     }
-}
-
-/// Returns whether the name of an object has the key that it was stored under, which tells by itself what is sealed.
-fn names_its_key(name: &str) -> bool {
-    name.contains("snap-") || name.contains("tidelock-container-")
 }
 
 impl Backend for SealedBackend {
@@ -189,23 +193,17 @@ impl Backend for SealedBackend {
     }
 
     fn get<'a>(&'a self, id: &'a ObjectId, range: Option<ByteRange>) -> BoxFuture<'a, Result<Body>> {
-        async move {
-            match marked(id)? {
-                Some(inner) => self.get_sealed(&inner, range).await,
-                None => self.inner.get(id, range).await,
-            }
+        match marked(id) {
+            Ok(None) => self.inner.get(id, range),
+            marked => async move { self.get_sealed(marked?.as_ref().unwrap_or(id), range).await }.boxed(),
         }
-        .boxed()
     }
 
     fn stat<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<ObjectStat>> {
-        async move {
-            match marked(id)? {
-                Some(inner) => self.stat_sealed(&inner).await,
-                None => self.inner.stat(id).await,
-            }
+        match marked(id) {
+            Ok(None) => self.inner.stat(id),
+            marked => async move { self.stat_sealed(marked?.as_ref().unwrap_or(id)).await }.boxed(),
         }
-        .boxed()
     }
 
     fn delete<'a>(&'a self, id: &'a ObjectId) -> BoxFuture<'a, Result<()>> {

@@ -17,6 +17,17 @@ pub(super) fn sealed(body: Body, header: Header, key: ObjectKey) -> Body {
     Body::new(futures::stream::iter([Ok(Bytes::from(header.to_bytes()))]).chain(chunks), size)
 }
 
+/// Takes what comes until more than so many bytes are waiting. Returns whether the body has ended before.
+async fn fill(waiting: &mut BytesMut, body: &mut Body, bytes: u64) -> Result<bool> {
+    while waiting.len() as u64 <= bytes {
+        match body.next().await {
+            Some(chunk) => waiting.extend_from_slice(&chunk?),
+            None => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
 struct Sealer {
     body: Body,
     key: ObjectKey,
@@ -32,15 +43,7 @@ impl Sealer {
             return Ok(None);
         }
         // One byte more than a chunk tells that it is not the last one.
-        while self.waiting.len() as u64 <= CHUNK {
-            match self.body.next().await {
-                Some(chunk) => self.waiting.extend_from_slice(&chunk?),
-                None => {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
+        self.ended = fill(&mut self.waiting, &mut self.body, CHUNK).await?;
         let mut out = Vec::with_capacity(self.waiting.len() + (self.waiting.len() / CHUNK as usize + 1) * TAG as usize);
         while self.waiting.len() as u64 > CHUNK {
             let chunk = self.waiting.split_to(CHUNK as usize);
@@ -65,11 +68,9 @@ impl Sealer {
 /// Reads the header of an object, and returns the rest.
 pub(super) async fn header(mut body: Body, backend: &str) -> Result<(Header, Body)> {
     let mut first = BytesMut::new();
-    while (first.len() as u64) < HEADER {
-        match body.next().await {
-            Some(chunk) => first.extend_from_slice(&chunk?),
-            None => return Err(Error::corrupt("a sealed object ends within its header").on_backend(backend)),
-        }
+    fill(&mut first, &mut body, HEADER - 1).await?;
+    if (first.len() as u64) < HEADER {
+        return Err(Error::corrupt("a sealed object ends within its header").on_backend(backend));
     }
     let rest = first.split_off(HEADER as usize).freeze();
     let header = Header::parse(&first).map_err(|error| error.on_backend(backend))?;
@@ -165,15 +166,7 @@ impl Opener {
         if self.ended {
             return Ok(None);
         }
-        while self.waiting.len() as u64 <= SEALED_CHUNK {
-            match self.body.next().await {
-                Some(chunk) => self.waiting.extend_from_slice(&chunk?),
-                None => {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
+        self.ended = fill(&mut self.waiting, &mut self.body, SEALED_CHUNK).await?;
         let mut out = BytesMut::with_capacity(self.waiting.len());
         while self.waiting.len() as u64 > SEALED_CHUNK {
             let mut chunk = self.waiting.split_to(SEALED_CHUNK as usize);

@@ -20,7 +20,12 @@ fn keys(texts: &[&str]) -> Arc<Keyring> {
 }
 
 fn sealed(memory: &Arc<MemoryBackend>, texts: &[&str]) -> SealedBackend {
-    SealedBackend::new(memory.clone(), keys(texts), true, Platform::system())
+    SealedBackend::new(memory.clone(), keys(texts), true, names_its_key, Platform::system())
+}
+
+/// Whether this is the key of an upload in memory.
+fn names_its_key(name: &str) -> bool {
+    name.starts_with("key-")
 }
 
 fn noise(size: u64) -> Bytes {
@@ -158,7 +163,7 @@ async fn without_its_key_an_object_is_encrypted_and_not_damaged() {
 #[tokio::test]
 async fn what_is_not_sealed_passes_as_it_is() {
     let memory = Arc::new(MemoryBackend::new("memory"));
-    let plain = SealedBackend::new(memory.clone(), keys(&[KEY]), false, Platform::system());
+    let plain = SealedBackend::new(memory.clone(), keys(&[KEY]), false, names_its_key, Platform::system());
     let bytes = noise(300);
     let id = plain.put(Upload::new(Arc::new(MemoryUpload::new(bytes.clone(), true)))).await.unwrap().id;
     let backend = sealed(&memory, &[KEY]);
