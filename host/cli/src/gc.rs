@@ -2,22 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::arguments::Gc;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output;
 use super::session::Session;
 use tidelock::types::{Error, ErrorKind};
 use tidelock::{FailedBackend, GcOptions, GcReport, GcStep};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    collected: &'a GcReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure> {
     let host = session.open().await?;
@@ -31,13 +21,8 @@ pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure
         progress: Some(Arc::new(progress)),
     };
     let collected = host.gc_with(options).await?;
-    let verdict = verdict(&collected);
-    if session.json {
-        output::object(&Report { collected: &collected, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&collected))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::failed(error).told()))
+    let verdict = verdict(&collected).map(Failure::failed);
+    output::outcome(session.json, &collected, describe, verdict)
 }
 
 /// A backend that keeps its leftovers is a failure, so that a script notices it; of the kind of the first one's.

@@ -5,23 +5,13 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::arguments::Import;
 use super::console::Bar;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::types::{ArchiveState, Error, ErrorKind, format_bytes};
 use tidelock::{ImportOptions, ImportProgress, ImportStep, Imported, LeftState};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    imported: &'a Imported,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Failure> {
     let host = session.open_to_import().await?;
@@ -41,8 +31,7 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
     drop(bar);
     let verdict = verdict(&imported, named, arguments.restore);
     if session.json {
-        let error = verdict.as_ref().and_then(Failure::object);
-        output::object(&Report { imported: &imported, error })?;
+        output::object(&output::Outcome::of(&imported, verdict.as_ref()))?;
     } else if named {
         imported.snapshots.iter().try_for_each(|snapshot| output::line(snapshot.id))?;
     } else {

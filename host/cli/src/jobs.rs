@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::arguments::{Jobs, JobsCommand, RunJobs};
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::catalogue::JobState;
@@ -88,14 +88,13 @@ async fn objects(host: &Host) -> Result<(), Failure> {
     .await
 }
 
+/// A run of jobs, and what it has left.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     #[serde(flatten)]
-    ran: &'a JobReport,
+    ran: JobReport,
     #[serde(flatten)]
     left: Left,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
 }
 
 /// Jobs that a run has left.
@@ -129,13 +128,9 @@ async fn run_jobs(arguments: &RunJobs, host: &Host, session: &Session) -> Result
     };
     let ran = host.run_jobs(&options).await?;
     drop(bar);
-    let (verdict, left) = (verdict(&ran), Left::of(&host.job_overview().await?));
-    if session.json {
-        output::object(&Report { ran: &ran, left, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&ran, left))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    let report = Report { ran, left: Left::of(&host.job_overview().await?) };
+    let verdict = verdict(&report.ran).map(Failure::from);
+    output::outcome(session.json, &report, |Report { ran, left }| describe(ran, *left), verdict)
 }
 
 /// Jobs that are not done are a failure, so that a script notices them.

@@ -23,6 +23,35 @@ pub(super) fn object(value: &impl Serialize) -> Result<(), Failure> {
     line(json)
 }
 
+/// What a command has found, and the error that this amounts to, in one object.
+#[derive(Serialize)]
+pub(super) struct Outcome<'a, T> {
+    #[serde(flatten)]
+    found: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorObject<'a>>,
+}
+
+impl<'a, T> Outcome<'a, T> {
+    pub(super) fn of(found: &'a T, verdict: Option<&'a Failure>) -> Self {
+        Self { found, error: verdict.and_then(Failure::object) }
+    }
+}
+
+/// Prints what a command has found, as an object or as a text, and fails if that amounts to an error.
+pub(super) fn outcome<T: Serialize>(
+    json: bool,
+    found: &T,
+    describe: impl FnOnce(&T) -> String,
+    verdict: Option<Failure>,
+) -> Result<(), Failure> {
+    match json {
+        true => object(&Outcome::of(found, verdict.as_ref()))?,
+        false => text(&describe(found))?,
+    }
+    verdict.map_or(Ok(()), |failure| Err(failure.told()))
+}
+
 /// Rows of a list in an object, printed one by one.
 pub(super) struct Rows {
     out: BufWriter<io::Stdout>,

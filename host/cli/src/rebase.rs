@@ -1,21 +1,11 @@
 //! `tidelock rebase`: full packs in place of those that take pages from others.
 
-use serde::Serialize;
-
 use super::arguments::Rebase;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output;
 use super::session::Session;
 use tidelock::RebaseReport;
 use tidelock::types::{Error, format_bytes};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    rebase: &'a RebaseReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: &Rebase, session: &Session) -> Result<(), Failure> {
     let host = session.open_existing().await?;
@@ -23,13 +13,8 @@ pub(super) async fn run(arguments: &Rebase, session: &Session) -> Result<(), Fai
     let bar = session.console.bar("rebasing", None);
     let rebase = host.rebase(id, arguments.profile.map(Into::into)).await?;
     drop(bar);
-    let verdict = verdict(&rebase);
-    if session.json {
-        output::object(&Report { rebase: &rebase, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&rebase))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    let verdict = verdict(&rebase).map(Failure::from);
+    output::outcome(session.json, &rebase, describe, verdict)
 }
 
 /// What was not rebased is a failure, so that a script notices it.

@@ -1,21 +1,11 @@
 //! `tidelock repair`: good copies in place of damaged ones.
 
-use serde::Serialize;
-
 use super::arguments::One;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::RepairReport;
 use tidelock::types::{Error, format_bytes};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    repair: &'a RepairReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failure> {
     let host = session.open_existing().await?;
@@ -23,13 +13,8 @@ pub(super) async fn run(arguments: &One, session: &Session) -> Result<(), Failur
     let bar = session.console.bar("repairing", None);
     let repair = host.repair(id).await?;
     drop(bar);
-    let verdict = verdict(&repair);
-    if session.json {
-        output::object(&Report { repair: &repair, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&repair))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    let verdict = verdict(&repair).map(Failure::from);
+    output::outcome(session.json, &repair, describe, verdict)
 }
 
 /// What stays damaged is a failure, so that a script notices it.

@@ -1,21 +1,11 @@
 //! `tidelock scrub`: reads everything that is stored.
 
-use serde::Serialize;
-
 use super::arguments::Scrub;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::output;
 use super::session::Session;
 use tidelock::types::{Error, format_bytes};
 use tidelock::{BadPlacement, ScrubOptions, ScrubReport};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    scrub: &'a ScrubReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: &Scrub, session: &Session) -> Result<(), Failure> {
     let host = session.open().await?;
@@ -23,13 +13,8 @@ pub(super) async fn run(arguments: &Scrub, session: &Session) -> Result<(), Fail
     let options = ScrubOptions { bytes: arguments.bytes, progress: bar.progress(), ..ScrubOptions::default() };
     let scrub = host.scrub(&options).await?;
     drop(bar);
-    let verdict = verdict(&scrub);
-    if session.json {
-        output::object(&Report { scrub: &scrub, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&scrub))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    let verdict = verdict(&scrub).map(Failure::from);
+    output::outcome(session.json, &scrub, describe, verdict)
 }
 
 /// Damage is a failure, so that a script notices it.

@@ -2,23 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use super::arguments::Verify;
-use super::failure::{ErrorObject, Failure};
+use super::failure::Failure;
 use super::gc::errors;
 use super::output::{self, Side, TextTable};
 use super::session::Session;
 use tidelock::types::{Error, format_bytes};
 use tidelock::{BadPlacement, Verification};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    found: &'a Verification,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorObject<'a>>,
-}
 
 pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Failure> {
     let host = session.open().await?;
@@ -30,13 +20,8 @@ pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Fai
     let bar = session.console.bar("verifying", None);
     let found = host.verify(id, arguments.deep, bar.progress()).await?;
     drop(bar);
-    let verdict = verdict(&found);
-    if session.json {
-        output::object(&Report { found: &found, error: verdict.as_ref().map(ErrorObject::of) })?;
-    } else {
-        output::text(&describe(&found, arguments.deep))?;
-    }
-    verdict.map_or(Ok(()), |error| Err(Failure::from(error).told()))
+    let verdict = verdict(&found).map(Failure::from);
+    output::outcome(session.json, &found, |found| describe(found, arguments.deep), verdict)
 }
 
 /// Problems are failures, so that a script notices them.
@@ -116,7 +101,8 @@ mod tests {
         assert!(verdict(&Verification { checked: 2, ..Default::default() }).is_none());
         let bad = Verification { checked: 2, bad: vec![placement()], ..Default::default() };
         assert_eq!(verdict(&bad).unwrap().to_string(), "1 of 2 objects missing or damaged");
-        let object = serde_json::to_value(Report { found: &bad, error: verdict(&bad).as_ref().map(ErrorObject::of) });
+        let failure = verdict(&bad).map(Failure::from);
+        let object = serde_json::to_value(output::Outcome::of(&bad, failure.as_ref()));
         assert_eq!(object.as_ref().unwrap()["error"]["kind"], "corrupt");
         assert_eq!(object.as_ref().unwrap()["bad"][0]["backend"], "cloud");
         let down = Verification { checked: 1, unreachable: vec![placement()], ..Default::default() };
