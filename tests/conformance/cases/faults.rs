@@ -220,8 +220,7 @@ async fn read_through(ground: &Ground, fault: Fault) -> (Result<bytes::Bytes>, V
 
 async fn fault_flip_on_retrieve(ground: Arc<Ground>) {
     let (outcome, _) = read_through(&ground, Fault::Flip).await;
-    // On a wire that changes whatever is read, the container cannot be made sure of either: nothing is marked then.
-    fails(outcome, &["corrupt", "unavailable"], "a flipped bit");
+    fails(outcome, &["corrupt"], "a flipped bit");
 }
 
 async fn fault_short_on_retrieve(ground: Arc<Ground>) {

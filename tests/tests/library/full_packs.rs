@@ -205,6 +205,11 @@ async fn damage_in_a_chain_that_is_read_by_a_plan_does_not_show() {
                 assert!(memory[0].damage(&name, |bytes| bytes[at] ^= 1));
                 let host = host_on(dir.path(), &lines, &memory).await;
                 assert_same(&read(&host, last).await.unwrap(), &bytes, &format!("{encoding} {number} {at}"));
+                // A pack is never blamed for what it takes pages from.
+                let mut bad = host.stat(last).await.unwrap().placements;
+                bad.retain(|placement| placement.state != "live");
+                let lacks = bad.iter().all(|bad| bad.reason.as_ref().unwrap().contains("takes pages from"));
+                assert!(lacks || number == 3, "{encoding} {number} {at}: {bad:?}");
                 assert!(memory[0].damage(&name, |bytes| bytes[at] ^= 1));
                 // A pack that lacked what it takes pages from is live again with that.
                 host.verify(None, true, None).await.unwrap();

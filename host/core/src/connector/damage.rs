@@ -72,7 +72,12 @@ impl Host {
                     }
                     return Ok(Finding { error, lost: false });
                 };
-                if let Some(error) = self.note_damage(placement, &reason).await? {
+                if let Some(away) = self.note_damage(placement, &reason).await? {
+                    // Nothing is marked. Bytes that are wrong are wrong all the same.
+                    let error = match error.kind() {
+                        ErrorKind::Corrupt => error.and(away.message()),
+                        _ => away,
+                    };
                     return Ok(Finding { error, lost: false });
                 }
                 let error = match error.kind() {

@@ -66,7 +66,8 @@ pub(crate) async fn what_is_found_on_this_machine_alone_is_pushed(place: Place) 
     let jobs = catalogue.jobs(0, 9).await.unwrap();
     let jobs: Vec<_> = jobs.iter().map(|job| (job.kind, job.snapshot)).collect();
     assert_eq!(jobs, [(JobKind::Push, id(2))]);
-    assert_eq!(catalogue.at_risk().await.unwrap(), 2);
+    let wanted = Some(WantedCopies { copies: 1, route: "default".to_owned() });
+    assert_eq!((catalogue.at_risk().await.unwrap(), catalogue.wanted(id(1)).await.unwrap()), (2, wanted));
     // It was in the bucket too.
     catalogue.adopt(vec![found(2, None, None, 1)]).await.unwrap();
     assert_eq!((catalogue.jobs(0, 9).await.unwrap(), catalogue.at_risk().await.unwrap()), (vec![], 0));
