@@ -1,8 +1,9 @@
 //! Runs a program and kills it at a step: the child of the tests of sudden ends.
 //!
-//! `stepper NUMBER PROGRAM ARGUMENT…`: a step is a system call, by any of the program's threads, that changes a file or
-//! sends bytes to somebody; several writes of one thread, one directly after the other, are one. The program is killed (SIGKILL) just before its step of this number, from one; what it did
-//! before has happened, and the step itself has not. Its output is this program's.
+//! `stepper WHICH PROGRAM ARGUMENT…`: a step is a system call, by any of the program's threads, that changes a file or
+//! sends bytes to somebody; several writes of one thread, one directly after the other, are one. The program is killed (SIGKILL) just before its step of this number, from one, or, where
+//! WHICH is no number, before the first of its steps whose call has a name that begins so; what it did before has happened,
+//! and the step itself has not. Its output is this program's.
 //!
 //! Exit status 9 if it was killed, with the name of the step in the last line on stderr; otherwise the program's own:
 //! it had fewer steps.
@@ -56,9 +57,16 @@ const OLDER_STEPS: [(libc::c_long, &str); 0] = [];
 
 const KILLED: u8 = 9;
 
+/// The step before which the program is killed.
+enum Which {
+    Number(u64),
+    Called(String),
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let number = arguments.next().and_then(|number| number.to_str()?.parse::<u64>().ok()).expect("NUMBER");
+    let which = arguments.next().and_then(|which| which.into_string().ok()).expect("WHICH");
+    let which = which.parse().map_or_else(|_| Which::Called(which), Which::Number);
     // On one processor, threads take turns in much the same way in each run: steps keep their numbers.
     let mut one = CpuSet::new();
     let mine = sched_getaffinity(Pid::from_raw(0)).expect("its processors");
@@ -79,11 +87,11 @@ fn main() -> ExitCode {
     ptrace::seize(first, options).expect("a child of one's own may be traced");
     ptrace::interrupt(first).expect("it can be stopped");
     child.stdin.take().expect("its input").write_all(b"\n").expect("it waits");
-    run(first, number)
+    run(first, &which)
 }
 
 /// Follows all threads until the program ends or reaches the step.
-fn run(first: Pid, number: u64) -> ExitCode {
+fn run(first: Pid, which: &Which) -> ExitCode {
     let (mut steps, mut executed, mut last) = (0, false, None);
     let mut killed_before = None;
     // Whether a thread is within a call: such stops come in pairs.
@@ -95,7 +103,7 @@ fn run(first: Pid, number: u64) -> ExitCode {
             // The first thread is reported last, once all the others are.
             WaitStatus::Signaled(pid, signal, _) if pid == first => {
                 let step = killed_before.unwrap_or_else(|| panic!("it was ended by {signal}"));
-                eprintln!("killed before step {number}: {step}");
+                eprintln!("killed before step {steps}: {step}");
                 return ExitCode::from(KILLED);
             }
             WaitStatus::PtraceSyscall(pid) => {
@@ -108,7 +116,11 @@ fn run(first: Pid, number: u64) -> ExitCode {
                     let again = step == "pwrite" && last == Some((pid, step));
                     last = Some((pid, step));
                     steps += u64::from(!again);
-                    if steps == number && !again {
+                    let reached = match which {
+                        Which::Number(number) => steps == *number && !again,
+                        Which::Called(name) => step.starts_with(name.as_str()),
+                    };
+                    if reached {
                         kill(first, Signal::SIGKILL).expect("it can be killed");
                         killed_before = Some(step);
                     }

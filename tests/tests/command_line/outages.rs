@@ -1,9 +1,9 @@
 //! A backend that goes away: before, during and after, and that it is as good as new when it is back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelock_tests::data::{MIB, assert_same, noise};
-use tidelock_tests::program::{Home, ProgramOutput, Running, until};
+use tidelock_tests::program::{Home, PATIENCE, ProgramOutput, Running, until};
 use tidelock_tests::server;
 
 #[track_caller]
@@ -110,7 +110,13 @@ fn a_silent_backend_is_given_up() {
     let outcome = home.run_with(&["store", "-"], &noise(6000, 2));
     server.resume().unwrap();
     failed(outcome);
-    until("it answers again", || home.run(&["retrieve", &known]).status.success());
+    let mut last = home.run(&["retrieve", &known]);
+    let answered = Instant::now();
+    while !last.status.success() {
+        assert!(answered.elapsed() < PATIENCE, "it does not answer again: {}\n{}", last.stderr, server.end_of_log());
+        std::thread::sleep(Duration::from_millis(50));
+        last = home.run(&["retrieve", &known]);
+    }
 }
 
 #[test]

@@ -202,8 +202,8 @@ async fn a_store_that_evicts_is_killed_at_any_step() {
             }
         }
     };
-    let kinds = at_every_step(&place, before, after).await;
-    assert!(kinds.iter().any(|kind| kind.starts_with("unlink")), "nothing was evicted: {kinds:?}");
+    // Room is made by removals.
+    at_every_step(&place, &["unlink"], before, after).await;
 }
 
 #[tokio::test]
@@ -230,5 +230,5 @@ async fn an_update_that_leaves_a_hot_pack_is_killed_at_any_step() {
         }
         assert_eq!(hot_files(&place.path(".")).len(), 1, "{step}");
     };
-    at_every_step(&place, before, after).await;
+    at_every_step(&place, &[], before, after).await;
 }

@@ -75,10 +75,7 @@ async fn a_repair_that_is_killed_at_any_step() {
         let host = open(&place, "").await;
         whole_again(&place, &host, id, &bytes, &format!("{:?}", ended.killed_before)).await;
     };
-    let kinds = at_every_step(&place, before, after).await;
-    for step in ["pwrite", "fsync", "rename", "unlink"] {
-        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
-    }
+    at_every_step(&place, &["pwrite", "fsync", "rename", "unlink"], before, after).await;
 }
 
 #[tokio::test]
@@ -94,5 +91,5 @@ async fn a_copy_that_is_killed_at_any_step() {
         let host = open(&place, "ack = 1").await;
         whole_again(&place, &host, id, &bytes, &format!("{:?}", ended.killed_before)).await;
     };
-    at_every_step(&place, before, after).await;
+    at_every_step(&place, &[], before, after).await;
 }

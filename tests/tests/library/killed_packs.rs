@@ -65,10 +65,7 @@ async fn an_update_that_is_killed_at_any_step() {
         host.remove(again).await.unwrap();
         assert_eq!(place.objects().len(), 1, "{step}");
     };
-    let kinds = at_every_step(&place, before, after).await;
-    for step in ["pwrite", "fsync", "rename", "write"] {
-        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
-    }
+    at_every_step(&place, &["pwrite", "fsync", "rename", "write"], before, after).await;
 }
 
 /// A store that is encoded while it is sent.
@@ -97,10 +94,7 @@ async fn a_store_of_a_full_pack_that_is_killed_at_any_step() {
         }
         assert_eq!(place.objects().len(), 0, "{step}");
     };
-    let kinds = at_every_step(&place, before, after).await;
-    for step in ["pwrite", "fsync", "rename", "write"] {
-        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
-    }
+    at_every_step(&place, &["pwrite", "fsync", "rename", "write"], before, after).await;
 }
 
 #[tokio::test]
@@ -126,7 +120,7 @@ async fn a_removal_of_what_is_needed_that_is_killed_at_any_step() {
         host.remove(*delta).await.unwrap();
         assert_eq!(sound(&place, &host, &step).await.len(), 0, "{step}");
     };
-    at_every_step(&place, before, after).await;
+    at_every_step(&place, &[], before, after).await;
 }
 
 #[tokio::test]
@@ -157,7 +151,7 @@ async fn a_removal_of_the_last_that_is_killed_at_any_step() {
         assert_same(&read(&host, again.id).await.unwrap(), &versions[0].1, &step);
         host.remove(again.id).await.unwrap();
     };
-    at_every_step(&place, before, after).await;
+    at_every_step(&place, &[], before, after).await;
 }
 
 #[tokio::test]
@@ -183,5 +177,5 @@ async fn an_import_of_packs_that_is_killed_at_any_step() {
             assert_same(&read(&host, *id).await.unwrap(), bytes, &step);
         }
     };
-    at_every_step(&place, before, after).await;
+    at_every_step(&place, &[], before, after).await;
 }

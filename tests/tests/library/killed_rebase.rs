@@ -75,8 +75,5 @@ async fn a_rebase_that_is_killed_at_any_step() {
         host.remove(base).await.unwrap();
         assert_eq!(place.objects().len(), 0, "{step}");
     };
-    let kinds = at_every_step(&place, before, after).await;
-    for step in ["pwrite", "fsync", "rename", "unlink"] {
-        assert!(kinds.iter().any(|kind| kind.starts_with(step)), "no {step} among {kinds:?}");
-    }
+    at_every_step(&place, &["pwrite", "fsync", "rename", "unlink"], before, after).await;
 }

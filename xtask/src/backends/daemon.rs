@@ -8,8 +8,11 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -155,6 +158,11 @@ impl Daemon {
         self.dir.join(format!("{}.log", self.name))
     }
 
+    /// Returns the last lines of its output.
+    pub fn end_of_log(&self) -> String {
+        tail(&self.log())
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -197,21 +205,37 @@ fn tail(path: &Path) -> String {
 }
 
 /// `count` ports of 127.0.0.1 without a listener, each with the port 10,000 above it free too: some servers put a
-/// second service there. They lie below the range that the kernel gives to outgoing connections, so only another server
-/// can take one meanwhile; a start that fails is worth another try.
+/// second service there. They lie below the range that the kernel gives to outgoing connections, and they stay this
+/// process's until it ends: a server that was killed finds its ports again, whatever was started meanwhile.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     const FIRST: u16 = 12_000;
     const NUMBER: u16 = 10_000;
+    static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
     // Processes that start at the same time shall not try the same ones.
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     let start = (seed % u64::from(NUMBER)) as u16;
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let candidates = (0..NUMBER).map(|step| FIRST + (start + step) % NUMBER);
-    let ports: Vec<u16> = candidates.filter(|port| free(*port) && free(port + NUMBER)).take(count).collect();
-    if ports.len() < count {
-        bail!("fewer than {count} ports of 127.0.0.1 are free between {FIRST} and {}", FIRST + NUMBER);
+    let mut ports = Vec::with_capacity(count);
+    for port in (0..NUMBER).map(|step| FIRST + (start + step) % NUMBER) {
+        if ports.len() == count {
+            return Ok(ports);
+        }
+        if let Some(reservation) = reserve(port)
+            && free(port)
+            && free(port + NUMBER)
+        {
+            reserved.push(reservation);
+            ports.push(port);
+        }
     }
-    Ok(ports)
+    bail!("fewer than {count} ports of 127.0.0.1 are free between {FIRST} and {}", FIRST + NUMBER)
+}
+
+/// A name that one process at a time can have, and that is free again when the process ends. Nothing if another has it.
+fn reserve(port: u16) -> Option<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("tidelock-test-port-{port}")).ok()?;
+    UnixListener::bind_addr(&name).ok()
 }
 
 #[cfg(test)]
@@ -272,8 +296,11 @@ mod tests {
     #[test]
     fn ports_are_distinct_and_free() -> Result<()> {
         let ports = free_ports(8)?;
-        let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
-        assert_eq!(distinct.len(), 8);
+        // None of them listens yet, and yet nobody gets one again.
+        let more = free_ports(8)?;
+        let distinct: std::collections::BTreeSet<_> = ports.iter().chain(&more).collect();
+        assert_eq!(distinct.len(), 16);
+        assert!(ports.iter().all(|port| reserve(*port).is_none()));
         Ok(())
     }
 }

@@ -124,6 +124,11 @@ impl Seaweed {
         self.daemon.pid()
     }
 
+    /// The last lines of its log.
+    pub fn end_of_log(&self) -> String {
+        self.daemon.end_of_log()
+    }
+
     /// Makes an empty bucket: 3 to 63 lower-case letters, digits, `-` and `.`. One that is there already is left as it is.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
