@@ -64,14 +64,16 @@ impl DirectoryInner {
         for directory in parents(path) {
             stop.check()?;
             match self.modes.make(&self.root, directory) {
-                Ok(()) => {
+                // Also where another process has made it, which may not have come to this yet.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(format!("making the directory `{directory}`"), error));
+                }
+                _ => {
                     let (above, _) = split(directory);
                     self.open_dir(above)
                         .and_then(|above| sync(&above))
                         .map_err(|error| Error::io(format!("making `{directory}` durable"), error))?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io(format!("making the directory `{directory}`"), error)),
             }
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! The `directory` capability on a local file system.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
@@ -12,7 +11,7 @@ use super::inner::DirectoryInner;
 use super::{Directory, File, FileInfo, Page, WriteOptions, names, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::check_path;
-use tidelock_types::{Account, Body, ByteRange, Error, Platform, Result, Stop, Unlimited, blocking, job};
+use tidelock_types::{Account, Body, ByteRange, Error, Platform, Result, Stop, Unlimited, blocking, durable, job};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
@@ -42,11 +41,9 @@ impl LocalDirectory {
     pub fn open_with(grant: &DirectoryGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let shown = grant.path.display();
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&grant.path).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => Error::invalid(format!("`{shown}` is not a directory")),
-                _ => Error::io(format!("making the directory `{shown}`"), error),
-            }
+        durable::make_dir(&grant.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => Error::invalid(format!("`{shown}` is not a directory")),
+            _ => Error::io(format!("making the directory `{shown}`"), error),
         })?;
         let root = Dir::open_ambient_dir(&grant.path, ambient_authority())
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;

@@ -17,10 +17,10 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
-use super::{Host, StoreOptions, data_dir};
+use super::{Host, StoreOptions};
 use crate::snapshot::pages::FileImage;
 use crate::snapshot::{FileSource, HEAD, Identifier, PatchLimits, apply_sparse, apply_zstd, window_of};
-use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
+use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking, durable};
 
 /// The windows of all deltas that are applied at once out of bodies: as much as the largest one may have.
 const WINDOWS: u64 = 2 << 30;
@@ -170,7 +170,7 @@ impl Host {
     pub fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
-        data_dir::make(&dir).map_err(fail)?;
+        durable::make_dir(&dir).map_err(fail)?;
         tempfile::tempfile_in(&dir).map_err(fail)
     }
 }

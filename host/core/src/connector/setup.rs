@@ -21,7 +21,7 @@ use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, Config, HOT};
 use crate::hot::HotBackend;
 use crate::runtime::{EngineOptions, Limits, SwapLog};
-use crate::types::{Platform, Result};
+use crate::types::{Platform, Result, durable};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
 /// takes 400 MiB of address space with the default limits.
@@ -115,7 +115,7 @@ fn cache(dir: PathBuf) -> Option<PathBuf> {
         tracing::warn!(path = %dir.display(), "compiled code is not kept: there is no directory for it");
         return None;
     }
-    match data_dir::make(&dir) {
+    match durable::make_dir(&dir) {
         Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
         // The engine reports everything else.
         _ => Some(dir),

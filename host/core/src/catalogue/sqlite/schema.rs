@@ -4,14 +4,13 @@
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{damaged, sql};
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, ErrorKind, Result, durable};
 
 /// `TdLk` in ASCII.
 const APPLICATION_ID: i32 = 0x5464_4c6b;
@@ -226,7 +225,7 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
         return Err(Error::invalid(format!("the catalogue {shown} is a directory")));
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_dir(parent).map_err(|error| Error::io(parent.display(), error))?;
+        durable::make_dir(parent).map_err(|error| Error::io(parent.display(), error))?;
     }
     connect(path).map_err(|error| at(path, error))
 }
@@ -283,11 +282,6 @@ fn immutable_uri(path: &Path) -> Result<String> {
     }
     uri.push_str("?mode=ro&immutable=1");
     Ok(uri)
-}
-
-/// Makes a directory, with its parents, for its owner alone; one that is there is success.
-pub(super) fn make_dir(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A file that cannot be brought up to date has to be.
