@@ -202,7 +202,7 @@ fn has_arrived(id: &Id, arrived: Arrived, names: bool) -> bool {
         Arrived::Some(number) => {
             let mut hasher = DefaultHasher::new();
             id.hash(&mut hasher);
-            mix(number, hasher.finish()) % 2 == 0
+            mix(number, hasher.finish()).is_multiple_of(2)
         }
     }
 }
