@@ -97,6 +97,8 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     resources::raise_descriptors();
     if matches!(arguments.command, Command::Serve(_)) {
         resources::give_memory_back();
+    } else {
+        resources::share_memory();
     }
     let runtime = resources::runtime()?;
     let session = Session::new(arguments.global, console);

@@ -3,7 +3,10 @@
 //! The statements are taken from the sources beside this file. Plans do not depend on what is in the tables: no statistics
 //! are kept (`ANALYZE` is never run), so that a catalogue of a million snapshots has the plans that are looked at here.
 
-use rusqlite::Connection;
+use std::collections::BTreeSet;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 
 use super::conditions::ALL;
 use super::schema;
@@ -99,4 +102,24 @@ fn no_statement_reads_a_whole_table() {
     }
     // It would be noticed.
     assert!(!scans(&db, "SELECT id FROM snapshots WHERE created = ?1").is_empty());
+}
+
+/// What is prepared again takes longer than what it does.
+#[test]
+fn no_statement_is_prepared_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = schema::open(&directory.path().join("catalogue.sqlite")).unwrap();
+    let statements: BTreeSet<_> = statements(&db).into_iter().collect();
+    for round in 0..3 {
+        for text in &statements {
+            let mut statement = db.prepare_cached(text).unwrap();
+            assert_eq!(statement.get_status(StatementStatus::Run), round, "{text}");
+            let bound = vec![Value::from(i64::from(round)); statement.parameter_count()];
+            // What the values break is not changed, and counts as well.
+            let mut rows = statement.query(params_from_iter(bound)).unwrap();
+            while let Ok(Some(_)) = rows.next() {}
+            drop(rows);
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{text}");
+        }
+    }
 }

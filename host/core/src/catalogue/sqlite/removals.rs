@@ -29,7 +29,9 @@ impl SqliteCatalogue {
                         let what = format!("the name `{name}` does not refer to snapshot {id} any more");
                         return Err(Error::not_found(what).hint("run `tidelock ls` to list the snapshots"));
                     }
-                    db.execute("DELETE FROM names WHERE name = ?1", [&name]).map_err(sql)?;
+                    db.prepare_cached("DELETE FROM names WHERE name = ?1")
+                        .and_then(|mut delete| delete.execute([&name]))
+                        .map_err(sql)?;
                     let left = names(db, id)?;
                     if unnamed || !left.is_empty() {
                         return Ok(BegunRemoval::NameOnly(left));
@@ -40,10 +42,10 @@ impl SqliteCatalogue {
                     if names.len() > 1 {
                         return Err(several(id, &names));
                     }
-                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                    forget_names(db, id)?;
                 }
                 RemovalScope::AllNames => {
-                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                    forget_names(db, id)?;
                 }
             }
             want_no_more(db, id)?;
@@ -286,10 +288,18 @@ fn needed_by(db: &Transaction<'_>, id: SnapshotId) -> Result<Vec<SnapshotId>> {
 }
 
 pub(super) fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
-    let bytes = id.as_bytes().as_slice();
-    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
-    db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)?;
-    Ok(())
+    forget_names(db, id)?;
+    db.prepare_cached("DELETE FROM snapshots WHERE id = ?1")
+        .and_then(|mut delete| delete.execute([id.as_bytes().as_slice()]))
+        .map(drop)
+        .map_err(sql)
+}
+
+fn forget_names(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
+    db.prepare_cached("DELETE FROM names WHERE snapshot = ?1")
+        .and_then(|mut delete| delete.execute([id.as_bytes().as_slice()]))
+        .map(drop)
+        .map_err(sql)
 }
 
 fn owner(db: &Transaction<'_>, token: OwnerToken) -> Result<Option<String>> {

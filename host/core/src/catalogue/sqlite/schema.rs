@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{damaged, sql};
@@ -23,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(30);
 
 /// The same for a change of a lease, which is worth little when it comes late.
 const LEASE_BUSY: Duration = Duration::from_secs(5);
+
+/// The most statements that a connection keeps prepared: more than there are.
+const STATEMENTS: usize = 256;
 
 /// Each leads from the version of its index to the next.
 pub(super) const STEPS: [&str; 8] = [
@@ -265,6 +269,7 @@ pub(super) fn open_exclusive(path: &Path) -> Result<Connection> {
         connection.pragma_update(None, "locking_mode", "exclusive").map_err(sql)?;
         connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+        keep_statements(&connection)?;
         current(connection)
     };
     open().map_err(|error| at(path, error))
@@ -323,8 +328,16 @@ fn connect(path: &Path) -> Result<Connection> {
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+    keep_statements(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Prepares each statement once: one of a table with triggers takes longer to prepare than to run. Nor is it prepared again for
+/// what is bound to it, as SQLite does where an index covers some of the rows and a condition compares with a parameter.
+fn keep_statements(connection: &Connection) -> Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop).map_err(sql)
 }
 
 /// An empty database in memory.
@@ -332,7 +345,7 @@ fn connect(path: &Path) -> Result<Connection> {
 pub(super) fn in_memory() -> Result<Connection> {
     let mut connection = Connection::open_in_memory().map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
-    connection.set_prepared_statement_cache_capacity(128);
+    keep_statements(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
 }
