@@ -32,6 +32,7 @@ mod resources;
 mod retired;
 mod s3;
 mod s3_world;
+mod scrubs;
 mod snapshots;
 mod sound_copies;
 mod space;

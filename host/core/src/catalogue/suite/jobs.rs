@@ -391,7 +391,7 @@ pub(crate) async fn scrubs_go_on_where_they_were(place: Place) {
     }
     let now = super::BEGINNING + 30;
     let names = async |after, before| {
-        let found = catalogue.to_scrub(after, before, 2).await.unwrap();
+        let found = catalogue.to_scrub("local", after, before, 2).await.unwrap();
         let names: Vec<_> = found.iter().map(|one| one.placement.object.as_str().to_owned()).collect();
         (names, found.last().map(|one| one.cursor))
     };
@@ -401,7 +401,7 @@ pub(crate) async fn scrubs_go_on_where_they_were(place: Place) {
     assert_eq!(names(None, now - 15).await.0, ["1", "2"]);
     catalogue.note_scrubbed(&placement(&*catalogue, "local", "1").await, now).await.unwrap();
     // Also for another host.
-    let found = place.open().await.to_scrub(None, now, 9).await.unwrap();
+    let found = place.open().await.to_scrub("local", None, now, 9).await.unwrap();
     let names: Vec<_> = found.iter().map(|one| one.placement.object.as_str()).collect();
     assert_eq!(names, ["2", "3"]);
 }
