@@ -33,6 +33,7 @@ mod retired;
 mod s3;
 mod s3_world;
 mod scrubs;
+mod sick;
 mod snapshots;
 mod sound_copies;
 mod space;
