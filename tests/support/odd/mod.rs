@@ -169,6 +169,7 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
+            Some(Then::Silence) => std::thread::sleep(Duration::from_secs(3600)),
             Some(Then::Short(missing)) => {
                 let reply = done();
                 let body = write_head(&mut out, &reply, reply.body.len() as u64)?;

@@ -32,6 +32,8 @@ mod resources;
 mod retired;
 mod s3;
 mod s3_world;
+mod scrubs;
+mod sick;
 mod snapshots;
 mod sound_copies;
 mod space;

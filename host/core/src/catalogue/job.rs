@@ -138,7 +138,8 @@ pub struct HeldJob {
 /// Which job to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
-    /// The next that is due: that of the snapshot with the fewest live copies, then the oldest.
+    /// The next that is due: that of the snapshot with the fewest live copies, then the one that was begun the fewest times, then
+    /// the oldest.
     Due,
     /// This one, also if it waits or has failed.
     This(u64),
@@ -179,6 +180,8 @@ pub enum JobEnd {
     Done,
     /// It is to be tried again from this time on (seconds since 1970-01-01 UTC).
     Wait(u64, String),
+    /// Nothing of it was tried. It may be begun from this time on, and this time does not count as an attempt.
+    Untried(u64, String),
     /// It is not to be tried again.
     Fail(String),
 }
@@ -246,7 +249,7 @@ pub struct PlacementEvent {
 pub struct Scrubbed {
     /// The placement.
     pub placement: Placement,
-    /// When every byte of it was last read, or else when it was stored; and a number that tells apart what is equal there.
+    /// When its turn was last, or else when it was stored; and a number that tells apart what is equal there.
     pub cursor: (u64, u64),
 }
 
@@ -338,10 +341,16 @@ pub trait JobQueue: Send + Sync {
     /// What happened to the placements of a snapshot, the latest first, at most [`MAX_EVENTS`].
     fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>>;
 
-    /// At most `limit` placements that were not read whole since the time `before`, those that wait the longest first, after
-    /// the one that gave `after`.
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>>;
+    /// At most `limit` placements on a backend whose turn was not since the time `before`, those that wait the longest first,
+    /// after the one that gave `after`.
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>>;
 
-    /// Notes that every byte of a placement was read by this time (seconds since 1970-01-01 UTC), whatever came of it.
+    /// Notes that a placement has had its turn at this time (seconds since 1970-01-01 UTC), whatever came of it.
     fn note_scrubbed<'a>(&'a self, placement: &'a Placement, at: u64) -> BoxFuture<'a, Result<()>>;
 }

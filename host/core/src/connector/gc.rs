@@ -14,6 +14,7 @@ use futures::{StreamExt as _, stream};
 
 use super::Host;
 use super::labels::{container_keys_in, is_identity_name, keys_in};
+use super::lanes::AT_ONCE;
 use super::listing::Listing;
 use super::owner::StaleIntent;
 use super::removal::Claiming;
@@ -24,8 +25,6 @@ use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
-/// Backends that are collected at once.
-const AT_ONCE: usize = 16;
 
 /// What a collection may do, and who hears of it.
 #[derive(Clone)]

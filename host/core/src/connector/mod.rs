@@ -30,6 +30,7 @@ mod import;
 mod interleaving;
 mod jobs;
 mod labels;
+mod lanes;
 mod lazy_sandbox;
 mod listing;
 mod lock_file;

@@ -57,7 +57,9 @@ fn first(db: &Transaction<'_>, which: Take) -> Result<Option<u64>> {
             .prepare_cached("SELECT seq FROM jobs WHERE seq = ?1 AND state <> 'running'")
             .and_then(|mut query| query.query_row([seq], |row| row.get(0)).optional()),
         Take::Due => db
-            .prepare_cached("SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, created, seq LIMIT 1")
+            .prepare_cached(
+                "SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, attempts, created, seq LIMIT 1",
+            )
             .and_then(|mut query| query.query_row([], |row| row.get(0)).optional()),
     }
     .map_err(sql)
@@ -90,7 +92,7 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, Between { source: row.get(1)?, target: row.get(2)? }));
     db.prepare_cached(&format!(
         "WITH due AS
-             (SELECT seq, copies, created, snapshot, backend, object,
+             (SELECT seq, copies, attempts, created, snapshot, backend, object,
                      coalesce(CASE WHEN kind NOT IN ('copy', 'push') THEN backend ELSE
                          (SELECT place.value FROM wanted
                               JOIN json_each(?1) AS route
@@ -115,7 +117,7 @@ fn chosen(db: &Transaction<'_>, which: Take, choice: &Choice) -> Result<Option<(
          SELECT seq, coalesce(source, target), target FROM found
          WHERE source IS NOT NULL
              OR (NOT readable AND target || char(10) || target NOT IN (SELECT value FROM json_each(?2)))
-         ORDER BY copies, created, seq LIMIT 1"
+         ORDER BY copies, attempts, created, seq LIMIT 1"
     ))
     .and_then(|mut query| query.query_row((routes, without, this, left_out), read).optional())
     .map_err(sql)

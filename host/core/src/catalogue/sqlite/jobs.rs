@@ -142,6 +142,11 @@ impl JobQueue for SqliteCatalogue {
                     }
                     waits
                 }
+                JobEnd::Untried(until, why) => change(
+                    "UPDATE jobs SET state = 'waiting', token = NULL, attempts = max(attempts - 1, 0), not_before = ?3, reason = ?4
+                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                    &[&seq, &token, &until, &visible_reason(&why)],
+                )?,
                 JobEnd::Fail(why) => change(
                     "UPDATE jobs SET state = 'failed', token = NULL, reason = ?3
                      WHERE seq = ?1 AND state = 'running' AND token = ?2",
@@ -291,17 +296,24 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
-        let (scrubbed, seq) = after.unwrap_or_default();
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>> {
+        let (backend, (scrubbed, seq)) = (backend.to_owned(), after.unwrap_or_default());
         Box::pin(self.with(move |db| {
             let mut query = db
                 .prepare_cached(
                     "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack,
                             scrubbed, seq
-                     FROM placements WHERE (scrubbed, seq) > (?1, ?2) AND scrubbed < ?3 ORDER BY scrubbed, seq LIMIT ?4",
+                     FROM placements WHERE backend = ?5 AND (scrubbed, seq) > (?1, ?2) AND scrubbed < ?3
+                     ORDER BY scrubbed, seq LIMIT ?4",
                 )
                 .map_err(sql)?;
-            let mut rows = query.query((scrubbed, seq, before, limit)).map_err(sql)?;
+            let mut rows = query.query((scrubbed, seq, before, limit, &backend)).map_err(sql)?;
             let mut found = Vec::new();
             while let Some(row) = rows.next().map_err(sql)? {
                 let cursor = (row.get(11).map_err(sql)?, row.get(12).map_err(sql)?);

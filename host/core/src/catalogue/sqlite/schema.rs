@@ -29,7 +29,7 @@ const LEASE_BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 256;
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 8] = [
+pub(super) const STEPS: [&str; 9] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -219,6 +219,14 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
                     WHERE other.snapshot = NEW.snapshot AND other.backend = NEW.backend AND other.object <> NEW.object
                       AND other.state = 'live' AND other.pack IS NEW.pack)
 BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
+",
+    "
+-- Each backend is scrubbed in a rotation of its own.
+DROP INDEX placements_by_scrub;
+CREATE INDEX placements_by_scrub ON placements (backend, scrubbed, seq);
+-- Of jobs that are as urgent, those that were begun the fewest times come first.
+DROP INDEX jobs_queued;
+CREATE INDEX jobs_queued ON jobs (copies, attempts, created, seq) WHERE state = 'queued';
 ",
 ];
 

@@ -141,10 +141,16 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>> {
         Box::pin(async move {
             self.points.point("to_scrub").await;
-            JobQueue::to_scrub(&self.inner, after, before, limit).await
+            JobQueue::to_scrub(&self.inner, backend, after, before, limit).await
         })
     }
 
