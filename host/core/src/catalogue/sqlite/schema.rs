@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 8] = [
+pub(super) const STEPS: [&str; 9] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -217,6 +217,7 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
                       AND other.state = 'live' AND other.pack IS NEW.pack)
 BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
 ",
+    include_str!("schema/reserved.sql"),
 ];
 
 /// Opens a file and brings it up to date.
