@@ -2,6 +2,7 @@
 //!
 //! One binary with a module per topic, since each test binary links xtask again and may start its own server.
 
+mod at_risk;
 mod beside;
 mod chains;
 mod components;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 
-use super::{OwnerToken, Placement};
+use super::{OwnerToken, Placement, Reserved, RiskBound};
 use crate::types::{ObjectId, Result, SnapshotId};
 
 /// The events that are kept of a snapshot.
@@ -318,6 +318,31 @@ pub trait JobQueue: Send + Sync {
 
     /// Logical bytes of snapshots with a [`JobKind::Push`].
     fn at_risk(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Reserves room for bytes of a route that are to be at risk, under a lease, if the bound allows that beside what is at risk and
+    /// what others have reserved. Counts the pushes once half of the bound is taken.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>>;
+
+    /// Reserves room for bytes of the hot tier under a lease, however much there is, and returns its number.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>>;
+
+    /// The bytes of the hot tier that are reserved, by those with lower numbers than this one if there is one.
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>>;
+
+    /// Gives back what was reserved. What ended with its lease is no error.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>>;
 
     /// The copies of a snapshot that are wanted, if somebody said so.
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;

@@ -18,6 +18,7 @@ mod job;
 mod owner;
 mod placement;
 mod removal;
+mod reserved;
 mod sharing;
 mod snapshot;
 mod sqlite;
@@ -42,6 +43,7 @@ pub use job::{
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, LACKING, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
+pub use reserved::{AtRisk, Reserved, RiskBound, RiskRoute};
 pub use sharing::{ChainLink, MOST_NEEDING, SharedObject, Sharing};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;

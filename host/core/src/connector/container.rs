@@ -47,6 +47,18 @@ const LAG: Duration = Duration::from_secs(4);
 const LAG_LOOKS: u32 = 8;
 /// For how many seconds an identity that is recorded and not there may just not be visible yet.
 const NEW_FOR: u64 = 60;
+/// How long a look at a container may take on which something depends that has to do with other backends.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns what a look at the container of a backend found, if it did in time.
+///
+/// # Errors
+/// `unavailable` otherwise, and what the look meets.
+pub(super) async fn in_time<T>(backend: &str, look: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::unavailable("it took too long to look at its container").on_backend(backend));
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(late)
+}
+
 /// Looks at a container that are shared. They have numbers, in the order in which they begin.
 #[derive(Default)]
 pub(super) struct Looks {

@@ -46,6 +46,7 @@ mod preflight;
 mod recent;
 mod removal;
 mod report;
+mod reserved;
 mod retrieve;
 mod secrets;
 mod setup;

@@ -11,12 +11,13 @@ use super::job_reading::{invalid, jobs, kind_at, one_job, state_at};
 use super::job_rows::enqueue;
 use super::job_taking::take;
 use super::query::{placement_at, placement_of};
+use super::reserved::at_risk;
 use super::versions::next_version;
 use super::{OwnerToken, Placement, SqliteCatalogue, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobStats, LongChains, MAX_EVENTS, NewJob, PlacementEvent,
-    Scrubbed, Take, WantedCopies,
+    Reserved, RiskBound, Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
 
@@ -222,6 +223,28 @@ impl JobQueue for SqliteCatalogue {
         Box::pin(self.with(|db| at_risk(db)))
     }
 
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>> {
+        Box::pin(Self::reserve_risk(self, token, bound, route, bytes))
+    }
+
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(Self::reserve_hot(self, token, bytes))
+    }
+
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(Self::reserved_hot(self, before))
+    }
+
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::release_rooms(self, rooms))
+    }
+
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
         Box::pin(self.with(move |db| {
             db.prepare_cached("SELECT copies, route FROM wanted WHERE snapshot = ?1")
@@ -389,11 +412,5 @@ fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
     db.prepare_cached("UPDATE wanted SET asked = 1 WHERE snapshot = ?1")
         .and_then(|mut update| update.execute([snapshot.as_bytes().as_slice()]))
         .map(drop)
-        .map_err(sql)
-}
-
-fn at_risk(db: &Connection) -> Result<u64> {
-    db.prepare_cached("SELECT value FROM counters WHERE name = 'at_risk'")
-        .and_then(|mut query| query.query_row([], |row| row.get(0)))
         .map_err(sql)
 }

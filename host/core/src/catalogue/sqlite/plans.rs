@@ -26,19 +26,20 @@ const SOURCES: [&str; 13] = [
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
-const OF_JOBS: [&str; 5] = [
+const OF_JOBS: [&str; 6] = [
     include_str!("elsewhere.rs"),
     include_str!("job_reading.rs"),
     include_str!("job_rows.rs"),
     include_str!("job_taking.rs"),
     include_str!("jobs.rs"),
+    include_str!("reserved.rs"),
 ];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];
 
 /// Indexes of what is to be done alone, in the order in which it is: who goes through one takes the first rows.
-const TO_DO: [&str; 4] = ["jobs_queued", "jobs_waiting", "jobs_running", "wanted_under"];
+const TO_DO: [&str; 5] = ["jobs_queued", "jobs_waiting", "jobs_running", "jobs_pushes", "wanted_under"];
 
 /// Statements that count everything, which is what they are for.
 const COUNTING: [&str; 4] = [

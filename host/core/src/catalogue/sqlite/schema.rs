@@ -228,6 +228,7 @@ CREATE INDEX placements_by_scrub ON placements (backend, scrubbed, seq);
 DROP INDEX jobs_queued;
 CREATE INDEX jobs_queued ON jobs (copies, attempts, created, seq) WHERE state = 'queued';
 ",
+    include_str!("schema/reserved.sql"),
 ];
 
 /// Opens a file and brings it up to date.

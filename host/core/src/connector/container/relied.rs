@@ -5,14 +5,11 @@
 //! backend and step, and the catalogue counts copies on those alone that were found to be there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use super::in_time;
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
-use crate::types::{Error, ObjectId, Result};
-
-/// How long a look may take: a backend that takes longer is not relied on.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::types::{ObjectId, Result};
 
 /// The looks of one step.
 #[derive(Default)]
@@ -49,9 +46,7 @@ impl Relied {
         if let Some(there) = self.looked.get(backend) {
             return *there;
         }
-        let look = tokio::time::timeout(PATIENCE, host.prove_container(backend));
-        let outcome =
-            look.await.unwrap_or_else(|_| Err(Error::unavailable("it took too long to look at its container")));
+        let outcome = in_time(backend, host.prove_container(backend)).await;
         if let Err(error) = &outcome {
             tracing::warn!(backend, %error, "copies on this backend do not count: no other copy goes for them");
         }

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use super::watched::WatchedCatalogue;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobQueue, JobStats, LongChains, NewJob, OwnerToken, Placement,
-    PlacementEvent, Scrubbed, Take, WantedCopies,
+    PlacementEvent, Reserved, RiskBound, Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
 
@@ -96,6 +96,40 @@ impl JobQueue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("at_risk").await;
             JobQueue::at_risk(&self.inner).await
+        })
+    }
+
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>> {
+        Box::pin(async move {
+            self.points.point("reserve_risk").await;
+            JobQueue::reserve_risk(&self.inner, token, bound, route, bytes).await
+        })
+    }
+
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("reserve_hot").await;
+            JobQueue::reserve_hot(&self.inner, token, bytes).await
+        })
+    }
+
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("reserved_hot").await;
+            JobQueue::reserved_hot(&self.inner, before).await
+        })
+    }
+
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.points.point("release_rooms").await;
+            JobQueue::release_rooms(&self.inner, rooms).await
         })
     }
 
