@@ -35,5 +35,6 @@ mod s3_world;
 mod snapshots;
 mod sound_copies;
 mod space;
+mod spill;
 mod trust;
 mod world;
