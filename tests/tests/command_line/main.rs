@@ -38,5 +38,6 @@ mod sick;
 mod snapshots;
 mod sound_copies;
 mod space;
+mod spill;
 mod trust;
 mod world;

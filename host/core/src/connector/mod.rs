@@ -18,6 +18,7 @@ mod component_files;
 mod container;
 mod damage;
 mod data_dir;
+mod disk_room;
 mod encoding;
 mod forget;
 mod full;

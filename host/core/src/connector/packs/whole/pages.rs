@@ -12,10 +12,15 @@ use crate::types::{Error, Result};
 
 impl Whole {
     /// Returns whether everything is kept that a window needs of frames.
-    pub(super) fn has(&self, chain: &Chain, parts: &[Part]) -> bool {
+    pub(super) fn has(&self, chain: &Chain, window: Window, parts: &[Part]) -> bool {
         let state = self.state();
         let mut needed = parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at);
-        needed.all(|at| self.plan.number(at.frame).is_some_and(|number| state.kept.contains_key(&number)))
+        needed.all(|at| {
+            let number = self.plan.number(at.frame);
+            number.is_some_and(|number| {
+                state.kept.contains_key(&(number, self.plan.frames[number].is_late(window.first)))
+            })
+        })
     }
 
     /// The first byte of a window, and the number of its bytes.
@@ -71,10 +76,10 @@ impl Whole {
 }
 
 /// These pages of a frame, one after the other. What all of it is stays as it is.
-pub(super) fn only(frame: Bytes, runs: &[(u32, u32)]) -> Result<Bytes> {
+pub(super) fn only(frame: &Bytes, runs: &[(u32, u32)]) -> Result<Bytes> {
     let bytes = runs.iter().map(|(_, len)| *len as usize * PAGE).sum();
     if frame.len() == bytes {
-        return Ok(frame);
+        return Ok(frame.clone());
     }
     let mut pages = Vec::with_capacity(bytes);
     for (first, len) in runs {
