@@ -29,7 +29,7 @@ const LEASE_BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 256;
 
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 9] = [
+pub(super) const STEPS: [&str; 10] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
