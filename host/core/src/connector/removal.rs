@@ -10,11 +10,15 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Host;
 use super::labels::is_identity_name;
 use crate::catalogue::{Claim, OwnerToken, Placement, PlacementState};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+/// How long a look at a container before a deletion is one that was made just before it.
+const JUST_BEFORE: Duration = Duration::from_secs(1);
 
 /// What this host is deleting.
 #[derive(Default)]
@@ -71,13 +75,29 @@ impl Host {
         Box::pin(self.delete_object_as(backend, object, Claiming::default())).await
     }
 
+    /// As [`Self::delete_object`]. The container is not looked at again if that was done a moment ago: the look began at this time.
+    pub(super) async fn delete_looked_at(&self, backend: &str, object: &ObjectId, looked: Instant) -> Result<bool> {
+        Box::pin(self.delete_with(backend, object, Claiming::default(), Some(looked))).await
+    }
+
     /// As [`Self::delete_object`], claimed so. Deletes also what was kept for this object alone; what of that cannot be deleted
     /// now is left to the next garbage collection.
     pub(super) async fn delete_object_as(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<bool> {
-        let Some(mut unneeded) = self.delete_one(backend, object, how).await? else { return Ok(false) };
+        self.delete_with(backend, object, how, None).await
+    }
+
+    async fn delete_with(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        how: Claiming,
+        looked: Option<Instant>,
+    ) -> Result<bool> {
+        let Some(mut unneeded) = self.delete_one(backend, object, how, looked).await? else { return Ok(false) };
         while let Some(placement) = unneeded.pop() {
-            let deleted =
-                self.delete_one(&placement.backend, &placement.object, Claiming { instead_of: None, ..how }).await;
+            let deleted = self
+                .delete_one(&placement.backend, &placement.object, Claiming { instead_of: None, ..how }, None)
+                .await;
             match deleted {
                 Ok(more) => unneeded.extend(more.into_iter().flatten()),
                 Err(error) => {
@@ -90,11 +110,18 @@ impl Host {
     }
 
     /// Deletes one object. Returns what nothing needs any more; `None` if it was not deleted.
-    async fn delete_one(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<Option<Vec<Placement>>> {
+    async fn delete_one(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        how: Claiming,
+        looked: Option<Instant>,
+    ) -> Result<Option<Vec<Placement>>> {
         let Some(mut deletion) = Deletion::begin(self, backend, object) else { return Ok(None) };
         let objects = &self.backend(backend).await?.objects;
         // A deletion succeeds where there is nothing, so nothing else would notice another container.
-        if !is_identity_name(object.as_str()) {
+        let just_looked = looked.is_some_and(|looked| self.inner.platform.since(looked) < JUST_BEFORE);
+        if !is_identity_name(object.as_str()) && !just_looked {
             self.check_container(backend).await?;
         }
         let catalogue = &self.inner.catalogue;
