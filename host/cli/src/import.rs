@@ -105,6 +105,16 @@ fn describe(found: &Imported) -> String {
     if found.removed > 0 {
         text += &format!("{} {} of removed snapshots deleted\n", found.removed, plural(found.removed));
     }
+    if found.missing > 0 {
+        text += &format!("{} recorded {} missing or damaged there\n", found.missing, plural(found.missing));
+    }
+    if found.unlisted > 0 {
+        text += &format!(
+            "{} recorded {} not listed, so the list is not complete\n",
+            found.unlisted,
+            plural(found.unlisted)
+        );
+    }
     if !found.complete {
         text += "not all of it could be read, so objects of snapshots that are removed stay there\n";
     }

@@ -94,6 +94,11 @@ impl Odd {
         self.state().objects.insert(key.into(), Object { bytes: bytes.into(), labels: Vec::new() });
     }
 
+    /// Loses an object.
+    pub fn remove(&self, key: &str) {
+        self.state().objects.remove(key);
+    }
+
     /// Adds an upload that was never completed.
     pub fn begin(&self, key: &str) {
         self.state().begin(key);

@@ -244,7 +244,7 @@ impl Host {
 
     /// Makes sure of a container that is not recorded, as far as the objects tell that should be in it.
     async fn look_for_some(&self, backend: &str) -> Result<()> {
-        let placements = self.inner.catalogue.some_placements(backend, SAMPLE).await?;
+        let placements = self.inner.catalogue.some_placements(backend, "", SAMPLE).await?;
         let objects = &self.backend(backend).await?.objects;
         let mut absent = 0;
         for placement in &placements {

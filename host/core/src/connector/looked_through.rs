@@ -43,7 +43,9 @@ impl Host {
             true => None,
             false => catalogue.begin_look(backend, false).await?,
         };
-        match (self.is_empty(backend).await?, look) {
+        // One that lists nothing of what is recorded there does not list everything.
+        let known = !catalogue.some_placements(backend, "", 1).await?.is_empty();
+        match (!known && self.is_empty(backend).await?, look) {
             (true, Some(look)) => self.end_look(backend, look).await.map(drop),
             (false, None) => catalogue.begin_look(backend, false).await.map(drop),
             _ => Ok(()),
