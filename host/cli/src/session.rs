@@ -87,13 +87,22 @@ impl Session {
     /// than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         let host = self.open_to_import().await?;
-        let unknown = host.not_looked_through().await?;
+        let held = host.held_before().await?;
+        if !held.is_empty() {
+            tracing::warn!(
+                "the catalogue is new, and there are objects of a store on {}: if it is not meant to be new, see that the disk of \
+                 `data_dir` is mounted; {} records what is there",
+                held.join(", "),
+                imports(&held)
+            );
+        }
+        let mut unknown = host.not_looked_through().await?;
+        unknown.retain(|backend| !held.contains(backend));
         if !unknown.is_empty() {
-            let commands: Vec<_> = unknown.iter().map(|backend| format!("`tidelock import {backend}`")).collect();
             tracing::warn!(
                 "the catalogue may not know all that is on {}: objects of snapshots that are removed stay there until {} has run",
                 unknown.join(", "),
-                commands.join(", ")
+                imports(&unknown)
             );
         }
         Ok(host)
@@ -103,6 +112,11 @@ impl Session {
     pub(super) async fn open_to_import(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
+}
+
+/// The commands that record what is on backends.
+fn imports(backends: &[String]) -> String {
+    backends.iter().map(|backend| format!("`tidelock import {backend}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The bytes of a file, and at most one more than a configuration may have.
