@@ -74,6 +74,8 @@ impl Session {
     /// creating an empty one and finding nothing in it.
     pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
         let nowhere = |path: &str| !Path::new(path).exists();
+        // Of one that is gone that says more.
+        std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
         if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
             let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
             return Err(Error::not_found(what)
