@@ -45,6 +45,7 @@ mod retrieve;
 mod rm;
 mod scrub;
 mod serve;
+mod serve_check;
 mod session;
 mod sign;
 mod signals;

@@ -25,6 +25,7 @@ mod outputs;
 mod packs;
 mod places;
 mod put_back;
+mod readiness;
 mod rebuilt;
 mod refusals;
 mod remade;

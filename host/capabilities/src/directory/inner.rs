@@ -79,6 +79,11 @@ impl DirectoryInner {
         Ok(())
     }
 
+    /// Returns whether it is this directory. One that cannot be asked is.
+    pub(super) fn is(&self, device: u64, inode: u64) -> bool {
+        rustix::fs::fstat(&self.root).map_or(true, |open| (open.st_dev, open.st_ino) == (device, inode))
+    }
+
     /// Returns whether the directory itself was removed: then a missing name means nothing.
     pub(super) fn is_gone(&self) -> bool {
         rustix::fs::fstat(&self.root).is_ok_and(|stat| stat.st_nlink == 0)
@@ -101,7 +106,7 @@ impl DirectoryInner {
         match elsewhere {
             false => Ok(()),
             true => Err(Error::unavailable(format!("`{}` is not the directory that was opened", self.path.display()))
-                .hint("move the directory back, or restart to use the one that is there now")),
+                .hint("mount it or move it back; what begins from now on uses the one that is there")),
         }
     }
 
@@ -167,7 +172,7 @@ impl DirectoryInner {
 
 /// The failure of everything in a directory that was removed itself.
 pub(super) fn gone() -> Error {
-    Error::unavailable("the directory itself was removed").hint("restore it, and restart")
+    Error::unavailable("the directory itself was removed").hint("restore it")
 }
 
 /// An entry that is a file or a directory (a link counts as its target, if that is inside).

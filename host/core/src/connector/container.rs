@@ -131,7 +131,7 @@ impl Host {
         }
     }
 
-    /// Makes sure, once in this process, that a backend talks to the container that is recorded, and records one if there is
+    /// Makes sure, once in this process and again after a look that failed, that a backend talks to the container that is recorded, and records one if there is
     /// none. Those who come meanwhile wait for the one who looks.
     ///
     /// # Errors
@@ -146,10 +146,16 @@ impl Host {
                     self.identify_container(backend, None).boxed().await?;
                 }
             }
-            Ok(())
+            Ok::<(), Error>(())
         };
         // Boxed, as all that is seldom awaited in the path of every store.
-        async move { self.configured(backend)?.container_seen.get_or_try_init(check).await.copied() }.boxed()
+        async move {
+            let configured = self.configured(backend)?;
+            configured.container_seen.get_or_try_init(check).await?;
+            // It was another one since, or away: nothing is sent to what may be an empty folder.
+            if configured.was_usable() { Ok(()) } else { self.check_container(backend).await }
+        }
+        .boxed()
     }
 
     /// Makes sure that a backend still talks to its container, by a look that begins after this was called: it proves where
@@ -178,6 +184,14 @@ impl Host {
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
+        let found = self.compare_with(backend, container).await;
+        if let Ok(configured) = self.configured(backend) {
+            configured.set_seen(found.is_ok());
+        }
+        found
+    }
+
+    async fn compare_with(&self, backend: &str, container: &Container) -> Result<()> {
         match self.read_identity(backend, &container.object).boxed().await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 let age = self.inner.platform.unix_seconds().saturating_sub(container.created);

@@ -104,6 +104,29 @@ impl Host {
         }
     }
 
+    /// Returns whether a backend lists an object that a host has stored, an identity included.
+    ///
+    /// # Errors
+    /// What keeps it from answering.
+    pub(super) async fn holds_something(&self, backend: &str) -> Result<bool> {
+        let objects = &self.backend(backend).await?.objects;
+        if !objects.info().inventory {
+            return Ok(false);
+        }
+        let mut cursor = None;
+        for _ in 0..PAGES {
+            let page = objects.list(cursor, PAGE).await?;
+            if page.entries.iter().any(|entry| may_be_ours(entry.id.as_str())) {
+                return Ok(true);
+            }
+            match page.next {
+                None => break,
+                next => cursor = next,
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns whether there can be packs on a backend. It may have been seen to lose labels since it took some.
     pub(super) async fn can_have_packs(&self, backend: &str) -> Result<bool> {
         let info = self.backend(backend).await?.objects.info();

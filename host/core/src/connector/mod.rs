@@ -55,6 +55,7 @@ mod shares;
 mod sketches;
 mod slot;
 mod snapshots;
+mod states;
 mod store;
 mod swap_log;
 mod upload;
@@ -108,6 +109,8 @@ struct HostInner {
     owner: Owner,
     platform: Platform,
     data_dir: std::path::PathBuf,
+    /// Whether there was no catalogue.
+    begun: bool,
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
     hot: Option<hot::HotTier>,

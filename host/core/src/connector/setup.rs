@@ -37,8 +37,9 @@ pub(super) async fn open(
     let data_dir = config.data_dir.clone();
     data_dir::open(&config.data_dir)?;
     let platform = options.platform.clone();
-    let catalogue: Arc<dyn Catalogue> =
-        Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
+    let catalogue = data_dir.join("catalogue.sqlite");
+    let begun = !catalogue.exists();
+    let catalogue: Arc<dyn Catalogue> = Arc::new(SqliteCatalogue::open(catalogue, platform.clone()).await?);
     let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
     let sandbox = LazySandbox::new(engine(config, cache(data_dir.join("compiled")), platform.clone()));
     let roots = Arc::new(config.trust.clone());
@@ -64,6 +65,7 @@ pub(super) async fn open(
         owner,
         platform,
         data_dir,
+        begun,
         sandbox,
         backends,
         hot,

@@ -20,7 +20,7 @@ use super::read::{PackReader, decoded};
 use super::room::{Held, Room};
 use super::shares::Share;
 use super::task;
-use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
+use crate::snapshot::pages::{FramePart, FrameRef, Part, Plan, Window};
 use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
 use pages::{only, place};
@@ -400,23 +400,5 @@ impl Whole {
             }
         }
         Ok(bytes)
-    }
-
-    /// Lets go of the frames that no later window needs.
-    fn release(&self, chain: &Chain, window: Window, parts: &[Part]) {
-        let frames: BTreeSet<FrameRef> =
-            parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at.map(|at| at.frame)).collect();
-        let mut gone = Vec::new();
-        let mut state = self.state();
-        for number in frames.into_iter().filter_map(|frame| self.plan.number(frame)) {
-            let key = (number, self.plan.frames[number].is_late(window.first));
-            if let Some(kept) = state.kept.get_mut(&key) {
-                kept.windows = kept.windows.saturating_sub(1);
-                if kept.windows == 0 {
-                    gone.extend(state.kept.remove(&key));
-                }
-            }
-        }
-        drop(state);
     }
 }

@@ -1,6 +1,6 @@
 //! The pages that windows take from raw objects, and those that are kept of frames.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -21,6 +21,24 @@ impl Whole {
                 state.kept.contains_key(&(number, self.plan.frames[number].is_late(window.first)))
             })
         })
+    }
+
+    /// Lets go of the frames that no later window needs.
+    pub(super) fn release(&self, chain: &Chain, window: Window, parts: &[Part]) {
+        let frames: BTreeSet<FrameRef> =
+            parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at.map(|at| at.frame)).collect();
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        for number in frames.into_iter().filter_map(|frame| self.plan.number(frame)) {
+            let key = (number, self.plan.frames[number].is_late(window.first));
+            if let Some(kept) = state.kept.get_mut(&key) {
+                kept.windows = kept.windows.saturating_sub(1);
+                if kept.windows == 0 {
+                    gone.extend(state.kept.remove(&key));
+                }
+            }
+        }
+        drop(state);
     }
 
     /// The first byte of a window, and the number of its bytes.
