@@ -92,7 +92,7 @@ impl Host {
     }
 
     async fn remove_scope(&self, id: SnapshotId, scope: RemovalScope) -> Result<Removed> {
-        self.known(id).await?;
+        let snapshot = self.known(id).await?;
         let catalogue = &self.inner.catalogue;
         let placements = catalogue.placements(id).await?;
         if let Some(lost) = placements.iter().find(|p| !self.inner.backends.contains_key(&p.backend)) {
@@ -111,6 +111,9 @@ impl Host {
             self.check_container(&placement.backend).await?;
         }
         self.pass_over_looks(placements.iter().map(|placement| placement.backend.clone()).collect()).await?;
+        if !matches!(scope, RemovalScope::Name(_)) || snapshot.names.len() < 2 {
+            self.look_at_what_stays(&placements).await?;
+        }
         let mut removed =
             Removed { id, placements: 0, kept: false, names: Vec::new(), needed_by: Vec::new(), kept_on: Vec::new() };
         let objects = match catalogue.begin_removal(id, scope).await? {
