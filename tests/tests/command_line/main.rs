@@ -18,6 +18,7 @@ mod import;
 mod inputs;
 mod interop;
 mod killed;
+mod last_look;
 mod listings;
 mod looked_through;
 mod outages;

@@ -355,6 +355,22 @@ pub trait JobQueue: Send + Sync {
     /// take its place: not if a pack needs it, or may. Returns whether it was begun.
     fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
 
+    /// The placements of a snapshot on a backend that another live one there has taken the place of, which needs nothing, and which
+    /// are needed by nothing: packs that were rebased, and what is bad beside one that is whole. To be retired for it
+    /// ([`Self::retire_for`]) by whoever has looked at that.
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;
+
+    /// The rebased packs among these, of all snapshots, in the next part of the catalogue after this number, and the number to go
+    /// on after; `None` after the last part.
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>>;
+
+    /// Returns whether every byte of a placement, which is still just as it was seen and live, was read since it is in this state:
+    /// since it was written, or made live again.
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+
+    /// Notes that every byte of a placement was read and was right, if it is still just as it was seen.
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>>;
+
     /// At most `limit` live packs of known snapshots that need more than `most` objects each, among the next placements that came
     /// after the one of number `after`, and the number to go on after. Leaves out what has another live object on its backend that
     /// needs none, and the hot tier.

@@ -17,6 +17,7 @@
 //! where each is to hold a copy (`container/apart.rs`).
 
 mod apart;
+mod last_look;
 mod relied;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,7 @@ use crate::backend::{Upload, UploadAttempt, UploadSource};
 use crate::catalogue::Container;
 use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
 
+pub(super) use last_look::{LastLook, Reads};
 pub(super) use relied::Relied;
 
 /// The first line of an identity object.

@@ -126,6 +126,13 @@ impl Host {
             }
         }
         self.pass_over_looks(placements.iter().map(|placement| placement.backend.clone()).collect()).await?;
+        let goes = match scope {
+            RemovalScope::Name(_) => self.known(id).await?.names.len() < 2,
+            RemovalScope::AllNames | RemovalScope::Snapshot => true,
+        };
+        if goes {
+            self.look_at_what_stays(&placements).await?;
+        }
         let mut removed =
             Removed { id, placements: 0, kept: false, names: Vec::new(), needed_by: Vec::new(), kept_on: Vec::new() };
         let objects = match catalogue.begin_removal(id, scope).await? {

@@ -5,7 +5,7 @@
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED};
+use super::conditions::REPLACEABLE;
 use super::elsewhere::short_of_copies;
 use super::job_reading::{invalid, jobs, kind_at, one_job, state_at};
 use super::job_rows::enqueue;
@@ -13,7 +13,7 @@ use super::job_taking::take;
 use super::query::{placement_at, placement_of};
 use super::reserved::at_risk;
 use super::versions::next_version;
-use super::{OwnerToken, Placement, SqliteCatalogue, sql};
+use super::{OwnerToken, Placement, SqliteCatalogue, replaced, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobStats, LongChains, MAX_EVENTS, NewJob, PlacementEvent,
@@ -267,10 +267,7 @@ impl JobQueue for SqliteCatalogue {
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live'
                                          AND other.backend = ?6)
-                         AND ((NOT {NAMED} AND {LOOKED_THROUGH})
-                              OR EXISTS (SELECT 1 FROM placements AS other
-                                         WHERE other.snapshot = placements.snapshot AND other.backend = ?1
-                                             AND other.state = 'live' AND other.pack IS placements.pack))"
+                         AND {REPLACEABLE}"
                 ))
                 .and_then(|mut update| {
                     update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next, &relied))
@@ -282,7 +279,26 @@ impl JobQueue for SqliteCatalogue {
 
     fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
         let (seen, by, now) = (seen.clone(), by.clone(), self.platform.unix_seconds());
-        Box::pin(self.change(move |db| retire_for(db, &seen, &by, now)))
+        Box::pin(self.change(move |db| replaced::retire_for(db, &seen, &by, now)))
+    }
+
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        let backend = backend.to_owned();
+        Box::pin(self.with(move |db| replaced::of(db, &backend, id)))
+    }
+
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>> {
+        Box::pin(self.with(move |db| replaced::after(db, after)))
+    }
+
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        let seen = seen.clone();
+        Box::pin(self.with(move |db| replaced::was_read(db, &seen)))
+    }
+
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>> {
+        let (seen, now) = (seen.clone(), self.platform.unix_seconds());
+        Box::pin(self.change(move |db| replaced::note_read(db, &seen, now)))
     }
 
     fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
@@ -355,25 +371,6 @@ impl JobQueue for SqliteCatalogue {
                 .map_err(sql)
         }))
     }
-}
-
-/// Begins the removal of a placement that another one of its backend takes the place of.
-pub(super) fn retire_for(db: &Transaction<'_>, seen: &Placement, by: &ObjectId, now: u64) -> Result<bool> {
-    let next = next_version(db)?;
-    let retired = db
-        .prepare_cached(&format!(
-            "UPDATE placements SET state = 'removing', reason = NULL, since = ?5, version = ?6
-             WHERE backend = ?1 AND object = ?2 AND version = ?3 AND object <> ?4 AND state <> 'removing'
-                 AND EXISTS (SELECT 1 FROM placements AS other
-                             WHERE other.backend = ?1 AND other.object = ?4 AND other.state = 'live'
-                                 AND other.snapshot = placements.snapshot)
-                 AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}"
-        ))
-        .and_then(|mut update| {
-            update.execute((&seen.backend, seen.object.as_str(), seen.version, by.as_str(), now, next))
-        })
-        .map_err(sql)?;
-    Ok(retired > 0)
 }
 
 fn long_chains(db: &Connection, after: u64, most: u32, limit: u32) -> Result<LongChains> {

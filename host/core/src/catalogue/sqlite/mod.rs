@@ -36,6 +36,7 @@ mod put_back;
 mod query;
 mod read_only;
 mod removals;
+mod replaced;
 mod reserved;
 mod schema;
 mod sharing;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, StatementStatus, params_from_iter};
 use super::conditions::ALL;
 use super::schema;
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     include_str!("adopt.rs"),
     include_str!("amend.rs"),
     include_str!("forget.rs"),
@@ -20,6 +20,7 @@ const SOURCES: [&str; 13] = [
     include_str!("placements.rs"),
     include_str!("query.rs"),
     include_str!("removals.rs"),
+    include_str!("replaced.rs"),
     include_str!("sharing.rs"),
     include_str!("swaps.rs"),
     include_str!("versions.rs"),

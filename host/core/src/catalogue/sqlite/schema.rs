@@ -221,6 +221,8 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
 BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
 ",
     "
+-- The version at which all of it was last read and was right.
+ALTER TABLE placements ADD COLUMN read_version INTEGER NOT NULL DEFAULT 0;
 -- Each backend is scrubbed in a rotation of its own.
 DROP INDEX placements_by_scrub;
 CREATE INDEX placements_by_scrub ON placements (backend, scrubbed, seq);

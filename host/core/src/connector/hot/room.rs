@@ -1,7 +1,7 @@
 //! Room in the hot tier: what was not used for longest goes first.
 //!
-//! An object goes only if something else that is live holds its snapshot on a backend that is there now (`container/relied.rs`),
-//! and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
+//! An object goes only if another copy of its snapshot was looked at on its backend just before and is sound
+//! (`container/relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
 //! the removal, and the removal is one like any other: a crash leaves a placement that is `removing`, which garbage collection
 //! ends.
 

@@ -154,6 +154,34 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            self.points.point("replaced").await;
+            JobQueue::replaced(&self.inner, backend, id).await
+        })
+    }
+
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>> {
+        Box::pin(async move {
+            self.points.point("all_replaced").await;
+            JobQueue::all_replaced(&self.inner, after).await
+        })
+    }
+
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("was_read").await;
+            JobQueue::was_read(&self.inner, seen).await
+        })
+    }
+
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.points.point("note_read").await;
+            JobQueue::note_read(&self.inner, seen).await
+        })
+    }
+
     fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
         Box::pin(async move {
             self.points.point("long_chains").await;

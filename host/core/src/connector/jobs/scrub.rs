@@ -122,6 +122,7 @@ impl Host {
             Verdict::Gone => Ok(true),
             Verdict::Sound => {
                 report.checked += 1;
+                self.inner.catalogue.note_read(placement).await?;
                 Ok(true)
             }
             Verdict::Bad(why) => {
