@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tidelock_tests::daemon::Daemon;
 use tidelock_tests::data::{MIB, assert_same, noise};
 use tidelock_tests::odd::{Odd, Request, Then, when};
 use tidelock_tests::program::Home;
@@ -135,6 +136,44 @@ fn a_backend_that_gives_nothing_delays_an_eviction_by_a_deadline() {
 }
 
 /// A chain of three, of which the one in the middle is rebased: its old object stays for the last one.
+/// Stores that need room wait for a backend that is silent once, together, and not each.
+#[test]
+fn stores_that_need_room_wait_for_a_silent_backend_once() {
+    let server = Odd::start(vec![]);
+    let mut home = folders(
+        &["second"],
+        &format!(
+            "{HOT}[backends.cloud]\nadapter = \"s3\"\n[backends.cloud.grants.bucket.objects]\nendpoint = \"{}\"\n\
+             bucket = \"b\"\npath_style = true\ncredentials = {{ env = \"CLOUD\" }}\n\
+             [routes.default]\nbackends = [\"second\"]\n[routes.cloud]\nbackends = [\"cloud\"]\n",
+            server.endpoint
+        ),
+    );
+    home.env("CLOUD_ACCESS_KEY_ID", "AK");
+    home.env("CLOUD_SECRET_ACCESS_KEY", "hush-hush");
+    let kept: Vec<String> =
+        (0..3).map(|seed| home.line_with(&["store", "-", "--route", "cloud"], &noise(MIB, seed))).collect();
+    for seed in 10..14 {
+        home.line_with(&["store", "-"], &noise(MIB, seed));
+    }
+    let daemon = Daemon::start(&home);
+    server.rule(when(|_| true, usize::MAX, Then::Silence));
+    let before = server.requests().len();
+    std::thread::scope(|scope| {
+        for seed in 20..28 {
+            let daemon = &daemon;
+            scope.spawn(move || daemon.server.store(&noise(MIB, seed)));
+        }
+    });
+    let asked = server.requests().len() - before;
+    // One look, with the attempts of the client that makes it; and those of the daemon itself.
+    assert!((1..=8).contains(&asked), "it was asked {asked} times");
+    for id in kept {
+        assert_eq!(state(&home, &id, "hot").as_deref(), Some("live"));
+    }
+    daemon.stop();
+}
+
 fn rebased(home: &Home) -> ([String; 3], [Vec<u8>; 3]) {
     let first = noise(3 * MIB, 7);
     let w = home.line_with(&["store", "-"], &first);

@@ -50,7 +50,7 @@ const LAG_LOOKS: u32 = 8;
 /// For how many seconds an identity that is recorded and not there may just not be visible yet.
 const NEW_FOR: u64 = 60;
 /// How long a look at a container may take on which something depends that has to do with other backends.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns what a look at the container of a backend found, if it did in time.
 ///

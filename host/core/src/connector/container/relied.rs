@@ -7,12 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use super::in_time;
+use std::time::Duration;
+
 use super::last_look::{LastLook, Reads};
+use super::{PATIENCE, in_time};
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::packs::Sound;
-use crate::types::{ErrorKind, ObjectId, Result};
+use crate::types::{Error, ErrorKind, ObjectId, Result};
+
+/// The bytes that a backend gives in a second at the least, if somebody waits until a copy on it was read.
+const SLOWEST: u64 = 8 << 20;
 
 /// The looks of one step.
 #[derive(Default)]
@@ -22,6 +27,16 @@ pub(in crate::connector) struct Relied {
 }
 
 impl Relied {
+    /// Without these backends, which are not looked at.
+    pub(in crate::connector) fn without(backends: Vec<String>) -> Self {
+        Self { looked: backends.into_iter().map(|backend| (backend, false)).collect(), sound: Sound::default() }
+    }
+
+    /// The backends that are not relied on.
+    pub(in crate::connector) fn away(&self) -> impl Iterator<Item = &str> {
+        self.looked.iter().filter(|(_, there)| !**there).map(|(backend, _)| backend.as_str())
+    }
+
     /// The backend that holds another copy of what an object holds, which was looked at and is sound. None if the object cannot
     /// go: it is not known, or bad, or packs on its backend take pages from its snapshot. Copies that were read to their end since
     /// they were written are asked first.
@@ -65,7 +80,20 @@ impl Relied {
             return Ok(false);
         }
         self.sound.add_container(backend);
-        match host.last_look(copy, reads, &mut self.sound).await? {
+        let look = host.last_look(copy, reads, &mut self.sound);
+        let looked = match reads {
+            Reads::Always => look.await?,
+            // Somebody waits for an answer.
+            Reads::Once => {
+                let time = PATIENCE + Duration::from_secs(copy.stored_bytes / SLOWEST);
+                let late = |_| {
+                    let what = format!("it was not read within {} seconds", time.as_secs());
+                    Ok(LastLook::Unknown(Error::new(ErrorKind::TimedOut, what).on_backend(backend)))
+                };
+                tokio::time::timeout(time, look).await.unwrap_or_else(late)?
+            }
+        };
+        match looked {
             LastLook::Sound => Ok(true),
             LastLook::Unsound => {
                 tracing::warn!(backend, %object, "no other copy goes for this one: it is not sound");

@@ -28,6 +28,9 @@ pub(super) struct HotTier {
     pub(super) at_risk: u64,
     /// Held by who makes room.
     making_room: tokio::sync::Mutex<()>,
+    /// Held by who looks at other copies of what may go.
+    looking: tokio::sync::Mutex<()>,
+    away: room::Away,
 }
 
 /// What the hot tier holds and does.
@@ -47,7 +50,14 @@ pub struct HotStats {
 
 impl HotTier {
     pub(super) fn new(backend: Arc<HotBackend>, capacity: u64, at_risk: u64) -> Self {
-        Self { backend, capacity, at_risk, making_room: tokio::sync::Mutex::default() }
+        Self {
+            backend,
+            capacity,
+            at_risk,
+            making_room: tokio::sync::Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            away: room::Away::default(),
+        }
     }
 
     /// The bytes of page digests that are kept for its images beyond those that are kept anyway. An image has a 128th of its

@@ -4,14 +4,25 @@
 //! (`container/relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
 //! the removal, and the removal is one like any other: a crash leaves a placement that is `removing`, which garbage collection
 //! ends.
+//!
+//! Backends are looked at by one store at a time, and nobody waits for that longer than for a look: an image that finds no room is
+//! not hot, or goes to its backends.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::HotTier;
 use crate::config::HOT;
 use crate::connector::Host;
-use crate::connector::container::Relied;
+use crate::connector::container::{PATIENCE, Relied};
 use crate::connector::reserved::Room;
+use crate::hot::HotEntry;
 use crate::snapshot::{ExtentKind, Identity, Source};
-use crate::types::{Error, Result, blocking, format_bytes};
+use crate::types::{Error, ObjectId, Platform, Result, blocking, format_bytes};
+
+/// How long a backend that was away is not relied on. A store that needs room has waited for it once in this time.
+const AWAY_FOR: Duration = Duration::from_secs(120);
 
 /// The bytes that an image takes at the most, as far as they are known.
 pub(in crate::connector) fn of_source(source: &Source, identity: Option<&Identity>) -> u64 {
@@ -37,7 +48,6 @@ impl Host {
         if wanted > hot.capacity {
             return Err(no_room(hot, wanted));
         }
-        let _alone = hot.making_room.lock().await;
         let room = if wanted > 0 { self.reserve_hot(wanted).await? } else { Room::none(self) };
         match self.make_room_beside(hot, wanted, room.number()).await {
             Ok(()) => Ok(room),
@@ -49,37 +59,100 @@ impl Host {
     }
 
     async fn make_room_beside(&self, hot: &HotTier, wanted: u64, room: Option<u64>) -> Result<()> {
-        let (mut before, mut relied) = (None, Relied::default());
+        let mut may_go = BTreeMap::new();
         loop {
-            // In this order: what is written meanwhile counts twice rather than not at all.
-            let promised = self.inner.catalogue.reserved_hot(room).await?;
-            let backend = hot.backend.clone();
-            let usage = blocking(move || backend.usage()).await?;
-            // What is being written was promised, if it is a host on this catalogue that writes.
-            let taken = usage.objects.saturating_add(usage.unfinished.max(promised));
-            if taken.saturating_add(wanted) <= hot.capacity {
+            let (entries, over) = {
+                let _alone = hot.making_room.lock().await;
+                self.evict(hot, wanted, room, &mut may_go).await?
+            };
+            if over == 0 {
                 return Ok(());
             }
-            // One more round: packs that went may have needed what may go now.
-            if before.is_some_and(|before| before <= usage.objects) {
+            // Backends are waited for here, where nobody has to wait for this.
+            let Ok(_alone) = tokio::time::timeout(PATIENCE, hot.looking.lock()).await else {
+                return Err(no_room(hot, wanted));
+            };
+            if !self.look_beside(hot, entries, over, &mut may_go).await? {
                 return Err(no_room(hot, wanted));
             }
-            before = Some(usage.objects);
-            let mut over = taken.saturating_add(wanted) - hot.capacity;
-            for entry in usage.entries {
-                if over == 0 {
-                    break;
-                }
-                let on = relied.beside(self, HOT, &entry.object).await?;
-                if !on.is_empty()
-                    && self.inner.catalogue.begin_eviction(HOT, &entry.object, on).await?
-                    && self.delete_object(HOT, &entry.object).await?
-                {
-                    tracing::debug!(object = %entry.object, bytes = entry.bytes, "evicted from the hot tier");
-                    hot.backend.evicted();
-                    over = over.saturating_sub(entry.bytes);
-                }
+        }
+    }
+
+    /// Lets go of what may go, until there is room for so many bytes. Returns how many are missing, and what is there now.
+    async fn evict(
+        &self,
+        hot: &HotTier,
+        wanted: u64,
+        room: Option<u64>,
+        may_go: &mut BTreeMap<ObjectId, Vec<String>>,
+    ) -> Result<(Vec<HotEntry>, u64)> {
+        // In this order: what is written meanwhile counts twice rather than not at all.
+        let promised = self.inner.catalogue.reserved_hot(room).await?;
+        let backend = hot.backend.clone();
+        let usage = blocking(move || backend.usage()).await?;
+        // What is being written was promised, if it is a host on this catalogue that writes.
+        let taken = usage.objects.saturating_add(usage.unfinished.max(promised));
+        let mut over = taken.saturating_add(wanted).saturating_sub(hot.capacity);
+        let mut left = Vec::new();
+        for entry in usage.entries {
+            let on = if over == 0 { None } else { may_go.remove(&entry.object) };
+            if let Some(on) = on
+                && self.inner.catalogue.begin_eviction(HOT, &entry.object, on).await?
+                && self.delete_object(HOT, &entry.object).await?
+            {
+                tracing::debug!(object = %entry.object, bytes = entry.bytes, "evicted from the hot tier");
+                hot.backend.evicted();
+                over = over.saturating_sub(entry.bytes);
+            } else {
+                left.push(entry);
             }
+        }
+        Ok((left, over))
+    }
+
+    /// Looks for copies beside what was not used for longest, until so many bytes may go. Returns whether any may. Packs that go
+    /// may need what may go in the next round.
+    async fn look_beside(
+        &self,
+        hot: &HotTier,
+        entries: Vec<HotEntry>,
+        over: u64,
+        may_go: &mut BTreeMap<ObjectId, Vec<String>>,
+    ) -> Result<bool> {
+        let mut relied = Relied::without(hot.away.now(&self.inner.platform));
+        let mut found = 0;
+        for entry in entries {
+            if found >= over {
+                break;
+            }
+            let on = relied.beside(self, HOT, &entry.object).await?;
+            hot.away.note(&self.inner.platform, relied.away());
+            if !on.is_empty() {
+                found = found.saturating_add(entry.bytes);
+                may_go.insert(entry.object, on);
+            }
+        }
+        Ok(found > 0)
+    }
+}
+
+/// Backends that were away, or gave nothing, when a copy on them was looked for: for [`AWAY_FOR`] they are not asked again.
+#[derive(Default)]
+pub(super) struct Away {
+    seen: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Away {
+    fn now(&self, platform: &Platform) -> Vec<String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, at| platform.since(*at) < AWAY_FOR);
+        seen.keys().cloned().collect()
+    }
+
+    fn note<'a>(&self, platform: &Platform, away: impl Iterator<Item = &'a str>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for backend in away {
+            seen.entry(backend.to_owned()).or_insert_with(|| platform.now());
         }
     }
 }
