@@ -72,7 +72,7 @@ pub(crate) async fn what_takes_the_place_of_a_pack(place: Place) {
     assert!(catalogue.replaced("local", id(2)).await.unwrap().is_empty(), "it is needed");
     assert_eq!(catalogue.end_claim("local", &object("three"), owner).await.unwrap(), Some(vec![]));
     // It does not go for a row: whoever has looked at the other object retires it.
-    assert_eq!(catalogue.replaced("local", id(2)).await.unwrap(), [two.clone()]);
+    assert_eq!(catalogue.replaced("local", id(2)).await.unwrap(), vec![two.clone()]);
     assert_eq!(catalogue.all_replaced(0).await.unwrap(), (vec![two.clone()], None));
     assert!(catalogue.retire_for(&two, &object("second")).await.unwrap());
     assert!(catalogue.all_replaced(0).await.unwrap().0.is_empty());
