@@ -19,6 +19,7 @@ mod interop;
 mod killed;
 mod listings;
 mod looked_through;
+mod missing_keys;
 mod outages;
 mod outputs;
 mod packs;

@@ -8,6 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use super::damage::gave_wrong_bytes;
 use super::encoding::{expected_size, has_its_label};
+use super::missing_keys::as_seen;
 use super::packs::{Caches, Sound};
 use super::placement::noted;
 use super::report::{BadPlacement, Verification};
@@ -181,7 +182,7 @@ impl Host {
                     "snapshot {lost}, which it takes pages from, has no sound object there"
                 )));
             }
-            Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
+            Err(error) => outcome.and(Err(as_seen(error))),
         };
         let Err(error) = outcome else {
             if !self.heal(placement, deep).await? && placement.state == PlacementState::Bad {
@@ -195,6 +196,9 @@ impl Host {
         if now.is_none_or(|now| now.state == PlacementState::Removing) {
             // It was removed while it was looked at.
             return Ok(Verdict::Gone);
+        }
+        if error.missing_key().is_some() {
+            self.ask_for_another(placement).await?;
         }
         let error = match error.kind() {
             ErrorKind::NotFound => self.note_missing(placement, error).await?,

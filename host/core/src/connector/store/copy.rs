@@ -263,8 +263,7 @@ impl Host {
         let there = self.inner.catalogue.placements(pack.identity.id()).await?;
         let other =
             |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.pack != Some(pack.pack.id);
-        Ok(!there.iter().any(other)
-            && self.missing_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?.is_none())
+        Ok(!there.iter().any(other) && self.has_all_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?)
     }
 
     /// Takes note that a backend has no base. Returns whether there was one to be noted.
