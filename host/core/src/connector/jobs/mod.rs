@@ -24,6 +24,7 @@
 mod background;
 mod copies;
 mod holders;
+mod hot_packs;
 mod meter;
 mod places;
 mod pushes;
