@@ -11,6 +11,7 @@ mod deltas;
 mod encryption;
 mod evidence;
 mod glacier;
+mod guessed;
 mod hot;
 mod hot_damage;
 mod import;

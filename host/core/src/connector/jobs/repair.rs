@@ -228,8 +228,12 @@ impl Host {
         run: &Run,
     ) -> Result<MadeObject> {
         let snapshot = self.inner.catalogue.get_kept(bad.snapshot).await?;
-        let change =
-            Change { base: snapshot.as_ref().and_then(|snapshot| snapshot.base), pack: same, ..Change::default() };
+        let change = Change {
+            base: snapshot.as_ref().and_then(|snapshot| snapshot.base),
+            pack: same,
+            needed: true,
+            ..Change::default()
+        };
         let options = StoreOptions {
             name: snapshot.and_then(|snapshot| snapshot.name),
             // Somebody may use the object as it is.

@@ -11,20 +11,22 @@ use crate::connector::packs::Sound;
 use crate::connector::verify::NO_LABEL;
 use crate::connector::{Host, encoding};
 use crate::snapshot::Identity;
-use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, ObjectId, PackId, Result, SnapshotId};
 
 impl Host {
     /// Returns the object of a snapshot on a backend, if it is not known to be bad, lies as the store would lay it out, and
     /// the backend confirms its size and its label. One that is missing, has another size or no label is marked bad; one whose key is
-    /// missing does not count.
+    /// missing does not count. With `only`, nothing but that very pack.
     pub(super) async fn sound_object_on(
         &self,
         backend: &str,
         identity: &Identity,
+        only: Option<PackId>,
         options: &StoreOptions,
     ) -> Result<Option<ObjectId>> {
         for placement in self.placements_on(backend, identity.id()).await? {
-            if !encoding::satisfies(placement.encoding, options) {
+            let other = only.is_some() && placement.pack != only;
+            if other || !encoding::satisfies(placement.encoding, options) {
                 continue;
             }
             let expected = encoding::expected_size(&placement, identity.size());
