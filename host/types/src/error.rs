@@ -129,6 +129,7 @@ struct ErrorInner {
     operation: Option<&'static str>,
     hint: Option<String>,
     left: Option<Left>,
+    key: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -157,6 +158,7 @@ impl Error {
             operation: None,
             hint: None,
             left: None,
+            key: None,
             source: None,
         }))
     }
@@ -180,6 +182,16 @@ impl Error {
         timed_out => ErrorKind::TimedOut;
         /// Anything else.
         other => ErrorKind::Other;
+    }
+
+    /// `denied`: an object is encrypted with a key that is not configured. `key` is the number that objects name it by, which says
+    /// nothing of the key itself.
+    pub fn without_key(key: impl Into<String>) -> Self {
+        let key = visible(key.into());
+        let mut error = Self::denied(format!("the object is encrypted with the key {key}, which is not configured"))
+            .hint("name its file as `key`, or among `old_keys`, of the table [encryption]");
+        error.0.key = Some(key);
+        error
     }
 
     /// Sets the backend, unless it is known already.
@@ -249,6 +261,12 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// The number of the key that an object is encrypted with and that is not configured, if that is what is wrong. It says nothing of
+    /// whether the object is there, whole or damaged: it cannot be read before the key is back.
+    pub fn missing_key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
     /// Returns the remains of a store that failed, if there are any.
     pub fn left(&self) -> Option<&Left> {
         self.0.left.as_ref()
@@ -263,6 +281,7 @@ impl Error {
             operation: self.0.operation,
             hint: self.0.hint.clone(),
             left: self.0.left.clone(),
+            key: self.0.key.clone(),
             source: None,
         }))
     }

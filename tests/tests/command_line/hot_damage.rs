@@ -173,3 +173,39 @@ fn what_a_hot_pack_takes_pages_from_stays_on_its_backend_until_the_pack_is_pushe
         assert_eq!(home.objects_below("objects"), [""; 0].map(std::path::PathBuf::from), "pushed: {pushed}");
     }
 }
+
+/// A damaged hot object that hot packs take pages from goes after these, each of which is whole on the backend.
+#[test]
+fn a_damaged_hot_base_goes_with_its_hot_packs() {
+    for at in 0..2 {
+        let home = home(64);
+        let mut bytes = noise(4 * MIB, 9);
+        let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+        for page in 0..3 {
+            run_on(&mut bytes, page, 1);
+            home.file("image", &bytes);
+            let id = match all.last() {
+                None => home.line(&["store", "image"]),
+                Some((base, _)) => home.line(&["update", base, "image"]),
+            };
+            all.push((id, bytes.clone()));
+        }
+        let object = home.json(&["stat", &all[at].0])["placements"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|one| (one["backend"] == "hot").then(|| one["object"].as_str().unwrap().to_owned()));
+        let damaged = hot_files(&home).into_iter().find(|file| file.ends_with(object.as_deref().unwrap())).unwrap();
+        rot(&damaged, 10);
+        home.run(&["verify", "--deep"]);
+        home.json(&["jobs", "run", "--all"]);
+        assert_eq!(state(&home, &all[at].0, "hot"), None, "{at}");
+        assert_eq!(state(&home, &all[2].0, "hot"), None, "{at}");
+        home.json(&["verify", "--deep"]);
+        assert_eq!(home.json(&["jobs", "ls"])["jobs"].as_array().unwrap().len(), 0, "{at}");
+        for (id, bytes) in &all {
+            home.json(&["repair", id]);
+            assert_same(&home.bytes(&["retrieve", id]), bytes, "an image");
+        }
+    }
+}

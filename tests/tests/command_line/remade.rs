@@ -142,3 +142,28 @@ fn a_pack_that_has_lost_its_label_is_found_and_stored_again() {
         assert_same(&home.bytes(&["retrieve", &base]), &bytes, "from a catalogue that was rebuilt");
     }
 }
+
+/// A version that was rebased has a full pack beside the one that others take pages from: that one is made again all the same.
+#[test]
+fn a_lost_pack_is_made_again_beside_a_full_one() {
+    for lose in ["gone", "cut"] {
+        let home = home("compact");
+        let bytes = noise(3 * MIB, 1);
+        let mut versions = vec![bytes.clone()];
+        let mut ids = vec![home.line_with(&["store", "-"], &bytes)];
+        for page in [100, 200] {
+            let mut next = versions.last().unwrap().clone();
+            next[page * 4096..][..4096].copy_from_slice(&noise(4096, page as u64));
+            ids.push(home.line_with(&["update", ids.last().unwrap(), "-"], &next));
+            versions.push(next);
+        }
+        let pack = object(&home, &ids[1], "first");
+        home.bytes(&["rebase", &ids[1]]);
+        match lose {
+            "gone" => fs::remove_file(&pack).unwrap(),
+            _ => fs::File::options().write(true).open(&pack).unwrap().set_len(1000).unwrap(),
+        }
+        home.run(&["verify", &ids[2]]);
+        heals(&home, &ids[1], (&ids[2], &versions[2]), lose);
+    }
+}

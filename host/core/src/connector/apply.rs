@@ -17,6 +17,7 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
+use super::store::Change;
 use super::{Host, StoreOptions, disk_room};
 use crate::snapshot::pages::FileImage;
 use crate::snapshot::{FileSource, HEAD, Identifier, PatchLimits, apply_sparse, apply_zstd, window_of};
@@ -124,7 +125,8 @@ impl Host {
         };
         // What was taken from the copy is the base's only if the disk gives back what was written.
         proven.identify(None).await?;
-        let (mut stored, _) = self.store_change(base, source, pack, None, &options).await?;
+        let change = Change { base: Some(base), pack: pack.as_ref(), ..Change::default() };
+        let (mut stored, _) = self.store_change(source, change, &options).await?;
         stored.delta_bytes = Some(delta_bytes);
         Ok(stored)
     }

@@ -266,6 +266,8 @@ impl Host {
         for placement in &placements {
             match objects.stat(&placement.object).await {
                 Ok(_) => return Ok(()),
+                // It is there.
+                Err(error) if error.missing_key().is_some() => return Ok(()),
                 Err(error) if *error.kind() == ErrorKind::NotFound => absent += 1,
                 Err(error) => return Err(error),
             }

@@ -36,6 +36,7 @@ mod lazy_sandbox;
 mod listing;
 mod lock_file;
 mod looked_through;
+mod missing_keys;
 mod object_bytes;
 mod options;
 mod owner;

@@ -23,6 +23,7 @@
 mod copy;
 mod find_base;
 mod further;
+mod guessed;
 mod hot;
 mod local;
 mod present;

@@ -10,6 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use super::Host;
 use super::damage::gave_wrong_bytes;
 use super::encoding::{expected_size, has_its_label};
+use super::missing_keys::as_seen;
 use super::packs::{Caches, Sound};
 use super::placement::noted;
 use crate::catalogue::{Placement, PlacementState};
@@ -87,7 +88,7 @@ impl Host {
                     "snapshot {lost}, which it takes pages from, has no sound object there"
                 )));
             }
-            Err(error) => outcome.and(Err(Error::unavailable(error.message()))),
+            Err(error) => outcome.and(Err(as_seen(error))),
         };
         let Err(error) = outcome else {
             if !self.heal(placement, deep).await? && placement.state == PlacementState::Bad {
@@ -101,6 +102,9 @@ impl Host {
         if now.is_none_or(|now| now.state == PlacementState::Removing) {
             // It was removed while it was looked at.
             return Ok(Verdict::Gone);
+        }
+        if error.missing_key().is_some() {
+            self.ask_for_another(placement).await?;
         }
         let error = match error.kind() {
             ErrorKind::NotFound => self.note_missing(placement, error).await?,

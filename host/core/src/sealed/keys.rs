@@ -90,7 +90,7 @@ impl Keyring {
     /// The key of an object.
     ///
     /// # Errors
-    /// `denied` if the key is not here that it names.
+    /// `denied`, with [`Error::missing_key`], if the key is not here that it names.
     pub(super) fn object_key(&self, header: &Header) -> Result<ObjectKey> {
         self.derived(header, |key| &key.objects)
     }
@@ -105,11 +105,7 @@ impl Keyring {
 
     fn derived(&self, header: &Header, of: impl Fn(&EncryptionKey) -> &Zeroizing<[u8; 32]>) -> Result<ObjectKey> {
         let Some(key) = self.keys.iter().find(|key| key.id == header.key) else {
-            return Err(Error::denied(format!(
-                "the object is encrypted with the key {}, which is not configured",
-                shown(&header.key)
-            ))
-            .hint("name its file as `key`, or among `old_keys`, of the table [encryption]"));
+            return Err(Error::without_key(shown(&header.key)));
         };
         let derived = Zeroizing::new(*blake3::keyed_hash(of(key), &header.salt).as_bytes());
         ObjectKey::new(&derived)

@@ -3,7 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
-use super::format::{Header, KEY_ID, SALT};
+use super::format::{Header, KEY_ID, ObjectKey, SALT};
 use super::keys::Keyring;
 use crate::types::{Error, ObjectId, Result};
 
@@ -46,14 +46,24 @@ pub(super) fn sealed_in(labels: &[(String, String)]) -> Option<&str> {
 /// Labels, and the base of the object.
 pub(super) type Opened = (Vec<(String, String)>, Option<ObjectId>);
 
-/// Opens labels. `None` if they are damaged, or the key is not here: like any other labels, they are lost then.
-pub(super) fn open(value: &str, keys: &Keyring) -> Option<Opened> {
+/// Opens labels. `None` if they are damaged: like any other labels, they are lost then.
+///
+/// # Errors
+/// `denied` if the key is not here that they name.
+pub(super) fn open(value: &str, keys: &Keyring) -> Result<Option<Opened>> {
+    let Some((header, sealed)) = split(value) else { return Ok(None) };
+    Ok(opened(sealed, &keys.label_key(&header)?))
+}
+
+fn split(value: &str) -> Option<(Header, Vec<u8>)> {
     let bytes = BASE64URL_NOPAD.decode(value.as_bytes()).ok()?;
     let (key, rest) = bytes.split_first_chunk::<KEY_ID>()?;
     let (salt, sealed) = rest.split_first_chunk::<SALT>()?;
-    let header = Header { key: *key, salt: *salt };
-    let mut sealed = sealed.to_vec();
-    let content = keys.label_key(&header).ok()?.open(0, true, &mut sealed)?.to_vec();
+    Some((Header { key: *key, salt: *salt }, sealed.to_vec()))
+}
+
+fn opened(mut sealed: Vec<u8>, key: &ObjectKey) -> Option<Opened> {
+    let content = key.open(0, true, &mut sealed)?.to_vec();
     let Content { labels, base } = serde_json::from_slice(&content).ok()?;
     Some((labels, base.and_then(|base| ObjectId::new(base).ok())))
 }

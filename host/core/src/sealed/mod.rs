@@ -29,8 +29,8 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use crate::backend::{Backend, BackendInfo, Upload, UploadAttempt, UploadSource};
 use crate::types::{
-    AccountState, ArchiveState, Body, ByteRange, Error, Features, Health, InventoryEntry, InventoryPage, ObjectId,
-    ObjectStat, Platform, Receipt, Result,
+    AccountState, ArchiveState, Body, ByteRange, Error, ErrorKind, Features, Health, InventoryEntry, InventoryPage,
+    ObjectId, ObjectStat, Platform, Receipt, Result,
 };
 use format::{HEADER, Header, SALT};
 pub use keys::{EncryptionKey, Keyring};
@@ -139,28 +139,60 @@ impl SealedBackend {
         opened
     }
 
+    /// What a backend says of an object that can be opened: its key is here. Labels that open prove that; without any, the header
+    /// of the object does, unless it is in cold storage. What it holds is not proven.
+    ///
+    /// # Errors
+    /// `denied`, with [`Error::missing_key`]; `corrupt` if no sealed object has so many bytes, or the header is none.
     async fn stat_sealed(&self, id: &ObjectId) -> Result<ObjectStat> {
+        let told = |error: Error| error.on_backend(self.name()).during("stat");
         let stat = self.inner.stat(id).await?;
-        let size = format::opened_size(stat.size).ok_or_else(|| {
-            Error::corrupt(format!("a sealed object cannot have {} bytes", stat.size)).on_backend(self.name())
-        })?;
-        let (labels, base) = match labels::sealed_in(&stat.labels) {
-            Some(sealed) => labels::open(sealed, &self.keys).unwrap_or_default(),
-            None => Default::default(),
+        let size = format::opened_size(stat.size)
+            .ok_or_else(|| told(Error::corrupt(format!("a sealed object cannot have {} bytes", stat.size))))?;
+        let opened = match labels::sealed_in(&stat.labels) {
+            // Labels that are damaged may name any key, so they are asked together with the object.
+            Some(sealed) => labels::open(sealed, &self.keys),
+            None => Ok(None),
+        };
+        let (labels, base) = match opened {
+            Ok(Some(opened)) => opened,
+            _ if matches!(stat.archive, Some(ArchiveState::Archived | ArchiveState::Restoring(_))) => {
+                opened.map_err(told)?.unwrap_or_default()
+            }
+            _ => {
+                self.opener(&self.header_again(id).await.map_err(told)?).map_err(told)?;
+                Default::default()
+            }
         };
         Ok(ObjectStat { size, base, labels, ..stat })
     }
 
+    /// The header of an object. One that is damaged is read once more: it may have been damaged on its way.
+    async fn header_again(&self, id: &ObjectId) -> Result<Header> {
+        match self.header(id).await {
+            Err(error) if *error.kind() == ErrorKind::Corrupt => self.header(id).await,
+            header => header,
+        }
+    }
+
     /// What a listing says of an object, under the name that it has in this host.
     async fn listed(&self, entry: InventoryEntry) -> Result<InventoryEntry> {
-        let named = entry.id.as_str().contains(KEY_SUFFIX);
-        let Some(size) = format::opened_size(entry.size) else { return Ok(entry) };
-        let sealed = match named || self.keys.first().is_none() || (self.names_its_key)(entry.id.as_str()) {
+        let name = entry.id.as_str();
+        let (named, keyed) = (name.ends_with(KEY_SUFFIX), (self.names_its_key)(name));
+        let size = match format::opened_size(entry.size) {
+            Some(size) => size,
+            // One that is damaged stays sealed: taken for an image, it would be another one.
+            None if named && keyed => entry.size,
+            None => return Ok(entry),
+        };
+        // An adapter may put something behind the key.
+        let within = name.rsplit('/').next().is_some_and(|last| last.contains(KEY_SUFFIX));
+        let sealed = match named || self.keys.first().is_none() || (keyed && !within) {
             true => named,
             // Named after its bytes: they tell. One that cannot be read now is looked at again when it is imported.
             false => self.header(&entry.id).await.is_ok(),
         };
-        if !sealed || entry.id.as_str().starts_with(MARK) {
+        if !sealed || name.starts_with(MARK) {
             return Ok(entry);
         }
         Ok(InventoryEntry { id: mark(&entry.id)?, size, ..entry })

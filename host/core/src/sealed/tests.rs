@@ -150,7 +150,9 @@ async fn without_its_key_an_object_is_encrypted_and_not_damaged() {
             assert_eq!(*error.kind(), ErrorKind::Denied);
             assert!(error.message().contains(&EncryptionKey::parse(KEY).unwrap().id()), "{error:?}");
         }
-        assert_eq!(backend.stat(&id).await.unwrap().size, 5000);
+        let error = backend.stat(&id).await.unwrap_err();
+        assert_eq!((error.kind(), error.backend()), (&ErrorKind::Denied, Some("memory")), "{error:?}");
+        assert_eq!(error.missing_key(), Some(EncryptionKey::parse(KEY).unwrap().id().as_str()));
         assert_eq!(backend.list(None, 10).await.unwrap().entries[0].id, id);
     }
     // After a change of keys, what is old is read, and what is new has the new key.
@@ -232,8 +234,27 @@ async fn names_and_bases_are_sealed_too() {
     let stat = sealed(&memory, &[OTHER, KEY]).stat(&id).await.unwrap();
     assert_eq!(stat.base.unwrap().as_str(), "sealed:base-1");
     assert_eq!(stat.labels, [("tidelock-name".to_owned(), "payroll".to_owned())]);
-    let without = sealed(&memory, &[OTHER]).stat(&id).await.unwrap();
-    assert_eq!((without.base, without.labels, without.size), (None, vec![], 3));
+    let without = sealed(&memory, &[OTHER]).stat(&id).await.unwrap_err();
+    assert_eq!(without.missing_key(), Some(EncryptionKey::parse(KEY).unwrap().id().as_str()), "{without:?}");
+}
+
+/// A listing tells what is sealed by the end of its name, and whatever became of it.
+#[tokio::test]
+async fn what_is_listed_as_sealed_ends_so() {
+    let memory = Arc::new(MemoryBackend::new("memory"));
+    let backend = sealed(&memory, &[KEY]);
+    let listed = |name: &str, size: u64| {
+        let entry = InventoryEntry { id: ObjectId::new(name).unwrap(), size, modified: None };
+        let listed = backend.listed(entry).now_or_never().unwrap().unwrap();
+        listed.id.as_str().starts_with(MARK)
+    };
+    assert!(listed("key-1-sealed", sealed_size(300)));
+    // One that was cut off is damaged, and no image of another length.
+    assert!(listed("key-1-sealed", 0) && listed("key-1-sealed", 66));
+    for name in ["vm-sealed/key-1", "key-1-sealed/key-2", "key-1"] {
+        assert!(!listed(name, sealed_size(300)), "{name}");
+    }
+    assert!(!listed("notes-sealed", 0), "not a key of a host");
 }
 
 #[test]

@@ -32,6 +32,7 @@
 //!   settings, its largest object), and may fit another one.
 //! - `denied` on a backend is the backend's state: expired keys, a file system that is read-only. What the caller may not
 //!   do is refused before a backend is asked.
+//! - What is encrypted with a key that is not configured ([`Error::missing_key`]) is `denied`, and about the object alone.
 //! - The keys of objects are fresh, so a `conflict` says that an attempt whose reply was lost has made the object.
 //! - `corrupt` may come from the way, so a second reading may be right.
 //! - Before an operation begins, a backend is opened: its adapter, settings and credentials. `invalid`, `not-found`,
@@ -187,6 +188,8 @@ impl Error {
         }
         match (self.kind(), self.doing()) {
             (Kind::Cancelled, _) => Subject::Request,
+            // Others may be encrypted with another key.
+            _ if self.missing_key().is_some() => Subject::Object,
             (Kind::Archived(_), _) => Subject::Object,
             (Kind::NotFound | Kind::Conflict | Kind::Corrupt | Kind::Invalid, Doing::Reading) => Subject::Object,
             (Kind::NotFound | Kind::Conflict | Kind::Corrupt, Doing::Changing) => Subject::Object,
@@ -350,6 +353,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_missing_key_is_about_the_object_alone() {
+        let error = Error::without_key("00ff").on_backend("b").during("retrieve");
+        assert_eq!((error.kind(), error.subject(), error.retry()), (&ErrorKind::Denied, Subject::Object, Retry::Never));
+        assert_eq!(error.duplicate().missing_key(), Some("00ff"));
+        assert_eq!(Error::denied("the key 00ff").missing_key(), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::backend::testing::MemoryBackend;
 use crate::config::Config;
 use crate::connector::HostOptions;
 use crate::connector::labels::is_identity_name;
+use crate::connector::store::Change;
 use crate::snapshot::Identifier;
 use crate::snapshot::pages::{Image as _, PAGE_BYTES};
 
@@ -61,7 +62,9 @@ async fn a_pack_that_the_disk_gives_back_otherwise_is_not_stored() {
         pack: pack.pack.clone(),
         changed: None,
     };
-    let (stored, as_pack) = host.store_change(base, file(&new), Some(Arc::new(damaged)), None, &options).await.unwrap();
+    let damaged = Arc::new(damaged);
+    let change = Change { base: Some(base), pack: Some(&damaged), ..Change::default() };
+    let (stored, as_pack) = host.store_change(file(&new), change, &options).await.unwrap();
     assert!(!as_pack, "it was sent as it is on disk");
     let read = host.retrieve(stored.id, None).await.unwrap().body.collect(SIZE).await.unwrap();
     assert!(read == new, "other bytes");
@@ -71,7 +74,8 @@ async fn a_pack_that_the_disk_gives_back_otherwise_is_not_stored() {
     assert!(memory.objects().iter().any(|name| memory.bytes(name).is_some_and(|bytes| bytes.len() == SIZE)));
 
     // The same as it was written.
-    let (_, as_pack) = host.store_change(base, file(&new), Some(pack), None, &options).await.unwrap();
+    let change = Change { base: Some(base), pack: Some(&pack), ..Change::default() };
+    let (_, as_pack) = host.store_change(file(&new), change, &options).await.unwrap();
     assert!(as_pack);
 }
 

@@ -112,6 +112,7 @@ impl Host {
     async fn sees(&self, backend: &str, object: &ObjectId) -> Result<bool> {
         match self.backend(backend).await?.objects.stat(object).await {
             Ok(_) => Ok(true),
+            Err(error) if error.missing_key().is_some() => Ok(true),
             Err(error) => match error.kind() {
                 // It is there, in whatever state.
                 ErrorKind::Archived(_) | ErrorKind::Corrupt => Ok(true),

@@ -195,6 +195,8 @@ impl Ends {
 pub(super) fn judge(error: Error) -> Finding {
     let left = |state| Finding::Left(state, error.message().to_owned());
     match error.kind() {
+        // The backend has answered.
+        _ if error.missing_key().is_some() => left(LeftState::Unreachable),
         ErrorKind::NotFound => left(LeftState::Gone),
         ErrorKind::Corrupt => left(LeftState::Damaged),
         ErrorKind::Archived(_) => left(LeftState::Pending),

@@ -207,7 +207,7 @@ impl Host {
             return Ok(None);
         }
         let needs = self.inner.catalogue.needs_of(&source.backend, &source.object).await?;
-        if self.missing_of(backend, &needs, &mut Sound::default()).await?.is_some() {
+        if !self.has_all_of(backend, &needs, &mut Sound::default()).await? {
             return Ok(None);
         }
         self.pack_on(source, identity, &run.meter).await.map(Some)

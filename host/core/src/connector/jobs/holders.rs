@@ -2,7 +2,7 @@
 //!
 //! A copy counts if it was looked at and is sound (`connector/verify.rs`); copies that lie in one place count once
 //! (`container/apart.rs`), and those of the hot tier not at all. A copy that cannot be looked at counts where a further one is to
-//! be made, since its backend may come back, and does not where the image is on this machine alone.
+//! be made, since its backend may come back, and does not where the image is on this machine alone, or if its key is missing.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Host {
                     continue;
                 }
                 Verdict::Gone => continue,
-                Verdict::Away(error) if kind == JobKind::Push => {
+                Verdict::Away(error) if kind == JobKind::Push || error.missing_key().is_some() => {
                     tracing::warn!(backend = placement.backend, %error, "a copy cannot be looked at, and does not count");
                     continue;
                 }

@@ -26,6 +26,7 @@ mod background;
 mod copies;
 mod failures;
 mod holders;
+mod hot_packs;
 mod meter;
 mod places;
 mod pushes;

@@ -96,6 +96,13 @@ impl Host {
         // Opened and looked at, so that what is away is not taken for what is lost.
         self.backend(backend).await?;
         self.confirm_container(backend).await?;
+        if backend == HOT {
+            self.let_hot_packs_go(&bad).await?;
+            let now = self.inner.catalogue.placement_of(backend, object).await?;
+            if now.is_none_or(|now| now.state != PlacementState::Bad) {
+                return Ok(Worked::nothing("it went with the last of what took pages from it"));
+            }
+        }
         let identity = self.identity_of(bad.snapshot).await?;
         if bad.is_absent() && self.is_back(&bad, &identity).boxed().await? {
             return Ok(Worked::nothing("its object is there again, and every byte of it is right"));
@@ -221,8 +228,12 @@ impl Host {
         run: &Run,
     ) -> Result<MadeObject> {
         let snapshot = self.inner.catalogue.get_kept(bad.snapshot).await?;
-        let change =
-            Change { base: snapshot.as_ref().and_then(|snapshot| snapshot.base), pack: same, ..Change::default() };
+        let change = Change {
+            base: snapshot.as_ref().and_then(|snapshot| snapshot.base),
+            pack: same,
+            needed: true,
+            ..Change::default()
+        };
         let options = StoreOptions {
             name: snapshot.and_then(|snapshot| snapshot.name),
             // Somebody may use the object as it is.

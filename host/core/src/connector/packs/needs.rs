@@ -75,6 +75,22 @@ impl Host {
         Ok(None)
     }
 
+    /// Returns whether a backend has a sound object of all that a pack needs, whose keys are here.
+    ///
+    /// # Errors
+    /// As [`Self::lacks`].
+    pub(in crate::connector) async fn has_all_of(
+        &self,
+        backend: &str,
+        needs: &[Need],
+        sound: &mut Sound,
+    ) -> Result<bool> {
+        match self.missing_of(backend, needs, sound).await {
+            Err(error) if error.missing_key().is_some() => Ok(false),
+            missing => Ok(missing?.is_none()),
+        }
+    }
+
     /// Reads and verifies all bytes of a placement, also of a snapshot that is kept for others. Adds them to `read`.
     async fn read_whole(&self, placement: &Placement, read: &mut u64) -> Result<()> {
         let identity = self.identity_of(placement.snapshot).await?;

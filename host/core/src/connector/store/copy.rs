@@ -12,7 +12,6 @@ use crate::connector::full::may_be_full;
 use crate::connector::object_bytes::{Layout, again};
 use crate::connector::options::StoreOptions;
 use crate::connector::packs::Caches;
-use crate::connector::packs::Sound;
 use crate::connector::payload::{PackFile, Payload};
 use crate::connector::report::PlacementInfo;
 use crate::connector::upload::{StoreUpload, StoredAttempt};
@@ -45,6 +44,10 @@ pub(in crate::connector) struct Change<'a> {
     pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
     /// Send the image all the same. What the pack holds is what the image has to be.
     pub(in crate::connector) whole: bool,
+    /// The base was found, and not named: the pack counts only where it was read back with all that it takes pages from.
+    pub(in crate::connector) guessed: bool,
+    /// This very pack is wanted, as others take pages from it, whatever else there is of the image.
+    pub(in crate::connector) needed: bool,
 }
 
 impl Change<'_> {
@@ -179,17 +182,24 @@ impl Host {
         {
             *identity = Some(Arc::new(file.identify(None).await?));
         }
+        let needed = self.needed_pack(backend, change).boxed().await?;
+        let only = needed.map(|pack| pack.pack.id);
         if let Some(known) = identity
-            && let Some(object) = self.sound_object_on(backend, known, options).await?
+            && let Some(object) = self.sound_object_on(backend, known, only, options).await?
         {
             let (identity, there, backend) = (known.clone(), Some(object), backend.to_owned());
             return Ok(StoredCopy { identity, there, made: None, keys: Vec::new(), backend, upload: None });
         }
-        let mut copy = match change.pack {
-            Some(pack) if change.sends_pack() && self.takes_pack(backend, pack).boxed().await? => {
-                self.send_pack(StoreUpload::new(self, backend, Payload::Pack(pack.clone()), base, options)).await?
+        let upload = |pack: &Arc<PackFile>| StoreUpload::new(self, backend, Payload::Pack(pack.clone()), base, options);
+        let mut copy = match (needed, change.pack) {
+            (Some(pack), _) => self.send_pack(upload(pack).anew()).await?,
+            (None, Some(pack)) if change.sends_pack() && self.takes_pack(backend, pack).boxed().await? => {
+                match change.guessed {
+                    true => self.send_guess(upload(pack)).boxed().await?,
+                    false => self.send_pack(upload(pack)).await?,
+                }
             }
-            _ => None,
+            (None, _) => None,
         };
         let mut source = Some(source);
         if copy.is_none()
@@ -252,19 +262,6 @@ impl Host {
             async move { Ok(apart(host, placement, identity)) }.boxed()
         };
         Some(Source::Checked(CheckedSource::new(copy.identity.clone(), open)))
-    }
-
-    /// Returns whether a backend can take this pack: it has all that the pack needs.
-    async fn takes_pack(&self, backend: &str, pack: &PackFile) -> Result<bool> {
-        if !self.takes_packs(backend).await? {
-            return Ok(false);
-        }
-        // What others may need can be mended by the same bytes alone, and must not come to need itself.
-        let there = self.inner.catalogue.placements(pack.identity.id()).await?;
-        let other =
-            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.pack != Some(pack.pack.id);
-        Ok(!there.iter().any(other)
-            && self.missing_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?.is_none())
     }
 
     /// Takes note that a backend has no base. Returns whether there was one to be noted.

@@ -1,11 +1,12 @@
 //! A base for an image that is stored without one: the snapshot that has its name, else a recent one that has many pages in common.
 //!
-//! Only routes whose encoding is `pages` are looked at. What is found is compared as by an update, and taken if the pack saves
-//! enough; the answer names it then. Nothing else follows from a name or a sketch.
+//! Only routes whose encoding is `pages`, and that wait for a backend, are looked at. What is found is compared as by an update, and taken if the pack saves
+//! enough; the answer names it then. Nothing else follows from a name or a sketch, and
+//! a backend gets the pack only if the image can be read back through it (`guessed.rs`).
 
 use super::Change;
 use crate::catalogue::PlacementState;
-use crate::config::HOT;
+use crate::config::{Ack, HOT};
 use crate::connector::change::{Stop, Stoppable};
 use crate::connector::full::may_be_full;
 use crate::connector::report::Stored;
@@ -33,7 +34,9 @@ impl Host {
         streams: bool,
         options: &StoreOptions,
     ) -> Result<Stored> {
-        let looks = self.route(options.route.as_deref())?.encoding == Encoding::Pages && !options.raw;
+        let route = self.route(options.route.as_deref())?;
+        // What a push sends later nobody reads back, so what is acknowledged by this machine is kept and pushed whole.
+        let looks = route.encoding == Encoding::Pages && !options.raw && route.ack != Ack::Local;
         let named = match &options.name {
             Some(name) if looks => self.inner.catalogue.named(name).await?,
             _ => None,
@@ -81,7 +84,8 @@ impl Host {
             return Ok(None);
         }
         let bytes = pack.file.size();
-        let (mut stored, as_pack) = self.store_change(base, file.clone(), Some(pack), None, options).boxed().await?;
+        let change = Change { base: Some(base), pack: Some(&pack), guessed: true, ..Change::default() };
+        let (mut stored, as_pack) = self.store_change(file.clone(), change, options).boxed().await?;
         stored.delta_bytes = Some(bytes).filter(|_| as_pack).or(Some(stored.stored_bytes));
         Ok(Some(stored))
     }

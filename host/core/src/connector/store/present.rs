@@ -11,19 +11,22 @@ use crate::connector::packs::Sound;
 use crate::connector::verify::NO_LABEL;
 use crate::connector::{Host, encoding};
 use crate::snapshot::Identity;
-use crate::types::{Error, ErrorKind, ObjectId, Result, SnapshotId};
+use crate::types::{Error, ErrorKind, ObjectId, PackId, Result, SnapshotId};
 
 impl Host {
     /// Returns the object of a snapshot on a backend, if it is not known to be bad, lies as the store would lay it out, and
-    /// the backend confirms its size and its label. One that is missing, has another size or no label is marked bad.
+    /// the backend confirms its size and its label. One that is missing, has another size or no label is marked bad; one whose key is
+    /// missing does not count. With `only`, nothing but that very pack.
     pub(super) async fn sound_object_on(
         &self,
         backend: &str,
         identity: &Identity,
+        only: Option<PackId>,
         options: &StoreOptions,
     ) -> Result<Option<ObjectId>> {
         for placement in self.placements_on(backend, identity.id()).await? {
-            if !encoding::satisfies(placement.encoding, options) {
+            let other = only.is_some() && placement.pack != only;
+            if other || !encoding::satisfies(placement.encoding, options) {
                 continue;
             }
             let expected = encoding::expected_size(&placement, identity.size());
@@ -33,11 +36,15 @@ impl Host {
                     self.note_damage(&placement, NO_LABEL).await?;
                 }
                 Ok(stat) if self.has_its_size(&placement, expected, stat.size).await => {
-                    match self.lacks(&placement, &mut Sound::default()).await? {
-                        None => return Ok(Some(placement.object)),
-                        Some(lost) => {
+                    match self.lacks(&placement, &mut Sound::default()).await {
+                        Ok(None) => return Ok(Some(placement.object)),
+                        Ok(Some(lost)) => {
                             tracing::warn!(backend, %lost, "what is stored already lacks what it takes pages from")
                         }
+                        Err(error) if error.missing_key().is_some() => {
+                            tracing::warn!(backend, %error, "what is stored already takes pages from what cannot be read");
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
                 Ok(stat) => {
@@ -52,6 +59,9 @@ impl Host {
                         // The container is away, and another one must not take the image in its place.
                         return Err(error);
                     }
+                }
+                Err(error) if error.missing_key().is_some() => {
+                    tracing::warn!(backend, object = %placement.object, %error, "what is stored already does not count");
                 }
                 Err(error) => self.pass_over(&placement, error).await?,
             }

@@ -3,13 +3,37 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::copy::StoredCopy;
+use super::copy::{Change, StoredCopy};
 use crate::backend::{Upload, UploadSource as _};
+use crate::catalogue::{Placement, PlacementState};
+use crate::connector::packs::Sound;
+use crate::connector::payload::PackFile;
 use crate::connector::upload::StoreUpload;
 use crate::connector::{Host, encoding};
 use crate::types::{Encoding, Error, ErrorKind, Result};
 
 impl Host {
+    /// Returns whether a backend can take this pack: it has all that the pack needs.
+    pub(super) async fn takes_pack(&self, backend: &str, pack: &PackFile) -> Result<bool> {
+        if !self.takes_packs(backend).await? {
+            return Ok(false);
+        }
+        // What others may need can be mended by the same bytes alone, and must not come to need itself.
+        let there = self.inner.catalogue.placements(pack.identity.id()).await?;
+        let other =
+            |p: &Placement| p.backend == backend && p.state != PlacementState::Removing && p.pack != Some(pack.pack.id);
+        Ok(!there.iter().any(other) && self.has_all_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?)
+    }
+
+    /// The pack of a change, if others take pages from it and the backend has all that it needs: that is how it lay there before, so
+    /// it cannot come to need itself.
+    pub(super) async fn needed_pack<'a>(&self, backend: &str, change: Change<'a>) -> Result<Option<&'a Arc<PackFile>>> {
+        let Some(pack) = change.pack.filter(|_| change.needed && change.sends_pack()) else { return Ok(None) };
+        let takes = self.takes_packs(backend).await?
+            && self.has_all_of(backend, &pack.pack.needs, &mut Sound::of_a_new_pack()).await?;
+        Ok(Some(pack).filter(|_| takes))
+    }
+
     /// Sends what an upload has.
     async fn send(&self, upload: &Arc<StoreUpload>) -> Result<StoredCopy> {
         let backend = upload.backend();

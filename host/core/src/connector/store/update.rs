@@ -1,13 +1,9 @@
 //! Storing an image as a change of another one: `change.rs` finds what has changed, and backends that have the base get it as
 //! a pack.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use futures::FutureExt as _;
 
 use super::Change;
-use crate::connector::payload::PackFile;
 use crate::connector::report::Stored;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::{DirtyRanges, FileSource, Source};
@@ -62,27 +58,25 @@ impl Host {
         let pack = self.change_of(base, None, &source, dirty.as_ref(), options).boxed().await?;
         let pack_bytes = pack.as_ref().map(|pack| pack.file.size());
         let changed = dirty.as_ref().map(DirtyRanges::as_slice);
-        let (mut stored, as_pack) = self.store_change(base, source, pack, changed, options).boxed().await?;
+        let change = Change { base: Some(base), pack: pack.as_ref(), changed, ..Change::default() };
+        let (mut stored, as_pack) = self.store_change(source, change, options).boxed().await?;
         stored.delta_bytes = pack_bytes.filter(|_| as_pack).or(Some(stored.stored_bytes));
         stored.seconds = self.inner.platform.since(began).as_secs_f64();
         Ok(stored)
     }
 
-    /// Stores an image as the change of a base: as this pack, or whole if there is none, or if the disk does not give it back as
+    /// Stores an image as a change: as its pack, or whole if there is none, or if the disk does not give it back as
     /// it was written. Returns whether the pack was used.
     ///
     /// # Errors
     /// As [`Self::store`].
     pub(in crate::connector) async fn store_change(
         &self,
-        base: SnapshotId,
         image: FileSource,
-        pack: Option<Arc<PackFile>>,
-        changed: Option<&[Range<u64>]>,
+        change: Change<'_>,
         options: &StoreOptions,
     ) -> Result<(Stored, bool)> {
-        if let Some(pack) = &pack {
-            let change = Change { base: Some(base), pack: Some(pack), changed, whole: false };
+        if let Some(pack) = change.pack {
             match self.store_on_route(Source::File(image.clone()), change, options).boxed().await {
                 Err(error) if pack.file.is_damaged() => {
                     tracing::warn!(%error, "the image is stored whole");
@@ -90,7 +84,7 @@ impl Host {
                 outcome => return outcome.map(|stored| (stored, true)),
             }
         }
-        let change = Change { base: Some(base), pack: None, changed, whole: false };
+        let change = Change { pack: None, ..change };
         Ok((self.store_on_route(Source::File(image), change, options).boxed().await?, false))
     }
 }
