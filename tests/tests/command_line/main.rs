@@ -3,6 +3,7 @@
 //! One binary with a module per topic, since each test binary links xtask again and may start its own server.
 
 mod beside;
+mod beside_jobs;
 mod chains;
 mod components;
 mod configuration;

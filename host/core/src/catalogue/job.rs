@@ -126,6 +126,13 @@ pub struct Job {
     pub reason: Option<String>,
 }
 
+impl Job {
+    /// Returns whether it was begun before its time, since a placement of its snapshot has become good.
+    pub(crate) fn was_woken(&self) -> bool {
+        self.attempts > 1 && self.not_before == 0
+    }
+}
+
 /// A job that a host runs, under its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldJob {
@@ -179,6 +186,8 @@ pub enum JobEnd {
     Done,
     /// It is to be tried again from this time on (seconds since 1970-01-01 UTC).
     Wait(u64, String),
+    /// The same, of one that others were in the way of: the beginning does not count as an attempt, save the first.
+    Refused(u64, String),
     /// It is not to be tried again.
     Fail(String),
 }
@@ -260,7 +269,8 @@ pub struct LongChains {
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
-/// are, save [`Self::job_stats`], what is said of others, and [`Self::take_job_beside`] where it passes jobs over. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+/// are, save [`Self::job_stats`], what is said of others, and [`Self::take_job_beside`] where it passes jobs over: that keeps nobody
+/// from changing anything, and those are not looked at again for a while. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
 pub trait JobQueue: Send + Sync {
     /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
@@ -327,10 +337,16 @@ pub trait JobQueue: Send + Sync {
     /// take its place: not if a pack needs it, or may. Returns whether it was begun.
     fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
 
-    /// At most `limit` live packs of known snapshots that need more than `most` objects each, among the next placements that came
-    /// after the one of number `after`, and the number to go on after. Leaves out what has another live object on its backend that
-    /// needs none, and the hot tier.
-    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>>;
+    /// At most `limit` live packs of known snapshots on a backend that need more than `most` objects each, among the next placements
+    /// that came after the one of number `after`, and the number to go on after. Leaves out what has another live object there that
+    /// needs none.
+    fn long_chains<'a>(
+        &'a self,
+        backend: &'a str,
+        after: u64,
+        most: u32,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<LongChains>>;
 
     /// The placements of packs on a backend that take pages from an object of a snapshot there.
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;

@@ -6,15 +6,15 @@ use crate::catalogue::{
     NewJob, NewSnapshot, Placement, PlacementState, RemovalScope, Take, WantedCopies,
 };
 
-fn copy_of(seed: u64) -> NewJob {
+pub(super) fn copy_of(seed: u64) -> NewJob {
     NewJob { kind: JobKind::Copy, snapshot: id(seed), backend: None, object: None }
 }
 
-fn wanting(commit: Commit, copies: u32) -> Commit {
+pub(super) fn wanting(commit: Commit, copies: u32) -> Commit {
     Commit { wanted: Some(WantedCopies { copies, route: "default".to_owned() }), ..commit }
 }
 
-async fn store(catalogue: &dyn Catalogue, seed: u64, backends: &[&str], copies: u32) {
+pub(super) async fn store(catalogue: &dyn Catalogue, seed: u64, backends: &[&str], copies: u32) {
     let placements = backends.iter().map(|backend| on(backend, &format!("{seed}"))).collect();
     catalogue.commit(wanting(stored(snapshot(seed, 10), placements, vec![]), copies)).await.unwrap();
 }
@@ -304,7 +304,7 @@ pub(crate) async fn a_repair_of_what_is_kept_leaves_it_removed(place: Place) {
 }
 
 /// The backends of these tests.
-fn configured() -> Vec<String> {
+pub(super) fn configured() -> Vec<String> {
     ["local", "cloud", "third", "hot"].map(str::to_owned).to_vec()
 }
 

@@ -38,7 +38,7 @@ impl Host {
         };
         let routes = self.on_routes(&wanted)?;
         let identity = self.identity_of(id).await?;
-        let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind).await?;
+        let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind, run).await?;
         let enough = |holders: &[String]| {
             holders.len() >= wanted.copies as usize && routes.iter().all(|route| route.is_met(holders))
         };
@@ -50,6 +50,7 @@ impl Host {
             };
         }
         if job.kind == JobKind::Copy && self.is_repaired_first(id).await? {
+            run.tries();
             return Err(Error::unavailable("a damaged copy of it is repaired first"));
         }
         let copying = Copying { job, held, run, snapshot, identity };
@@ -67,10 +68,15 @@ impl Host {
                     continue;
                 }
                 let copied = match run.check(backend) {
-                    Ok(()) => self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).boxed().await,
+                    Ok(()) => {
+                        let copied =
+                            self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).boxed().await;
+                        run.ended(backend, &copied);
+                        copied
+                    }
+                    // Nothing was asked of it.
                     Err(error) => Err(error),
                 };
-                run.ended(backend, &copied);
                 match copied {
                     Ok(object) => {
                         self.inner.jobs.made(job.kind, object.bytes);
@@ -140,6 +146,7 @@ impl Host {
                 last = Some(error);
                 continue;
             }
+            copying.run.tries();
             match self.copy_from(&source, backend, (holders, route), change, copying).boxed().await {
                 Err(error) => last = Some(self.at_its_source(error, &source, backend, &copying.identity).await?),
                 made => return made,

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
 //! | `places` | how many go on at once, and between which backends |
+//! | `wakings` | how often a job may be begun before its time |
 //! | `repair` | a good copy in place of a bad placement |
 //! | `rebase` | a full pack in place of one that takes pages from others |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
@@ -34,6 +35,7 @@ mod report;
 mod run;
 mod scrub;
 mod source;
+mod wakings;
 
 pub use report::{
     JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RebaseReport, RepairReport, ScrubReport,

@@ -1,6 +1,7 @@
 //! Takes jobs, runs a few at once, and records how they ended.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +22,6 @@ use crate::connector::Host;
 use crate::snapshot::Progress;
 use crate::snapshot::pages::Profile;
 use crate::types::{Error, Result, SnapshotId, Subject};
-
-/// How often a run begins the same job, where it becomes due again while the run goes on.
-const TRIES: u32 = 3;
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
 const FIRST_PAUSE: u64 = 60;
@@ -61,10 +59,10 @@ pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
     failures: Arc<Mutex<BTreeMap<String, Failures>>>,
     places: Arc<Places>,
-    /// How often it has begun each job.
-    begun: Arc<Mutex<BTreeMap<u64, u32>>>,
     /// None before a job is begun.
     place: Option<Place>,
+    /// Whether the job has tried its work, and not only found that it cannot go on now.
+    tried: AtomicBool,
 }
 
 /// How often a backend has failed in a row, and when it did last.
@@ -77,21 +75,23 @@ impl Run {
     pub(super) fn new(host: &Host, bytes_per_second: Option<u64>, progress: Option<Progress>) -> Self {
         let bytes_per_second = bytes_per_second.or(host.inner.job_settings.bytes_per_second);
         let meter = Arc::new(Meter::new(bytes_per_second, progress));
-        Self { meter, failures: Arc::default(), places: Arc::default(), begun: Arc::default(), place: None }
+        Self { meter, failures: Arc::default(), places: Arc::default(), place: None, tried: AtomicBool::new(false) }
     }
 
     /// That of a job which goes on between these backends.
     fn of_job(&self, between: Between, beyond: bool) -> Self {
         let (meter, failures, places) = (self.meter.clone(), self.failures.clone(), self.places.clone());
         let place = Some(self.places.take(between, beyond));
-        Self { meter, failures, places, begun: self.begun.clone(), place }
+        Self { meter, failures, places, place, tried: AtomicBool::new(false) }
     }
 
-    /// The jobs that it has begun often enough. What wakes a job, a placement that is good again, may be what another job brings
-    /// about each time that the first one fails.
-    fn tried(&self) -> Vec<u64> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.iter().filter(|(_, times)| **times >= TRIES).map(|(job, _)| *job).collect()
+    /// The job goes on from here: it is not held up by others, and its backend is not left out.
+    pub(super) fn tries(&self) {
+        self.tried.store(true, Ordering::Relaxed);
+    }
+
+    fn has_tried(&self) -> bool {
+        self.tried.load(Ordering::Relaxed)
     }
 
     /// Goes on between these backends.
@@ -102,12 +102,20 @@ impl Run {
         self.place.as_ref().map_or(Ok(()), |place| place.enter(source, target))
     }
 
+    /// Goes on at a backend, if it is neither of those that the job is between: these are for others meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub(super) fn visit(&self, backend: &str) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), |place| place.visit(backend))
+    }
+
     /// Returns whether the job could not go on somewhere for others.
     pub(super) fn was_refused(&self) -> bool {
         self.place.as_ref().is_some_and(Place::was_refused)
     }
 
-    fn is_left_out(&self, backend: &str) -> bool {
+    pub(super) fn is_left_out(&self, backend: &str) -> bool {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.get(backend).is_some_and(|failed| failed.count >= FAILURES && failed.last.elapsed() < LEFT_OUT)
     }
@@ -125,14 +133,22 @@ impl Run {
 
     /// Takes note of how an operation of a backend ended. What is wrong with one object says nothing of the others.
     pub(super) fn ended<T>(&self, backend: &str, outcome: &Result<T>) {
-        let count = match outcome {
-            Ok(_) => 0,
-            Err(error) if error.backend() == Some(backend) && error.subject() == Subject::Backend => 1,
-            Err(_) => return,
-        };
+        match outcome {
+            Ok(_) => {
+                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.insert(backend.to_owned(), Failures { count: 0, last: Instant::now() });
+            }
+            Err(error) => self.failed(backend, error),
+        }
+    }
+
+    /// Takes note of an operation of a backend that has failed.
+    pub(super) fn failed(&self, backend: &str, error: &Error) {
+        if error.backend() != Some(backend) || error.subject() != Subject::Backend {
+            return;
+        }
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = failures.get(backend).map_or(0, |failed| failed.count);
-        let count = if count == 0 { 0 } else { before.saturating_add(count) };
+        let count = failures.get(backend).map_or(0, |failed| failed.count).saturating_add(1);
         failures.insert(backend.to_owned(), Failures { count, last: Instant::now() });
     }
 }
@@ -228,7 +244,7 @@ impl Host {
             route.backends.iter().filter(may).cloned().collect()
         };
         let routes = self.inner.routes.iter().map(|(name, route)| (name.clone(), on(route))).collect();
-        let choice = Choice { routes, not_between, without: run.tried() };
+        let choice = Choice { routes, not_between, without: self.inner.jobs.wakings.waiting() };
         let token = self.inner.owner.current().await?;
         for _ in 0..asked.len() {
             let Some(this) = asked.pop_front() else { break };
@@ -295,11 +311,15 @@ impl Host {
         };
         let end = match (&why, done) {
             (Some(why), false) if run.was_refused() => {
-                JobEnd::Wait(self.inner.platform.unix_seconds().saturating_add(BUSY_PAUSE), why.clone())
+                JobEnd::Refused(self.inner.platform.unix_seconds().saturating_add(BUSY_PAUSE), why.clone())
             }
             (Some(why), false) => self.later(&job, why),
             _ => JobEnd::Done,
         };
+        if let (JobEnd::Wait(until, _) | JobEnd::Refused(until, _), true) = (&end, job.was_woken() && run.has_tried()) {
+            let pause = until.saturating_sub(self.inner.platform.unix_seconds());
+            self.inner.jobs.wakings.note(job.id, Duration::from_secs(pause));
+        }
         if let (Some(why), false) = (&why, done) {
             tracing::warn!(job = job.id, kind = job.kind.name(), snapshot = %job.snapshot, why, "the job failed");
         }
@@ -377,7 +397,6 @@ impl Host {
 /// A job that was taken, with its place.
 fn begun(job: Job, between: Between, token: OwnerToken, run: &Run, beyond: bool) -> (Job, HeldJob, Run) {
     let held = HeldJob { id: job.id, token };
-    *run.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(job.id).or_default() += 1;
     (job, held, run.of_job(between, beyond))
 }
 
