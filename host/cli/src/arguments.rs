@@ -254,7 +254,7 @@ pub(super) struct Import {
     /// Import only these objects, by the backend's own names, even from other programs, and print their ids.
     #[arg(value_name = "OBJECT", value_parser = object)]
     pub(super) objects: Vec<ObjectId>,
-    /// Also import listed objects that no host seems to have stored.
+    /// Also import listed objects that no host seems to have stored. What an adapter does not list has to be named.
     #[arg(long, conflicts_with = "objects")]
     pub(super) foreign: bool,
     /// Request a restore of objects in cold storage, which costs money; import again once it is done.

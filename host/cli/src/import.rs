@@ -15,7 +15,7 @@ use tidelock::{ImportOptions, ImportProgress, ImportStep, Imported, LeftState};
 
 pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Failure> {
     let host = session.open_to_import().await?;
-    let named = !arguments.objects.is_empty();
+    let (named, foreign) = (!arguments.objects.is_empty(), arguments.foreign);
     let bar = Arc::new(session.console.bar("importing", None));
     let options = ImportOptions {
         objects: arguments.objects,
@@ -36,8 +36,19 @@ pub(super) async fn run(arguments: Import, session: &Session) -> Result<(), Fail
         imported.snapshots.iter().try_for_each(|snapshot| output::line(snapshot.id))?;
     } else {
         output::text(&describe(&imported))?;
+        if foreign {
+            output::line(elsewhere(&imported.backend))?;
+        }
     }
     verdict.map_or(Ok(()), |failure| Err(failure.told()))
+}
+
+/// What `--foreign` does not take.
+fn elsewhere(backend: &str) -> String {
+    format!(
+        "only what the adapter lists was looked at, which is what lies where it stores and has such names (`docs/backends.md`): \
+         name other objects, `tidelock import {backend} OBJECT`"
+    )
 }
 
 /// A terminal shows the number of objects and the bytes.
@@ -104,6 +115,16 @@ fn describe(found: &Imported) -> String {
     );
     if found.removed > 0 {
         text += &format!("{} {} of removed snapshots deleted\n", found.removed, plural(found.removed));
+    }
+    if found.missing > 0 {
+        text += &format!("{} recorded {} missing or damaged there\n", found.missing, plural(found.missing));
+    }
+    if found.unlisted > 0 {
+        text += &format!(
+            "{} recorded {} not listed, so the list is not complete\n",
+            found.unlisted,
+            plural(found.unlisted)
+        );
     }
     if !found.complete {
         text += "not all of it could be read, so objects of snapshots that are removed stay there\n";

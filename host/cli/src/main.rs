@@ -45,6 +45,7 @@ mod retrieve;
 mod rm;
 mod scrub;
 mod serve;
+mod serve_check;
 mod session;
 mod sign;
 mod signals;
@@ -97,6 +98,8 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
     resources::raise_descriptors();
     if matches!(arguments.command, Command::Serve(_)) {
         resources::give_memory_back();
+    } else {
+        resources::share_memory();
     }
     let runtime = resources::runtime()?;
     let session = Session::new(arguments.global, console);

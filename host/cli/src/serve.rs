@@ -32,10 +32,10 @@ pub(super) async fn run(arguments: Serve, session: &Session) -> Result<(), Failu
     let config = session.config()?;
     let service = place(config.service.clone(), &arguments)?;
     let host = session.open().await?;
-    open_backends(&host, arguments.check).await?;
     if arguments.check {
-        return if session.json { output::object(&serde_json::json!({"ready": true})) } else { output::line("ready") };
+        return super::serve_check::run(&host, session).await;
     }
+    open_backends(&host).await?;
     let server = Server::bind(host.clone(), &service).await?;
     let watching = match &config.adapters_dir {
         Some(dir) => Some(host.watch_adapter_dir(dir).await?),
@@ -81,7 +81,7 @@ fn place(mut service: Service, arguments: &Serve) -> Result<Service, Failure> {
 
 /// Opens all backends. A daemon serves with those that it can open and tries the others again; without any there is
 /// nothing to serve.
-async fn open_backends(host: &Host, all: bool) -> Result<(), Failure> {
+async fn open_backends(host: &Host) -> Result<(), Failure> {
     let (mut first, mut open) = (None, 0);
     for name in host.backends() {
         match host.open_backend(name).await {
@@ -93,7 +93,7 @@ async fn open_backends(host: &Host, all: bool) -> Result<(), Failure> {
         }
     }
     match first {
-        Some(error) if all || open == 0 => Err(error.into()),
+        Some(error) if open == 0 => Err(error.into()),
         _ => Ok(()),
     }
 }

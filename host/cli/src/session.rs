@@ -74,6 +74,8 @@ impl Session {
     /// creating an empty one and finding nothing in it.
     pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
         let nowhere = |path: &str| !Path::new(path).exists();
+        // Of one that is gone that says more.
+        std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
         if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
             let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
             return Err(Error::not_found(what)
@@ -87,13 +89,22 @@ impl Session {
     /// than it uses.
     pub(super) async fn open(&self) -> Result<Host, Failure> {
         let host = self.open_to_import().await?;
-        let unknown = host.not_looked_through().await?;
+        let held = host.held_before().await?;
+        if !held.is_empty() {
+            tracing::warn!(
+                "the catalogue is new, and there are objects of a store on {}: if it is not meant to be new, see that the disk of \
+                 `data_dir` is mounted; {} records what is there",
+                held.join(", "),
+                imports(&held)
+            );
+        }
+        let mut unknown = host.not_looked_through().await?;
+        unknown.retain(|backend| !held.contains(backend));
         if !unknown.is_empty() {
-            let commands: Vec<_> = unknown.iter().map(|backend| format!("`tidelock import {backend}`")).collect();
             tracing::warn!(
                 "the catalogue may not know all that is on {}: objects of snapshots that are removed stay there until {} has run",
                 unknown.join(", "),
-                commands.join(", ")
+                imports(&unknown)
             );
         }
         Ok(host)
@@ -103,6 +114,11 @@ impl Session {
     pub(super) async fn open_to_import(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
+}
+
+/// The commands that record what is on backends.
+fn imports(backends: &[String]) -> String {
+    backends.iter().map(|backend| format!("`tidelock import {backend}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The bytes of a file, and at most one more than a configuration may have.

@@ -17,6 +17,9 @@ use tidelock::types::Error;
 pub(super) struct Health {
     /// `ok`, or `ready`.
     status: &'static str,
+    /// The backends that could not be used when they were last seen, although each route has one that could.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unusable: Vec<String>,
 }
 
 /// Whether the daemon is running
@@ -27,30 +30,34 @@ pub(super) struct Health {
     responses((status = 200, description = "The daemon is running", body = Health))
 )]
 pub(super) async fn healthz() -> Json<Health> {
-    Json(Health { status: "ok" })
+    Json(Health { status: "ok", unusable: Vec::new() })
 }
 
-/// Whether the daemon accepts requests and all backends are open
+/// Whether the daemon accepts requests, all backends are open, and each route has one that could be used when it was last seen
 ///
-/// Needs no token, so it only names backends that failed to open; the reasons are in the log.
+/// Asks no backend. Needs no token, so it only names backends and routes; the reasons are in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "daemon", security(()),
     responses(
         (status = 200, description = "The daemon is ready", body = Health),
-        (status = 503, description = "The daemon is stopping, or a backend is not open", body = Details, content_type = "application/problem+json"),
+        (status = 503, description = "The daemon is stopping, a backend is not open, or a route has none that can be used", body = Details, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Health>, Problem> {
     if shared.is_draining() {
         return Err(Error::unavailable("the daemon is stopping").into());
     }
-    match shared.host.backends().find(|name| !shared.host.is_open(name)) {
-        None => Ok(Json(Health { status: "ready" })),
-        Some(name) => Err(Error::unavailable("the backend is not open")
-            .on_backend(name)
-            .hint("see the log for the reason")
-            .into()),
+    let host = &shared.host;
+    if let Some(name) = host.backends().find(|name| !host.is_open(name)) {
+        let error = Error::unavailable("the backend is not open").on_backend(name);
+        return Err(error.hint("see the log for the reason").into());
     }
+    if let Some(route) = host.routes_without_backend().first() {
+        let error = Error::unavailable(format!("no backend of the route `{route}` can be used"));
+        return Err(error.hint("see the log for the reason").into());
+    }
+    let unusable = host.backends().filter(|name| !host.is_usable(name)).map(str::to_owned).collect();
+    Ok(Json(Health { status: "ready", unusable }))
 }
 
 /// Metrics for Prometheus

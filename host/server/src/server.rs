@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use axum::Extension;
+use futures::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -92,7 +93,7 @@ impl Server {
             stopping: stopping.clone(),
             cutting: cutting.clone(),
         };
-        let opening = tokio::spawn(keep_opening(shared.host.clone()));
+        let opening = tokio::spawn(keep_looking(shared.host.clone()));
         let host = shared.host.clone();
         // Jobs that are cut by a stop are due again.
         let working = tokio::spawn(async move { host.run_in_background().await });
@@ -129,20 +130,22 @@ impl Server {
     }
 }
 
-/// Tries backends that are not open, so that the daemon becomes ready without a request that needs them.
-async fn keep_opening(host: Host) {
+/// Looks at each backend once, and from then on at those that are not open or could not be used when they were last seen, so that
+/// the daemon becomes ready without a request that needs them.
+async fn keep_looking(host: Host) {
+    let look = async |name: &str| {
+        let before = host.is_usable(name);
+        match host.look_at_backend(name).await {
+            Ok(()) if !before => tracing::info!(backend = name, "it can be used now"),
+            Ok(()) => {}
+            Err(error) if before => tracing::warn!(backend = name, hint = error.advice(), "it cannot be used: {error}"),
+            Err(error) => tracing::debug!(backend = name, %error, "it still cannot be used"),
+        }
+    };
+    join_all(host.backends().map(look)).await;
     loop {
-        let closed: Vec<String> = host.backends().filter(|name| !host.is_open(name)).map(str::to_owned).collect();
-        if closed.is_empty() {
-            return;
-        }
         tokio::time::sleep(AGAIN).await;
-        for name in closed {
-            match host.open_backend(&name).await {
-                Ok(()) => tracing::info!(backend = name, "open now"),
-                Err(error) => tracing::debug!(%error, "still not open"),
-            }
-        }
+        join_all(host.backends().filter(|name| !host.is_usable(name)).map(look)).await;
     }
 }
 

@@ -292,6 +292,5 @@ pub(super) async fn remove(
 /// The backends that hold a snapshot. What fails here fails in the operation too.
 async fn backends_of(host: &Host, id: &str) -> Vec<String> {
     let Ok(id) = host.find(id).await else { return Vec::new() };
-    let placements = host.stat(id).await.map(|stat| stat.placements).unwrap_or_default();
-    placements.into_iter().map(|placement| placement.backend).collect()
+    host.backends_of(id).await.unwrap_or_default()
 }

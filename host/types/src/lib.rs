@@ -6,6 +6,7 @@
 mod account;
 mod blocking;
 mod body;
+pub mod durable;
 mod encoding;
 mod error;
 pub mod files;

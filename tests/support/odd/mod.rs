@@ -94,6 +94,11 @@ impl Odd {
         self.state().objects.insert(key.into(), Object { bytes: bytes.into(), labels: Vec::new() });
     }
 
+    /// Loses an object.
+    pub fn remove(&self, key: &str) {
+        self.state().objects.remove(key);
+    }
+
     /// Adds an upload that was never completed.
     pub fn begin(&self, key: &str) {
         self.state().begin(key);
@@ -169,6 +174,7 @@ fn serve(socket: TcpStream, path: &str, state: &Mutex<State>) -> io::Result<()> 
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
+            Some(Then::Silence) => std::thread::sleep(Duration::from_secs(3600)),
             Some(Then::Short(missing)) => {
                 let reply = done();
                 let body = write_head(&mut out, &reply, reply.body.len() as u64)?;

@@ -62,6 +62,8 @@ pub enum Then {
     ZeroLength,
     /// Done and answered, 2 KiB of the body every second: too much for a time without progress.
     Trickle,
+    /// Never answered.
+    Silence,
     /// Done and answered, and the connection closed so many bytes before the end of the body.
     Short(usize),
     /// Done and answered, with a body that is as much longer, of zeros.

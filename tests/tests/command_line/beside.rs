@@ -12,7 +12,7 @@ use tidelock_tests::odd::{Odd, Request, Then, when};
 use tidelock_tests::program::{Home, until};
 
 /// A bucket `cloud` of a server, and the folders `good` and `third`, with these routes.
-pub(crate) fn home(server: &Odd, routes: &str) -> Home {
+pub(super) fn home(server: &Odd, routes: &str) -> Home {
     let folder = |name: &str| {
         format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n")
     };
@@ -37,12 +37,12 @@ fn text(len: usize, seed: u64) -> Vec<u8> {
     noise(len / 2, seed).iter().flat_map(|byte| [b'a' + (byte & 15), b'a' + (byte >> 4)]).collect()
 }
 
-pub(crate) fn placements(home: &Home, id: &str) -> Vec<Value> {
+pub(super) fn placements(home: &Home, id: &str) -> Vec<Value> {
     home.json(&["stat", id])["placements"].as_array().unwrap().clone()
 }
 
 /// Returns whether a request is for the bytes of a snapshot.
-pub(crate) fn is_read(request: &Request) -> bool {
+pub(super) fn is_read(request: &Request) -> bool {
     request.operation() == "Get" && request.key.contains("snap-")
 }
 

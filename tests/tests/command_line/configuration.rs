@@ -144,3 +144,37 @@ fn a_backend_that_cannot_be_opened_loses_nothing() {
     home.file("mine.wasm", &component);
     assert_eq!(home.bytes(&["retrieve", &id]), b"x");
 }
+
+/// What makes room in the hot tier must not meet the catalogue, or the objects of a backend.
+#[test]
+fn a_hot_tier_in_the_way_of_something_else_is_refused() {
+    let config = |path: &str| {
+        format!(
+            "data_dir = \"data\"\n[backends.local]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"disk/objects\" }}\n\
+             [hot]\ncapacity = \"1 GiB\"\npath = \"{path}\"\n"
+        )
+    };
+    for (path, says) in [
+        (".", "holds the data directory"),
+        ("data", "holds the data directory"),
+        ("data/../data", "holds the data directory"),
+        ("data/tmp", "something else"),
+        ("disk", "holds the folder of the backend `local`"),
+        ("disk/objects", "is the folder of the backend `local`"),
+        ("disk/objects/hot", "is in the folder of the backend `local`"),
+    ] {
+        let home = Home::with(&config(path));
+        for made in [false, true] {
+            if made {
+                std::fs::create_dir_all(home.path("data")).unwrap();
+                std::fs::create_dir_all(home.path("disk/objects")).unwrap();
+            }
+            let said = home.refused(2, &["ls"]);
+            assert!(said.contains("hot.path") && said.contains(says), "{path}: {said}");
+        }
+    }
+    for path in ["data/hot", "elsewhere", "disk/hot", "data-2"] {
+        let home = Home::with(&config(path));
+        home.line_with(&["store", "-"], b"x");
+    }
+}

@@ -2,10 +2,13 @@
 //! it does not know takes pages from what it knows, and nothing of that is deleted.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 use tidelock_tests::data::{MIB, assert_same, changed, noise};
-use tidelock_tests::program::Home;
+use tidelock_tests::odd::{Odd, Request, Then, when};
+use tidelock_tests::program::{Home, is_identity};
 
 /// The objects are elsewhere, as in a bucket: they do not go back with the catalogue.
 const ELSEWHERE: &str =
@@ -200,4 +203,64 @@ fn a_new_backend_that_does_not_answer_is_no_reason_for_an_import() {
     fs::rename(home.path("kept"), home.path("objects")).unwrap();
     home.line_with(&["store", "-", "--name", "two"], b"two");
     removed_and_kept(&home, "two", 2);
+}
+
+/// A bucket whose listing leaves out what is named here, while that is so.
+fn short_of(server: &Odd, left_out: &[&str]) -> Arc<AtomicBool> {
+    let short = Arc::new(AtomicBool::new(true));
+    let keys = server.objects().into_iter().filter(|(key, _)| !left_out.contains(&key.as_str()));
+    let entry = |(key, bytes): (String, Vec<u8>)| {
+        let (modified, size) = ("2024-05-06T07:08:09.000Z", bytes.len());
+        format!("<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><Size>{size}</Size></Contents>")
+    };
+    let all: String = keys.map(entry).collect();
+    let body = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>");
+    let switch = short.clone();
+    let is_short = move |request: &Request| request.operation() == "List" && switch.load(Ordering::SeqCst);
+    server.rule(when(is_short, usize::MAX, Then::Answer { status: 200, headers: String::new(), body }));
+    short
+}
+
+/// What is recorded and there, and not listed, shows that the list does not have everything. What is not there is not relied on.
+#[test]
+fn a_listing_that_leaves_out_what_is_known_is_not_complete() {
+    let server = Odd::start(vec![]);
+    let mut home = Home::with(&format!(
+        "data_dir = \"data\"\n[backends.local]\nadapter = \"s3\"\n[backends.local.grants.bucket.objects]\n\
+         endpoint = \"{}\"\nbucket = \"b\"\npath_style = true\ncredentials = {{ env = \"CLOUD\" }}\n",
+        server.endpoint
+    ));
+    home.env("CLOUD_ACCESS_KEY_ID", "k");
+    home.env("CLOUD_SECRET_ACCESS_KEY", "s");
+    let base = noise(2 * MIB, 5);
+    let version = changed(&base, 6);
+    let first = home.line_with(&["store", "-", "--name", "base"], &base);
+    home.line_with(&["store", "-", "--name", "other"], b"other");
+    let copy = home.path("copy.sqlite");
+    let db = Connection::open(home.path("data/catalogue.sqlite")).unwrap();
+    db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    let second = home.line_with(&["update", &first, "-"], &version);
+    let object = |id: &str| home.json(&["stat", id])["placements"][0]["object"].as_str().unwrap().to_owned();
+    let (other, pack) = (object("other"), object(&second));
+    put_back(&home, Some("copy.sqlite"));
+    let short = short_of(&server, &[&other, &pack]);
+    // What is stored in the second in which an import begins need not be listed.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let imported = home.json(&["import", "local"]);
+    let counts = serde_json::json!([imported["unlisted"], imported["missing"], imported["complete"]]);
+    assert_eq!(counts, serde_json::json!([1, 0, false]), "{imported}");
+    home.line(&["rm", "base"]);
+    home.json(&["gc", "--older-than", "1ms"]);
+    short.store(false, Ordering::SeqCst);
+    let imported = home.json(&["import", "local"]);
+    assert_eq!((&imported["imported"], &imported["complete"]), (&1.into(), &true.into()), "{imported}");
+    assert_same(&home.bytes(&["retrieve", &second]), &version, "what it takes pages from was kept");
+    // It is lost, and the list says so.
+    let gone = object("other");
+    server.remove(&gone);
+    let imported = home.json(&["import", "local"]);
+    let counts = serde_json::json!([imported["unlisted"], imported["missing"], imported["complete"]]);
+    assert_eq!(counts, serde_json::json!([0, 1, true]), "{imported}");
+    assert_eq!(home.json(&["stat", "other"])["placements"][0]["state"], "bad");
+    assert_eq!(server.objects().keys().filter(|key| !is_identity(key)).count(), 2);
 }

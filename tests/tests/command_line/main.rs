@@ -2,6 +2,7 @@
 //!
 //! One binary with a module per topic, since each test binary links xtask again and may start its own server.
 
+mod at_risk;
 mod beside;
 mod beside_jobs;
 mod chains;
@@ -18,6 +19,7 @@ mod import;
 mod inputs;
 mod interop;
 mod killed;
+mod last_look;
 mod listings;
 mod looked_through;
 mod outages;
@@ -25,6 +27,7 @@ mod outputs;
 mod packs;
 mod places;
 mod put_back;
+mod readiness;
 mod rebuilt;
 mod refusals;
 mod remade;
@@ -33,8 +36,11 @@ mod resources;
 mod retired;
 mod s3;
 mod s3_world;
+mod scrubs;
+mod sick;
 mod snapshots;
 mod sound_copies;
 mod space;
+mod spill;
 mod trust;
 mod world;

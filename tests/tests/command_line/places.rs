@@ -1,12 +1,14 @@
 //! Copies are in two places: a folder or a bucket under two names of it is one.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use serde_json::Value;
 use tidelock_tests::data::noise;
-use tidelock_tests::program::{Home, ProgramOutput, Running, tidelock};
+use tidelock_tests::odd::{Odd, Request, refuse, when};
+use tidelock_tests::program::{Home, ProgramOutput, Running, is_identity, tidelock};
 use tidelock_tests::server;
 use xtask::skip::skip;
 
@@ -122,4 +124,60 @@ fn a_bucket_under_two_names_of_its_server_is_one_place() {
     for prefix in ["place/two", "place/one/within"] {
         assert_eq!(copies(&home_with(prefix).json(&["store", "image"])), 2, "{prefix}");
     }
+}
+
+/// Whether a new copy is apart from the others is asked of the backend that takes it: a holder that is away keeps no job from it,
+/// nor does one that does not show its identity.
+#[test]
+fn a_holder_that_is_away_keeps_no_copy_from_being_made_elsewhere() {
+    let server = Odd::start(vec![]);
+    let folder = |name: &str| {
+        format!("[backends.{name}]\nadapter = \"fs\"\ngrants.directory.objects = {{ path = \"{name}\" }}\n")
+    };
+    let config = |endpoint: &str| {
+        format!(
+            "{}{}[backends.second]\nadapter = \"s3\"\ngrants.bucket.objects = {{ endpoint = \"{endpoint}\", bucket = \"b\", \
+             prefix = \"\", path_style = true, credentials = {{ env = \"CLOUD\" }} }}\n\
+             [routes.default]\nbackends = [\"first\", \"second\", \"third\"]\ncopies = 3\nack = 2\n",
+            folder("first"),
+            folder("third")
+        )
+    };
+    let mut home = Home::with(&config(&server.endpoint));
+    home.env("CLOUD_ACCESS_KEY_ID", "k");
+    home.env("CLOUD_SECRET_ACCESS_KEY", "s");
+    let ids = [8, 9].map(|seed| home.line(&["store", &home.file("image", noise(10_000, seed))]));
+    // Its port is nobody's.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    home.file("tidelock.toml", config(&format!("http://127.0.0.1:{port}")));
+    let said = home.run(&["jobs", "run", "--json"]);
+    assert_eq!(home.objects_below("third").len(), 2, "{said:?}");
+    home.file("tidelock.toml", config(&server.endpoint));
+    home.run(&["jobs", "run", "--all"]);
+    for id in &ids {
+        assert_eq!(copies(&home.json(&["stat", id])), 3);
+    }
+    // It is there, and its identity is not to be had.
+    let id = home.line(&["store", &home.file("image", noise(10_000, 10))]);
+    let identity = |request: &Request| request.operation() == "Get" && is_identity(&request.key);
+    server.rule(when(identity, usize::MAX, refuse(503, "SlowDown", "later")));
+    home.run(&["jobs", "run"]);
+    assert_eq!(copies(&home.json(&["stat", &id])), 3);
+}
+
+/// The same where its container is the very one that would take the copy: nothing counts twice.
+#[test]
+fn a_copy_is_not_made_in_the_place_of_a_holder_that_is_away() {
+    let home = Home::new();
+    home.file("tidelock.toml", config("two"));
+    home.line(&["store", &home.file("image", noise(10_000, 9))]);
+    // The disk of the first takes the place of the second, and nothing is left where it was.
+    let third = config("one-moved").replace("[\"first\", \"second\"]", "[\"first\", \"third\"]");
+    let third = third.replace("[backends.second]", "[backends.third]").replace("copies = 2", "copies = 2\nack = 1");
+    home.file("tidelock.toml", third);
+    fs::rename(home.path("one"), home.path("one-moved")).unwrap();
+    fs::write(home.path("one"), "no folder").unwrap();
+    let before = home.objects_below("one-moved").len();
+    home.run(&["jobs", "run", "--all"]);
+    assert_eq!(home.objects_below("one-moved").len(), before);
 }

@@ -213,6 +213,7 @@ fn a_catalogue_of_an_older_version_is_read_on_read_only_media() {
          DROP TRIGGER placement_came; DROP TRIGGER placement_changed; DROP TRIGGER placement_went;
          DROP TRIGGER snapshot_went; DROP TRIGGER wanted_changed; DROP TRIGGER copy_begun; DROP TRIGGER copy_ended;
          DROP TRIGGER push_begun; DROP TRIGGER push_ended;
+         DROP TRIGGER owner_went; DROP TABLE reserved;
          DROP TABLE jobs; DROP TABLE wanted; DROP TABLE events; DROP TABLE looked_through;
          DROP TABLE needs; ALTER TABLE snapshots DROP COLUMN removed;
          UPDATE snapshots SET name = 'vm';

@@ -23,6 +23,7 @@ mod liar;
 mod nfs;
 mod packs;
 mod packs_on_servers;
+mod power;
 mod sandbox;
 mod slow;
 mod splice;

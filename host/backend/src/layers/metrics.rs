@@ -1,7 +1,7 @@
 //! Counters for each operation of a backend: how many there were, how they failed, how long they took.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -45,7 +45,11 @@ impl Layer for Metrics {
 
 /// The counters of all operations.
 #[derive(Debug, Default)]
-pub struct OperationMetrics([Counters; Operation::ALL.len()]);
+pub struct OperationMetrics {
+    of: [Counters; Operation::ALL.len()],
+    /// Operations that have failed in a row since the backend was not there.
+    away: AtomicU32,
+}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -72,7 +76,7 @@ pub struct OperationCounts {
 impl OperationMetrics {
     /// Returns the counts of the operations that have run.
     pub fn counts(&self) -> Vec<OperationCounts> {
-        let counts = Operation::ALL.into_iter().zip(&self.0).map(|(operation, counters)| OperationCounts {
+        let counts = Operation::ALL.into_iter().zip(&self.of).map(|(operation, counters)| OperationCounts {
             operation,
             operations: counters.operations.load(Ordering::Relaxed),
             failures: counters.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -83,7 +87,23 @@ impl OperationMetrics {
 
     fn of(&self, operation: Operation) -> &Counters {
         // The discriminants count up from 0, in the order of `ALL`.
-        &self.0[operation as usize]
+        &self.of[operation as usize]
+    }
+
+    /// Returns how many operations have failed in a row, up to the last one that ended, because the backend was not there or
+    /// did not answer in time. One that failed for another reason ends the row, and one that was given up counts for nothing.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self, outcome: std::result::Result<(), &ErrorKind>) {
+        match outcome {
+            Err(ErrorKind::Cancelled) => {}
+            Err(ErrorKind::Unavailable | ErrorKind::TimedOut) => {
+                let _ = self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1));
+            }
+            _ => self.away.store(0, Ordering::Relaxed),
+        }
     }
 }
 
@@ -95,6 +115,7 @@ impl Counters {
 
 /// An operation under way. Dropped before it has ended, it was given up.
 struct Running<'a> {
+    metrics: &'a OperationMetrics,
     counters: &'a Counters,
     platform: &'a Platform,
     began: Instant,
@@ -104,6 +125,7 @@ struct Running<'a> {
 impl Running<'_> {
     fn end(&mut self, outcome: std::result::Result<(), &ErrorKind>) {
         self.ended = true;
+        self.metrics.seen(outcome);
         self.counters.operations.fetch_add(1, Ordering::Relaxed);
         let nanoseconds = u64::try_from(self.platform.since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.counters.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
@@ -126,7 +148,8 @@ struct Counted(Metrics);
 impl Around for Counted {
     async fn around<'a, T: Send + 'a>(&'a self, operation: Operation, work: BoxFuture<'a, Result<T>>) -> Result<T> {
         let Metrics { counters, platform } = &self.0;
-        let mut running = Running { counters: counters.of(operation), platform, began: platform.now(), ended: false };
+        let (metrics, counters) = (&**counters, counters.of(operation));
+        let mut running = Running { metrics, counters, platform, began: platform.now(), ended: false };
         let outcome = work.await;
         running.end(outcome.as_ref().map(drop).map_err(Error::kind));
         outcome
@@ -137,6 +160,7 @@ impl Around for Counted {
         let chunks = body.inspect(move |chunk| {
             if let Err(error) = chunk {
                 counters.of(Operation::Get).failed(error.kind());
+                counters.seen(Err(error.kind()));
             }
         });
         Body::new(chunks, size)

@@ -64,17 +64,24 @@ impl DirectoryInner {
         for directory in parents(path) {
             stop.check()?;
             match self.modes.make(&self.root, directory) {
-                Ok(()) => {
+                // Also where another process has made it, which may not have come to this yet.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(format!("making the directory `{directory}`"), error));
+                }
+                _ => {
                     let (above, _) = split(directory);
                     self.open_dir(above)
                         .and_then(|above| sync(&above))
                         .map_err(|error| Error::io(format!("making `{directory}` durable"), error))?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io(format!("making the directory `{directory}`"), error)),
             }
         }
         Ok(())
+    }
+
+    /// Returns whether it is this directory. One that cannot be asked is.
+    pub(super) fn is(&self, device: u64, inode: u64) -> bool {
+        rustix::fs::fstat(&self.root).map_or(true, |open| (open.st_dev, open.st_ino) == (device, inode))
     }
 
     /// Returns whether the directory itself was removed: then a missing name means nothing.
@@ -99,7 +106,7 @@ impl DirectoryInner {
         match elsewhere {
             false => Ok(()),
             true => Err(Error::unavailable(format!("`{}` is not the directory that was opened", self.path.display()))
-                .hint("move the directory back, or restart to use the one that is there now")),
+                .hint("mount it or move it back; what begins from now on uses the one that is there")),
         }
     }
 
@@ -165,7 +172,7 @@ impl DirectoryInner {
 
 /// The failure of everything in a directory that was removed itself.
 pub(super) fn gone() -> Error {
-    Error::unavailable("the directory itself was removed").hint("restore it, and restart")
+    Error::unavailable("the directory itself was removed").hint("restore it")
 }
 
 /// An entry that is a file or a directory (a link counts as its target, if that is inside).

@@ -1,23 +1,22 @@
 //! The `directory` capability on a local file system.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use futures::future::BoxFuture;
 
-use super::inner::DirectoryInner;
+use super::place::Place;
 use super::{Directory, File, FileInfo, Page, WriteOptions, names, read, temporary, write};
 use crate::grant::DirectoryGrant;
 use tidelock_types::path::check_path;
-use tidelock_types::{Account, Body, ByteRange, Error, Platform, Result, Stop, Unlimited, blocking, job};
+use tidelock_types::{Account, Body, ByteRange, Error, Platform, Result, Stop, Unlimited, blocking, durable, job};
 
 /// The files below one directory of a local file system. Cheap to clone.
 #[derive(Clone)]
 pub struct LocalDirectory {
-    inner: Arc<DirectoryInner>,
+    place: Arc<Place>,
     /// Of the operation that uses it.
     account: Arc<dyn Account>,
 }
@@ -42,22 +41,20 @@ impl LocalDirectory {
     pub fn open_with(grant: &DirectoryGrant, platform: Platform) -> Result<Self> {
         grant.validate()?;
         let shown = grant.path.display();
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&grant.path).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => Error::invalid(format!("`{shown}` is not a directory")),
-                _ => Error::io(format!("making the directory `{shown}`"), error),
-            }
+        durable::make_dir(&grant.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => Error::invalid(format!("`{shown}` is not a directory")),
+            _ => Error::io(format!("making the directory `{shown}`"), error),
         })?;
         let root = Dir::open_ambient_dir(&grant.path, ambient_authority())
             .map_err(|error| Error::io(format!("opening the directory `{shown}`"), error))?;
         let path = std::path::absolute(&grant.path).map_err(|error| Error::io(format!("`{shown}`"), error))?;
-        let inner = DirectoryInner::below(root, path, platform);
-        match inner.home() {
+        let place = Place::new(root, path, platform);
+        match place.last().home() {
             Ok(home) => drop(temporary::gc(&home)?),
             // Readers need none, and a writer gets an error.
             Err(error) => tracing::debug!(%error, "no temporary files can be made"),
         }
-        Ok(Self { inner: Arc::new(inner), account: Arc::new(Unlimited::default()) })
+        Ok(Self { place: Arc::new(place), account: Arc::new(Unlimited::default()) })
     }
 }
 
@@ -65,17 +62,21 @@ impl Directory for LocalDirectory {
     fn write<'a>(&'a self, path: &'a str, data: Body, options: WriteOptions) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             check_path(path)?;
-            self.inner.present(write::write(&self.inner, &self.account, path.to_owned(), data, options).await)
+            let place = Arc::clone(&self.place);
+            let inner = job(&self.account, move |_| Ok(place.now())).await?;
+            inner.present(write::write(&inner, &self.account, path.to_owned(), data, options).await)
         })
     }
 
     fn read<'a>(&'a self, path: &'a str, range: Option<ByteRange>) -> BoxFuture<'a, Result<File>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
+            let (place, path) = (Arc::clone(&self.place), path.to_owned());
             let account = Arc::clone(&self.account);
-            let open =
-                move |_: &Stop| inner.present(read::open(&inner.root, &path, range.unwrap_or_default(), account));
+            let open = move |_: &Stop| {
+                let inner = place.now();
+                inner.present(read::open(&inner.root, &path, range.unwrap_or_default(), account))
+            };
             job(&self.account, open).await
         })
     }
@@ -83,16 +84,24 @@ impl Directory for LocalDirectory {
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileInfo>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.in_place(inner.stat(&path))).await
+            let (place, path) = (Arc::clone(&self.place), path.to_owned());
+            let stat = move |_: &Stop| {
+                let inner = place.now();
+                inner.in_place(inner.stat(&path))
+            };
+            job(&self.account, stat).await
         })
     }
 
     fn remove<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             check_path(path)?;
-            let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
-            job(&self.account, move |_| inner.in_place(inner.remove(&path))).await
+            let (place, path) = (Arc::clone(&self.place), path.to_owned());
+            let remove = move |_: &Stop| {
+                let inner = place.now();
+                inner.in_place(inner.remove(&path))
+            };
+            job(&self.account, remove).await
         })
     }
 
@@ -101,8 +110,9 @@ impl Directory for LocalDirectory {
             if !path.is_empty() {
                 check_path(path)?;
             }
-            let (inner, path, cursor) = (Arc::clone(&self.inner), path.to_owned(), cursor.map(str::to_owned));
+            let (place, path, cursor) = (Arc::clone(&self.place), path.to_owned(), cursor.map(str::to_owned));
             job(&self.account, move |stop| {
+                let inner = place.now();
                 // The kernel lists nothing in a directory that was removed.
                 inner.in_place(inner.list(&path, cursor.as_deref(), limit, stop))
             })
@@ -127,17 +137,17 @@ impl Directory for LocalDirectory {
     }
 
     fn for_operation(&self, account: &Arc<dyn Account>) -> Option<Arc<dyn Directory>> {
-        Some(Arc::new(Self { inner: Arc::clone(&self.inner), account: Arc::clone(account) }))
+        Some(Arc::new(Self { place: Arc::clone(&self.place), account: Arc::clone(account) }))
     }
 
     fn gc(&self) -> BoxFuture<'_, Result<u64>> {
-        let inner = Arc::clone(&self.inner);
-        Box::pin(blocking(move || temporary::gc(&*inner.home()?)))
+        let place = Arc::clone(&self.place);
+        Box::pin(blocking(move || temporary::gc(&*place.now().home()?)))
     }
 }
 
 impl std::fmt::Debug for LocalDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LocalDirectory").field(&self.inner.root).finish()
+        f.debug_tuple("LocalDirectory").field(&self.place.last().root).finish()
     }
 }

@@ -3,7 +3,8 @@
 //! [`LocalDirectory`] serves it from a local file system, [`NfsDirectory`] from an NFSv3 export without a mount.
 //!
 //! Locally the tree is accessed through one open handle (cap-std), so neither `..` nor a symbolic link nor a directory
-//! moved meanwhile leads out of it, whatever the paths are; they are checked lexically as well, for clear errors.
+//! moved meanwhile leads out of it, whatever the paths are; they are checked lexically as well, for clear errors. An operation
+//! begins in the directory that is at its place by then (`place.rs`).
 //!
 //! A write goes to a temporary file in `.tmp/` below the root, is made durable, and then gets its name by an atomic
 //! rename. Blocking calls run on tokio's blocking threads, a bounded number of chunks ahead, so that a file larger than
@@ -13,6 +14,7 @@ mod inner;
 mod local;
 mod names;
 mod nfs;
+mod place;
 mod read;
 mod temporary;
 #[cfg(test)]

@@ -83,33 +83,56 @@ async fn a_missing_root_is_unavailable_and_not_an_absent_file() {
 /// What is written into a directory that was moved away is not where the next one who opens it looks.
 #[tokio::test]
 async fn a_directory_that_is_not_at_its_path_any_more_acknowledges_nothing() {
-    for replaced in [true, false] {
-        let temp = tempfile::tempdir().unwrap();
-        let (root, moved) = (temp.path().join("root"), temp.path().join("moved"));
-        let directory = open(&root);
-        directory.write("a", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
-        std::fs::rename(&root, &moved).unwrap();
-        if replaced {
-            std::fs::create_dir(&root).unwrap();
-        }
-        let errors = [
-            directory.write("b", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err(),
-            directory.stat("a").await.unwrap_err(),
-            directory.stat("c").await.unwrap_err(),
-            directory.remove("c").await.unwrap_err(),
-            directory.list_entries("", None, 10).await.unwrap_err(),
-        ];
-        for error in errors {
-            assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
-        }
-        // Back in its place, it goes on.
-        if replaced {
-            std::fs::remove_dir(&root).unwrap();
-        }
-        std::fs::rename(&moved, &root).unwrap();
-        directory.write("d", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
-        assert_eq!(directory.stat("a").await.unwrap().size, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let (root, moved) = (temp.path().join("root"), temp.path().join("moved"));
+    let directory = open(&root);
+    directory.write("a", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+    std::fs::rename(&root, &moved).unwrap();
+    let errors = [
+        directory.write("b", Body::from_bytes("x"), WriteOptions::default()).await.unwrap_err(),
+        directory.stat("a").await.unwrap_err(),
+        directory.stat("c").await.unwrap_err(),
+        directory.remove("c").await.unwrap_err(),
+        directory.list_entries("", None, 10).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
     }
+    // Back in its place, it goes on.
+    std::fs::rename(&moved, &root).unwrap();
+    directory.write("d", Body::from_bytes("x"), WriteOptions::default()).await.unwrap();
+    assert_eq!(directory.stat("a").await.unwrap().size, 1);
+}
+
+/// A disk that is mounted later, or a directory that takes the place of another: what begins then begins there.
+#[tokio::test]
+async fn another_directory_at_the_path_is_used_from_then_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let (root, moved) = (temp.path().join("root"), temp.path().join("moved"));
+    let directory = open(&root);
+    let write = |name| directory.write(name, Body::from_bytes("x"), WriteOptions::default());
+    write("a").await.unwrap();
+    // Begun in the first one, and ended when that is elsewhere: nothing is acknowledged.
+    let (tell, told) = futures::channel::oneshot::channel();
+    let late = Body::new(futures::stream::once(async { Ok(told.await.unwrap()) }), None);
+    let begun = directory.write("late", late, WriteOptions::default());
+    let replace = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        std::fs::rename(&root, &moved).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        tell.send(bytes::Bytes::from_static(b"x")).unwrap();
+    };
+    let (outcome, ()) = futures::join!(begun, replace);
+    assert_eq!(*outcome.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(*directory.stat("a").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*read(&directory, "a", None).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(directory.list_entries("", None, 10).await.unwrap().entries.is_empty());
+    write("b").await.unwrap();
+    directory.remove("a").await.unwrap();
+    assert!(root.join("b").exists() && moved.join("a").exists() && !moved.join("b").exists());
+    std::fs::remove_dir_all(&root).unwrap();
+    std::fs::rename(&moved, &root).unwrap();
+    assert_eq!(directory.stat("a").await.unwrap().size, 1);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub(crate) struct RunJobs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Scrub {
-    /// Read no further object once so many bytes were read, for example 10GiB: the next scrub goes on there [default: all].
+    /// Read no further object of a backend once so many bytes of it were read, as 10GiB: the next scrub goes on there [default: all].
     #[arg(long, value_name = "N", value_parser = bytes)]
     pub(crate) bytes: Option<u64>,
 }

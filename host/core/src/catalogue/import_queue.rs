@@ -32,6 +32,9 @@ pub trait ImportQueue: Send + Sync {
     /// part of the name decides, since hosts put their keys there, which begin with the time.
     fn sort(&self) -> BoxFuture<'_, Result<()>>;
 
+    /// Those of some objects that were not listed. For a list that was [sorted](Self::sort).
+    fn lacks(&self, objects: Vec<ObjectId>) -> BoxFuture<'_, Result<Vec<ObjectId>>>;
+
     /// Adds objects that the caller named, in the caller's order.
     fn name(&self, objects: Vec<ObjectId>) -> BoxFuture<'_, Result<()>>;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 
-use super::{OwnerToken, Placement};
+use super::{OwnerToken, Placement, Reserved, RiskBound};
 use crate::types::{ObjectId, Result, SnapshotId};
 
 /// The events that are kept of a snapshot.
@@ -145,7 +145,8 @@ pub struct HeldJob {
 /// Which job to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
-    /// The next that is due: that of the snapshot with the fewest live copies, then the oldest.
+    /// The next that is due: that of the snapshot with the fewest live copies, then the one that was begun the fewest times, then
+    /// the oldest.
     Due,
     /// This one, also if it waits or has failed.
     This(u64),
@@ -186,8 +187,8 @@ pub enum JobEnd {
     Done,
     /// It is to be tried again from this time on (seconds since 1970-01-01 UTC).
     Wait(u64, String),
-    /// The same, of one that others were in the way of: the beginning does not count as an attempt, save the first.
-    Refused(u64, String),
+    /// Nothing of it was tried. It may be begun from this time on, and this time does not count as an attempt.
+    Untried(u64, String),
     /// It is not to be tried again.
     Fail(String),
 }
@@ -255,7 +256,7 @@ pub struct PlacementEvent {
 pub struct Scrubbed {
     /// The placement.
     pub placement: Placement,
-    /// When every byte of it was last read, or else when it was stored; and a number that tells apart what is equal there.
+    /// When its turn was last, or else when it was stored; and a number that tells apart what is equal there.
     pub cursor: (u64, u64),
 }
 
@@ -326,6 +327,31 @@ pub trait JobQueue: Send + Sync {
     /// Logical bytes of snapshots with a [`JobKind::Push`].
     fn at_risk(&self) -> BoxFuture<'_, Result<u64>>;
 
+    /// Reserves room for bytes of a route that are to be at risk, under a lease, if the bound allows that beside what is at risk and
+    /// what others have reserved. Counts the pushes once half of the bound is taken.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>>;
+
+    /// Reserves room for bytes of the hot tier under a lease, however much there is, and returns its number.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>>;
+
+    /// The bytes of the hot tier that are reserved, by those with lower numbers than this one if there is one.
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>>;
+
+    /// Gives back what was reserved. What ended with its lease is no error.
+    ///
+    /// Waits for nothing, as the operations on leases.
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>>;
+
     /// The copies of a snapshot that are wanted, if somebody said so.
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>>;
 
@@ -336,6 +362,22 @@ pub trait JobQueue: Send + Sync {
     /// Begins the removal of a placement that is just as it was seen, if another live one of its snapshot and backend, `by`, can
     /// take its place: not if a pack needs it, or may. Returns whether it was begun.
     fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>>;
+
+    /// The placements of a snapshot on a backend that another live one there has taken the place of, which needs nothing, and which
+    /// are needed by nothing: packs that were rebased, and what is bad beside one that is whole. To be retired for it
+    /// ([`Self::retire_for`]) by whoever has looked at that.
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;
+
+    /// The rebased packs among these, of all snapshots, in the next part of the catalogue after this number, and the number to go
+    /// on after; `None` after the last part.
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>>;
+
+    /// Returns whether every byte of a placement, which is still just as it was seen and live, was read since it is in this state:
+    /// since it was written, or made live again.
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>>;
+
+    /// Notes that every byte of a placement was read and was right, if it is still just as it was seen.
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>>;
 
     /// At most `limit` live packs of known snapshots on a backend that need more than `most` objects each, among the next placements
     /// that came after the one of number `after`, and the number to go on after. Leaves out what has another live object there that
@@ -354,10 +396,16 @@ pub trait JobQueue: Send + Sync {
     /// What happened to the placements of a snapshot, the latest first, at most [`MAX_EVENTS`].
     fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>>;
 
-    /// At most `limit` placements that were not read whole since the time `before`, those that wait the longest first, after
-    /// the one that gave `after`.
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>>;
+    /// At most `limit` placements on a backend whose turn was not since the time `before`, those that wait the longest first,
+    /// after the one that gave `after`.
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>>;
 
-    /// Notes that every byte of a placement was read by this time (seconds since 1970-01-01 UTC), whatever came of it.
+    /// Notes that a placement has had its turn at this time (seconds since 1970-01-01 UTC), whatever came of it.
     fn note_scrubbed<'a>(&'a self, placement: &'a Placement, at: u64) -> BoxFuture<'a, Result<()>>;
 }

@@ -18,6 +18,7 @@ mod job;
 mod owner;
 mod placement;
 mod removal;
+mod reserved;
 mod sharing;
 mod snapshot;
 mod sqlite;
@@ -42,6 +43,7 @@ pub use job::{
 pub use owner::{ExpiredOwner, Intent, OwnerToken};
 pub use placement::{ABSENT, LACKING, Need, NewPack, NewPlacement, Placement, PlacementState};
 pub use removal::{BegunRemoval, Claim, RemovalScope};
+pub use reserved::{AtRisk, Reserved, RiskBound, RiskRoute};
 pub use sharing::{ChainLink, MOST_NEEDING, SharedObject, Sharing};
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotPage};
 pub use sqlite::SqliteCatalogue;
@@ -114,8 +116,8 @@ pub trait Catalogue: JobQueue + Send + Sync {
     /// `invalid` for `live`, of which there may be any number.
     fn placements_in(&self, state: PlacementState) -> BoxFuture<'_, Result<Vec<Placement>>>;
 
-    /// A few live placements on a backend, no matter which.
-    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>>;
+    /// At most `limit` live placements on a backend, in the order of the names of their objects, after this name.
+    fn some_placements<'a>(&'a self, on: &'a str, after: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>>;
 
     /// What an object of a backend holds, if it is known: garbage collection asks this of every object it finds.
     fn placement_of<'a>(&'a self, backend: &'a str, object: &'a ObjectId) -> BoxFuture<'a, Result<Option<Placement>>>;

@@ -72,6 +72,10 @@ pub(super) fn hot(
         let same = |grant: &DirectoryGrant| matches!(grant, DirectoryGrant::Path(path) if is_same(path, &place));
         backend.grants.directory.values().any(same)
     };
+    if let Some(what) = in_its_way(&place, data_dir, backends) {
+        let item = given.as_ref().unwrap_or(item);
+        return Err(item.wrong(what).hint("give the hot tier a folder of its own"));
+    }
     match (backends.iter().find(|(_, backend)| used(backend)), &given) {
         (Some((name, _)), given) => Err(given
             .as_ref()
@@ -82,8 +86,46 @@ pub(super) fn hot(
     }
 }
 
-/// Where one is not there yet, the two are compared as they are written.
+/// What the data directory has in folders of its own, beside the hot tier's.
+const OTHERS: [&str; 8] =
+    ["run", "adapters", "tmp", "objects", "compiled", "catalogue.mark", "page-digests", "sketches"];
+
+/// Why the hot tier cannot be there: what makes room in it must not meet anything else.
+fn in_its_way(place: &Path, data_dir: &Path, backends: &BTreeMap<String, BackendConfig>) -> Option<String> {
+    let (place, data_dir) = (real(place), real(data_dir));
+    if data_dir.starts_with(&place) {
+        return Some("holds the data directory".to_owned());
+    }
+    if OTHERS.iter().any(|name| place.starts_with(data_dir.join(name))) {
+        return Some("is in a folder that the data directory has for something else".to_owned());
+    }
+    let below = |outer: &Path, inner: &Path| inner != outer && inner.starts_with(outer);
+    for (name, backend) in backends {
+        for grant in backend.grants.directory.values() {
+            let DirectoryGrant::Path(path) = grant else { continue };
+            let folder = real(path);
+            if below(&place, &folder) {
+                return Some(format!("holds the folder of the backend `{name}`"));
+            }
+            if below(&folder, &place) && !data_dir.starts_with(&folder) {
+                return Some(format!("is in the folder of the backend `{name}`"));
+            }
+        }
+    }
+    None
+}
+
 fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.components().collect());
     real(one) == real(other)
+}
+
+/// Where a path leads. What is not there yet is taken as it is written, below what is.
+fn real(path: &Path) -> PathBuf {
+    let absent = |above: &Path| match (path.file_name(), real(above)) {
+        (Some(name), above) => above.join(name),
+        // It ends in `..`.
+        (None, above) => above.parent().map(Path::to_path_buf).unwrap_or(above),
+    };
+    let found = path.canonicalize().ok();
+    found.or_else(|| path.parent().map(absent)).unwrap_or_else(|| path.components().collect())
 }

@@ -30,7 +30,7 @@ impl Default for Jobs {
 /// How the daemon scrubs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scrub {
-    /// The bytes that are read in a day; `None` reads none.
+    /// The bytes of each backend that are read in a day; `None` reads none.
     pub bytes_per_day: Option<u64>,
     /// No object is read more often; default a day.
     pub every: Duration,

@@ -17,10 +17,10 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::report::Stored;
-use super::{Host, StoreOptions, data_dir};
+use super::{Host, StoreOptions, disk_room};
 use crate::snapshot::pages::FileImage;
 use crate::snapshot::{FileSource, HEAD, Identifier, PatchLimits, apply_sparse, apply_zstd, window_of};
-use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking};
+use crate::types::{Body, Error, ErrorKind, Result, SnapshotId, blocking, durable};
 
 /// The windows of all deltas that are applied at once out of bodies: as much as the largest one may have.
 const WINDOWS: u64 = 2 << 30;
@@ -134,10 +134,7 @@ impl Host {
         let retrieved = self.retrieve(id, None).await?;
         room(retrieved.size)?;
         // Before the bytes are fetched, and before this copy takes the room of everything else.
-        let room = rustix::fs::fstatvfs(&file).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
-        if room.is_ok_and(|room| room < retrieved.size) {
-            return Err(Error::io(COPY_OF_BASE, io::ErrorKind::StorageFull.into()));
-        }
+        disk_room::check(&file, retrieved.size).map_err(|error| Error::io(COPY_OF_BASE, error))?;
         write_to(retrieved.body, file, COPY_OF_BASE).await
     }
 
@@ -170,7 +167,7 @@ impl Host {
     pub fn temporary_file(&self) -> Result<File> {
         let dir = self.inner.data_dir.join("tmp");
         let fail = |error| Error::io(format!("a temporary file in {}", dir.display()), error);
-        data_dir::make(&dir).map_err(fail)?;
+        durable::make_dir(&dir).map_err(fail)?;
         tempfile::tempfile_in(&dir).map_err(fail)
     }
 }
@@ -180,7 +177,8 @@ async fn write_to(mut body: Body, file: File, what: &'static str) -> Result<File
     while let Some(chunk) = body.next().await {
         let chunk = chunk?;
         file = blocking(move || {
-            file.write_all(&chunk).map_err(|error| Error::io(what, error))?;
+            let write = disk_room::check(&file, chunk.len() as u64).and_then(|()| file.write_all(&chunk));
+            write.map_err(|error| Error::io(what, error))?;
             Ok(file)
         })
         .await?;
@@ -232,6 +230,7 @@ impl Write for Staged {
         if bytes.iter().all(|byte| *byte == 0) {
             self.file.seek(SeekFrom::Current(bytes.len() as i64))?;
         } else {
+            disk_room::check(&self.file, bytes.len() as u64)?;
             self.file.write_all(bytes)?;
         }
         self.written.update(bytes);

@@ -9,7 +9,7 @@
 //! at the bottom of it is known here alone, where adapters are replaced and looked at.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -47,6 +47,8 @@ pub(super) struct ConfiguredBackend {
     pub(super) looks: Looks,
     /// The backends that were found to store into other places (`container/apart.rs`).
     apart_from: Mutex<BTreeSet<String>>,
+    /// Whether it could not be used when it was last looked at (`states.rs`).
+    unusable: AtomicBool,
 }
 
 /// Everything that an operation needs of a backend.
@@ -139,6 +141,7 @@ impl ConfiguredBackend {
             loses_labels: AtomicBool::new(false),
             looks: Looks::default(),
             apart_from: Mutex::default(),
+            unusable: AtomicBool::new(false),
         }
     }
 
@@ -174,6 +177,16 @@ impl ConfiguredBackend {
     /// Takes note that this is not so any more.
     pub(super) fn unset_apart_from(&self, other: &str) {
         self.apart_from.lock().unwrap_or_else(PoisonError::into_inner).remove(other);
+    }
+
+    /// Takes note of whether it could be used when it was looked at.
+    pub(super) fn set_seen(&self, usable: bool) {
+        self.unusable.store(!usable, Ordering::Relaxed);
+    }
+
+    /// Returns whether it could be used when it was last looked at, if it was.
+    pub(super) fn was_usable(&self) -> bool {
+        !self.unusable.load(Ordering::Relaxed)
     }
 
     /// Its name.

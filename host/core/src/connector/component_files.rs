@@ -30,9 +30,8 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
-use super::data_dir;
 use crate::runtime::{Component, signatures_beside};
-use crate::types::{Error, ErrorKind, Platform, Result, blocking};
+use crate::types::{Error, ErrorKind, Platform, Result, blocking, durable};
 
 /// Files that are younger are never swept.
 const YOUNG: Duration = Duration::from_secs(3600);
@@ -203,7 +202,7 @@ impl ComponentFiles {
             return Ok(false);
         }
         let write = || -> std::io::Result<()> {
-            data_dir::make(&self.dir)?;
+            durable::make_dir(&self.dir)?;
             let mut temporary = NamedTempFile::new_in(&self.dir)?;
             temporary.write_all(bytes)?;
             temporary.as_file().sync_all()?;

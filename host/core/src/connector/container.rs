@@ -17,6 +17,7 @@
 //! where each is to hold a copy (`container/apart.rs`).
 
 mod apart;
+mod last_look;
 mod relied;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,7 @@ use crate::backend::{Upload, UploadAttempt, UploadSource};
 use crate::catalogue::Container;
 use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
 
+pub(super) use last_look::{LastLook, Reads};
 pub(super) use relied::Relied;
 
 /// The first line of an identity object.
@@ -47,6 +49,18 @@ const LAG: Duration = Duration::from_secs(4);
 const LAG_LOOKS: u32 = 8;
 /// For how many seconds an identity that is recorded and not there may just not be visible yet.
 const NEW_FOR: u64 = 60;
+/// How long a look at a container may take on which something depends that has to do with other backends.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns what a look at the container of a backend found, if it did in time.
+///
+/// # Errors
+/// `unavailable` otherwise, and what the look meets.
+pub(super) async fn in_time<T>(backend: &str, look: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::unavailable("it took too long to look at its container").on_backend(backend));
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(late)
+}
+
 /// Looks at a container that are shared. They have numbers, in the order in which they begin.
 #[derive(Default)]
 pub(super) struct Looks {
@@ -119,7 +133,7 @@ impl Host {
         }
     }
 
-    /// Makes sure, once in this process, that a backend talks to the container that is recorded, and records one if there is
+    /// Makes sure, once in this process and again after a look that failed, that a backend talks to the container that is recorded, and records one if there is
     /// none. Those who come meanwhile wait for the one who looks.
     ///
     /// # Errors
@@ -134,10 +148,16 @@ impl Host {
                     self.identify_container(backend, None).boxed().await?;
                 }
             }
-            Ok(())
+            Ok::<(), Error>(())
         };
         // Boxed, as all that is seldom awaited in the path of every store.
-        async move { self.configured(backend)?.container_seen.get_or_try_init(check).await.copied() }.boxed()
+        async move {
+            let configured = self.configured(backend)?;
+            configured.container_seen.get_or_try_init(check).await?;
+            // It was another one since, or away: nothing is sent to what may be an empty folder.
+            if configured.was_usable() { Ok(()) } else { self.check_container(backend).await }
+        }
+        .boxed()
     }
 
     /// Makes sure that a backend still talks to its container, by a look that begins after this was called: it proves where
@@ -166,6 +186,14 @@ impl Host {
     }
 
     async fn look_for(&self, backend: &str, container: &Container) -> Result<()> {
+        let found = self.compare_with(backend, container).await;
+        if let Ok(configured) = self.configured(backend) {
+            configured.set_seen(found.is_ok());
+        }
+        found
+    }
+
+    async fn compare_with(&self, backend: &str, container: &Container) -> Result<()> {
         match self.read_identity(backend, &container.object).boxed().await {
             Err(error) if *error.kind() == ErrorKind::NotFound => {
                 let age = self.inner.platform.unix_seconds().saturating_sub(container.created);
@@ -232,7 +260,7 @@ impl Host {
 
     /// Makes sure of a container that is not recorded, as far as the objects tell that should be in it.
     async fn look_for_some(&self, backend: &str) -> Result<()> {
-        let placements = self.inner.catalogue.some_placements(backend, SAMPLE).await?;
+        let placements = self.inner.catalogue.some_placements(backend, "", SAMPLE).await?;
         let objects = &self.backend(backend).await?.objects;
         let mut absent = 0;
         for placement in &placements {

@@ -3,11 +3,10 @@
 //! A directory that an earlier version made for everybody is narrowed, with what is ours in it. One that holds other things
 //! too, as the current directory may, stays open to whom it was; our files in it do not.
 
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, durable};
 
 /// Directories of ours that are narrowed. Not that of compiled code: if others can write to it, it must not be used, and
 /// the engine says so.
@@ -22,7 +21,7 @@ const CATALOGUE: &str = "catalogue.sqlite";
 /// # Errors
 /// What the operating system refuses.
 pub(super) fn open(dir: &Path) -> Result<()> {
-    make(dir).map_err(|error| Error::io(format!("data_dir {}", dir.display()), error))?;
+    durable::make_dir(dir).map_err(|error| Error::io(format!("data_dir {}", dir.display()), error))?;
     for name in OURS {
         narrow(&dir.join(name));
     }
@@ -30,11 +29,6 @@ pub(super) fn open(dir: &Path) -> Result<()> {
         narrow(dir);
     }
     Ok(())
-}
-
-/// Makes a directory, with its parents, for its owner alone; one that is there is success.
-pub(super) fn make(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn holds_only_ours(dir: &Path) -> bool {

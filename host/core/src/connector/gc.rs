@@ -14,18 +14,17 @@ use futures::{StreamExt as _, stream};
 
 use super::Host;
 use super::labels::{container_keys_in, is_identity_name, keys_in};
+use super::lanes::AT_ONCE;
 use super::listing::Listing;
 use super::owner::StaleIntent;
 use super::removal::Claiming;
 use super::report::{FailedBackend, GcReport};
-use crate::catalogue::{OwnerToken, PlacementState};
+use crate::catalogue::{OwnerToken, Placement, PlacementState};
 use crate::config::HOT;
 use crate::types::{Error, ObjectId, Result};
 
 /// Objects that are listed at once.
 const PAGE: u32 = 1000;
-/// Backends that are collected at once.
-const AT_ONCE: usize = 16;
 
 /// What a collection may do, and who hears of it.
 #[derive(Clone)]
@@ -56,6 +55,15 @@ pub struct GcStep<'a> {
 /// A callback for the progress of a collection, called for each page of objects.
 pub type GcProgress = Arc<dyn Fn(GcStep<'_>) + Send + Sync>;
 
+/// What goes on a backend, whatever it lists.
+#[derive(Default)]
+struct Begun {
+    /// Deletions that were begun and not ended.
+    removals: Vec<(ObjectId, Claiming)>,
+    /// What another object has taken the place of.
+    replaced: Vec<Placement>,
+}
+
 impl Host {
     /// Clears away leftovers. Uploads to a bucket count as left over when they are older than `older_than`: an upload
     /// carries no sign of life, unlike a temporary file. After the same time, nothing is expected any more of attempts that a
@@ -82,10 +90,15 @@ impl Host {
             intents.entry(&one.intent.backend).or_default().push(one);
         }
         let mut removals = self.cut_short(token).await?;
+        let mut replaced = self.replaced().await?;
         let mut work = Vec::new();
         for backend in self.inner.backends.keys() {
             let intents = intents.remove(backend.as_str()).unwrap_or_default();
-            work.push(self.gc_apart(backend, &options, token, intents, removals.remove(backend).unwrap_or_default()));
+            let begun = Begun {
+                removals: removals.remove(backend).unwrap_or_default(),
+                replaced: replaced.remove(backend).unwrap_or_default(),
+            };
+            work.push(self.gc_apart(backend, &options, token, intents, begun));
         }
         // A backend that is slow holds off no other.
         let mut collections = stream::iter(work).buffer_unordered(AT_ONCE);
@@ -106,11 +119,11 @@ impl Host {
         options: &'a GcOptions,
         token: OwnerToken,
         intents: Vec<&'a StaleIntent>,
-        removals: Vec<(ObjectId, Claiming)>,
+        begun: Begun,
     ) -> BoxFuture<'a, GcReport> {
         Box::pin(async move {
             let mut removed = GcReport::default();
-            let outcome = self.gc_backend(backend, options, token, &intents, removals, &mut removed).await;
+            let outcome = self.gc_backend(backend, options, token, &intents, begun, &mut removed).await;
             for error in outcome.unwrap_or_else(|error| vec![error]) {
                 tracing::warn!(backend, %error, "the leftovers of the backend stay");
                 let failed = FailedBackend::of(backend, &error);
@@ -129,7 +142,7 @@ impl Host {
         options: &GcOptions,
         token: OwnerToken,
         intents: &[&StaleIntent],
-        removals: Vec<(ObjectId, Claiming)>,
+        begun: Begun,
         removed: &mut GcReport,
     ) -> Result<Vec<Error>> {
         let capabilities = &self.backend(backend).await?.capabilities;
@@ -141,6 +154,12 @@ impl Host {
         let leftovers = leftovers.map_err(|error| error.on_backend(backend).during("gc"));
         let mut met = Vec::new();
         met.extend(leftovers.map(|count| removed.leftovers += count).err());
+        let mut removals = begun.removals;
+        for old in begun.replaced {
+            if self.retire_replaced(&old).await? {
+                removals.push((old.object, Claiming { instead_of: None, under: Some(token) }));
+            }
+        }
         for (object, how) in removals {
             match self.delete_object_as(backend, &object, how).await {
                 Ok(deleted) => removed.removals += u64::from(deleted),
@@ -176,6 +195,20 @@ impl Host {
                     .or_default()
                     .push((placement.object, Claiming { instead_of: None, under: Some(token) }));
             }
+        }
+        Ok(found)
+    }
+
+    /// Packs that were rebased and that nothing needs any more, by backend.
+    async fn replaced(&self) -> Result<HashMap<String, Vec<Placement>>> {
+        let mut found: HashMap<String, Vec<Placement>> = HashMap::new();
+        let mut after = Some(0);
+        while let Some(last) = after {
+            let (some, next) = self.inner.catalogue.all_replaced(last).await?;
+            for old in some {
+                found.entry(old.backend.clone()).or_default().push(old);
+            }
+            after = next;
         }
         Ok(found)
     }

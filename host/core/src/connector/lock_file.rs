@@ -10,8 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::data_dir;
-use crate::types::{Error, Platform, Result};
+use crate::types::{Error, Platform, Result, durable};
 
 /// The most files that a sweep holds open.
 const AT_ONCE: usize = 256;
@@ -41,7 +40,7 @@ impl LockFile {
     /// # Errors
     /// What the operating system refuses; `unsupported` where files cannot be locked.
     pub(super) fn acquire(directory: &Path, platform: &Platform) -> Result<Self> {
-        data_dir::make(directory).map_err(|error| Error::io(directory.display(), error))?;
+        durable::make_dir(directory).map_err(|error| Error::io(directory.display(), error))?;
         loop {
             let mut random = [0; 16];
             platform.fill(&mut random)?;

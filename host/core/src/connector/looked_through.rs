@@ -43,7 +43,9 @@ impl Host {
             true => None,
             false => catalogue.begin_look(backend, false).await?,
         };
-        match (self.is_empty(backend).await?, look) {
+        // One that lists nothing of what is recorded there does not list everything.
+        let known = !catalogue.some_placements(backend, "", 1).await?.is_empty();
+        match (!known && self.is_empty(backend).await?, look) {
             (true, Some(look)) => self.end_look(backend, look).await.map(drop),
             (false, None) => catalogue.begin_look(backend, false).await.map(drop),
             _ => Ok(()),
@@ -100,6 +102,29 @@ impl Host {
             true => objects.list(None, 1).await.map(drop),
             false => Ok(()),
         }
+    }
+
+    /// Returns whether a backend lists an object that a host has stored, an identity included.
+    ///
+    /// # Errors
+    /// What keeps it from answering.
+    pub(super) async fn holds_something(&self, backend: &str) -> Result<bool> {
+        let objects = &self.backend(backend).await?.objects;
+        if !objects.info().inventory {
+            return Ok(false);
+        }
+        let mut cursor = None;
+        for _ in 0..PAGES {
+            let page = objects.list(cursor, PAGE).await?;
+            if page.entries.iter().any(|entry| may_be_ours(entry.id.as_str())) {
+                return Ok(true);
+            }
+            match page.next {
+                None => break,
+                next => cursor = next,
+            }
+        }
+        Ok(false)
     }
 
     /// Returns whether there can be packs on a backend. It may have been seen to lose labels since it took some.

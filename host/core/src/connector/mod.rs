@@ -18,6 +18,7 @@ mod component_files;
 mod container;
 mod damage;
 mod data_dir;
+mod disk_room;
 mod encoding;
 mod forget;
 mod full;
@@ -30,6 +31,7 @@ mod import;
 mod interleaving;
 mod jobs;
 mod labels;
+mod lanes;
 mod lazy_sandbox;
 mod listing;
 mod lock_file;
@@ -45,6 +47,7 @@ mod preflight;
 mod recent;
 mod removal;
 mod report;
+mod reserved;
 mod retrieve;
 mod secrets;
 mod setup;
@@ -52,6 +55,7 @@ mod shares;
 mod sketches;
 mod slot;
 mod snapshots;
+mod states;
 mod store;
 mod swap_log;
 mod upload;
@@ -105,6 +109,8 @@ struct HostInner {
     owner: Owner,
     platform: Platform,
     data_dir: std::path::PathBuf,
+    /// Whether there was no catalogue.
+    begun: bool,
     sandbox: LazySandbox,
     backends: BTreeMap<String, ConfiguredBackend>,
     hot: Option<hot::HotTier>,

@@ -13,6 +13,8 @@
 //!
 //! The first store takes the lease: a command that only reads writes nothing.
 
+mod ended;
+
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,6 +23,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use self::ended::Ended;
 use super::lock_file::LockFile;
 use crate::catalogue::{Catalogue, Claim, ExpiredOwner, HeldJob, Intent, OwnerToken};
 use crate::types::{Error, ErrorKind, ObjectId, Platform, Result, blocking};
@@ -80,14 +83,6 @@ struct State {
     ended: Ended,
 }
 
-/// Intents, claims and jobs that this host has given up.
-#[derive(Default)]
-struct Ended {
-    keys: Vec<String>,
-    claims: Vec<Claim>,
-    jobs: Vec<HeldJob>,
-}
-
 impl Owner {
     /// One without a lease so far.
     pub(super) fn new(catalogue: Arc<dyn Catalogue>, run: PathBuf, platform: Platform) -> Self {
@@ -110,7 +105,13 @@ impl Owner {
         self.shared.lock().ended.jobs.push(held);
     }
 
-    /// Ends the leases of hosts of this machine that have ended without having done so: their jobs are due then.
+    /// Gives up room that was reserved, as [`Self::give_up`] does intents.
+    pub(super) fn release_room(&self, room: u64) {
+        self.shared.lock().ended.rooms.push(room);
+    }
+
+    /// Ends the leases of hosts of this machine that have ended without having done so: their jobs are due then, and what they have
+    /// reserved is free.
     ///
     /// # Errors
     /// What the lock files and the catalogue meet.
@@ -280,38 +281,6 @@ impl Owner {
             keeper.shared.forget(token);
         }
         lost
-    }
-}
-
-impl Ended {
-    fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.claims.is_empty() && self.jobs.is_empty()
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.keys.extend(other.keys);
-        self.claims.extend(other.claims);
-        self.jobs.extend(other.jobs);
-    }
-
-    /// Tells the catalogue. Gives back what it could not be told.
-    async fn tell(self, catalogue: &dyn Catalogue) -> std::result::Result<(), (Error, Self)> {
-        if !self.keys.is_empty()
-            && let Err(error) = catalogue.abandon_intents(self.keys.clone()).await
-        {
-            return Err((error, self));
-        }
-        if !self.claims.is_empty()
-            && let Err(error) = catalogue.release_claims(self.claims.clone()).await
-        {
-            return Err((error, Self { keys: Vec::new(), ..self }));
-        }
-        if !self.jobs.is_empty()
-            && let Err(error) = catalogue.release_jobs(self.jobs.clone()).await
-        {
-            return Err((error, Self { jobs: self.jobs, ..Self::default() }));
-        }
-        Ok(())
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Host;
 use super::sketches;
-use super::{Host, data_dir};
 use crate::snapshot::Identity;
 use crate::snapshot::pages::{FileImage, PageDigests};
-use crate::types::{Error, Result, SnapshotId, blocking};
+use crate::types::{Error, Result, SnapshotId, blocking, durable};
 
 /// The most bytes of page digests that are kept, beside those of hot images.
 pub(super) const MAX_DIGEST_BYTES: u64 = 1 << 30;
@@ -54,7 +54,7 @@ fn keep_digests(path: &Path, mut written: File, most: u64) -> std::io::Result<()
     if size > most {
         return Ok(());
     }
-    data_dir::make(dir)?;
+    durable::make_dir(dir)?;
     make_room(dir, most - size)?;
     written.rewind()?;
     let mut file = tempfile::NamedTempFile::new_in(dir)?;

@@ -10,11 +10,17 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Host;
+use super::container::{LastLook, Reads, Relied};
 use super::labels::is_identity_name;
+use super::packs::Sound;
 use crate::catalogue::{Claim, OwnerToken, Placement, PlacementState};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
+
+/// How long a look at a container before a deletion is one that was made just before it.
+const JUST_BEFORE: Duration = Duration::from_secs(1);
 
 /// What this host is deleting.
 #[derive(Default)]
@@ -71,13 +77,30 @@ impl Host {
         Box::pin(self.delete_object_as(backend, object, Claiming::default())).await
     }
 
+    /// As [`Self::delete_object`]. The container is not looked at again if that was done a moment ago: the look began at this time.
+    pub(super) async fn delete_looked_at(&self, backend: &str, object: &ObjectId, looked: Instant) -> Result<bool> {
+        Box::pin(self.delete_with(backend, object, Claiming::default(), Some(looked))).await
+    }
+
     /// As [`Self::delete_object`], claimed so. Deletes also what was kept for this object alone; what of that cannot be deleted
     /// now is left to the next garbage collection.
     pub(super) async fn delete_object_as(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<bool> {
-        let Some(mut unneeded) = self.delete_one(backend, object, how).await? else { return Ok(false) };
+        self.delete_with(backend, object, how, None).await
+    }
+
+    async fn delete_with(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        how: Claiming,
+        looked: Option<Instant>,
+    ) -> Result<bool> {
+        let Some(mut unneeded) = self.delete_with_replaced(backend, object, how, looked).await? else {
+            return Ok(false);
+        };
         while let Some(placement) = unneeded.pop() {
-            let deleted =
-                self.delete_one(&placement.backend, &placement.object, Claiming { instead_of: None, ..how }).await;
+            let Placement { backend, object, .. } = &placement;
+            let deleted = self.delete_with_replaced(backend, object, Claiming { instead_of: None, ..how }, None).await;
             match deleted {
                 Ok(more) => unneeded.extend(more.into_iter().flatten()),
                 Err(error) => {
@@ -89,12 +112,95 @@ impl Host {
         Ok(true)
     }
 
+    /// Deletes one object. Returns what nothing needs any more, with what was rebased and kept for this object alone; `None` if
+    /// it was not deleted.
+    async fn delete_with_replaced(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        how: Claiming,
+        looked: Option<Instant>,
+    ) -> Result<Option<Vec<Placement>>> {
+        let catalogue = &self.inner.catalogue;
+        let needed = catalogue.needs_of(backend, object).await?;
+        let Some(mut unneeded) = self.delete_one(backend, object, how, looked).await? else { return Ok(None) };
+        for need in needed {
+            for old in catalogue.replaced(backend, need.snapshot).await? {
+                if self.retire_replaced(&old).await? {
+                    unneeded.push(old);
+                }
+            }
+        }
+        Ok(Some(unneeded))
+    }
+
+    /// Begins the removal of an object that another one has taken the place of, once that was looked at. Returns whether it was
+    /// begun: otherwise the next garbage collection tries again.
+    ///
+    /// # Errors
+    /// Errors of the catalogue.
+    pub(super) async fn retire_replaced(&self, old: &Placement) -> Result<bool> {
+        let catalogue = &self.inner.catalogue;
+        let mut others = catalogue.placements(old.snapshot).await?;
+        others.retain(|p| p.backend == old.backend && p.object != old.object && p.state == PlacementState::Live);
+        let mut relied = Relied::default();
+        for by in others {
+            let whole = catalogue.needs_of(&by.backend, &by.object).await?.is_empty();
+            if whole
+                && relied.is_sound(self, &by, Reads::Always).await?
+                && catalogue.retire_for(old, &by.object).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks at those objects of a snapshot from which packs go on taking pages while others of it, on the same backend, go: these
+    /// could have made up for their damage.
+    ///
+    /// # Errors
+    /// `unavailable` if one cannot be looked at; errors of the catalogue.
+    pub(super) async fn look_at_what_stays(&self, placements: &[Placement]) -> Result<()> {
+        let live = |p: &&Placement| p.state == PlacementState::Live;
+        for copy in placements.iter().filter(live) {
+            let beside = |p: &Placement| p.backend == copy.backend && p.object != copy.object;
+            if !placements.iter().filter(live).any(beside) || !self.is_named(copy).await? {
+                continue;
+            }
+            if let LastLook::Unknown(error) = self.last_look(copy, Reads::Always, &mut Sound::default()).await? {
+                let what = format!("an object that others take pages from cannot be looked at: {}", error.message());
+                return Err(Error::unavailable(what).on_backend(&copy.backend).with_source(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a pack on the same backend takes pages from this very object.
+    pub(super) async fn is_named(&self, copy: &Placement) -> Result<bool> {
+        let catalogue = &self.inner.catalogue;
+        for dependent in catalogue.dependents(&copy.backend, copy.snapshot).await? {
+            let needs = catalogue.needs_of(&dependent.backend, &dependent.object).await?;
+            if needs.iter().any(|need| copy.is_pack(need.pack)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Deletes one object. Returns what nothing needs any more; `None` if it was not deleted.
-    async fn delete_one(&self, backend: &str, object: &ObjectId, how: Claiming) -> Result<Option<Vec<Placement>>> {
+    async fn delete_one(
+        &self,
+        backend: &str,
+        object: &ObjectId,
+        how: Claiming,
+        looked: Option<Instant>,
+    ) -> Result<Option<Vec<Placement>>> {
         let Some(mut deletion) = Deletion::begin(self, backend, object) else { return Ok(None) };
         let objects = &self.backend(backend).await?.objects;
         // A deletion succeeds where there is nothing, so nothing else would notice another container.
-        if !is_identity_name(object.as_str()) {
+        let just_looked = looked.is_some_and(|looked| self.inner.platform.since(looked) < JUST_BEFORE);
+        if !is_identity_name(object.as_str()) && !just_looked {
             self.check_container(backend).await?;
         }
         let catalogue = &self.inner.catalogue;

@@ -263,6 +263,20 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// What was found on several backends, in their order.
+    pub(super) fn together(all: Vec<Self>) -> Self {
+        let mut whole = Self::default();
+        for one in all {
+            whole.checked += one.checked;
+            whole.bytes += one.bytes;
+            whole.bad.extend(one.bad);
+            whole.unreachable.extend(one.unreachable);
+            whole.failed.extend(one.failed);
+            whole.elsewhere.extend(one.elsewhere);
+        }
+        whole
+    }
+
     /// Takes note of a placement that could not be checked.
     pub(super) fn could_not_check(&mut self, placement: &Placement, error: &Error) {
         const MOST: usize = 1000;

@@ -21,7 +21,7 @@ use crate::catalogue::{Catalogue, SqliteCatalogue};
 use crate::config::{self, Config, HOT};
 use crate::hot::HotBackend;
 use crate::runtime::{EngineOptions, Limits, SwapLog};
-use crate::types::{Platform, Result};
+use crate::types::{Platform, Result, durable};
 
 /// The most operations at once for which places are set aside; further ones wait, of whatever backend they are. Each
 /// takes 400 MiB of address space with the default limits.
@@ -37,8 +37,9 @@ pub(super) async fn open(
     let data_dir = config.data_dir.clone();
     data_dir::open(&config.data_dir)?;
     let platform = options.platform.clone();
-    let catalogue: Arc<dyn Catalogue> =
-        Arc::new(SqliteCatalogue::open(data_dir.join("catalogue.sqlite"), platform.clone()).await?);
+    let catalogue = data_dir.join("catalogue.sqlite");
+    let begun = !catalogue.exists();
+    let catalogue: Arc<dyn Catalogue> = Arc::new(SqliteCatalogue::open(catalogue, platform.clone()).await?);
     let owner = Owner::new(catalogue.clone(), data_dir.join("run"), platform.clone());
     let sandbox = LazySandbox::new(engine(config, cache(data_dir.join("compiled")), platform.clone()));
     let roots = Arc::new(config.trust.clone());
@@ -64,6 +65,7 @@ pub(super) async fn open(
         owner,
         platform,
         data_dir,
+        begun,
         sandbox,
         backends,
         hot,
@@ -115,7 +117,7 @@ fn cache(dir: PathBuf) -> Option<PathBuf> {
         tracing::warn!(path = %dir.display(), "compiled code is not kept: there is no directory for it");
         return None;
     }
-    match data_dir::make(&dir) {
+    match durable::make_dir(&dir) {
         Err(error) if matches!(error.kind(), Io::ReadOnlyFilesystem | Io::StorageFull | Io::QuotaExceeded) => None,
         // The engine reports everything else.
         _ => Some(dir),

@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::connector::{Host, data_dir};
+use crate::connector::Host;
 use crate::snapshot::Identity;
 use crate::snapshot::pages::{FileImage, PageDigests, Sketch};
-use crate::types::{Error, Result, SnapshotId};
+use crate::types::{Error, Result, SnapshotId, durable};
 
 const FIRST: &[u8; 8] = b"TdLkSkt1";
 /// The most sketches that are kept.
@@ -83,7 +83,7 @@ pub(super) fn keep(path: &Path, identity: &Arc<Identity>, digests: &File) -> Res
     bytes.extend_from_slice(hash.as_bytes());
     let write = || {
         let Some(dir) = path.parent() else { return Ok(()) };
-        data_dir::make(dir)?;
+        durable::make_dir(dir)?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(&bytes)?;
         file.persist(path).map(drop).map_err(|error| error.error)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Host;
 use super::report::{PlacementStat, Removed, SnapshotStat};
-use crate::catalogue::{BegunRemoval, JobKind, PlacementState, RemovalScope, Sharing, SnapshotPage};
+use crate::catalogue::{BegunRemoval, JobKind, Placement, PlacementState, RemovalScope, Sharing, SnapshotPage};
 use crate::config::HOT;
 use crate::types::{Error, Result, SnapshotId};
 
@@ -57,6 +57,15 @@ impl Host {
         })
     }
 
+    /// The backends that hold a snapshot, or something of it.
+    ///
+    /// # Errors
+    /// Errors of the catalogue.
+    pub async fn backends_of(&self, id: SnapshotId) -> Result<Vec<String>> {
+        let placements = self.inner.catalogue.placements(id).await?;
+        Ok(placements.into_iter().map(|placement| placement.backend).collect())
+    }
+
     /// Returns whether what is on a backend counts as a copy: not if it is not configured, and not in the hot tier.
     fn counts(&self, backend: &str) -> bool {
         backend != HOT && self.inner.backends.contains_key(backend)
@@ -88,11 +97,12 @@ impl Host {
     /// `not-found`; `conflict` if it has several names ([`Self::remove_by`]); the error of a backend that cannot remove its
     /// object now.
     pub async fn remove(&self, id: SnapshotId) -> Result<Removed> {
+        self.known(id).await?;
         self.remove_scope(id, RemovalScope::Snapshot).await
     }
 
+    /// Removes what was found to be known just before.
     async fn remove_scope(&self, id: SnapshotId, scope: RemovalScope) -> Result<Removed> {
-        self.known(id).await?;
         let catalogue = &self.inner.catalogue;
         let placements = catalogue.placements(id).await?;
         if let Some(lost) = placements.iter().find(|p| !self.inner.backends.contains_key(&p.backend)) {
@@ -105,12 +115,24 @@ impl Host {
                 lost.backend
             )));
         }
+        let mut looked = BTreeMap::new();
         for placement in &placements {
             // One that cannot be opened, or has another container, is met before anything is marked.
             self.open_backend(&placement.backend).await?;
-            self.check_container(&placement.backend).await?;
+            if !looked.contains_key(placement.backend.as_str()) {
+                let began = self.inner.platform.now();
+                self.check_container(&placement.backend).await?;
+                looked.insert(placement.backend.as_str(), began);
+            }
         }
         self.pass_over_looks(placements.iter().map(|placement| placement.backend.clone()).collect()).await?;
+        let goes = match scope {
+            RemovalScope::Name(_) => self.known(id).await?.names.len() < 2,
+            RemovalScope::AllNames | RemovalScope::Snapshot => true,
+        };
+        if goes {
+            self.look_at_what_stays(&placements).await?;
+        }
         let mut removed =
             Removed { id, placements: 0, kept: false, names: Vec::new(), needed_by: Vec::new(), kept_on: Vec::new() };
         let objects = match catalogue.begin_removal(id, scope).await? {
@@ -124,7 +146,12 @@ impl Host {
             }
         };
         for placement in &objects {
-            removed.placements += u64::from(self.delete_object(&placement.backend, &placement.object).await?);
+            let Placement { backend, object, .. } = placement;
+            let deleted = match looked.get(backend.as_str()) {
+                Some(began) => self.delete_looked_at(backend, object, *began).await?,
+                None => self.delete_object(backend, object).await?,
+            };
+            removed.placements += u64::from(deleted);
         }
         Ok(removed)
     }

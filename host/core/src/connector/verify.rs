@@ -1,24 +1,20 @@
 //! Verification: whether recorded objects exist and are unchanged.
 
-use std::collections::BTreeSet;
+mod each;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 
+use super::Host;
 use super::damage::gave_wrong_bytes;
 use super::encoding::{expected_size, has_its_label};
 use super::packs::{Caches, Sound};
 use super::placement::noted;
-use super::report::{BadPlacement, Verification};
-use super::{Host, Image};
 use crate::catalogue::{Placement, PlacementState};
-use crate::config::HOT;
 use crate::snapshot::{Identity, Progress};
-use crate::types::{Error, ErrorKind, Result, SnapshotId};
-
-/// Snapshots that are taken from the catalogue at once.
-const PAGE: usize = 256;
+use crate::types::{Error, ErrorKind, Result};
 
 /// What is wrong with a pack of which nothing says that it is one.
 pub(super) const NO_LABEL: &str = "the object has lost the label of its encoding";
@@ -36,96 +32,6 @@ pub(super) enum Verdict {
 }
 
 impl Host {
-    /// Verifies one snapshot, or all. Asks each backend for its objects; if it is `deep`, reads and compares every byte.
-    /// A placement that is found bad is marked, and not read again until it is repaired. One that was marked and is
-    /// found good is live again; if its bytes were seen to be wrong, only once all of them have been read. So is a pack if
-    /// something that it takes pages from is not sound on its backend: then it is live again once that is. What is removed
-    /// meanwhile does not count. A placement on a backend that is not configured is no problem if as many others as are wanted are sound.
-    ///
-    /// # Errors
-    /// `not-found` for an unknown snapshot. Problems of a placement are in the report, not errors.
-    pub async fn verify(&self, id: Option<SnapshotId>, deep: bool, progress: Option<Progress>) -> Result<Verification> {
-        let (mut found, mut sound) = (Verification::default(), Sound::of(deep));
-        if let Some(id) = id {
-            let image = self.open(id).await?;
-            self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await?;
-            return Ok(found);
-        }
-        let mut after = None;
-        loop {
-            let page = self.inner.catalogue.list(after, PAGE).await?;
-            for snapshot in &page.snapshots {
-                match self.open(snapshot.id).await {
-                    Ok(image) => {
-                        match self.verify_snapshot(&image, deep, progress.as_ref(), &mut found, &mut sound).await {
-                            // It was removed since it was opened.
-                            Err(error) if *error.kind() == ErrorKind::NotFound => {}
-                            outcome => outcome?,
-                        }
-                    }
-                    // It was removed since it was listed.
-                    Err(error) if *error.kind() == ErrorKind::NotFound => {}
-                    Err(error) if *error.kind() == ErrorKind::Corrupt => {
-                        self.note_unverifiable(snapshot.id, &error, &mut found).await?;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(found),
-            }
-        }
-    }
-
-    async fn verify_snapshot(
-        &self,
-        image: &Image,
-        deep: bool,
-        progress: Option<&Progress>,
-        found: &mut Verification,
-        sound: &mut Sound,
-    ) -> Result<()> {
-        let (mut elsewhere, mut sound_on) = (Vec::new(), BTreeSet::new());
-        for placement in self.inner.catalogue.placements(image.id()).await? {
-            if placement.state == PlacementState::Removing {
-                continue;
-            }
-            if !self.inner.backends.contains_key(&placement.backend) {
-                elsewhere.push(placement);
-                continue;
-            }
-            match self.verify_one(&placement, image.identity(), deep, progress, &mut found.bytes, sound).await? {
-                Verdict::Gone => continue,
-                Verdict::Sound => drop(sound_on.insert(placement.backend.clone())),
-                Verdict::Bad(why) => found.bad.push(BadPlacement::of(&placement, why)),
-                Verdict::Away(error) => found.could_not_check(&placement, &error),
-            }
-            found.checked += 1;
-        }
-        if elsewhere.is_empty() {
-            return Ok(());
-        }
-        // What nobody can read does not matter where there are enough others.
-        let wanted = self.inner.catalogue.wanted(image.id()).await?.map_or(1, |wanted| wanted.copies.max(1));
-        sound_on.remove(HOT);
-        let enough = sound_on.len() >= wanted as usize;
-        for placement in &elsewhere {
-            let why = format!("it is on `{}`, which is not configured", placement.backend);
-            if enough {
-                found.elsewhere.push(BadPlacement::of(placement, why));
-                continue;
-            }
-            found.checked += 1;
-            let hint = format!(
-                "add the backend to the configuration; or let `tidelock jobs run` make further copies, and then run `tidelock forget {}`",
-                placement.backend
-            );
-            found.could_not_check(placement, &Error::unavailable(why).hint(hint));
-        }
-        Ok(())
-    }
-
     /// Looks at a placement, and marks it as [`Self::verify`] does. Whoever counts copies asks this: a sound one is an object of
     /// the right size in the container that is recorded, on a backend that has a sound object of all that it takes pages from; if
     /// the look is `deep`, all of its bytes are right, too. Adds the bytes that it reads to `read`.
@@ -254,15 +160,6 @@ impl Host {
             PlacementState::Suspect => deep || !gave_wrong_bytes(placement),
             PlacementState::Bad => deep || placement.is_absent() || placement.is_lacking(),
         }
-    }
-
-    /// Takes note of all placements of a snapshot whose record is damaged: without its digests, nothing can be compared.
-    async fn note_unverifiable(&self, id: SnapshotId, error: &Error, found: &mut Verification) -> Result<()> {
-        for placement in self.inner.catalogue.placements(id).await? {
-            found.checked += 1;
-            found.could_not_check(&placement, error);
-        }
-        Ok(())
     }
 
     async fn verify_placement(

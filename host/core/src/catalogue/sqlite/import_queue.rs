@@ -75,10 +75,24 @@ impl SqliteImportQueue {
         self.with(|db| {
             db.execute_batch(
                 "INSERT INTO items (object, size, modified)
-                     SELECT object, size, modified FROM found ORDER BY modified, tail, object;
-                 DROP TABLE found;",
+                     SELECT object, size, modified FROM found ORDER BY modified, tail, object",
             )
             .map_err(sql)
+        })
+        .await
+    }
+
+    async fn lacks(&self, objects: Vec<ObjectId>) -> Result<Vec<ObjectId>> {
+        self.with(move |db| {
+            let mut query = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM found WHERE object = ?1)").map_err(sql)?;
+            let mut lacking = Vec::new();
+            for object in objects {
+                let listed: bool = query.query_row([object.as_str()], |row| row.get(0)).map_err(sql)?;
+                if !listed {
+                    lacking.push(object);
+                }
+            }
+            Ok(lacking)
         })
         .await
     }
@@ -166,6 +180,10 @@ impl ImportQueue for SqliteImportQueue {
 
     fn sort(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(Self::sort(self))
+    }
+
+    fn lacks(&self, objects: Vec<ObjectId>) -> BoxFuture<'_, Result<Vec<ObjectId>>> {
+        Box::pin(Self::lacks(self, objects))
     }
 
     fn name(&self, objects: Vec<ObjectId>) -> BoxFuture<'_, Result<()>> {

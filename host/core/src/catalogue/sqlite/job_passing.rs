@@ -18,6 +18,7 @@ const FEW: u64 = 256;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) copies: u64,
+    pub(super) attempts: u64,
     pub(super) created: u64,
     pub(super) seq: u64,
 }

@@ -40,7 +40,9 @@ pub(super) fn take(db: &Transaction<'_>, which: Take, token: OwnerToken, now: u6
     let found = match which {
         Take::This(seq) => Some(seq),
         Take::Due => db
-            .prepare_cached("SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, created, seq LIMIT 1")
+            .prepare_cached(
+                "SELECT seq FROM jobs WHERE state = 'queued' ORDER BY copies, attempts, created, seq LIMIT 1",
+            )
             .and_then(|mut query| query.query_row([], |row| row.get(0)).optional())
             .map_err(sql)?,
     };
@@ -188,15 +190,17 @@ fn look(db: &Connection, part: Part, choice: &Choice, limit: u32, now: u64) -> R
     let routes = routes.map_err(|error| Error::other("a choice of jobs").with_source(error))?;
     let nothing = Key::default();
     let (of, order, seq, key) = match part {
-        Part::This(seq) => ("jobs WHERE seq = ?2 AND state <> 'running' AND ?3 = ?3 + ?4 + ?5", "seq", seq, nothing),
+        Part::This(seq) => {
+            ("jobs WHERE seq = ?2 AND state <> 'running' AND ?3 = ?3 + ?4 + ?5 + ?9", "seq", seq, nothing)
+        }
         Part::After(key) => (
-            "jobs WHERE state = 'queued' AND (copies, created, seq) > (?3, ?4, ?5) AND ?2 = 0",
-            "copies, created, seq",
+            "jobs WHERE state = 'queued' AND (copies, attempts, created, seq) > (?3, ?9, ?4, ?5) AND ?2 = 0",
+            "copies, attempts, created, seq",
             0,
             key,
         ),
         Part::Newer(seq, key) => (
-            "jobs NOT INDEXED WHERE seq > ?2 AND state = 'queued' AND (copies, created, seq) <= (?3, ?4, ?5)",
+            "jobs NOT INDEXED WHERE seq > ?2 AND state = 'queued' AND (copies, attempts, created, seq) <= (?3, ?9, ?4, ?5)",
             "seq",
             seq,
             key,
@@ -212,9 +216,9 @@ fn look(db: &Connection, part: Part, choice: &Choice, limit: u32, now: u64) -> R
     );
     let text = format!(
         "WITH due AS
-             (SELECT seq, kind, copies, created, snapshot, backend, object, {} AS target
+             (SELECT seq, kind, copies, attempts, created, snapshot, backend, object, {} AS target
               FROM {of} ORDER BY {order} LIMIT ?8)
-         SELECT seq, copies, created, target, {waits},
+         SELECT seq, copies, attempts, created, target, {waits},
                 (SELECT json_group_array(held.backend) FROM
                      (SELECT p.backend FROM placements AS p
                       WHERE p.snapshot = due.snapshot AND p.state = 'live'
@@ -224,14 +228,14 @@ fn look(db: &Connection, part: Part, choice: &Choice, limit: u32, now: u64) -> R
         target("jobs")
     );
     let read = |row: &Row<'_>| {
-        let key = Key { seq: row.get(0)?, copies: row.get(1)?, created: row.get(2)? };
-        let sources: String = row.get(5)?;
+        let key = Key { seq: row.get(0)?, copies: row.get(1)?, attempts: row.get(2)?, created: row.get(3)? };
+        let sources: String = row.get(6)?;
         let sources = serde_json::from_str(&sources).unwrap_or_default();
-        Ok(Seen { key, target: row.get(3)?, waits: row.get(4)? && !matches!(part, Part::This(_)), sources })
+        Ok(Seen { key, target: row.get(4)?, waits: row.get(5)? && !matches!(part, Part::This(_)), sources })
     };
     db.prepare_cached(&text)
         .and_then(|mut query| {
-            let parameters = (routes, seq, key.copies, key.created, key.seq, now, FOR_BASE, limit);
+            let parameters = (routes, seq, key.copies, key.created, key.seq, now, FOR_BASE, limit, key.attempts);
             query.query_map(parameters, read)?.collect()
         })
         .map_err(sql)

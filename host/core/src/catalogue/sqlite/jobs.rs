@@ -5,18 +5,19 @@
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
-use super::conditions::{LOOKED_THROUGH, MET_BY_OTHERS, NAMED};
+use super::conditions::REPLACEABLE;
 use super::elsewhere::short_of_copies;
 use super::job_reading::{invalid, jobs, kind_at, one_job, state_at};
 use super::job_rows::enqueue;
 use super::job_taking::take;
 use super::query::{placement_at, placement_of};
+use super::reserved::at_risk;
 use super::versions::next_version;
-use super::{OwnerToken, Placement, SqliteCatalogue, sql};
+use super::{OwnerToken, Placement, SqliteCatalogue, replaced, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobStats, LongChains, MAX_EVENTS, NewJob, PlacementEvent,
-    Scrubbed, Take, WantedCopies,
+    Reserved, RiskBound, Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
 
@@ -121,12 +122,6 @@ impl JobQueue for SqliteCatalogue {
                     let done = "DELETE FROM jobs WHERE seq = ?1 AND state = 'running' AND token = ?2";
                     change(done, &[&seq, &token])?
                 }
-                JobEnd::Refused(until, why) => change(
-                    "UPDATE jobs SET state = 'waiting', token = NULL, not_before = ?3, reason = ?4,
-                         attempts = max(attempts - 1, 1)
-                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
-                    &[&seq, &token, &until, &visible_reason(&why)],
-                )?,
                 JobEnd::Wait(until, why) => {
                     let waits = change(
                         "UPDATE jobs SET state = 'waiting', token = NULL, not_before = ?3, reason = ?4
@@ -147,6 +142,11 @@ impl JobQueue for SqliteCatalogue {
                     }
                     waits
                 }
+                JobEnd::Untried(until, why) => change(
+                    "UPDATE jobs SET state = 'waiting', token = NULL, attempts = max(attempts - 1, 0), not_before = ?3, reason = ?4
+                     WHERE seq = ?1 AND state = 'running' AND token = ?2",
+                    &[&seq, &token, &until, &visible_reason(&why)],
+                )?,
                 JobEnd::Fail(why) => change(
                     "UPDATE jobs SET state = 'failed', token = NULL, reason = ?3
                      WHERE seq = ?1 AND state = 'running' AND token = ?2",
@@ -224,6 +224,28 @@ impl JobQueue for SqliteCatalogue {
         Box::pin(self.with(|db| at_risk(db)))
     }
 
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>> {
+        Box::pin(Self::reserve_risk(self, token, bound, route, bytes))
+    }
+
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(Self::reserve_hot(self, token, bytes))
+    }
+
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(Self::reserved_hot(self, before))
+    }
+
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Self::release_rooms(self, rooms))
+    }
+
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
         Box::pin(self.with(move |db| {
             db.prepare_cached("SELECT copies, route FROM wanted WHERE snapshot = ?1")
@@ -246,10 +268,7 @@ impl JobQueue for SqliteCatalogue {
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot AND other.state = 'live'
                                          AND other.backend = ?6)
-                         AND ((NOT {NAMED} AND {LOOKED_THROUGH})
-                              OR EXISTS (SELECT 1 FROM placements AS other
-                                         WHERE other.snapshot = placements.snapshot AND other.backend = ?1
-                                             AND other.state = 'live' AND other.pack IS placements.pack))"
+                         AND {REPLACEABLE}"
                 ))
                 .and_then(|mut update| {
                     update.execute((&seen.backend, seen.object.as_str(), seen.version, now, next, &relied))
@@ -261,7 +280,26 @@ impl JobQueue for SqliteCatalogue {
 
     fn retire_for<'a>(&'a self, seen: &'a Placement, by: &'a ObjectId) -> BoxFuture<'a, Result<bool>> {
         let (seen, by, now) = (seen.clone(), by.clone(), self.platform.unix_seconds());
-        Box::pin(self.change(move |db| retire_for(db, &seen, &by, now)))
+        Box::pin(self.change(move |db| replaced::retire_for(db, &seen, &by, now)))
+    }
+
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        let backend = backend.to_owned();
+        Box::pin(self.with(move |db| replaced::of(db, &backend, id)))
+    }
+
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>> {
+        Box::pin(self.with(move |db| replaced::after(db, after)))
+    }
+
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        let seen = seen.clone();
+        Box::pin(self.with(move |db| replaced::was_read(db, &seen)))
+    }
+
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>> {
+        let (seen, now) = (seen.clone(), self.platform.unix_seconds());
+        Box::pin(self.change(move |db| replaced::note_read(db, &seen, now)))
     }
 
     fn long_chains<'a>(
@@ -305,17 +343,24 @@ impl JobQueue for SqliteCatalogue {
         }))
     }
 
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
-        let (scrubbed, seq) = after.unwrap_or_default();
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>> {
+        let (backend, (scrubbed, seq)) = (backend.to_owned(), after.unwrap_or_default());
         Box::pin(self.with(move |db| {
             let mut query = db
                 .prepare_cached(
                     "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack,
                             scrubbed, seq
-                     FROM placements WHERE (scrubbed, seq) > (?1, ?2) AND scrubbed < ?3 ORDER BY scrubbed, seq LIMIT ?4",
+                     FROM placements WHERE backend = ?5 AND (scrubbed, seq) > (?1, ?2) AND scrubbed < ?3
+                     ORDER BY scrubbed, seq LIMIT ?4",
                 )
                 .map_err(sql)?;
-            let mut rows = query.query((scrubbed, seq, before, limit)).map_err(sql)?;
+            let mut rows = query.query((scrubbed, seq, before, limit, &backend)).map_err(sql)?;
             let mut found = Vec::new();
             while let Some(row) = rows.next().map_err(sql)? {
                 let cursor = (row.get(11).map_err(sql)?, row.get(12).map_err(sql)?);
@@ -334,25 +379,6 @@ impl JobQueue for SqliteCatalogue {
                 .map_err(sql)
         }))
     }
-}
-
-/// Begins the removal of a placement that another one of its backend takes the place of.
-pub(super) fn retire_for(db: &Transaction<'_>, seen: &Placement, by: &ObjectId, now: u64) -> Result<bool> {
-    let next = next_version(db)?;
-    let retired = db
-        .prepare_cached(&format!(
-            "UPDATE placements SET state = 'removing', reason = NULL, since = ?5, version = ?6
-             WHERE backend = ?1 AND object = ?2 AND version = ?3 AND object <> ?4 AND state <> 'removing'
-                 AND EXISTS (SELECT 1 FROM placements AS other
-                             WHERE other.backend = ?1 AND other.object = ?4 AND other.state = 'live'
-                                 AND other.snapshot = placements.snapshot)
-                 AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}"
-        ))
-        .and_then(|mut update| {
-            update.execute((&seen.backend, seen.object.as_str(), seen.version, by.as_str(), now, next))
-        })
-        .map_err(sql)?;
-    Ok(retired > 0)
 }
 
 fn long_chains(db: &Connection, backend: &str, after: u64, most: u32, limit: u32) -> Result<LongChains> {
@@ -391,11 +417,5 @@ fn asked(db: &Transaction<'_>, snapshot: SnapshotId) -> Result<()> {
     db.prepare_cached("UPDATE wanted SET asked = 1 WHERE snapshot = ?1")
         .and_then(|mut update| update.execute([snapshot.as_bytes().as_slice()]))
         .map(drop)
-        .map_err(sql)
-}
-
-fn at_risk(db: &Connection) -> Result<u64> {
-    db.prepare_cached("SELECT value FROM counters WHERE name = 'at_risk'")
-        .and_then(|mut query| query.query_row([], |row| row.get(0)))
         .map_err(sql)
 }

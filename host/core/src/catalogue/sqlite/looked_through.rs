@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
-use super::conditions::{HELD_FOR_HOT, NAMED};
+use super::conditions::{FREE, NEEDED_FOR_REPAIR};
 use super::query::placements;
 use super::versions::next_version;
 use super::{Placement, SqliteCatalogue, sql};
@@ -56,7 +56,7 @@ impl SqliteCatalogue {
             db.execute(
                 &format!(
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                     WHERE backend = ?1 AND state <> 'removing' AND NOT {NAMED} AND NOT {HELD_FOR_HOT}
+                     WHERE backend = ?1 AND state <> 'removing' AND {FREE} AND NOT {NEEDED_FOR_REPAIR}
                          AND EXISTS (SELECT 1 FROM snapshots WHERE id = placements.snapshot AND removed = 1)
                          AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = placements.snapshot AND needs.backend = ?1)"
                 ),

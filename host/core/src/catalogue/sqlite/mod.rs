@@ -37,6 +37,8 @@ mod put_back;
 mod query;
 mod read_only;
 mod removals;
+mod replaced;
+mod reserved;
 mod schema;
 mod sharing;
 mod swaps;
@@ -184,8 +186,8 @@ impl Catalogue for SqliteCatalogue {
         Box::pin(Self::placement_of(self, backend, object))
     }
 
-    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
-        Box::pin(Self::some_placements(self, backend, limit))
+    fn some_placements<'a>(&'a self, on: &'a str, after: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(Self::some_placements(self, on, after, limit))
     }
 
     fn transition<'a>(

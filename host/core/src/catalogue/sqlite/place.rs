@@ -33,7 +33,7 @@ use super::open_files::{Found, OpenFiles, give_up};
 use super::paths::{beside, directory_of};
 use super::read_only::{self, View};
 use super::schema;
-use crate::types::{Error, Platform, Result};
+use crate::types::{Error, Platform, Result, durable};
 
 /// The longest path that SQLite opens: 512 bytes, with what it adds for its own files.
 const LONGEST: usize = 500;
@@ -315,7 +315,7 @@ impl Place {
     fn make_private(&self) {
         let parent = directory_of(&self.path);
         // A failure shows when the file is opened.
-        let _ = schema::make_dir(parent);
+        let _ = durable::make_dir(parent);
         // Without opening it: to close a file takes away all locks that this process has on it, SQLite's too.
         let _ = mknodat(CWD, &self.path, FileType::RegularFile, Mode::from_raw_mode(0o600), 0);
         for end in ["", "-wal", "-shm", "-journal"] {

@@ -23,7 +23,8 @@ impl SqliteCatalogue {
             let next = next_version(db)?;
             let moved = db
                 .prepare_cached(
-                    "UPDATE placements SET state = ?5, reason = ?6, since = ?7, version = ?8
+                    "UPDATE placements SET state = ?5, reason = ?6, since = ?7, version = ?8,
+                         scrubbed = min(scrubbed, ?7)
                      WHERE backend = ?1 AND object = ?2 AND version = ?3 AND state = ?4",
                 )
                 .and_then(|mut update| {

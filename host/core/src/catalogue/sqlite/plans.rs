@@ -3,12 +3,15 @@
 //! The statements are taken from the sources beside this file. Plans do not depend on what is in the tables: no statistics
 //! are kept (`ANALYZE` is never run), so that a catalogue of a million snapshots has the plans that are looked at here.
 
-use rusqlite::Connection;
+use std::collections::BTreeSet;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 
 use super::conditions::ALL;
 use super::schema;
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     include_str!("adopt.rs"),
     include_str!("amend.rs"),
     include_str!("forget.rs"),
@@ -17,25 +20,27 @@ const SOURCES: [&str; 13] = [
     include_str!("placements.rs"),
     include_str!("query.rs"),
     include_str!("removals.rs"),
+    include_str!("replaced.rs"),
     include_str!("sharing.rs"),
     include_str!("swaps.rs"),
     include_str!("versions.rs"),
     include_str!("write.rs"),
     include_str!("mod.rs"),
 ];
-const OF_JOBS: [&str; 5] = [
+const OF_JOBS: [&str; 6] = [
     include_str!("elsewhere.rs"),
     include_str!("job_reading.rs"),
     include_str!("job_rows.rs"),
     include_str!("job_taking.rs"),
     include_str!("jobs.rs"),
+    include_str!("reserved.rs"),
 ];
 
 /// The tables with a row for each snapshot, object or name.
 const LARGE: [&str; 6] = ["snapshots", "placements", "names", "jobs", "wanted", "events"];
 
 /// Indexes of what is to be done alone, in the order in which it is: who goes through one takes the first rows.
-const TO_DO: [&str; 4] = ["jobs_queued", "jobs_waiting", "jobs_running", "wanted_under"];
+const TO_DO: [&str; 5] = ["jobs_queued", "jobs_waiting", "jobs_running", "jobs_pushes", "wanted_under"];
 
 /// Statements that count everything, which is what they are for.
 const COUNTING: [&str; 4] = [
@@ -99,4 +104,24 @@ fn no_statement_reads_a_whole_table() {
     }
     // It would be noticed.
     assert!(!scans(&db, "SELECT id FROM snapshots WHERE created = ?1").is_empty());
+}
+
+/// What is prepared again takes longer than what it does.
+#[test]
+fn no_statement_is_prepared_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = schema::open(&directory.path().join("catalogue.sqlite")).unwrap();
+    let statements: BTreeSet<_> = statements(&db).into_iter().collect();
+    for round in 0..3 {
+        for text in &statements {
+            let mut statement = db.prepare_cached(text).unwrap();
+            assert_eq!(statement.get_status(StatementStatus::Run), round, "{text}");
+            let bound = vec![Value::from(i64::from(round)); statement.parameter_count()];
+            // What the values break is not changed, and counts as well.
+            let mut rows = statement.query(params_from_iter(bound)).unwrap();
+            while let Ok(Some(_)) = rows.next() {}
+            drop(rows);
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{text}");
+        }
+    }
 }

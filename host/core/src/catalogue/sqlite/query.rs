@@ -126,9 +126,13 @@ impl SqliteCatalogue {
         self.with(move |db| placements(db, clause, [state.name()])).await
     }
 
-    pub(super) async fn some_placements(&self, backend: &str, limit: u32) -> Result<Vec<Placement>> {
-        let backend = backend.to_owned();
-        self.with(move |db| placements(db, "WHERE backend = ?1 AND state = 'live' LIMIT ?2", (&backend, limit))).await
+    pub(super) async fn some_placements(&self, backend: &str, after: &str, limit: u32) -> Result<Vec<Placement>> {
+        let (backend, after) = (backend.to_owned(), after.to_owned());
+        self.with(move |db| {
+            let some = "WHERE backend = ?1 AND object > ?2 AND state = 'live' ORDER BY object LIMIT ?3";
+            placements(db, some, (&backend, &after, limit))
+        })
+        .await
     }
 
     pub(super) async fn placement_of(&self, backend: &str, object: &ObjectId) -> Result<Option<Placement>> {

@@ -2,9 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{
-    HELD_FOR_HOT, HOT, LOOKED_THROUGH, MET_BY_OTHERS, NAMED, READABLE, REPLACED, WORTHLESS, names_as_json,
-};
+use super::conditions::{FREE, MET_BY_OTHERS, NEEDED_FOR_REPAIR, READABLE, names_as_json};
 use super::job_rows::want_no_more;
 use super::looked_through::is_looked_through;
 use super::owners::lost;
@@ -29,7 +27,9 @@ impl SqliteCatalogue {
                         let what = format!("the name `{name}` does not refer to snapshot {id} any more");
                         return Err(Error::not_found(what).hint("run `tidelock ls` to list the snapshots"));
                     }
-                    db.execute("DELETE FROM names WHERE name = ?1", [&name]).map_err(sql)?;
+                    db.prepare_cached("DELETE FROM names WHERE name = ?1")
+                        .and_then(|mut delete| delete.execute([&name]))
+                        .map_err(sql)?;
                     let left = names(db, id)?;
                     if unnamed || !left.is_empty() {
                         return Ok(BegunRemoval::NameOnly(left));
@@ -40,18 +40,18 @@ impl SqliteCatalogue {
                     if names.len() > 1 {
                         return Err(several(id, &names));
                     }
-                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                    forget_names(db, id)?;
                 }
                 RemovalScope::AllNames => {
-                    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
+                    forget_names(db, id)?;
                 }
             }
             want_no_more(db, id)?;
             let version = next_version(db)?;
             db.prepare_cached(&format!(
                 "UPDATE placements SET state = 'removing', reason = NULL, since = ?2, version = ?3
-                 WHERE snapshot = ?1 AND state <> 'removing' AND {MET_BY_OTHERS} AND NOT {NAMED} AND {LOOKED_THROUGH}
-                     AND NOT {HELD_FOR_HOT}"
+                 WHERE snapshot = ?1 AND state <> 'removing' AND {MET_BY_OTHERS} AND {FREE}
+                     AND NOT {NEEDED_FOR_REPAIR}"
             ))
             .and_then(|mut update| update.execute((bytes, now, version)))
             .map_err(sql)?;
@@ -85,7 +85,7 @@ impl SqliteCatalogue {
                 .prepare_cached(&format!(
                     "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
                      WHERE backend = ?1 AND object = ?2 AND state NOT IN ('removing', 'bad')
-                         AND {LOOKED_THROUGH} AND NOT {NAMED}
+                         AND {FREE}
                          AND EXISTS (SELECT 1 FROM placements AS other
                                      WHERE other.snapshot = placements.snapshot
                                          AND NOT (other.backend = ?1 AND other.object = ?2)
@@ -204,8 +204,8 @@ impl SqliteCatalogue {
     }
 }
 
-/// Forgets what an object has needed, and begins the removal of what was kept for it alone: of a removed snapshot, of one that has
-/// another object in its place, or of one that is there as it is and of which this gives nothing.
+/// Forgets what an object has needed, and begins the removal of what was kept for it alone: of removed snapshots. What of others
+/// another object takes the place of goes once that was looked at ([`replaced`](SqliteCatalogue::replaced)).
 fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now: u64) -> Result<Vec<Placement>> {
     let mut query =
         db.prepare_cached("DELETE FROM needs WHERE backend = ?1 AND object = ?2 RETURNING needed").map_err(sql)?;
@@ -213,34 +213,13 @@ fn no_longer_needed(db: &Transaction<'_>, backend: &str, object: &ObjectId, now:
     let needed: Vec<[u8; 32]> = needed.and_then(Iterator::collect).map_err(sql)?;
     let mut begun = Vec::new();
     for id in needed {
-        let version = next_version(db)?;
-        let changed = db
-            .prepare_cached(&format!(
-                "UPDATE placements SET state = 'removing', reason = NULL, since = ?3, version = ?4
-                 WHERE snapshot = ?1 AND backend = ?2 AND state <> 'removing'
-                     AND (NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = ?2)
-                              AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
-                          OR {REPLACED} AND {MET_BY_OTHERS}
-                          OR {WORTHLESS} AND EXISTS (SELECT 1 FROM placements AS better
-                              WHERE better.snapshot = ?1 AND better.backend = ?2 AND better.state = 'live'
-                                  AND better.object <> placements.object AND better.pack IS NULL))
-                     AND NOT {NAMED} AND {LOOKED_THROUGH}"
-            ))
-            .and_then(|mut update| update.execute((id.as_slice(), backend, now, version)))
-            .map_err(sql)?;
-        if changed > 0 {
-            let clause = "WHERE snapshot = ?1 AND backend = ?2 AND state = 'removing' AND version = ?3 ORDER BY seq";
-            begun.extend(placements(db, clause, (id.as_slice(), backend, version))?);
-        }
-        if backend == HOT {
-            begun.extend(let_go(db, id, now)?);
-        }
+        begun.extend(let_go(db, id, now)?);
     }
     Ok(begun)
 }
 
 /// Begins the removal of what of a removed snapshot nothing needs, and no hot pack that is yet to be pushed.
-fn let_go(db: &Transaction<'_>, id: [u8; 32], now: u64) -> Result<Vec<Placement>> {
+pub(super) fn let_go(db: &Transaction<'_>, id: [u8; 32], now: u64) -> Result<Vec<Placement>> {
     let version = next_version(db)?;
     let changed = db
         .prepare_cached(&format!(
@@ -248,7 +227,7 @@ fn let_go(db: &Transaction<'_>, id: [u8; 32], now: u64) -> Result<Vec<Placement>
              WHERE snapshot = ?1 AND state <> 'removing'
                  AND EXISTS (SELECT 1 FROM snapshots WHERE id = ?1 AND removed = 1)
                  AND NOT EXISTS (SELECT 1 FROM needs WHERE needed = ?1 AND needs.backend = placements.backend)
-                 AND NOT {NAMED} AND {LOOKED_THROUGH} AND NOT {HELD_FOR_HOT}"
+                 AND {FREE} AND NOT {NEEDED_FOR_REPAIR}"
         ))
         .and_then(|mut update| update.execute((id.as_slice(), now, version)))
         .map_err(sql)?;
@@ -286,10 +265,18 @@ fn needed_by(db: &Transaction<'_>, id: SnapshotId) -> Result<Vec<SnapshotId>> {
 }
 
 pub(super) fn forget_snapshot(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
-    let bytes = id.as_bytes().as_slice();
-    db.execute("DELETE FROM names WHERE snapshot = ?1", [bytes]).map_err(sql)?;
-    db.execute("DELETE FROM snapshots WHERE id = ?1", [bytes]).map_err(sql)?;
-    Ok(())
+    forget_names(db, id)?;
+    db.prepare_cached("DELETE FROM snapshots WHERE id = ?1")
+        .and_then(|mut delete| delete.execute([id.as_bytes().as_slice()]))
+        .map(drop)
+        .map_err(sql)
+}
+
+fn forget_names(db: &Transaction<'_>, id: SnapshotId) -> Result<()> {
+    db.prepare_cached("DELETE FROM names WHERE snapshot = ?1")
+        .and_then(|mut delete| delete.execute([id.as_bytes().as_slice()]))
+        .map(drop)
+        .map_err(sql)
 }
 
 fn owner(db: &Transaction<'_>, token: OwnerToken) -> Result<Option<String>> {

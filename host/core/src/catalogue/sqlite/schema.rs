@@ -4,14 +4,14 @@
 //! [`STEPS`] leads from one version to the next and is never changed once released: a new version is a new step.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{damaged, sql};
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, ErrorKind, Result, durable};
 
 /// `TdLk` in ASCII.
 const APPLICATION_ID: i32 = 0x5464_4c6b;
@@ -25,8 +25,11 @@ const BUSY: Duration = Duration::from_secs(30);
 /// The same for a change of a lease, which is worth little when it comes late.
 const LEASE_BUSY: Duration = Duration::from_secs(5);
 
+/// The most statements that a connection keeps prepared: more than there are.
+const STATEMENTS: usize = 256;
+
 /// Each leads from the version of its index to the next.
-pub(super) const STEPS: [&str; 8] = [
+pub(super) const STEPS: [&str; 10] = [
     "
 CREATE TABLE snapshots (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,             -- the order in which they came
@@ -217,6 +220,17 @@ WHEN NEW.state = 'removing' AND OLD.state <> 'removing'
                       AND other.state = 'live' AND other.pack IS NEW.pack)
 BEGIN SELECT RAISE(ABORT, 'objects of other snapshots need this one'); END;
 ",
+    "
+-- The version at which all of it was last read and was right.
+ALTER TABLE placements ADD COLUMN read_version INTEGER NOT NULL DEFAULT 0;
+-- Each backend is scrubbed in a rotation of its own.
+DROP INDEX placements_by_scrub;
+CREATE INDEX placements_by_scrub ON placements (backend, scrubbed, seq);
+-- Of jobs that are as urgent, those that were begun the fewest times come first.
+DROP INDEX jobs_queued;
+CREATE INDEX jobs_queued ON jobs (copies, attempts, created, seq) WHERE state = 'queued';
+",
+    include_str!("schema/reserved.sql"),
 ];
 
 /// Opens a file and brings it up to date.
@@ -226,7 +240,7 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
         return Err(Error::invalid(format!("the catalogue {shown} is a directory")));
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_dir(parent).map_err(|error| Error::io(parent.display(), error))?;
+        durable::make_dir(parent).map_err(|error| Error::io(parent.display(), error))?;
     }
     connect(path).map_err(|error| at(path, error))
 }
@@ -266,6 +280,7 @@ pub(super) fn open_exclusive(path: &Path) -> Result<Connection> {
         connection.pragma_update(None, "locking_mode", "exclusive").map_err(sql)?;
         connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+        keep_statements(&connection)?;
         current(connection)
     };
     open().map_err(|error| at(path, error))
@@ -283,11 +298,6 @@ fn immutable_uri(path: &Path) -> Result<String> {
     }
     uri.push_str("?mode=ro&immutable=1");
     Ok(uri)
-}
-
-/// Makes a directory, with its parents, for its owner alone; one that is there is success.
-pub(super) fn make_dir(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A file that cannot be brought up to date has to be.
@@ -329,8 +339,16 @@ fn connect(path: &Path) -> Result<Connection> {
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+    keep_statements(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Prepares each statement once: one of a table with triggers takes longer to prepare than to run. Nor is it prepared again for
+/// what is bound to it, as SQLite does where an index covers some of the rows and a condition compares with a parameter.
+fn keep_statements(connection: &Connection) -> Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop).map_err(sql)
 }
 
 /// An empty database in memory.
@@ -338,7 +356,7 @@ fn connect(path: &Path) -> Result<Connection> {
 pub(super) fn in_memory() -> Result<Connection> {
     let mut connection = Connection::open_in_memory().map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
-    connection.set_prepared_statement_cache_capacity(128);
+    keep_statements(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
 }

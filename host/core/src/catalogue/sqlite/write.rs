@@ -3,14 +3,14 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::conditions::{HOT, LOOKED_THROUGH, NAMED, WORTHLESS};
+use super::conditions::{HOT, REPLACEABLE, WORTHLESS};
 use super::dependents::state_changed;
 use super::job_rows::{check_held, enqueue, note_event, settle_push, want};
-use super::jobs::retire_for;
 use super::looked_through::is_looked_through;
 use super::owners::{check_intent, lost};
 use super::query::{named, placement_of};
-use super::removals::no_longer_held;
+use super::removals::{let_go, no_longer_held};
+use super::replaced::retire_for;
 use super::versions::next_version;
 use super::{Commit, Committed, NewPlacement, NewSnapshot, OwnerToken, PlacementState, SqliteCatalogue, sql};
 use crate::types::{Error, Result, SnapshotId};
@@ -89,6 +89,10 @@ impl SqliteCatalogue {
             if let (Some(seen), Some(by)) = (replaces, placements.first()) {
                 retire_for(db, seen, &by.object, now)?;
             }
+            if kept {
+                // What another backend has of it stayed for these to be made from.
+                let_go(db, *snapshot.id.as_bytes(), now)?;
+            }
             // What is recorded here was looked at; that a row says so is not enough for a push.
             if placements.iter().any(|placement| placement.backend != HOT) {
                 settle_push(db, snapshot.id)?;
@@ -129,9 +133,7 @@ pub(super) fn forget(db: &Transaction<'_>, key: &str) -> Result<()> {
 fn replace_bad(db: &Transaction<'_>, id: SnapshotId, new: &NewPlacement, now: u64, version: u64) -> Result<()> {
     db.prepare_cached(&format!(
         "UPDATE placements SET state = 'removing', reason = NULL, since = ?4, version = ?5
-         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state <> 'removing' AND {WORTHLESS}
-             AND (pack IS (SELECT pack FROM placements WHERE backend = ?2 AND object = ?3)
-                 OR (NOT {NAMED} AND {LOOKED_THROUGH}))"
+         WHERE snapshot = ?1 AND backend = ?2 AND object <> ?3 AND state <> 'removing' AND {WORTHLESS} AND {REPLACEABLE}"
     ))
     .and_then(|mut update| update.execute((id.as_bytes().as_slice(), &new.backend, new.object.as_str(), now, version)))
     .map_err(sql)?;
@@ -250,7 +252,7 @@ fn place(db: &Transaction<'_>, snapshot: SnapshotId, new: &NewPlacement, now: u6
              VALUES (?1, ?2, ?3, ?4, 'live', ?5, ?6, ?6, ?7, ?8, ?6)
              ON CONFLICT (backend, object) DO UPDATE SET
                  encoding = excluded.encoding, pack = excluded.pack, state = 'live', reason = NULL, stored_bytes = excluded.stored_bytes,
-                 since = excluded.since, version = excluded.version
+                 since = excluded.since, version = excluded.version, scrubbed = excluded.scrubbed
              WHERE snapshot = excluded.snapshot",
         )
         .and_then(|mut insert| {

@@ -69,8 +69,13 @@ pub(crate) async fn what_takes_the_place_of_a_pack(place: Place) {
     assert_eq!(catalogue.sharing(id(3)).await.unwrap().frees, 200, "its own, and the one that is kept for it");
     catalogue.begin_removal(id(3), RemovalScope::Snapshot).await.unwrap();
     assert!(catalogue.claim("local", &object("three"), owner, None).await.unwrap());
-    let begun = catalogue.end_claim("local", &object("three"), owner).await.unwrap().unwrap();
-    assert_eq!(begun.iter().map(|placement| placement.object.as_str()).collect::<Vec<_>>(), ["two"]);
+    assert!(catalogue.replaced("local", id(2)).await.unwrap().is_empty(), "it is needed");
+    assert_eq!(catalogue.end_claim("local", &object("three"), owner).await.unwrap(), Some(vec![]));
+    // It does not go for a row: whoever has looked at the other object retires it.
+    assert_eq!(catalogue.replaced("local", id(2)).await.unwrap(), [two.clone()]);
+    assert_eq!(catalogue.all_replaced(0).await.unwrap(), (vec![two.clone()], None));
+    assert!(catalogue.retire_for(&two, &object("second")).await.unwrap());
+    assert!(catalogue.all_replaced(0).await.unwrap().0.is_empty());
     // What was seen before, and what is not there, takes no place; nor does what is kept for others get another form.
     let second = at(catalogue, "second").await.unwrap();
     assert!(!catalogue.retire_for(&Placement { version: 0, ..second.clone() }, &object("base")).await.unwrap());

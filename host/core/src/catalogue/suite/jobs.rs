@@ -1,4 +1,4 @@
-//! Jobs: enqueued once, run by one host at a time, oldest risk first; wanted copies, events, and the rotation of scrubs.
+//! Jobs: enqueued once, run by one host at a time, oldest risk first; wanted copies, and events.
 
 use super::{LEASE, Place, id, kind, lease, object, on, pack_on, raw, snapshot, stored};
 use crate::catalogue::{
@@ -19,11 +19,11 @@ pub(super) async fn store(catalogue: &dyn Catalogue, seed: u64, backends: &[&str
     catalogue.commit(wanting(stored(snapshot(seed, 10), placements, vec![]), copies)).await.unwrap();
 }
 
-async fn placement(catalogue: &dyn Catalogue, backend: &str, name: &str) -> Placement {
+pub(super) async fn placement(catalogue: &dyn Catalogue, backend: &str, name: &str) -> Placement {
     catalogue.placement_of(backend, &object(name)).await.unwrap().unwrap()
 }
 
-async fn all(catalogue: &dyn Catalogue) -> Vec<Job> {
+pub(super) async fn all(catalogue: &dyn Catalogue) -> Vec<Job> {
     catalogue.jobs(0, 100).await.unwrap()
 }
 
@@ -381,29 +381,6 @@ pub(crate) async fn events_are_bounded(place: Place) {
     }
     let events = catalogue.events(id(1)).await.unwrap();
     assert_eq!((events.len(), events[0].why.as_deref()), (100, Some("119")));
-}
-
-pub(crate) async fn scrubs_go_on_where_they_were(place: Place) {
-    let catalogue = place.open().await;
-    for seed in 1..=3 {
-        store(&*catalogue, seed, &["local"], 1).await;
-        place.pass(10);
-    }
-    let now = super::BEGINNING + 30;
-    let names = async |after, before| {
-        let found = catalogue.to_scrub(after, before, 2).await.unwrap();
-        let names: Vec<_> = found.iter().map(|one| one.placement.object.as_str().to_owned()).collect();
-        (names, found.last().map(|one| one.cursor))
-    };
-    let (first, cursor) = names(None, now).await;
-    assert_eq!(first, ["1", "2"]);
-    assert_eq!(names(cursor, now).await.0, ["3"]);
-    assert_eq!(names(None, now - 15).await.0, ["1", "2"]);
-    catalogue.note_scrubbed(&placement(&*catalogue, "local", "1").await, now).await.unwrap();
-    // Also for another host.
-    let found = place.open().await.to_scrub(None, now, 9).await.unwrap();
-    let names: Vec<_> = found.iter().map(|one| one.placement.object.as_str()).collect();
-    assert_eq!(names, ["2", "3"]);
 }
 
 pub(crate) async fn the_most_copies_that_somebody_wants_count(place: Place) {

@@ -12,9 +12,11 @@ pub(super) mod packs;
 pub(super) mod placements;
 pub(super) mod put_back;
 pub(super) mod removals;
+pub(super) mod reserved;
 pub(super) mod snapshots;
 pub(super) mod swaps;
 pub(super) mod taking;
+pub(super) mod turns;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -175,7 +177,9 @@ macro_rules! suite {
                 a_job_that_is_cancelled_records_nothing, what_is_removed_is_not_copied,
                 a_repair_of_what_is_kept_leaves_it_removed, a_bad_placement_goes_only_where_a_live_one_is,
                 copies_on_backends_that_are_not_configured_do_not_count, a_backend_is_forgotten_but_no_last_copy,
-                events_are_bounded, scrubs_go_on_where_they_were, the_most_copies_that_somebody_wants_count;
+                events_are_bounded, the_most_copies_that_somebody_wants_count;
+            reserved: what_is_reserved_counts_for_all_until_its_lease_ends,
+                what_waits_for_one_backend_leaves_the_others_room;
             adopting: what_is_found_on_this_machine_alone_is_pushed, objects_become_snapshots_with_their_times_and_bases, a_name_goes_to_the_one_that_was_stored_last,
                 a_backend_takes_no_name_from_another, no_time_lies_in_the_future,
                 what_is_under_way_is_seen, what_was_listed_comes_oldest_first_and_once,
@@ -187,6 +191,7 @@ macro_rules! suite {
                 what_is_not_looked_through_is_kept_until_it_is, what_is_new_is_looked_through_only_once_it_was;
             swaps: rows_keep_their_order_and_generations_count_up, old_rows_go_and_the_one_that_serves_stays,
                 generations_of_several_handles_have_numbers_of_their_own;
+            turns: scrubs_go_on_where_they_were, what_was_not_tried_is_not_counted_and_comes_before_what_failed;
         }
     };
     ($fresh:path => $($module:ident: $($case:ident),+;)+) => { $($(

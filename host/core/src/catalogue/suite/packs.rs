@@ -207,7 +207,10 @@ pub(crate) async fn what_gives_nothing_goes_with_the_whole(place: Place) {
     assert_eq!(removing().await, [""; 0]);
     store(catalogue, 3, vec![on("local", "also whole")]).await;
     assert_eq!(removing().await, ["grandchild"]);
-    assert_eq!(delete(catalogue, "local", "grandchild", owner).await, ["delta"]);
+    assert_eq!(delete(catalogue, "local", "grandchild", owner).await, [""; 0]);
+    // It goes once the whole one was looked at.
+    let delta = catalogue.replaced("local", id(2)).await.unwrap().remove(0);
+    assert!(delta.object == object("delta") && catalogue.retire_for(&delta, &object("whole")).await.unwrap());
     assert_eq!(delete(catalogue, "local", "delta", owner).await, [""; 0]);
     for seed in [1, 2, 3] {
         assert_eq!(catalogue.placements(id(seed)).await.unwrap().len(), 1);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{BaseOf, MAX_PACK_PERCENT};
-use crate::connector::Image;
+use crate::connector::{Image, disk_room};
 use crate::snapshot::pages::{Base, Encoded, FileImage, Options, changed_bytes, encode_delta};
 use crate::snapshot::{Identifier, pages};
 use crate::types::{Error, ErrorKind, Result, SnapshotId};
@@ -50,7 +50,8 @@ pub(super) fn encode(
         let result = match written <= most {
             true => {
                 sent.update(&bytes);
-                out.write_all(&bytes).map_err(fail)
+                let room = disk_room::check(out.get_ref(), bytes.len() as u64);
+                room.and_then(|()| out.write_all(&bytes)).map_err(fail)
             }
             false => Err(Error::unsupported("the change is as large as the image")),
         };

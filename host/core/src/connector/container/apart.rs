@@ -4,7 +4,9 @@
 //! names: two backends that are configured differently may lead to one container, and two copies there are one. So a copy
 //! counts as a further one only if its backend does not see what the others see. Their identity objects tell: one question
 //! for each pair, before the first copy of a process is made, so that nothing is sent in vain, and after each copy, since a
-//! name may lead to another server by then. Where each backend sees the other's, one container may have been copied into the
+//! name may lead to another server by then. It is the backend that takes the copy that is asked for the identity which the
+//! catalogue has of the other: that one may be away, and then it is not waited for. Where each backend sees the other's, one
+//! container may have been copied into the
 //! other instead (a mirrored bucket, a disk that was restored from the other). Then an object is made through one backend
 //! and looked for through the other, and removed again.
 
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::IdentityUpload;
+use super::{IdentityUpload, in_time};
 use crate::backend::Upload;
 use crate::connector::Host;
 use crate::types::{Error, ErrorKind, ObjectId, Result};
@@ -29,18 +31,36 @@ impl Host {
         others: Vec<String>,
     ) -> BoxFuture<'a, Result<()>> {
         let check = async move {
+            match self.shares_place_with(backend, others).await? {
+                Some(other) => Err(in_one_place(&other, backend)),
+                None => Ok(()),
+            }
+        };
+        // Boxed, as all that is seldom awaited in the path of every store.
+        check.boxed()
+    }
+
+    /// Returns which of the others, if any, stores into the same place as a backend. Asks once in this process.
+    ///
+    /// # Errors
+    /// As [`Self::ensure_container`], and what the backends say.
+    pub(in crate::connector) fn shares_place_with<'a>(
+        &'a self,
+        backend: &'a str,
+        others: Vec<String>,
+    ) -> BoxFuture<'a, Result<Option<String>>> {
+        let check = async move {
             for other in others {
                 if self.configured(backend)?.is_apart_from(&other) {
                     continue;
                 }
                 if self.are_one(backend, &other).await? {
-                    return Err(in_one_place(&other, backend));
+                    return Ok(Some(other));
                 }
                 self.configured(backend)?.set_apart_from(other);
             }
-            Ok(())
+            Ok(None)
         };
-        // Boxed, as all that is seldom awaited in the path of every store.
         check.boxed()
     }
 
@@ -66,16 +86,26 @@ impl Host {
         check.boxed()
     }
 
+    /// Returns whether two backends lead to one place, of which the first is to take a copy. The other one is asked only if the
+    /// first sees its identity, or if none is recorded.
     async fn are_one(&self, backend: &str, other: &str) -> Result<bool> {
         self.ensure_container(backend).await?;
-        self.ensure_container(other).await?;
         let catalogue = &self.inner.catalogue;
+        if catalogue.container(other).await?.is_none() {
+            in_time(other, self.ensure_container(other)).await?;
+        }
         let (Some(own), Some(theirs)) = (catalogue.container(backend).await?, catalogue.container(other).await?) else {
             return Ok(false);
         };
-        Ok(self.sees(backend, &theirs.object).await?
-            && self.sees(other, &own.object).await?
-            && self.shows_what_is_new(backend, other).await?)
+        // What is on the other was stored into the container with this identity, wherever that is now.
+        if !self.sees(backend, &theirs.object).await? {
+            return Ok(false);
+        }
+        let seen = async {
+            self.ensure_container(other).await?;
+            self.sees(other, &own.object).await
+        };
+        Ok(in_time(other, seen).await? && self.shows_what_is_new(backend, other).await?)
     }
 
     /// Returns whether a backend has an object of this name, which another one has given.
@@ -100,7 +130,7 @@ impl Host {
         let upload =
             Arc::new(IdentityUpload { host: self.clone(), backend: backend.to_owned(), attempts: Mutex::default() });
         let receipt = objects.put(Upload::new(upload.clone())).await?;
-        let seen = self.sees(other, &receipt.id).await;
+        let seen = in_time(other, self.sees(other, &receipt.id)).await;
         // What cannot be removed keeps its intent, for a garbage collection.
         match self.delete_object(backend, &receipt.id).await {
             Ok(true) => {

@@ -3,6 +3,7 @@
 mod replaced;
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::*;
@@ -21,12 +22,19 @@ struct Mount {
     replaced_at: Mutex<Option<(Operation, Arc<MemoryBackend>)>>,
     /// Objects that every container has.
     everywhere: Mutex<Vec<ObjectId>>,
+    /// How many objects were read.
+    gets: AtomicUsize,
 }
 
 impl Mount {
     fn of(container: &Arc<MemoryBackend>) -> Arc<Self> {
         let container = Mutex::new(container.clone());
-        Arc::new(Self { container, replaced_at: Mutex::default(), everywhere: Mutex::default() })
+        Arc::new(Self {
+            container,
+            replaced_at: Mutex::default(),
+            everywhere: Mutex::default(),
+            gets: AtomicUsize::new(0),
+        })
     }
 
     fn mount(&self, container: &Arc<MemoryBackend>) {
@@ -60,6 +68,7 @@ impl Backend for Mount {
     }
 
     fn get<'a>(&'a self, id: &'a ObjectId, range: Option<ByteRange>) -> BoxFuture<'a, Result<Body>> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
         let now = self.now();
         if self.everywhere.lock().unwrap().contains(id) {
             let digits = id.as_str().strip_prefix(CONTAINER_PREFIX).unwrap();

@@ -12,7 +12,6 @@ mod room;
 mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::Host;
 use crate::hot::HotBackend;
@@ -27,14 +26,8 @@ pub(super) struct HotTier {
     capacity: u64,
     /// The most bytes that may be on this machine alone.
     pub(super) at_risk: u64,
-    /// Bytes that stores under way may write.
-    promised: Arc<AtomicU64>,
     /// Held by who makes room.
     making_room: tokio::sync::Mutex<()>,
-    /// Bytes of stores under way that will be on this machine alone.
-    pub(super) to_be_at_risk: Arc<AtomicU64>,
-    /// Held by who adds to these.
-    pub(super) adding_risk: tokio::sync::Mutex<()>,
 }
 
 /// What the hot tier holds and does.
@@ -54,15 +47,7 @@ pub struct HotStats {
 
 impl HotTier {
     pub(super) fn new(backend: Arc<HotBackend>, capacity: u64, at_risk: u64) -> Self {
-        Self {
-            backend,
-            capacity,
-            at_risk,
-            promised: Arc::default(),
-            making_room: tokio::sync::Mutex::default(),
-            to_be_at_risk: Arc::default(),
-            adding_risk: tokio::sync::Mutex::default(),
-        }
+        Self { backend, capacity, at_risk, making_room: tokio::sync::Mutex::default() }
     }
 
     /// The bytes of page digests that are kept for its images beyond those that are kept anyway. An image has a 128th of its

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Only its bytes identify a snapshot, so every unknown object is read once; its metadata on the backend (base, labels,
-//! time) only describes it. Known objects are compared with the listing and not read.
+//! time) only describes it. Known objects are compared with the listing and not read; those that it does not have are looked at.
 //!
 //! **It can be interrupted and run again at any time, beside any other operation.** Results are recorded in
 //! transactions of several objects; the next run finds those known and continues with the others. A store in progress in
@@ -27,12 +27,13 @@
 mod examine;
 mod packs;
 mod report;
+mod unlisted;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
 
 pub use report::{ImportProgress, ImportStep, Imported, ImportedSnapshot, LeftAlone, LeftState};
 
@@ -97,6 +98,7 @@ impl Host {
         }
         let wanted = self.wanted_on(options.route.as_deref())?;
         let objects = &*self.backend(backend).await?.objects;
+        let since = self.inner.platform.unix_seconds();
         // Before anything of it is recorded.
         let look = self.begin_look(backend, &options).await?;
         let mut run = Run {
@@ -127,6 +129,9 @@ impl Host {
         run.work().await?;
         run.late_packs().await?;
         run.settle_bases().await?;
+        if !run.named && objects.info().inventory {
+            run.look_at_unlisted(since).boxed().await?;
+        }
         if let Some(look) = look
             && run.has_seen_all()
         {
@@ -238,7 +243,7 @@ impl Run<'_> {
         let all = !self.named || !self.objects.info().inventory;
         // What could not be read may be a pack, and a listing without the identity of its container does not have everything.
         let report = &self.report;
-        let lacks = report.unreachable + report.pending + report.damaged + report.gone;
+        let lacks = report.unreachable + report.pending + report.damaged + report.gone + report.unlisted;
         all && lacks == 0 && (self.named || self.identity_seen || !self.has_identity)
     }
 

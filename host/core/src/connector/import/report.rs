@@ -35,6 +35,10 @@ pub struct Imported {
     pub damaged: u64,
     /// Objects that could not be read.
     pub unreachable: u64,
+    /// Recorded objects that are there, or cannot be looked at, and were not listed: the listing does not have everything.
+    pub unlisted: u64,
+    /// Recorded objects that were not listed, and are not sound.
+    pub missing: u64,
     /// Objects of removed snapshots that were deleted, since nothing that was found needs them.
     pub removed: u64,
     /// Whether the catalogue knows all that the backend holds, as far as it matters for removals. If not, objects of snapshots

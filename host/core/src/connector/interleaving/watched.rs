@@ -185,10 +185,10 @@ impl Catalogue for WatchedCatalogue {
         })
     }
 
-    fn some_placements<'a>(&'a self, backend: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
+    fn some_placements<'a>(&'a self, on: &'a str, after: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<Placement>>> {
         Box::pin(async move {
             self.points.point("some_placements").await;
-            Catalogue::some_placements(&self.inner, backend, limit).await
+            Catalogue::some_placements(&self.inner, on, after, limit).await
         })
     }
 

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use super::watched::WatchedCatalogue;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobQueue, JobStats, LongChains, NewJob, OwnerToken, Placement,
-    PlacementEvent, Scrubbed, Take, WantedCopies,
+    PlacementEvent, Reserved, RiskBound, Scrubbed, Take, WantedCopies,
 };
 use crate::types::{ObjectId, Result, SnapshotId};
 
@@ -99,6 +99,40 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
+    fn reserve_risk(
+        &self,
+        token: OwnerToken,
+        bound: RiskBound,
+        route: String,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<Reserved>> {
+        Box::pin(async move {
+            self.points.point("reserve_risk").await;
+            JobQueue::reserve_risk(&self.inner, token, bound, route, bytes).await
+        })
+    }
+
+    fn reserve_hot(&self, token: OwnerToken, bytes: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("reserve_hot").await;
+            JobQueue::reserve_hot(&self.inner, token, bytes).await
+        })
+    }
+
+    fn reserved_hot(&self, before: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.points.point("reserved_hot").await;
+            JobQueue::reserved_hot(&self.inner, before).await
+        })
+    }
+
+    fn release_rooms(&self, rooms: Vec<u64>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.points.point("release_rooms").await;
+            JobQueue::release_rooms(&self.inner, rooms).await
+        })
+    }
+
     fn wanted(&self, id: SnapshotId) -> BoxFuture<'_, Result<Option<WantedCopies>>> {
         Box::pin(async move {
             self.points.point("wanted").await;
@@ -117,6 +151,34 @@ impl JobQueue for WatchedCatalogue {
         Box::pin(async move {
             self.points.point("retire_for").await;
             JobQueue::retire_for(&self.inner, seen, by).await
+        })
+    }
+
+    fn replaced<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
+        Box::pin(async move {
+            self.points.point("replaced").await;
+            JobQueue::replaced(&self.inner, backend, id).await
+        })
+    }
+
+    fn all_replaced(&self, after: u64) -> BoxFuture<'_, Result<(Vec<Placement>, Option<u64>)>> {
+        Box::pin(async move {
+            self.points.point("all_replaced").await;
+            JobQueue::all_replaced(&self.inner, after).await
+        })
+    }
+
+    fn was_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            self.points.point("was_read").await;
+            JobQueue::was_read(&self.inner, seen).await
+        })
+    }
+
+    fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.points.point("note_read").await;
+            JobQueue::note_read(&self.inner, seen).await
         })
     }
 
@@ -147,10 +209,16 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn to_scrub(&self, after: Option<(u64, u64)>, before: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Scrubbed>>> {
+    fn to_scrub<'a>(
+        &'a self,
+        backend: &'a str,
+        after: Option<(u64, u64)>,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Scrubbed>>> {
         Box::pin(async move {
             self.points.point("to_scrub").await;
-            JobQueue::to_scrub(&self.inner, after, before, limit).await
+            JobQueue::to_scrub(&self.inner, backend, after, before, limit).await
         })
     }
 

@@ -150,6 +150,7 @@ impl Stage {
             jobs: Default::default(),
             pushes: Box::new(DueJobs),
             secrets: None,
+            begun: true,
         };
         Host { inner: Arc::new(inner) }
     }

@@ -1,9 +1,10 @@
-//! What a daemon does beside its requests: jobs as they become due, and scrubs within a budget.
+//! What a daemon does beside its requests: jobs as they become due, and scrubs of each backend within its budget.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 
 use super::rebase::Search;
 use super::run::RunOptions;
@@ -55,16 +56,22 @@ impl Host {
     async fn keep_scrubbing(&self) {
         let settings = &self.inner.scrub_settings;
         let Some(bytes_per_day) = settings.bytes_per_day else { return };
+        let names: Vec<&str> = self.inner.backends.keys().map(String::as_str).collect();
+        let of_backend = |backend| self.keep_scrubbing_backend(backend, bytes_per_day, settings.every).boxed();
+        join_all(names.into_iter().map(of_backend)).await;
+    }
+
+    /// Scrubs one backend, whose budget is its own.
+    async fn keep_scrubbing_backend(&self, backend: &str, bytes_per_day: u64, every: Duration) {
         let mut budget = 0.0;
         loop {
             budget = grown(budget, bytes_per_day);
             if budget >= 1.0 {
-                let options =
-                    ScrubOptions { bytes: Some(budget as u64), not_since: settings.every, ..ScrubOptions::default() };
-                match self.scrub(&options).await {
+                let options = ScrubOptions { bytes: Some(budget as u64), not_since: every, ..ScrubOptions::default() };
+                match self.scrub_backend(backend, &options).await {
                     // One object may be larger than the budget, which makes up for that.
-                    Ok(report) => budget -= report.bytes as f64,
-                    Err(error) => tracing::warn!(%error, "cannot scrub"),
+                    Ok(turn) => budget -= turn.taken as f64,
+                    Err(error) => tracing::warn!(backend, %error, "cannot scrub"),
                 }
             }
             tokio::time::sleep(SLICE).await;
@@ -82,7 +89,7 @@ impl Host {
             }
         };
         let backends = self.inner.backends.keys().filter(|backend| *backend != HOT);
-        let all = futures::future::join_all(backends.map(|backend| self.keep_rebasing_on(backend, &budget)));
+        let all = join_all(backends.map(|backend| self.keep_rebasing_on(backend, &budget)));
         tokio::join!(grow, all.map(drop));
     }
 

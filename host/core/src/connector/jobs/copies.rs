@@ -3,11 +3,12 @@
 //! What is wanted, and on which routes, was recorded by the stores (`holders.rs`). A copy is the same pack where its backend has what that needs; of what is in
 //! the hot tier, it is a change against the recorded base where that can be made; else the whole image.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::holders::Holders;
+use super::holders::{Holders, OnRoute};
 use super::report::MadeObject;
 use super::run::{Run, Worked};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
@@ -37,6 +38,7 @@ impl Host {
             return Ok(Worked::nothing("no copies of it are wanted any more"));
         };
         let routes = self.on_routes(&wanted)?;
+        self.check_some(id, &routes, run).await?;
         let identity = self.identity_of(id).await?;
         let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind, run).await?;
         let enough = |holders: &[String]| {
@@ -55,7 +57,7 @@ impl Host {
         }
         let copying = Copying { job, held, run, snapshot, identity };
         let change = self.change_for(&copying, routes.first().map(|route| route.name)).boxed().await;
-        let (mut made, mut last) = (Vec::new(), None);
+        let (mut made, mut last, mut failed) = (Vec::new(), None, BTreeSet::new());
         // Each route gets what it wants, and then what is missing altogether.
         let turns = routes.iter().map(|route| (route, false)).chain(routes.iter().map(|route| (route, true)));
         for (route, altogether) in turns {
@@ -64,19 +66,15 @@ impl Host {
                 if met {
                     break;
                 }
-                if holders.contains(backend) {
+                if holders.contains(backend) || failed.contains(backend) {
                     continue;
                 }
-                let copied = match run.check(backend) {
-                    Ok(()) => {
-                        let copied =
-                            self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).boxed().await;
-                        run.ended(backend, &copied);
-                        copied
-                    }
-                    // Nothing was asked of it.
-                    Err(error) => Err(error),
-                };
+                if let Err(error) = run.check(backend) {
+                    last = Some(error);
+                    continue;
+                }
+                let copied = self.copy_further(backend, &holders, route.name, change.as_ref(), &copying).boxed().await;
+                run.ended(backend, &copied);
                 match copied {
                     Ok(object) => {
                         self.inner.jobs.made(job.kind, object.bytes);
@@ -86,6 +84,7 @@ impl Host {
                     Err(error) => {
                         tracing::warn!(backend, %error, "cannot make a copy here");
                         last = Some(error);
+                        failed.insert(backend);
                         if run.was_refused() {
                             // It is made here later, rather than elsewhere now.
                             break;
@@ -100,6 +99,17 @@ impl Host {
         let (there, wanted) = (holders.len(), wanted.copies);
         let error = last.unwrap_or_else(|| Error::unavailable("the route has no further backend"));
         Err(error.and(format!("{there} of {wanted} copies are there")))
+    }
+
+    /// Makes sure that not every backend is left out that a further copy could be made on. Nothing is asked of any.
+    async fn check_some(&self, id: SnapshotId, routes: &[OnRoute<'_>], run: &Run) -> Result<()> {
+        let there = self.inner.catalogue.placements(id).await?;
+        let has_one = |backend: &str| there.iter().any(|p| p.backend == backend && p.state == PlacementState::Live);
+        let mut lack = routes.iter().flat_map(OnRoute::backends).filter(|backend| !has_one(backend)).peekable();
+        match lack.peek().copied() {
+            Some(first) if lack.all(|backend| run.leaves_out(backend)) => run.check(first),
+            _ => Ok(()),
+        }
     }
 
     /// Returns whether a bad placement of a snapshot may become good without a further copy.

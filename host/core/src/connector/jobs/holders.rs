@@ -10,10 +10,11 @@ use super::run::Run;
 use crate::catalogue::{JobKind, PlacementState, Snapshot, WantedCopies};
 use crate::config::{HOT, Route};
 use crate::connector::Host;
+use crate::connector::container::in_time;
 use crate::connector::packs::Sound;
 use crate::connector::verify::Verdict;
 use crate::snapshot::Identity;
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, Result};
 
 /// Where copies of a snapshot are, each place once.
 #[derive(Default)]
@@ -115,9 +116,11 @@ impl Host {
                 }
                 Verdict::Away(error) => holders.unseen = Some(error.on_backend(&placement.backend)),
             }
-            match self.ensure_apart(&placement.backend, holders.counted.clone()).await {
-                Err(error) if *error.kind() == ErrorKind::Invalid => {
-                    tracing::warn!(backend = placement.backend, %error, "a copy does not count");
+            let shared = self.shares_place_with(&placement.backend, holders.counted.clone());
+            match in_time(&placement.backend, shared).await {
+                Ok(Some(other)) => {
+                    let backend = placement.backend;
+                    tracing::warn!(backend, other, "a copy does not count: both store into the same place");
                 }
                 // It, or another one, is away: as far as is known they are two.
                 _ => holders.counted.push(placement.backend),

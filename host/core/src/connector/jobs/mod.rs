@@ -3,6 +3,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
+//! | `failures` | which backends a run leaves out for a while |
 //! | `places` | how many go on at once, and between which backends |
 //! | `wakings` | how often a job may be begun before its time |
 //! | `repair` | a good copy in place of a bad placement |
@@ -24,6 +25,7 @@
 
 mod background;
 mod copies;
+mod failures;
 mod holders;
 mod meter;
 mod places;

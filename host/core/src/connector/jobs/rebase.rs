@@ -13,7 +13,8 @@ use super::report::{MadeObject, RebaseReport};
 use super::run::{Run, Worked};
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot, Take};
 use crate::config::{HOT, PackProfile};
-use crate::connector::packs::Caches;
+use crate::connector::container::{LastLook, Reads};
+use crate::connector::packs::{Caches, Sound};
 use crate::connector::payload::Payload;
 use crate::connector::report::{BadPlacement, PlacementInfo};
 use crate::connector::upload::StoreUpload;
@@ -114,8 +115,8 @@ impl Host {
         self.backend(backend).await?;
         self.confirm_container(backend).await?;
         if let Some(there) = self.full_pack_on(&old, profile).await? {
-            if there.object != old.object && catalogue.retire_for(&old, &there.object).await? {
-                self.remove_replaced(backend, old.snapshot).await;
+            if there.object != old.object && !self.is_named(&old).await? {
+                self.give_up_for(&old, &there).boxed().await?;
             }
             return Ok(Worked::nothing("it is a full pack of this profile already"));
         }
@@ -133,6 +134,24 @@ impl Host {
             }
         }
         Err(last.unwrap_or_else(|| Error::unavailable("there is no live copy to read it from")))
+    }
+
+    /// Removes an object for another one of its backend, which is looked at before.
+    ///
+    /// # Errors
+    /// `unavailable` if that is not sound, or cannot be looked at; errors of the catalogue.
+    async fn give_up_for(&self, old: &Placement, there: &Placement) -> Result<()> {
+        match self.last_look(there, Reads::Always, &mut Sound::default()).await? {
+            LastLook::Sound => {}
+            LastLook::Unsound => {
+                return Err(Error::unavailable("the full pack that is there is damaged").on_backend(&there.backend));
+            }
+            LastLook::Unknown(error) => return Err(error.and("the full pack that is there cannot be looked at")),
+        }
+        if self.inner.catalogue.retire_for(old, &there.object).await? {
+            self.remove_replaced(&old.backend, old.snapshot).await;
+        }
+        Ok(())
     }
 
     /// The live object of a snapshot on the backend of this one that is a full pack of a profile, this one itself if it is.

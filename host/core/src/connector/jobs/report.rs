@@ -6,10 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::wakings::Wakings;
-use crate::catalogue::{Job, JobKind, JobState};
+use crate::catalogue::{Job, JobKind, JobState, Placement};
 use crate::config::PackProfile;
 use crate::connector::report::{BadPlacement, PlacementInfo};
-use crate::types::{ObjectId, SnapshotId};
+use crate::types::{Error, ObjectId, SnapshotId};
 
 /// The most outcomes, or placements, that a report names.
 pub(super) const MOST_NAMED: usize = 1000;
@@ -126,6 +126,51 @@ pub struct ScrubReport {
     pub unreachable: Vec<BadPlacement>,
     /// Whether everything was looked at, rather than as much as the budget allows.
     pub complete: bool,
+}
+
+impl ScrubReport {
+    /// Takes note of a placement that is missing or damaged.
+    pub(super) fn is_bad(&mut self, placement: &Placement, why: String) {
+        if self.bad.len() < MOST_NAMED {
+            self.bad.push(BadPlacement::of(placement, why));
+        }
+    }
+
+    /// Takes note of a placement that could not be checked.
+    pub(super) fn is_unreachable(&mut self, placement: &Placement, error: &Error) {
+        if self.unreachable.len() < MOST_NAMED {
+            self.unreachable.push(BadPlacement::of(placement, error.message().to_owned()));
+        }
+    }
+
+    /// The report of several backends, in their order.
+    pub(super) fn together(all: Vec<Self>) -> Self {
+        let mut whole = Self { complete: true, ..Self::default() };
+        let (mut bad, mut unreachable) = (Vec::new(), Vec::new());
+        for one in all {
+            whole.checked += one.checked;
+            whole.bytes += one.bytes;
+            whole.complete &= one.complete;
+            bad.push(one.bad);
+            unreachable.push(one.unreachable);
+        }
+        (whole.bad, whole.unreachable) = (some_of_each(bad), some_of_each(unreachable));
+        whole
+    }
+}
+
+/// As many as a report names: none of those of one backend for more of another, if there are too many.
+fn some_of_each(mut all: Vec<Vec<BadPlacement>>) -> Vec<BadPlacement> {
+    let (mut left, mut backends) = (MOST_NAMED, all.len());
+    let mut fewest: Vec<usize> = (0..backends).collect();
+    fewest.sort_by_key(|number| all[*number].len());
+    for number in fewest {
+        let share = left / backends.max(1);
+        all[number].truncate(share);
+        left -= all[number].len();
+        backends -= 1;
+    }
+    all.into_iter().flatten().collect()
 }
 
 /// A page of jobs, in the order in which they were enqueued.

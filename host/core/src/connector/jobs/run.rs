@@ -1,15 +1,14 @@
 //! Takes jobs, runs a few at once, and records how they ended.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
-use tokio::time::Instant;
-
+use super::failures::{Failures, LEFT_OUT};
 use super::meter::Meter;
 use super::places::{Free, Place, Places};
 use super::report::{JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject};
@@ -21,7 +20,7 @@ use crate::config::{HOT, Route};
 use crate::connector::Host;
 use crate::snapshot::Progress;
 use crate::snapshot::pages::Profile;
-use crate::types::{Error, Result, SnapshotId, Subject};
+use crate::types::{Error, Result, SnapshotId};
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
 const FIRST_PAUSE: u64 = 60;
@@ -29,10 +28,8 @@ const FIRST_PAUSE: u64 = 60;
 const LONGEST_PAUSE: u64 = 6 * 60 * 60;
 /// How long one waits that others were in the way of, in seconds.
 const BUSY_PAUSE: u64 = 10;
-/// Failures in a row after which a run leaves a backend out.
-const FAILURES: u32 = 2;
-/// How long it does, after the last of them.
-const LEFT_OUT: Duration = Duration::from_secs(FIRST_PAUSE);
+/// Of jobs that were not tried since their backend is left out, so many more are due again each second.
+const UNTRIED_PER_SECOND: u64 = 10;
 /// How often a run looks for further jobs while none of its own ends.
 const LOOK: Duration = Duration::from_secs(2);
 /// Jobs that are listed at once.
@@ -57,41 +54,53 @@ pub struct RunOptions {
 /// What a job knows of the run that it is part of.
 pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
-    failures: Arc<Mutex<BTreeMap<String, Failures>>>,
+    failures: Arc<Failures>,
     places: Arc<Places>,
+    /// Jobs that were not tried.
+    untried: Arc<AtomicU64>,
     /// None before a job is begun.
     place: Option<Place>,
-    /// Whether the job has tried its work, and not only found that it cannot go on now.
-    tried: AtomicBool,
-}
-
-/// How often a backend has failed in a row, and when it did last.
-struct Failures {
-    count: u32,
-    last: Instant,
+    /// Whether a backend was left out for this job.
+    held_back: AtomicBool,
+    /// Whether it has tried something on a backend.
+    has_tried: AtomicBool,
 }
 
 impl Run {
     pub(super) fn new(host: &Host, bytes_per_second: Option<u64>, progress: Option<Progress>) -> Self {
         let bytes_per_second = bytes_per_second.or(host.inner.job_settings.bytes_per_second);
         let meter = Arc::new(Meter::new(bytes_per_second, progress));
-        Self { meter, failures: Arc::default(), places: Arc::default(), place: None, tried: AtomicBool::new(false) }
+        Self {
+            meter,
+            failures: Arc::default(),
+            places: Arc::default(),
+            untried: Arc::default(),
+            place: None,
+            held_back: AtomicBool::default(),
+            has_tried: AtomicBool::default(),
+        }
     }
 
     /// That of a job which goes on between these backends.
     fn of_job(&self, between: Between, beyond: bool) -> Self {
-        let (meter, failures, places) = (self.meter.clone(), self.failures.clone(), self.places.clone());
-        let place = Some(self.places.take(between, beyond));
-        Self { meter, failures, places, place, tried: AtomicBool::new(false) }
+        Self {
+            meter: self.meter.clone(),
+            failures: self.failures.clone(),
+            places: self.places.clone(),
+            untried: self.untried.clone(),
+            place: Some(self.places.take(between, beyond)),
+            held_back: AtomicBool::default(),
+            has_tried: AtomicBool::default(),
+        }
     }
 
     /// The job goes on from here: it is not held up by others, and its backend is not left out.
     pub(super) fn tries(&self) {
-        self.tried.store(true, Ordering::Relaxed);
+        self.has_tried.store(true, Ordering::Relaxed);
     }
 
     fn has_tried(&self) -> bool {
-        self.tried.load(Ordering::Relaxed)
+        self.has_tried.load(Ordering::Relaxed)
     }
 
     /// Goes on between these backends.
@@ -115,9 +124,9 @@ impl Run {
         self.place.as_ref().is_some_and(Place::was_refused)
     }
 
-    pub(super) fn is_left_out(&self, backend: &str) -> bool {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(backend).is_some_and(|failed| failed.count >= FAILURES && failed.last.elapsed() < LEFT_OUT)
+    /// Returns whether a backend has failed too often a short time ago.
+    pub(super) fn leaves_out(&self, backend: &str) -> bool {
+        self.failures.leave_out(backend)
     }
 
     /// Makes sure that a backend has not failed too often a short time ago.
@@ -125,31 +134,32 @@ impl Run {
     /// # Errors
     /// `unavailable` if it has: its jobs are due again later.
     pub(super) fn check(&self, backend: &str) -> Result<()> {
-        match self.is_left_out(backend) {
-            true => Err(Error::unavailable("it has just failed for other jobs, and is left out").on_backend(backend)),
-            false => Ok(()),
+        if !self.leaves_out(backend) {
+            return Ok(());
         }
+        self.held_back.store(true, Ordering::Relaxed);
+        Err(Error::unavailable("it has just failed for other jobs, and is left out").on_backend(backend))
     }
 
     /// Takes note of how an operation of a backend ended. What is wrong with one object says nothing of the others.
     pub(super) fn ended<T>(&self, backend: &str, outcome: &Result<T>) {
-        match outcome {
-            Ok(_) => {
-                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.insert(backend.to_owned(), Failures { count: 0, last: Instant::now() });
-            }
-            Err(error) => self.failed(backend, error),
-        }
+        self.tries();
+        self.failures.ended(backend, outcome);
     }
 
-    /// Takes note of an operation of a backend that has failed.
+    /// Takes note of a look at a backend that has failed.
     pub(super) fn failed(&self, backend: &str, error: &Error) {
-        if error.backend() != Some(backend) || error.subject() != Subject::Backend {
-            return;
+        self.failures.failed(backend, error);
+    }
+
+    /// When a job that nothing was tried of is due again, in seconds; `None` if something was. Not many at once, since taking each costs
+    /// something, and the backend may still be away.
+    fn untried(&self) -> Option<u64> {
+        if !self.held_back.load(Ordering::Relaxed) || self.has_tried() {
+            return None;
         }
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.get(backend).map_or(0, |failed| failed.count).saturating_add(1);
-        failures.insert(backend.to_owned(), Failures { count, last: Instant::now() });
+        let before = self.untried.fetch_add(1, Ordering::Relaxed);
+        Some((LEFT_OUT.as_secs() + before / UNTRIED_PER_SECOND).min(LONGEST_PAUSE))
     }
 }
 
@@ -240,7 +250,7 @@ impl Host {
             Free::Nothing => return Ok(None),
         };
         let on = |route: &Route| {
-            let may = |backend: &&String| *backend != HOT && !run.is_left_out(backend);
+            let may = |backend: &&String| *backend != HOT && !run.leaves_out(backend);
             route.backends.iter().filter(may).cloned().collect()
         };
         let routes = self.inner.routes.iter().map(|(name, route)| (name.clone(), on(route))).collect();
@@ -267,15 +277,17 @@ impl Host {
 
     /// The jobs that wait and those that have failed.
     async fn jobs_that_wait(&self) -> Result<VecDeque<u64>> {
-        let (mut after, mut found) = (0, VecDeque::new());
+        let (mut after, mut found) = (0, Vec::new());
         loop {
             let page = self.inner.catalogue.jobs(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
             let waits = |job: &&Job| matches!(job.state, JobState::Waiting | JobState::Failed);
-            found.extend(page.iter().filter(waits).map(|job| job.id));
+            found.extend(page.iter().filter(waits).map(|job| (job.copies, job.attempts, job.id)));
         }
-        Ok(found)
+        // In the order in which they would be due.
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, _, job)| job).collect())
     }
 
     /// Enqueues the job of a kind for a placement, unless it is there already, and returns it.
@@ -309,14 +321,20 @@ impl Host {
             Ok(Worked { made, why }) => (made, true, why),
             Err(error) => (Vec::new(), false, Some(told(&error))),
         };
-        let end = match (&why, done) {
-            (Some(why), false) if run.was_refused() => {
-                JobEnd::Refused(self.inner.platform.unix_seconds().saturating_add(BUSY_PAUSE), why.clone())
+        let end = match &why {
+            Some(why) if !done => {
+                // Others were in the way, or the backend was left out: that is no attempt.
+                let busy = run.was_refused().then_some(BUSY_PAUSE);
+                match busy.or_else(|| run.untried()) {
+                    Some(pause) => {
+                        JobEnd::Untried(self.inner.platform.unix_seconds().saturating_add(pause), why.clone())
+                    }
+                    None => self.later(&job, why),
+                }
             }
-            (Some(why), false) => self.later(&job, why),
             _ => JobEnd::Done,
         };
-        if let (JobEnd::Wait(until, _) | JobEnd::Refused(until, _), true) = (&end, job.was_woken() && run.has_tried()) {
+        if let (JobEnd::Wait(until, _) | JobEnd::Untried(until, _), true) = (&end, job.was_woken() && run.has_tried()) {
             let pause = until.saturating_sub(self.inner.platform.unix_seconds());
             self.inner.jobs.wakings.note(job.id, Duration::from_secs(pause));
         }

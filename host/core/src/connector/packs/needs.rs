@@ -75,14 +75,14 @@ impl Host {
         Ok(None)
     }
 
-    /// Reads and verifies all bytes of a placement, also of a snapshot that is kept for others. Returns how many there are.
-    async fn read_whole(&self, placement: &Placement) -> Result<u64> {
+    /// Reads and verifies all bytes of a placement, also of a snapshot that is kept for others. Adds them to `read`.
+    async fn read_whole(&self, placement: &Placement, read: &mut u64) -> Result<()> {
         let identity = self.identity_of(placement.snapshot).await?;
         let mut body = self.open_placement(placement, &identity, None, Caches::Bypass).await?;
         while let Some(chunk) = body.next().await {
-            chunk?;
+            *read += chunk?.len() as u64;
         }
-        Ok(identity.size())
+        Ok(())
     }
 
     /// Returns whether something that a pack needs is there and not known to be bad. Marks it as if it were verified itself.
@@ -105,7 +105,7 @@ impl Host {
             }
             // What is kept for others alone is verified with them: nobody else reads all of it.
             if sound.deep {
-                sound.read += self.read_whole(placement).await?;
+                self.read_whole(placement, &mut sound.read).await?;
             }
             let readable = placement.state == PlacementState::Suspect && !sound.live;
             self.heal(placement, sound.deep).await.map(|healed| healed || readable)

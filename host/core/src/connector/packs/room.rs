@@ -1,7 +1,10 @@
 //! Room for pages that a reader needs later: in memory as far as there is any, which all readers of a host share, else in a
 //! temporary file of the reader's own. So the memory of a restore depends neither on the size of the image nor on the length of
-//! the chain. The file has a bound too, for each reader and for all those of a backend: what there is no room for is made again
-//! when it is needed.
+//! the chain. The file has a bound too, for each reader, for all those of a backend and for all of the host, and takes nothing of
+//! the last room on the disk: what there is no room for is made again when it is needed.
+//!
+//! What is held is allocated when it is taken, and no longer when it is let go. Where the file system has no holes, each slot that was
+//! ever used counts as a whole for as long as the file is there.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -10,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::shares::{Budget, Disk, Share};
+use crate::connector::disk_room;
 use crate::types::{Error, Result};
 
 /// The most bytes that all readers of a host hold in memory for later.
@@ -60,7 +65,7 @@ pub(super) struct Room {
 
 /// What a reader itself may have.
 fn own() -> Disk {
-    Disk { pages: Budget::new(FILE), prefixes: Budget::new(FILE) }
+    Disk { pages: Budget::new(FILE), prefixes: Budget::new(FILE), all: Budget::new(2 * FILE) }
 }
 
 #[derive(Default)]
@@ -70,7 +75,14 @@ struct Slots {
     free: Vec<u64>,
     /// How many there are.
     count: u64,
+    /// Whether the file system takes back what is let go; not known before there is a file.
+    holes: Option<bool>,
+    /// If it does not: what all slots take.
+    all: Vec<Shares>,
 }
+
+/// Of this reader's bytes, of those of its backend, and of those of the host.
+type Shares = [Share; 3];
 
 impl Room {
     pub(super) fn new(
@@ -85,17 +97,44 @@ impl Room {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self) -> Result<(Arc<File>, u64)> {
+    /// A slot, of which so many bytes are allocated; `None` if there is no room.
+    fn slot(&self, len: usize, of: fn(&Disk) -> &Budget) -> Result<Option<Place>> {
         let mut slots = self.slots();
         let file = match &slots.file {
             Some(file) => file.clone(),
             None => slots.file.insert(Arc::new((self.make)()?)).clone(),
         };
-        let number = slots.free.pop().unwrap_or_else(|| {
+        let holes = *slots.holes.get_or_insert_with(|| fallocate(&*file, HOLE, 0, SLOT as u64).is_ok());
+        let free = slots.free.pop();
+        let shares = match (holes, free) {
+            (true, _) => Some(self.shares(len, of)),
+            (false, None) => Some(self.shares(SLOT, of)),
+            (false, Some(_)) => None,
+        };
+        let number = free.unwrap_or(slots.count);
+        let room = match &shares {
+            Some(None) => false,
+            // It is there already.
+            None => true,
+            Some(Some(_)) => disk_room::leaves(&file, len as u64) && allocate(&file, number, len)?,
+        };
+        if !room {
+            slots.free.extend(free);
+            return Ok(None);
+        }
+        let mut shares = shares.flatten();
+        if free.is_none() {
             slots.count += 1;
-            slots.count - 1
-        });
-        Ok((file, number))
+            if !holes {
+                slots.all.extend(shares.take());
+            }
+        }
+        Ok(Some(Place::File { file: file.clone(), slot: number, _shares: shares }))
+    }
+
+    fn shares(&self, len: usize, of: fn(&Disk) -> &Budget) -> Option<Shares> {
+        let (own, backend) = (of(&self.own).try_take(len)?, of(&self.disk).try_take(len)?);
+        Some([own, backend, self.disk.all.try_take(len)?])
     }
 
     /// Room for a prefix of `len` bytes, at most those of a frame, to be written. What was not written is not defined. `None`
@@ -107,17 +146,15 @@ impl Room {
         self.space_of(len, |disk| &disk.prefixes)
     }
 
-    fn space_of(self: &Arc<Self>, len: usize, of: impl Fn(&Disk) -> &Budget) -> Result<Option<Held>> {
+    fn space_of(self: &Arc<Self>, len: usize, of: fn(&Disk) -> &Budget) -> Result<Option<Held>> {
         if len > SLOT {
             return Err(Error::corrupt("a frame is larger than any can be"));
         }
         let place = match self.memory.take(len) {
             true => Place::Memory(Mutex::new(vec![0; len])),
             false => {
-                let shares = of(&self.own).try_take(len).zip(of(&self.disk).try_take(len));
-                let Some((own, all)) = shares else { return Ok(None) };
-                let (file, slot) = self.slot()?;
-                Place::File { file, slot, _shares: [own, all] }
+                let Some(place) = self.slot(len, of)? else { return Ok(None) };
+                place
             }
         };
         Ok(Some(Held { room: self.clone(), place, len }))
@@ -145,9 +182,26 @@ enum Place {
     File {
         file: Arc<File>,
         slot: u64,
-        /// Of this reader's, and of those of its backend.
-        _shares: [Share; 2],
+        /// Where the file system has holes.
+        _shares: Option<Shares>,
     },
+}
+
+const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+
+/// Allocates the first bytes of a slot, where the file system can. Returns whether there was room.
+///
+/// # Errors
+/// Those of the temporary file.
+fn allocate(file: &File, slot: u64, len: usize) -> Result<bool> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, slot * SLOT as u64, len.max(1) as u64) {
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+            let _ = fallocate(file, HOLE, slot * SLOT as u64, SLOT as u64);
+            Ok(false)
+        }
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(true),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 /// Bytes that are held until it is dropped.
@@ -223,8 +277,7 @@ impl Drop for Held {
         match &self.place {
             Place::File { file, slot, .. } => {
                 // Where files have no holes, the slot is written over later.
-                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                let _ = fallocate(file, hole, slot * SLOT as u64, SLOT as u64);
+                let _ = fallocate(file, HOLE, slot * SLOT as u64, SLOT as u64);
                 self.room.slots().free.push(*slot);
             }
             Place::Bytes(_) | Place::Memory(_) => self.room.memory.give_back(self.len),
@@ -235,6 +288,38 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::PAGE;
+
+    #[test]
+    fn what_all_backends_spill_is_bounded() {
+        let shares = crate::connector::packs::Shares::default();
+        let disks: Vec<Disk> = (0..9).map(|number| shares.disk(&number.to_string())).collect();
+        let taken: Vec<Share> = disks
+            .iter()
+            .flat_map(|disk| std::iter::from_fn(|| Some((disk.pages.try_take(SLOT)?, disk.all.try_take(SLOT)?))))
+            .flat_map(|(one, all)| [one, all])
+            .collect();
+        assert_eq!(taken.len() / 2, crate::connector::packs::shares::ALL_SPILLED / SLOT);
+        let memory = Arc::<Memory>::default();
+        let room = Room::new(memory, disks[8].clone(), || tempfile::tempfile().map_err(failed));
+        let held: Vec<Held> = std::iter::from_fn(|| room.keep(vec![1; SLOT].into()).unwrap()).collect();
+        assert_eq!(held.len(), MEMORY / SLOT, "there is memory, and no disk");
+        drop(taken);
+        assert!(room.keep(vec![1; SLOT].into()).unwrap().is_some());
+    }
+
+    #[test]
+    fn where_files_have_no_holes_each_slot_counts_as_a_whole() {
+        let shares = crate::connector::packs::Shares::default();
+        let room = Room::new(Arc::default(), shares.disk("one"), || tempfile::tempfile().map_err(failed));
+        room.slots().holes = Some(false);
+        let _memory: Vec<Held> = (0..MEMORY / SLOT).map(|_| room.space(SLOT).unwrap().unwrap()).collect();
+        let small: Vec<Held> = std::iter::from_fn(|| room.space(PAGE).unwrap()).take(99).collect();
+        assert_eq!(small.len(), FILE / SLOT);
+        drop(small);
+        assert!(room.own.prefixes.try_take(1).is_none(), "the file has not become smaller");
+        assert!(room.space(SLOT).unwrap().is_some(), "a slot that was used");
+    }
 
     #[test]
     fn what_does_not_fit_into_memory_is_in_a_file_whose_slots_are_used_again() {

@@ -26,8 +26,10 @@ const AHEAD: usize = 128 << 20;
 const AHEAD_EACH: usize = 32 << 20;
 /// The most bytes of temporary files that all long reads of packs of one backend keep decoded pages in.
 const SPILLED: usize = 1 << 30;
-/// The most bytes of temporary files that all readers of packs of one backend have for prefixes.
-const PREFIXES: usize = 4 << 30;
+/// The same for prefixes.
+const PREFIXES: usize = 1 << 30;
+/// The most bytes of temporary files that all readers of packs of a host have: twice what those of one backend may have.
+pub(super) const ALL_SPILLED: usize = 4 << 30;
 /// How long a pack waits for room for its metadata.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The unit of a share.
@@ -137,11 +139,14 @@ pub(super) enum Part<'a> {
 }
 
 /// Bytes of temporary files.
+#[derive(Clone)]
 pub(super) struct Disk {
     /// For pages that windows need later.
     pub(super) pages: Budget,
     /// For prefixes.
     pub(super) prefixes: Budget,
+    /// For both.
+    pub(super) all: Budget,
 }
 
 /// The budgets, and the turns of what only one should make.
@@ -153,6 +158,7 @@ pub(crate) struct Shares {
     fetched: Budgets,
     spilled: Budgets,
     prefixes: Budgets,
+    all_spilled: Budget,
     /// Packs that someone has.
     live: Mutex<HashMap<PackId, Weak<Pack>>>,
     /// Packs that are opened, by backend.
@@ -175,6 +181,7 @@ impl Default for Shares {
             fetched: Budgets::new(FETCHED),
             spilled: Budgets::new(SPILLED),
             prefixes: Budgets::new(PREFIXES),
+            all_spilled: Budget::new(ALL_SPILLED),
             live: Mutex::default(),
             opening: Turns::default(),
             chains: Turns::default(),
@@ -236,7 +243,8 @@ impl Shares {
 
     /// What readers of packs of a backend may have in temporary files.
     pub(super) fn disk(&self, backend: &str) -> Disk {
-        Disk { pages: self.spilled.of(backend), prefixes: self.prefixes.of(backend) }
+        let all = self.all_spilled.clone();
+        Disk { pages: self.spilled.of(backend), prefixes: self.prefixes.of(backend), all }
     }
 
     /// A pack that someone has.

@@ -20,7 +20,7 @@ use super::read::{PackReader, decoded};
 use super::room::{Held, Room};
 use super::shares::Share;
 use super::task;
-use crate::snapshot::pages::{Chain, FramePart, FrameRef, Part, Plan, Window, is_direct};
+use crate::snapshot::pages::{FramePart, FrameRef, Part, Plan, Window};
 use crate::snapshot::{Identity, PAGE, SEGMENT, SegmentDigest, ZERO_SEGMENT, segment_digest};
 use crate::types::{Body, Error, ErrorKind, Result, blocking};
 use pages::{only, place};
@@ -47,7 +47,7 @@ struct Begun {
     bytes: Held,
 }
 
-/// The pages of a frame that windows need, one after the other.
+/// The pages of a frame that windows need soon or late, one after the other.
 struct Kept {
     pages: Arc<Held>,
     windows: u32,
@@ -56,7 +56,8 @@ struct Kept {
 #[derive(Default)]
 struct State {
     begun: BTreeMap<usize, Arc<Begun>>,
-    kept: BTreeMap<usize, Kept>,
+    /// By the number of the frame, and whether it is for late windows.
+    kept: BTreeMap<(usize, bool), Kept>,
     /// Frames for whose prefixes there is no room.
     without: BTreeSet<usize>,
     /// Frames that were decoded after the first one that was not.
@@ -266,10 +267,13 @@ impl Whole {
                 to += part.len as usize * PAGE;
             }
         }
-        if planned.windows > 0
-            && let Some(held) = self.room.keep(only(pages, &planned.pages)?)?
-        {
-            self.state().kept.insert(number, Kept { pages: Arc::new(held), windows: planned.windows });
+        for late in [false, true] {
+            let wanted = planned.wanted(late);
+            if wanted.windows > 0
+                && let Some(held) = self.room.keep(only(&pages, &wanted.pages)?)?
+            {
+                self.state().kept.insert((number, late), Kept { pages: Arc::new(held), windows: wanted.windows });
+            }
         }
         Ok(())
     }
@@ -317,9 +321,9 @@ impl Whole {
         if parts.iter().all(|part| part.at.is_none()) && self.all_zeros(start, len) {
             return Ok(self.zeros.slice(..len));
         }
-        if !self.has(&chain, &parts) {
+        if !self.has(&chain, window, &parts) {
             let made = self.reader.window(start, len as u64).await?;
-            self.release(&chain, &parts);
+            self.release(&chain, window, &parts);
             return self.proven(made, start);
         }
         let direct = match self.expected {
@@ -341,7 +345,7 @@ impl Whole {
             None => error.on_backend(&self.reader.placement.backend).during("retrieve"),
             Some(_) => error,
         })?;
-        self.release(&chain, &parts);
+        self.release(&chain, window, &parts);
         Ok(made)
     }
 
@@ -371,8 +375,10 @@ impl Whole {
                 continue;
             }
             let number = self.plan.number(at.frame).ok_or_else(short)?;
-            let held = self.state().kept.get(&number).map(|kept| kept.pages.clone()).ok_or_else(short)?;
-            held.read(place(&self.plan.frames[number].pages, at.first).ok_or_else(short)?, to)?;
+            let planned = &self.plan.frames[number];
+            let late = planned.is_late((start / PAGE as u64) as u32);
+            let held = self.state().kept.get(&(number, late)).map(|kept| kept.pages.clone()).ok_or_else(short)?;
+            held.read(place(&planned.wanted(late).pages, at.first).ok_or_else(short)?, to)?;
         }
         bytes.truncate(len);
         self.proven(bytes.into(), start)
@@ -394,22 +400,5 @@ impl Whole {
             }
         }
         Ok(bytes)
-    }
-
-    /// Lets go of the frames that no later window needs.
-    fn release(&self, chain: &Chain, parts: &[Part]) {
-        let frames: BTreeSet<FrameRef> =
-            parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at.map(|at| at.frame)).collect();
-        let mut gone = Vec::new();
-        let mut state = self.state();
-        for number in frames.into_iter().filter_map(|frame| self.plan.number(frame)) {
-            if let Some(kept) = state.kept.get_mut(&number) {
-                kept.windows = kept.windows.saturating_sub(1);
-                if kept.windows == 0 {
-                    gone.extend(state.kept.remove(&number));
-                }
-            }
-        }
-        drop(state);
     }
 }

@@ -61,7 +61,7 @@ impl Host {
         let copy = self.proven_hot(copy).boxed().await?;
         if self.record_extra(copy).boxed().await? {
             // It may have taken more than was promised.
-            drop(self.make_hot_room(hot, 0).await?);
+            self.make_hot_room(hot, 0).await?.end().await;
         }
         Ok(())
     }
@@ -97,11 +97,11 @@ impl Host {
             Some(pack) => pack.file.size(),
             None => of_source(&source, identity.as_deref()),
         };
-        let promise = self.make_hot_room(hot, wanted).await?;
+        let room = self.make_hot_room(hot, wanted).await?;
         let options = StoreOptions { raw: false, progress: None, ..options.clone() };
         let change = Change { base: change.base, pack: pack.as_ref(), ..Change::default() };
         let copy = self.copy_to(HOT, source, change, &options, identity).boxed().await;
-        drop(promise);
+        room.end().await;
         copy
     }
 

@@ -2,11 +2,11 @@
 //!
 //! The image goes to the hot tier, and one transaction records that placement and the job that pushes it to the backends of
 //! the route. Until that has ended, the image is on this machine alone: the hot tier does not let it go, and its bytes are *at
-//! risk*. There is a bound for these: a store that would exceed it goes to the backends of its route. If these cannot take it, it
-//! waits, and meanwhile does what the others have left to be pushed. What the hot tier cannot take is stored on the backends, as if the route waited for all copies.
+//! risk*. There is a bound for these, of which no backend holds more than it leaves to those of other such routes
+//! (`catalogue/reserved.rs`): a store that would exceed either goes to the backends of its route. If these cannot take it, it
+//! waits, and meanwhile does what the others have left to be pushed. What the hot tier cannot take is stored on the backends, as
+//! if the route waited for all copies.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -15,8 +15,11 @@ use futures::future::BoxFuture;
 
 use super::Change;
 use super::hot::HotChange;
+use crate::catalogue::RiskBound;
+use crate::config::DEFAULT_ROUTE;
 use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
+use crate::connector::reserved::Room;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::Source;
 use crate::types::{Error, ErrorKind, Result};
@@ -45,18 +48,6 @@ pub(super) enum Locally {
     PastRisk(Source),
 }
 
-/// Bytes that are counted as at risk before they are.
-struct Risk {
-    all: Arc<AtomicU64>,
-    size: u64,
-}
-
-impl Drop for Risk {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.size, Ordering::Relaxed);
-    }
-}
-
 impl Host {
     /// Stores an image into the hot tier. Waits for others to be pushed if that is asked for.
     ///
@@ -75,12 +66,23 @@ impl Host {
             Some(_) => source,
             None => Source::File(self.spooled(source).await?),
         };
-        let size = source.size().unwrap_or(u64::MAX);
+        let (size, bound) = (source.size().unwrap_or(u64::MAX), self.risk_bound(most));
+        let route = options.route.as_deref().unwrap_or(DEFAULT_ROUTE);
+        let most = bound.largest(route);
         if size > most {
             tracing::warn!(size, most, "the image is larger than what may be at risk: it is stored on the backends");
             return Ok(Locally::Elsewhere(source));
         }
-        let Some(_risk) = self.reserve_risk(size, most, waits).await? else { return Ok(Locally::PastRisk(source)) };
+        let Some(room) = self.room_at_risk(&bound, route, size, waits).await? else {
+            return Ok(Locally::PastRisk(source));
+        };
+        let stored = self.store_at_risk(source, change, options).boxed().await;
+        room.end().await;
+        stored
+    }
+
+    /// The same, once there is room for it.
+    async fn store_at_risk(&self, source: Source, change: Change<'_>, options: &StoreOptions) -> Result<Locally> {
         let (once_more, mut identity) = (again(&source), change.pack.map(|pack| pack.identity.clone()));
         let changed = change.pack.and_then(|pack| pack.changed.as_deref()).or(change.changed);
         let hot = HotChange { base: change.base, changed };
@@ -115,29 +117,20 @@ impl Host {
         }
     }
 
-    /// Has so many more bytes counted as at risk for as long as the result lives. `None`, or it waits, if too many are.
-    async fn reserve_risk(&self, size: u64, most: u64, waits: bool) -> Result<Option<Risk>> {
-        let Some(hot) = &self.inner.hot else { return Ok(None) };
-        let mut last = u64::MAX;
-        let mut looks = 0;
+    /// Reserves room for so many more bytes at risk. `None`, or it waits, if there is none.
+    async fn room_at_risk(&self, bound: &RiskBound, route: &str, size: u64, waits: bool) -> Result<Option<Room>> {
+        let (mut least, mut looks) = (u64::MAX, 0);
         loop {
-            let adding = hot.adding_risk.lock().await;
-            // In this order: a store that is recorded between the two counts twice rather than not at all.
-            let to_be = hot.to_be_at_risk.load(Ordering::Relaxed);
-            let at_risk = self.inner.catalogue.at_risk().await?.saturating_add(to_be);
-            if at_risk.saturating_add(size) <= most {
-                hot.to_be_at_risk.fetch_add(size, Ordering::Relaxed);
-                return Ok(Some(Risk { all: hot.to_be_at_risk.clone(), size }));
-            }
-            drop(adding);
-            if !waits {
-                return Ok(None);
-            }
-            looks = if at_risk < last { 0 } else { looks + 1 };
-            last = at_risk;
+            let in_the_way = match self.reserve_risk(bound, route, size).await? {
+                Ok(room) => return Ok(Some(room)),
+                Err(_) if !waits => return Ok(None),
+                Err(bytes) => bytes,
+            };
+            looks = if in_the_way < least { 0 } else { looks + 1 };
+            least = least.min(in_the_way);
             if looks > LOOKS {
                 return Err(Error::unavailable(format!(
-                    "{at_risk} bytes of images are on this machine alone, and cannot be pushed to the backends"
+                    "{in_the_way} bytes of images are on this machine alone, and cannot be pushed to the backends"
                 ))
                 .hint("`tidelock jobs ls` says why; raise `at_risk` in [hot] if more may be lost with this machine"));
             }

@@ -106,7 +106,8 @@ pub(super) fn check_size(size: u64) -> Result<()> {
     if size.div_ceil(PAGE as u64) <= u64::from(MAX_PAGES) {
         return Ok(());
     }
-    Err(Error::unsupported("an image of 16 TiB or more does not fit into one pack"))
+    Err(Error::unsupported("an image of 16 TiB or more does not fit into one pack")
+        .hint("store it as it is: with `--raw`, or on a route with `encoding = \"raw\"`"))
 }
 
 fn ends(name: &str) -> Error {

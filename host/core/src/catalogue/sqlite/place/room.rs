@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 
 use super::Place;
 use crate::catalogue::sqlite::paths::directory_of;
@@ -43,12 +43,12 @@ impl Place {
     /// Bytes that this process may still use, where the file system says so.
     fn room(&self) -> Option<u64> {
         let found = statvfs(directory_of(&self.path)).ok()?;
-        Some(if self.lacks_files() { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
+        Some(if has_no_files(&found) { 0 } else { found.f_bavail.saturating_mul(found.f_frsize) })
     }
 
     /// Returns whether the file system has nothing left to make files of, however much room it has.
     pub(super) fn lacks_files(&self) -> bool {
-        statvfs(directory_of(&self.path)).is_ok_and(|found| found.f_files > 0 && found.f_favail < FEW_FILES)
+        statvfs(directory_of(&self.path)).is_ok_and(|found| has_no_files(&found))
     }
 
     /// Makes the reserve where there is plenty of room.
@@ -70,6 +70,10 @@ impl Place {
             Ok(()) => {}
         }
     }
+}
+
+fn has_no_files(found: &StatVfs) -> bool {
+    found.f_files > 0 && found.f_favail < FEW_FILES
 }
 
 /// Takes up the room of the reserve.

@@ -1,7 +1,5 @@
 //! Containers that are replaced while something is done in them: only a look that begins afterwards tells.
 
-use std::sync::atomic::AtomicUsize;
-
 use tokio::sync::Notify;
 
 use super::*;
@@ -121,6 +119,36 @@ async fn a_container_that_takes_the_place_during_a_deletion_forgets_no_object() 
     mount.mount(&disk);
     assert_eq!(host.gc(Duration::ZERO).await.unwrap().objects, 1);
     assert_eq!(disk.objects().len(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_looks_once_before_and_once_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mount, disk, id) = stored(dir.path()).await;
+    let before = mount.gets.load(Ordering::SeqCst);
+    host.remove(id).await.unwrap();
+    assert_eq!(mount.gets.load(Ordering::SeqCst) - before, 2);
+    assert_eq!(disk.objects().len(), 1);
+}
+
+#[tokio::test]
+async fn a_look_of_some_time_ago_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (host, mount, disk, id) = stored(dir.path()).await;
+    disk.fail_next(Operation::Delete, ErrorKind::Unavailable, false);
+    host.remove(id).await.unwrap_err();
+    let object = placement(&host, id).await.object;
+    let looked = host.inner.platform.now();
+    let other = container();
+    // It would be another error if it were asked to delete something.
+    other.fail_next(Operation::Delete, ErrorKind::Denied, false);
+    mount.mount(&other);
+    let name = object.as_str().to_owned();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    is_away(host.delete_looked_at("local", &object, looked).await);
+    mount.mount(&disk);
+    assert!(disk.objects().contains(&name));
+    assert!(host.delete_looked_at("local", &object, looked).await.unwrap() && !disk.objects().contains(&name));
 }
 
 #[tokio::test]

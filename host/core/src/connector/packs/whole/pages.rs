@@ -1,6 +1,6 @@
 //! The pages that windows take from raw objects, and those that are kept of frames.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -12,10 +12,33 @@ use crate::types::{Error, Result};
 
 impl Whole {
     /// Returns whether everything is kept that a window needs of frames.
-    pub(super) fn has(&self, chain: &Chain, parts: &[Part]) -> bool {
+    pub(super) fn has(&self, chain: &Chain, window: Window, parts: &[Part]) -> bool {
         let state = self.state();
         let mut needed = parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at);
-        needed.all(|at| self.plan.number(at.frame).is_some_and(|number| state.kept.contains_key(&number)))
+        needed.all(|at| {
+            let number = self.plan.number(at.frame);
+            number.is_some_and(|number| {
+                state.kept.contains_key(&(number, self.plan.frames[number].is_late(window.first)))
+            })
+        })
+    }
+
+    /// Lets go of the frames that no later window needs.
+    pub(super) fn release(&self, chain: &Chain, window: Window, parts: &[Part]) {
+        let frames: BTreeSet<FrameRef> =
+            parts.iter().filter(|part| !is_direct(chain, part)).filter_map(|part| part.at.map(|at| at.frame)).collect();
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        for number in frames.into_iter().filter_map(|frame| self.plan.number(frame)) {
+            let key = (number, self.plan.frames[number].is_late(window.first));
+            if let Some(kept) = state.kept.get_mut(&key) {
+                kept.windows = kept.windows.saturating_sub(1);
+                if kept.windows == 0 {
+                    gone.extend(state.kept.remove(&key));
+                }
+            }
+        }
+        drop(state);
     }
 
     /// The first byte of a window, and the number of its bytes.
@@ -71,10 +94,10 @@ impl Whole {
 }
 
 /// These pages of a frame, one after the other. What all of it is stays as it is.
-pub(super) fn only(frame: Bytes, runs: &[(u32, u32)]) -> Result<Bytes> {
+pub(super) fn only(frame: &Bytes, runs: &[(u32, u32)]) -> Result<Bytes> {
     let bytes = runs.iter().map(|(_, len)| *len as usize * PAGE).sum();
     if frame.len() == bytes {
-        return Ok(frame);
+        return Ok(frame.clone());
     }
     let mut pages = Vec::with_capacity(bytes);
     for (first, len) in runs {
