@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt as _, unfold};
 use http_body::Body as _;
@@ -124,25 +124,40 @@ pub(super) async fn component(shared: &Shared, headers: &HeaderMap, body: Body) 
 /// Headers that ask for a check or a condition which is not made here: they are refused, never passed over.
 const UNCHECKED: [&str; 7] =
     ["content-md5", "digest", "content-digest", "repr-digest", "if-match", "if-none-match", "if-unmodified-since"];
+/// Those of S3: checksums of the body, and of its parts.
+const CHECKSUMS: [&str; 3] = ["x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-content-sha256"];
+
+/// Returns whether a header asks for a check or a condition which is not made here.
+fn is_unchecked(name: &str) -> bool {
+    UNCHECKED.contains(&name) || CHECKSUMS.iter().any(|checksum| name.starts_with(checksum))
+}
+
+/// The elements of all headers of a name, each of which may be a list.
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = String> + '_ {
+    headers.get_all(name).iter().flat_map(|value| {
+        let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        value.split(',').map(|element| element.trim().to_owned()).collect::<Vec<_>>()
+    })
+}
 
 /// Returns whether a body of this type is a form: what `curl -F` and `curl -d` send, an envelope or an image without its
 /// line ends.
-fn is_form(kind: &HeaderValue) -> bool {
-    let kind = String::from_utf8_lossy(kind.as_bytes()).trim().to_ascii_lowercase();
+fn is_form(kind: &str) -> bool {
     kind.starts_with("multipart/") || kind.split(';').next().map(str::trim) == Some("application/x-www-form-urlencoded")
 }
 
 /// Refuses bodies that mean something else than their bytes, and those that come with what is not checked here.
 fn plain(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if elements(headers, CONTENT_ENCODING).any(|encoding| !encoding.is_empty() && encoding != "identity") {
         let error = Error::unsupported("the body has a Content-Encoding").hint("send the bytes without an encoding");
         return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    if headers.get_all(CONTENT_TYPE).iter().any(is_form) {
+    if elements(headers, CONTENT_TYPE).any(|kind| is_form(&kind)) {
         let error = Error::unsupported("the body is a form").hint("send the bytes themselves: `curl -T FILE URL`");
         return Err(Problem::from(error).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    if let Some(name) = UNCHECKED.iter().find(|name| headers.contains_key(**name)) {
+    let names = headers.keys().map(|name| name.as_str().to_owned());
+    if let Some(name) = names.chain(elements(headers, TRAILER)).find(|name| is_unchecked(name)) {
         let error = Error::unsupported(format!("the header `{name}` is not supported"))
             .hint("leave it out; the id in the answer tells which bytes were stored");
         return Err(Problem::from(error).status(StatusCode::NOT_IMPLEMENTED));

@@ -4,6 +4,7 @@
 
 mod at_risk;
 mod beside;
+mod beside_jobs;
 mod chains;
 mod components;
 mod configuration;

@@ -127,6 +127,27 @@ fn invalid_requests_are_refused_with_the_reason() {
     server.get("/v1/snapshots/%ff").problem(400, "invalid");
     server.send("PUT", "/v1/snapshots", &[("content-encoding", "gzip")], b"x").problem(415, "unsupported");
     server.send("PUT", "/v1/snapshots", &[("content-range", "bytes 0-0/2")], b"x").problem(400, "invalid");
+    // Every header of a name, and every element of each, says what the bytes are.
+    let plain = ("content-encoding", "identity");
+    for encoded in [&[plain, ("content-encoding", "gzip")][..], &[("content-encoding", "identity, br")]] {
+        server.send("PUT", "/v1/snapshots", encoded, b"x").problem(415, "unsupported");
+    }
+    let forms = ["Multipart/Form-Data; boundary=x", "a/b, multipart/form-data", "application/x-www-form-urlencoded"];
+    for form in forms {
+        let types = [("content-type", "a/b"), ("content-type", form)];
+        server.send("PUT", "/v1/snapshots", &types, b"x").problem(415, "unsupported");
+    }
+    for unchecked in
+        ["content-md5", "repr-digest", "x-amz-checksum-sha256", "X-Amz-Checksum-Crc32", "x-amz-content-sha256"]
+    {
+        server.send("PUT", "/v1/snapshots", &[(unchecked, "x")], b"x").problem(501, "unsupported");
+    }
+    server.send("PUT", "/v1/snapshots", &[("trailer", "a, x-amz-checksum-crc32c")], b"x").problem(501, "unsupported");
+    // A cursor beyond all there are.
+    let last = u64::MAX;
+    assert_eq!(server.get(&format!("/v1/jobs?after={last}")).json(200)["jobs"].as_array().map(Vec::len), Some(0));
+    assert_eq!(server.get(&format!("/v1/snapshots?after={last}")).json(200)["next"], serde_json::Value::Null);
+    server.send("DELETE", &format!("/v1/jobs/{last}"), &[], b"").problem(404, "not-found");
     let unknown = format!("tl1{}", "a".repeat(52));
     for (method, path) in [("GET", ""), ("DELETE", ""), ("GET", "/stat"), ("POST", "/update"), ("POST", "/apply")] {
         server.send(method, &format!("/v1/snapshots/{unknown}{path}"), &[], b"").problem(404, "not-found");

@@ -126,6 +126,13 @@ pub struct Job {
     pub reason: Option<String>,
 }
 
+impl Job {
+    /// Returns whether it was begun before its time, since a placement of its snapshot has become good.
+    pub(crate) fn was_woken(&self) -> bool {
+        self.attempts > 1 && self.not_before == 0
+    }
+}
+
 /// A job that a host runs, under its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldJob {
@@ -263,7 +270,8 @@ pub struct LongChains {
 }
 
 /// The jobs of a catalogue, and what belongs to them. Each operation costs the same however many jobs and snapshots there
-/// are, save [`Self::job_stats`], what is said of others, and [`Self::take_job_beside`] where it passes jobs over. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
+/// are, save [`Self::job_stats`], what is said of others, and [`Self::take_job_beside`] where it passes jobs over: that keeps nobody
+/// from changing anything, and those are not looked at again for a while. Guarantees and errors are those of [`Catalogue`](super::Catalogue).
 pub trait JobQueue: Send + Sync {
     /// Enqueues jobs of snapshots that are known. One that is there already is left as it is. Returns how many are new.
     fn enqueue(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<u64>>;
@@ -371,10 +379,16 @@ pub trait JobQueue: Send + Sync {
     /// Notes that every byte of a placement was read and was right, if it is still just as it was seen.
     fn note_read<'a>(&'a self, seen: &'a Placement) -> BoxFuture<'a, Result<()>>;
 
-    /// At most `limit` live packs of known snapshots that need more than `most` objects each, among the next placements that came
-    /// after the one of number `after`, and the number to go on after. Leaves out what has another live object on its backend that
-    /// needs none, and the hot tier.
-    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>>;
+    /// At most `limit` live packs of known snapshots on a backend that need more than `most` objects each, among the next placements
+    /// that came after the one of number `after`, and the number to go on after. Leaves out what has another live object there that
+    /// needs none.
+    fn long_chains<'a>(
+        &'a self,
+        backend: &'a str,
+        after: u64,
+        most: u32,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<LongChains>>;
 
     /// The placements of packs on a backend that take pages from an object of a snapshot there.
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>>;

@@ -7,7 +7,7 @@ use crate::catalogue::{Job, JobKind, JobState};
 use crate::types::{ObjectId, Result, SnapshotId};
 
 pub(super) fn one_job(db: &Transaction<'_>, seq: u64) -> Result<Option<Job>> {
-    Ok(jobs(db, "WHERE seq = ?1", [seq])?.pop())
+    Ok(jobs(db, "WHERE seq = ?1", [seq.min(i64::MAX as u64)])?.pop())
 }
 
 pub(super) fn jobs(db: &Connection, clause: &str, params: impl Params) -> Result<Vec<Job>> {

@@ -99,7 +99,7 @@ impl JobQueue for SqliteCatalogue {
 
     fn take_job(&self, which: Take, token: OwnerToken) -> BoxFuture<'_, Result<Option<Job>>> {
         let now = self.platform.unix_seconds();
-        Box::pin(self.change(move |db| Ok(take(db, which, None, token, now)?.map(|(job, _)| job))))
+        Box::pin(self.change(move |db| take(db, which, token, now)))
     }
 
     fn take_job_beside<'a>(
@@ -108,8 +108,7 @@ impl JobQueue for SqliteCatalogue {
         choice: &'a Choice,
         token: OwnerToken,
     ) -> BoxFuture<'a, Result<Option<(Job, Between)>>> {
-        let (choice, now) = (choice.clone(), self.platform.unix_seconds());
-        Box::pin(self.change(move |db| take(db, which, Some(&choice), token, now)))
+        Box::pin(self.take_beside(which, choice, token))
     }
 
     fn end_job(&self, held: HeldJob, end: JobEnd) -> BoxFuture<'_, Result<bool>> {
@@ -170,6 +169,8 @@ impl JobQueue for SqliteCatalogue {
     }
 
     fn jobs(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>>> {
+        // Numbers of jobs are at most this.
+        let after = after.min(i64::MAX as u64);
         let limit = limit.clamp(1, 10_000) as i64;
         Box::pin(self.with(move |db| jobs(db, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit))))
     }
@@ -301,8 +302,15 @@ impl JobQueue for SqliteCatalogue {
         Box::pin(self.change(move |db| replaced::note_read(db, &seen, now)))
     }
 
-    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
-        Box::pin(self.with(move |db| long_chains(db, after, most, limit)))
+    fn long_chains<'a>(
+        &'a self,
+        backend: &'a str,
+        after: u64,
+        most: u32,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<LongChains>> {
+        let backend = backend.to_owned();
+        Box::pin(self.with(move |db| long_chains(db, &backend, after, most, limit)))
     }
 
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
@@ -373,11 +381,11 @@ impl JobQueue for SqliteCatalogue {
     }
 }
 
-fn long_chains(db: &Connection, after: u64, most: u32, limit: u32) -> Result<LongChains> {
+fn long_chains(db: &Connection, backend: &str, after: u64, most: u32, limit: u32) -> Result<LongChains> {
     let mut query = db
         .prepare_cached(
             "SELECT snapshot, backend, object, encoding, state, stored_bytes, created, reason, since, version, pack, seq
-             FROM placements WHERE seq > ?1 AND seq <= ?1 + ?4 AND pack IS NOT NULL AND state = 'live' AND backend <> 'hot'
+             FROM placements WHERE seq > ?1 AND seq <= ?1 + ?4 AND pack IS NOT NULL AND state = 'live' AND backend = ?5
                  AND (SELECT count(*) FROM needs
                       WHERE needs.backend = placements.backend AND needs.object = placements.object) > ?2
                  AND EXISTS (SELECT 1 FROM snapshots WHERE id = placements.snapshot AND removed = 0)
@@ -388,7 +396,7 @@ fn long_chains(db: &Connection, after: u64, most: u32, limit: u32) -> Result<Lon
              ORDER BY seq LIMIT ?3",
         )
         .map_err(sql)?;
-    let mut rows = query.query((after, most, limit, LOOKED_AT)).map_err(sql)?;
+    let mut rows = query.query((after, most, limit, LOOKED_AT, backend)).map_err(sql)?;
     let (mut placements, mut last) = (Vec::new(), after);
     while let Some(row) = rows.next().map_err(sql)? {
         last = row.get(11).map_err(sql)?;

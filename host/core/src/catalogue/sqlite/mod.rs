@@ -21,6 +21,7 @@ mod elsewhere;
 mod errors;
 mod forget;
 mod import_queue;
+mod job_passing;
 mod job_reading;
 mod job_rows;
 mod job_taking;
@@ -52,6 +53,7 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 
 use self::errors::{damaged, sql};
+use self::job_passing::Passed;
 use self::open_files::OpenFiles;
 use self::place::Place;
 use super::{
@@ -70,6 +72,8 @@ pub struct SqliteCatalogue {
     path: Arc<Path>,
     place: Arc<Place>,
     platform: Platform,
+    /// Jobs that cannot be begun now.
+    passed: Arc<Mutex<Option<Passed>>>,
     /// In memory, for tests: calls run where they are polled.
     #[cfg(test)]
     inline: bool,
@@ -93,6 +97,7 @@ impl SqliteCatalogue {
             path,
             place: Arc::new(place),
             platform,
+            passed: Arc::default(),
             #[cfg(test)]
             inline: false,
         })
@@ -104,7 +109,7 @@ impl SqliteCatalogue {
         let connection = schema::in_memory().expect("memory");
         let (connection, path) = (Arc::new(Mutex::new(connection)), Path::new(":memory:").into());
         let place = Arc::new(Place::in_memory(platform.clone()));
-        Self { connection, leases: Arc::default(), path, place, platform, inline: true }
+        Self { connection, leases: Arc::default(), path, place, platform, passed: Arc::default(), inline: true }
     }
 
     /// Where the file is.

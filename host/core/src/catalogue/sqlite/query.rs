@@ -59,7 +59,7 @@ impl SqliteCatalogue {
     pub(super) async fn list(&self, after: Option<u64>, limit: usize) -> Result<SnapshotPage> {
         let limit = limit.clamp(1, 10_000);
         self.with(move |db| {
-            let after = after.unwrap_or(0);
+            let after = after.unwrap_or(0).min(i64::MAX as u64);
             // One more than requested shows whether there is a next page.
             let mut found =
                 snapshots(db, "WHERE seq > ?1 AND removed = 0 ORDER BY seq LIMIT ?2", (after, limit as i64 + 1))?;

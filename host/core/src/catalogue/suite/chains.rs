@@ -91,7 +91,7 @@ pub(crate) async fn long_chains_are_found_in_their_order(place: Place) {
     let catalogue = &*catalogue;
     chain(catalogue).await;
     let names = async |after, most, limit| {
-        let found = catalogue.long_chains(after, most, limit).await.unwrap();
+        let found = catalogue.long_chains("local", after, most, limit).await.unwrap();
         let names: Vec<String> = found.placements.iter().map(|found| found.object.as_str().to_owned()).collect();
         (names, found.next)
     };
@@ -99,6 +99,7 @@ pub(crate) async fn long_chains_are_found_in_their_order(place: Place) {
     assert_eq!(all, ["three", "four"]);
     assert_eq!(names(end, 1, 10).await, (vec![], end));
     assert_eq!(names(0, 2, 10).await.0, ["four"]);
+    assert_eq!(catalogue.long_chains("other", 0, 1, 10).await.unwrap().placements, []);
     let (first, next) = names(0, 1, 1).await;
     assert_eq!((first, names(next, 1, 1).await.0), (vec!["three".to_owned()], vec!["four".to_owned()]));
     // One that has a full object there, and one that was removed, are left out.

@@ -6,11 +6,11 @@ use crate::catalogue::{
     NewJob, NewSnapshot, Placement, PlacementState, RemovalScope, Take, WantedCopies,
 };
 
-fn copy_of(seed: u64) -> NewJob {
+pub(super) fn copy_of(seed: u64) -> NewJob {
     NewJob { kind: JobKind::Copy, snapshot: id(seed), backend: None, object: None }
 }
 
-fn wanting(commit: Commit, copies: u32) -> Commit {
+pub(super) fn wanting(commit: Commit, copies: u32) -> Commit {
     Commit { wanted: Some(WantedCopies { copies, route: "default".to_owned() }), ..commit }
 }
 

@@ -15,6 +15,7 @@ pub(super) mod removals;
 pub(super) mod reserved;
 pub(super) mod snapshots;
 pub(super) mod swaps;
+pub(super) mod taking;
 pub(super) mod turns;
 
 use std::any::Any;
@@ -160,6 +161,8 @@ macro_rules! suite {
             packs: what_a_pack_proves_is_recorded_in_place_of_what_was, what_gives_nothing_goes_with_the_whole,
                 what_a_pack_needs_stays_until_it_is_gone, a_pack_needs_what_is_live_on_its_backend,
                 what_is_needed_is_replaced_by_the_same_alone, an_eviction_leaves_a_copy_and_what_is_needed;
+            taking: a_version_waits_for_its_base_on_its_backend_and_not_for_long,
+                what_was_passed_over_is_found_as_soon_as_it_may_be_begun, a_job_that_others_were_in_the_way_of_has_not_failed;
             chains: what_takes_the_place_of_a_pack, long_chains_are_found_in_their_order, what_is_shared_is_told;
             removals: removal_goes_step_by_step, a_name_goes_alone_and_the_bytes_with_the_last_one,
                 an_object_is_deleted_by_one_host_at_a_time, what_is_relied_on_cannot_be_claimed;

@@ -182,10 +182,16 @@ impl JobQueue for WatchedCatalogue {
         })
     }
 
-    fn long_chains(&self, after: u64, most: u32, limit: u32) -> BoxFuture<'_, Result<LongChains>> {
+    fn long_chains<'a>(
+        &'a self,
+        backend: &'a str,
+        after: u64,
+        most: u32,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<LongChains>> {
         Box::pin(async move {
             self.points.point("long_chains").await;
-            JobQueue::long_chains(&self.inner, after, most, limit).await
+            JobQueue::long_chains(&self.inner, backend, after, most, limit).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a daemon does beside its requests: jobs as they become due, and scrubs of each backend within its budget.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -8,6 +9,7 @@ use futures::future::join_all;
 use super::rebase::Search;
 use super::run::RunOptions;
 use super::scrub::ScrubOptions;
+use crate::config::HOT;
 use crate::connector::Host;
 
 /// How often jobs are looked for.
@@ -78,19 +80,40 @@ impl Host {
 
     async fn keep_rebasing(&self) {
         let Some(bytes_per_day) = self.inner.rebase_settings.bytes_per_day else { return };
-        let (mut budget, mut search) = (0.0, Search::default());
+        // Of all backends together. One that stalls keeps its own rebases alone.
+        let budget = Mutex::new(0.0);
+        let grow = async {
+            loop {
+                change(&budget, |budget| grown(budget, bytes_per_day));
+                tokio::time::sleep(SLICE).await;
+            }
+        };
+        let backends = self.inner.backends.keys().filter(|backend| *backend != HOT);
+        let all = join_all(backends.map(|backend| self.keep_rebasing_on(backend, &budget)));
+        tokio::join!(grow, all.map(drop));
+    }
+
+    async fn keep_rebasing_on(&self, backend: &str, budget: &Mutex<f64>) {
+        let mut search = Search::default();
         loop {
-            budget = grown(budget, bytes_per_day);
-            if budget >= 1.0 {
-                match self.rebase_long_chains(&mut search, budget as u64).await {
+            let there = change(budget, |budget| budget);
+            if there >= 1.0 {
+                match self.rebase_long_chains(backend, &mut search, there as u64).boxed().await {
                     // One image may be larger than the budget, which makes up for that.
-                    Ok(read) => budget -= read as f64,
-                    Err(error) => tracing::warn!(%error, "cannot rebase"),
+                    Ok(read) => drop(change(budget, |budget| budget - read as f64)),
+                    Err(error) => tracing::warn!(backend, %error, "cannot rebase"),
                 }
             }
             tokio::time::sleep(SLICE).await;
         }
     }
+}
+
+/// Changes a budget, and returns what it is then.
+fn change(budget: &Mutex<f64>, by: impl FnOnce(f64) -> f64) -> f64 {
+    let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+    *budget = by(*budget);
+    *budget
 }
 
 /// A budget of bytes after a further slice of time.

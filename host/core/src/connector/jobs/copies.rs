@@ -40,7 +40,7 @@ impl Host {
         let routes = self.on_routes(&wanted)?;
         self.check_some(id, &routes, run).await?;
         let identity = self.identity_of(id).await?;
-        let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind).await?;
+        let Holders { counted: mut holders, unseen } = self.holders_of(&snapshot, &identity, job.kind, run).await?;
         let enough = |holders: &[String]| {
             holders.len() >= wanted.copies as usize && routes.iter().all(|route| route.is_met(holders))
         };
@@ -52,6 +52,7 @@ impl Host {
             };
         }
         if job.kind == JobKind::Copy && self.is_repaired_first(id).await? {
+            run.tries();
             return Err(Error::unavailable("a damaged copy of it is repaired first"));
         }
         let copying = Copying { job, held, run, snapshot, identity };
@@ -155,6 +156,7 @@ impl Host {
                 last = Some(error);
                 continue;
             }
+            copying.run.tries();
             match self.copy_from(&source, backend, (holders, route), change, copying).boxed().await {
                 Err(error) => last = Some(self.at_its_source(error, &source, backend, &copying.identity).await?),
                 made => return made,

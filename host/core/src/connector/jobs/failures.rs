@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::types::{Result, Retry, Subject};
+use crate::types::{Error, Result, Retry, Subject};
 
 /// How often in a row a backend is found to be away before it is left out.
 const AWAY: u32 = 2;
@@ -36,15 +36,18 @@ impl Failures {
 
     /// Takes note of how an operation of a backend ended. What is wrong with one object says nothing of the others.
     pub(super) fn ended<T>(&self, backend: &str, outcome: &Result<T>) {
+        match outcome {
+            Ok(_) => drop(self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(backend)),
+            Err(error) => self.failed(backend, error),
+        }
+    }
+
+    /// Takes note of an operation of a backend that has failed.
+    pub(super) fn failed(&self, backend: &str, error: &Error) {
+        if error.backend() != Some(backend) || error.subject() != Subject::Backend {
+            return;
+        }
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = match outcome {
-            Ok(_) => {
-                of.remove(backend);
-                return;
-            }
-            Err(error) if error.backend() == Some(backend) && error.subject() == Subject::Backend => error,
-            Err(_) => return,
-        };
         let none = || InARow { away: 0, refused: 0, last: Instant::now() };
         let row = of.entry(backend.to_owned()).or_insert_with(none);
         row.last = Instant::now();
@@ -59,7 +62,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Error, ErrorKind};
+    use crate::types::ErrorKind;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_away_is_left_out_soon_and_what_refuses_objects_late() {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::run::Run;
 use crate::catalogue::{JobKind, PlacementState, Snapshot, WantedCopies};
 use crate::config::{HOT, Route};
 use crate::connector::Host;
@@ -68,12 +69,17 @@ impl Host {
         }
     }
 
-    /// Looks at the copies of a snapshot that the catalogue takes for live, and marks those that are not sound.
+    /// Looks at the copies of a snapshot that the catalogue takes for live, and marks those that are not sound. One on a backend
+    /// that is left out is not looked at; one on a third backend is looked at without keeping others from the two of the job.
+    ///
+    /// # Errors
+    /// `unavailable` if others are at such a backend; errors of the catalogue.
     pub(super) async fn holders_of(
         &self,
         snapshot: &Snapshot,
         identity: &Arc<Identity>,
         kind: JobKind,
+        run: &Run,
     ) -> Result<Holders> {
         let (mut holders, mut sound) = (Holders::default(), Sound::default());
         for placement in self.copies_of(snapshot.id, None).await? {
@@ -81,9 +87,25 @@ impl Host {
             if !counts || holders.counted.contains(&placement.backend) {
                 continue;
             }
-            match self.verify_one(&placement, identity, false, None, &mut 0, &mut sound).await? {
+            let verdict = match run.check(&placement.backend) {
+                Ok(()) => {
+                    run.visit(&placement.backend)?;
+                    match self.verify_one(&placement, identity, false, None, &mut 0, &mut sound).await? {
+                        Verdict::Away(error) => {
+                            let error = error.on_backend(&placement.backend);
+                            // Like any other operation of it.
+                            run.failed(&placement.backend, &error);
+                            Verdict::Away(error)
+                        }
+                        other => other,
+                    }
+                }
+                Err(error) => Verdict::Away(error),
+            };
+            match verdict {
                 Verdict::Sound => {}
                 Verdict::Bad(why) => {
+                    run.tries();
                     tracing::warn!(backend = placement.backend, why, "a copy does not count");
                     continue;
                 }

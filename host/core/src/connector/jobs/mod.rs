@@ -5,6 +5,7 @@
 //! | `run` | takes jobs, runs a few at once, and records how they ended |
 //! | `failures` | which backends a run leaves out for a while |
 //! | `places` | how many go on at once, and between which backends |
+//! | `wakings` | how often a job may be begun before its time |
 //! | `repair` | a good copy in place of a bad placement |
 //! | `rebase` | a full pack in place of one that takes pages from others |
 //! | `copies` | snapshots that have too few copies, or are in the hot tier alone |
@@ -37,6 +38,7 @@ mod report;
 mod run;
 mod scrub;
 mod source;
+mod wakings;
 
 pub use report::{
     JobCounts, JobOutcome, JobOverview, JobPage, JobReport, MadeObject, RebaseReport, RepairReport, ScrubReport,

@@ -35,6 +35,17 @@ pub(super) enum Free {
     Nothing,
 }
 
+#[cfg(test)]
+impl Free {
+    fn is_beside(&self, between: &Between) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Beside(others) => !others.iter().any(|other| other.is_same(between)),
+            Self::Nothing => false,
+        }
+    }
+}
+
 impl Places {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,6 +99,16 @@ impl Place {
         Ok(())
     }
 
+    /// Goes on at a backend that is neither of its two, as between that and itself.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub(super) fn visit(&self, backend: &str) -> Result<()> {
+        let is_of_its_two = |(between, _): &(Between, bool)| between.source == backend || between.target == backend;
+        let is_there = self.places.taken().jobs.get(&self.number).is_some_and(is_of_its_two);
+        if is_there { Ok(()) } else { self.enter(backend, backend) }
+    }
+
     /// Returns whether it could not go on somewhere for others.
     pub(super) fn was_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
@@ -119,6 +140,10 @@ mod tests {
         let beyond = places.take(between("good", "third"), true);
         assert!(beyond.enter("stalled", "third").is_ok() && !beyond.was_refused());
         assert!(beyond.enter("stalled", "good").is_err() && beyond.was_refused());
+        // At a third backend it leaves its two to others.
+        assert!(beyond.visit("third").is_ok() && beyond.visit("fourth").is_ok());
+        assert!(places.free(2).is_beside(&between("stalled", "third")));
+        assert!(!places.free(2).is_beside(&between("fourth", "fourth")));
         // Those that are asked for go where they like.
         assert!(first.enter("stalled", "third").is_ok());
         drop(first);

@@ -26,7 +26,7 @@ use crate::types::{Error, Result, SnapshotId};
 /// Long chains that are looked for at once.
 const FOUND: u32 = 16;
 
-/// Where a daemon is in its search for long chains.
+/// Where a daemon is in its search for long chains on one backend.
 #[derive(Default)]
 pub(super) struct Search {
     /// The last placement that was looked at.
@@ -111,6 +111,7 @@ impl Host {
             return Ok(Worked::nothing("it is stored as it is"));
         }
         run.check(backend)?;
+        run.tries();
         self.backend(backend).await?;
         self.confirm_container(backend).await?;
         if let Some(there) = self.full_pack_on(&old, profile).await? {
@@ -202,16 +203,17 @@ impl Host {
         Ok(MadeObject { backend: backend.clone(), object: info.object, from: source.backend.clone(), bytes })
     }
 
-    /// Rebases what takes pages from too many others, until so many bytes were read. Returns how many were.
+    /// Rebases what takes pages from too many others on a backend, until so many bytes were read. Returns how many were.
     ///
     /// # Errors
     /// Errors of the catalogue. What cannot be rebased now is left to its job.
-    pub(super) async fn rebase_long_chains(&self, search: &mut Search, budget: u64) -> Result<u64> {
+    pub(super) async fn rebase_long_chains(&self, backend: &str, search: &mut Search, budget: u64) -> Result<u64> {
         let catalogue = &self.inner.catalogue;
         let run = Run::new(self, None, None);
         while run.meter.read() < budget {
             let Some(old) = search.found.pop() else {
-                let found = catalogue.long_chains(search.after, self.inner.rebase_settings.chain, FOUND).await?;
+                let found =
+                    catalogue.long_chains(backend, search.after, self.inner.rebase_settings.chain, FOUND).await?;
                 if found.next == search.after {
                     break;
                 }

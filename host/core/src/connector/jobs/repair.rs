@@ -93,6 +93,7 @@ impl Host {
             PlacementState::Removing => return Ok(Worked::nothing("it is being removed")),
         }
         run.check(backend)?;
+        run.tries();
         // Opened and looked at, so that what is away is not taken for what is lost.
         self.backend(backend).await?;
         self.confirm_container(backend).await?;

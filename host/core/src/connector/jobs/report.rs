@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::wakings::Wakings;
 use crate::catalogue::{Job, JobKind, JobState, Placement};
 use crate::config::PackProfile;
 use crate::connector::report::{BadPlacement, PlacementInfo};
@@ -207,13 +208,15 @@ pub struct JobCounts {
     pub scrubbed_bytes: u64,
 }
 
-/// The same while it grows.
+/// The same while it grows, and what else the runs of a host have in common.
 #[derive(Default)]
 pub(in crate::connector) struct Totals {
     repaired: AtomicU64,
     copied: AtomicU64,
     rebased: AtomicU64,
     scrubbed: AtomicU64,
+    /// What was begun before its time.
+    pub(super) wakings: Wakings,
 }
 
 impl Totals {

@@ -1,8 +1,8 @@
 //! Takes jobs, runs a few at once, and records how they ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -21,9 +21,6 @@ use crate::connector::Host;
 use crate::snapshot::Progress;
 use crate::snapshot::pages::Profile;
 use crate::types::{Error, Result, SnapshotId};
-
-/// How often a run begins the same job, where it becomes due again while the run goes on.
-const TRIES: u32 = 3;
 
 /// How long a job waits after its first failure, in seconds; twice as long after each further one.
 const FIRST_PAUSE: u64 = 60;
@@ -59,8 +56,6 @@ pub(super) struct Run {
     pub(super) meter: Arc<Meter>,
     failures: Arc<Failures>,
     places: Arc<Places>,
-    /// How often it has begun each job.
-    begun: Arc<Mutex<BTreeMap<u64, u32>>>,
     /// Jobs that were not tried.
     untried: Arc<AtomicU64>,
     /// None before a job is begun.
@@ -79,7 +74,6 @@ impl Run {
             meter,
             failures: Arc::default(),
             places: Arc::default(),
-            begun: Arc::default(),
             untried: Arc::default(),
             place: None,
             held_back: AtomicBool::default(),
@@ -93,7 +87,6 @@ impl Run {
             meter: self.meter.clone(),
             failures: self.failures.clone(),
             places: self.places.clone(),
-            begun: self.begun.clone(),
             untried: self.untried.clone(),
             place: Some(self.places.take(between, beyond)),
             held_back: AtomicBool::default(),
@@ -101,11 +94,13 @@ impl Run {
         }
     }
 
-    /// The jobs that it has begun often enough. What wakes a job, a placement that is good again, may be what another job brings
-    /// about each time that the first one fails.
-    fn tried(&self) -> Vec<u64> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.iter().filter(|(_, times)| **times >= TRIES).map(|(job, _)| *job).collect()
+    /// The job goes on from here: it is not held up by others, and its backend is not left out.
+    pub(super) fn tries(&self) {
+        self.has_tried.store(true, Ordering::Relaxed);
+    }
+
+    fn has_tried(&self) -> bool {
+        self.has_tried.load(Ordering::Relaxed)
     }
 
     /// Goes on between these backends.
@@ -114,6 +109,14 @@ impl Run {
     /// `unavailable` if that is for others to do: the job is due again soon.
     pub(super) fn enter(&self, source: &str, target: &str) -> Result<()> {
         self.place.as_ref().map_or(Ok(()), |place| place.enter(source, target))
+    }
+
+    /// Goes on at a backend, if it is neither of those that the job is between: these are for others meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub(super) fn visit(&self, backend: &str) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), |place| place.visit(backend))
     }
 
     /// Returns whether the job could not go on somewhere for others.
@@ -140,18 +143,21 @@ impl Run {
 
     /// Takes note of how an operation of a backend ended. What is wrong with one object says nothing of the others.
     pub(super) fn ended<T>(&self, backend: &str, outcome: &Result<T>) {
-        self.has_tried.store(true, Ordering::Relaxed);
+        self.tries();
         self.failures.ended(backend, outcome);
+    }
+
+    /// Takes note of a look at a backend that has failed.
+    pub(super) fn failed(&self, backend: &str, error: &Error) {
+        self.failures.failed(backend, error);
     }
 
     /// When a job that nothing was tried of is due again, in seconds; `None` if something was. Not many at once, since taking each costs
     /// something, and the backend may still be away.
-    fn untried(&self, job: u64) -> Option<u64> {
-        if !self.held_back.load(Ordering::Relaxed) || self.has_tried.load(Ordering::Relaxed) {
+    fn untried(&self) -> Option<u64> {
+        if !self.held_back.load(Ordering::Relaxed) || self.has_tried() {
             return None;
         }
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.entry(job).and_modify(|times| *times = times.saturating_sub(1));
         let before = self.untried.fetch_add(1, Ordering::Relaxed);
         Some((LEFT_OUT.as_secs() + before / UNTRIED_PER_SECOND).min(LONGEST_PAUSE))
     }
@@ -248,7 +254,7 @@ impl Host {
             route.backends.iter().filter(may).cloned().collect()
         };
         let routes = self.inner.routes.iter().map(|(name, route)| (name.clone(), on(route))).collect();
-        let choice = Choice { routes, not_between, without: run.tried() };
+        let choice = Choice { routes, not_between, without: self.inner.jobs.wakings.waiting() };
         let token = self.inner.owner.current().await?;
         for _ in 0..asked.len() {
             let Some(this) = asked.pop_front() else { break };
@@ -319,7 +325,7 @@ impl Host {
             Some(why) if !done => {
                 // Others were in the way, or the backend was left out: that is no attempt.
                 let busy = run.was_refused().then_some(BUSY_PAUSE);
-                match busy.or_else(|| run.untried(job.id)) {
+                match busy.or_else(|| run.untried()) {
                     Some(pause) => {
                         JobEnd::Untried(self.inner.platform.unix_seconds().saturating_add(pause), why.clone())
                     }
@@ -328,6 +334,10 @@ impl Host {
             }
             _ => JobEnd::Done,
         };
+        if let (JobEnd::Wait(until, _) | JobEnd::Untried(until, _), true) = (&end, job.was_woken() && run.has_tried()) {
+            let pause = until.saturating_sub(self.inner.platform.unix_seconds());
+            self.inner.jobs.wakings.note(job.id, Duration::from_secs(pause));
+        }
         if let (Some(why), false) = (&why, done) {
             tracing::warn!(job = job.id, kind = job.kind.name(), snapshot = %job.snapshot, why, "the job failed");
         }
@@ -405,7 +415,6 @@ impl Host {
 /// A job that was taken, with its place.
 fn begun(job: Job, between: Between, token: OwnerToken, run: &Run, beyond: bool) -> (Job, HeldJob, Run) {
     let held = HeldJob { id: job.id, token };
-    *run.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(job.id).or_default() += 1;
     (job, held, run.of_job(between, beyond))
 }
 
