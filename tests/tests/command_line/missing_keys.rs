@@ -143,7 +143,7 @@ fn an_import_leaves_what_lacks_its_key_and_what_was_cut_off() {
     let all = files(&home.path("first"));
     let large = all.iter().find(|file| fs::metadata(file).unwrap().len() > MIB as u64).unwrap();
     let small = all.iter().filter(|file| (KIB as u64..2000).contains(&fs::metadata(file).unwrap().len()));
-    let small = small.filter(|file| file.to_string_lossy().ends_with("-sealed")).next_back().unwrap();
+    let small = small.filter(|file| file.to_string_lossy().ends_with("-sealed")).collect::<Vec<_>>().pop().unwrap();
     fs::File::options().write(true).open(large).unwrap().set_len(0).unwrap();
     fs::File::options().write(true).open(small).unwrap().set_len(70).unwrap();
     let report = home.run(&["import", "first", "--json"]).json();
