@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::change::Change;
 use super::report::Stored;
-use super::store::Change;
 use super::{Host, StoreOptions, disk_room};
 use crate::snapshot::pages::FileImage;
 use crate::snapshot::{FileSource, HEAD, Identifier, PatchLimits, apply_sparse, apply_zstd, window_of};

@@ -31,6 +31,30 @@ const RUNS: u64 = 65_536;
 /// A pack above this percentage of the image's data is not stored, nor is one of an image of less than 100 bytes.
 const MAX_PACK_PERCENT: u64 = 80;
 
+/// What an image is a change of, if it is one.
+#[derive(Clone, Copy, Default)]
+pub(in crate::connector) struct Change<'a> {
+    /// The base.
+    pub(in crate::connector) base: Option<SnapshotId>,
+    /// What has changed, for backends that have the base.
+    pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
+    /// The bytes in which all changes lie, if the caller has said so.
+    pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
+    /// Send the image all the same. What the pack holds is what the image has to be.
+    pub(in crate::connector) whole: bool,
+    /// The base was found, and not named: the pack counts only where it was read back with all that it takes pages from.
+    pub(in crate::connector) guessed: bool,
+    /// This very pack is wanted, as others take pages from it, whatever else there is of the image.
+    pub(in crate::connector) needed: bool,
+}
+
+impl Change<'_> {
+    /// Returns whether backends are sent the pack.
+    pub(in crate::connector) fn sends_pack(&self) -> bool {
+        self.pack.is_some() && !self.whole
+    }
+}
+
 /// What an image is compared with.
 pub(super) struct BaseOf {
     pub(super) chain: Chain,

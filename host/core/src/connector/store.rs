@@ -31,6 +31,7 @@ mod send;
 mod update;
 
 use super::Host;
+use super::change::Change;
 use super::labels::check_name;
 use super::object_bytes::again;
 use super::options::{StoreBase, StoreOptions};
@@ -44,7 +45,7 @@ use futures::FutureExt as _;
 use hot::HotChange;
 use local::Locally;
 
-pub(super) use copy::{Change, StoredCopy, apart};
+pub(super) use copy::{StoredCopy, apart};
 pub(super) use local::Pushes;
 
 /// How often a store begins again because what it relies on was removed.

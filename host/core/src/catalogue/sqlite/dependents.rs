@@ -5,7 +5,7 @@
 //! (`docs/formats.md`), so nothing follows from a placement that only lacks something itself. What is hot counts as no copy, and is
 //! completed by other backends until it is pushed: its packs stay as they are.
 
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use super::job_rows::{enqueue, note_event, repair_no_more};
 use super::query::placement_of;
@@ -17,6 +17,16 @@ use crate::types::{ObjectId, Result, SnapshotId};
 
 /// The backend of the hot tier, as the triggers of `schema/jobs.sql` name it.
 const HOT_TIER: &str = "hot";
+
+/// The packs on a backend that take pages from objects of a snapshot there.
+pub(super) fn of(db: &Connection, backend: &str, id: SnapshotId) -> Result<Vec<Placement>> {
+    let objects: Vec<String> = db
+        .prepare_cached("SELECT object FROM needs WHERE needed = ?1 AND backend = ?2")
+        .and_then(|mut query| query.query_map((id.as_bytes().as_slice(), backend), |row| row.get(0))?.collect())
+        .map_err(sql)?;
+    let found = objects.iter().map(|object| placement_of(db, backend, object));
+    Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
 
 /// A placement has come into another state: what is bad is to be repaired, and what is live need not be.
 pub(super) fn state_changed(db: &Transaction<'_>, snapshot: SnapshotId, place: (&str, &str), now: u64) -> Result<()> {

@@ -10,10 +10,10 @@ use super::elsewhere::short_of_copies;
 use super::job_reading::{invalid, jobs, kind_at, one_job, state_at};
 use super::job_rows::enqueue;
 use super::job_taking::take;
-use super::query::{placement_at, placement_of};
+use super::query::placement_at;
 use super::reserved::at_risk;
 use super::versions::next_version;
-use super::{OwnerToken, Placement, SqliteCatalogue, replaced, sql};
+use super::{OwnerToken, Placement, SqliteCatalogue, dependents, replaced, sql};
 use crate::catalogue::placement::visible_reason;
 use crate::catalogue::{
     Between, Choice, HeldJob, Job, JobEnd, JobKind, JobQueue, JobStats, LongChains, MAX_EVENTS, NewJob, PlacementEvent,
@@ -315,16 +315,7 @@ impl JobQueue for SqliteCatalogue {
 
     fn dependents<'a>(&'a self, backend: &'a str, id: SnapshotId) -> BoxFuture<'a, Result<Vec<Placement>>> {
         let backend = backend.to_owned();
-        Box::pin(self.with(move |db| {
-            let objects: Vec<String> = db
-                .prepare_cached("SELECT object FROM needs WHERE needed = ?1 AND backend = ?2")
-                .and_then(|mut query| {
-                    query.query_map((id.as_bytes().as_slice(), &backend), |row| row.get(0))?.collect()
-                })
-                .map_err(sql)?;
-            let found = objects.iter().map(|object| placement_of(db, &backend, object));
-            Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-        }))
+        Box::pin(self.with(move |db| dependents::of(db, &backend, id)))
     }
 
     fn events(&self, id: SnapshotId) -> BoxFuture<'_, Result<Vec<PlacementEvent>>> {

@@ -10,7 +10,6 @@ use crate::backend::testing::MemoryBackend;
 use crate::config::Config;
 use crate::connector::HostOptions;
 use crate::connector::labels::is_identity_name;
-use crate::connector::store::Change;
 use crate::snapshot::Identifier;
 use crate::snapshot::pages::{Image as _, PAGE_BYTES};
 

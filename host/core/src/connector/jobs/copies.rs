@@ -10,12 +10,13 @@ use futures::FutureExt as _;
 
 use super::holders::{Holders, OnRoute};
 use super::report::MadeObject;
-use super::run::{Run, Worked};
+use super::run::Worked;
+use super::this_run::Run;
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot};
 use crate::config::HOT;
+use crate::connector::change::Change;
 use crate::connector::packs::Sound;
 use crate::connector::payload::PackFile;
-use crate::connector::store::Change;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::{Identity, Source};
 use crate::types::{Error, Result, SnapshotId};

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::run::Run;
+use super::this_run::Run;
 use crate::catalogue::{JobKind, PlacementState, Snapshot, WantedCopies};
 use crate::config::{HOT, Route};
 use crate::connector::Host;

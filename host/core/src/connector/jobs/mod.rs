@@ -38,6 +38,7 @@ mod report;
 mod run;
 mod scrub;
 mod source;
+mod this_run;
 mod wakings;
 
 pub use report::{

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use super::report::{MadeObject, RebaseReport};
-use super::run::{Run, Worked};
+use super::run::Worked;
+use super::this_run::Run;
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Snapshot, Take};
 use crate::config::{HOT, PackProfile};
 use crate::connector::container::{LastLook, Reads};

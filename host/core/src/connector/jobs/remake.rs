@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::run::Run;
+use super::this_run::Run;
 use crate::catalogue::{NewPack, Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::full;

@@ -13,13 +13,15 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use super::report::{MadeObject, RepairReport};
-use super::run::{Run, Worked};
+use super::run::Worked;
+use super::this_run::Run;
 use crate::catalogue::{HeldJob, Job, JobCommit, JobKind, JobState, Placement, PlacementState, Take};
 use crate::config::HOT;
+use crate::connector::change::Change;
 use crate::connector::packs::{Caches, Sound};
 use crate::connector::payload::PackFile;
 use crate::connector::report::BadPlacement;
-use crate::connector::store::{Change, StoredCopy};
+use crate::connector::store::StoredCopy;
 use crate::connector::verify::Verdict;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::Identity;

@@ -1,12 +1,12 @@
 //! One copy of an image on its way to one backend: found there, or made and not yet recorded.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::catalogue::{NewPlacement, Placement, PlacementState};
 use crate::connector::Host;
+use crate::connector::change::Change;
 use crate::connector::encoding;
 use crate::connector::full::may_be_full;
 use crate::connector::object_bytes::{Layout, again};
@@ -31,30 +31,6 @@ pub(in crate::connector) struct StoredCopy {
     backend: String,
     /// Gives up the intents of its attempts when it ends, so it must not end before the copy is recorded.
     pub(super) upload: Option<Arc<StoreUpload>>,
-}
-
-/// What an image is a change of, if it is one.
-#[derive(Clone, Copy, Default)]
-pub(in crate::connector) struct Change<'a> {
-    /// The base.
-    pub(in crate::connector) base: Option<SnapshotId>,
-    /// What has changed, for backends that have the base.
-    pub(in crate::connector) pack: Option<&'a Arc<PackFile>>,
-    /// The bytes in which all changes lie, if the caller has said so.
-    pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
-    /// Send the image all the same. What the pack holds is what the image has to be.
-    pub(in crate::connector) whole: bool,
-    /// The base was found, and not named: the pack counts only where it was read back with all that it takes pages from.
-    pub(in crate::connector) guessed: bool,
-    /// This very pack is wanted, as others take pages from it, whatever else there is of the image.
-    pub(in crate::connector) needed: bool,
-}
-
-impl Change<'_> {
-    /// Returns whether backends are sent the pack.
-    pub(in crate::connector) fn sends_pack(&self) -> bool {
-        self.pack.is_some() && !self.whole
-    }
 }
 
 /// An object that a store has made.

@@ -4,9 +4,9 @@
 //! enough; the answer names it then. Nothing else follows from a name or a sketch, and
 //! a backend gets the pack only if the image can be read back through it (`guessed.rs`).
 
-use super::Change;
 use crate::catalogue::PlacementState;
 use crate::config::{Ack, HOT};
+use crate::connector::change::Change;
 use crate::connector::change::{Stop, Stoppable};
 use crate::connector::full::may_be_full;
 use crate::connector::report::Stored;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::{Change, StoredCopy};
+use super::StoredCopy;
 use crate::catalogue::PlacementState;
 use crate::config::HOT;
-use crate::connector::change::BaseOf;
+use crate::connector::change::{BaseOf, Change};
 use crate::connector::hot::of_source;
 use crate::connector::packs::Caches;
 use crate::connector::payload::PackFile;

@@ -13,10 +13,10 @@ use futures::FutureExt as _;
 
 use futures::future::BoxFuture;
 
-use super::Change;
 use super::hot::HotChange;
 use crate::catalogue::RiskBound;
 use crate::config::DEFAULT_ROUTE;
+use crate::connector::change::Change;
 use crate::connector::object_bytes::again;
 use crate::connector::report::Stored;
 use crate::connector::reserved::Room;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::copy::{Change, StoredCopy};
+use super::copy::StoredCopy;
 use crate::backend::{Upload, UploadSource as _};
 use crate::catalogue::{Placement, PlacementState};
+use crate::connector::change::Change;
 use crate::connector::packs::Sound;
 use crate::connector::payload::PackFile;
 use crate::connector::upload::StoreUpload;

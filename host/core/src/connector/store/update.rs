@@ -3,7 +3,7 @@
 
 use futures::FutureExt as _;
 
-use super::Change;
+use crate::connector::change::Change;
 use crate::connector::report::Stored;
 use crate::connector::{Host, StoreOptions};
 use crate::snapshot::{DirtyRanges, FileSource, Source};
