@@ -220,4 +220,4 @@ fn is_cheap_to_read(encoded: &Encoded, size: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -88,3 +88,6 @@ impl Host {
         Ok((self.store_on_route(Source::File(image), change, options).boxed().await?, false))
     }
 }
+
+#[cfg(test)]
+mod tests;
