@@ -13,9 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Host;
-use super::container::{LastLook, Reads, Relied};
 use super::labels::is_identity_name;
 use super::packs::Sound;
+use super::relied::{LastLook, Reads, Relied};
 use crate::catalogue::{Claim, OwnerToken, Placement, PlacementState};
 use crate::types::{Error, ObjectId, Result, SnapshotId};
 
@@ -237,5 +237,42 @@ impl Host {
                 tracing::warn!(backend, object = %placement.object, %error, "what was replaced is left to gc");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::NoSecrets;
+    use crate::backend::Operation;
+    use crate::backend::testing::MemoryBackend;
+    use crate::config::Config;
+    use crate::connector::{HostOptions, StoreOptions};
+    use crate::snapshot::{Source, StreamSource};
+    use crate::types::ErrorKind;
+
+    #[tokio::test]
+    async fn what_was_found_under_a_lease_is_not_removed_under_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(MemoryBackend::new("local"));
+        let backends = BTreeMap::from([("local".to_owned(), disk.clone() as Arc<dyn crate::backend::Backend>)]);
+        let options = HostOptions { backends: backends.into_iter().collect(), ..HostOptions::default() };
+        let config = Config::embedded_default(dir.path());
+        let host = Host::start_with(&config, Arc::new(NoSecrets), options).await.unwrap();
+        let source = Source::Stream(StreamSource::new(&b"image"[..], "stream"));
+        let id = host.store(source, StoreOptions::default()).await.unwrap().id;
+        disk.fail_next(Operation::Delete, ErrorKind::Unavailable, false);
+        host.remove(id).await.unwrap_err();
+        let object = host.inner.catalogue.placements(id).await.unwrap().remove(0).object;
+        let token = host.inner.owner.current().await.unwrap();
+        host.inner.catalogue.release_owner(token).await.unwrap();
+        let how = Claiming { instead_of: Some(token), under: Some(token) };
+        let error = host.delete_object_as("local", &object, how).await.unwrap_err();
+        assert_eq!((error.kind(), disk.objects().len()), (&ErrorKind::Conflict, 2), "{error}");
+        host.gc(Duration::ZERO).await.unwrap();
+        assert_eq!(disk.objects().len(), 1);
     }
 }

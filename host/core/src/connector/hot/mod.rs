@@ -5,10 +5,10 @@
 //! any other one is its image, with holes. So an image can be read in place, whatever it is stored as ([`HotView`]): an update
 //! compares it there, small reads prove single pages, and a retrieve into a file copies or clones it.
 //!
-//! What would exceed the capacity makes room first (`room.rs`).
+//! What would exceed the capacity makes room first (`hot_room.rs`).
 
+mod away;
 mod proof;
-mod room;
 mod view;
 
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use super::Host;
 use crate::hot::HotBackend;
 use crate::types::Result;
 
-pub(super) use room::of_source;
+use away::Away;
 pub(super) use view::HotView;
 
 /// The hot tier of a host.
 pub(super) struct HotTier {
     pub(super) backend: Arc<HotBackend>,
-    capacity: u64,
+    pub(super) capacity: u64,
     /// The most bytes that may be on this machine alone.
     pub(super) at_risk: u64,
     /// Held by who makes room.
-    making_room: tokio::sync::Mutex<()>,
+    pub(super) making_room: tokio::sync::Mutex<()>,
     /// Held by who looks at other copies of what may go.
-    looking: tokio::sync::Mutex<()>,
-    away: room::Away,
+    pub(super) looking: tokio::sync::Mutex<()>,
+    pub(super) away: Away,
 }
 
 /// What the hot tier holds and does.
@@ -56,7 +56,7 @@ impl HotTier {
             at_risk,
             making_room: tokio::sync::Mutex::default(),
             looking: tokio::sync::Mutex::default(),
-            away: room::Away::default(),
+            away: Away::default(),
         }
     }
 

@@ -3,7 +3,6 @@
 use tokio::sync::Notify;
 
 use super::*;
-use crate::connector::removal::Claiming;
 
 /// The host, its mount, and the disk with one image that is recorded.
 async fn stored(dir: &Path) -> (Host, Arc<Mount>, Arc<MemoryBackend>, SnapshotId) {
@@ -149,22 +148,6 @@ async fn a_look_of_some_time_ago_is_none() {
     mount.mount(&disk);
     assert!(disk.objects().contains(&name));
     assert!(host.delete_looked_at("local", &object, looked).await.unwrap() && !disk.objects().contains(&name));
-}
-
-#[tokio::test]
-async fn what_was_found_under_a_lease_is_not_removed_under_another() {
-    let dir = tempfile::tempdir().unwrap();
-    let (host, _, disk, id) = stored(dir.path()).await;
-    disk.fail_next(Operation::Delete, ErrorKind::Unavailable, false);
-    host.remove(id).await.unwrap_err();
-    let object = placement(&host, id).await.object;
-    let token = host.inner.owner.current().await.unwrap();
-    host.inner.catalogue.release_owner(token).await.unwrap();
-    let how = Claiming { instead_of: Some(token), under: Some(token) };
-    let error = host.delete_object_as("local", &object, how).await.unwrap_err();
-    assert_eq!((error.kind(), disk.objects().len()), (&ErrorKind::Conflict, 2), "{error}");
-    host.gc(Duration::ZERO).await.unwrap();
-    assert_eq!(disk.objects().len(), 1);
 }
 
 /// Two servers that are mirrored into each other; then the name of the second leads to the first.

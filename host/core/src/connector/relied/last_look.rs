@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::PATIENCE;
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
+use crate::connector::container::PATIENCE;
 use crate::connector::packs::Sound;
 use crate::connector::verify::Verdict;
 use crate::snapshot::Progress;

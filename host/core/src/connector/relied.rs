@@ -2,15 +2,17 @@
 //!
 //! A live placement says what was, not what is: its backend may not be configured any more, may be away, or may have another
 //! container in the place of its own, or its object may be gone or damaged. So whoever lets go of a copy first looks at the
-//! containers of the others, once for each backend and step, and then at the other copy itself (`last_look.rs`); and the catalogue
+//! containers of the others, once for each backend and step, and then at the other copy itself (`relied/last_look.rs`); and the catalogue
 //! counts copies on those backends alone where one was found to be sound.
 
-use std::collections::BTreeMap;
+mod last_look;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::last_look::{LastLook, Reads};
-use super::{PATIENCE, in_time};
+pub(super) use last_look::{LastLook, Reads};
+
+use super::container::{PATIENCE, in_time};
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::packs::Sound;

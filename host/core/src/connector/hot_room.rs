@@ -1,7 +1,7 @@
 //! Room in the hot tier: what was not used for longest goes first.
 //!
 //! An object goes only if another copy of its snapshot was looked at on its backend just before and is sound
-//! (`container/relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
+//! (`relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
 //! the removal, and the removal is one like any other: a crash leaves a placement that is `removing`, which garbage collection
 //! ends.
 //!
@@ -9,20 +9,16 @@
 //! not hot, or goes to its backends.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use super::HotTier;
 use crate::config::HOT;
 use crate::connector::Host;
-use crate::connector::container::{PATIENCE, Relied};
+use crate::connector::container::PATIENCE;
+use crate::connector::hot::HotTier;
+use crate::connector::relied::Relied;
 use crate::connector::reserved::Room;
 use crate::hot::HotEntry;
 use crate::snapshot::{ExtentKind, Identity, Source};
-use crate::types::{Error, ObjectId, Platform, Result, blocking, format_bytes};
-
-/// How long a backend that was away is not relied on. A store that needs room has waited for it once in this time.
-const AWAY_FOR: Duration = Duration::from_secs(120);
+use crate::types::{Error, ObjectId, Result, blocking, format_bytes};
 
 /// The bytes that an image takes at the most, as far as they are known.
 pub(in crate::connector) fn of_source(source: &Source, identity: Option<&Identity>) -> u64 {
@@ -133,27 +129,6 @@ impl Host {
             }
         }
         Ok(found > 0)
-    }
-}
-
-/// Backends that were away, or gave nothing, when a copy on them was looked for: for [`AWAY_FOR`] they are not asked again.
-#[derive(Default)]
-pub(super) struct Away {
-    seen: Mutex<BTreeMap<String, Instant>>,
-}
-
-impl Away {
-    fn now(&self, platform: &Platform) -> Vec<String> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, at| platform.since(*at) < AWAY_FOR);
-        seen.keys().cloned().collect()
-    }
-
-    fn note<'a>(&self, platform: &Platform, away: impl Iterator<Item = &'a str>) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for backend in away {
-            seen.entry(backend.to_owned()).or_insert_with(|| platform.now());
-        }
     }
 }
 
