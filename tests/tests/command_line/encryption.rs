@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tidelock_tests::data::{KIB, MIB, assert_same, changed, noise};
-use tidelock_tests::program::{Home, files};
+use tidelock_tests::program::{Home, files, is_identity};
 use tidelock_tests::server;
 
 const KEY: &str = "5f0aa1c0de5f0aa1c0de5f0aa1c0de5f0aa1c0de5f0aa1c0de5f0aa1c0de0001";
@@ -219,4 +219,36 @@ fn a_server_learns_nothing_but_sizes_either() {
     lose_the_catalogue(&home);
     home.bytes(&["import", "cloud"]);
     assert_same(&home.bytes(&["retrieve", "payroll"]), &bytes, "after an import");
+}
+
+/// A backend that puts an image in plain beside those that are encrypted gives none of their names to it, and does not learn
+/// whether a store has the same bytes.
+#[test]
+fn what_a_backend_adds_in_plain_takes_no_name_and_saves_no_store() {
+    let home = home("raw");
+    let (good, evil) = (telling(2 * MIB), noise(2 * MIB, 9));
+    let id = home.line_with(&["store", "-", "--name", "payroll"], &good);
+    // Put there later, and so the last one of that name.
+    let plain = Home::with(&config("", "raw"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let planted = plain.line_with(&["store", "-", "--name", "payroll"], &evil);
+    for file in files(&plain.path("objects")) {
+        let path = file.strip_prefix(plain.path("objects")).unwrap().to_owned();
+        if !is_identity(&path.to_string_lossy()) {
+            let to = home.path("objects").join(path);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(file, to).unwrap();
+        }
+    }
+    lose_the_catalogue(&home);
+    home.bytes(&["import", "disk"]);
+    assert_same(&home.bytes(&["retrieve", "payroll"]), &good, "the name");
+    assert_same(&home.bytes(&["retrieve", &planted]), &evil, "what was put there");
+    let before = files(&home.path("objects")).len();
+    home.file("image", &evil);
+    let stored = home.json(&["store", "image", "--base", "none"]);
+    assert_eq!(stored["stored_bytes"], evil.len(), "{stored}");
+    assert!(files(&home.path("objects")).len() > before);
+    assert_eq!(home.json(&["verify", "--deep"])["bad"], json!([]));
+    assert_same(&home.bytes(&["retrieve", &id]), &good, "the other one");
 }

@@ -86,3 +86,22 @@ fn a_found_base_is_nothing_for_what_this_machine_acknowledges() {
     fs::remove_dir_all(home.path("tidelock-data/hot")).unwrap();
     assert_same(&home.bytes(&["retrieve", "web"]), &bytes, "pushed");
 }
+
+/// What a job sends is read back where it goes: the base may have rotted there.
+#[test]
+fn a_job_makes_no_copy_of_a_base_that_it_has_not_read() {
+    for how in ["store", "update"] {
+        let home = home("", "backends = [\"first\", \"second\"]\ncopies = 2\nack = 1");
+        let bytes = noise(4 * MIB, 5);
+        home.file("image", &bytes);
+        let base = home.line(&["store", "image", "--name", "web"]);
+        home.line(&["jobs", "run", "--all"]);
+        lose(&largest(&home, "second"), "bits");
+        let bytes = next(&home, &bytes);
+        let command = if how == "store" { vec!["store", "image"] } else { vec!["update", &base, "image"] };
+        let id = home.line(&command);
+        home.run(&["jobs", "run", "--all"]);
+        fs::remove_dir_all(home.path("first")).unwrap();
+        assert_same(&home.bytes(&["retrieve", &id]), &bytes, how);
+    }
+}

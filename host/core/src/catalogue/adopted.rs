@@ -16,6 +16,8 @@ pub struct Adopted {
     pub base: Option<ObjectId>,
     /// When it was stored (seconds since 1970-01-01 UTC), if the backend says so.
     pub stored: Option<u64>,
+    /// Whether its name gives way to any other: it is not encrypted, on a backend whose objects are.
+    pub weak_name: bool,
     /// The copies that are wanted of the snapshot, unless somebody has said that before.
     pub wanted: Option<WantedCopies>,
 }

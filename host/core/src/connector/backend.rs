@@ -150,6 +150,11 @@ impl ConfiguredBackend {
         Self { encryption, ..self }
     }
 
+    /// Returns whether what is stored is sealed.
+    pub(super) fn seals(&self) -> bool {
+        self.encryption.is_some() && self.config.encrypted.unwrap_or(true)
+    }
+
     /// Puts encryption around its objects: those that are sealed are known for that without a key too.
     fn sealed(&self, inner: Arc<dyn Backend>, secrets: &dyn Secrets) -> Result<Arc<dyn Backend>> {
         let key = |reference| EncryptionKey::parse(secrets.encryption_key(reference)?.expose());

@@ -42,8 +42,9 @@ pub(in crate::connector) struct Change<'a> {
     pub(in crate::connector) changed: Option<&'a [Range<u64>]>,
     /// Send the image all the same. What the pack holds is what the image has to be.
     pub(in crate::connector) whole: bool,
-    /// The base was found, and not named: the pack counts only where it was read back with all that it takes pages from.
-    pub(in crate::connector) guessed: bool,
+    /// The pack counts only where it was read back with all that it takes pages from: its base was found and not named, or a job
+    /// sends it, which nobody waits for.
+    pub(in crate::connector) read_back: bool,
     /// This very pack is wanted, as others take pages from it, whatever else there is of the image.
     pub(in crate::connector) needed: bool,
 }

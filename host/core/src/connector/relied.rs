@@ -85,9 +85,10 @@ impl Relied {
         let look = host.last_look(copy, reads, &mut self.sound);
         let looked = match reads {
             Reads::Always => look.await?,
-            // Somebody waits for an answer.
+            // Somebody waits for an answer. The whole image is read, however little of it is in this object.
             Reads::Once => {
-                let time = PATIENCE + Duration::from_secs(copy.stored_bytes / SLOWEST);
+                let size = host.identity_of(copy.snapshot).await.map_or(0, |identity| identity.size());
+                let time = PATIENCE + Duration::from_secs(size.max(copy.stored_bytes) / SLOWEST);
                 let late = |_| {
                     let what = format!("it was not read within {} seconds", time.as_secs());
                     Ok(LastLook::Unknown(Error::new(ErrorKind::TimedOut, what).on_backend(backend)))

@@ -62,6 +62,11 @@ fn marked(id: &ObjectId) -> Result<Option<ObjectId>> {
     id.as_str().strip_prefix(MARK).map(ObjectId::new).transpose()
 }
 
+/// Returns whether an object is sealed, by its name in this host.
+pub fn is_sealed(id: &ObjectId) -> bool {
+    id.as_str().starts_with(MARK)
+}
+
 /// The name of a sealed object in this host.
 fn mark(id: &ObjectId) -> Result<ObjectId> {
     ObjectId::new(format!("{MARK}{id}"))

@@ -117,7 +117,8 @@ fn adopt(db: &Transaction<'_>, object: &Adopted, now: u64) -> Result<bool> {
         return Err(Error::conflict(format!("snapshot {} is recorded with another size", snapshot.id)));
     }
     if let Some(name) = &snapshot.name {
-        give_name(db, name, snapshot.id, &placement.backend, stored)?;
+        let since = if object.weak_name { 0 } else { stored };
+        give_name(db, name, snapshot.id, &placement.backend, since)?;
     }
     // With another object it is known again, as it would be had nothing of it been kept for others.
     db.prepare_cached(

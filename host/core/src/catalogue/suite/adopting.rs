@@ -23,7 +23,7 @@ fn found(seed: u64, base: Option<&str>, name: Option<&str>, stored: u64) -> Adop
         pack: None,
         stored_bytes: seed,
     };
-    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored), wanted: None }
+    Adopted { snapshot, placement, base: base.map(object), stored: Some(stored), weak_name: false, wanted: None }
 }
 
 fn entry(id: &str, modified: Option<u64>) -> InventoryEntry {

@@ -186,7 +186,14 @@ pub(crate) async fn what_is_not_looked_through_is_kept_until_it_is(place: Place)
 
     let look = catalogue.begin_look("local", false).await.unwrap().unwrap();
     assert_eq!(catalogue.begin_look("local", false).await.unwrap(), Some(look), "two imports look at once");
-    let found = Adopted { snapshot: snapshot(3, 10), placement: delta, base: None, stored: None, wanted: None };
+    let found = Adopted {
+        snapshot: snapshot(3, 10),
+        placement: delta,
+        base: None,
+        stored: None,
+        weak_name: false,
+        wanted: None,
+    };
     catalogue.adopt(vec![found]).await.unwrap();
     let begun = catalogue.end_look("local", look).await.unwrap().unwrap();
     let begun: Vec<_> = begun.iter().map(|placement| placement.object.as_str()).collect();

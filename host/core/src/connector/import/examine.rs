@@ -9,7 +9,7 @@ use crate::catalogue::{Adopted, ImportItem, NewPack, NewPlacement, NewSnapshot, 
 use crate::connector::container::{IDENTITY_SIZE, is_identity};
 use crate::connector::encoding::of_unknown;
 use crate::connector::labels::{keys_in, read_labels};
-use crate::sealed::looks_sealed;
+use crate::sealed::{is_sealed, looks_sealed};
 use crate::snapshot::pages::{LAST_BYTES, looks_like_pack};
 use crate::snapshot::{Identity, identify};
 use crate::types::{ArchiveState, Body, Encoding, Error, ErrorKind, ObjectStat, Result};
@@ -56,7 +56,7 @@ pub(super) struct Found {
 
 impl Found {
     /// The record for the catalogue.
-    pub(super) fn placed(self, backend: &str, item: ImportItem, wanted: &WantedCopies) -> Adopted {
+    pub(super) fn placed(self, backend: &str, seals: bool, item: ImportItem, wanted: &WantedCopies) -> Adopted {
         let (base, name) = read_labels(&self.stat.labels);
         let snapshot = NewSnapshot {
             id: self.identity.id(),
@@ -74,7 +74,8 @@ impl Found {
             stored_bytes: self.stat.size,
         };
         let (base, stored) = (self.stat.base, self.stat.modified.or(item.modified));
-        Adopted { snapshot, placement, base, stored, wanted: Some(wanted.clone()) }
+        let weak_name = seals && !is_sealed(&placement.object);
+        Adopted { snapshot, placement, base, stored, weak_name, wanted: Some(wanted.clone()) }
     }
 }
 

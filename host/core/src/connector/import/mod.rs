@@ -344,12 +344,13 @@ impl Run<'_> {
 
     async fn record(&mut self, examined: Vec<Examined>) -> Result<()> {
         let (mut adopted, mut numbers, mut down) = (Vec::<Adopted>::new(), Vec::new(), None);
+        let seals = self.host.configured(self.backend)?.seals();
         for Examined { item, finding } in examined {
             match finding {
                 Finding::Snapshot(found) => {
                     self.silent = 0;
                     numbers.push(item.number);
-                    adopted.push(found.placed(self.backend, item, &self.wanted));
+                    adopted.push(found.placed(self.backend, seals, item, &self.wanted));
                 }
                 // Not among those that come here.
                 Finding::Pack => self.packs.push(item.number),

@@ -42,6 +42,8 @@ impl Run<'_> {
                         self.report.missing += 1;
                     }
                     Verdict::Gone => {}
+                    // It is there, and nothing else can be told of it.
+                    Verdict::Away(error) if error.missing_key().is_some() => self.report.unlisted += 1,
                     Verdict::Away(error) => {
                         self.report.unlisted += 1;
                         let to = PlacementState::Suspect;

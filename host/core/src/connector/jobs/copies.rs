@@ -183,7 +183,7 @@ impl Host {
         let options =
             StoreOptions { name: snapshot.name.clone(), route: Some(route.to_owned()), ..StoreOptions::default() };
         let image: Source = self.image_on(source, identity, &run.meter);
-        let change = Change { base: snapshot.base, pack, ..Change::default() };
+        let change = Change { base: snapshot.base, pack, read_back: true, ..Change::default() };
         let copy = self.copy_to(backend, image, change, &options, &mut Some(identity.clone())).await?;
         if let Err(error) = self.confirm_apart(backend, holders.to_vec()).await {
             self.discard(vec![copy]).await;

@@ -168,10 +168,11 @@ impl Host {
         }
         let upload = |pack: &Arc<PackFile>| StoreUpload::new(self, backend, Payload::Pack(pack.clone()), base, options);
         let mut copy = match (needed, change.pack) {
+            (Some(pack), _) if change.read_back => self.send_and_read_back(upload(pack).anew()).boxed().await?,
             (Some(pack), _) => self.send_pack(upload(pack).anew()).await?,
             (None, Some(pack)) if change.sends_pack() && self.takes_pack(backend, pack).boxed().await? => {
-                match change.guessed {
-                    true => self.send_guess(upload(pack)).boxed().await?,
+                match change.read_back {
+                    true => self.send_and_read_back(upload(pack)).boxed().await?,
                     false => self.send_pack(upload(pack)).await?,
                 }
             }

@@ -84,7 +84,7 @@ impl Host {
             return Ok(None);
         }
         let bytes = pack.file.size();
-        let change = Change { base: Some(base), pack: Some(&pack), guessed: true, ..Change::default() };
+        let change = Change { base: Some(base), pack: Some(&pack), read_back: true, ..Change::default() };
         let (mut stored, as_pack) = self.store_change(file.clone(), change, options).boxed().await?;
         stored.delta_bytes = Some(bytes).filter(|_| as_pack).or(Some(stored.stored_bytes));
         Ok(Some(stored))

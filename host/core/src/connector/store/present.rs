@@ -10,6 +10,7 @@ use crate::connector::packs::Caches;
 use crate::connector::packs::Sound;
 use crate::connector::verify::NO_LABEL;
 use crate::connector::{Host, encoding};
+use crate::sealed::is_sealed;
 use crate::snapshot::Identity;
 use crate::types::{Error, ErrorKind, ObjectId, PackId, Result, SnapshotId};
 
@@ -26,7 +27,7 @@ impl Host {
     ) -> Result<Option<ObjectId>> {
         for placement in self.placements_on(backend, identity.id()).await? {
             let other = only.is_some() && placement.pack != only;
-            if other || !encoding::satisfies(placement.encoding, options) {
+            if other || !encoding::satisfies(placement.encoding, options) || self.is_plain(&placement)? {
                 continue;
             }
             let expected = encoding::expected_size(&placement, identity.size());
@@ -69,6 +70,16 @@ impl Host {
         Ok(None)
     }
 
+    /// Returns whether an object lies unencrypted on a backend whose objects are encrypted: it was stored before they were, or the
+    /// backend has put it there. A store that counted on it would leave the image readable, and tell the backend that it is one
+    /// of ours.
+    ///
+    /// # Errors
+    /// `not-found` for a backend that is not configured.
+    fn is_plain(&self, placement: &Placement) -> Result<bool> {
+        Ok(!is_sealed(&placement.object) && self.configured(&placement.backend)?.seals())
+    }
+
     /// Goes on without an object that cannot be examined although its container can: the image is sent again.
     ///
     /// # Errors
@@ -99,6 +110,9 @@ impl Host {
             return None;
         }
         for placement in placements.into_iter().filter(|found| encoding::satisfies(found.encoding, options)) {
+            if self.is_plain(&placement).unwrap_or(true) {
+                continue;
+            }
             match self.prove(&placement, identity).await {
                 Ok(()) => match self.lacks(&placement, &mut Sound::default()).await {
                     Ok(None) => return Some(placement.object),
