@@ -10,7 +10,7 @@ use tidelock::types::{Error, ErrorKind};
 use tidelock::{FailedBackend, GcOptions, GcReport, GcStep};
 
 pub(super) async fn run(arguments: &Gc, session: &Session) -> Result<(), Failure> {
-    let host = session.open_existing().await?;
+    let (host, _empty) = session.open_any().await?;
     let bar = session.console.bar("collecting", None);
     // A listing may take long.
     let progress =

@@ -14,7 +14,7 @@ use tidelock::{Host, JobOutcome, JobOverview, JobReport, RunOptions};
 const PAGE: usize = 1000;
 
 pub(super) async fn run(arguments: Jobs, session: &Session) -> Result<(), Failure> {
-    let host = session.open_existing().await?;
+    let (host, _empty) = session.open_any().await?;
     match arguments.command.unwrap_or(JobsCommand::Ls) {
         JobsCommand::Ls if session.json => objects(&host).await,
         JobsCommand::Ls => table(&host).await,

@@ -13,7 +13,7 @@ const PAGE: usize = 1000;
 const SHORT: usize = 15;
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let host = session.open_existing().await?;
+    let (host, _empty) = session.open_any().await?;
     if session.json { objects(&host).await } else { table(&host, output::is_terminal()).await }
 }
 

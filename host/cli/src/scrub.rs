@@ -8,7 +8,7 @@ use tidelock::types::{Error, format_bytes};
 use tidelock::{BadPlacement, ScrubOptions, ScrubReport};
 
 pub(super) async fn run(arguments: &Scrub, session: &Session) -> Result<(), Failure> {
-    let host = session.open_existing().await?;
+    let (host, _empty) = session.open_any().await?;
     let bar = session.console.bar("scrubbing", None);
     let options = ScrubOptions { bytes: arguments.bytes, progress: bar.progress(), ..ScrubOptions::default() };
     let scrub = host.scrub(&options).await?;

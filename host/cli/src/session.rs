@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::arguments::Global;
 use super::console::Console;
 use super::credentials::Credentials;
@@ -73,16 +75,30 @@ impl Session {
     /// Opens the host, for a command about an existing snapshot: fails in a directory without a store, rather than
     /// creating an empty one and finding nothing in it.
     pub(super) async fn open_existing(&self) -> Result<Host, Failure> {
-        let nowhere = |path: &str| !Path::new(path).exists();
-        // Of one that is gone that says more.
-        std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
-        if self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR) {
-            let what = format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}");
-            return Err(Error::not_found(what)
-                .hint("change to the directory of the snapshots, or name its configuration with --config")
-                .into());
+        if self.is_nowhere()? {
+            return Err(Error::not_found(nowhere()).hint(ELSEWHERE).into());
         }
         self.open().await
+    }
+
+    /// Opens the host, for a command about all that is stored: in a directory without a store that is nothing, and none is begun.
+    /// The directory that is returned then has to be kept as long as the host.
+    pub(super) async fn open_any(&self) -> Result<(Host, Option<TempDir>), Failure> {
+        if !self.is_nowhere()? {
+            return Ok((self.open().await?, None));
+        }
+        tracing::warn!("{}; {ELSEWHERE}", nowhere());
+        let empty = tempfile::tempdir().map_err(|error| Error::io("a temporary directory", error))?;
+        let config = Config::embedded_default(empty.path().join(DEFAULT_DATA_DIR));
+        Ok((Host::start_lazily(&config, Arc::new(Credentials::of_process())).await?, Some(empty)))
+    }
+
+    /// Returns whether there is no store in the current directory, and none is named.
+    fn is_nowhere(&self) -> Result<bool, Failure> {
+        let nowhere = |path: &str| !Path::new(path).exists();
+        // Of a directory that is gone that says more.
+        std::env::current_dir().map_err(|error| Error::io("the current directory", error))?;
+        Ok(self.config.is_none() && nowhere(DEFAULT_FILE) && nowhere(DEFAULT_DATA_DIR))
     }
 
     /// Opens the host of this configuration. Backends are opened on demand, so that a command needs no more credentials
@@ -114,6 +130,13 @@ impl Session {
     pub(super) async fn open_to_import(&self) -> Result<Host, Failure> {
         Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
     }
+}
+
+/// What to do where nothing is stored.
+const ELSEWHERE: &str = "change to the directory of the snapshots, or name its configuration with --config";
+
+fn nowhere() -> String {
+    format!("nothing is stored here: there is neither {DEFAULT_FILE} nor {DEFAULT_DATA_DIR}")
 }
 
 /// The commands that record what is on backends.

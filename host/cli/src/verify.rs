@@ -11,7 +11,7 @@ use tidelock::types::{Error, format_bytes};
 use tidelock::{BadPlacement, Verification};
 
 pub(super) async fn run(arguments: &Verify, session: &Session) -> Result<(), Failure> {
-    let host = session.open_existing().await?;
+    let (host, _empty) = session.open_any().await?;
     let id = match &arguments.id {
         Some(text) => Some(host.find(text).await?),
         None => None,

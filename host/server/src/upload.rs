@@ -231,5 +231,5 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> io::Error {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    io::Error::new(io::ErrorKind::ConnectionAborted, format!("it ended early: {cause}"))
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it ended early: {cause}"))
 }

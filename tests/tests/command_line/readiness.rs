@@ -112,7 +112,7 @@ fn a_catalogue_that_is_begun_beside_objects_says_so() {
 fn reading_begins_no_store() {
     let home = Home::new();
     for command in ["ls", "verify", "jobs", "scrub", "gc"] {
-        let said = home.refused(2, &[command]);
+        let said = home.run(&[command]).success(&[command]).stderr;
         assert!(said.contains("nothing is stored here"), "{said}");
         assert!(!home.path("tidelock-data").exists(), "{command}");
     }

@@ -48,7 +48,7 @@ fn commands_on_the_catalogue_need_no_sandbox() {
 fn no_address_space_for_an_adapter_is_an_error_whose_hint_names_keys_that_exist() {
     let home = Home::new();
     home.file("image", b"x");
-    let said = limited(&home, "ulimit -v 700000", None, &["store", "image"]).refused(1, &["store"]);
+    let said = limited(&home, "ulimit -v 500000", None, &["store", "image"]).refused(1, &["store"]);
     for expected in ["address space", "ulimit -v", "`in_flight`", "`memory`", "`limits`"] {
         assert!(said.contains(expected), "{said}");
     }

@@ -9,6 +9,7 @@
 //! not hot, or goes to its backends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::HOT;
 use crate::connector::Host;
@@ -19,6 +20,9 @@ use crate::connector::reserved::Room;
 use crate::hot::HotEntry;
 use crate::snapshot::{ExtentKind, Identity, Source};
 use crate::types::{Error, ObjectId, Result, blocking, format_bytes};
+
+/// How long a store looks for what may go, before it does without room.
+const LOOKING_FOR: Duration = Duration::from_secs(30);
 
 /// The bytes that an image takes at the most, as far as they are known.
 pub(in crate::connector) fn of_source(source: &Source, identity: Option<&Identity>) -> u64 {
@@ -116,9 +120,9 @@ impl Host {
         may_go: &mut BTreeMap<ObjectId, Vec<String>>,
     ) -> Result<bool> {
         let mut relied = Relied::without(hot.away.now(&self.inner.platform));
-        let mut found = 0;
+        let (mut found, begun) = (0, self.inner.platform.now());
         for entry in entries {
-            if found >= over {
+            if found >= over || self.inner.platform.since(begun) >= LOOKING_FOR {
                 break;
             }
             let on = relied.beside(self, HOT, &entry.object).await?;

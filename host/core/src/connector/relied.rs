@@ -16,22 +16,21 @@ use super::container::{PATIENCE, in_time};
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::packs::Sound;
-use crate::types::{Error, ErrorKind, ObjectId, Result};
-
-/// The bytes that a backend gives in a second at the least, if somebody waits until a copy on it was read.
-const SLOWEST: u64 = 8 << 20;
+use crate::types::{ErrorKind, ObjectId, Result};
 
 /// The looks of one step.
 #[derive(Default)]
 pub(in crate::connector) struct Relied {
     looked: BTreeMap<String, bool>,
     sound: Sound,
+    /// How long looks took that gave nothing.
+    spent: BTreeMap<String, Duration>,
 }
 
 impl Relied {
     /// Without these backends, which are not looked at.
     pub(in crate::connector) fn without(backends: Vec<String>) -> Self {
-        Self { looked: backends.into_iter().map(|backend| (backend, false)).collect(), sound: Sound::default() }
+        Self { looked: backends.into_iter().map(|backend| (backend, false)).collect(), ..Self::default() }
     }
 
     /// The backends that are not relied on.
@@ -82,20 +81,17 @@ impl Relied {
             return Ok(false);
         }
         self.sound.add_container(backend);
-        let look = host.last_look(copy, reads, &mut self.sound);
-        let looked = match reads {
-            Reads::Always => look.await?,
-            // Somebody waits for an answer. The whole image is read, however little of it is in this object.
-            Reads::Once => {
-                let size = host.identity_of(copy.snapshot).await.map_or(0, |identity| identity.size());
-                let time = PATIENCE + Duration::from_secs(size.max(copy.stored_bytes) / SLOWEST);
-                let late = |_| {
-                    let what = format!("it was not read within {} seconds", time.as_secs());
-                    Ok(LastLook::Unknown(Error::new(ErrorKind::TimedOut, what).on_backend(backend)))
-                };
-                tokio::time::timeout(time, look).await.unwrap_or_else(late)?
+        let platform = &host.inner.platform;
+        let begun = platform.now();
+        let looked = host.last_look(copy, reads, &mut self.sound).await?;
+        if reads == Reads::Once && !matches!(looked, LastLook::Sound) {
+            // However it answers: what it has cost to no avail is bounded.
+            let spent = self.spent.entry(backend.clone()).or_default();
+            *spent += platform.since(begun);
+            if *spent >= PATIENCE {
+                self.looked.insert(backend.clone(), false);
             }
-        };
+        }
         match looked {
             LastLook::Sound => Ok(true),
             LastLook::Unsound => {
@@ -104,7 +100,7 @@ impl Relied {
             }
             LastLook::Unknown(error) => {
                 tracing::warn!(backend, %object, %error, "no other copy goes for this one: it cannot be looked at");
-                if matches!(error.kind(), ErrorKind::TimedOut) {
+                if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Unavailable) {
                     // Nor is it waited for a second time.
                     self.looked.insert(backend.clone(), false);
                 }

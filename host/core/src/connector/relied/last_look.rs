@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -22,7 +23,10 @@ use crate::connector::container::PATIENCE;
 use crate::connector::packs::Sound;
 use crate::connector::verify::Verdict;
 use crate::snapshot::Progress;
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, ErrorKind, Platform, Result};
+
+/// The bytes that a backend gives in a second at the least, if somebody waits until a copy on it was read.
+const SLOWEST: u64 = 8 << 20;
 
 /// Which copies are read to their end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,13 +63,16 @@ impl Host {
                 Ok(identity) => identity,
                 Err(error) => return Ok(LastLook::Unknown(error)),
             };
+            let platform = &self.inner.platform;
+            // Where somebody waits for an answer.
+            let least = if reads == Reads::Once { SLOWEST } else { 0 };
             for deep in [false, true] {
                 let moved = Arc::new(AtomicU64::new(0));
                 let counter = moved.clone();
                 let progress: Progress = Arc::new(move |read| counter.store(read, Ordering::Relaxed));
                 let mut read = 0;
                 let look = self.verify_one(copy, &identity, deep, Some(&progress), &mut read, sound);
-                match unless_silent(&moved, look).await.transpose()? {
+                match unless_silent(&moved, least, platform, look).await.transpose()? {
                     Some(Verdict::Sound) => {}
                     Some(Verdict::Bad(_) | Verdict::Gone) => return Ok(LastLook::Unsound),
                     // Its bytes cannot be had now, and it was there.
@@ -74,12 +81,12 @@ impl Host {
                     }
                     Some(Verdict::Away(error)) => return Ok(LastLook::Unknown(error)),
                     None => {
-                        let what = format!("it gave nothing for {} seconds", PATIENCE.as_secs());
+                        let what = format!("it gave nothing, or too little, for {} seconds", PATIENCE.as_secs());
                         return Ok(LastLook::Unknown(Error::new(ErrorKind::TimedOut, what).on_backend(&copy.backend)));
                     }
                 }
                 // One that lacks something counts as sound where the whole image is beside it: that one has a look of its own.
-                match unless_silent(&moved, self.lacks(copy, sound).boxed()).await {
+                match unless_silent(&moved, 0, platform, self.lacks(copy, sound).boxed()).await {
                     Some(Ok(None)) => {}
                     Some(Ok(Some(_))) => return Ok(LastLook::Unsound),
                     Some(Err(error)) => return Ok(LastLook::Unknown(error)),
@@ -111,15 +118,24 @@ impl Host {
     }
 }
 
-/// Waits for something for as long as it moves on; `None` if it does not.
-async fn unless_silent<T>(moved: &AtomicU64, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+/// Waits for something for as long as it moves on, after a while by so many bytes a second; `None` if it does not.
+async fn unless_silent<T>(
+    moved: &AtomicU64,
+    least: u64,
+    platform: &Platform,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut work, begun) = (pin!(work), platform.now());
     loop {
-        let before = moved.load(Ordering::Relaxed);
-        match tokio::time::timeout(PATIENCE, &mut work).await {
-            Ok(done) => return Some(done),
-            Err(_) if moved.load(Ordering::Relaxed) == before => return None,
-            Err(_) => {}
+        let (before, since) = (moved.load(Ordering::Relaxed), platform.since(begun));
+        let first = least == 0 || since < PATIENCE;
+        let wait = if first { PATIENCE } else { Duration::from_secs(1) };
+        if let Ok(done) = tokio::time::timeout(wait, &mut work).await {
+            return Some(done);
+        }
+        let (now, late) = (moved.load(Ordering::Relaxed), platform.since(begun).saturating_sub(PATIENCE));
+        if (first && now == before) || now < late.as_secs().saturating_mul(least) {
+            return None;
         }
     }
 }
