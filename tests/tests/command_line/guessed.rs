@@ -95,7 +95,7 @@ fn a_job_makes_no_copy_of_a_base_that_it_has_not_read() {
         let bytes = noise(4 * MIB, 5);
         home.file("image", &bytes);
         let base = home.line(&["store", "image", "--name", "web"]);
-        home.line(&["jobs", "run", "--all"]);
+        home.bytes(&["jobs", "run", "--all"]);
         lose(&largest(&home, "second"), "bits");
         let bytes = next(&home, &bytes);
         let command = if how == "store" { vec!["store", "image"] } else { vec!["update", &base, "image"] };

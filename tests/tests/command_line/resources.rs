@@ -40,7 +40,7 @@ fn commands_on_the_catalogue_need_no_sandbox() {
     home.file("image", b"x");
     home.line(&["store", "image", "--name", "kept"]);
     // Less than one instance of an adapter takes.
-    let listed = limited(&home, "ulimit -v 400000", None, &["ls"]).success(&["ls"]).stdout;
+    let listed = limited(&home, "ulimit -v 280000", None, &["ls"]).success(&["ls"]).stdout;
     assert!(String::from_utf8_lossy(&listed).contains("kept"));
 }
 
@@ -48,7 +48,7 @@ fn commands_on_the_catalogue_need_no_sandbox() {
 fn no_address_space_for_an_adapter_is_an_error_whose_hint_names_keys_that_exist() {
     let home = Home::new();
     home.file("image", b"x");
-    let said = limited(&home, "ulimit -v 500000", None, &["store", "image"]).refused(1, &["store"]);
+    let said = limited(&home, "ulimit -v 280000", None, &["store", "image"]).refused(1, &["store"]);
     for expected in ["address space", "ulimit -v", "`in_flight`", "`memory`", "`limits`"] {
         assert!(said.contains(expected), "{said}");
     }
