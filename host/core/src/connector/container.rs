@@ -17,8 +17,6 @@
 //! where each is to hold a copy (`container/apart.rs`).
 
 mod apart;
-mod last_look;
-mod relied;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,9 +31,6 @@ use super::labels::{CONTAINER_PREFIX, container_key, container_keys_in};
 use crate::backend::{Upload, UploadAttempt, UploadSource};
 use crate::catalogue::Container;
 use crate::types::{Body, Error, ErrorKind, Features, ObjectId, Receipt, Result, StoreHint};
-
-pub(super) use last_look::{LastLook, Reads};
-pub(super) use relied::Relied;
 
 /// The first line of an identity object.
 const MAGIC: &str = "tidelock container 1\n";
@@ -233,7 +228,7 @@ impl Host {
     }
 
     /// Makes sure of a container that is not recorded, as far as the objects tell that should be in it.
-    async fn look_for_some(&self, backend: &str) -> Result<()> {
+    pub(super) async fn look_for_some(&self, backend: &str) -> Result<()> {
         let placements = self.inner.catalogue.some_placements(backend, SAMPLE).await?;
         let objects = &self.backend(backend).await?.objects;
         let mut absent = 0;

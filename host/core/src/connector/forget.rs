@@ -5,7 +5,7 @@
 //! backend, and an import brings back what is still there.
 
 use super::Host;
-use super::container::Relied;
+use super::relied::Relied;
 use crate::catalogue::Forgotten;
 use crate::types::{Error, Result};
 

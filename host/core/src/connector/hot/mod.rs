@@ -5,10 +5,9 @@
 //! any other one is its image, with holes. So an image can be read in place, whatever it is stored as ([`HotView`]): an update
 //! compares it there, small reads prove single pages, and a retrieve into a file copies or clones it.
 //!
-//! What would exceed the capacity makes room first (`room.rs`).
+//! What would exceed the capacity makes room first (`hot_room.rs`).
 
 mod proof;
-mod room;
 mod view;
 
 use std::sync::Arc;
@@ -18,19 +17,18 @@ use super::Host;
 use crate::hot::HotBackend;
 use crate::types::Result;
 
-pub(super) use room::of_source;
 pub(super) use view::HotView;
 
 /// The hot tier of a host.
 pub(super) struct HotTier {
     pub(super) backend: Arc<HotBackend>,
-    capacity: u64,
+    pub(super) capacity: u64,
     /// The most bytes that may be on this machine alone.
     pub(super) at_risk: u64,
     /// Bytes that stores under way may write.
-    promised: Arc<AtomicU64>,
+    pub(super) promised: Arc<AtomicU64>,
     /// Held by who makes room.
-    making_room: tokio::sync::Mutex<()>,
+    pub(super) making_room: tokio::sync::Mutex<()>,
     /// Bytes of stores under way that will be on this machine alone.
     pub(super) to_be_at_risk: Arc<AtomicU64>,
     /// Held by who adds to these.

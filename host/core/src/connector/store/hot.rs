@@ -13,7 +13,7 @@ use super::{Change, StoredCopy};
 use crate::catalogue::PlacementState;
 use crate::config::HOT;
 use crate::connector::change::BaseOf;
-use crate::connector::hot::of_source;
+use crate::connector::hot_room::of_source;
 use crate::connector::packs::Caches;
 use crate::connector::payload::PackFile;
 use crate::connector::{Host, StoreOptions};

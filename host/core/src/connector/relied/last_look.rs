@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::relied::PATIENCE;
+use super::PATIENCE;
 use crate::catalogue::{Placement, PlacementState};
 use crate::connector::Host;
 use crate::connector::packs::Sound;

@@ -1,17 +1,17 @@
 //! Room in the hot tier: what was not used for longest goes first.
 //!
 //! An object goes only if another copy of its snapshot was looked at on its backend just before and is sound
-//! (`container/relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
+//! (`relied.rs`), and if no hot pack needs it: the packs of an image go before it does. The catalogue decides in the transaction that begins
 //! the removal, and the removal is one like any other: a crash leaves a placement that is `removing`, which garbage collection
 //! ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::HotTier;
 use crate::config::HOT;
 use crate::connector::Host;
-use crate::connector::container::Relied;
+use crate::connector::hot::HotTier;
+use crate::connector::relied::Relied;
 use crate::snapshot::{ExtentKind, Identity, Source};
 use crate::types::{Error, Result, blocking, format_bytes};
 

@@ -2,21 +2,25 @@
 //!
 //! A live placement says what was, not what is: its backend may not be configured any more, may be away, or may have another
 //! container in the place of its own, or its object may be gone or damaged. So whoever lets go of a copy first looks at the
-//! containers of the others, once for each backend and step, and then at the other copy itself (`last_look.rs`); and the catalogue
+//! containers of the others, once for each backend and step, and then at the other copy itself (`relied/last_look.rs`); and the catalogue
 //! counts copies on those backends alone where one was found to be sound.
+
+mod last_look;
+mod replaced;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::last_look::{LastLook, Reads};
 use crate::catalogue::{Placement, PlacementState};
 
 use crate::connector::Host;
 use crate::connector::packs::Sound;
 use crate::types::{Error, ErrorKind, ObjectId, Result};
 
+pub(super) use last_look::{LastLook, Reads};
+
 /// How long a look may take: a backend that takes longer is not relied on.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The looks of one step.
 #[derive(Default)]
