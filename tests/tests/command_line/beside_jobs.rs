@@ -109,7 +109,8 @@ fn a_version_does_not_wait_for_a_base_that_goes_to_another_backend() {
     let began = Instant::now();
     let version = send("POST", "/v1/snapshots/base/update?route=fine", &changed(&image, 2));
     until("the version is pushed", || is_on(&home, &version, "good"));
-    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+    // It would wait for its base for a minute.
+    assert!(began.elapsed() < Duration::from_secs(45), "it took {:?}", began.elapsed());
     assert!(!is_on(&home, &base, "cloud") && running(&home) == 1, "{:?}", jobs(&home));
 }
 
@@ -132,7 +133,7 @@ fn a_copy_that_cannot_be_looked_at_holds_up_none_between_other_backends() {
     let id = stored["id"].as_str().unwrap();
     until("it has its copy", || is_on(&home, id, "third"));
     // The first look takes half a minute, if its server is waited for.
-    assert!(began.elapsed() < Duration::from_secs(18), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(28), "it took {:?}", began.elapsed());
 }
 
 #[test]
