@@ -90,7 +90,7 @@ impl Session {
         tracing::warn!("{}; {ELSEWHERE}", nowhere());
         let empty = tempfile::tempdir().map_err(|error| Error::io("a temporary directory", error))?;
         let config = Config::embedded_default(empty.path().join(DEFAULT_DATA_DIR));
-        Ok((Host::start_lazily(&config, Arc::new(Credentials::of_process())).await?, Some(empty)))
+        Ok((start(&config).await?, Some(empty)))
     }
 
     /// Returns whether there is no store in the current directory, and none is named.
@@ -128,8 +128,12 @@ impl Session {
 
     /// The same, without a word on what is to be imported.
     pub(super) async fn open_to_import(&self) -> Result<Host, Failure> {
-        Ok(Host::start_lazily(&self.config()?, Arc::new(Credentials::of_process())).await?)
+        start(&self.config()?).await
     }
+}
+
+async fn start(config: &Config) -> Result<Host, Failure> {
+    Ok(Host::start_lazily(config, Arc::new(Credentials::of_process())).await?)
 }
 
 /// What to do where nothing is stored.

@@ -41,6 +41,19 @@ pub(super) fn placements(home: &Home, id: &str) -> Vec<Value> {
     home.json(&["stat", id])["placements"].as_array().unwrap().clone()
 }
 
+pub(super) fn jobs(home: &Home) -> Vec<Value> {
+    home.json(&["jobs"])["jobs"].as_array().unwrap().clone()
+}
+
+/// How many jobs are being run.
+pub(super) fn running(home: &Home) -> usize {
+    jobs(home).iter().filter(|job| job["state"] == "running").count()
+}
+
+/// Routes on which a copy is left to a job: one with the bucket, one without.
+pub(super) const ROUTES: &str = "[routes.default]\nbackends = [\"cloud\", \"good\"]\ncopies = 2\nack = 1\n\
+                                 [routes.fine]\nbackends = [\"good\", \"third\"]\ncopies = 2\nack = 1\n";
+
 /// Returns whether a request is for the bytes of a snapshot.
 pub(super) fn is_read(request: &Request) -> bool {
     request.operation() == "Get" && request.key.contains("snap-")
@@ -49,28 +62,20 @@ pub(super) fn is_read(request: &Request) -> bool {
 #[test]
 fn jobs_of_a_backend_that_is_slow_hold_up_none_of_others() {
     let server = Odd::start(vec![]);
-    let home = home(
-        &server,
-        "[routes.default]\nbackends = [\"cloud\", \"good\"]\ncopies = 2\nack = 1\n\
-         [routes.fine]\nbackends = [\"good\", \"third\"]\ncopies = 2\nack = 1\n",
-    );
+    let home = home(&server, ROUTES);
     server.rule(when(is_read, usize::MAX, Then::Trickle));
     // Copies of these can only be made from what trickles for ten minutes. There are more than jobs that run at once.
     for seed in 0..5 {
         home.line_with(&["store", "-"], &noise(MIB, seed));
     }
     let daemon = Daemon::start(&home);
-    let running = || {
-        let jobs = home.json(&["jobs"])["jobs"].as_array().unwrap().clone();
-        jobs.iter().filter(|job| job["state"] == "running").count()
-    };
-    until("the slow jobs run", || running() >= 2);
+    until("the slow jobs run", || running(&home) >= 2);
     for seed in 10..13 {
         let stored = daemon.server.send("PUT", "/v1/snapshots?route=fine", &[], &noise(MIB, seed)).json(201);
         let id = stored["id"].as_str().unwrap().to_owned();
         until("it has its copy", || placements(&home, &id).len() == 2);
     }
-    assert!(running() >= 2, "the slow ones still run");
+    assert!(running(&home) >= 2, "the slow ones still run");
     // The same of a run in the foreground.
     drop(daemon);
     home.line_with(&["store", "-", "--route", "fine"], &noise(MIB, 20));

@@ -6,24 +6,15 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tidelock_tests::daemon::Daemon;
 use tidelock_tests::data::{MIB, changed, noise};
 use tidelock_tests::odd::{Odd, Request, Then, when};
 use tidelock_tests::program::{Home, until};
 
-use crate::beside::{home, is_read, placements};
+use crate::beside::{ROUTES, home, is_read, jobs, placements, running};
 
 /// Longer than any of these tests.
 const EVER: Duration = Duration::from_secs(600);
-
-fn jobs(home: &Home) -> Vec<Value> {
-    home.json(&["jobs"])["jobs"].as_array().unwrap().clone()
-}
-
-fn running(home: &Home) -> usize {
-    jobs(home).iter().filter(|job| job["state"] == "running").count()
-}
 
 fn is_on(home: &Home, id: &str, backend: &str) -> bool {
     placements(home, id).iter().any(|placement| placement["backend"] == backend && placement["state"] == "live")
@@ -54,11 +45,7 @@ fn hang(server: &Odd, at: impl Fn(&Request) -> bool + Send + Sync + 'static) {
 #[test]
 fn jobs_that_failed_beside_a_slow_one_go_on_once_their_backend_is_well() {
     let server = Odd::start(vec![]);
-    let home = home(
-        &server,
-        "[routes.default]\nbackends = [\"cloud\", \"good\"]\ncopies = 2\nack = 1\n\
-         [routes.fine]\nbackends = [\"good\", \"third\"]\ncopies = 2\nack = 1\n",
-    );
+    let home = home(&server, ROUTES);
     server.rule(when(is_read, usize::MAX, Then::Trickle));
     home.line_with(&["store", "-"], &noise(MIB, 1));
     fs::create_dir_all(home.path("third")).unwrap();

@@ -23,7 +23,10 @@ struct Versions {
 }
 
 fn versions() -> Versions {
-    let home = Home::with(ELSEWHERE);
+    versions_in(Home::with(ELSEWHERE))
+}
+
+fn versions_in(home: Home) -> Versions {
     let base = noise(5 * MIB, 1);
     let version = changed(&base, 2);
     let first = home.line_with(&["store", "-", "--name", "base"], &base);
@@ -232,14 +235,7 @@ fn a_listing_that_leaves_out_what_is_known_is_not_complete() {
     ));
     home.env("CLOUD_ACCESS_KEY_ID", "k");
     home.env("CLOUD_SECRET_ACCESS_KEY", "s");
-    let base = noise(2 * MIB, 5);
-    let version = changed(&base, 6);
-    let first = home.line_with(&["store", "-", "--name", "base"], &base);
-    home.line_with(&["store", "-", "--name", "other"], b"other");
-    let copy = home.path("copy.sqlite");
-    let db = Connection::open(home.path("data/catalogue.sqlite")).unwrap();
-    db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
-    let second = home.line_with(&["update", &first, "-"], &version);
+    let Versions { home, version, ids: [_, second], .. } = versions_in(home);
     let object = |id: &str| home.json(&["stat", id])["placements"][0]["object"].as_str().unwrap().to_owned();
     let (other, pack) = (object("other"), object(&second));
     put_back(&home, Some("copy.sqlite"));

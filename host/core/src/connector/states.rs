@@ -3,16 +3,12 @@
 //! A look opens the adapter and reads the identity of the container; where none is recorded yet, the backend is asked for a listing,
 //! or for its health. It writes nothing. What was last seen is the last look, and how the operations since then have ended.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 
+use super::container::PATIENCE;
 use super::{ConfiguredBackend, Host};
 use crate::config::Route;
 use crate::types::{Error, Result};
-
-/// How long a look may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Operations that have to fail in a row for a backend to count as one that cannot be used.
 const FAILURES: u32 = 2;

@@ -23,10 +23,10 @@
 mod copy;
 mod find_base;
 mod further;
-mod guessed;
 mod hot;
 mod local;
 mod present;
+mod read_back;
 mod send;
 mod update;
 

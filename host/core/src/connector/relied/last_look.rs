@@ -47,6 +47,13 @@ pub(in crate::connector) enum LastLook {
     Unknown(Error),
 }
 
+impl LastLook {
+    fn silent(backend: &str) -> Self {
+        let what = format!("it gave nothing, or too little, for {} seconds", PATIENCE.as_secs());
+        Self::Unknown(Error::timed_out(what).on_backend(backend))
+    }
+}
+
 impl Host {
     /// Looks at a copy because of which another one is to go.
     ///
@@ -80,21 +87,14 @@ impl Host {
                         return Ok(LastLook::Sound);
                     }
                     Some(Verdict::Away(error)) => return Ok(LastLook::Unknown(error)),
-                    None => {
-                        let what = format!("it gave nothing, or too little, for {} seconds", PATIENCE.as_secs());
-                        return Ok(LastLook::Unknown(Error::new(ErrorKind::TimedOut, what).on_backend(&copy.backend)));
-                    }
+                    None => return Ok(LastLook::silent(&copy.backend)),
                 }
                 // One that lacks something counts as sound where the whole image is beside it: that one has a look of its own.
                 match unless_silent(&moved, 0, platform, self.lacks(copy, sound).boxed()).await {
                     Some(Ok(None)) => {}
                     Some(Ok(Some(_))) => return Ok(LastLook::Unsound),
                     Some(Err(error)) => return Ok(LastLook::Unknown(error)),
-                    None => {
-                        return Ok(LastLook::Unknown(
-                            Error::new(ErrorKind::TimedOut, "it gave nothing").on_backend(&copy.backend),
-                        ));
-                    }
+                    None => return Ok(LastLook::silent(&copy.backend)),
                 }
                 let now = self.inner.catalogue.placement_of(&copy.backend, &copy.object).await?;
                 let Some(now) = now.filter(|now| now.state == PlacementState::Live) else {

@@ -2,7 +2,7 @@
 //!
 //! Only routes whose encoding is `pages`, and that wait for a backend, are looked at. What is found is compared as by an update, and taken if the pack saves
 //! enough; the answer names it then. Nothing else follows from a name or a sketch, and
-//! a backend gets the pack only if the image can be read back through it (`guessed.rs`).
+//! a backend gets the pack only if the image can be read back through it (`read_back.rs`).
 
 use crate::catalogue::PlacementState;
 use crate::config::{Ack, HOT};

@@ -109,10 +109,10 @@ impl Host {
             // The same object: it was stored once more, under the name that follows from its bytes.
             return None;
         }
-        for placement in placements.into_iter().filter(|found| encoding::satisfies(found.encoding, options)) {
-            if self.is_plain(&placement).unwrap_or(true) {
-                continue;
-            }
+        let counts = |found: &Placement| {
+            encoding::satisfies(found.encoding, options) && self.is_plain(found).is_ok_and(|plain| !plain)
+        };
+        for placement in placements.into_iter().filter(counts) {
             match self.prove(&placement, identity).await {
                 Ok(()) => match self.lacks(&placement, &mut Sound::default()).await {
                     Ok(None) => return Some(placement.object),
